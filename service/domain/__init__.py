@@ -1,0 +1,1 @@
+"""What a session is and how it lives: standard library only, no client library, no HTTP."""

@@ -1,0 +1,117 @@
+"""What can go wrong, in the words of the field; the web layer maps each class to one problem document.
+
+    SessionError
+    |-- InvalidUserId        the caller's user_id is not 1 to 254 printable ASCII characters
+    |-- InvalidCursor        the caller's page cursor was not made by this service
+    |-- SessionNotFound      no such session (or no such id at all)
+    |-- SessionReleased      the session's release was removed; create brings it back
+    |-- SessionBroken        the release exists but cannot serve; carries the reason
+    |-- SessionDeleting      a delete is under way
+    |-- SessionBusy          another piece of helm work on this session is under way
+    |-- TooManyCreates       the queue for helm is full
+    |-- IndexIncomplete      the sessions are being restored after a loss of Redis
+    `-- Unavailable          a part behind the service does not do its work; names the part
+        |-- RedisUnavailable
+        |-- ClusterUnavailable
+        |-- KedaUnavailable
+        |-- HelmUnavailable      no helm binary, or it cannot be started
+        |-- HelmTimeout          helm did not end within its deadline
+        |-- ChartInvalid         the chart or the operator's values cannot be rendered
+        `-- InstallFailed        the cluster refused what the chart rendered, or helm failed otherwise
+
+IdTaken is for the domain itself: a new id turned out to belong to somebody else.
+
+A cause is always chained (``raise ... from``) and logged; its text never reaches a caller, since it may hold addresses,
+names of other users' objects, or credentials.
+"""
+
+
+class SessionError(Exception):
+    """Base of all errors that a caller of the service may see."""
+
+    message = "the request could not be carried out"
+
+    def __init__(self, message: str | None = None, *, retry_after: int | None = None) -> None:
+        """`message` is shown to callers; `retry_after` is in seconds."""
+        super().__init__(message or self.message)
+        self.retry_after = retry_after
+
+
+class InvalidUserId(SessionError):
+    message = "user_id must be 1 to 254 printable ASCII characters without spaces"
+
+
+class InvalidCursor(SessionError):
+    message = "the cursor is not one that this service handed out"
+
+
+class SessionNotFound(SessionError):
+    message = "there is no such session"
+
+
+class SessionReleased(SessionError):
+    message = "the session's Helm release was removed; create the session again to bring it back"
+
+
+class SessionBroken(SessionError):
+    message = "the session's release is broken"
+
+
+class SessionDeleting(SessionError):
+    message = "the session is being deleted"
+
+
+class SessionBusy(SessionError):
+    message = "other work on this session is under way; try again in a moment"
+
+
+class TooManyCreates(SessionError):
+    message = "too many sessions are being created; try again in a moment"
+
+
+class IndexIncomplete(SessionError):
+    message = "the sessions are being restored from the cluster; try again in a moment"
+
+
+class Unavailable(SessionError):
+    part = "service"
+    message = "a part of the system does not answer"
+
+
+class RedisUnavailable(Unavailable):
+    part = "redis"
+    message = "Redis does not answer"
+
+
+class ClusterUnavailable(Unavailable):
+    part = "kubernetes"
+    message = "the Kubernetes API does not answer"
+
+
+class KedaUnavailable(Unavailable):
+    part = "keda"
+    message = "KEDA does not do its work"
+
+
+class HelmUnavailable(Unavailable):
+    part = "helm"
+    message = "helm cannot be started"
+
+
+class HelmTimeout(Unavailable):
+    part = "helm"
+    message = "helm did not finish in time"
+
+
+class ChartInvalid(Unavailable):
+    part = "chart"
+    message = "the chart cannot be rendered with the configured values"
+
+
+class InstallFailed(Unavailable):
+    part = "helm"
+    message = "helm could not install the release"
+
+
+class IdTaken(Exception):
+    """An id that was just made up belongs to another user or to somebody else's objects."""

@@ -1,0 +1,81 @@
+"""Every name that callers, operators and other programs rely on, made in one place.
+
+The longest name, ``user-<uuid>-scaler``, has 20 characters: far from helm's 53 for a release and DNS's 63 for a label.
+"""
+
+import hashlib
+import re
+import secrets
+import string
+from typing import NewType
+
+from service.domain.errors import InvalidUserId, SessionNotFound
+
+SessionId = NewType("SessionId", str)
+"""8 characters out of a-z and 0-9; 41 bits, so two of 10,000 meet with a chance of 0.002 %."""
+
+SESSION_ID_PATTERN = "[a-z0-9]{8}"
+USER_ID_PATTERN = "[!-~]{1,254}"
+"""Printable ASCII without spaces: safe in a header, a log line, an annotation and on a terminal."""
+
+CHART_NAME = "user-pod"
+CONTAINER = "workspace"
+"""Name of the user's container in the chart; a reservation must use the same (docs/decisions/0002-replicas.md)."""
+
+UUID_LABEL = "uuid"
+USER_ANNOTATION = "user-pods/user-id"
+USER_HASH_LABEL = "user-pods/user-hash"
+"""An e-mail address is no legal label value, so the label carries a hash and the annotation the address."""
+
+_ALPHABET = string.ascii_lowercase + string.digits
+_SESSION_ID = re.compile(SESSION_ID_PATTERN)
+_USER_ID = re.compile(USER_ID_PATTERN)
+
+
+def new_session_id() -> SessionId:
+    return SessionId("".join(secrets.choice(_ALPHABET) for _ in range(8)))
+
+
+def parse_session_id(text: str) -> SessionId:
+    """Return `text` as an id; a malformed one cannot belong to any session, hence SessionNotFound."""
+    if not _SESSION_ID.fullmatch(text):
+        raise SessionNotFound
+    return SessionId(text)
+
+
+def check_user_id(text: str) -> str:
+    """Return `text` unchanged (case is kept) or raise InvalidUserId."""
+    if not _USER_ID.fullmatch(text):
+        raise InvalidUserId
+    return text
+
+
+def release_name(uuid: SessionId) -> str:
+    """Name of the Helm release, the Deployment and the Service."""
+    return f"user-{uuid}"
+
+
+def scaler_name(uuid: SessionId) -> str:
+    return f"user-{uuid}-scaler"
+
+
+def session_key(uuid: SessionId) -> str:
+    return f"session:{uuid}"
+
+
+def queue_key(uuid: SessionId) -> str:
+    return f"queue:{uuid}"
+
+
+def public_host(uuid: SessionId, domain: str) -> str:
+    return f"vs-code-{uuid}.{domain}"
+
+
+def user_hash(user_id: str) -> str:
+    """40 hexadecimal digits (160 bits) of SHA-256; the chart computes the same (`sha256sum | trunc 40`)."""
+    return hashlib.sha256(user_id.encode()).hexdigest()[:40]
+
+
+def selector_labels(uuid: SessionId) -> dict[str, str]:
+    """The Deployment's immutable selector, as the chart renders it."""
+    return {"app.kubernetes.io/name": CHART_NAME, "app.kubernetes.io/instance": release_name(uuid)}
