@@ -1,0 +1,67 @@
+"""The embedded cluster by hand: ``python -m devcluster --help``."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from devcluster import toolchain
+from devcluster.cluster import Cluster
+from devcluster.errors import DevclusterError
+
+app = typer.Typer(help="A Kubernetes cluster of real parts, without Docker and without root.", no_args_is_help=True)
+State = Annotated[Path, typer.Option(help="Folder that holds everything of this cluster.")]
+DEFAULT = Path(".cluster")
+
+
+@app.command()
+def tools(extra: Annotated[bool, typer.Option(help="Also those that only tests need.")] = False) -> None:
+    """Compile the pinned tools (once) and print where they are."""
+    wanted = {**toolchain.CLUSTER, **(toolchain.EXTRA if extra else {})}
+    for folder in toolchain.ensure(wanted).bins:
+        print(folder)
+
+
+@app.command()
+def up(
+    state: State = DEFAULT,
+    redis: Annotated[str | None, typer.Option(help="`system` or `wheel` (6.2); default: what there is.")] = None,
+) -> None:
+    """Start the cluster; what runs already is left alone."""
+    started = time.monotonic()
+    cluster = Cluster(state, redis=redis)
+    if cluster.up():
+        print(f"ready after {time.monotonic() - started:.1f} s; to use it: source {state / 'env'}")
+    else:
+        print("it runs already; nothing was changed")
+
+
+@app.command()
+def down(state: State = DEFAULT, purge: Annotated[bool, typer.Option(help="Remove the data too.")] = False) -> None:
+    """Stop all that `up` started, and nothing else."""
+    stopped = Cluster(state).down(purge=purge)
+    print(f"stopped {', '.join(stopped)}" if stopped else "nothing ran")
+
+
+@app.command()
+def status(state: State = DEFAULT) -> None:
+    """Tell what runs, and how the dead ended; exits with 1 unless everything runs."""
+    cluster = Cluster(state)
+    states = cluster.status()
+    for name, alive in states.items():
+        print(f"{name:26}{'runs' if alive else 'DEAD'}")
+        if not alive:
+            print(cluster.tail(name))
+    if not states:
+        print("nothing was started here; `python -m devcluster up` starts it")
+    if not states or not all(states.values()):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    try:
+        app()
+    except DevclusterError as error:
+        typer.echo(f"devcluster: {error}", err=True)
+        raise SystemExit(1) from None

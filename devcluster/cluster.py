@@ -1,0 +1,258 @@
+"""One cluster: its state folder, the order in which it starts, and everything a program needs to talk to it."""
+
+import json
+import os
+import secrets
+import shlex
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+
+from devcluster import components, kubeconfig, ports, toolchain
+from devcluster.certificates import Authority
+from devcluster.components import KEDA_NAMESPACE, Site
+from devcluster.errors import DevclusterError
+from devcluster.processes import Processes, Program
+from devcluster.toolchain import Report, Tools
+
+_NODES = 4
+
+
+class Cluster:
+    """A cluster under `state`. Every method may be called in any process: what runs is read from the folder.
+
+    `redis` chooses the server: ``system``, ``wheel`` (6.2), or None for whichever there is.
+    """
+
+    def __init__(
+        self,
+        state: Path = Path(".cluster"),
+        *,
+        tools: Tools | None = None,
+        redis: str | None = None,
+        report: Report = print,
+    ) -> None:
+        self.state = state.resolve()
+        self._report = report
+        self._tools = tools
+        self._redis = redis
+        self._processes = Processes(self.state)
+        self._site_: Site | None = None
+
+    # --- life ---
+
+    def up(self) -> bool:
+        """Start whatever does not run and wait until all is ready; whether anything had to be started.
+
+        Raises ProcessDied or NotReady with the last lines of the component's log.
+        """
+        site = self._site
+        first = [components.etcd(site), components.redis(site)]
+        second = [components.apiserver(site)]
+        third = [components.controller_manager(site), components.scheduler(site), components.kwok(site)]
+        started = [self._start(group) for group in (first, second)]
+        self._bootstrap()
+        started += [self._start([*third, components.keda(site)])]
+        self.write_env({})
+        return any(started)
+
+    def down(self, *, purge: bool = False) -> list[str]:
+        """Stop all that was started here, newest first, and nothing else; the names of those that ran.
+
+        The data stays, for the next `up`, unless `purge`.
+        """
+        names = list(reversed(self._processes.recorded()))
+        # Clients before servers, or each would complain at length about the loss of the other.
+        last = [name for name in ("redis", "kube-apiserver", "etcd") if name in names]
+        stopped = [name for name in [*(n for n in names if n not in last), *last] if self._processes.stop(name)]
+        if purge and self.state.exists():
+            for path in sorted(self.state.rglob("*"), key=lambda p: -len(p.parts)):
+                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+            self.state.rmdir()
+        return stopped
+
+    def status(self) -> dict[str, bool]:
+        """Name -> whether it runs, of all that were started and not stopped."""
+        return {name: self._processes.alive(name) for name in self._processes.recorded()}
+
+    def tail(self, name: str) -> str:
+        """The last lines of a component's log."""
+        return self._processes.tail(name)
+
+    def log(self, name: str) -> Path:
+        return self._processes.log(name)
+
+    # --- single components, for tests of faults ---
+
+    def stop(self, name: str, *, how: signal.Signals = signal.SIGTERM) -> None:
+        self._processes.stop(name, how=how)
+
+    def start(self, name: str) -> None:
+        """Start a stopped component again, with the same port and data, and wait until it is ready."""
+        self._start([self._component(name)])
+
+    def pause(self, name: str) -> None:
+        """Freeze exactly this process (SIGSTOP): it keeps its connections and answers nothing."""
+        self._running(name).suspend()
+
+    def resume(self, name: str) -> None:
+        self._running(name).resume()
+
+    def run(
+        self, name: str, argv: Sequence[str], *, env: Mapping[str, str], ready: Callable[[], bool], seconds: float = 60
+    ) -> bool:
+        """Run another program beside the components, stopped by `down` like them; whether it had to be started."""
+        return self._start([Program(name, argv, env, ready, seconds)])
+
+    def pid(self, name: str) -> int:
+        return int(self._running(name).pid)
+
+    # --- how to talk to it ---
+
+    @property
+    def tools(self) -> Tools:
+        if self._tools is None:
+            self._tools = toolchain.ensure(report=self._report)
+        return self._tools
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's."""
+        return self._site.config / "admin.kubeconfig"
+
+    @property
+    def server(self) -> str:
+        return self._site.server
+
+    @property
+    def redis_port(self) -> int:
+        return self._site.ports["redis"]
+
+    @property
+    def redis_password(self) -> str:
+        return self._site.password
+
+    @property
+    def redis_url(self) -> str:
+        return f"redis://:{quote(self.redis_password)}@127.0.0.1:{self.redis_port}/0"
+
+    @property
+    def path(self) -> str:
+        return toolchain.search_path(self.tools)
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl as administrator; its output. Raises DevclusterError with its words."""
+        argv = [str(self.tools.path("kubectl")), f"--kubeconfig={self.kubeconfig}", *arguments]
+        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise DevclusterError(f"kubectl {shlex.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        """Apply objects server-side."""
+        documents = yaml.safe_dump_all(objects)
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=documents)
+
+    def service_account(self, namespace: str, name: str) -> Path:
+        """A kubeconfig with the rights of that ServiceAccount (a token for a day)."""
+        token = self.kubectl("create", "token", name, f"--namespace={namespace}", "--duration=24h").strip()
+        path = self._site.config / f"{namespace}-{name}.kubeconfig"
+        return kubeconfig.write(path, server=self.server, ca=self._site.authority.certificate, user={"token": token})
+
+    def forbidden(self, user: str) -> list[str]:
+        """What that user was refused for lack of a right, from the audit log, as `verb resource` lines."""
+        log = self.state / "log" / "audit.log"
+        refused = []
+        for line in log.read_text().splitlines() if log.exists() else []:
+            event = json.loads(line)
+            if event["user"]["username"] == user and event.get("responseStatus", {}).get("code") == 403:
+                refused.append(f"{event['verb']} {event['requestURI']}")
+        return refused
+
+    def write_env(self, extra: Mapping[str, str]) -> Path:
+        """Write `<state>/env` for `source`: KUBECONFIG, REDIS_URL, PATH, and what was ever given as `extra`."""
+        kept = self.state / "env.json"
+        names: dict[str, str] = json.loads(kept.read_text()) if kept.exists() else {}
+        names |= {"KUBECONFIG": str(self.kubeconfig), "REDIS_URL": self.redis_url, **extra}
+        kept.touch(mode=0o600)
+        kept.write_text(json.dumps(names))
+        path = self.state / "env"
+        path.touch(mode=0o600)
+        bins = os.pathsep.join(map(str, self.tools.bins))
+        lines = [f"export {name}={shlex.quote(value)}" for name, value in names.items()]
+        path.write_text("\n".join([*lines, f'export PATH={shlex.quote(bins)}:"$PATH"', ""]))
+        return path
+
+    # --- inside ---
+
+    @property
+    def _site(self) -> Site:
+        if self._site_ is None:
+            for folder in (self.state, self.state / "config", self.state / "log"):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            password = self.state / "redis.password"
+            if not password.exists():
+                password.touch(mode=0o600)
+                password.write_text(secrets.token_urlsafe(24))
+            self._site_ = Site(
+                state=self.state,
+                ports=ports.allocate(self.state, components.PORTS, toolchain.cache_folder() / "ports"),
+                tools=self.tools,
+                authority=Authority(self.state / "certificates"),
+                password=password.read_text(),
+                redis_server=components.redis_server(self._redis),
+            )
+            self._site_.kubeconfig("admin", user="admin", group="system:masters")
+        return self._site_
+
+    def _component(self, name: str) -> Program:
+        known = {
+            "etcd": components.etcd,
+            "redis": components.redis,
+            "kube-apiserver": components.apiserver,
+            "kube-controller-manager": components.controller_manager,
+            "kube-scheduler": components.scheduler,
+            "kwok": components.kwok,
+            "keda": components.keda,
+        }
+        if name not in known:
+            raise DevclusterError(f"no component {name}; there are {', '.join(known)}")
+        return known[name](self._site)
+
+    def _running(self, name: str) -> Any:
+        process = self._processes.process(name)
+        if process is None:
+            raise DevclusterError(f"{name} does not run")
+        return process
+
+    def _start(self, programs: Sequence[Program]) -> bool:
+        started = [self._processes.start(program) for program in programs]
+        with ThreadPoolExecutor(max_workers=len(programs)) as pool:
+            list(pool.map(self._processes.wait, programs))
+        return any(started)
+
+    def _bootstrap(self) -> None:
+        """What the components expect to find: KEDA's kinds and namespace, nodes, and a class for volumes."""
+        crds = self.tools.files("keda", "crds")
+        storage = self.tools.files("kwok", "stages") / "volume" / "fast" / "storage-class.yaml"
+        nodes = [
+            {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {
+                    "name": f"simulated-{number}",
+                    "annotations": {"kwok.x-k8s.io/node": "fake"},
+                    "labels": {"kubernetes.io/os": "linux", "kubernetes.io/hostname": f"simulated-{number}"},
+                },
+            }
+            for number in range(_NODES)
+        ]
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": KEDA_NAMESPACE}}
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(crds), "-f", str(storage))
+        self.apply(namespace, *nodes)

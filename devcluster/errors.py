@@ -1,0 +1,17 @@
+"""What can go wrong; each message says what to do or shows the words of the program that failed."""
+
+
+class DevclusterError(Exception):
+    """Base: the command line prints it and exits with 1."""
+
+
+class BuildFailed(DevclusterError):
+    """A tool could not be compiled; holds the compiler's last lines."""
+
+
+class ProcessDied(DevclusterError):
+    """A component ended by itself; holds the last lines of its log."""
+
+
+class NotReady(DevclusterError):
+    """A component runs but did not get ready within its time; holds the last lines of its log."""
