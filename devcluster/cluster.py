@@ -140,7 +140,7 @@ class Cluster:
 
     @property
     def redis_url(self) -> str:
-        return f"redis://:{quote(self.redis_password)}@127.0.0.1:{self.redis_port}/0"
+        return f"redis://default:{quote(self.redis_password)}@127.0.0.1:{self.redis_port}/0"
 
     @property
     def path(self) -> str:
