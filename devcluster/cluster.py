@@ -22,6 +22,7 @@ from devcluster.processes import Processes, Program
 from devcluster.toolchain import Report, Tools
 
 _NODES = 4
+_CAPACITY = {"cpu": "1000", "memory": "1Ti", "ephemeral-storage": "100Ti", "pods": "5000"}
 
 
 class Cluster:
@@ -250,9 +251,13 @@ class Cluster:
                     "annotations": {"kwok.x-k8s.io/node": "fake"},
                     "labels": {"kubernetes.io/os": "linux", "kubernetes.io/hostname": f"simulated-{number}"},
                 },
+                "status": {"capacity": _CAPACITY, "allocatable": _CAPACITY},
             }
             for number in range(_NODES)
         ]
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": KEDA_NAMESPACE}}
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(crds), "-f", str(storage))
-        self.apply(namespace, *nodes)
+        self.apply(namespace)
+        if not self.kubectl("get", "nodes", "-o", "name"):
+            # Not an apply: that would leave out the status, and kwok's own knows no ephemeral-storage.
+            self.kubectl("create", "-f", "-", stdin=yaml.safe_dump_all(nodes))
