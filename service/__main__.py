@@ -1,0 +1,157 @@
+"""Command line and composition root: the only place that builds clients."""
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+from aiohttp import web
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from service import __version__, logs, settings
+from service.adapters.helm import HelmReleases, read_values
+from service.adapters.kube import KubeCluster, connect
+from service.adapters.redis_store import RedisStore
+from service.domain.health import Health
+from service.domain.recovery import Recovery
+from service.domain.sessions import Sessions
+from service.domain.slots import Slots
+from service.settings import Settings, SettingsError
+from service.web import docs, keys, operations
+from service.web.app import Resources, make_app
+
+app = typer.Typer(
+    help="An own pod for every user, that sleeps when idle and wakes when its user returns.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+_REDIS_CONNECTIONS = 32
+
+
+def resources(config: Settings) -> Resources:
+    """Opens everything the application works with. Raises SettingsError for what cannot ever work."""
+    try:
+        values = config.values(read_values(config.chart_values) if config.chart_values else {})
+    except ValueError as error:
+        raise SettingsError(f"{settings.PREFIX}CHART_VALUES: {error}") from None
+
+    @asynccontextmanager
+    async def opened(application: web.Application) -> AsyncIterator[None]:
+        pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
+            config.redis_url.get_secret_value(),
+            max_connections=_REDIS_CONNECTIONS,
+            timeout=config.redis_timeout,
+            socket_timeout=config.redis_timeout,
+            socket_connect_timeout=config.redis_timeout,
+            decode_responses=True,
+            retry=Retry(NoBackoff(), 1),
+        )
+        async with Redis.from_pool(pool) as redis, await connect(config.kubeconfig) as api:
+            store = RedisStore(redis, lease=config.rhythm.lease)
+            cluster = KubeCluster(
+                api,
+                namespace=config.namespace,
+                keda_namespace=config.keda_namespace or None,
+                timeout=config.kube_timeout,
+            )
+            deadline = timedelta(seconds=config.helm_timeout)
+            releases = HelmReleases(
+                helm=config.helm,
+                chart=config.chart,
+                values=values,
+                namespace=config.namespace,
+                kubeconfig=config.kubeconfig,
+                deadline=deadline,
+            )
+            sessions = Sessions(
+                store=store,
+                releases=releases,
+                cluster=cluster,
+                slots=Slots(running=config.helm_processes, waiting=config.helm_queue),
+                rhythm=config.rhythm,
+                helm_deadline=deadline,
+            )
+            checks = {
+                "redis": store.ping,
+                "kubernetes": cluster.check,
+                "keda": cluster.check_keda,
+                "helm": releases.check,
+            }
+            readiness = keys.Readiness(ready=True)
+            application[keys.SESSIONS] = sessions
+            application[keys.HEALTH] = Health(checks, seconds=config.health_cache)
+            application[keys.READINESS] = readiness
+            recovery = Recovery(sessions=sessions, store=store, cluster=cluster)
+            healing = asyncio.create_task(recovery.run_forever(config.recovery_interval))
+            try:
+                yield
+            finally:
+                readiness.ready = False
+                healing.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await healing
+                await sessions.close()
+
+    return opened
+
+
+@app.command()
+def serve() -> None:
+    """Run the service; every setting is an environment variable (docs/configuration.md)."""
+    config = settings.load()
+    logs.configure(level=config.log_level, style=config.log_format)
+    application = make_app(resources(config), keys=[key.get_secret_value() for key in config.api_keys])
+    uvloop.install()
+    web.run_app(
+        application,
+        host=config.host,
+        port=config.port,
+        access_log=None,
+        shutdown_timeout=config.shutdown_timeout,
+        print=lambda text: typer.echo(text, err=True),
+    )
+
+
+@app.command()
+def generate(root: Annotated[Path, typer.Option(help="The checkout to write into.")] = Path()) -> None:
+    """Rewrite what is made from the code: OpenAPI document, its page, docs/configuration.md."""
+    for path, text in generated().items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+
+
+def generated() -> dict[str, str]:
+    """Path below the checkout -> content, of every file that is made from the code."""
+    document = operations.openapi()
+    return {
+        "service/web/static/openapi.json": json.dumps(document, indent=2) + "\n",
+        "service/web/static/docs.html": docs.page(document),
+        "docs/configuration.md": settings.reference(),
+    }
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    try:
+        app()
+    except SettingsError as error:
+        sys.stderr.write(f"user-pods: the settings cannot be used\n{error}\n")
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

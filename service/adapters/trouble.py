@@ -1,0 +1,56 @@
+"""Why a pod does not get ready, in the words of Kubernetes and KEDA; None when nothing speaks against it yet."""
+
+from collections.abc import Sequence
+from typing import Any
+
+_HOPELESS = frozenset(
+    {
+        "CrashLoopBackOff",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "ErrImageNeverPull",
+        "ErrImagePull",
+        "ImageInspectError",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "RunContainerError",
+    }
+)
+"""Reasons for waiting that do not pass by waiting alone."""
+
+Json = dict[str, Any]
+
+
+def pod_trouble(pods: Sequence[Json]) -> str | None:
+    """The first container that cannot start, else the reason why no node takes the pod."""
+    for pod in pods:
+        status: Json = pod.get("status") or {}
+        for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+            waiting = (container.get("state") or {}).get("waiting") or {}
+            if waiting.get("reason") in _HOPELESS:
+                return _sentence(waiting)
+        for condition in status.get("conditions") or []:
+            if condition["type"] == "PodScheduled" and condition["status"] == "False":
+                return _sentence(condition)
+    return None
+
+
+def deployment_trouble(status: Json) -> str | None:
+    """Pods that cannot even be created, for instance for lack of quota."""
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            return _sentence(condition)
+    return None
+
+
+def scaler_trouble(scaled: Json | None) -> str | None:
+    """KEDA cannot work with the ScaledObject, for instance since Redis refuses the password."""
+    for condition in ((scaled or {}).get("status") or {}).get("conditions") or []:
+        if condition["type"] == "Ready" and condition["status"] == "False":
+            return _sentence(condition)
+    return None
+
+
+def _sentence(source: Json) -> str:
+    reason, message = source.get("reason") or "Unknown", source.get("message") or ""
+    return f"{reason}: {message[:500]}" if message else str(reason)

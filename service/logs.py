@@ -1,0 +1,36 @@
+"""Log lines: one JSON object each, or columns for people; every line of a request bears its id."""
+
+import logging
+import logging.config
+from typing import Any, Literal
+
+import structlog
+from structlog.typing import EventDict
+
+from service.web.request_id import current_request_id
+
+
+def configure(*, level: str, style: Literal["json", "console"]) -> None:
+    """Send the standard library's logging, ours and that of the libraries, through structlog's formatter."""
+    renderer: Any = structlog.processors.JSONRenderer() if style == "json" else structlog.dev.ConsoleRenderer()
+    exceptions = [structlog.processors.format_exc_info] if style == "json" else []
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.stdlib.ExtraAdder(),
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _add_request_id,
+        ],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *exceptions, renderer],
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # pyhelm3 logs each command twice; what matters of it our own lines say.
+    logging.getLogger("pyhelm3").setLevel(logging.WARNING)
+
+
+def _add_request_id(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    event["request_id"] = current_request_id()
+    return event

@@ -1,0 +1,215 @@
+"""Every setting, read from the environment once at the start; `docs/configuration.md` is made from this module."""
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.domain.session import Rhythm
+
+PREFIX = "USER_PODS_"
+_CHART = Path(__file__).resolve().parent.parent / "chart" / "user-pod"
+_LEASE_MARGIN = 2
+"""Seconds that KEDA may take to reconcile beyond its polls."""
+
+
+class SettingsError(Exception):
+    """The environment does not hold usable settings; the message names each variable and what is wrong."""
+
+
+class Settings(BaseSettings):
+    """One field per variable; the description gives unit, meaning and the reason for the default."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback needs `API_KEYS`.")
+    port: int = Field(8080, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one and logs it.")
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="Bearer keys, separated by commas, each of 16 characters or more. Several at once allow a change"
+        " without an outage. Empty: no access control, and then only on loopback.",
+    )
+    namespace: str = Field(
+        "users",
+        pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
+        description="Namespace of the users' releases. It must exist: the service has no right to make namespaces.",
+    )
+    kubeconfig: Path | None = Field(
+        None, description="Kubeconfig file. Empty: the pod's own ServiceAccount, as on a cluster."
+    )
+    kube_timeout: float = Field(
+        5, gt=0, le=60, description="Seconds for one request to the Kubernetes API, so that a hung one is told as such."
+    )
+    keda_namespace: str = Field(
+        "keda",
+        description="Namespace of KEDA's operator, whose Lease tells /health that it lives. Empty: not looked at.",
+    )
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis as `redis://[user:password@]host:port/database`, or `rediss://` for TLS. KEDA gets host,"
+        " port, database and user from here too, unless the chart values say otherwise.",
+    )
+    redis_timeout: float = Field(2, gt=0, le=60, description="Seconds for one answer of Redis.")
+    chart: Path = Field(_CHART, description="The chart to install, a folder or an archive. The image carries its own.")
+    chart_values: Path | None = Field(
+        None, description="YAML file with values for every user's release, for example image and resources."
+    )
+    helm: str = Field("helm", description="The helm program, version 3 or 4: a name on PATH or a path.")
+    helm_processes: int = Field(
+        max(2, os.cpu_count() or 2), ge=1, le=64,
+        description="Helm processes at once; one takes about 0.2 s of a core, so the default is the core count.",
+    )  # fmt: skip
+    helm_queue: int = Field(
+        100, ge=0, description="Creates and deletes that may wait for helm; beyond them the answer is 429."
+    )
+    helm_timeout: float = Field(
+        60, ge=5, le=600, description="Seconds until a helm process is ended. An install takes well under one."
+    )
+    lease: float = Field(
+        15, gt=0, le=3600,
+        description="Seconds that one wake keeps the queue non-empty. At least twice `POLLING_INTERVAL` plus 2 s, or"
+        " KEDA could miss it.",
+    )  # fmt: skip
+    polling_interval: int = Field(5, ge=1, le=3600, description="Seconds between two looks of KEDA at a queue.")
+    cooldown: int = Field(
+        120, ge=1, le=604800, description="Seconds from KEDA's last sight of a non-empty queue until the pod sleeps."
+    )
+    health_cache: float = Field(
+        5, ge=0, le=60, description="Seconds that an answer of /health is reused, so that probes cost nothing."
+    )
+    shutdown_timeout: float = Field(
+        75, ge=0, description="Seconds that requests under way get at the end: more than `HELM_TIMEOUT`."
+    )
+    recovery_interval: float = Field(
+        10, gt=0, description="Seconds between two looks whether Redis still has the index of sessions."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_format: Literal["json", "console"] = Field("json", description="`json` for machines, `console` for people.")
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _long(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for key in value:
+            text = key.get_secret_value()
+            if len(text) < 16 or not text.isascii() or not text.isprintable() or " " in text:
+                raise ValueError("each key must have 16 or more printable ASCII characters without spaces")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: SecretStr) -> SecretStr:
+        parts = urlsplit(value.get_secret_value())
+        if parts.scheme not in ("redis", "rediss") or not parts.hostname:
+            raise ValueError("must look like redis://host:6379/0")
+        if parts.path.strip("/") and not parts.path.strip("/").isdecimal():
+            raise ValueError("the part after the host must be a database number")
+        return value
+
+    @field_validator("kubeconfig", "chart_values", mode="before")
+    @classmethod
+    def _empty(cls, value: Any) -> Any:
+        return value or None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.lease < 2 * self.polling_interval + _LEASE_MARGIN:
+            least = 2 * self.polling_interval + _LEASE_MARGIN
+            raise ValueError(
+                f"{PREFIX}LEASE must be at least 2 x {PREFIX}POLLING_INTERVAL + {_LEASE_MARGIN} s = {least}"
+            )
+        if not self.api_keys and not _loopback(self.host):
+            raise ValueError(
+                f"{PREFIX}API_KEYS is empty, so anybody who reaches {self.host} could use the service;"
+                f" set it, or {PREFIX}HOST=127.0.0.1"
+            )
+        return self
+
+    @property
+    def rhythm(self) -> Rhythm:
+        return Rhythm(
+            lease=timedelta(seconds=self.lease),
+            cooldown=timedelta(seconds=self.cooldown),
+            poll=timedelta(seconds=self.polling_interval),
+        )
+
+    def values(self, operators: Mapping[str, Any]) -> dict[str, Any]:
+        """Values for every release: the operator's, completed by what follows from the settings.
+
+        Raises SettingsError when KEDA could not work with them.
+        """
+        url = urlsplit(self.redis_url.get_secret_value())
+        redis: dict[str, Any] = {
+            "address": f"{url.hostname}:{url.port or 6379}",
+            "database": int(url.path.strip("/") or 0),
+            "username": url.username if url.username and url.username != "default" else "",
+            "tls": {"enabled": url.scheme == "rediss"},
+        } | dict(operators.get("redis") or {})
+        scaling = {"pollingInterval": self.polling_interval, "cooldownPeriod": self.cooldown}
+        if (operators.get("autoscaling") or {}).get("enabled", True) is not True:
+            raise SettingsError(f"{PREFIX}CHART_VALUES switches autoscaling off: no session could ever sleep or wake")
+        if url.password and not (redis.get("passwordSecret") or {}).get("name"):
+            raise SettingsError(
+                f"{PREFIX}REDIS_URL has a password, but {PREFIX}CHART_VALUES gives no redis.passwordSecret.name:"
+                " KEDA could not read the queues"
+            )
+        return {**operators, "redis": redis, "autoscaling": scaling}
+
+
+def load() -> Settings:
+    """The settings of this process. Raises SettingsError naming every variable that is wrong or unknown."""
+    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    problems = [f"{name}: there is no such setting" for name in unknown]
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for item in error.errors(include_url=False, include_context=False, include_input=False):
+            name = f"{PREFIX}{str(item['loc'][0]).upper()}: " if item["loc"] else ""
+            problems.append(f"{name}{item['msg'].removeprefix('Value error, ')}")
+        raise SettingsError("\n".join(problems)) from None
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return settings
+
+
+def reference() -> str:
+    """docs/configuration.md."""
+    lines = [
+        "# Configuration",
+        "",
+        f"Every setting is an environment variable with the prefix `{PREFIX}`.",
+        "An unknown or bad one stops the start with a message that names it. This page is made by `make generated`; a test holds it to the code.",
+        "",
+        "| variable | default | meaning |",
+        "| --- | --- | --- |",
+    ]
+    for name, field in Settings.model_fields.items():
+        default = {
+            "chart": "the one beside the code",
+            "helm_processes": "the core count",
+            "redis_url": "redis://127.0.0.1:6379/0",
+        }.get(name, "" if field.default in (None, ()) else field.default)
+        lines.append(
+            f"| `{PREFIX}{name.upper()}` | {f'`{default}`' if default != '' else 'empty'} | {field.description} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

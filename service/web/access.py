@@ -1,0 +1,37 @@
+"""Who may call: bearer keys, or, without any, this machine's own programs only."""
+
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable, Sequence
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from service.web.problems import BadRequest
+
+OPEN = frozenset({"/health", "/livez", "/readyz", "/openapi.json", "/docs"})
+"""Paths that need no key."""
+
+
+def middleware(keys: Sequence[str]) -> Middleware:
+    """Check `Authorization: Bearer <key>` against every key, in a time that tells nothing about them."""
+    digests = [hashlib.sha256(key.encode()).digest() for key in keys]
+
+    @web.middleware
+    async def check(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        if request.path in OPEN:
+            return await handler(request)
+        if digests:
+            scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+            given = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).digest()
+            matches = [hmac.compare_digest(given, digest) for digest in digests]
+            if scheme.lower() != "bearer" or not any(matches):
+                raise BadRequest(401, "unauthorized", "send a valid key as `Authorization: Bearer <key>`")
+        elif request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+            # Without keys only loopback is served; a web page in the same machine's browser must not use that.
+            raise BadRequest(403, "cross-site", "pages of other sites may not call a service without keys")
+        return await handler(request)
+
+    return check

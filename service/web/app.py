@@ -1,0 +1,35 @@
+"""Puts the web layer together; what it works on comes from outside, as one context manager."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+from aiohttp import web
+
+from service.web import access, operations, problems, request_id
+
+Resources = Callable[[web.Application], AbstractAsyncContextManager[None]]
+_STATIC = Path(__file__).parent / "static"
+_BODY_LIMIT = 16 * 1024
+"""Bytes: the largest sensible body is a user_id of 254 characters."""
+_DOCS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
+
+
+def make_app(resources: Resources, *, keys: Sequence[str] = ()) -> web.Application:
+    """The application. `resources` fills the slots of `service.web.keys` and gives back what it opened."""
+    app = web.Application(
+        middlewares=[request_id.middleware, problems.middleware, access.middleware(keys)], client_max_size=_BODY_LIMIT
+    )
+    app.cleanup_ctx.append(resources)
+    app.add_routes(operations.routes())
+    app.router.add_get("/openapi.json", _document)
+    app.router.add_get("/docs", _docs)
+    return app
+
+
+async def _document(_request: web.Request) -> web.FileResponse:
+    return web.FileResponse(_STATIC / "openapi.json")
+
+
+async def _docs(_request: web.Request) -> web.FileResponse:
+    return web.FileResponse(_STATIC / "docs.html", headers={"Content-Security-Policy": _DOCS_POLICY})

@@ -1,0 +1,84 @@
+"""Makes the page of API documentation from the OpenAPI document: static, without scripts."""
+
+from html import escape
+from typing import Any
+
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+code, pre { font-family: ui-monospace, monospace; }
+section { border-top: 1px solid #8886; padding: .5rem 0 1rem; }
+table { border-collapse: collapse; } td, th { text-align: left; padding: .15rem 1rem .15rem 0; vertical-align: top; }
+.method { display: inline-block; min-width: 4.5rem; font-weight: 700; }
+"""
+
+
+def page(document: dict[str, Any]) -> str:
+    """HTML for one OpenAPI document as `service.web.operations.openapi` makes it."""
+    sections = [
+        _operation(method, path, operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+    models = [_model(name, schema) for name, schema in document["components"]["schemas"].items()]
+    title, text = escape(document["info"]["title"]), escape(document["info"]["description"])
+    return "\n".join(
+        [
+            "<!doctype html>",
+            f'<html lang="en"><head><meta charset="utf-8"><title>{title}: API</title>',
+            f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>',
+            f"<h1>{title}</h1><p>{text}</p>",
+            '<p>The same for programs: <a href="/openapi.json">openapi.json</a>.</p>',
+            *sections,
+            "<h2>Bodies</h2>",
+            *models,
+            "</body></html>",
+            "",
+        ]
+    )
+
+
+def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
+    rows = [
+        f"<tr><td><code>{escape(p['name'])}</code></td><td>{escape(p['in'])}</td><td>{escape(p.get('description', ''))}</td></tr>"
+        for p in operation.get("parameters", [])
+    ]
+    body = operation.get("requestBody")
+    if body:
+        rows.append(
+            f"<tr><td>body</td><td></td><td>{_reference(body['content']['application/json']['schema'])}</td></tr>"
+        )
+    answers = [
+        f"<tr><td>{status}</td><td>{escape(answer['description'])}</td><td>{_content(answer)}</td></tr>"
+        for status, answer in operation["responses"].items()
+    ]
+    return (
+        f"<section id='{escape(operation['operationId'])}'><h2><span class='method'>{method.upper()}</span> "
+        f"<code>{escape(path)}</code></h2><p>{escape(operation['summary'])}</p>"
+        f"{'<table>' + ''.join(rows) + '</table>' if rows else ''}<table>{''.join(answers)}</table></section>"
+    )
+
+
+def _content(answer: dict[str, Any]) -> str:
+    return " ".join(_reference(media["schema"]) for media in answer.get("content", {}).values())
+
+
+def _reference(schema: dict[str, Any]) -> str:
+    name = escape(schema["$ref"].rsplit("/", 1)[1])
+    return f"<a href='#{name}'>{name}</a>"
+
+
+def _model(name: str, schema: dict[str, Any]) -> str:
+    rows = [
+        f"<tr><td><code>{escape(member)}</code></td><td>{escape(_kind(part))}</td><td>{escape(part.get('description', ''))}</td></tr>"
+        for member, part in schema.get("properties", {}).items()
+    ]
+    return f"<section id='{escape(name)}'><h3>{escape(name)}</h3><table>{''.join(rows)}</table></section>"
+
+
+def _kind(part: dict[str, Any]) -> str:
+    if "anyOf" in part:
+        return " or ".join(_kind(option) for option in part["anyOf"])
+    if "$ref" in part:
+        return str(part["$ref"]).rsplit("/", 1)[1]
+    return str(part.get("const") or part.get("type", ""))

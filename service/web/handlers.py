@@ -1,0 +1,105 @@
+"""One function per operation: read the request, call the domain, answer."""
+
+from typing import TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from service.domain.names import SessionId, parse_session_id
+from service.web import problems
+from service.web.keys import HEALTH, READINESS, SESSIONS
+from service.web.models import (
+    Action,
+    Alive,
+    CreatedSession,
+    CreateSession,
+    DeleteQuery,
+    HealthReport,
+    ListQuery,
+    SessionList,
+    Status,
+)
+
+M = TypeVar("M", bound=BaseModel)
+
+
+async def create(request: web.Request) -> web.Response:
+    body = await _body(request, CreateSession)
+    created = await request.app[SESSIONS].create(body.user_id)
+    answer = _json(CreatedSession(uuid=created.uuid, user_id=body.user_id), 201 if created.fresh else 200)
+    answer.headers["Location"] = f"/session/{created.uuid}/status"
+    return answer
+
+
+async def wake(request: web.Request) -> web.Response:
+    uuid = _uuid(request)
+    length = await request.app[SESSIONS].wake(uuid)
+    return _json(Action(uuid=uuid, action="wake", queue_length=length), 202)
+
+
+async def sleep(request: web.Request) -> web.Response:
+    uuid = _uuid(request)
+    await request.app[SESSIONS].sleep(uuid)
+    return _json(Action(uuid=uuid, action="sleep"), 202)
+
+
+async def status(request: web.Request) -> web.Response:
+    return _json(Status.of(await request.app[SESSIONS].status(_uuid(request))))
+
+
+async def list_sessions(request: web.Request) -> web.Response:
+    query = _query(request, ListQuery)
+    page = await request.app[SESSIONS].page(
+        cursor=query.cursor, limit=query.limit, user_id=query.user_id, phase=query.phase
+    )
+    return _json(SessionList.of(page))
+
+
+async def delete(request: web.Request) -> web.Response:
+    query = _query(request, DeleteQuery)
+    await request.app[SESSIONS].delete(_uuid(request), keep_data=query.keep_data)
+    return web.Response(status=204)
+
+
+async def health(request: web.Request) -> web.Response:
+    verdict = await request.app[HEALTH].verdict()
+    parts = {name: wrong or "ok" for name, wrong in verdict.parts.items()}
+    state = "unhealthy" if verdict.failing else "healthy"
+    return _json(HealthReport(status=state, failing=verdict.failing, parts=parts), 503 if verdict.failing else 200)
+
+
+async def livez(_request: web.Request) -> web.Response:
+    return _json(Alive())
+
+
+async def readyz(request: web.Request) -> web.Response:
+    if not request.app[READINESS].ready:
+        raise problems.BadRequest(503, "not-ready", "this process is starting or on its way out")
+    return _json(Alive())
+
+
+def _uuid(request: web.Request) -> SessionId:
+    return parse_session_id(request.match_info["uuid"])
+
+
+async def _body(request: web.Request, model: type[M]) -> M:
+    if request.content_type != "application/json":
+        raise problems.BadRequest(415, "unsupported-media-type", "send the body as application/json")
+    try:
+        return model.model_validate_json(await request.read())
+    except ValidationError as error:
+        raise problems.of_validation(error, source="body") from error
+
+
+def _query(request: web.Request, model: type[M]) -> M:
+    for name in request.query:
+        if len(request.query.getall(name)) > 1:
+            raise problems.BadRequest(422, "does-not-fit", "a parameter of the query stands there twice")
+    try:
+        return model.model_validate(dict(request.query))
+    except ValidationError as error:
+        raise problems.of_validation(error, source="query") from error
+
+
+def _json(body: BaseModel, status: int = 200) -> web.Response:
+    return web.Response(status=status, text=body.model_dump_json(), content_type="application/json")

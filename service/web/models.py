@@ -1,0 +1,134 @@
+"""Bodies of requests and answers, as the OpenAPI document describes them."""
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StrictStr
+
+from service.domain.names import SESSION_ID_PATTERN, USER_ID_PATTERN
+from service.domain.session import Phase, RecordStatus, ReleaseState, Session
+from service.domain.sessions import Page
+
+Uuid = Annotated[str, Field(pattern=f"^{SESSION_ID_PATTERN}$", description="Id of the session.", examples=["abc123xy"])]
+UserId = Annotated[
+    StrictStr,
+    Field(
+        pattern=f"^{USER_ID_PATTERN}$", min_length=1, max_length=254,
+        description="The user's name: 1 to 254 printable ASCII characters without spaces; case is kept.",
+        examples=["john@example.com"],
+    ),
+]  # fmt: skip
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CreateSession(Body):
+    user_id: UserId
+
+
+class CreatedSession(Body):
+    uuid: Uuid
+    user_id: UserId
+    status: Literal["created"] = "created"
+
+
+class Action(Body):
+    uuid: Uuid
+    action: Literal["wake", "sleep"]
+    queue_length: int | None = Field(None, ge=0, description="Tokens in the wake queue after a wake.")
+
+
+class SessionRecord(Body):
+    user_id: UserId
+    status: RecordStatus = Field(description="State of the record; the pod's life is in `phase`.")
+
+
+class ReleaseView(Body):
+    name: str
+    revision: int = Field(ge=1)
+    state: ReleaseState
+    chart: str | None = Field(description="Chart and version, for example `user-pod-0.1.0`.")
+
+
+class Status(Body):
+    uuid: Uuid
+    session: SessionRecord
+    queue_length: int = Field(ge=0, description="Wake tokens that have not expired.")
+    replicas: int = Field(ge=0, description="Pods wanted: 0 asleep, 1 awake.")
+    ready_replicas: int = Field(ge=0, description="Pods that are ready.")
+    phase: Phase
+    reason: str | None = Field(description="Why the phase is `failed`, or what hinders a wake that is under way.")
+    release: ReleaseView | None = Field(description="The Helm release; null when it was removed.")
+    created_at: datetime
+    last_activity: datetime | None = Field(description="The last wake; null before the first.")
+    sleeps_at: datetime | None = Field(
+        description="When the pod falls asleep without further activity, at the earliest; null while asleep."
+    )
+
+    @classmethod
+    def of(cls, session: Session) -> Self:
+        record, workload = session.record, session.workload
+        release = workload.release
+        return cls(
+            uuid=record.uuid,
+            session=SessionRecord(user_id=record.user_id, status=session.status),
+            queue_length=record.queue_length,
+            replicas=workload.replicas,
+            ready_replicas=workload.ready,
+            phase=session.phase,
+            reason=session.reason,
+            release=release
+            and ReleaseView(name=release.name, revision=release.revision, state=release.state, chart=workload.chart),
+            created_at=record.created_at,
+            last_activity=record.last_activity,
+            sleeps_at=session.sleeps_at,
+        )
+
+
+class SessionList(Body):
+    sessions: list[Status]
+    cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last.")
+
+    @classmethod
+    def of(cls, page: Page) -> Self:
+        return cls(sessions=[Status.of(session) for session in page.sessions], cursor=page.cursor)
+
+
+class ListQuery(Body):
+    cursor: str | None = Field(None, description="Where to go on, from the page before.", examples=["abc123xy"])
+    limit: int = Field(50, ge=1, le=500, description="At most so many sessions.")
+    user_id: UserId | None = None
+    phase: Phase | None = None
+
+
+class DeleteQuery(Body):
+    keep_data: bool = Field(True, description="Keep the volume, so that the user's next session has it again.")
+
+
+class HealthReport(Body):
+    status: Literal["healthy", "unhealthy"]
+    failing: list[str] = Field(default=[], description="Names of the failing parts.")
+    parts: dict[str, str] = Field(default={}, description="Each part: `ok`, or what is wrong.")
+
+
+class Alive(Body):
+    status: Literal["ok"] = "ok"
+
+
+class ProblemError(BaseModel):
+    pointer: str = Field(description="JSON pointer into the body, or the parameter's name.")
+    detail: str
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem document."""
+
+    type: str = Field(description="A page about this kind of problem.", examples=["/problems/session-not-found"])
+    title: str
+    status: int = Field(ge=400, le=599)
+    detail: str
+    instance: str = Field(description="Names this occurrence in the log.", examples=["urn:request:4f0c…"])
+    part: str | None = Field(None, description="For 503: the part that does not do its work.")
+    errors: list[ProblemError] | None = Field(None, description="For 422: each thing that does not fit.")

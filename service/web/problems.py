@@ -1,0 +1,121 @@
+"""Turns every error into an RFC 9457 problem document; the only place that knows which error has which status."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from service.domain import errors
+from service.web.models import Problem, ProblemError
+from service.web.request_id import current_request_id
+
+log = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+
+TABLE: tuple[tuple[type[errors.SessionError], int, str], ...] = (
+    (errors.InvalidUserId, 422, "invalid-user-id"),
+    (errors.InvalidCursor, 422, "invalid-cursor"),
+    (errors.SessionNotFound, 404, "session-not-found"),
+    (errors.SessionReleased, 409, "session-released"),
+    (errors.SessionBroken, 409, "session-broken"),
+    (errors.SessionDeleting, 409, "session-deleting"),
+    (errors.SessionBusy, 409, "session-busy"),
+    (errors.TooManyCreates, 429, "too-many-creates"),
+    (errors.IndexIncomplete, 503, "index-incomplete"),
+    (errors.RedisUnavailable, 503, "redis-unavailable"),
+    (errors.ClusterUnavailable, 503, "kubernetes-unavailable"),
+    (errors.KedaUnavailable, 503, "keda-unavailable"),
+    (errors.HelmUnavailable, 503, "helm-unavailable"),
+    (errors.HelmTimeout, 504, "helm-timeout"),
+    (errors.ChartInvalid, 503, "chart-invalid"),
+    (errors.InstallFailed, 503, "install-failed"),
+    (errors.Unavailable, 503, "unavailable"),
+    (errors.SessionError, 500, "session-error"),
+)
+"""Most specific first; a test holds that every error of the domain has a row of its own."""
+
+_RETRY_AFTER = 5
+"""Seconds that a caller is asked to wait when the error does not know better."""
+
+
+class BadRequest(Exception):
+    """The request itself is wrong, found out while reading it."""
+
+    def __init__(self, status: int, slug: str, detail: str, fields: list[ProblemError] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.slug = slug
+        self.detail = detail
+        self.fields = fields
+
+
+@web.middleware
+async def middleware(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        return _of_http(error)
+    except BadRequest as error:
+        return _respond(error.status, error.slug, error.detail, fields=error.fields)
+    except errors.SessionError as error:
+        return _of_domain(error)
+    except Exception:
+        log.exception("unexpected error")
+        return _respond(500, "internal", "something went wrong on our side; the log knows more under this instance")
+
+
+def _of_http(error: web.HTTPException) -> web.Response:
+    if error.status < HTTPStatus.BAD_REQUEST:
+        raise error
+    slug = HTTPStatus(error.status).phrase.lower().replace(" ", "-")
+    response = _respond(error.status, slug, error.text if error.status == 413 and error.text else error.reason)
+    if "Allow" in error.headers:
+        response.headers["Allow"] = error.headers["Allow"]
+    return response
+
+
+def _of_domain(error: errors.SessionError) -> web.Response:
+    status, slug = next((status, slug) for kind, status, slug in TABLE if isinstance(error, kind))
+    part = error.part if isinstance(error, errors.Unavailable) else None
+    if status >= 500:
+        log.error("%s", error, exc_info=error)
+    response = _respond(status, slug, str(error), part=part)
+    if status in (429, 503) or error.retry_after:
+        response.headers["Retry-After"] = str(error.retry_after or _RETRY_AFTER)
+    return response
+
+
+def of_validation(error: ValidationError, *, source: str) -> BadRequest:
+    """422 for what does not fit, 400 for a body that is no JSON at all; never repeats the caller's input."""
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    if any(item["type"] == "json_invalid" for item in details):
+        return BadRequest(400, "not-json", "the body is not JSON")
+    fields = [
+        ProblemError(pointer="/" + "/".join(map(str, item["loc"])) if source == "body" else str(item["loc"][0]),
+                     detail=item["msg"])
+        for item in details
+    ]  # fmt: skip
+    return BadRequest(422, "does-not-fit", f"the {source} does not fit; see `errors`", fields)
+
+
+def _respond(
+    status: int, slug: str, detail: str, *, part: str | None = None, fields: list[ProblemError] | None = None
+) -> web.Response:
+    problem = Problem(
+        type=f"/problems/{slug}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        instance=f"urn:request:{current_request_id()}",
+        part=part,
+        errors=fields,
+    )
+    response = web.Response(status=status, text=problem.model_dump_json(exclude_none=True), content_type=CONTENT_TYPE)
+    if status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response

@@ -1,0 +1,41 @@
+"""Names every request, in the answer, in problem documents and in every line that is logged meanwhile."""
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+
+from aiohttp import web
+
+HEADER = "X-Request-Id"
+_WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{8,64}")
+_QUIET = frozenset({"/livez", "/readyz", "/health"})
+_current: ContextVar[str] = ContextVar("request_id", default="-")
+
+log = logging.getLogger("service.access")
+
+
+def current_request_id() -> str:
+    return _current.get()
+
+
+@web.middleware
+async def middleware(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Take the caller's id when it is well-formed, else make one; log the request when it is over."""
+    given = request.headers.get(HEADER, "")
+    name = given if _WELL_FORMED.fullmatch(given) else secrets.token_hex(8)
+    _current.set(name)
+    started = time.perf_counter()
+    response = await handler(request)
+    if not response.prepared:
+        response.headers[HEADER] = name
+    level = logging.DEBUG if request.path in _QUIET else logging.INFO
+    took = round((time.perf_counter() - started) * 1000, 1)
+    # The path without its query: a query may hold a user's name.
+    fields = {"method": request.method, "path": request.path[:200], "status": response.status, "ms": took}
+    log.log(level, "request", extra=fields)
+    return response
