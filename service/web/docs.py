@@ -40,7 +40,7 @@ def page(document: dict[str, Any]) -> str:
 
 def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     rows = [
-        f"<tr><td><code>{escape(p['name'])}</code></td><td>{escape(p['in'])}</td><td>{escape(p.get('description', ''))}</td></tr>"
+        _row(f"<code>{escape(p['name'])}</code>", escape(p["in"]), escape(p.get("description", "")))
         for p in operation.get("parameters", [])
     ]
     body = operation.get("requestBody")
@@ -49,7 +49,7 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
             f"<tr><td>body</td><td></td><td>{_reference(body['content']['application/json']['schema'])}</td></tr>"
         )
     answers = [
-        f"<tr><td>{status}</td><td>{escape(answer['description'])}</td><td>{_content(answer)}</td></tr>"
+        _row(status, escape(answer["description"]), _content(answer))
         for status, answer in operation["responses"].items()
     ]
     return (
@@ -57,6 +57,10 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
         f"<code>{escape(path)}</code></h2><p>{escape(operation['summary'])}</p>"
         f"{'<table>' + ''.join(rows) + '</table>' if rows else ''}<table>{''.join(answers)}</table></section>"
     )
+
+
+def _row(*cells: str) -> str:
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
 def _content(answer: dict[str, Any]) -> str:
@@ -70,7 +74,7 @@ def _reference(schema: dict[str, Any]) -> str:
 
 def _model(name: str, schema: dict[str, Any]) -> str:
     rows = [
-        f"<tr><td><code>{escape(member)}</code></td><td>{escape(_kind(part))}</td><td>{escape(part.get('description', ''))}</td></tr>"
+        _row(f"<code>{escape(member)}</code>", escape(_kind(part)), escape(part.get("description", "")))
         for member, part in schema.get("properties", {}).items()
     ]
     return f"<section id='{escape(name)}'><h3>{escape(name)}</h3><table>{''.join(rows)}</table></section>"

@@ -1,0 +1,80 @@
+"""`make up` and `make demo`: ``python -m stack --help``."""
+
+import socket
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from devcluster.cluster import Cluster
+from devcluster.errors import DevclusterError
+from stack import demo as timeline
+from stack.stack import USERS, Stack
+
+app = typer.Typer(help="The service on an embedded cluster.", no_args_is_help=True, add_completion=False)
+STATE = Path(".cluster")
+PORT = 8080
+State = Annotated[Path, typer.Option(help="Folder that holds everything of this cluster.")]
+
+_NEXT = """
+The stack runs: Kubernetes, KEDA, Redis, and the service on {url}
+Try (or `make demo` for the whole loop in under a minute):
+
+  source {env}
+  curl -s {url}/session/create -H 'Content-Type: application/json' -d '{{"user_id": "john@example.com"}}'
+  curl -s -X POST {url}/session/<uuid>/wake
+  curl -s {url}/session/<uuid>/status
+  kubectl -n {users} get deployments,pods,scaledobjects
+  helm -n {users} list
+
+API documentation: {url}/docs      Stop everything: make down
+"""
+
+
+@app.command()
+def up(state: State = STATE, port: Annotated[int, typer.Option(help="Port of the service.")] = PORT) -> None:
+    """Start cluster and service; what runs already is left alone."""
+    began = time.monotonic()
+    cluster = Cluster(state)
+    if not cluster.status().get("service") and _taken(port):
+        raise DevclusterError(f"port {port} is in use by another program; end it, or choose another with PORT=<port>")
+    stack = Stack(cluster, port=port)
+    started = stack.up()
+    env = cluster.write_env({"SERVICE_URL": stack.url, "USERS_NAMESPACE": USERS})
+    if not started:
+        print(f"everything runs already; nothing was changed (service: {stack.url}, `source {env}`)")
+        return
+    print(f"started in {time.monotonic() - began:.1f} s")
+    print(_NEXT.format(url=stack.url, env=env, users=USERS))
+
+
+@app.command()
+def demo(state: State = STATE) -> None:
+    """Run the whole loop once, on a service of its own with short times, and print it as a timeline."""
+    timeline.run(Cluster(state), report=print)
+
+
+@app.command()
+def down(state: State = STATE) -> None:
+    """Stop all that was started here, and nothing else; the data stays for the next start."""
+    stopped = Cluster(state).down() if state.exists() else []
+    print(f"stopped {', '.join(stopped)}" if stopped else "nothing ran")
+
+
+def _taken(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
+if __name__ == "__main__":
+    try:
+        app()
+    except DevclusterError as error:
+        typer.echo(f"stack: {error}", err=True)
+        raise SystemExit(1) from None

@@ -1,0 +1,121 @@
+"""Brings the service up beside an embedded cluster, with the rights that its chart gives it and no others."""
+
+import base64
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from devcluster.cluster import Cluster
+from devcluster.errors import DevclusterError
+from devcluster.processes import environment
+
+ROOT = Path(__file__).resolve().parent.parent
+USERS = "users"
+SERVICE = "session-service"
+SYSTEM = "user-pods"
+_SECRET = "redis-password"  # noqa: S105 - the name of a Secret
+
+
+class Stack:
+    """The service as the process `name` of a cluster; `settings` are variables without their prefix."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        port: int = 8080,
+        settings: Mapping[str, str] | None = None,
+        helm: str = "helm",
+        name: str = "service",
+    ) -> None:
+        self.cluster = cluster
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self._settings = dict(settings or {})
+        self._helm = helm
+        self.name = name
+
+    def up(self) -> bool:
+        """Start cluster and service; whether anything had to be started."""
+        started = self.cluster.up()
+        self.prepare()
+        return self.start() or started
+
+    def prepare(self) -> None:
+        """What an administrator does once: namespaces, KEDA's Secret, and the service's rights from its chart."""
+        namespaces = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in (USERS, SYSTEM)]
+        password = base64.b64encode(self.cluster.redis_password.encode()).decode()
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": _SECRET, "namespace": USERS},
+            "data": {"password": password},
+        }
+        self.cluster.apply(*namespaces)
+        self.cluster.apply(secret, *self._rights())
+        self._values.write_text(yaml.safe_dump({"redis": {"passwordSecret": {"name": _SECRET}}}))
+
+    def start(self) -> bool:
+        """Start the service and wait until it is ready; False when it ran."""
+        return self.cluster.run(
+            self.name, [sys.executable, "-m", "service", "serve"], env=self.environment(), ready=self._ready, seconds=30
+        )
+
+    def environment(self) -> dict[str, str]:
+        """The service's environment: its settings, and a PATH with helm."""
+        settings = {
+            "PORT": str(self.port),
+            "NAMESPACE": USERS,
+            "KUBECONFIG": str(self.cluster.service_account(SYSTEM, SERVICE)),
+            "REDIS_URL": self.cluster.redis_url,
+            "CHART_VALUES": str(self._values),
+            "HELM": str(self.cluster.tools.path(self._helm)),
+            **self._settings,
+        }
+        helm_home = str(self.cluster.state / "helm")
+        return environment(
+            **{f"USER_PODS_{name}": value for name, value in settings.items()},
+            PYTHONPATH=str(ROOT),
+            HELM_CACHE_HOME=helm_home,
+            HELM_CONFIG_HOME=helm_home,
+            HELM_DATA_HOME=helm_home,
+        )
+
+    @property
+    def account(self) -> str:
+        """The service's name in the cluster, as audit logs have it."""
+        return f"system:serviceaccount:{SYSTEM}:{SERVICE}"
+
+    @property
+    def _values(self) -> Path:
+        return self.cluster.state / "config" / "user-pod.yaml"
+
+    def _rights(self) -> list[dict[str, object]]:
+        """The RBAC part of the service's chart, so that what runs here has the rights that a cluster would give."""
+        helm = str(self.cluster.tools.path("helm"))
+        argv = [helm, "template", SERVICE, str(ROOT / "chart" / SERVICE), "--namespace", SYSTEM]
+        argv += ["--set", f"usersNamespace={USERS}"]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise DevclusterError(f"the service's chart cannot be rendered: {done.stderr}")
+        wanted = ("ServiceAccount", "Role", "RoleBinding")
+        objects = [item for item in yaml.safe_load_all(done.stdout) if item and item["kind"] in wanted]
+        for item in objects:
+            item["metadata"].setdefault("namespace", SYSTEM)
+        return objects
+
+    def _ready(self) -> bool:
+        try:
+            with _opener.open(f"{self.url}/readyz", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return False
+
+
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
