@@ -33,6 +33,7 @@ app = typer.Typer(
     help="An own pod for every user, that sleeps when idle and wakes when its user returns.",
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
 )
 _REDIS_CONNECTIONS = 32
 

@@ -12,7 +12,12 @@ from devcluster.errors import DevclusterError
 from stack import demo as timeline
 from stack.stack import USERS, Stack
 
-app = typer.Typer(help="The service on an embedded cluster.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="The service on an embedded cluster.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 STATE = Path(".cluster")
 PORT = 8080
 State = Annotated[Path, typer.Option(help="Folder that holds everything of this cluster.")]

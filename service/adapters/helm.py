@@ -134,6 +134,7 @@ class HelmReleases:
         kubeconfig: Path | None,
         deadline: timedelta,
     ) -> None:
+        self._helm = helm
         self._chart_path = chart
         self._values = values
         self._namespace = namespace
@@ -177,7 +178,7 @@ class HelmReleases:
         """
         if self._client is None or self._chart is None:
             try:
-                self._client = await asyncio.to_thread(pyhelm3.Client, self._command)
+                self._client = await asyncio.to_thread(pyhelm3.Client, self._command, executable=self._helm)
             except Exception as error:
                 raise HelmUnavailable from error
             self._chart = await self._client.get_chart(self._chart_path)

@@ -1,0 +1,56 @@
+# `make help` lists the commands. Everything a fresh machine lacks is made on the way: it needs Python 3.11+, make and git.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PORT ?= 8080
+STATE ?= .cluster
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help up demo down test check bench lock generated tools
+
+help: ## List the commands
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+up: $(VENV)/ready ## Start cluster and service on http://127.0.0.1:8080, and say what to try
+	@$(PY) -m stack up --state $(STATE) --port $(PORT)
+
+demo: $(VENV)/ready ## Show the whole loop as a timeline
+	@$(PY) -m stack demo --state $(STATE)
+
+down: $(VENV)/ready ## Stop all that `make up` started
+	@$(PY) -m stack down --state $(STATE)
+
+test: $(VENV)/ready ## Compile what the tests need (once), check the code, run all tests
+	@$(PY) -m devcluster tools --extra >/dev/null
+	@$(MAKE) --no-print-directory check
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/ready ## Format, lint, types, layers, generated files
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(PY) -m stack generated --check
+
+bench: $(VENV)/ready ## Measure, as JSON and as a table
+	@$(PY) -m bench
+
+generated: $(VENV)/ready ## Rewrite the files that are made from others
+	$(PY) -m stack generated
+
+tools: $(VENV)/ready ## Compile every tool, once
+	@$(PY) -m devcluster tools --extra
+
+lock: $(VENV)/ready ## Rewrite both lock files from pyproject.toml
+	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    pyproject.toml -o requirements.lock
+	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    pyproject.toml --group dev -o requirements-dev.lock
+
+$(VENV)/ready: requirements-dev.lock
+	@echo "installing Python packages into $(VENV), about half a minute"
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
