@@ -1,0 +1,49 @@
+"""The domain on the memory adapters."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+
+from service.adapters.memory import MemoryCluster, MemoryReleases, MemoryStore
+from service.domain.names import SessionId, new_session_id
+from service.domain.recovery import Recovery
+from service.domain.session import Rhythm
+from service.domain.sessions import Sessions
+from service.domain.slots import Slots
+
+
+@dataclass
+class World:
+    """Everything of one imagined cluster; `replica` makes another service process on it."""
+
+    store: MemoryStore = field(default_factory=lambda: MemoryStore(is_whole=True))
+    cluster: MemoryCluster = field(default_factory=MemoryCluster)
+    new_id: Callable[[], SessionId] = new_session_id
+    waiting: int = 1000
+
+    def __post_init__(self) -> None:
+        self.releases = MemoryReleases(self.cluster)
+        self.sessions = self.replica()
+
+    def replica(self) -> Sessions:
+        return Sessions(
+            store=self.store,
+            releases=self.releases,
+            cluster=self.cluster,
+            slots=Slots(running=2, waiting=self.waiting),
+            rhythm=Rhythm(),
+            helm_deadline=timedelta(seconds=5),
+            new_id=lambda: self.new_id(),  # noqa: PLW0108 - a test may exchange it later
+        )
+
+    def recovery(self) -> Recovery:
+        return Recovery(sessions=self.sessions, store=self.store, cluster=self.cluster)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    yield world
+    await world.sessions.close()

@@ -1,0 +1,136 @@
+"""Wake, sleep, phases and pages."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from service.domain.errors import (
+    IndexIncomplete,
+    InvalidCursor,
+    SessionBroken,
+    SessionDeleting,
+    SessionNotFound,
+    SessionReleased,
+)
+from service.domain.names import SessionId, parse_session_id, public_host, release_name, scaler_name, user_hash
+from service.domain.session import Phase, Record, RecordStatus, Release, ReleaseState, Rhythm, Session, Workload
+from tests.domain.conftest import World
+
+UUID = SessionId("abc123xy")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+DEPLOYED = Release("user-abc123xy", 1, ReleaseState.DEPLOYED, NOW)
+RECORD = Record(UUID, "ann", RecordStatus.CREATED, NOW)
+WHOLE = Workload(UUID, user_id="ann", release=DEPLOYED, deployed=True, scaled=True)
+
+
+@pytest.mark.parametrize(
+    ("record", "workload", "phase"),
+    [
+        (RECORD, WHOLE, Phase.ASLEEP),
+        (replace(RECORD, queue_length=1), WHOLE, Phase.WAKING),
+        (RECORD, replace(WHOLE, replicas=1), Phase.WAKING),
+        (RECORD, replace(WHOLE, replicas=1, ready=1), Phase.READY),
+        (RECORD, replace(WHOLE, replicas=1, trouble="ImagePullBackOff: no"), Phase.FAILED),
+        (RECORD, replace(WHOLE, scaled=False), Phase.FAILED),
+        (RECORD, replace(WHOLE, deployed=False), Phase.FAILED),
+        (RECORD, Workload(UUID), Phase.RELEASED),
+        (RECORD, Workload(UUID, volume=True), Phase.RELEASED),
+        (replace(RECORD, status=RecordStatus.DELETING), WHOLE, Phase.DELETING),
+    ],
+)
+def test_the_phase_follows_from_record_and_workload(record: Record, workload: Workload, phase: Phase) -> None:
+    assert Session(record, workload).phase is phase
+
+
+def test_sleeps_at_is_told_only_while_awake() -> None:
+    active = replace(RECORD, last_activity=NOW)
+    rhythm = Rhythm(lease=timedelta(seconds=15), cooldown=timedelta(seconds=120), poll=timedelta(seconds=5))
+    assert Session(active, replace(WHOLE, replicas=1, ready=1), rhythm).sleeps_at == NOW + timedelta(seconds=130)
+    assert Session(active, WHOLE, rhythm).sleeps_at is None
+
+
+def test_a_failed_session_tells_why() -> None:
+    failed = Session(RECORD, replace(WHOLE, replicas=1, trouble="ErrImagePull: not found"))
+    assert failed.reason == "ErrImagePull: not found"
+
+
+async def test_a_wake_fills_the_queue_up_to_its_limit_and_notes_the_activity(world: World) -> None:
+    uuid = (await world.sessions.create("ann")).uuid
+    assert [await world.sessions.wake(uuid) for _ in range(5)] == [1, 2, 3, 3, 3]
+    assert (await world.sessions.status(uuid)).record.last_activity is not None
+
+
+async def test_only_a_session_that_can_wake_takes_a_wake(world: World) -> None:
+    with pytest.raises(SessionNotFound):
+        await world.sessions.wake(UUID)
+    uuid = (await world.sessions.create("ann")).uuid
+    whole = world.cluster.workloads[uuid]
+    world.cluster.workloads[uuid] = replace(whole, scaled=False)
+    with pytest.raises(SessionBroken, match="ScaledObject"):
+        await world.sessions.wake(uuid)
+    await world.releases.uninstall(uuid)
+    with pytest.raises(SessionReleased):
+        await world.sessions.wake(uuid)
+    await world.store.deleting(uuid, keep_data=True)
+    with pytest.raises(SessionDeleting):
+        await world.sessions.wake(uuid)
+    assert not world.store.queues
+
+
+async def test_sleep_empties_the_queue_and_ends_the_pod(world: World) -> None:
+    uuid = (await world.sessions.create("ann")).uuid
+    await world.sessions.wake(uuid)
+    world.cluster.workloads[uuid] = replace(world.cluster.workloads[uuid], replicas=1, ready=1)
+    await world.sessions.sleep(uuid)
+    assert (await world.sessions.status(uuid)).phase is Phase.ASLEEP
+
+
+async def test_before_the_index_is_whole_nothing_is_called_unknown(world: World) -> None:
+    world.store.is_whole = False
+    with pytest.raises(IndexIncomplete):
+        await world.sessions.create("ann")
+    with pytest.raises(IndexIncomplete):
+        await world.sessions.status(UUID)
+
+
+async def test_pages_go_through_all_sessions_once(world: World) -> None:
+    made = sorted([(await world.sessions.create(f"user{i}")).uuid for i in range(7)])
+    seen, cursor = [], None
+    while True:
+        page = await world.sessions.page(cursor=cursor, limit=3)
+        seen += [session.record.uuid for session in page.sessions]
+        cursor = page.cursor
+        if cursor is None:
+            break
+    assert seen == made
+
+
+async def test_pages_can_be_filtered_by_phase_and_user(world: World) -> None:
+    made = [(await world.sessions.create(f"user{i}")).uuid for i in range(5)]
+    world.cluster.workloads[made[2]] = replace(world.cluster.workloads[made[2]], replicas=1, ready=1)
+    ready = await world.sessions.page(phase=Phase.READY)
+    assert [session.record.uuid for session in ready.sessions] == [made[2]]
+    assert [s.record.uuid for s in (await world.sessions.page(user_id="user4")).sessions] == [made[4]]
+    assert not (await world.sessions.page(user_id="user4", phase=Phase.READY)).sessions
+    assert not (await world.sessions.page(user_id="nobody")).sessions
+
+
+async def test_a_cursor_of_somebody_elses_making_is_refused(world: World) -> None:
+    with pytest.raises(InvalidCursor):
+        await world.sessions.page(cursor="../../etc")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "abc123x", "abc123xyz", "ABC123XY", "../../..", "abc 23xy", "abc123x\n", "äbc123xy"]
+)
+def test_what_is_no_id_is_no_session(text: str) -> None:
+    with pytest.raises(SessionNotFound):
+        parse_session_id(text)
+
+
+def test_names_are_the_contracts() -> None:
+    assert (release_name(UUID), scaler_name(UUID)) == ("user-abc123xy", "user-abc123xy-scaler")
+    assert public_host(UUID, "example.com") == "vs-code-abc123xy.example.com"
+    assert len(scaler_name(UUID)) <= 53
+    assert len(user_hash("john@example.com")) == 40
