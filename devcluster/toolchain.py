@@ -34,7 +34,7 @@ class Tool:
     packages: Mapping[str, str]
     """Program name -> package below `module` ("" is the module itself)."""
     version_flags: tuple[str, ...] = ()
-    """Linker variables to set; {version}, {major} and {minor} come from go.mod."""
+    """Linker variables to set; {version}, {major}, {minor} and {kube_minor} (of client-go) come from go.mod."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Name in the cache entry -> folder or file in the module."""
     minutes: float = 0.2
@@ -81,7 +81,12 @@ EXTRA: Mapping[str, Tool] = {
     "helm3": Tool(
         module="helm.sh/helm/v3",
         packages={"helm3": "cmd/helm"},
-        version_flags=("helm.sh/helm/v3/internal/version.version={version}",),
+        version_flags=(
+            "helm.sh/helm/v3/internal/version.version={version}",
+            # What `helm template` takes the cluster's version to be; without it 1.20.
+            "helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1",
+            "helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor={kube_minor}",
+        ),
         minutes=0.8,
     ),
     "helmfile": Tool(
@@ -204,7 +209,10 @@ def _build(go: Path, source: Path, tool: Tool, entry: Path, progress: _Progress)
 def _compile(go: Path, source: Path, tool: Tool, target: Path) -> None:
     version = _version(source, tool.module)
     major, minor = version.removeprefix("v").split(".")[:2]
-    values = [flag.format(version=version, major=major, minor=minor) for flag in tool.version_flags]
+    values = [
+        flag.format(version=version, major=major, minor=minor, kube_minor=_kube_minor(source))
+        for flag in tool.version_flags
+    ]
     ldflags = " ".join(["-s", "-w", *(f"-X {value}" for value in values)])
     (target / "bin").mkdir()
     for program, package in tool.packages.items():
@@ -224,6 +232,11 @@ def _version(source: Path, module: str) -> str:
     if found is None:
         raise DevclusterError(f"{source / 'go.mod'} does not require {module}")
     return found.group(1)
+
+
+def _kube_minor(source: Path) -> str:
+    found = re.search(r"^\s*k8s\.io/client-go v0\.(\d+)", (source / "go.mod").read_text(), re.MULTILINE)
+    return found.group(1) if found else ""
 
 
 def _go(go: Path, source: Path, *arguments: str) -> str:

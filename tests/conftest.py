@@ -1,6 +1,7 @@
 """What all tests share: one embedded cluster for the whole run, and a guard against forgotten tasks."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -8,6 +9,18 @@ import pytest
 from devcluster import toolchain
 from devcluster.cluster import Cluster
 from devcluster.toolchain import Tools
+from stack.stack import Stack
+
+SHORT = {
+    "POLLING_INTERVAL": "1",
+    "LEASE": "4",
+    "COOLDOWN": "3",
+    "HELM_TIMEOUT": "8",
+    "HEALTH_CACHE": "0",
+    "RECOVERY_INTERVAL": "0.5",
+    "KUBE_TIMEOUT": "3",
+}
+"""Settings of the service under test: the same rhythm as in production, ten times as fast."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -47,3 +60,19 @@ async def no_forgotten_tasks() -> AsyncIterator[None]:
     for task in left:
         task.cancel()
     assert not left, f"tasks left behind: {left}"
+
+
+@pytest.fixture(scope="session")
+def stack(cluster: Cluster) -> Iterator[Stack]:
+    """The real service on the real cluster, with its chart's rights and short times; a test may stop and start it."""
+    stack = Stack(cluster, port=free_port(), settings=SHORT)
+    stack.prepare()
+    stack.start()
+    yield stack
+    cluster.stop(stack.name)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

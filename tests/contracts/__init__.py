@@ -1,0 +1,1 @@
+"""One suite per port, run on the real adapter and on the one in memory."""

@@ -1,0 +1,128 @@
+"""What the domain relies on in a Cluster and in Releases: in memory, and on the real API with the service's rights."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from devcluster.cluster import Cluster as Devcluster
+from service.adapters.helm import HelmReleases
+from service.adapters.kube import KubeCluster, connect
+from service.adapters.memory import MemoryCluster, MemoryReleases
+from service.domain.errors import ClusterUnavailable, IdTaken, SessionReleased
+from service.domain.names import SessionId, new_session_id
+from service.domain.ports import Cluster, Releases
+from service.domain.session import ReleaseState
+from stack.stack import ROOT, SERVICE, SYSTEM, USERS, Stack
+
+Parts = tuple[Cluster, Releases]
+
+
+def real_releases(cluster: Devcluster, helm: str, kubeconfig: Path) -> HelmReleases:
+    values = yaml.safe_load((cluster.state / "config" / "user-pod.yaml").read_text())
+    values["redis"]["address"] = f"127.0.0.1:{cluster.redis_port}"
+    return HelmReleases(
+        helm=str(cluster.tools.path(helm)),
+        chart=ROOT / "chart" / "user-pod",
+        values={**values, "persistence": {"enabled": True}},
+        namespace=USERS,
+        kubeconfig=kubeconfig,
+        deadline=timedelta(seconds=20),
+    )
+
+
+@pytest.fixture(params=["memory", "helm", "helm3"])
+async def parts(request: pytest.FixtureRequest) -> AsyncIterator[Parts]:
+    if request.param == "memory":
+        cluster = MemoryCluster()
+        yield cluster, MemoryReleases(cluster)
+        return
+    stack: Stack = request.getfixturevalue("stack")
+    kubeconfig = stack.cluster.service_account(SYSTEM, SERVICE)
+    async with await connect(kubeconfig) as api:
+        kube = KubeCluster(api, namespace=USERS, keda_namespace="keda", timeout=5)
+        yield kube, real_releases(stack.cluster, request.param, kubeconfig)
+
+
+@pytest.fixture
+def uuid() -> SessionId:
+    return new_session_id()
+
+
+async def test_of_an_id_that_nobody_uses_nothing_is_known(parts: Parts, uuid: SessionId) -> None:
+    workload = (await parts[0].read([uuid]))[uuid]
+    assert (workload.anything, workload.released, workload.user_id) == (False, True, None)
+    assert await parts[0].read([]) == {}
+
+
+async def test_a_reservation_is_the_users_and_nobody_elses(parts: Parts, uuid: SessionId) -> None:
+    cluster, _ = parts
+    user = f"ann-{uuid}"
+    await cluster.reserve(uuid, user)
+    await cluster.reserve(uuid, user)
+    with pytest.raises(IdTaken):
+        await cluster.reserve(uuid, "bob")
+    workload = (await cluster.read([uuid]))[uuid]
+    assert (workload.deployed, workload.release, workload.replicas, workload.user_id) == (True, None, 0, user)
+    assert await cluster.find(user) == uuid
+    await cluster.unreserve(uuid)
+    await cluster.unreserve(uuid)
+    assert await cluster.find(user) is None
+
+
+async def test_an_install_adopts_the_reservation_asleep(parts: Parts, uuid: SessionId) -> None:
+    cluster, releases = parts
+    user = f"ann-{uuid}"
+    await cluster.reserve(uuid, user)
+    await releases.install(uuid, user)
+    workload = (await cluster.read([uuid]))[uuid]
+    assert workload.release is not None
+    assert (workload.release.name, workload.release.revision) == (f"user-{uuid}", 1)
+    assert workload.release.state is ReleaseState.DEPLOYED
+    assert (workload.replicas, workload.scaled, workload.broken, workload.user_id) == (0, True, None, user)
+    assert workload.chart == "user-pod-0.1.0"
+    assert uuid in [found.uuid async for found in cluster.scan()]
+    await releases.uninstall(uuid)
+    await releases.uninstall(uuid)
+    left = (await cluster.read([uuid]))[uuid]
+    assert (left.released, left.volume, left.user_id) == (True, True, user)
+    assert await cluster.find(user) == uuid
+    await cluster.delete_volume(uuid)
+    await cluster.delete_volume(uuid)
+    assert await cluster.find(user) is None
+
+
+async def test_a_second_install_is_a_revision(parts: Parts, uuid: SessionId) -> None:
+    cluster, releases = parts
+    await cluster.reserve(uuid, "ann")
+    await releases.install(uuid, "ann")
+    await releases.install(uuid, "ann")
+    release = (await cluster.read([uuid]))[uuid].release
+    assert release is not None
+    assert release.revision == 2
+    await releases.uninstall(uuid)
+    await cluster.delete_volume(uuid)
+
+
+async def test_nothing_can_be_put_to_sleep_that_is_not_there(parts: Parts, uuid: SessionId) -> None:
+    with pytest.raises(SessionReleased):
+        await parts[0].put_to_sleep(uuid)
+
+
+async def test_all_checks_pass_on_a_healthy_cluster(parts: Parts) -> None:
+    cluster, releases = parts
+    await cluster.check()
+    await cluster.check_keda()
+    await releases.check()
+
+
+async def test_an_api_server_that_is_away_is_named(tmp_path: Path, stack: Stack) -> None:
+    config = yaml.safe_load(stack.cluster.service_account(SYSTEM, SERVICE).read_text())
+    config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:9"
+    away = tmp_path / "kubeconfig"
+    away.write_text(yaml.safe_dump(config))
+    async with await connect(away) as api:
+        with pytest.raises(ClusterUnavailable):
+            await KubeCluster(api, namespace=USERS, keda_namespace=None, timeout=1).check()
