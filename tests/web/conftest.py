@@ -1,0 +1,56 @@
+"""The web layer over a real socket, on the domain with memory adapters."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from service.domain.health import Health
+from service.web.app import make_app
+from service.web.keys import HEALTH, READINESS, SESSIONS, Readiness
+from tests.domain.conftest import World
+
+Client = TestClient[web.Request, web.Application]
+Serve = Callable[..., Awaitable[Client]]
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    yield world
+    await world.sessions.close()
+
+
+@pytest.fixture
+async def serve(world: World) -> AsyncIterator[Serve]:
+    """Starts the application; `keys` are its bearer keys."""
+    clients: list[Client] = []
+
+    def resources(app: web.Application) -> AbstractAsyncContextManager[None]:
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[None]:
+            app[SESSIONS] = world.sessions
+            app[READINESS] = Readiness(ready=True)
+            # Looked up at each call: a test exchanges them.
+            checks = {"redis": lambda: world.store.ping(), "kubernetes": lambda: world.cluster.check()}  # noqa: PLW0108
+            app[HEALTH] = Health(checks, seconds=0)
+            yield
+
+        return opened()
+
+    async def start(keys: Sequence[str] = ()) -> Client:
+        client: Client = TestClient(TestServer(make_app(resources, keys=keys)))
+        clients.append(client)
+        await client.start_server()
+        return client
+
+    yield start
+    for client in clients:
+        await client.close()
+
+
+@pytest.fixture
+async def client(serve: Serve) -> Client:
+    return await serve()

@@ -1,0 +1,165 @@
+"""The contract with callers: members, codes and headers, as the design fixes them."""
+
+import pytest
+
+from service.domain.errors import ClusterUnavailable, RedisUnavailable
+from tests.domain.conftest import World
+from tests.web.conftest import Client, Serve
+
+ANN = {"user_id": "john@example.com"}
+KEY = "k" * 16
+
+
+async def created(client: Client) -> str:
+    answer = await client.post("/session/create", json=ANN)
+    return str((await answer.json())["uuid"])
+
+
+async def test_create_answers_201_once_and_200_afterwards(client: Client) -> None:
+    first = await client.post("/session/create", json=ANN)
+    body = await first.json()
+    assert (first.status, set(body)) == (201, {"uuid", "user_id", "status"})
+    assert (body["user_id"], body["status"]) == (ANN["user_id"], "created")
+    assert first.headers["Location"] == f"/session/{body['uuid']}/status"
+    second = await client.post("/session/create", json=ANN)
+    assert (second.status, await second.json()) == (200, body)
+
+
+async def test_wake_answers_202(client: Client) -> None:
+    uuid = await created(client)
+    answer = await client.post(f"/session/{uuid}/wake")
+    body = await answer.json()
+    assert (answer.status, body["uuid"], body["action"]) == (202, uuid, "wake")
+
+
+async def test_status_has_the_contracts_members(client: Client) -> None:
+    uuid = await created(client)
+    await client.post(f"/session/{uuid}/wake")
+    answer = await client.get(f"/session/{uuid}/status")
+    body = await answer.json()
+    assert answer.status == 200
+    assert body["session"] == {"user_id": ANN["user_id"], "status": "created"}
+    assert (body["uuid"], body["queue_length"], body["replicas"], body["phase"]) == (uuid, 1, 0, "waking")
+    assert body["release"] == {"name": f"user-{uuid}", "revision": 1, "state": "deployed", "chart": "user-pod-0.1.0"}
+    assert body["last_activity"].endswith("Z")
+
+
+async def test_sleep_answers_202_and_empties_the_queue(client: Client) -> None:
+    uuid = await created(client)
+    await client.post(f"/session/{uuid}/wake")
+    answer = await client.post(f"/session/{uuid}/sleep")
+    assert (answer.status, (await answer.json())["action"]) == (202, "sleep")
+    assert (await (await client.get(f"/session/{uuid}/status")).json())["queue_length"] == 0
+
+
+async def test_delete_answers_204_and_the_session_is_unknown_from_then_on(client: Client, world: World) -> None:
+    uuid = await created(client)
+    assert (await client.delete(f"/session/{uuid}")).status == 204
+    assert (await client.delete(f"/session/{uuid}")).status == 404
+    assert any(workload.volume for workload in world.cluster.workloads.values())
+
+
+async def test_delete_takes_the_volume_along_when_asked(client: Client, world: World) -> None:
+    uuid = await created(client)
+    assert (await client.delete(f"/session/{uuid}?keep_data=false")).status == 204
+    assert not world.cluster.workloads
+
+
+async def test_a_released_session_says_so(client: Client, world: World) -> None:
+    uuid = await created(client)
+    await world.releases.uninstall(world.store.users[ANN["user_id"]])
+    status = await (await client.get(f"/session/{uuid}/status")).json()
+    assert (status["session"]["status"], status["replicas"], status["release"]) == ("released", 0, None)
+    wake = await client.post(f"/session/{uuid}/wake")
+    assert (wake.status, (await wake.json())["type"]) == (409, "/problems/session-released")
+    again = await client.post("/session/create", json=ANN)
+    assert (again.status, (await again.json())["uuid"]) == (201, uuid)
+
+
+async def test_sessions_are_listed_in_pages(client: Client) -> None:
+    for number in range(5):
+        await client.post("/session/create", json={"user_id": f"user{number}"})
+    seen: list[str] = []
+    query = {"limit": "2"}
+    while True:
+        body = await (await client.get("/sessions", params=query)).json()
+        seen += [session["session"]["user_id"] for session in body["sessions"]]
+        if body["cursor"] is None:
+            break
+        query["cursor"] = body["cursor"]
+    assert sorted(seen) == [f"user{number}" for number in range(5)]
+
+
+async def test_health_names_the_failing_part_and_readiness_stays(client: Client, world: World) -> None:
+    assert (await (await client.get("/health")).json())["status"] == "healthy"
+
+    async def down() -> None:
+        raise RedisUnavailable
+
+    world.store.ping = down  # type: ignore[method-assign]
+    answer = await client.get("/health")
+    body = await answer.json()
+    assert (answer.status, body["status"], body["failing"]) == (503, "unhealthy", ["redis"])
+    assert (await client.get("/readyz")).status == 200
+    assert (await client.get("/livez")).status == 200
+
+
+async def test_a_part_that_is_away_is_named_without_its_words(client: Client, world: World) -> None:
+    async def down(_uuids: object) -> dict[object, object]:
+        raise ClusterUnavailable from ConnectionError("https://10.1.2.3:6443 refused, token=secret")
+
+    world.cluster.read = down  # type: ignore[method-assign, assignment]
+    answer = await client.post("/session/create", json=ANN)
+    text = await answer.text()
+    assert (answer.status, (await answer.json())["part"]) == (503, "kubernetes")
+    assert answer.headers["Retry-After"]
+    assert "10.1.2.3" not in text
+    assert "secret" not in text
+
+
+async def test_an_unexpected_error_tells_nothing_but_where_to_look(client: Client, world: World) -> None:
+    async def bug(_user_id: str) -> None:
+        raise ValueError("the password is hunter2")
+
+    world.sessions.create = bug  # type: ignore[method-assign, assignment]
+    answer = await client.post("/session/create", json=ANN, headers={"X-Request-Id": "request-1234"})
+    body = await answer.json()
+    assert (answer.status, body["instance"]) == (500, "urn:request:request-1234")
+    assert "hunter2" not in await answer.text()
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("well-formed.id_1", True), ("short", False), ("x" * 65, False), ("a b c d e f", False)]
+)
+async def test_a_request_id_is_taken_when_well_formed(client: Client, given: str, kept: bool) -> None:
+    answer = await client.get("/livez", headers={"X-Request-Id": given})
+    assert (answer.headers["X-Request-Id"] == given) is kept
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer wrong-wrong-wrong", f"Basic {KEY}", f"Bearer {KEY}x", "Bearer \xfc"]
+)
+async def test_without_a_valid_key_nothing_is_told(serve: Serve, header: str | None) -> None:
+    client = await serve(keys=[KEY, "z" * 20])
+    headers = {} if header is None else {"Authorization": header}
+    answer = await client.get("/sessions", headers=headers)
+    assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert (await client.post("/session/abc123xy/wake", headers=headers)).status == 401
+    assert (await client.get("/nowhere", headers=headers)).status == 401
+
+
+async def test_each_of_several_keys_opens(serve: Serve) -> None:
+    client = await serve(keys=[KEY, "z" * 20])
+    for key in (KEY, "z" * 20):
+        assert (await client.get("/sessions", headers={"Authorization": f"Bearer {key}"})).status == 200
+
+
+async def test_probes_and_the_api_document_are_open(serve: Serve) -> None:
+    client = await serve(keys=[KEY])
+    for path in ("/health", "/livez", "/readyz", "/openapi.json", "/docs"):
+        assert (await client.get(path)).status == 200, path
+
+
+async def test_without_keys_pages_of_other_sites_are_refused(client: Client) -> None:
+    answer = await client.post("/session/abc123xy/wake", headers={"Sec-Fetch-Site": "cross-site"})
+    assert answer.status == 403
