@@ -10,7 +10,8 @@ import typer
 from devcluster.cluster import Cluster
 from devcluster.errors import DevclusterError
 from stack import demo as timeline
-from stack.stack import USERS, Stack
+from stack import generated as making
+from stack.stack import ROOT, USERS, Stack
 
 app = typer.Typer(
     help="The service on an embedded cluster.",
@@ -65,6 +66,21 @@ def down(state: State = STATE) -> None:
     """Stop all that was started here, and nothing else; the data stays for the next start."""
     stopped = Cluster(state).down() if state.exists() else []
     print(f"stopped {', '.join(stopped)}" if stopped else "nothing ran")
+
+
+@app.command()
+def generated(
+    check: Annotated[bool, typer.Option("--check", help="Only compare; exit with 1 if any is stale.")] = False,
+) -> None:
+    """Rewrite the files that are made from others."""
+    if not check:
+        making.rewrite()
+        return
+    stale = making.stale()
+    for path in stale:
+        print(f"{path.relative_to(ROOT)} is stale; run `make generated`")
+    if stale:
+        raise typer.Exit(1)
 
 
 def _taken(port: int) -> bool:

@@ -6,7 +6,15 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
-from service.domain.errors import IdTaken, SessionBusy, SessionNotFound, TooManyCreates, Unavailable
+from service.domain.errors import (
+    ClusterUnavailable,
+    IdTaken,
+    RedisUnavailable,
+    SessionBusy,
+    SessionNotFound,
+    TooManyCreates,
+    Unavailable,
+)
 from service.domain.names import SessionId
 from service.domain.ports import Cluster, Store
 from service.domain.session import Record, RecordStatus, Workload
@@ -26,25 +34,28 @@ class Recovery:
         self._cluster = cluster
 
     async def run_forever(self, interval: float) -> None:
-        """Recover once everything answers, then look every `interval` seconds whether the index is still whole."""
-        needed = True
+        """Recover once everything answers, then look every `interval` seconds whether the index is still whole.
+
+        What some other process may still be at work on is looked at again, until it is done by either.
+        """
+        done = False
         while True:
             try:
-                if needed or not await self._store.whole():
-                    await self.run()
-                    needed = False
+                if not done or not await self._store.whole():
+                    done = await self.run()
             except Unavailable as unavailable:
                 log.warning("recovery waits for %s", unavailable.part)
             await asyncio.sleep(interval)
 
-    async def run(self) -> None:
+    async def run(self) -> bool:
+        """One pass over everything; False when something was left to whoever is at work on it."""
         if not await self._store.whole():
             await self._rebuild()
         claims = await self._store.claims()
-        await self._heal([(uuid, self._sessions.finish(uuid, user_id)) for uuid, user_id in claims])
+        done = await self._heal([(uuid, self._sessions.finish(uuid, user_id)) for uuid, user_id in claims])
         after = ""
         while batch := await self._store.page(after, _BATCH):
-            await self._heal(
+            done &= await self._heal(
                 [
                     (record.uuid, self._sessions.delete(record.uuid, keep_data=record.keep_data))
                     for record in await self._store.records(batch)
@@ -52,6 +63,7 @@ class Recovery:
                 ]
             )
             after = batch[-1]
+        return done
 
     async def _rebuild(self) -> None:
         """Enter every session of the cluster that has a user; the others belong to nobody here."""
@@ -76,14 +88,22 @@ class Recovery:
         await self._store.save(Record(workload.uuid, user_id, RecordStatus.CREATED, created_at))
         return True
 
-    async def _heal(self, repairs: list[tuple[SessionId, Coroutine[Any, Any, object]]]) -> None:
-        """Run repairs side by side (helm's slots bound them); what fails is left to the next create or start."""
+    async def _heal(self, repairs: list[tuple[SessionId, Coroutine[Any, Any, object]]]) -> bool:
+        """Run repairs side by side (helm's slots bound them); False when another pass is worth it.
+
+        What fails is left to the next create or start, which can tell somebody.
+        """
+        done = True
         results = await asyncio.gather(*(work for _, work in repairs), return_exceptions=True)
         for (uuid, _), result in zip(repairs, results, strict=True):
             match result:
-                case SessionBusy() | SessionNotFound() | TooManyCreates():
-                    log.info("left to the replica that is at work on it", extra={"uuid": uuid})
+                case SessionNotFound():
+                    log.info("another process has finished it", extra={"uuid": uuid})
+                case SessionBusy() | TooManyCreates() | RedisUnavailable() | ClusterUnavailable():
+                    log.info("to be looked at again: %s", result, extra={"uuid": uuid})
+                    done = False
                 case Exception():
                     log.error("could not finish what was left half-done", extra={"uuid": uuid}, exc_info=result)
                 case _:
                     log.info("finished what was left half-done", extra={"uuid": uuid})
+        return done

@@ -1,0 +1,42 @@
+"""The real service as a process of its own, on the real cluster."""
+
+import asyncio
+import json
+import secrets
+import subprocess
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from stack.stack import USERS, Stack
+from tests.stack.client import Caller
+
+
+@pytest.fixture
+async def caller(stack: Stack) -> AsyncIterator[Caller]:
+    stack.start()  # a test before may have ended it
+    timeout = aiohttp.ClientTimeout(total=60)
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)  # the service is restarted now and then
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector, trust_env=False) as session:
+        yield Caller(stack.url, session)
+    await asyncio.sleep(0)
+
+
+@pytest.fixture
+def user() -> str:
+    return f"ann-{secrets.token_hex(6)}@example.com"
+
+
+def releases(stack: Stack) -> dict[str, str]:
+    """Helm's own word: release name -> state, of all in the users' namespace."""
+    argv = [str(stack.cluster.tools.path("helm")), "list", "-n", USERS, "-o", "json", "--max", "0"]
+    argv += ["--kubeconfig", str(stack.cluster.kubeconfig)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    return {release["name"]: release["status"] for release in json.loads(done.stdout)}
+
+
+def owners(stack: Stack) -> dict[str, str]:
+    """Deployment name -> the user it says it belongs to."""
+    items = json.loads(stack.cluster.kubectl("-n", USERS, "get", "deployments", "-o", "json"))["items"]
+    return {i["metadata"]["name"]: i["metadata"].get("annotations", {}).get("user-pods/user-id", "") for i in items}

@@ -1,0 +1,175 @@
+"""Real parts stopped, frozen or missing, and the service killed: told by name, healed by itself, nothing lost."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from stack.stack import Stack
+from tests.stack.client import Caller, until
+from tests.stack.conftest import owners, releases
+
+
+async def healthy(caller: Caller) -> bool:
+    return (await caller.call("GET", "/health"))[0] == 200
+
+
+@pytest.mark.parametrize("fault", [("redis", "redis"), ("kube-apiserver", "kubernetes")], ids=["redis", "api-server"])
+@pytest.mark.parametrize("how", ["stopped", "frozen"])
+async def test_a_part_that_is_away_is_named_and_its_return_is_noticed(
+    stack: Stack, caller: Caller, user: str, fault: tuple[str, str], how: str
+) -> None:
+    component, part = fault
+    uuid = (await caller.create(user))[1]["uuid"]
+    down, up = _ways(stack, component, how)
+    down()
+    try:
+        code, problem = await caller.call("GET", f"/session/{uuid}/status")
+        assert (code, problem["part"]) == (503, part)
+        code, problem = await caller.create(f"new-{user}")
+        assert (code, problem["part"]) == (503, part)
+        code, report = await caller.call("GET", "/health")
+        assert code == 503
+        assert part in report["failing"]
+        assert (await caller.call("GET", "/readyz"))[0] == 200
+        assert "127.0.0.1" not in str(problem) + str(report)
+    finally:
+        up()
+    await until(lambda: healthy(caller), 30, lambda: "the service did not recover")
+    assert (await caller.status(uuid))["session"]["status"] == "created"
+    assert (await caller.create(f"new-{user}"))[0] in (200, 201)
+
+
+def _ways(stack: Stack, component: str, how: str) -> tuple[Callable[[], None], Callable[[], None]]:
+    cluster = stack.cluster
+    if how == "frozen":
+        return lambda: cluster.pause(component), lambda: cluster.resume(component)
+    return lambda: cluster.stop(component), lambda: cluster.start(component)
+
+
+async def test_keda_that_is_away_is_named(stack: Stack, caller: Caller) -> None:
+    stack.cluster.stop("keda")
+    try:
+
+        async def noticed() -> bool:
+            return "keda" in (await caller.call("GET", "/health"))[1]["failing"]
+
+        await until(noticed, 70, lambda: "nobody noticed that KEDA is away")
+    finally:
+        stack.cluster.start("keda")
+    await until(lambda: healthy(caller), 30, lambda: "the service did not recover")
+
+
+async def test_a_redis_that_lost_everything_is_filled_from_the_cluster(stack: Stack, caller: Caller, user: str) -> None:
+    uuid = (await caller.create(user))[1]["uuid"]
+    async with Redis.from_url(stack.cluster.redis_url) as redis:
+        await redis.flushall()
+
+    async def restored() -> bool:
+        return (await caller.call("GET", f"/session/{uuid}/status"))[0] == 200
+
+    await until(restored, 15, lambda: "the session was not restored")
+    code, again = await caller.create(user)
+    assert (code, again["uuid"]) == (200, uuid)
+
+
+async def test_a_service_killed_in_the_middle_of_creates_leaves_one_release_per_user(
+    stack: Stack, caller: Caller, user: str
+) -> None:
+    users = [f"{number}-{user}" for number in range(12)]
+    for delay in (0.15, 0.4, 0.7):
+        creates = [asyncio.create_task(caller.create(name)) for name in users]
+        await asyncio.sleep(delay)
+        stack.cluster.stop(stack.name, how=signal.SIGKILL)
+        await asyncio.gather(*creates, return_exceptions=True)
+        stack.start()
+
+    async def complete() -> bool:
+        return all([(await caller.call("GET", f"/sessions?user_id={name}"))[1].get("sessions") for name in users])
+
+    await until(complete, 60, lambda: "some sessions were not finished after the restart")
+    answers = await asyncio.gather(*(caller.create(name) for name in users))
+    uuids = {body["uuid"] for _, body in answers}
+    assert len(uuids) == len(users)
+    belongs = owners(stack)
+    assert sorted(owner for owner in belongs.values() if owner in users) == sorted(users)
+    states = releases(stack)
+    assert {states[f"user-{uuid}"] for uuid in uuids} == {"deployed"}
+    assert set(states) == set(belongs), "a release without Deployment, or a Deployment without release"
+
+
+async def test_a_helm_that_runs_is_let_finish_when_the_service_is_asked_to_end(
+    stack: Stack, caller: Caller, user: str
+) -> None:
+    create = asyncio.create_task(caller.create(user))
+    await asyncio.sleep(0.12)
+    stop = asyncio.create_task(asyncio.to_thread(stack.cluster.stop, stack.name))
+    code, created = await create
+    await stop
+    assert code == 201
+    assert releases(stack)[f"user-{created['uuid']}"] == "deployed"
+
+
+@pytest.fixture
+async def crippled(stack: Stack, caller: Caller, tmp_path: Path) -> Callable[[dict[str, str]], None]:
+    """Restarts the service with other settings; the next test gets the usual ones again."""
+
+    def restart(settings: dict[str, str]) -> None:
+        stack.cluster.stop(stack.name)
+        other = Stack(stack.cluster, port=stack.port, settings={**stack._settings, **settings}, name=stack.name)
+        other.start()
+
+    return restart
+
+
+async def test_a_missing_helm_is_named_and_its_return_is_noticed(
+    stack: Stack, caller: Caller, user: str, crippled: Callable[[dict[str, str]], None], tmp_path: Path
+) -> None:
+    helm = tmp_path / "helm"
+    crippled({"HELM": str(helm)})
+    try:
+        code, problem = await caller.create(user)
+        assert (code, problem["part"]) == (503, "helm")
+        assert (await caller.call("GET", "/health"))[1]["failing"] == ["helm"]
+        assert str(tmp_path) not in str(problem)
+        helm.symlink_to(stack.cluster.tools.path("helm"))
+        assert (await caller.create(user))[0] == 201
+        assert await healthy(caller)
+    finally:
+        stack.cluster.stop(stack.name)
+
+
+async def test_an_invalid_chart_is_named_and_its_repair_is_noticed(
+    stack: Stack, caller: Caller, user: str, crippled: Callable[[dict[str, str]], None], tmp_path: Path
+) -> None:
+    values = tmp_path / "values.yaml"
+    good = (stack.cluster.state / "config" / "user-pod.yaml").read_text()
+    values.write_text(f"{good}\nport: eighty\n")
+    crippled({"CHART_VALUES": str(values)})
+    try:
+        code, problem = await caller.create(user)
+        assert (code, problem["type"], problem["part"]) == (503, "/problems/chart-invalid", "chart")
+        assert "eighty" not in str(problem)
+        assert (await caller.call("GET", "/health"))[1]["failing"] == ["helm"]
+    finally:
+        stack.cluster.stop(stack.name)
+
+
+async def test_a_helm_that_hangs_is_ended_at_its_deadline(
+    stack: Stack, caller: Caller, user: str, crippled: Callable[[dict[str, str]], None], tmp_path: Path
+) -> None:
+    helm = tmp_path / "helm"
+    real = stack.cluster.tools.path("helm")
+    helm.write_text(f'#!/bin/sh\ncase "$1" in upgrade) exec sleep 60;; esac\nexec {real} "$@"\n')
+    helm.chmod(0o755)
+    crippled({"HELM": str(helm), "HELM_TIMEOUT": "5"})
+    try:
+        code, problem = await caller.create(user)
+        assert (code, problem["type"]) == (504, "/problems/helm-timeout")
+    finally:
+        stack.cluster.stop(stack.name)
+    stack.start()
+    assert (await caller.create(user))[0] in (200, 201)
