@@ -7,6 +7,7 @@ The only source of names and labels. Scopes: each takes the root context.
   user-pod.owner      annotation with the user's id
   user-pod.ownerHash  label with the user's hash
   user-pod.claim      name of the claim for the home folder
+  user-pod.probe      a probe (takes the probe, not the root): helm merges maps, so the default handler yields to another
 */}}
 
 {{- define "user-pod.uuid" -}}
@@ -67,5 +68,13 @@ user-pods/user-hash: {{ . | sha256sum | trunc 40 | quote }}
 {{ .Values.serviceAccount.name | default (include "user-pod.name" .) }}
 {{- else -}}
 {{ .Values.serviceAccount.name | default "default" }}
+{{- end -}}
+{{- end }}
+
+{{- define "user-pod.probe" -}}
+{{- if or .httpGet .exec .grpc -}}
+{{ toYaml (omit . "tcpSocket") }}
+{{- else -}}
+{{ toYaml . }}
 {{- end -}}
 {{- end }}

@@ -1,0 +1,207 @@
+"""What the chart renders, with both helms: every ci file, ids that look like numbers, refused values, documentation."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from devcluster.cluster import Cluster
+from tests.chart.conftest import ADDRESS, CHART, Helm
+
+FILES = sorted((CHART / "ci").glob("*-values.yaml"))
+RELEASE = "user-ab12cd34"
+
+
+def kinds(objects: list[dict[str, Any]]) -> set[str]:
+    return {item["kind"] for item in objects}
+
+
+def one(objects: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    (found,) = [item for item in objects if item["kind"] == kind]
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name.removesuffix("-values.yaml"))
+def test_every_ci_file_satisfies_the_real_schemas(live: Helm, cluster: Cluster, file: Path) -> None:
+    """The API server itself judges, strictly, with KEDA's schemas: nothing is stored."""
+    done = live.try_("template", RELEASE, str(CHART), "--values", str(file))
+    assert done.returncode == 0, done.stderr
+    argv = ["-n", live.namespace, "apply", "--dry-run=server", "--validate=strict", "-f", "-"]
+    cluster.kubectl(*argv, stdin=done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("file", "more"),
+    [
+        ("default", set()),
+        ("password", {"TriggerAuthentication"}),
+        ("volume", {"PersistentVolumeClaim"}),
+        ("existing-claim", set()),
+        ("network-policy", {"NetworkPolicy"}),
+        ("ingress", {"Ingress"}),
+        ("service-account", {"ServiceAccount"}),
+    ],
+)
+def test_each_feature_adds_its_object_and_no_other(helm: Helm, file: str, more: set[str]) -> None:
+    objects = helm.render(RELEASE, "--values", str(CHART / "ci" / f"{file}-values.yaml"))
+    assert kinds(objects) == {"Deployment", "Service", "ScaledObject"} | more
+    assert {item["metadata"]["name"] for item in objects} == {RELEASE, f"{RELEASE}-scaler"}
+    assert {item["metadata"]["labels"]["uuid"] for item in objects} == {"ab12cd34"}
+
+
+def test_without_autoscaling_there_is_nothing_of_keda(helm: Helm) -> None:
+    assert kinds(helm.render(RELEASE, "--set", "autoscaling.enabled=false")) == {"Deployment", "Service"}
+
+
+def test_replicas_and_the_pause_are_never_rendered(helm: Helm) -> None:
+    for file in FILES:
+        text = helm("template", RELEASE, str(CHART), "--values", str(file))
+        assert not re.search(r"^\s*replicas:", text, re.MULTILINE)
+        assert "keda.sh/paused" not in text.replace("No annotation `autoscaling.keda.sh/paused`", "")
+
+
+@pytest.mark.parametrize("uuid", ["ab12cd34", "12345678", "00000000", "1e234567", "0x123456", "truefals", "null0000"])
+@pytest.mark.parametrize("given", [False, True])
+def test_an_id_that_looks_like_a_number_survives(helm: Helm, uuid: str, given: bool) -> None:
+    objects = helm.render(f"user-{uuid}", *ADDRESS, *(["--set-string", f"uuid={uuid}"] if given else []))
+    deployment, scaler = one(objects, "Deployment"), one(objects, "ScaledObject")
+    assert deployment["spec"]["template"]["metadata"]["labels"]["uuid"] == uuid
+    assert deployment["spec"]["selector"]["matchLabels"]["app.kubernetes.io/instance"] == f"user-{uuid}"
+    assert scaler["spec"]["triggers"][0]["metadata"]["listName"] == f"queue:{uuid}"
+    assert scaler["spec"]["scaleTargetRef"]["name"] == f"user-{uuid}"
+
+
+@pytest.mark.parametrize(
+    ("release", "uuid", "words"),
+    [
+        ("user-ab12cd34", "12345678", "belongs to a release user-12345678"),
+        ("ab12cd34", "", "belongs to a release user-ab12cd34"),
+        ("my-app", "", "name the release user-<uuid>"),
+        ("user-ab12cd3", "", "8 characters"),
+        ("user-ab12cd345", "", "8 characters"),
+        ("user-ab-2cd34", "", "8 characters"),
+    ],
+)
+def test_a_name_and_an_id_that_do_not_fit_are_refused(helm: Helm, release: str, uuid: str, words: str) -> None:
+    done = helm.try_("template", release, str(CHART), *ADDRESS, "--set-string", f"uuid={uuid}")
+    assert done.returncode != 0
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"replicas": 1}, "replicas"),
+        ({"image": {"name": "x"}}, "image"),
+        ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
+        ({"image": {"digest": "sha256:123"}}, "digest"),
+        ({"uuid": 12345678}, "uuid"),
+        ({"uuid": "ABCDEFGH"}, "uuid"),
+        ({"user": {"id": "a b"}}, "id"),
+        ({"port": 0}, "port"),
+        ({"port": 70000}, "port"),
+        ({"port": "http"}, "port"),
+        ({"autoscaling": {"pollingInterval": 0}}, "pollingInterval"),
+        ({"autoscaling": {"cooldownPeriod": -1}}, "cooldownPeriod"),
+        ({"autoscaling": {"maxReplicaCount": 5}}, "maxReplicaCount"),
+        ({"redis": {"address": "redis"}}, "address"),
+        ({"redis": {"address": "redis://redis:6379"}}, "address"),
+        ({"redis": {"password": "secret"}}, "password"),
+        ({"redis": {"database": "0"}}, "database"),
+        ({"persistence": {"size": "big"}}, "size"),
+        ({"persistence": {"accessModes": ["Sometimes"]}}, "accessModes"),
+        ({"homePath": "home"}, "homePath"),
+        ({"networkPolicy": {"deniedCIDRs": ["everything"]}}, "deniedCIDRs"),
+        ({"terminationGracePeriodSeconds": -1}, "terminationGracePeriodSeconds"),
+        ({"imagePullSecrets": ["registry"]}, "imagePullSecrets"),
+        ({"nodeSelector": {"pool": 1}}, "nodeSelector"),
+    ],
+    ids=lambda value: json.dumps(value) if isinstance(value, dict) else None,
+)
+def test_a_bad_value_is_refused_by_name(helm: Helm, values: dict[str, Any], key: str) -> None:
+    base: dict[str, Any] = {"redis": {"address": "redis.example:6379"}}
+    merged = {**base, **values}
+    done = helm.try_("template", RELEASE, str(CHART), "--values", "-", stdin=yaml.safe_dump(merged))
+    assert done.returncode != 0
+    assert key in done.stderr
+    assert "schema" in done.stderr
+
+
+def test_a_missing_address_is_told_with_what_to_do(helm: Helm) -> None:
+    done = helm.try_("template", RELEASE, str(CHART))
+    assert "--set-string redis.address=" in done.stderr
+
+
+def leaves(values: dict[str, Any], schema: dict[str, Any], path: str = "") -> list[str]:
+    """Keys of the values that the schema does not name, where it is closed."""
+    missing = []
+    for key, value in values.items():
+        part = schema.get("properties", {}).get(key)
+        if part is None:
+            missing.append(f"{path}{key}")
+        elif isinstance(value, dict) and part.get("additionalProperties") is False:
+            missing += leaves(value, part, f"{path}{key}.")
+    return missing
+
+
+@pytest.mark.parametrize("chart", ["user-pod", "session-service"])
+def test_values_schema_and_documentation_agree(chart: str) -> None:
+    folder = CHART.parent / chart
+    values = yaml.safe_load((folder / "values.yaml").read_text())
+    schema = json.loads((folder / "values.schema.json").read_text())
+    assert leaves(values, schema) == []
+    assert set(schema["properties"]) - {"global"} == set(values)
+    readme = (folder / "README.md").read_text()
+    assert [key for key in values if f"| {key}" not in readme] == []
+
+
+def test_the_all_file_sets_every_value_to_something_else() -> None:
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text())
+    every = yaml.safe_load((CHART / "ci" / "all-values.yaml").read_text())
+    assert set(every) == set(defaults)
+    assert [key for key in defaults if defaults[key] == every[key]] == []
+
+
+def test_the_password_never_enters_the_users_pod(helm: Helm) -> None:
+    objects = helm.render(RELEASE, "--values", str(CHART / "ci" / "password-values.yaml"))
+    assert "redis-password" not in json.dumps(one(objects, "Deployment"))
+    assert "passwordFromEnv" not in json.dumps(objects)
+
+
+def test_the_pod_passes_the_restricted_standard(cluster: Cluster) -> None:
+    helm = Helm(cluster.tools.path("helm"), cluster.kubeconfig, "restricted")
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "restricted", "labels": labels}}
+    cluster.apply(namespace)
+    deployment = one(helm.render(RELEASE, *ADDRESS), "Deployment")
+    template = deployment["spec"]["template"]
+    template["metadata"]["name"] = "probe"
+    pod = {"apiVersion": "v1", "kind": "Pod", **template}
+    cluster.kubectl("-n", "restricted", "apply", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(pod))
+
+
+def test_the_pod_gets_no_token_no_service_variables_and_one_place_at_a_time(helm: Helm) -> None:
+    spec = one(helm.render(RELEASE, *ADDRESS), "Deployment")["spec"]
+    pod = spec["template"]["spec"]
+    assert (pod["automountServiceAccountToken"], pod["enableServiceLinks"]) == (False, False)
+    assert spec["strategy"] == {"type": "Recreate"}
+    assert set(pod["containers"][0]["resources"]["limits"]) == {"cpu", "memory", "ephemeral-storage"}
+
+
+def test_a_kept_volume_says_so_to_helm(helm: Helm) -> None:
+    claim = one(helm.render(RELEASE, "--values", str(CHART / "ci" / "volume-values.yaml")), "PersistentVolumeClaim")
+    assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert claim["metadata"]["annotations"]["user-pods/user-id"] == "john@example.com"
+    file = CHART / "ci" / "volume-not-kept-values.yaml"
+    other = one(helm.render(RELEASE, "--values", str(file)), "PersistentVolumeClaim")
+    assert "annotations" not in other["metadata"]
+
+
+def test_notes_name_this_release(live: Helm, uuid: str) -> None:
+    out = live("install", f"user-{uuid}", str(CHART), *ADDRESS, "--dry-run=client")
+    assert f"queue:{uuid}" in out
+    assert f"kubectl -n charts get pods -l uuid={uuid}" in out
+    assert f"helm uninstall user-{uuid} -n charts" in out
