@@ -50,7 +50,7 @@ _MEANING: tuple[tuple[re.Pattern[str], type[Unavailable]], ...] = (
         re.compile(
             r"don't meet the specifications of the schema|execution error at|parse error|failed to parse"
             r"|error converting yaml|chart\.yaml file is missing|no such file or directory|path .* not found"
-            r"|unable to build kubernetes objects|template: ",
+            r"|unable to build kubernetes objects|template: |executing \".*\" at <",
             re.IGNORECASE,
         ),
         ChartInvalid,

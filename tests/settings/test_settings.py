@@ -1,0 +1,111 @@
+"""Settings: bad or unknown ones stop the start and are named; secrets are not shown."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service import settings
+from service.settings import Settings, SettingsError
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"USER_PODS_{name.upper()}", raising=False)
+
+
+def test_the_defaults_can_be_used() -> None:
+    loaded = settings.load()
+    assert (loaded.host, loaded.port, loaded.lease, loaded.cooldown) == ("127.0.0.1", 8080, 15, 120)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("PORT", "eighty", "valid integer"),
+        ("PORT", "70000", "65535"),
+        ("NAMESPACE", "Users", "pattern"),
+        ("REDIS_URL", "localhost:6379", "redis://host:6379/0"),
+        ("REDIS_URL", "redis://host/db", "database number"),
+        ("API_KEYS", "short", "16 or more"),
+        ("API_KEYS", "with space with space", "without spaces"),
+        ("LEASE", "11", "USER_PODS_LEASE must be at least"),
+        ("POLLING_INTERVAL", "30", "= 62"),
+        ("HELM_TIMEOUT", "1", "5"),
+        ("HOST", "0.0.0.0", "USER_PODS_API_KEYS is empty"),
+        ("LOG_FORMAT", "xml", "'json' or 'console'"),
+        ("REDIS_PASSWORD", "x", "no such setting"),
+    ],
+)
+def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str) -> None:
+    monkeypatch.setenv(f"USER_PODS_{name}", value)
+    with pytest.raises(SettingsError) as stopped:
+        settings.load()
+    assert words in str(stopped.value)
+    assert "USER_PODS_" in str(stopped.value)
+
+
+def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USER_PODS_PORT", "x")
+    monkeypatch.setenv("USER_PODS_NAMESPACE", "X")
+    monkeypatch.setenv("USER_PODS_TYPO", "1")
+    with pytest.raises(SettingsError) as stopped:
+        settings.load()
+    assert all(name in str(stopped.value) for name in ("USER_PODS_PORT", "USER_PODS_NAMESPACE", "USER_PODS_TYPO"))
+
+
+def test_secrets_are_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USER_PODS_REDIS_URL", "redis://:hunter2hunter2@localhost:6379/0")
+    monkeypatch.setenv("USER_PODS_API_KEYS", "k" * 20 + "," + "z" * 20)
+    loaded = settings.load()
+    assert [key.get_secret_value() for key in loaded.api_keys] == ["k" * 20, "z" * 20]
+    for text in (repr(loaded), str(loaded), loaded.model_dump_json()):
+        assert "hunter2" not in text
+        assert "kkk" not in text
+    monkeypatch.setenv("USER_PODS_REDIS_URL", "http://:hunter2hunter2@localhost")
+    with pytest.raises(SettingsError) as stopped:
+        settings.load()
+    assert "hunter2" not in str(stopped.value)
+
+
+def test_keda_gets_the_services_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USER_PODS_REDIS_URL", "rediss://keda:hunter2@redis.example:7000/3")
+    values = settings.load().values({"redis": {"passwordSecret": {"name": "redis"}}, "port": 3000})
+    assert values["redis"] == {
+        "address": "redis.example:7000",
+        "database": 3,
+        "username": "keda",
+        "tls": {"enabled": True},
+        "passwordSecret": {"name": "redis"},
+    }
+    assert values["autoscaling"] == {"pollingInterval": 5, "cooldownPeriod": 120}
+    assert values["port"] == 3000
+
+
+def test_what_can_never_work_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USER_PODS_REDIS_URL", "redis://:hunter2@localhost:6379/0")
+    with pytest.raises(SettingsError, match="KEDA could not read"):
+        settings.load().values({})
+    with pytest.raises(SettingsError, match="autoscaling off"):
+        settings.load().values({"autoscaling": {"enabled": False}})
+
+
+def test_the_process_ends_with_a_message_and_no_traceback(tmp_path: Path) -> None:
+    env = {"USER_PODS_PORT": "x", "PATH": "/usr/bin"}
+    argv = [sys.executable, "-m", "service", "serve"]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "USER_PODS_PORT" in done.stderr
+    assert "Traceback" not in done.stderr
+    bad = tmp_path / "values.yaml"
+    bad.write_text("a: [")
+    done = subprocess.run(argv, env={"USER_PODS_CHART_VALUES": str(bad)}, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "USER_PODS_CHART_VALUES" in done.stderr
+
+
+def test_help_tells_the_commands() -> None:
+    done = subprocess.run([sys.executable, "-m", "service", "--help"], capture_output=True, text=True, check=True)
+    assert "serve" in done.stdout
