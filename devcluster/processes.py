@@ -98,6 +98,7 @@ class Processes:
             process.wait(_STOP_SECONDS)
         except psutil.NoSuchProcess:
             pass
+        _reap()
         return True
 
     def process(self, name: str) -> psutil.Process | None:
@@ -132,10 +133,14 @@ _children: list[subprocess.Popen[bytes]] = []
 
 def _reap_later(child: subprocess.Popen[bytes]) -> None:
     """Keep the handle: a dead child of a living starter is then a zombie that we may collect, not a warning."""
-    for other in [*_children]:
-        if other.poll() is not None:
-            _children.remove(other)
+    _reap()
     _children.append(child)
+
+
+def _reap() -> None:
+    for child in [*_children]:
+        if child.poll() is not None:
+            _children.remove(child)
 
 
 def environment(**extra: str) -> dict[str, str]:

