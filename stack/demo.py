@@ -19,7 +19,7 @@ _PATIENCE = 45.0
 def run(cluster: Cluster, *, report: Callable[[str], None]) -> None:
     """Needs nothing running; what it starts of its own (a second service, a session) it also removes."""
     cluster.up()
-    stack = Stack(cluster, port=_free_port(), settings=_SHORT, name="demo-service")
+    stack = Stack(cluster, port=free_port(), settings=_SHORT, name="demo-service")
     stack.prepare()
     stack.start()
     try:
@@ -79,7 +79,7 @@ def _call(method: str, url: str, body: dict[str, str] | None = None) -> dict[str
     return parsed
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
