@@ -37,7 +37,7 @@ class Cluster:
         *,
         tools: Tools | None = None,
         redis: str | None = None,
-        report: Report = print,
+        report: Report = toolchain.say,
     ) -> None:
         self.state = state.resolve()
         self._report = report

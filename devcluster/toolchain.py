@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -104,6 +105,11 @@ EXTRA: Mapping[str, Tool] = {
 Report = Callable[[str], None]
 
 
+def say(text: str) -> None:
+    """The default report: on standard error, at once, so that it is seen in pipes and in CI."""
+    print(text, file=sys.stderr, flush=True)
+
+
 @dataclass(frozen=True)
 class Tools:
     """Compiled tools: where their programs and files are."""
@@ -135,7 +141,7 @@ def cache_folder() -> Path:
 def ensure(
     wanted: Mapping[str, Tool] = CLUSTER,
     *,
-    report: Report = print,
+    report: Report = say,
     cache: Path | None = None,
     sources: Path = SOURCES,
 ) -> Tools:
