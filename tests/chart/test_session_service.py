@@ -1,0 +1,74 @@
+"""The service's own chart: what it renders, what it refuses, and that the API server accepts it."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from devcluster.cluster import Cluster
+from tests.chart.conftest import CHART, Helm
+
+SERVICE = CHART.parent / "session-service"
+
+
+def render(helm: Helm, *arguments: str) -> list[dict[str, Any]]:
+    text = helm("template", "session-service", str(SERVICE), *arguments)
+    return [item for item in yaml.safe_load_all(text) if item]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--set", "usersNamespace=users,keda.namespace=keda"),
+        ("--set", "networkPolicy.enabled=true", "--set-json", 'networkPolicy.from=[{"podSelector":{}}]'),
+        ("--set-json", 'settings={"COOLDOWN":"300"}', "--set", "replicas=1"),
+        ("--set-json", 'userPod.values={"image":{"tag":"7"},"env":[{"name":"A","value":"b: c"}]}'),
+    ],
+    ids=["defaults", "users", "network-policy", "settings", "user-pod"],
+)
+def test_the_real_api_server_accepts_what_is_rendered(live: Helm, cluster: Cluster, arguments: tuple[str, ...]) -> None:
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "users"}})
+    text = live("template", "session-service", str(SERVICE), *arguments)
+    cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text)
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ("replica=2", "replica"),
+        ("replicas=0", "replicas"),
+        ("image.pullPolicy=Sometimes", "pullPolicy"),
+        ("usersNamespace=Users", "usersNamespace"),
+        ("settings.cooldown=300", "settings"),
+        ("service.port=0", "port"),
+        ("redis.url=redis://x", "url"),
+        ("apiKeys.keys=secret", "keys"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name(helm: Helm, values: str, key: str) -> None:
+    done = helm.try_("template", "session-service", str(SERVICE), "--set-string", values)
+    assert done.returncode != 0
+    assert key in done.stderr
+
+
+def test_without_a_look_at_keda_there_is_no_right_for_it(helm: Helm) -> None:
+    names = {item["metadata"]["name"] for item in render(helm, "--set", "keda.namespace=")}
+    assert "session-service-keda-lease" not in names
+    assert "session-service-keda-lease" in {item["metadata"]["name"] for item in render(helm)}
+
+
+def test_a_change_of_the_users_values_restarts_the_service(helm: Helm) -> None:
+    def checksum(*arguments: str) -> str:
+        (deployment,) = [item for item in render(helm, *arguments) if item["kind"] == "Deployment"]
+        return str(deployment["spec"]["template"]["metadata"]["annotations"]["checksum/values"])
+
+    assert checksum() != checksum("--set", "userPod.values.port=3000")
+
+
+def test_secrets_are_only_referred_to(helm: Helm) -> None:
+    (deployment,) = [item for item in render(helm) if item["kind"] == "Deployment"]
+    env = {v["name"]: v for v in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
+    for name in ("USER_PODS_REDIS_URL", "USER_PODS_API_KEYS"):
+        assert "secretKeyRef" in env[name]["valueFrom"]
+    assert "Secret" not in {item["kind"] for item in render(helm)}
