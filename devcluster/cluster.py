@@ -95,8 +95,11 @@ class Cluster:
         self._processes.stop(name, how=how)
 
     def start(self, name: str) -> None:
-        """Start a stopped component again, with the same port and data, and wait until it is ready."""
+        """Start a stopped component again, with the same port and data, and wait until the cluster answers with it."""
         self._start([self._component(name)])
+        if name == "etcd" and self._processes.alive("kube-apiserver"):
+            # The API server finds its store again after a back-off only.
+            self._processes.wait(self._component("kube-apiserver"))
 
     def pause(self, name: str) -> None:
         """Freeze exactly this process (SIGSTOP): it keeps its connections and answers nothing."""
