@@ -117,7 +117,7 @@ class KubeCluster:
             self._list(self._claims, selector, accept=_METADATA),
         )
         for item in [*deployments, *claims]:
-            if _annotations(item).get(USER_ANNOTATION) == user_id:
+            if _annotations(item).get(USER_ANNOTATION) == user_id and not _going(item):
                 return _session_of(item)
         return None
 
@@ -276,8 +276,9 @@ def _workload(uuid: SessionId, part: Mapping[str, Json], release: Release | None
         release=release,
         deployed=deployment is not None,
         scaled=scaled is not None,
-        deleting=any("deletionTimestamp" in item["metadata"] for item in (deployment, scaled) if item),
-        volume=claim is not None,
+        deleting=any(_going(item) for item in (deployment, scaled) if item),
+        # One that is being deleted stays until the last pod lets go of it; nobody can have it any more.
+        volume=claim is not None and not _going(claim),
         created_at=_time(metadata.get("creationTimestamp")),
         replicas=int(spec.get("replicas", 0)),
         ready=int(status.get("readyReplicas", 0)),
@@ -318,6 +319,10 @@ def _session_of(item: Json) -> SessionId | None:
     uuid = (item["metadata"].get("labels") or {}).get(UUID_LABEL, "")
     # Only objects of the very name count: a label can be put on anything.
     return SessionId(uuid) if item["metadata"]["name"].startswith(f"user-{uuid}") and len(uuid) == 8 else None
+
+
+def _going(item: Json) -> bool:
+    return "deletionTimestamp" in item["metadata"]
 
 
 def _annotations(item: Json) -> dict[str, str]:

@@ -94,6 +94,23 @@ async def test_an_install_adopts_the_reservation_asleep(parts: Parts, uuid: Sess
     assert await cluster.find(user) is None
 
 
+async def test_a_volume_that_is_being_deleted_is_nobodys_any_more(stack: Stack, uuid: SessionId) -> None:
+    user, kubectl = f"ann-{uuid}", stack.cluster.kubectl
+    kubeconfig = stack.cluster.service_account(SYSTEM, SERVICE)
+    async with await connect(kubeconfig) as api:
+        cluster = KubeCluster(api, namespace=USERS, keda_namespace="keda", timeout=5)
+        releases = real_releases(stack.cluster, "helm", kubeconfig)
+        await releases.install(uuid, user)
+        await releases.uninstall(uuid)
+        hold = '{"metadata":{"finalizers":["user-pods/test"]}}'
+        kubectl("-n", USERS, "patch", "pvc", f"user-{uuid}", "--type=merge", "-p", hold)
+        assert await cluster.find(user) == uuid
+        await cluster.delete_volume(uuid)
+        assert await cluster.find(user) is None
+        assert not (await cluster.read([uuid]))[uuid].volume
+        kubectl("-n", USERS, "patch", "pvc", f"user-{uuid}", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+
+
 async def test_a_second_install_is_a_revision(parts: Parts, uuid: SessionId) -> None:
     cluster, releases = parts
     await cluster.reserve(uuid, "ann")
