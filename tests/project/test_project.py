@@ -107,8 +107,12 @@ def test_generated_files_are_current(tools: Tools) -> None:
 
 
 def test_make_help_lists_the_fixed_commands_and_each_can_be_planned() -> None:
+    # Not as a child of the make that runs the tests: it would inherit its flags, and print which folder it enters.
+    env = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+
     def make(*arguments: str) -> str:
-        return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        argv = ["make", *arguments]
+        return subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
 
     listed = {line.split()[0] for line in make("help").splitlines() if line.strip()}
     assert {"up", "demo", "down", "test", "bench", "check"} <= listed
