@@ -1,14 +1,16 @@
 """Command line and composition root: the only place that builds clients."""
 
 import asyncio
-import contextlib
 import json
+import logging
+import secrets
+import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import uvloop
@@ -19,8 +21,14 @@ from redis.backoff import NoBackoff
 
 from service import __version__, logs, settings
 from service.adapters.helm import HelmReleases, read_values
-from service.adapters.kube import KubeCluster, connect
+from service.adapters.kube import KubeCluster
+from service.adapters.kube_api import KubeApi, connect
+from service.adapters.kube_election import KubeElection
+from service.adapters.kube_view import KubeView
+from service.adapters.redis_queue import RedisQueues
 from service.adapters.redis_store import RedisStore
+from service.controller.keeper import Keeper
+from service.controller.leader import Leader
 from service.domain.health import Health
 from service.domain.recovery import Recovery
 from service.domain.sessions import Sessions
@@ -36,6 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _REDIS_CONNECTIONS = 32
+log = logging.getLogger(__name__)
 
 
 def resources(config: Settings) -> Resources:
@@ -57,12 +66,12 @@ def resources(config: Settings) -> Resources:
             retry=Retry(NoBackoff(), 1),
         )
         async with Redis.from_pool(pool) as redis, await connect(config.kubeconfig) as api:
-            store = RedisStore(redis, lease=config.rhythm.lease)
+            kube = KubeApi(api, timeout=config.kube_timeout)
+            patience = timedelta(seconds=config.schedule_timeout)
+            store, queues = RedisStore(redis), RedisQueues(redis)
+            view = KubeView(kube, namespace=config.namespace, patience=patience)
             cluster = KubeCluster(
-                api,
-                namespace=config.namespace,
-                keda_namespace=config.keda_namespace or None,
-                timeout=config.kube_timeout,
+                kube, namespace=config.namespace, keda_namespace=config.keda_namespace or None, patience=patience
             )
             deadline = timedelta(seconds=config.helm_timeout)
             releases = HelmReleases(
@@ -73,13 +82,40 @@ def resources(config: Settings) -> Resources:
                 kubeconfig=config.kubeconfig,
                 deadline=deadline,
             )
+            keeper = Keeper(
+                queues=queues,
+                cluster=cluster,
+                view=view,
+                rhythm=config.rhythm,
+                parking=config.parking,
+                parks_per_second=config.parks_per_second,
+            )
             sessions = Sessions(
                 store=store,
+                queues=queues,
                 releases=releases,
                 cluster=cluster,
+                view=view,
                 slots=Slots(running=config.helm_processes, waiting=config.helm_queue),
                 rhythm=config.rhythm,
                 helm_deadline=deadline,
+                parking=config.parking,
+                limits=config.limits,
+                tend=keeper.woken,
+            )
+            election = KubeElection(
+                kube,
+                namespace=config.namespace,
+                identity=f"{socket.gethostname()}-{secrets.token_hex(4)}",
+                term=timedelta(seconds=config.leader_term),
+            )
+            leader = Leader(
+                election=election,
+                keeper=keeper,
+                queues=queues,
+                view=view,
+                sweep=timedelta(seconds=config.sweep_interval),
+                pending=max(timedelta(seconds=0.5), min(timedelta(seconds=5), config.rhythm.lease / 4)),
             )
             checks = {
                 "redis": store.ping,
@@ -87,22 +123,51 @@ def resources(config: Settings) -> Resources:
                 "keda": cluster.check_keda,
                 "helm": releases.check,
             }
-            readiness = keys.Readiness(ready=True)
-            application[keys.SESSIONS] = sessions
-            application[keys.HEALTH] = Health(checks, seconds=config.health_cache)
-            application[keys.READINESS] = readiness
             recovery = Recovery(sessions=sessions, store=store, cluster=cluster)
-            healing = asyncio.create_task(recovery.run_forever(config.recovery_interval))
-            try:
-                yield
-            finally:
-                readiness.ready = False
-                healing.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await healing
-                await sessions.close()
+            readiness = keys.Readiness(lambda: view.filled)
+            application[keys.SESSIONS] = sessions
+            application[keys.HEALTH] = Health(
+                checks, remarks={"wakes by others": leader.remark}, seconds=config.health_cache
+            )
+            application[keys.READINESS] = readiness
+            async with (
+                view.following(),
+                background(recovery.run_forever(config.recovery_interval), _control(view, keeper, leader)),
+            ):
+                try:
+                    yield
+                finally:
+                    readiness.draining = True
+                    await sessions.close()
 
     return opened
+
+
+async def _control(view: KubeView, keeper: Keeper, leader: Leader) -> None:
+    """Keeper and leader need a view that is filled: what is not in it would count as not there."""
+    await view.wait_filled()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(keeper.run())
+        group.create_task(leader.run())
+
+
+@asynccontextmanager
+async def background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run beside the context and end with it, the last first."""
+    tasks = [asyncio.create_task(each) for each in work]
+    for task in tasks:
+        task.add_done_callback(_told)
+    try:
+        yield
+    finally:
+        for task in reversed(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _told(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("a part of the service has ended", exc_info=task.exception())
 
 
 @app.command()

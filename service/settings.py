@@ -12,11 +12,10 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.domain.session import Rhythm
+from service.domain.sessions import Limits
 
 PREFIX = "USER_PODS_"
 _CHART = Path(__file__).resolve().parent.parent / "chart" / "user-pod"
-_LEASE_MARGIN = 2
-"""Seconds that KEDA may take to reconcile beyond its polls."""
 
 
 class SettingsError(Exception):
@@ -80,6 +79,29 @@ class Settings(BaseSettings):
     cooldown: int = Field(
         120, ge=1, le=604800, description="Seconds from KEDA's last sight of a non-empty queue until the pod sleeps."
     )
+    parking: bool = Field(
+        True,
+        description="Park sleepers: KEDA then spends nothing on them, and a wake does not wait for its poll. Off: plain"
+        " KEDA; sessions that are parked are given back to it.",
+    )
+    cooldown_limit: float = Field(
+        86_400, gt=0, description="Seconds that a create may ask for as its session's own cooldown, at most."
+    )
+    extension_limit: float = Field(28_800, gt=0, description="Seconds that an extension may keep a pod awake, at most.")
+    sweep_interval: float = Field(
+        30, gt=0, le=3600,
+        description="Seconds between two looks at all sessions, which find whatever no event told of.",
+    )  # fmt: skip
+    leader_term: float = Field(
+        10, ge=2, le=300,
+        description="Seconds until another replica leads when the leader is gone without a word.",
+    )  # fmt: skip
+    parks_per_second: float = Field(
+        50, gt=0, description="Sessions parked per second at most, so that many at once do not flood the API server."
+    )
+    schedule_timeout: float = Field(
+        120, ge=0, description="Seconds that a pod may wait for a node before the session counts as failed."
+    )
     health_cache: float = Field(
         5, ge=0, le=60, description="Seconds that an answer of /health is reused, so that probes cost nothing."
     )
@@ -123,17 +145,21 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.lease < 2 * self.polling_interval + _LEASE_MARGIN:
-            least = 2 * self.polling_interval + _LEASE_MARGIN
-            raise ValueError(
-                f"{PREFIX}LEASE must be at least 2 x {PREFIX}POLLING_INTERVAL + {_LEASE_MARGIN} s = {least}"
-            )
+        if self.rhythm.lease < self.rhythm.least_lease:
+            margin, least = Rhythm.MARGIN.total_seconds(), self.rhythm.least_lease.total_seconds()
+            raise ValueError(f"{PREFIX}LEASE must be at least 2 x {PREFIX}POLLING_INTERVAL + {margin:g} s = {least:g}")
         if not self.api_keys and not _loopback(self.host):
             raise ValueError(
                 f"{PREFIX}API_KEYS is empty, so anybody who reaches {self.host} could use the service;"
                 f" set it, or {PREFIX}HOST=127.0.0.1"
             )
         return self
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(
+            cooldown=timedelta(seconds=self.cooldown_limit), extension=timedelta(seconds=self.extension_limit)
+        )
 
     @property
     def rhythm(self) -> Rhythm:
@@ -155,7 +181,6 @@ class Settings(BaseSettings):
             "username": url.username if url.username and url.username != "default" else "",
             "tls": {"enabled": url.scheme == "rediss"},
         } | dict(operators.get("redis") or {})
-        scaling = {"pollingInterval": self.polling_interval, "cooldownPeriod": self.cooldown}
         if (operators.get("autoscaling") or {}).get("enabled", True) is not True:
             raise SettingsError(f"{PREFIX}CHART_VALUES switches autoscaling off: no session could ever sleep or wake")
         if url.password and not (redis.get("passwordSecret") or {}).get("name"):
@@ -163,7 +188,7 @@ class Settings(BaseSettings):
                 f"{PREFIX}REDIS_URL has a password, but {PREFIX}CHART_VALUES gives no redis.passwordSecret.name:"
                 " KEDA could not read the queues"
             )
-        return {**operators, "redis": redis, "autoscaling": scaling}
+        return {**operators, "redis": redis}
 
 
 def load() -> Settings:

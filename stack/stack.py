@@ -36,7 +36,7 @@ class Stack:
         self.cluster = cluster
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
-        self._settings = dict(settings or {})
+        self.settings = dict(settings or {})
         self._helm = helm
         self.name = name
 
@@ -75,7 +75,7 @@ class Stack:
             "REDIS_URL": self.cluster.redis_url,
             "CHART_VALUES": str(self._values),
             "HELM": str(self.cluster.tools.path(self._helm)),
-            **self._settings,
+            **self.settings,
         }
         helm_home = str(self.cluster.state / "helm")
         return environment(

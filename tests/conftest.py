@@ -19,6 +19,8 @@ SHORT = {
     "HEALTH_CACHE": "0",
     "RECOVERY_INTERVAL": "0.5",
     "KUBE_TIMEOUT": "3",
+    "SWEEP_INTERVAL": "5",
+    "LEADER_TERM": "2",
 }
 """Settings of the service under test: the same rhythm as in production, ten times as fast."""
 

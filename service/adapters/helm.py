@@ -28,6 +28,7 @@ from service.domain.errors import (
     Unavailable,
 )
 from service.domain.names import SessionId, release_name
+from service.domain.session import Rhythm
 
 log = logging.getLogger(__name__)
 
@@ -143,13 +144,13 @@ class HelmReleases:
         self._client: pyhelm3.Client | None = None
         self._chart: pyhelm3.Chart | None = None
 
-    async def install(self, uuid: SessionId, user_id: str) -> None:
+    async def install(self, uuid: SessionId, user_id: str, rhythm: Rhythm) -> None:
         client, chart = await self._ready()
         await client.install_or_upgrade_release(
             release_name(uuid),
             chart,
             dict(self._values),
-            {"uuid": uuid, "user": {"id": user_id}},
+            {"uuid": uuid, "user": {"id": user_id}, "autoscaling": _times(rhythm)},
             namespace=self._namespace,
             create_namespace=False,
             # Only helm 4 knows of conflicts: the one there is, is with our own reservation's image.
@@ -183,6 +184,15 @@ class HelmReleases:
                 raise HelmUnavailable from error
             self._chart = await self._client.get_chart(self._chart_path)
         return self._client, self._chart
+
+
+def _times(rhythm: Rhythm) -> dict[str, float | int]:
+    """The chart's values for falling asleep."""
+    return {
+        "pollingInterval": int(rhythm.poll.total_seconds()),
+        "cooldownPeriod": int(rhythm.cooldown.total_seconds()),
+        "lease": rhythm.lease.total_seconds(),
+    }
 
 
 def read_values(path: Path) -> dict[str, Any]:

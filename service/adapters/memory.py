@@ -3,9 +3,9 @@
 tests/contracts holds these and the real adapters to one suite.
 """
 
+import asyncio
 import bisect
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -19,24 +19,29 @@ from service.domain.errors import (
     SessionReleased,
 )
 from service.domain.names import SessionId, release_name
-from service.domain.session import Record, RecordStatus, Release, ReleaseState, Workload
-
-QUEUE_LIMIT = 3
+from service.domain.session import Pulse, Record, RecordStatus, Release, ReleaseState, Rhythm, Workload
 
 
 @dataclass
 class MemoryStore:
-    """See `service.domain.ports.Store`; `clock` gives seconds and may be moved by a test."""
+    """See `service.domain.ports.Store`; the pulses are those of `queues`."""
 
-    lease: timedelta = timedelta(seconds=15)
-    clock: Callable[[], float] = time.time
+    queues: "MemoryQueues" = field(default_factory=lambda: MemoryQueues())  # noqa: PLW0108 - defined below
     users: dict[str, SessionId] = field(default_factory=dict)
     ids: list[SessionId] = field(default_factory=list)
-    sessions: dict[SessionId, Record] = field(default_factory=dict)
-    queues: dict[SessionId, tuple[int, float]] = field(default_factory=dict)
-    """Id -> tokens and when they expire."""
     held: set[SessionId] = field(default_factory=set)
-    is_whole: bool = False
+
+    @property
+    def sessions(self) -> dict[SessionId, Record]:
+        return self.queues.sessions
+
+    @property
+    def is_whole(self) -> bool:
+        return self.queues.is_whole
+
+    @is_whole.setter
+    def is_whole(self, whole: bool) -> None:
+        self.queues.is_whole = whole
 
     async def owner(self, user_id: str) -> SessionId | None:
         if user_id not in self.users and not self.is_whole:
@@ -64,7 +69,8 @@ class MemoryStore:
     async def save(self, record: Record) -> None:
         self.users.setdefault(record.user_id, record.uuid)
         self._enter(record.uuid)
-        self.sessions[record.uuid] = replace(record, queue_length=0)
+        kept = self.sessions.get(record.uuid)
+        self.sessions[record.uuid] = replace(record, pulse=Pulse(), kept_until=kept.kept_until if kept else None)
 
     async def record(self, uuid: SessionId) -> Record:
         records = await self.records([uuid])
@@ -73,7 +79,7 @@ class MemoryStore:
         return records[0]
 
     async def records(self, uuids: Sequence[SessionId]) -> Sequence[Record]:
-        return [replace(self.sessions[u], queue_length=self._length(u)) for u in uuids if u in self.sessions]
+        return [replace(self.sessions[u], pulse=self.queues.pulse(u)) for u in uuids if u in self.sessions]
 
     async def page(self, after: str, limit: int) -> Sequence[SessionId]:
         start = bisect.bisect_right(self.ids, after) if after else 0
@@ -86,25 +92,11 @@ class MemoryStore:
 
     async def forget(self, uuid: SessionId) -> None:
         record = self.sessions.pop(uuid, None)
-        self.queues.pop(uuid, None)
+        self.queues.drop(uuid)
         if uuid in self.ids:
             self.ids.remove(uuid)
         if record is not None and self.users.get(record.user_id) == uuid:
             del self.users[record.user_id]
-
-    async def wake(self, uuid: SessionId) -> int:
-        if uuid not in self.sessions:
-            raise SessionNotFound
-        if self.sessions[uuid].status is RecordStatus.DELETING:
-            raise SessionDeleting
-        now = self.clock()
-        length = min(self._length(uuid) + 1, QUEUE_LIMIT)
-        self.queues[uuid] = (length, now + self.lease.total_seconds())
-        self.sessions[uuid] = replace(self.sessions[uuid], last_activity=datetime.fromtimestamp(now, UTC))
-        return length
-
-    async def hush(self, uuid: SessionId) -> None:
-        self.queues.pop(uuid, None)
 
     async def whole(self) -> bool:
         return self.is_whole
@@ -129,16 +121,113 @@ class MemoryStore:
         if uuid not in self.ids:
             bisect.insort(self.ids, uuid)
 
-    def _length(self, uuid: SessionId) -> int:
-        tokens, until = self.queues.get(uuid, (0, 0.0))
-        return tokens if self.clock() < until else 0
+
+QUEUE_LIMIT = 3
+
+
+@dataclass
+class MemoryQueues:
+    """See `service.domain.ports.Queues`; `clock` may be moved by a test."""
+
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    sessions: dict[SessionId, Record] = field(default_factory=dict)
+    is_whole: bool = False
+    tokens: dict[SessionId, tuple[int, datetime | None]] = field(default_factory=dict)
+    """Id -> tokens, and when they expire."""
+    waiting: dict[SessionId, datetime] = field(default_factory=dict)
+    """Pending wakes."""
+    pushed_at: dict[SessionId, datetime] = field(default_factory=dict)
+    listeners: list[asyncio.Queue[SessionId | None]] = field(default_factory=list)
+
+    async def wake(self, uuid: SessionId, lease: timedelta) -> int:
+        return await self.beat(uuid, "wake", lease)
+
+    async def beat(self, uuid: SessionId, source: str, lease: timedelta) -> int:
+        length = self._push(uuid, lease)
+        self.sessions[uuid] = replace(self.sessions[uuid], last_activity=self.clock(), activity_source=source)
+        return length
+
+    async def keep(self, uuid: SessionId, until: datetime, lease: timedelta) -> int:
+        length = self._push(uuid, lease)
+        kept = self.sessions[uuid].kept_until
+        self.sessions[uuid] = replace(self.sessions[uuid], kept_until=max(until, kept) if kept else until)
+        return length
+
+    async def hush(self, uuid: SessionId) -> None:
+        self.drop(uuid)
+        if uuid in self.sessions:
+            self.sessions[uuid] = replace(self.sessions[uuid], kept_until=None)
+
+    async def pulses(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, Pulse]:
+        return {uuid: self.pulse(uuid) for uuid in uuids}
+
+    async def pending(self, before: datetime, limit: int) -> Sequence[SessionId]:
+        ordered = sorted(self.waiting, key=lambda uuid: self.waiting[uuid])
+        return [uuid for uuid in ordered if self.waiting[uuid] <= before][:limit]
+
+    async def renew(self, uuid: SessionId, lease: timedelta) -> None:
+        self._extend(uuid, max(1, self.pulse(uuid).tokens), lease)
+        self.waiting.setdefault(uuid, self.clock())
+
+    async def settle(self, uuid: SessionId, seen: datetime) -> None:
+        if uuid in self.waiting and self.waiting[uuid] < seen:
+            del self.waiting[uuid]
+            pushed = self.pushed_at.get(uuid)
+            if pushed is not None and pushed >= seen:
+                self.waiting[uuid] = pushed
+
+    async def pushes(self) -> AsyncIterator[SessionId | None]:
+        heard: asyncio.Queue[SessionId | None] = asyncio.Queue()
+        heard.put_nowait(None)
+        self.listeners.append(heard)
+        try:
+            while True:
+                yield await heard.get()
+        finally:
+            self.listeners.remove(heard)
+
+    def push_by_hand(self, uuid: SessionId, until: datetime | None = None) -> None:
+        """What `redis-cli RPUSH` does, with or without an EXPIRE."""
+        self.tokens[uuid] = (self.pulse(uuid).tokens + 1, until)
+        for heard in self.listeners:
+            heard.put_nowait(uuid)
+
+    def pulse(self, uuid: SessionId) -> Pulse:
+        count, until = self.tokens.get(uuid, (0, None))
+        if until is not None and until <= self.clock():
+            count, until = 0, None
+        return Pulse(count, until if count else None, self.waiting.get(uuid))
+
+    def drop(self, uuid: SessionId) -> None:
+        for part in (self.tokens, self.waiting, self.pushed_at):
+            part.pop(uuid, None)
+
+    def _push(self, uuid: SessionId, lease: timedelta) -> int:
+        record = self.sessions.get(uuid)
+        if record is None:
+            raise SessionNotFound if self.is_whole else IndexIncomplete
+        if record.status is RecordStatus.DELETING:
+            raise SessionDeleting
+        length = min(self.pulse(uuid).tokens + 1, QUEUE_LIMIT)
+        self._extend(uuid, length, lease)
+        self.pushed_at[uuid] = self.clock()
+        self.waiting.setdefault(uuid, self.clock())
+        for heard in self.listeners:
+            heard.put_nowait(uuid)
+        return length
+
+    def _extend(self, uuid: SessionId, count: int, lease: timedelta) -> None:
+        until = self.pulse(uuid).lease_until
+        new = self.clock() + lease
+        self.tokens[uuid] = (count, max(until, new) if until else new)
 
 
 @dataclass
 class MemoryCluster:
-    """See `service.domain.ports.Cluster`: the workloads are all there is."""
+    """See `service.domain.ports.Cluster` and `View`: the workloads are all there is."""
 
     workloads: dict[SessionId, Workload] = field(default_factory=dict)
+    listeners: list[Callable[[SessionId], None]] = field(default_factory=list)
 
     async def read(self, uuids: Sequence[SessionId]) -> dict[SessionId, Workload]:
         return {uuid: self.workloads.get(uuid) or Workload(uuid) for uuid in uuids}
@@ -159,16 +248,27 @@ class MemoryCluster:
                 raise IdTaken(uuid)
             return
         base = present or Workload(uuid)
-        self.workloads[uuid] = replace(base, user_id=user_id, deployed=True, replicas=0, created_at=datetime.now(UTC))
+        self.change(replace(base, user_id=user_id, deployed=True, replicas=0, created_at=datetime.now(UTC)))
 
     async def unreserve(self, uuid: SessionId) -> None:
         if uuid in self.workloads:
             self.keep(replace(self.workloads[uuid], deployed=False))
 
-    async def put_to_sleep(self, uuid: SessionId) -> None:
+    async def scale(self, uuid: SessionId, replicas: int) -> None:
         if uuid not in self.workloads or not self.workloads[uuid].deployed:
             raise SessionReleased
-        self.workloads[uuid] = replace(self.workloads[uuid], replicas=0, ready=0)
+        ready = min(self.workloads[uuid].ready, replicas)
+        self.change(replace(self.workloads[uuid], replicas=replicas, ready=ready))
+
+    async def park(self, uuid: SessionId) -> None:
+        self._pause(uuid, parked=True)
+
+    async def unpark(self, uuid: SessionId) -> None:
+        self._pause(uuid, parked=False)
+
+    def _pause(self, uuid: SessionId, *, parked: bool) -> None:
+        if uuid in self.workloads and self.workloads[uuid].scaled:
+            self.change(replace(self.workloads[uuid], parked=parked))
 
     async def delete_volume(self, uuid: SessionId) -> None:
         if uuid in self.workloads:
@@ -186,6 +286,31 @@ class MemoryCluster:
             self.workloads[workload.uuid] = workload
         else:
             self.workloads.pop(workload.uuid, None)
+        self._tell(workload.uuid)
+
+    # --- the View on it, never behind ---
+
+    def workload(self, uuid: SessionId) -> Workload:
+        return self.workloads.get(uuid) or Workload(uuid)
+
+    def uuids(self) -> Iterable[SessionId]:
+        return list(self.workloads)
+
+    def behind(self) -> timedelta | None:
+        return None
+
+    def subscribe(self, listener: Callable[[SessionId], None]) -> Callable[[], None]:
+        self.listeners.append(listener)
+        return lambda: self.listeners.remove(listener)
+
+    def change(self, workload: Workload) -> None:
+        """Put the workload in the place of what was there, and tell the listeners."""
+        self.workloads[workload.uuid] = workload
+        self._tell(workload.uuid)
+
+    def _tell(self, uuid: SessionId) -> None:
+        for listener in [*self.listeners]:
+            listener(uuid)
 
 
 @dataclass
@@ -195,19 +320,19 @@ class MemoryReleases:
     cluster: MemoryCluster
     installs: int = 0
 
-    async def install(self, uuid: SessionId, user_id: str) -> None:
+    async def install(self, uuid: SessionId, user_id: str, rhythm: Rhythm) -> None:
         self.installs += 1
         base = self.cluster.workloads.get(uuid) or Workload(uuid, replicas=1)
         revision = base.release.revision + 1 if base.release else 1
         release = Release(release_name(uuid), revision, ReleaseState.DEPLOYED, datetime.now(UTC))
-        self.cluster.workloads[uuid] = replace(
-            base, user_id=user_id, release=release, deployed=True, scaled=True, volume=True, chart="user-pod-0.1.0"
-        )
+        whole = replace(base, user_id=user_id, release=release, deployed=True, scaled=True, volume=True)
+        self.cluster.change(replace(whole, rhythm=rhythm, chart="user-pod-0.1.0"))
 
     async def uninstall(self, uuid: SessionId) -> None:
         workload = self.cluster.workloads.get(uuid)
         if workload is not None:
-            self.cluster.keep(replace(workload, release=None, deployed=False, scaled=False, replicas=0, ready=0))
+            left = replace(workload, release=None, deployed=False, scaled=False, parked=False, replicas=0, ready=0)
+            self.cluster.keep(replace(left, rhythm=None, last_active=None, chart=None))
 
     async def check(self) -> None:
         pass

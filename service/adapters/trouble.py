@@ -1,6 +1,6 @@
 """Why a pod does not get ready, in the words of Kubernetes and KEDA; None when nothing speaks against it yet."""
 
-from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 _HOPELESS = frozenset(
@@ -21,17 +21,22 @@ _HOPELESS = frozenset(
 Json = dict[str, Any]
 
 
-def pod_trouble(pods: Sequence[Json]) -> str | None:
-    """The first container that cannot start, else the reason why no node takes the pod."""
-    for pod in pods:
-        status: Json = pod.get("status") or {}
-        for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
-            waiting = (container.get("state") or {}).get("waiting") or {}
-            if waiting.get("reason") in _HOPELESS:
-                return _sentence(waiting)
-        for condition in status.get("conditions") or []:
-            if condition["type"] == "PodScheduled" and condition["status"] == "False":
-                return _sentence(condition)
+def pod_trouble(pod: Json) -> str | None:
+    """The first container that cannot start."""
+    status: Json = pod.get("status") or {}
+    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") in _HOPELESS:
+            return _sentence(waiting)
+    return None
+
+
+def pod_hindrance(pod: Json) -> tuple[str, datetime | None] | None:
+    """Why no node takes the pod, and since when: somebody may leave, or a node be added."""
+    for condition in (pod.get("status") or {}).get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            since = condition.get("lastTransitionTime")
+            return _sentence(condition), datetime.fromisoformat(since) if since else None
     return None
 
 
@@ -43,9 +48,9 @@ def deployment_trouble(status: Json) -> str | None:
     return None
 
 
-def scaler_trouble(scaled: Json | None) -> str | None:
+def scaler_trouble(scaled: Json) -> str | None:
     """KEDA cannot work with the ScaledObject, for instance since Redis refuses the password."""
-    for condition in ((scaled or {}).get("status") or {}).get("conditions") or []:
+    for condition in (scaled.get("status") or {}).get("conditions") or []:
         if condition["type"] == "Ready" and condition["status"] == "False":
             return _sentence(condition)
     return None

@@ -7,11 +7,14 @@
     |-- SessionReleased      the session's release was removed; create brings it back
     |-- SessionBroken        the release exists but cannot serve; carries the reason
     |-- SessionDeleting      a delete is under way
+    |-- SessionAsleep        only an awake session can be kept awake; a wake wakes it
+    |-- RhythmRefused        the caller's times for falling asleep are impossible or out of bounds
     |-- SessionBusy          another piece of helm work on this session is under way
     |-- TooManyCreates       the queue for helm is full
     |-- IndexIncomplete      the sessions are being restored after a loss of Redis
     `-- Unavailable          a part behind the service does not do its work; names the part
         |-- RedisUnavailable
+        |   `-- NotificationsRefused
         |-- ClusterUnavailable
         |-- KedaUnavailable
         |-- HelmUnavailable      no helm binary, or it cannot be started
@@ -61,6 +64,14 @@ class SessionDeleting(SessionError):
     message = "the session is being deleted"
 
 
+class SessionAsleep(SessionError):
+    message = "the session is asleep; wake it first"
+
+
+class RhythmRefused(SessionError):
+    message = "these times for falling asleep cannot be had"
+
+
 class SessionBusy(SessionError):
     message = "other work on this session is under way; try again in a moment"
 
@@ -81,6 +92,13 @@ class Unavailable(SessionError):
 class RedisUnavailable(Unavailable):
     part = "redis"
     message = "Redis does not answer"
+
+
+class NotificationsRefused(RedisUnavailable):
+    message = (
+        "Redis does not notify of pushes and may not be told to (CONFIG SET notify-keyspace-events El);"
+        " wakes by others than the service wait for the next sweep"
+    )
 
 
 class ClusterUnavailable(Unavailable):

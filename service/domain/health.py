@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service.domain.errors import SessionError
 
@@ -18,6 +18,8 @@ class Verdict:
     """What is wrong with each part, None when nothing is; only sentences of ours, never a cause's text."""
 
     parts: Mapping[str, str | None]
+    remarks: Mapping[str, str] = field(default_factory=dict)
+    """What works less well than it could; nothing fails by it."""
 
     @property
     def failing(self) -> list[str]:
@@ -27,8 +29,15 @@ class Verdict:
 class Health:
     """All checks at once, one run shared by all who ask, its verdict good for `seconds`."""
 
-    def __init__(self, checks: Mapping[str, Callable[[], Awaitable[None]]], *, seconds: float) -> None:
+    def __init__(
+        self,
+        checks: Mapping[str, Callable[[], Awaitable[None]]],
+        *,
+        seconds: float,
+        remarks: Mapping[str, Callable[[], str | None]] | None = None,
+    ) -> None:
         self._checks = checks
+        self._remarks = remarks or {}
         self._seconds = seconds
         self._run: asyncio.Task[Verdict] | None = None
         self._until = 0.0
@@ -42,7 +51,8 @@ class Health:
     async def _all(self) -> Verdict:
         wrong = await asyncio.gather(*(self._one(name, check) for name, check in self._checks.items()))
         self._until = asyncio.get_running_loop().time() + self._seconds
-        return Verdict(dict(zip(self._checks, wrong, strict=True)))
+        remarks = {name: text for name, remark in self._remarks.items() if (text := remark())}
+        return Verdict(dict(zip(self._checks, wrong, strict=True)), remarks)
 
     async def _one(self, name: str, check: Callable[[], Awaitable[None]]) -> str | None:
         try:

@@ -26,6 +26,8 @@ UUID_LABEL = "uuid"
 USER_ANNOTATION = "user-pods/user-id"
 USER_HASH_LABEL = "user-pods/user-hash"
 """An e-mail address is no legal label value, so the label carries a hash and the annotation the address."""
+LEASE_ANNOTATION = "user-pods/lease"
+"""On the ScaledObject, beside KEDA's own times: seconds that one wake keeps the queue non-empty."""
 
 _ALPHABET = string.ascii_lowercase + string.digits
 _SESSION_ID = re.compile(SESSION_ID_PATTERN)

@@ -4,16 +4,17 @@ Once on the real part, once in memory; one suite of contract tests (tests/contra
 Every method may raise the Unavailable of its part.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from service.domain.names import SessionId
-from service.domain.session import Record, Workload
+from service.domain.session import Pulse, Record, Rhythm, Workload
 
 
 class Store(Protocol):
-    """Records, wake queues and claims, in Redis.
+    """Records and claims, in Redis.
 
     An *owner* is the entry user_id -> id, made before anything else of a session and removed last.
     The *index* is whole when every session of the cluster is in it: before, an answer of "not there" means nothing,
@@ -39,7 +40,7 @@ class Store(Protocol):
         """Write the record (not the queue) and its owner entry, over whatever was there."""
 
     async def record(self, uuid: SessionId) -> Record:
-        """The record with its queue length. Raises SessionNotFound."""
+        """The record with its pulse. Raises SessionNotFound."""
 
     async def records(self, uuids: Sequence[SessionId]) -> Sequence[Record]:
         """The records of those that have one, in the given order."""
@@ -52,15 +53,6 @@ class Store(Protocol):
 
     async def forget(self, uuid: SessionId) -> None:
         """Remove every key of the session, its owner entry last."""
-
-    async def wake(self, uuid: SessionId) -> int:
-        """Push a token, keep the queue short, set its expiry and note the activity, as one step.
-
-        Returns the queue's length. Raises SessionNotFound, SessionDeleting.
-        """
-
-    async def hush(self, uuid: SessionId) -> None:
-        """Empty the queue."""
 
     async def whole(self) -> bool:
         """Whether the index is whole."""
@@ -77,10 +69,51 @@ class Store(Protocol):
         """Prove that the store takes writes."""
 
 
+class Queues(Protocol):
+    """The wake queues, in Redis: each a lease that keeps its session awake while it is not empty.
+
+    A *pending* wake is one that KEDA is not known to have seen; it is kept apart from the queue, without an expiry, so
+    that no outage of KEDA or of the service can lose it.
+    """
+
+    async def wake(self, uuid: SessionId, lease: timedelta) -> int:
+        """One step: push a token, keep the queue short, extend its expiry to `lease`, note activity and pending wake.
+
+        Returns the queue's length. Raises SessionNotFound, SessionDeleting, IndexIncomplete.
+        """
+
+    async def beat(self, uuid: SessionId, source: str, lease: timedelta) -> int:
+        """The same for other activity than a wake, named by its `source`."""
+
+    async def keep(self, uuid: SessionId, until: datetime, lease: timedelta) -> int:
+        """The same for a wish to be kept awake until then, which `lease` must reach."""
+
+    async def hush(self, uuid: SessionId) -> None:
+        """Empty the queue and forget pending wake and wish."""
+
+    async def pulses(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, Pulse]:
+        """The pulse of each."""
+
+    async def pending(self, before: datetime, limit: int) -> Sequence[SessionId]:
+        """Sessions whose pending wake is older than `before`, oldest first."""
+
+    async def renew(self, uuid: SessionId, lease: timedelta) -> None:
+        """Give the queue at least `lease` to live, with a token when it is empty. Notes no activity."""
+
+    async def settle(self, uuid: SessionId, seen: datetime) -> None:
+        """KEDA has seen the queue at `seen`: only pushes since then are pending any more."""
+
+    def pushes(self) -> AsyncIterator[SessionId | None]:
+        """Ids to whose queue anybody pushed, as it happens; None first, when listening begins (missed ones are gone).
+
+        Ends by raising RedisUnavailable, or NotificationsRefused when Redis may not be told to notify.
+        """
+
+
 class Releases(Protocol):
     """Helm."""
 
-    async def install(self, uuid: SessionId, user_id: str) -> None:
+    async def install(self, uuid: SessionId, user_id: str, rhythm: Rhythm) -> None:
         """Install `user-<uuid>`, or upgrade it if it is there, by exactly one helm process."""
 
     async def uninstall(self, uuid: SessionId) -> None:
@@ -111,8 +144,14 @@ class Cluster(Protocol):
     async def unreserve(self, uuid: SessionId) -> None:
         """Delete a Deployment that no release stands behind; one that does not exist is fine."""
 
-    async def put_to_sleep(self, uuid: SessionId) -> None:
-        """Scale to 0. Raises SessionReleased when there is nothing to scale."""
+    async def scale(self, uuid: SessionId, replicas: int) -> None:
+        """Set the wanted replicas. Raises SessionReleased when there is nothing to scale."""
+
+    async def park(self, uuid: SessionId) -> None:
+        """Tell KEDA to leave the session alone. No ScaledObject, nothing to do."""
+
+    async def unpark(self, uuid: SessionId) -> None:
+        """Tell KEDA to look after the session, which it then does at once."""
 
     async def delete_volume(self, uuid: SessionId) -> None: ...
 
@@ -121,3 +160,32 @@ class Cluster(Protocol):
 
     async def check_keda(self) -> None:
         """Prove that KEDA works (see the adapter for how). Raises KedaUnavailable."""
+
+
+class View(Protocol):
+    """What a watch over the users' namespace has brought so far: answers at once and asks nobody."""
+
+    def workload(self, uuid: SessionId) -> Workload:
+        """The session's workload; an empty one when nothing of it exists."""
+
+    def uuids(self) -> Iterable[SessionId]:
+        """Every session of which anything exists."""
+
+    def behind(self) -> timedelta | None:
+        """How old the view may be; None while the watch keeps up."""
+
+    def subscribe(self, listener: Callable[[SessionId], None]) -> Callable[[], None]:
+        """Call `listener` after every change of a workload, until the returned function is called."""
+
+
+class Election(Protocol):
+    """Who of the replicas leads, decided in the cluster."""
+
+    term: timedelta
+    """How long a leader that is not heard of any more may still believe that it leads."""
+
+    async def stand(self) -> bool:
+        """Take or renew the lease; whether it is this replica's. To be repeated several times a term."""
+
+    async def resign(self) -> None:
+        """Give the lease back, so that another may lead at once."""

@@ -1,8 +1,9 @@
 """The values of the field: a session's record, its release, its workload, and what they say together."""
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import ClassVar
 
 from service.domain.names import SessionId
 
@@ -69,6 +70,46 @@ class Release:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rhythm:
+    """The times that rule falling asleep; the release is installed with the same."""
+
+    lease: timedelta = timedelta(seconds=15)
+    """How long one wake keeps the queue non-empty."""
+    cooldown: timedelta = timedelta(seconds=120)
+    """How long KEDA waits after it last saw the queue non-empty."""
+    poll: timedelta = timedelta(seconds=5)
+    """How often KEDA looks."""
+
+    MARGIN: ClassVar[timedelta] = timedelta(seconds=2)
+    """What KEDA may need to reconcile, beyond its polls."""
+
+    @property
+    def least_lease(self) -> timedelta:
+        """A shorter lease can be missed by KEDA, or run out before it has looked at a session that was unparked."""
+        return 2 * self.poll + self.MARGIN
+
+    def earliest(self, lease_until: datetime) -> datetime:
+        """The earliest moment of falling asleep when the queue runs out then.
+
+        KEDA's last sight of the queue is at most one poll before it ran out. It acts within one poll after its
+        cooldown, so the pod is gone by `earliest` + 2 polls + MARGIN.
+        """
+        return lease_until - self.poll + self.cooldown
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """The session's pod, as far as it has come."""
+
+    uid: str
+    address: str | None = None
+    scheduled: bool = False
+    started: bool = False
+    """The workspace's container runs."""
+    ready: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """All that the cluster says about one session at one moment.
@@ -84,16 +125,26 @@ class Workload:
     """The Deployment exists."""
     scaled: bool = False
     """The ScaledObject exists."""
+    parked: bool = False
+    """KEDA is told to leave the session alone: no poll, no connection, no HPA."""
+    last_active: datetime | None = None
+    """When KEDA last saw the queue non-empty, in whole seconds (rounded down)."""
+    rhythm: Rhythm | None = None
+    """From the ScaledObject; None when there is none."""
     deleting: bool = False
     """The Deployment or the ScaledObject is being deleted."""
     volume: bool = False
     created_at: datetime | None = None
     replicas: int = 0
     ready: int = 0
+    pod: Pod | None = None
+    """The newest pod that is not on its way out."""
     chart: str | None = None
     """Chart and version, for example ``user-pod-0.1.0``; None while there is only a reservation."""
     trouble: str | None = None
-    """Why the pod does not get ready, in Kubernetes' or KEDA's own words."""
+    """Why the pod will not get ready, in Kubernetes' or KEDA's own words."""
+    hindrance: str | None = None
+    """What holds the pod up and may pass by waiting, for example that no node has room."""
 
     @property
     def anything(self) -> bool:
@@ -120,33 +171,44 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
+class Pulse:
+    """The session's wish to be awake: its wake queue, and the wake that KEDA has not taken over yet."""
+
+    tokens: int = 0
+    lease_until: datetime | None = None
+    """When the queue runs out; None when it is empty, or when somebody pushed a token without an expiry."""
+    pending_since: datetime | None = None
+    """The oldest push of the service that KEDA is not known to have seen; until it has, the lease is renewed."""
+
+    @property
+    def beats(self) -> bool:
+        """Whether somebody wants the session awake."""
+        return self.tokens > 0 or self.pending_since is not None
+
+    @property
+    def endless(self) -> bool:
+        """Tokens that would never run out: somebody else's, who gave them no expiry."""
+        return self.tokens > 0 and self.lease_until is None
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
-    """What Redis keeps about one session; all of it can be rebuilt from the cluster."""
+    """What Redis keeps about one session; what matters of it can be rebuilt from the cluster."""
 
     uuid: SessionId
     user_id: str
     status: RecordStatus
     created_at: datetime
+    written_at: datetime | None = None
+    """When helm last finished work on the session: what a watch shows may be older for a moment."""
     last_activity: datetime | None = None
+    activity_source: str | None = None
+    """What the last activity was: `wake`, or the name that its reporter gave."""
+    kept_until: datetime | None = None
+    """Its user asked for it to be kept awake until then."""
     keep_data: bool = True
     """Only meaningful while deleting: whether the volume outlives the session."""
-    queue_length: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rhythm:
-    """The times that rule falling asleep; the chart is installed with the same."""
-
-    lease: timedelta = timedelta(seconds=15)
-    """How long one wake keeps the queue non-empty."""
-    cooldown: timedelta = timedelta(seconds=120)
-    """How long KEDA waits after it last saw the queue non-empty."""
-    poll: timedelta = timedelta(seconds=5)
-    """How often KEDA looks."""
-
-    def sleeps_at(self, last_activity: datetime) -> datetime:
-        """The earliest moment to expect the pod asleep; KEDA gets there at most two polls and 2 s later."""
-        return last_activity + self.lease + self.cooldown - self.poll
+    pulse: Pulse = field(default_factory=Pulse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +218,7 @@ class Session:
     record: Record
     workload: Workload
     rhythm: Rhythm = field(default_factory=Rhythm)
+    """Used where the workload has none of its own."""
 
     @property
     def status(self) -> RecordStatus:
@@ -172,7 +235,7 @@ class Session:
         if self.workload.broken:
             return Phase.FAILED
         if self.workload.replicas == 0:
-            return Phase.WAKING if self.record.queue_length else Phase.ASLEEP
+            return Phase.WAKING if self.record.pulse.beats else Phase.ASLEEP
         if self.workload.ready >= self.workload.replicas:
             return Phase.READY
         return Phase.FAILED if self.workload.trouble else Phase.WAKING
@@ -181,11 +244,37 @@ class Session:
     def reason(self) -> str | None:
         """Why the phase is `failed`, or what hinders a wake that is under way."""
         if self.phase in (Phase.FAILED, Phase.WAKING):
-            return self.workload.broken or self.workload.trouble
+            return self.workload.broken or self.workload.trouble or self.workload.hindrance
         return None
 
     @property
+    def awake(self) -> bool:
+        """Whether the pod runs or is being started."""
+        return self.phase in (Phase.WAKING, Phase.READY) or (
+            self.phase is Phase.FAILED and self.workload.broken is None
+        )
+
+    @property
     def sleeps_at(self) -> datetime | None:
-        if self.record.last_activity is None or self.phase not in (Phase.WAKING, Phase.READY):
+        """The earliest moment of falling asleep without further activity; None while asleep, or when unknown."""
+        rhythm, pulse = self.workload.rhythm or self.rhythm, self.record.pulse
+        if not self.awake:
             return None
-        return self.rhythm.sleeps_at(self.record.last_activity)
+        if pulse.beats:
+            return pulse.lease_until and rhythm.earliest(pulse.lease_until)
+        if self.workload.last_active is not None:
+            return self.workload.last_active + rhythm.cooldown
+        return None
+
+    @property
+    def kept_awake_by(self) -> str | None:
+        """`extension`, the source of the last activity, `queue` (a push of somebody else), `cooldown`; None asleep."""
+        if not self.awake:
+            return None
+        if self.record.kept_until is not None and self.record.kept_until > datetime.now(UTC):
+            return "extension"
+        if not self.record.pulse.beats:
+            return "cooldown"
+        last, lease = self.record.last_activity, (self.workload.rhythm or self.rhythm).lease
+        ours = self.record.pulse.pending_since is not None or (last is not None and datetime.now(UTC) < last + lease)
+        return self.record.activity_source if ours and self.record.activity_source else "queue"

@@ -21,8 +21,11 @@ from typing import Any
 
 from service.domain import names
 from service.domain.errors import (
+    ClusterUnavailable,
     IdTaken,
     InvalidCursor,
+    RhythmRefused,
+    SessionAsleep,
     SessionBroken,
     SessionBusy,
     SessionDeleting,
@@ -30,7 +33,7 @@ from service.domain.errors import (
     SessionReleased,
 )
 from service.domain.names import SessionId
-from service.domain.ports import Cluster, Releases, Store
+from service.domain.ports import Cluster, Queues, Releases, Store, View
 from service.domain.session import (
     Phase,
     Record,
@@ -50,6 +53,8 @@ IDS_TO_TRY = 5
 _LEASE_RETRY = 0.1
 _SCAN_PAGE = 200
 _SCAN_PAGES = 10
+_SETTLING = timedelta(seconds=30)
+"""So long after helm's work a view is not believed when it says that something is missing: it may be behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,26 +72,63 @@ class Page:
     """Where the next page begins; None on the last."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """Times for falling asleep that the creator of a session may choose; None: as everybody's."""
+
+    lease: timedelta | None = None
+    cooldown: timedelta | None = None
+    poll: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a caller may ask for at most."""
+
+    cooldown: timedelta = timedelta(hours=24)
+    lease: timedelta = timedelta(hours=1)
+    extension: timedelta = timedelta(hours=8)
+
+
+NO_WISH = Wish()
+
+
 class Sessions:
-    """The use cases. Holds no truth: every answer comes from the store and the cluster."""
+    """The use cases. Holds no truth: every answer comes from Redis and the cluster.
+
+    Creates and deletes read the cluster itself; everything else reads the view of it.
+    """
 
     def __init__(
         self,
         *,
         store: Store,
+        queues: Queues,
         releases: Releases,
         cluster: Cluster,
+        view: View,
         slots: Slots,
         rhythm: Rhythm,
         helm_deadline: timedelta,
+        parking: bool = True,
+        limits: Limits | None = None,
+        tend: Callable[[SessionId], None] = lambda _: None,
         new_id: Callable[[], SessionId] = names.new_session_id,
     ) -> None:
-        """`helm_deadline` is how long a helm process may live: an unfinished release older than that is abandoned."""
+        """`helm_deadline` is how long a helm process may live: an unfinished release older than that is abandoned.
+
+        `tend` is told of sessions whose queue has changed; it must return at once.
+        """
         self._store = store
+        self._queues = queues
         self._releases = releases
         self._cluster = cluster
+        self._view = view
         self._slots = slots
         self._rhythm = rhythm
+        self._parking = parking
+        self._limits = limits or Limits()
+        self._tend = tend
         self._helm_deadline = helm_deadline
         self._new_id = new_id
         self._creating: dict[str, asyncio.Task[Created]] = {}
@@ -94,29 +136,31 @@ class Sessions:
 
     # --- create ---------------------------------------------------------------------------------------------------
 
-    async def create(self, user_id: str) -> Created:
+    async def create(self, user_id: str, wish: Wish = NO_WISH) -> Created:
         """Give the user a session, the same one for every call and every racer.
 
-        A caller that goes away does not interrupt the work, and those who ask for the same user share it.
+        A caller that goes away does not interrupt the work, and those who ask for the same user share it. The wish
+        counts when this call installs the release; a session that stands keeps its times.
         """
         names.check_user_id(user_id)
+        rhythm = self._rhythm_for(wish)
         task = self._creating.get(user_id)
         if task is not None:
             outcome = await asyncio.shield(task)
             return Created(outcome.uuid, fresh=False)
-        task = self._background(self._create(user_id))
+        task = self._background(self._create(user_id, rhythm))
         self._creating[user_id] = task
         task.add_done_callback(lambda _: self._creating.pop(user_id, None))
         return await asyncio.shield(task)
 
-    async def _create(self, user_id: str) -> Created:
+    async def _create(self, user_id: str, rhythm: Rhythm) -> Created:
         uuid = await self._store.owner(user_id)
         if uuid is not None and await self._stands(uuid):
             return Created(uuid, fresh=False)
         with self._slots.line():
             for _ in range(IDS_TO_TRY):
                 try:
-                    return await self.finish(await self._claim(user_id), user_id)
+                    return await self.finish(await self._claim(user_id), user_id, rhythm)
                 except IdTaken as taken:
                     log.warning("a new id was taken already, trying another one", extra={"uuid": str(taken)})
         raise SessionBusy("no free id was found; try again")
@@ -137,26 +181,46 @@ class Sessions:
             uuid = await self._store.claim(user_id, found or self._new_id())
         return uuid
 
-    async def finish(self, uuid: SessionId, user_id: str) -> Created:
+    def _rhythm_for(self, wish: Wish) -> Rhythm:
+        """Raises RhythmRefused for what is impossible or out of bounds."""
+        rhythm = Rhythm(
+            lease=wish.lease or self._rhythm.lease,
+            cooldown=wish.cooldown or self._rhythm.cooldown,
+            poll=wish.poll or self._rhythm.poll,
+        )
+        if rhythm.lease < rhythm.least_lease:
+            least = rhythm.least_lease.total_seconds()
+            raise RhythmRefused(
+                f"the lease must be at least {least:g} s: twice the poll and 2 s, or KEDA could miss it"
+            )
+        for name, given, most in (
+            ("lease", wish.lease, self._limits.lease),
+            ("cooldown", wish.cooldown, self._limits.cooldown),
+        ):
+            if given is not None and given > most:
+                raise RhythmRefused(f"the {name} may be {most.total_seconds():g} s at most")
+        return rhythm
+
+    async def finish(self, uuid: SessionId, user_id: str, rhythm: Rhythm | None = None) -> Created:
         """Bring a claimed session to its end state, from wherever it stands.
 
         Raises IdTaken (and gives the claim back) when the id belongs to somebody else in the cluster.
         """
         async with self._lease(uuid):
-            workload = await self._workload(uuid)
+            workload = await self._fresh(uuid)
             record = await self._record_or_none(uuid)
             if record is not None and record.status is RecordStatus.DELETING:
                 await self._remove(record)
                 # What the delete left (a kept volume) is the user's own: the same id starts anew.
                 await self._store.claim(user_id, uuid)
-                workload = await self._workload(uuid)
+                workload = await self._fresh(uuid)
             if workload.anything and workload.user_id != user_id:
                 if record is not None and workload.user_id is not None:
                     raise SessionBroken("objects of the session's name belong to another user; ask the operator")
                 if record is None:
                     await self._store.disclaim(user_id, uuid)
                     raise IdTaken(uuid)
-            installed = await self._install(workload, user_id)
+            installed = await self._install(workload, user_id, rhythm or self._rhythm)
             if installed or record is None or record.status is not RecordStatus.CREATED:
                 await self._store.save(
                     Record(
@@ -164,13 +228,15 @@ class Sessions:
                         user_id,
                         RecordStatus.CREATED,
                         created_at=record.created_at if record else workload.created_at or datetime.now(UTC),
+                        written_at=datetime.now(UTC),
                         last_activity=record.last_activity if record else None,
+                        activity_source=record.activity_source if record else None,
                     )
                 )
             return Created(uuid, fresh=installed)
 
-    async def _install(self, workload: Workload, user_id: str) -> bool:
-        """Install or repair the release unless it stands; whether helm had to be asked."""
+    async def _install(self, workload: Workload, user_id: str, rhythm: Rhythm) -> bool:
+        """Install or repair the release unless it stands, and park it; whether helm had to be asked."""
         uuid, release = workload.uuid, workload.release
         if workload.broken is None:
             return False
@@ -185,8 +251,16 @@ class Sessions:
             except IdTaken:
                 await self._store.disclaim(user_id, uuid)
                 raise
-            await self._releases.install(uuid, user_id)
+            await self._releases.install(uuid, user_id, rhythm)
+        if self._parking:
+            await self._park(uuid)
         return True
+
+    async def _park(self, uuid: SessionId) -> None:
+        try:
+            await self._cluster.park(uuid)
+        except ClusterUnavailable:
+            log.warning("a new session is left to the controller for parking", extra={"uuid": uuid})
 
     def _may_be_running(self, release: Release) -> bool:
         """Whether some helm, of a replica that died or of an operator, may be at work on the release."""
@@ -199,16 +273,50 @@ class Sessions:
 
         Raises SessionNotFound, SessionReleased, SessionDeleting, SessionBroken.
         """
-        await self._usable(uuid)
-        return await self._store.wake(uuid)
+        rhythm = await self._usable(uuid)
+        length = await self._queues.wake(uuid, rhythm.lease)
+        self._tend(uuid)
+        return length
+
+    async def beat(self, uuid: SessionId, source: str) -> None:
+        """Note activity, which keeps an awake session awake and never wakes a sleeper.
+
+        Raises SessionAsleep, or as `wake`.
+        """
+        rhythm = await self._usable(uuid)
+        await self._must_be_awake(uuid)
+        await self._queues.beat(uuid, source, rhythm.lease)
+
+    async def extend(self, uuid: SessionId, by: timedelta) -> datetime:
+        """Keep an awake session awake for `by` from now; until when.
+
+        Raises RhythmRefused, SessionAsleep, or as `wake`.
+        """
+        if by > self._limits.extension:
+            raise RhythmRefused(f"a session can be kept awake for {self._limits.extension.total_seconds():g} s at most")
+        rhythm = await self._usable(uuid)
+        await self._must_be_awake(uuid)
+        until = datetime.now(UTC) + by
+        # Of the time asked for, the cooldown is what KEDA gives after the queue has run out.
+        await self._queues.keep(uuid, until, max(rhythm.lease, by - rhythm.cooldown + rhythm.poll))
+        return until
 
     async def sleep(self, uuid: SessionId) -> None:
         """Send the pod to sleep now, whoever uses it. Raises like `wake`."""
         await self._usable(uuid)
-        await self._store.hush(uuid)
-        await self._cluster.put_to_sleep(uuid)
+        await self._queues.hush(uuid)
+        await self._cluster.scale(uuid, 0)
 
-    async def _usable(self, uuid: SessionId) -> None:
+    async def _must_be_awake(self, uuid: SessionId) -> None:
+        # A call per second and user: while the view shows a pod, nobody is asked.
+        if self._view.workload(uuid).replicas == 0 and not (await self.status(uuid)).awake:
+            raise SessionAsleep
+
+    async def _usable(self, uuid: SessionId) -> Rhythm:
+        """The session's times, when a wake can succeed as far as the view knows; raises otherwise."""
+        workload = self._view.workload(uuid)
+        if workload.broken is None:
+            return workload.rhythm or self._rhythm
         session = await self.status(uuid)
         match session.status:
             case RecordStatus.RELEASED:
@@ -218,6 +326,7 @@ class Sessions:
             case RecordStatus.CREATED:
                 if session.workload.broken:
                     raise SessionBroken(session.workload.broken)
+        return session.workload.rhythm or self._rhythm
 
     async def delete(self, uuid: SessionId, *, keep_data: bool) -> None:
         """Remove release, keys and, unless `keep_data`, the volume. Goes on when the caller goes away."""
@@ -232,8 +341,8 @@ class Sessions:
 
     async def _remove(self, record: Record) -> None:
         """The second half of a delete, repeatable from any point: release, volume, and the keys last."""
-        await self._store.hush(record.uuid)
-        if (await self._workload(record.uuid)).release is not None:
+        await self._queues.hush(record.uuid)
+        if (await self._fresh(record.uuid)).release is not None:
             async with self._slots.run():
                 await self._releases.uninstall(record.uuid)
         await self._cluster.unreserve(record.uuid)
@@ -245,8 +354,12 @@ class Sessions:
 
     async def status(self, uuid: SessionId) -> Session:
         """Raises SessionNotFound, IndexIncomplete."""
-        record, workload = await asyncio.gather(self._store.record(uuid), self._workload(uuid))
-        return Session(record, workload, self._rhythm)
+        (session,) = await self._joined([await self._store.record(uuid)])
+        return session
+
+    def behind(self) -> timedelta | None:
+        """How old may be what the cluster's part of an answer says; None while the watch keeps up."""
+        return self._view.behind()
 
     async def page(
         self,
@@ -278,10 +391,21 @@ class Sessions:
         return await self._sessions([uuid]) if uuid else []
 
     async def _sessions(self, uuids: Sequence[SessionId]) -> Sequence[Session]:
-        records, workloads = await asyncio.gather(self._store.records(uuids), self._cluster.read(uuids))
+        return await self._joined(await self._store.records(uuids))
+
+    async def _joined(self, records: Sequence[Record]) -> Sequence[Session]:
+        """Each record with its workload: from the view, unless that may not know yet what helm has just done."""
+        now = datetime.now(UTC)
+        workloads = {record.uuid: self._view.workload(record.uuid) for record in records}
+        doubtful = [
+            record.uuid
+            for record in records
+            if workloads[record.uuid].broken and record.written_at and now - record.written_at < _SETTLING
+        ]
+        workloads |= await self._cluster.read(doubtful)
         return [Session(record, workloads[record.uuid], self._rhythm) for record in records]
 
-    async def _workload(self, uuid: SessionId) -> Workload:
+    async def _fresh(self, uuid: SessionId) -> Workload:
         return (await self._cluster.read([uuid]))[uuid]
 
     async def _record_or_none(self, uuid: SessionId) -> Record | None:

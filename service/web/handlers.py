@@ -1,5 +1,6 @@
 """One function per operation: read the request, call the domain, answer."""
 
+from datetime import timedelta
 from typing import TypeVar
 
 from aiohttp import web
@@ -10,10 +11,12 @@ from service.web import problems
 from service.web.keys import HEALTH, READINESS, SESSIONS
 from service.web.models import (
     Action,
+    Activity,
     Alive,
     CreatedSession,
     CreateSession,
     DeleteQuery,
+    Extension,
     HealthReport,
     ListQuery,
     SessionList,
@@ -25,7 +28,7 @@ M = TypeVar("M", bound=BaseModel)
 
 async def create(request: web.Request) -> web.Response:
     body = await _body(request, CreateSession)
-    created = await request.app[SESSIONS].create(body.user_id)
+    created = await request.app[SESSIONS].create(body.user_id, body.idle.wish())
     answer = _json(CreatedSession(uuid=created.uuid, user_id=body.user_id), 201 if created.fresh else 200)
     answer.headers["Location"] = f"/session/{created.uuid}/status"
     return answer
@@ -43,8 +46,21 @@ async def sleep(request: web.Request) -> web.Response:
     return _json(Action(uuid=uuid, action="sleep"), 202)
 
 
+async def activity(request: web.Request) -> web.Response:
+    uuid, body = _uuid(request), await _body(request, Activity)
+    await request.app[SESSIONS].beat(uuid, body.source)
+    return _json(Action(uuid=uuid, action="activity"), 202)
+
+
+async def extend(request: web.Request) -> web.Response:
+    uuid, body = _uuid(request), await _body(request, Extension)
+    until = await request.app[SESSIONS].extend(uuid, timedelta(seconds=body.seconds))
+    return _json(Action(uuid=uuid, action="extend", kept_until=until), 202)
+
+
 async def status(request: web.Request) -> web.Response:
-    return _json(Status.of(await request.app[SESSIONS].status(_uuid(request))))
+    sessions = request.app[SESSIONS]
+    return _json(Status.of(await sessions.status(_uuid(request)), sessions.behind()))
 
 
 async def list_sessions(request: web.Request) -> web.Response:
@@ -52,7 +68,7 @@ async def list_sessions(request: web.Request) -> web.Response:
     page = await request.app[SESSIONS].page(
         cursor=query.cursor, limit=query.limit, user_id=query.user_id, phase=query.phase
     )
-    return _json(SessionList.of(page))
+    return _json(SessionList.of(page, request.app[SESSIONS].behind()))
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -65,7 +81,10 @@ async def health(request: web.Request) -> web.Response:
     verdict = await request.app[HEALTH].verdict()
     parts = {name: wrong or "ok" for name, wrong in verdict.parts.items()}
     state = "unhealthy" if verdict.failing else "healthy"
-    return _json(HealthReport(status=state, failing=verdict.failing, parts=parts), 503 if verdict.failing else 200)
+    return _json(
+        HealthReport(status=state, failing=verdict.failing, parts=parts, remarks=dict(verdict.remarks)),
+        503 if verdict.failing else 200,
+    )
 
 
 async def livez(_request: web.Request) -> web.Response:

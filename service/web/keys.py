@@ -1,5 +1,6 @@
 """The only declaration of what hangs on the application and on a request."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -12,7 +13,12 @@ from service.domain.sessions import Sessions
 class Readiness:
     """Whether this process can serve: its caches are filled and it is not on its way out."""
 
-    ready: bool = False
+    filled: Callable[[], bool] = lambda: True
+    draining: bool = False
+
+    @property
+    def ready(self) -> bool:
+        return self.filled() and not self.draining
 
 
 SESSIONS = web.AppKey("sessions", Sessions)

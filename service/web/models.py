@@ -1,13 +1,13 @@
 """Bodies of requests and answers, as the OpenAPI document describes them."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
 from service.domain.names import SESSION_ID_PATTERN, USER_ID_PATTERN
 from service.domain.session import Phase, RecordStatus, ReleaseState, Session
-from service.domain.sessions import Page
+from service.domain.sessions import Page, Wish
 
 Uuid = Annotated[str, Field(pattern=f"^{SESSION_ID_PATTERN}$", description="Id of the session.", examples=["abc123xy"])]
 UserId = Annotated[
@@ -24,8 +24,34 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class IdleTimes(Body):
+    """How this session falls asleep, where it shall differ from the others."""
+
+    cooldown: int | None = Field(
+        None, ge=1, le=31_536_000, description="Seconds without activity until the pod sleeps."
+    )
+    lease: float | None = Field(None, gt=0, le=31_536_000, description="Seconds that one wake or activity counts.")
+    poll: int | None = Field(None, ge=1, le=3600, description="Seconds between two looks of KEDA.")
+
+    def wish(self) -> Wish:
+        return Wish(lease=_seconds(self.lease), cooldown=_seconds(self.cooldown), poll=_seconds(self.poll))
+
+
 class CreateSession(Body):
     user_id: UserId
+    idle: IdleTimes = Field(
+        IdleTimes(), description="Counts when this call installs the session; one that stands keeps its times."
+    )
+
+
+class Activity(Body):
+    source: StrictStr = Field(
+        pattern=r"^[A-Za-z0-9._-]{1,64}$", description="What the user did, in the reporter's word.", examples=["typing"]
+    )
+
+
+class Extension(Body):
+    seconds: StrictInt = Field(ge=1, le=31_536_000, description="How long from now the session shall stay awake.")
 
 
 class CreatedSession(Body):
@@ -36,8 +62,9 @@ class CreatedSession(Body):
 
 class Action(Body):
     uuid: Uuid
-    action: Literal["wake", "sleep"]
+    action: Literal["wake", "sleep", "activity", "extend"]
     queue_length: int | None = Field(None, ge=0, description="Tokens in the wake queue after a wake.")
+    kept_until: datetime | None = Field(None, description="After an extension: until when the pod stays awake.")
 
 
 class SessionRecord(Body):
@@ -62,19 +89,29 @@ class Status(Body):
     reason: str | None = Field(description="Why the phase is `failed`, or what hinders a wake that is under way.")
     release: ReleaseView | None = Field(description="The Helm release; null when it was removed.")
     created_at: datetime
-    last_activity: datetime | None = Field(description="The last wake; null before the first.")
+    last_activity: datetime | None = Field(description="The last wake or other activity; null before the first.")
+    activity_source: str | None = Field(description="What it was: `wake`, or the word of who reported it.")
     sleeps_at: datetime | None = Field(
-        description="When the pod falls asleep without further activity, at the earliest; null while asleep."
+        description="When the pod falls asleep without further activity, at the earliest; it is asleep two polls and"
+        " 2 s later. Null while asleep, and while a queue is filled for ever."
+    )
+    kept_awake_by: str | None = Field(
+        description="`extension`, the source of the last activity, `queue` (tokens of somebody else), or `cooldown`."
+    )
+    kept_until: datetime | None = Field(description="Until when the last extension goes; null without one.")
+    parked: bool = Field(description="Whether KEDA leaves the sleeper alone.")
+    behind_seconds: float | None = Field(
+        description="How old what the cluster says here may be, while the watch on it does not keep up; else null."
     )
 
     @classmethod
-    def of(cls, session: Session) -> Self:
+    def of(cls, session: Session, behind: timedelta | None) -> Self:
         record, workload = session.record, session.workload
         release = workload.release
         return cls(
             uuid=record.uuid,
             session=SessionRecord(user_id=record.user_id, status=session.status),
-            queue_length=record.queue_length,
+            queue_length=record.pulse.tokens,
             replicas=workload.replicas,
             ready_replicas=workload.ready,
             phase=session.phase,
@@ -83,7 +120,12 @@ class Status(Body):
             and ReleaseView(name=release.name, revision=release.revision, state=release.state, chart=workload.chart),
             created_at=record.created_at,
             last_activity=record.last_activity,
+            activity_source=record.activity_source,
             sleeps_at=session.sleeps_at,
+            kept_awake_by=session.kept_awake_by,
+            kept_until=record.kept_until,
+            parked=workload.parked,
+            behind_seconds=behind and round(behind.total_seconds(), 1),
         )
 
 
@@ -92,8 +134,8 @@ class SessionList(Body):
     cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last.")
 
     @classmethod
-    def of(cls, page: Page) -> Self:
-        return cls(sessions=[Status.of(session) for session in page.sessions], cursor=page.cursor)
+    def of(cls, page: Page, behind: timedelta | None) -> Self:
+        return cls(sessions=[Status.of(session, behind) for session in page.sessions], cursor=page.cursor)
 
 
 class ListQuery(Body):
@@ -111,6 +153,11 @@ class HealthReport(Body):
     status: Literal["healthy", "unhealthy"]
     failing: list[str] = Field(default=[], description="Names of the failing parts.")
     parts: dict[str, str] = Field(default={}, description="Each part: `ok`, or what is wrong.")
+    remarks: dict[str, str] = Field(default={}, description="What works, but less well than it could.")
+
+
+def _seconds(number: float | None) -> timedelta | None:
+    return None if number is None else timedelta(seconds=number)
 
 
 class Alive(Body):

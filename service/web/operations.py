@@ -13,10 +13,12 @@ from service.domain.names import SESSION_ID_PATTERN
 from service.web import handlers
 from service.web.models import (
     Action,
+    Activity,
     Alive,
     CreatedSession,
     CreateSession,
     DeleteQuery,
+    Extension,
     HealthReport,
     ListQuery,
     Problem,
@@ -64,6 +66,16 @@ OPERATIONS = (
         method="POST", path="/session/{uuid}/sleep", handler=handlers.sleep,
         summary="Send the pod to sleep now, whoever uses it.",
         answers={202: (Action, "The pod is being ended.")}, problems=(404, 409, 503),
+    ),
+    Operation(
+        method="POST", path="/session/{uuid}/activity", handler=handlers.activity, body=Activity,
+        summary="Say that the user of an awake session is active. It never wakes a sleeper: a wake does.",
+        answers={202: (Action, "Noted.")}, problems=(400, 404, 409, 413, 415, 422, 503),
+    ),
+    Operation(
+        method="POST", path="/session/{uuid}/extend", handler=handlers.extend, body=Extension,
+        summary="Keep an awake session awake for so long from now, whatever its user does.",
+        answers={202: (Action, "It is kept awake.")}, problems=(400, 404, 409, 413, 415, 422, 503),
     ),
     Operation(
         method="GET", path="/session/{uuid}/status", handler=handlers.status,

@@ -3,17 +3,21 @@
 Every upgrade and rollback changes something outside the pod template, so an awake pod must survive it.
 """
 
+import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import redis
 
 from devcluster.cluster import Cluster
-from service.adapters.kube import KubeCluster, connect
+from service.adapters.kube import KubeCluster
+from service.adapters.kube_api import KubeApi, connect
 from service.domain.names import SessionId
 from tests.chart.conftest import CHART, Helm
 
@@ -60,6 +64,11 @@ class Pod:
         items = json.loads(self._kubectl("get", "events", "-o", "json"))["items"]
         return [i["reason"] for i in items if i["involvedObject"]["name"].startswith(self.release)]
 
+    def parked(self) -> bool:
+        """Whether KEDA is told to leave it alone."""
+        scaler = json.loads(self._kubectl("get", "scaledobject", f"{self.release}-scaler", "-o", "json"))
+        return bool(scaler["metadata"].get("annotations", {}).get("autoscaling.keda.sh/paused") == "true")
+
     def push(self, seconds: int) -> None:
         with redis.Redis.from_url(self.cluster.redis_url) as client:
             client.rpush(f"queue:{self.uuid}", "wake")
@@ -87,11 +96,19 @@ def pod(live: Helm, cluster: Cluster, uuid: str) -> Pod:
     return Pod(live, cluster, uuid)
 
 
+@asynccontextmanager
+async def service_on(pod: Pod) -> AsyncIterator[KubeCluster]:
+    """What the service has to do with the cluster."""
+    async with await connect(pod.cluster.kubeconfig) as api:
+        kube = KubeApi(api, timeout=5)
+        namespace = pod.helm.namespace
+        yield KubeCluster(kube, namespace=namespace, keda_namespace=None, patience=timedelta(minutes=2))
+
+
 @pytest.fixture
 async def reserved(pod: Pod) -> Pod:
     """Reserved as the service does it, then installed."""
-    async with await connect(pod.cluster.kubeconfig) as api:
-        kube = KubeCluster(api, namespace=pod.helm.namespace, keda_namespace=None, timeout=5)
+    async with service_on(pod) as kube:
         await kube.reserve(SessionId(pod.uuid), "ann")
     is_four = pod.helm.path.name == "helm"
     pod.install(*(["--force-conflicts"] if is_four else []), "--set-string", "user.id=ann")
@@ -167,3 +184,30 @@ def test_keda_may_scale_in_the_middle_of_an_upgrade(reserved: Pod) -> None:
     before = reserved.wake()
     reserved.upgrade(9)
     assert reserved.pods() == [before]
+
+
+async def test_an_upgrade_and_a_rollback_of_a_parked_sleeper_leave_it_parked_and_asleep(reserved: Pod) -> None:
+    async with service_on(reserved) as kube:
+        await kube.park(SessionId(reserved.uuid))
+    reserved.upgrade(3)
+    assert reserved.parked()
+    reserved.rollback()
+    await asyncio.sleep(2)
+    assert (reserved.parked(), reserved.replicas()) == (True, 0)
+    assert "ScalingReplicaSet" not in reserved.events()
+
+
+async def test_an_upgrade_and_a_rollback_of_one_that_was_parked_and_woken_leave_it_awake(reserved: Pod) -> None:
+    uuid = SessionId(reserved.uuid)
+    async with service_on(reserved) as kube:
+        await kube.park(uuid)
+        reserved.upgrade(3)  # a revision that was made while it slept
+        reserved.push(seconds=60)
+        await asyncio.gather(kube.unpark(uuid), kube.scale(uuid, 1))
+    wait(lambda: reserved.deployment()["status"].get("readyReplicas") == 1, "the pod is not ready")
+    (before,) = reserved.pods()
+    reserved.upgrade(4)
+    reserved.rollback()
+    await asyncio.sleep(2)
+    assert reserved.pods() == [before]
+    assert not reserved.parked()

@@ -1,23 +1,28 @@
 """What the domain relies on in a Cluster and in Releases: in memory, and on the real API with the service's rights."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import yaml
+from kubernetes.aio.client import ApiClient
 
 from devcluster.cluster import Cluster as Devcluster
 from service.adapters.helm import HelmReleases
-from service.adapters.kube import KubeCluster, connect
+from service.adapters.kube import KubeCluster
+from service.adapters.kube_api import KubeApi, connect
+from service.adapters.kube_view import KubeView
 from service.adapters.memory import MemoryCluster, MemoryReleases
 from service.domain.errors import ClusterUnavailable, IdTaken, SessionReleased
 from service.domain.names import SessionId, new_session_id
-from service.domain.ports import Cluster, Releases
-from service.domain.session import ReleaseState
+from service.domain.ports import Cluster, Releases, View
+from service.domain.session import ReleaseState, Rhythm
 from stack.stack import ROOT, SERVICE, SYSTEM, USERS, Stack
 
 Parts = tuple[Cluster, Releases]
+RHYTHM = Rhythm(lease=timedelta(seconds=12.5), cooldown=timedelta(seconds=90), poll=timedelta(seconds=5))
 
 
 def real_releases(cluster: Devcluster, helm: str, kubeconfig: Path) -> HelmReleases:
@@ -33,6 +38,11 @@ def real_releases(cluster: Devcluster, helm: str, kubeconfig: Path) -> HelmRelea
     )
 
 
+def kube_cluster(api: ApiClient) -> KubeCluster:
+    kube = KubeApi(api, timeout=5)
+    return KubeCluster(kube, namespace=USERS, keda_namespace="keda", patience=timedelta(minutes=2))
+
+
 @pytest.fixture(params=["memory", "helm", "helm3"])
 async def parts(request: pytest.FixtureRequest) -> AsyncIterator[Parts]:
     if request.param == "memory":
@@ -40,9 +50,10 @@ async def parts(request: pytest.FixtureRequest) -> AsyncIterator[Parts]:
         yield cluster, MemoryReleases(cluster)
         return
     stack: Stack = request.getfixturevalue("stack")
+    stack.cluster.stop(stack.name)  # the service itself would park what these tests make
     kubeconfig = stack.cluster.service_account(SYSTEM, SERVICE)
     async with await connect(kubeconfig) as api:
-        kube = KubeCluster(api, namespace=USERS, keda_namespace="keda", timeout=5)
+        kube = kube_cluster(api)
         yield kube, real_releases(stack.cluster, request.param, kubeconfig)
 
 
@@ -76,13 +87,13 @@ async def test_an_install_adopts_the_reservation_asleep(parts: Parts, uuid: Sess
     cluster, releases = parts
     user = f"ann-{uuid}"
     await cluster.reserve(uuid, user)
-    await releases.install(uuid, user)
+    await releases.install(uuid, user, RHYTHM)
     workload = (await cluster.read([uuid]))[uuid]
     assert workload.release is not None
     assert (workload.release.name, workload.release.revision) == (f"user-{uuid}", 1)
     assert workload.release.state is ReleaseState.DEPLOYED
     assert (workload.replicas, workload.scaled, workload.broken, workload.user_id) == (0, True, None, user)
-    assert workload.chart == "user-pod-0.1.0"
+    assert (workload.chart, workload.rhythm, workload.parked) == ("user-pod-0.1.0", RHYTHM, False)
     assert uuid in [found.uuid async for found in cluster.scan()]
     await releases.uninstall(uuid)
     await releases.uninstall(uuid)
@@ -98,9 +109,9 @@ async def test_a_volume_that_is_being_deleted_is_nobodys_any_more(stack: Stack, 
     user, kubectl = f"ann-{uuid}", stack.cluster.kubectl
     kubeconfig = stack.cluster.service_account(SYSTEM, SERVICE)
     async with await connect(kubeconfig) as api:
-        cluster = KubeCluster(api, namespace=USERS, keda_namespace="keda", timeout=5)
+        cluster = kube_cluster(api)
         releases = real_releases(stack.cluster, "helm", kubeconfig)
-        await releases.install(uuid, user)
+        await releases.install(uuid, user, RHYTHM)
         await releases.uninstall(uuid)
         hold = '{"metadata":{"finalizers":["user-pods/test"]}}'
         kubectl("-n", USERS, "patch", "pvc", f"user-{uuid}", "--type=merge", "-p", hold)
@@ -114,8 +125,8 @@ async def test_a_volume_that_is_being_deleted_is_nobodys_any_more(stack: Stack, 
 async def test_a_second_install_is_a_revision(parts: Parts, uuid: SessionId) -> None:
     cluster, releases = parts
     await cluster.reserve(uuid, "ann")
-    await releases.install(uuid, "ann")
-    await releases.install(uuid, "ann")
+    await releases.install(uuid, "ann", RHYTHM)
+    await releases.install(uuid, "ann", RHYTHM)
     release = (await cluster.read([uuid]))[uuid].release
     assert release is not None
     assert release.revision == 2
@@ -123,9 +134,65 @@ async def test_a_second_install_is_a_revision(parts: Parts, uuid: SessionId) -> 
     await cluster.delete_volume(uuid)
 
 
-async def test_nothing_can_be_put_to_sleep_that_is_not_there(parts: Parts, uuid: SessionId) -> None:
+async def test_a_session_can_be_parked_unparked_and_scaled(parts: Parts, uuid: SessionId) -> None:
+    cluster, releases = parts
+    await cluster.park(uuid)  # there is nothing to park, and that is fine
+    await cluster.reserve(uuid, "ann")
+    await releases.install(uuid, "ann", RHYTHM)
+    for _ in range(2):
+        await cluster.park(uuid)
+        assert (await cluster.read([uuid]))[uuid].parked
+    await cluster.scale(uuid, 1)
+    assert (await cluster.read([uuid]))[uuid].replicas == 1
+    await cluster.scale(uuid, 0)
+    for _ in range(2):
+        await cluster.unpark(uuid)
+        assert not (await cluster.read([uuid]))[uuid].parked
+    await releases.uninstall(uuid)
+    await cluster.delete_volume(uuid)
+
+
+async def test_a_view_follows_what_happens(parts: Parts, uuid: SessionId, view: View) -> None:
+    cluster, releases = parts
+    told: list[SessionId] = []
+    unsubscribe = view.subscribe(told.append)
+    await cluster.reserve(uuid, "ann")
+    await releases.install(uuid, "ann", RHYTHM)
+    await cluster.park(uuid)
+    await until(lambda: view.workload(uuid).parked and view.workload(uuid).volume)
+    assert view.workload(uuid) == (await cluster.read([uuid]))[uuid]
+    assert uuid in view.uuids()
+    assert uuid in told
+    assert view.behind() is None
+    await releases.uninstall(uuid)
+    await cluster.delete_volume(uuid)
+    await until(lambda: uuid not in view.uuids())
+    assert not view.workload(uuid).anything
+    unsubscribe()
+
+
+@pytest.fixture
+async def view(parts: Parts, request: pytest.FixtureRequest) -> AsyncIterator[View]:
+    if isinstance(parts[0], MemoryCluster):
+        yield parts[0]
+        return
+    stack: Stack = request.getfixturevalue("stack")
+    async with await connect(stack.cluster.service_account(SYSTEM, SERVICE)) as api:
+        view = KubeView(KubeApi(api, timeout=5), namespace=USERS, patience=timedelta(minutes=2))
+        async with view.following():
+            await view.wait_filled()
+            yield view
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - the port tells of changes, but this is what is being tested
+            await asyncio.sleep(0.02)
+
+
+async def test_nothing_can_be_scaled_that_is_not_there(parts: Parts, uuid: SessionId) -> None:
     with pytest.raises(SessionReleased):
-        await parts[0].put_to_sleep(uuid)
+        await parts[0].scale(uuid, 0)
 
 
 async def test_all_checks_pass_on_a_healthy_cluster(parts: Parts) -> None:
@@ -142,4 +209,4 @@ async def test_an_api_server_that_is_away_is_named(tmp_path: Path, stack: Stack)
     away.write_text(yaml.safe_dump(config))
     async with await connect(away) as api:
         with pytest.raises(ClusterUnavailable):
-            await KubeCluster(api, namespace=USERS, keda_namespace=None, timeout=1).check()
+            await kube_cluster(api).check()

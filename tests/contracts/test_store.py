@@ -1,19 +1,12 @@
 """What the domain relies on in a Store: in memory, on the Redis at hand, and on Redis 6.2, the oldest supported."""
 
 import asyncio
-import contextlib
-import socket
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
-from devcluster import components
-from devcluster.errors import DevclusterError
-from devcluster.processes import Processes, Program, environment
 from service.adapters.memory import MemoryStore
 from service.adapters.redis_store import RedisStore
 from service.domain.errors import (
@@ -21,16 +14,15 @@ from service.domain.errors import (
     IndexIncomplete,
     RedisUnavailable,
     SessionBusy,
-    SessionDeleting,
     SessionNotFound,
 )
 from service.domain.names import SessionId
 from service.domain.ports import Store
 from service.domain.session import Record, RecordStatus
 from tests.conftest import free_port
+from tests.contracts.conftest import Kept
 
 A, B, C = map(SessionId, ("aaaaaaaa", "12345678", "1e234567"))
-LEASE = timedelta(milliseconds=300)
 NOW = datetime(2026, 1, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 
 
@@ -38,54 +30,9 @@ def record(uuid: SessionId, user_id: str = "ann") -> Record:
     return Record(uuid, user_id, RecordStatus.CREATED, NOW)
 
 
-@pytest.fixture(scope="module")
-def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
-    """Redis servers of this module's own, so that they may be emptied: the system's and the wheel's 6.2."""
-    processes = Processes(tmp_path_factory.mktemp("redis"))
-    found: dict[str, int] = {}
-    try:
-        for which in ("system", "wheel"):
-            with contextlib.suppress(DevclusterError):
-                found[which] = _start(processes, which, components.redis_server(which))
-        yield found
-    finally:
-        for which in found:
-            processes.stop(which)
-
-
-def _start(processes: Processes, which: str, server: Path) -> int:
-    port = free_port()
-    argv = [str(server), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    program = Program(which, argv, environment(), lambda: _answers(port))
-    processes.start(program)
-    processes.wait(program)
-    return port
-
-
-@pytest.fixture(params=["system", "wheel"])
-def redis_port(request: pytest.FixtureRequest, ports: dict[str, int]) -> int:
-    if request.param not in ports:
-        pytest.skip("no redis-server on PATH; the wheel's alone is tested")
-    return ports[request.param]
-
-
-def _answers(port: int) -> bool:
-    with socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-
-
-@pytest.fixture(params=["memory", "system", "wheel"])
-async def store(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIterator[Store]:
-    if request.param == "memory":
-        yield MemoryStore(lease=LEASE, is_whole=True)
-        return
-    if request.param not in ports:
-        pytest.skip("no redis-server on PATH; the wheel's alone is tested")
-    async with Redis(port=ports[request.param], decode_responses=True) as redis:
-        await redis.flushall()
-        store = RedisStore(redis, lease=LEASE)
-        await store.mark_whole()
-        yield store
+@pytest.fixture
+def store(kept: Kept) -> Store:
+    return kept.store
 
 
 async def test_a_claim_is_made_once_per_user_and_once_per_id(store: Store) -> None:
@@ -118,7 +65,13 @@ async def test_a_claim_without_a_record_can_be_undone_and_one_with_a_record_cann
 
 
 async def test_a_record_comes_back_as_it_was_saved(store: Store) -> None:
-    saved = replace(record(C, "John+x@Example.com"), last_activity=NOW + timedelta(seconds=1.5), keep_data=False)
+    saved = replace(
+        record(C, "John+x@Example.com"),
+        written_at=NOW + timedelta(seconds=0.5),
+        last_activity=NOW + timedelta(seconds=1.5),
+        activity_source="typing",
+        keep_data=False,
+    )
     await store.save(saved)
     assert await store.record(C) == saved
     assert await store.owner("John+x@Example.com") == C
@@ -140,44 +93,6 @@ async def test_pages_are_in_the_order_of_ids(store: Store) -> None:
     assert list(await store.page(A, 2)) == []
 
 
-async def test_a_wake_fills_the_queue_which_empties_itself(store: Store) -> None:
-    await store.save(record(A))
-    assert [await store.wake(A) for _ in range(5)] == [1, 2, 3, 3, 3]
-    woken = await store.record(A)
-    assert woken.queue_length == 3
-    assert woken.last_activity is not None
-    assert abs(datetime.now(UTC) - woken.last_activity) < timedelta(seconds=5)
-    await asyncio.sleep(LEASE.total_seconds() * 1.2)
-    assert (await store.record(A)).queue_length == 0
-
-
-async def test_a_later_wake_extends_the_lease(store: Store) -> None:
-    await store.save(record(A))
-    await store.wake(A)
-    await asyncio.sleep(LEASE.total_seconds() * 0.7)
-    await store.wake(A)
-    await asyncio.sleep(LEASE.total_seconds() * 0.7)
-    assert (await store.record(A)).queue_length == 2
-
-
-async def test_only_a_living_session_takes_a_wake(store: Store) -> None:
-    with pytest.raises(SessionNotFound):
-        await store.wake(A)
-    await store.save(record(A))
-    await store.deleting(A, keep_data=False)
-    with pytest.raises(SessionDeleting):
-        await store.wake(A)
-    assert (await store.record(A)).queue_length == 0
-
-
-async def test_hush_empties_the_queue(store: Store) -> None:
-    await store.save(record(A))
-    await store.wake(A)
-    await store.hush(A)
-    await store.hush(B)
-    assert (await store.record(A)).queue_length == 0
-
-
 async def test_deleting_remembers_what_becomes_of_the_volume(store: Store) -> None:
     with pytest.raises(SessionNotFound):
         await store.deleting(A, keep_data=True)
@@ -189,7 +104,6 @@ async def test_deleting_remembers_what_becomes_of_the_volume(store: Store) -> No
 
 async def test_forget_leaves_nothing(store: Store) -> None:
     await store.save(record(A))
-    await store.wake(A)
     await store.forget(A)
     await store.forget(A)
     assert await store.owner("ann") is None
@@ -220,7 +134,7 @@ async def test_an_index_that_is_not_whole_says_nothing_about_the_unknown() -> No
 
 async def test_an_emptied_redis_is_not_whole(redis_port: int) -> None:
     async with Redis(port=redis_port, decode_responses=True) as redis:
-        store = RedisStore(redis, lease=LEASE)
+        store = RedisStore(redis)
         await redis.flushall()
         assert not await store.whole()
         with pytest.raises(IndexIncomplete):
@@ -231,28 +145,7 @@ async def test_an_emptied_redis_is_not_whole(redis_port: int) -> None:
         assert await store.owner("ann") is None
 
 
-async def test_the_lease_is_an_expiry_and_the_keys_are_the_contracts(redis_port: int) -> None:
-    async with Redis(port=redis_port, decode_responses=True) as redis:
-        await redis.flushall()
-        store = RedisStore(redis, lease=timedelta(seconds=15))
-        await store.save(record(A))
-        await store.wake(A)
-        assert await redis.type("session:aaaaaaaa") == "hash"
-        assert await redis.type("queue:aaaaaaaa") == "list"
-        assert 14_000 < await redis.pttl("queue:aaaaaaaa") <= 15_000
-
-
-async def test_a_token_of_somebody_else_without_an_expiry_gets_one_from_the_next_wake(redis_port: int) -> None:
-    async with Redis(port=redis_port, decode_responses=True) as redis:
-        await redis.flushall()
-        store = RedisStore(redis, lease=timedelta(seconds=15))
-        await store.save(record(A))
-        await redis.rpush("queue:aaaaaaaa", "x")
-        assert await store.wake(A) == 2
-        assert await redis.pttl("queue:aaaaaaaa") > 0
-
-
 async def test_a_redis_that_is_away_is_named() -> None:
     async with Redis(port=free_port(), decode_responses=True) as redis:
         with pytest.raises(RedisUnavailable):
-            await RedisStore(redis, lease=LEASE).ping()
+            await RedisStore(redis).ping()

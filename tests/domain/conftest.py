@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from service.adapters.memory import MemoryCluster, MemoryReleases, MemoryStore
+from service.adapters.memory import MemoryCluster, MemoryQueues, MemoryReleases, MemoryStore
 from service.domain.names import SessionId, new_session_id
 from service.domain.recovery import Recovery
 from service.domain.session import Rhythm
@@ -18,20 +18,23 @@ from service.domain.slots import Slots
 class World:
     """Everything of one imagined cluster; `replica` makes another service process on it."""
 
-    store: MemoryStore = field(default_factory=lambda: MemoryStore(is_whole=True))
+    queues: MemoryQueues = field(default_factory=lambda: MemoryQueues(is_whole=True))
     cluster: MemoryCluster = field(default_factory=MemoryCluster)
     new_id: Callable[[], SessionId] = new_session_id
     waiting: int = 1000
 
     def __post_init__(self) -> None:
+        self.store = MemoryStore(self.queues)
         self.releases = MemoryReleases(self.cluster)
         self.sessions = self.replica()
 
     def replica(self) -> Sessions:
         return Sessions(
             store=self.store,
+            queues=self.queues,
             releases=self.releases,
             cluster=self.cluster,
+            view=self.cluster,
             slots=Slots(running=2, waiting=self.waiting),
             rhythm=Rhythm(),
             helm_deadline=timedelta(seconds=5),

@@ -14,7 +14,7 @@ from service.domain.errors import (
     SessionReleased,
 )
 from service.domain.names import SessionId, parse_session_id, public_host, release_name, scaler_name, user_hash
-from service.domain.session import Phase, Record, RecordStatus, Release, ReleaseState, Rhythm, Session, Workload
+from service.domain.session import Phase, Pulse, Record, RecordStatus, Release, ReleaseState, Rhythm, Session, Workload
 from tests.domain.conftest import World
 
 UUID = SessionId("abc123xy")
@@ -28,7 +28,7 @@ WHOLE = Workload(UUID, user_id="ann", release=DEPLOYED, deployed=True, scaled=Tr
     ("record", "workload", "phase"),
     [
         (RECORD, WHOLE, Phase.ASLEEP),
-        (replace(RECORD, queue_length=1), WHOLE, Phase.WAKING),
+        (replace(RECORD, pulse=Pulse(1, NOW)), WHOLE, Phase.WAKING),
         (RECORD, replace(WHOLE, replicas=1), Phase.WAKING),
         (RECORD, replace(WHOLE, replicas=1, ready=1), Phase.READY),
         (RECORD, replace(WHOLE, replicas=1, trouble="ImagePullBackOff: no"), Phase.FAILED),
@@ -44,10 +44,13 @@ def test_the_phase_follows_from_record_and_workload(record: Record, workload: Wo
 
 
 def test_sleeps_at_is_told_only_while_awake() -> None:
-    active = replace(RECORD, last_activity=NOW)
     rhythm = Rhythm(lease=timedelta(seconds=15), cooldown=timedelta(seconds=120), poll=timedelta(seconds=5))
-    assert Session(active, replace(WHOLE, replicas=1, ready=1), rhythm).sleeps_at == NOW + timedelta(seconds=130)
-    assert Session(active, WHOLE, rhythm).sleeps_at is None
+    awake = replace(WHOLE, replicas=1, ready=1)
+    leased = replace(RECORD, pulse=Pulse(1, NOW))
+    assert Session(leased, awake, rhythm).sleeps_at == NOW + timedelta(seconds=115)
+    assert Session(RECORD, replace(awake, last_active=NOW), rhythm).sleeps_at == NOW + timedelta(seconds=120)
+    assert Session(RECORD, WHOLE, rhythm).sleeps_at is None
+    assert Session(replace(RECORD, pulse=Pulse(1)), awake, rhythm).sleeps_at is None
 
 
 def test_a_failed_session_tells_why() -> None:
@@ -75,7 +78,7 @@ async def test_only_a_session_that_can_wake_takes_a_wake(world: World) -> None:
     await world.store.deleting(uuid, keep_data=True)
     with pytest.raises(SessionDeleting):
         await world.sessions.wake(uuid)
-    assert not world.store.queues
+    assert not world.queues.tokens
 
 
 async def test_sleep_empties_the_queue_and_ends_the_pod(world: World) -> None:

@@ -80,7 +80,6 @@ def test_keda_gets_the_services_redis(monkeypatch: pytest.MonkeyPatch) -> None:
         "tls": {"enabled": True},
         "passwordSecret": {"name": "redis"},
     }
-    assert values["autoscaling"] == {"pollingInterval": 5, "cooldownPeriod": 120}
     assert values["port"] == 3000
 
 

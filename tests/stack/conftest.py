@@ -4,7 +4,7 @@ import asyncio
 import json
 import secrets
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 import pytest
@@ -21,6 +21,19 @@ async def caller(stack: Stack) -> AsyncIterator[Caller]:
     async with aiohttp.ClientSession(timeout=timeout, connector=connector, trust_env=False) as session:
         yield Caller(stack.url, session)
     await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def restarted(stack: Stack, caller: Caller) -> AsyncIterator[Callable[[dict[str, str]], None]]:
+    """Restarts the service with other settings; the next test gets the usual ones again."""
+
+    def restart(settings: dict[str, str]) -> None:
+        stack.cluster.stop(stack.name)
+        other = Stack(stack.cluster, port=stack.port, settings={**stack.settings, **settings}, name=stack.name)
+        other.start()
+
+    yield restart
+    stack.cluster.stop(stack.name)
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ async def serve(world: World) -> AsyncIterator[Serve]:
         @asynccontextmanager
         async def opened() -> AsyncIterator[None]:
             app[SESSIONS] = world.sessions
-            app[READINESS] = Readiness(ready=True)
+            app[READINESS] = Readiness()
             # Looked up at each call: a test exchanges them.
             checks = {"redis": lambda: world.store.ping(), "kubernetes": lambda: world.cluster.check()}  # noqa: PLW0108
             app[HEALTH] = Health(checks, seconds=0)

@@ -118,7 +118,7 @@ async def test_a_part_that_is_away_is_named_without_its_words(client: Client, wo
 
 
 async def test_an_unexpected_error_tells_nothing_but_where_to_look(client: Client, world: World) -> None:
-    async def bug(_user_id: str) -> None:
+    async def bug(*_arguments: object) -> None:
         raise ValueError("the password is hunter2")
 
     world.sessions.create = bug  # type: ignore[method-assign, assignment]

@@ -1,0 +1,68 @@
+"""The Election on a Lease of coordination.k8s.io.
+
+The client library has one too, but it cannot resign, so a restart would leave the sessions without a leader for a term.
+Clocks are not compared: a lease counts as run out when it has not changed for its term, by the clock of who looks.
+"""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any
+
+from service.adapters.kube_api import KubeApi, Refused
+from service.domain.errors import ClusterUnavailable
+
+NAME = "user-pods-controller"
+
+
+class KubeElection:
+    """See `service.domain.ports.Election`. `identity` must be this process's own."""
+
+    def __init__(self, api: KubeApi, *, namespace: str, identity: str, term: timedelta) -> None:
+        self._api = api
+        self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._path = f"{self._collection}/{NAME}"
+        self._identity = identity
+        self.term = term
+        self._seen: tuple[str, float] = ("", 0.0)
+        """The lease's version, and when it was first seen."""
+
+    async def stand(self) -> bool:
+        lease = await self._api.get(self._path)
+        if lease is None:
+            return await self._write("POST", self._collection, {"metadata": {"name": NAME}}, self._identity)
+        spec = lease.get("spec") or {}
+        version, now = lease["metadata"]["resourceVersion"], asyncio.get_running_loop().time()
+        if self._seen[0] != version:
+            self._seen = (version, now)
+        holder = spec.get("holderIdentity")
+        running = now - self._seen[1] < spec.get("leaseDurationSeconds", 0)
+        if holder and holder != self._identity and running:
+            return False
+        return await self._write("PUT", self._path, lease, self._identity)
+
+    async def resign(self) -> None:
+        lease = await self._api.get(self._path)
+        if lease is not None and (lease.get("spec") or {}).get("holderIdentity") == self._identity:
+            await self._write("PUT", self._path, lease, "")
+
+    async def _write(self, method: str, path: str, lease: dict[str, Any], holder: str) -> bool:
+        """Whether it could be written; another candidate may have been faster."""
+        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        spec = dict(lease.get("spec") or {})
+        if spec.get("holderIdentity") != holder:
+            spec |= {"acquireTime": now, "leaseTransitions": spec.get("leaseTransitions", 0) + 1}
+        spec |= {
+            "holderIdentity": holder,
+            "leaseDurationSeconds": max(1, round(self.term.total_seconds())),
+            "renewTime": now,
+        }
+        metadata = {key: lease["metadata"][key] for key in ("name", "resourceVersion") if key in lease["metadata"]}
+        body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+        try:
+            await self._api.request(method, path, body=body)
+        except Refused as refused:
+            if refused.status in (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND):
+                return False
+            raise ClusterUnavailable from refused
+        return True

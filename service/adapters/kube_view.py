@@ -1,0 +1,183 @@
+"""The View on watches: lists each kind once, then follows its changes, so that reading costs no request.
+
+One reflector per kind goes on from the last resourceVersion it saw (bookmarks included), lists again when the API
+server no longer has that version, and backs off with jitter when it does not answer.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from service.adapters.kube_api import Expired, KubeApi
+from service.adapters.kube_objects import Json, Kind, Objects, cut, place
+from service.adapters.kube_paths import Paths
+from service.domain.errors import ClusterUnavailable
+from service.domain.names import SessionId
+from service.domain.session import Workload
+
+log = logging.getLogger(__name__)
+
+_PROBE = 5.0
+"""Seconds of silence after which the API server is asked whether it is still there."""
+_BACKOFF = (0.1, 5.0)
+"""Seconds: the first pause after a failure, and the longest."""
+
+
+class KubeView:
+    """See `service.domain.ports.View`. `patience`: how long a pod may wait for a node before that counts as failed."""
+
+    def __init__(self, api: KubeApi, *, namespace: str, patience: timedelta) -> None:
+        self._api = api
+        self._paths = Paths(namespace)
+        self._patience = patience
+        self._objects: dict[SessionId, Objects] = {}
+        self._ready: dict[SessionId, Workload] = {}
+        """Put together already, of those that do not change by time alone."""
+        self._names: dict[Kind, dict[str, SessionId]] = {kind: {} for kind in Kind}
+        self._listeners: list[Callable[[SessionId], None]] = []
+        self._lost: dict[Kind, float] = dict.fromkeys(Kind, 0.0)
+        """Kinds whose watch does not run, and since when (0: never ran)."""
+        self._heard = 0.0
+        self._silent = False
+        self._filled = asyncio.Event()
+
+    # --- the port ---
+
+    def workload(self, uuid: SessionId) -> Workload:
+        known = self._ready.get(uuid)
+        if known is not None:
+            return known
+        objects = self._objects.get(uuid)
+        if objects is None:
+            return Workload(uuid)
+        workload = objects.workload(uuid, patience=self._patience)
+        if workload.hindrance is None:
+            self._ready[uuid] = workload
+        return workload
+
+    def uuids(self) -> Iterable[SessionId]:
+        return list(self._objects)
+
+    def behind(self) -> timedelta | None:
+        since = [*self._lost.values(), *([self._heard] if self._silent else [])]
+        return timedelta(seconds=_now() - min(since)) if since else None
+
+    def subscribe(self, listener: Callable[[SessionId], None]) -> Callable[[], None]:
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    # --- following ---
+
+    @property
+    def filled(self) -> bool:
+        """Whether everything has been listed once."""
+        return self._filled.is_set()
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Follow for as long as the context lasts."""
+        tasks = [asyncio.create_task(self._follow(kind)) for kind in Kind] + [asyncio.create_task(self._probe())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def wait_filled(self) -> None:
+        await self._filled.wait()
+
+    async def _follow(self, kind: Kind) -> None:
+        version, pause = "", _BACKOFF[0]
+        while True:
+            try:
+                if not version:
+                    version = await self._list(kind)
+                self._found(kind)
+                async for change, item in self._watch(kind, version):
+                    version, pause = item["metadata"]["resourceVersion"], _BACKOFF[0]
+                    self._heard = _now()
+                    if change != "BOOKMARK":
+                        self._enter(kind, item, gone=change == "DELETED")
+            except Expired:
+                log.info("listing again: the watch cannot go on from where it was", extra={"kind": kind.value})
+                version = ""
+            except ClusterUnavailable as error:
+                self._lost.setdefault(kind, _now())
+                log.warning("the watch broke off", extra={"kind": kind.value, "why": repr(error.__cause__)[:200]})
+                await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - only spreads the load
+                pause = min(_BACKOFF[1], pause * 2)
+            except Exception:
+                log.exception("an object could not be read; listing again", extra={"kind": kind.value})
+                version = ""
+                await asyncio.sleep(_BACKOFF[1])
+
+    async def _watch(self, kind: Kind, version: str) -> AsyncGenerator[tuple[str, Json]]:
+        path, selector = self._paths.of(kind), self._paths.selector(kind)
+        changes = self._api.watch(path, selector, version, metadata=self._paths.metadata(kind))
+        async with contextlib.aclosing(changes):
+            async for change in changes:
+                yield change
+
+    async def _list(self, kind: Kind) -> str:
+        """Take in everything there is and forget what is not there any more; the version to go on from."""
+        path, selector = self._paths.of(kind), self._paths.selector(kind)
+        gone, version = dict(self._names[kind]), ""
+        async for page, version in self._api.pages(path, selector, metadata=self._paths.metadata(kind)):  # noqa: B007
+            for item in page:
+                gone.pop(item["metadata"]["name"], None)
+                self._enter(kind, item, gone=False)
+            self._heard = _now()
+            await asyncio.sleep(0)
+        for name, uuid in gone.items():
+            self._put(kind, name, uuid, None)
+        return version
+
+    def _found(self, kind: Kind) -> None:
+        self._lost.pop(kind, None)
+        self._heard = _now()
+        if not self._lost:
+            self._filled.set()
+
+    def _enter(self, kind: Kind, item: Json, *, gone: bool) -> None:
+        uuid = place(kind, item)
+        if uuid is not None:
+            self._put(kind, item["metadata"]["name"], uuid, None if gone else item)
+
+    def _put(self, kind: Kind, name: str, uuid: SessionId, item: Json | None) -> None:
+        part = None if item is None else cut(kind, item)
+        objects = self._objects.get(uuid)
+        if part is None:
+            self._names[kind].pop(name, None)
+            if objects is None:
+                return
+        else:
+            self._names[kind][name] = uuid
+            objects = objects or self._objects.setdefault(uuid, Objects())
+        if not objects.put(kind, name, part):
+            return
+        if not objects:
+            del self._objects[uuid]
+        self._ready.pop(uuid, None)
+        for listener in [*self._listeners]:
+            listener(uuid)
+
+    async def _probe(self) -> None:
+        """Find out about an API server that keeps its connections and sends nothing: a watch alone cannot tell."""
+        while True:
+            await asyncio.sleep(_PROBE)
+            if not self.filled or (_now() - self._heard < _PROBE and not self._silent):
+                continue
+            try:
+                await self._api.glance(self._paths.of(Kind.DEPLOYMENT), self._paths.selector(Kind.DEPLOYMENT))
+                self._silent, self._heard = False, _now()
+            except (ClusterUnavailable, Expired):
+                self._silent = True
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,173 @@
+"""The Queues on Redis: each wake queue is a list with an expiry, which KEDA counts and nobody consumes.
+
+queue:<uuid>        list   wake tokens (the time of each push); its expiry is the lease
+user-pods:pending   zset   uuid -> the oldest push that KEDA is not known to have seen, in seconds since 1970
+session:<uuid>      hash   last_activity, activity_source, kept_until, pushed_at: written here, read with the record
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError, ResponseError
+
+from service.adapters.redis_store import PENDING, WHOLE, pulse, translated
+from service.domain.errors import IndexIncomplete, NotificationsRefused, SessionDeleting, SessionNotFound
+from service.domain.names import SessionId, queue_key, session_key
+from service.domain.session import Pulse
+
+QUEUE_LIMIT = 3
+"""Tokens kept in a queue: one would do, more show an operator that wakes arrive."""
+_BATCH = 500
+_SILENCE = 30.0
+"""Seconds without a message after which the connection of the notifications is tried by a ping."""
+
+# KEYS session queue pending whole; ARGV uuid lease-milliseconds limit now source kept-until
+# Returns the queue's length; -1 unknown, -2 deleting, -3 nobody can tell, since the index is not whole.
+_PUSH = """
+local status = redis.call('HGET', KEYS[1], 'status')
+if not status then return redis.call('EXISTS', KEYS[4]) == 1 and -1 or -3 end
+if status == 'deleting' then return -2 end
+redis.call('RPUSH', KEYS[2], ARGV[4])
+redis.call('LTRIM', KEYS[2], -ARGV[3], -1)
+if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
+if ARGV[6] ~= '' then
+  local kept = redis.call('HGET', KEYS[1], 'kept_until')
+  if not kept or tonumber(kept) < tonumber(ARGV[6]) then redis.call('HSET', KEYS[1], 'kept_until', ARGV[6]) end
+else
+  redis.call('HSET', KEYS[1], 'last_activity', ARGV[4], 'activity_source', ARGV[5])
+end
+redis.call('HSET', KEYS[1], 'pushed_at', ARGV[4])
+redis.call('ZADD', KEYS[3], 'NX', ARGV[4], ARGV[1])
+return redis.call('LLEN', KEYS[2])
+"""
+
+# KEYS session queue pending; ARGV uuid lease-milliseconds now
+_RENEW = """
+if redis.call('LLEN', KEYS[2]) == 0 then redis.call('RPUSH', KEYS[2], ARGV[3]) end
+if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
+return redis.call('ZADD', KEYS[3], 'NX', ARGV[3], ARGV[1])
+"""
+
+# KEYS session pending; ARGV uuid seen
+_SETTLE = """
+local since = redis.call('ZSCORE', KEYS[2], ARGV[1])
+if not since or tonumber(since) >= tonumber(ARGV[2]) then return 0 end
+local pushed = redis.call('HGET', KEYS[1], 'pushed_at')
+if pushed and tonumber(pushed) >= tonumber(ARGV[2]) then return redis.call('ZADD', KEYS[2], pushed, ARGV[1]) end
+return redis.call('ZREM', KEYS[2], ARGV[1])
+"""
+
+# KEYS session queue pending; ARGV uuid
+_HUSH = """
+redis.call('HDEL', KEYS[1], 'kept_until', 'pushed_at')
+redis.call('ZREM', KEYS[3], ARGV[1])
+return redis.call('DEL', KEYS[2])
+"""
+
+# KEYS pending; ARGV uuids; returns uuid, length, milliseconds to live, pending since: of those that are not idle
+_PULSES = """
+local found = {}
+for _, uuid in ipairs(ARGV) do
+  local queue = 'queue:' .. uuid
+  local length, since = redis.call('LLEN', queue), redis.call('ZSCORE', KEYS[1], uuid)
+  if length > 0 or since then
+    found[#found + 1] = {uuid, length, redis.call('PTTL', queue), since or ''}
+  end
+end
+return found
+"""
+
+
+class RedisQueues:
+    """See `service.domain.ports.Queues`."""
+
+    def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
+        self._redis: Any = redis
+        script = redis.register_script
+        self._push = script(_PUSH)
+        self._renew = script(_RENEW)
+        self._settle = script(_SETTLE)
+        self._hush = script(_HUSH)
+        self._pulses = script(_PULSES)
+
+    async def wake(self, uuid: SessionId, lease: timedelta) -> int:
+        return await self._pushed(uuid, lease, "wake")
+
+    async def beat(self, uuid: SessionId, source: str, lease: timedelta) -> int:
+        return await self._pushed(uuid, lease, source)
+
+    async def keep(self, uuid: SessionId, until: datetime, lease: timedelta) -> int:
+        return await self._pushed(uuid, lease, "", until)
+
+    async def _pushed(self, uuid: SessionId, lease: timedelta, source: str, until: datetime | None = None) -> int:
+        keys = [session_key(uuid), queue_key(uuid), PENDING, WHOLE]
+        kept = until.timestamp() if until else ""
+        async with translated():
+            args: list[Any] = [uuid, _milliseconds(lease), QUEUE_LIMIT, time.time(), source, kept]
+            length = int(await self._push(keys=keys, args=args))
+        if length < 0:
+            raise {-1: SessionNotFound, -2: SessionDeleting, -3: IndexIncomplete}[length]
+        return length
+
+    async def hush(self, uuid: SessionId) -> None:
+        async with translated():
+            await self._hush(keys=[session_key(uuid), queue_key(uuid), PENDING], args=[uuid])
+
+    async def pulses(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, Pulse]:
+        found: dict[SessionId, Pulse] = dict.fromkeys(uuids, _IDLE)
+        for start in range(0, len(uuids), _BATCH):
+            async with translated():
+                rows = await self._pulses(keys=[PENDING], args=uuids[start : start + _BATCH])
+            for uuid, length, left, since in rows:
+                found[SessionId(uuid)] = pulse(length, left, since)
+        return found
+
+    async def pending(self, before: datetime, limit: int) -> Sequence[SessionId]:
+        async with translated():
+            uuids = await self._redis.zrangebyscore(PENDING, "-inf", before.timestamp(), start=0, num=limit)
+        return [SessionId(uuid) for uuid in uuids]
+
+    async def renew(self, uuid: SessionId, lease: timedelta) -> None:
+        async with translated():
+            args: list[Any] = [uuid, _milliseconds(lease), time.time()]
+            await self._renew(keys=[session_key(uuid), queue_key(uuid), PENDING], args=args)
+
+    async def settle(self, uuid: SessionId, seen: datetime) -> None:
+        async with translated():
+            await self._settle(keys=[session_key(uuid), PENDING], args=[uuid, seen.timestamp()])
+
+    async def pushes(self) -> AsyncIterator[SessionId | None]:
+        prefix, database = queue_key(SessionId("")), self._redis.connection_pool.connection_kwargs.get("db") or 0
+        async with translated():
+            await self._notify()
+            async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+                await pubsub.subscribe(*(f"__keyevent@{database}__:{command}" for command in ("rpush", "lpush")))
+                yield None
+                while True:
+                    message = await pubsub.get_message(timeout=_SILENCE)
+                    if message is None:
+                        await asyncio.wait_for(self._redis.ping(), _SILENCE)
+                    elif message["type"] == "message" and message["data"].startswith(prefix):
+                        yield SessionId(message["data"].removeprefix(prefix))
+
+    async def _notify(self) -> None:
+        """Switch the notifications on that are missing; what others have switched on stays."""
+        wanted = {"E", "l"}
+        try:
+            flags = set((await self._redis.config_get("notify-keyspace-events"))["notify-keyspace-events"])
+            if "E" in flags and flags & {"l", "A"}:
+                return
+            await self._redis.config_set("notify-keyspace-events", "".join(sorted(flags | wanted)))
+        except (NoPermissionError, ResponseError, KeyError) as error:
+            raise NotificationsRefused from error
+
+
+_IDLE = Pulse()
+
+
+def _milliseconds(time_: timedelta) -> int:
+    return int(time_.total_seconds() * 1000)

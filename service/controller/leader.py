@@ -1,0 +1,142 @@
+"""What one replica does for all sessions: it follows every change, listens for foreign pushes, and sweeps.
+
+Which one is decided by a lease in the cluster. Two leaders for a moment do no harm, since every step may be done twice.
+"""
+
+import asyncio
+import logging
+import random
+from datetime import UTC, datetime, timedelta
+
+from service.controller.keeper import Keeper
+from service.domain.errors import NotificationsRefused, Unavailable
+from service.domain.ports import Election, Queues, View
+
+log = logging.getLogger(__name__)
+
+_PENDING_AT_ONCE = 1000
+_SWEEP_BATCH = 500
+
+
+class Leader:
+    """`sweep`: how often everything is looked at, whatever was missed; `pending`: how often unsettled wakes are."""
+
+    def __init__(
+        self,
+        *,
+        election: Election,
+        keeper: Keeper,
+        queues: Queues,
+        view: View,
+        sweep: timedelta,
+        pending: timedelta,
+    ) -> None:
+        self._election = election
+        self._keeper = keeper
+        self._queues = queues
+        self._view = view
+        self._sweep = sweep.total_seconds()
+        self._pending = pending.total_seconds()
+        self.leads = False
+        self.listens: bool | None = None
+        """Whether foreign pushes are heard of; None while somebody else leads."""
+
+    def remark(self) -> str | None:
+        """What /health should tell although nothing fails."""
+        return NotificationsRefused.message if self.listens is False else None
+
+    async def run(self) -> None:
+        """Take part in the election until cancelled; lead while elected."""
+        term = self._election.term.total_seconds()
+        duties: asyncio.Task[None] | None = None
+        renewed = -term
+        clock = asyncio.get_running_loop().time
+        try:
+            while True:
+                asked = clock()
+                try:
+                    elected = await self._election.stand()
+                    renewed = asked if elected else -term
+                except Unavailable as unavailable:
+                    log.warning("no word on who leads: %s does not answer", unavailable.part)
+                if duties is not None and duties.done():
+                    duties = None  # it has told why; begin anew
+                # Without an answer the lease is ours until its term could end for the others.
+                leads = clock() - renewed < term * 2 / 3
+                if leads and duties is None:
+                    log.info("this replica leads")
+                    duties = asyncio.create_task(self._lead())
+                elif not leads and duties is not None:
+                    log.info("this replica does not lead any more")
+                    await _ended(duties)
+                    duties = None
+                self.leads = leads
+                await asyncio.sleep(term / 5 * random.uniform(0.8, 1.2))  # noqa: S311 - only spreads the load
+        finally:
+            self.leads = False
+            if duties is not None:
+                await _ended(duties)
+                await self._resign()
+
+    async def _resign(self) -> None:
+        try:
+            await asyncio.shield(asyncio.wait_for(self._election.resign(), 2))
+        except (Unavailable, TimeoutError):
+            log.info("could not resign; the lease runs out by itself")
+
+    async def _lead(self) -> None:
+        self._keeper.leading = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                for work in (self._sweeps(), self._pendings(), self._listen()):
+                    group.create_task(work)
+        except* Exception:
+            log.exception("a duty of the leader failed")
+        finally:
+            self._keeper.leading = False
+            self.listens = None
+
+    async def _sweeps(self) -> None:
+        while True:
+            await self.sweep()
+            await asyncio.sleep(self._sweep * random.uniform(0.9, 1.1))  # noqa: S311 - only spreads the load
+
+    async def sweep(self) -> None:
+        """Have every session looked at once."""
+        for number, uuid in enumerate(self._view.uuids()):
+            self._keeper.tend(uuid)
+            if number % _SWEEP_BATCH == _SWEEP_BATCH - 1:
+                await asyncio.sleep(0.01)
+
+    async def _pendings(self) -> None:
+        while True:
+            await asyncio.sleep(self._pending)
+            try:
+                before = datetime.now(UTC) - timedelta(seconds=self._pending)
+                for uuid in await self._queues.pending(before, _PENDING_AT_ONCE):
+                    self._keeper.tend(uuid)
+            except Unavailable as unavailable:
+                log.warning("pending wakes wait for %s", unavailable.part)
+
+    async def _listen(self) -> None:
+        """Foreign pushes; whenever listening begins, everything is looked at, since pushes may have been missed."""
+        while True:
+            try:
+                async for uuid in self._queues.pushes():
+                    if uuid is None:
+                        self.listens = True
+                        await self.sweep()
+                    else:
+                        self._keeper.tend(uuid)
+            except NotificationsRefused as refused:
+                if self.listens is not False:
+                    log.warning("%s", refused)
+                self.listens = False
+                await asyncio.sleep(self._sweep)
+            except Unavailable:
+                await asyncio.sleep(1)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

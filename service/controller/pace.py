@@ -1,0 +1,18 @@
+"""A bound on how fast something is done, so that a mass event does not become a flood."""
+
+import asyncio
+
+
+class Pace:
+    """So many a second on average, with a burst of as many; those over it wait their turn."""
+
+    def __init__(self, per_second: float) -> None:
+        self._gap = 1 / per_second
+        self._free_at = 0.0
+
+    async def turn(self) -> None:
+        """Wait for the next turn."""
+        now = asyncio.get_running_loop().time()
+        self._free_at = max(self._free_at, now - 1) + self._gap
+        if self._free_at > now:
+            await asyncio.sleep(self._free_at - now)

@@ -1,0 +1,72 @@
+"""What has to be done so that a session's pod follows its queue: one pure rule, applied whenever anything changes.
+
+KEDA alone scales down. The service alone scales up, parks and unparks; docs/decisions/0004-parking.md says why this
+order of steps loses no wake.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from service.domain.session import Pulse, Rhythm, Workload
+
+_GIVE_UP = timedelta(hours=1)
+"""How long a wake is held for a KEDA that does not come back."""
+
+
+class Step(StrEnum):
+    SETTLE = "settle"
+    """KEDA has seen the wake: the lease may run out from now on."""
+    RENEW = "renew"
+    """Give the queue a lease, with a token when it has none, and hold it until KEDA has seen it."""
+    UNPARK = "unpark"
+    SCALE_UP = "scale-up"
+    PARK = "park"
+
+
+def steps(
+    workload: Workload, pulse: Pulse, *, now: datetime, parking: bool, rhythm: Rhythm | None = None
+) -> frozenset[Step]:
+    """The steps that are due, none when all is as it should be. `rhythm` is used when the workload has none."""
+    if workload.broken or workload.deleting:
+        return frozenset()
+    if pulse.beats:
+        return frozenset(_awake(workload, pulse, now, parking, (workload.rhythm or rhythm or Rhythm()).lease))
+    if workload.replicas == 0:
+        return frozenset({Step.PARK if parking else Step.UNPARK}) if parking != workload.parked else frozenset()
+    # Somebody scaled a parked one by hand: it gets a lease like any other, and KEDA back.
+    return frozenset({Step.RENEW, Step.UNPARK}) if workload.parked else frozenset()
+
+
+def _awake(workload: Workload, pulse: Pulse, now: datetime, parking: bool, lease: timedelta) -> Iterator[Step]:
+    rousing = False
+    if workload.replicas == 0 and parking:
+        rousing = True
+        yield Step.SCALE_UP
+    if workload.parked:
+        rousing = True
+        yield Step.UNPARK
+    if seen(workload, pulse, now):
+        yield Step.SETTLE
+    elif _runs_short(pulse, now, lease) or (rousing and pulse.pending_since is None):
+        # The latter is somebody else's push: held like one of ours.
+        yield Step.RENEW
+
+
+def seen(workload: Workload, pulse: Pulse, now: datetime) -> datetime | None:
+    """Up to when pushes are KEDA's business, if the pending wake is among them.
+
+    KEDA's time is in whole seconds, rounded down. After an hour a wake counts as seen, or it would be held for ever.
+    """
+    since = pulse.pending_since
+    if since is None:
+        return None
+    if workload.last_active is not None and workload.last_active > since:
+        return workload.last_active
+    return now if now - since > _GIVE_UP else None
+
+
+def _runs_short(pulse: Pulse, now: datetime, lease: timedelta) -> bool:
+    if pulse.lease_until is None:
+        return True
+    return pulse.pending_since is not None and pulse.lease_until - now < lease / 2

@@ -1,0 +1,77 @@
+"""Redis servers of these tests' own, so that they may be emptied: the one at hand, and 6.2, the oldest supported."""
+
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from devcluster import components
+from devcluster.errors import DevclusterError
+from devcluster.processes import Processes, Program, environment
+from service.adapters.memory import MemoryQueues, MemoryStore
+from service.adapters.redis_queue import RedisQueues
+from service.adapters.redis_store import RedisStore
+from service.domain.ports import Queues, Store
+from tests.conftest import free_port
+
+
+@dataclass
+class Kept:
+    """Store and queues on the same Redis, or on none."""
+
+    store: Store
+    queues: Queues
+
+
+@pytest.fixture(scope="session")
+def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
+    processes = Processes(tmp_path_factory.mktemp("redis"))
+    found: dict[str, int] = {}
+    try:
+        for which in ("system", "wheel"):
+            with contextlib.suppress(DevclusterError):
+                found[which] = _start(processes, which, components.redis_server(which))
+        yield found
+    finally:
+        for which in found:
+            processes.stop(which)
+
+
+def _start(processes: Processes, which: str, server: Path) -> int:
+    port = free_port()
+    argv = [str(server), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    program = Program(which, argv, environment(), lambda: _answers(port))
+    processes.start(program)
+    processes.wait(program)
+    return port
+
+
+@pytest.fixture(params=["system", "wheel"])
+def redis_port(request: pytest.FixtureRequest, ports: dict[str, int]) -> int:
+    if request.param not in ports:
+        pytest.skip("no redis-server on PATH; the wheel's alone is tested")
+    return ports[request.param]
+
+
+def _answers(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+
+
+@pytest.fixture(params=["memory", "system", "wheel"])
+async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIterator[Kept]:
+    if request.param == "memory":
+        queues = MemoryQueues(is_whole=True)
+        yield Kept(MemoryStore(queues), queues)
+        return
+    if request.param not in ports:
+        pytest.skip("no redis-server on PATH; the wheel's alone is tested")
+    async with Redis(port=ports[request.param], decode_responses=True) as redis:
+        await redis.flushall()
+        store = RedisStore(redis)
+        await store.mark_whole()
+        yield Kept(store, RedisQueues(redis))

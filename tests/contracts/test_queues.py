@@ -1,0 +1,190 @@
+"""What the domain relies on in the Queues: in memory, on the Redis at hand, and on Redis 6.2, the oldest supported."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from redis.asyncio import Redis
+
+from service.adapters.redis_queue import RedisQueues
+from service.adapters.redis_store import RedisStore
+from service.domain.errors import IndexIncomplete, NotificationsRefused, SessionDeleting, SessionNotFound
+from service.domain.names import SessionId
+from service.domain.session import Pulse, Record, RecordStatus
+from tests.contracts.conftest import Kept
+
+A, B = map(SessionId, ("aaaaaaaa", "12345678"))
+LEASE = timedelta(milliseconds=300)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+IDLE = Pulse()
+
+
+@pytest.fixture
+async def kept(kept: Kept) -> Kept:
+    await kept.store.save(Record(A, "ann", RecordStatus.CREATED, NOW))
+    return kept
+
+
+async def test_a_wake_fills_the_queue_which_empties_itself(kept: Kept) -> None:
+    assert [await kept.queues.wake(A, LEASE) for _ in range(5)] == [1, 2, 3, 3, 3]
+    woken = await kept.store.record(A)
+    assert (woken.pulse.tokens, woken.activity_source) == (3, "wake")
+    assert woken.last_activity is not None
+    assert abs(datetime.now(UTC) - woken.last_activity) < timedelta(seconds=5)
+    assert woken.pulse.lease_until is not None
+    assert woken.pulse.lease_until - datetime.now(UTC) <= LEASE
+    await asyncio.sleep(LEASE.total_seconds() * 1.2)
+    assert (await kept.store.record(A)).pulse.tokens == 0
+
+
+async def test_a_later_wake_extends_the_lease_and_a_shorter_one_does_not_cut_it(kept: Kept) -> None:
+    await kept.queues.wake(A, LEASE)
+    await asyncio.sleep(LEASE.total_seconds() * 0.7)
+    await kept.queues.wake(A, LEASE)
+    await kept.queues.wake(A, LEASE / 10)
+    await asyncio.sleep(LEASE.total_seconds() * 0.7)
+    assert (await kept.store.record(A)).pulse.tokens == 3
+
+
+async def test_other_activity_is_noted_by_its_name(kept: Kept) -> None:
+    await kept.queues.beat(A, "typing", LEASE)
+    record = await kept.store.record(A)
+    assert (record.activity_source, record.pulse.tokens) == ("typing", 1)
+
+
+async def test_a_wish_to_be_kept_awake_is_no_activity_and_only_ever_grows(kept: Kept) -> None:
+    await kept.queues.wake(A, LEASE)
+    activity = (await kept.store.record(A)).last_activity
+    until = datetime.now(UTC) + timedelta(hours=2)
+    await kept.queues.keep(A, until, timedelta(hours=1))
+    await kept.queues.keep(A, until - timedelta(hours=1), LEASE)
+    record = await kept.store.record(A)
+    assert (record.last_activity, record.activity_source) == (activity, "wake")
+    assert record.kept_until is not None
+    assert abs(record.kept_until - until) < timedelta(milliseconds=1)
+    assert record.pulse.lease_until is not None
+    assert record.pulse.lease_until - datetime.now(UTC) > timedelta(minutes=59)
+
+
+async def test_only_a_living_session_takes_a_wake(kept: Kept) -> None:
+    with pytest.raises(SessionNotFound):
+        await kept.queues.wake(B, LEASE)
+    await kept.store.deleting(A, keep_data=False)
+    with pytest.raises(SessionDeleting):
+        await kept.queues.wake(A, LEASE)
+    assert await kept.queues.pulses([A, B]) == {A: IDLE, B: IDLE}
+
+
+async def test_hush_empties_the_queue_and_ends_every_wish(kept: Kept) -> None:
+    await kept.queues.wake(A, LEASE)
+    await kept.queues.keep(A, datetime.now(UTC) + timedelta(hours=1), timedelta(hours=1))
+    await kept.queues.hush(A)
+    await kept.queues.hush(B)
+    record = await kept.store.record(A)
+    assert (record.pulse, record.kept_until) == (IDLE, None)
+
+
+async def test_a_wake_is_pending_until_it_is_seen_even_when_its_token_has_run_out(kept: Kept) -> None:
+    before = datetime.now(UTC)
+    await kept.queues.wake(A, LEASE / 10)
+    await asyncio.sleep(LEASE.total_seconds() / 5)
+    pulse = (await kept.queues.pulses([A]))[A]
+    assert (pulse.tokens, pulse.beats) == (0, True)
+    assert await kept.queues.pending(before, 10) == []
+    assert await kept.queues.pending(datetime.now(UTC), 10) == [A]
+    await kept.queues.settle(A, before)
+    assert (await kept.queues.pulses([A]))[A].beats
+    await kept.queues.settle(A, datetime.now(UTC) + timedelta(seconds=1))
+    assert await kept.queues.pulses([A]) == {A: IDLE}
+
+
+async def test_what_was_pushed_after_the_look_stays_pending(kept: Kept) -> None:
+    await kept.queues.wake(A, LEASE)
+    await asyncio.sleep(0.01)
+    seen = datetime.now(UTC)
+    await asyncio.sleep(0.01)
+    await kept.queues.wake(A, LEASE)
+    first = (await kept.queues.pulses([A]))[A].pending_since
+    await kept.queues.settle(A, seen)
+    second = (await kept.queues.pulses([A]))[A].pending_since
+    assert first is not None
+    assert second is not None
+    assert first < seen < second
+
+
+async def test_renewing_fills_an_empty_queue_holds_it_and_notes_no_activity(kept: Kept) -> None:
+    await kept.queues.renew(A, LEASE)
+    record = await kept.store.record(A)
+    assert (record.pulse.tokens, record.last_activity) == (1, None)
+    held = record.pulse.pending_since
+    assert held is not None
+    await kept.queues.renew(A, LEASE)
+    assert (await kept.queues.pulses([A]))[A].pending_since == held
+    assert (await kept.queues.pulses([A]))[A].tokens == 1
+
+
+async def test_forgotten_is_forgotten(kept: Kept) -> None:
+    await kept.queues.wake(A, LEASE)
+    await kept.store.forget(A)
+    assert await kept.queues.pulses([A]) == {A: IDLE}
+    assert await kept.queues.pending(datetime.now(UTC) + timedelta(hours=1), 10) == []
+
+
+async def test_pushes_are_heard_of_from_the_first_moment(kept: Kept) -> None:
+    pushes = kept.queues.pushes()
+    assert await anext(pushes) is None
+    await kept.queues.wake(A, LEASE)
+    assert await anext(pushes) == A
+    await pushes.aclose()  # type: ignore[attr-defined]
+
+
+async def test_before_the_index_is_whole_a_wake_of_the_unknown_says_nothing(redis_port: int) -> None:
+    async with Redis(port=redis_port, decode_responses=True) as redis:
+        await redis.flushall()
+        with pytest.raises(IndexIncomplete):
+            await RedisQueues(redis).wake(A, LEASE)
+
+
+async def test_the_lease_is_an_expiry_and_the_keys_are_the_contracts(redis_port: int) -> None:
+    async with Redis(port=redis_port, decode_responses=True) as redis:
+        await redis.flushall()
+        await RedisStore(redis).save(Record(A, "ann", RecordStatus.CREATED, NOW))
+        await RedisQueues(redis).wake(A, timedelta(seconds=15))
+        assert await redis.type("session:aaaaaaaa") == "hash"
+        assert await redis.type("queue:aaaaaaaa") == "list"
+        assert 14_000 < await redis.pttl("queue:aaaaaaaa") <= 15_000
+
+
+async def test_a_token_of_somebody_else_without_an_expiry_is_told_and_gets_one(redis_port: int) -> None:
+    async with Redis(port=redis_port, decode_responses=True) as redis:
+        await redis.flushall()
+        queues = RedisQueues(redis)
+        await redis.rpush("queue:aaaaaaaa", "x")
+        assert (await queues.pulses([A]))[A].endless
+        await queues.renew(A, timedelta(seconds=15))
+        assert await redis.pttl("queue:aaaaaaaa") > 0
+        assert await redis.llen("queue:aaaaaaaa") == 1
+
+
+async def test_a_push_by_hand_is_heard_of_and_other_notifications_stay_switched_on(redis_port: int) -> None:
+    async with Redis(port=redis_port, decode_responses=True) as redis:
+        await redis.config_set("notify-keyspace-events", "Kx")
+        pushes = RedisQueues(redis).pushes()
+        assert await anext(pushes) is None
+        assert set("KxEl") <= set(str((await redis.config_get())["notify-keyspace-events"]))
+        await redis.lpush("queue:aaaaaaaa", "x")
+        await redis.rpush("something-else", "x")
+        await redis.rpush("queue:12345678", "x")
+        assert [await anext(pushes), await anext(pushes)] == [A, B]
+        await pushes.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_redis_that_may_not_be_told_to_notify_is_named(redis_port: int) -> None:
+    async with Redis(port=redis_port, decode_responses=True) as admin:
+        await admin.config_set("notify-keyspace-events", "")
+        await admin.acl_setuser(
+            "weak", enabled=True, nopass=True, keys=["*"], categories=["+@all", "-@admin"], channels=["*"]
+        )
+    async with Redis(port=redis_port, username="weak", password="any", decode_responses=True) as redis:
+        with pytest.raises(NotificationsRefused):
+            await anext(RedisQueues(redis).pushes())

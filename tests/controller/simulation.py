@@ -1,0 +1,165 @@
+"""A KEDA of a few lines beside the memory adapters, and gates that let a test choose the order of everything."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from service.adapters.memory import MemoryCluster, MemoryQueues
+from service.controller.keeper import Keeper
+from service.domain.names import SessionId
+from service.domain.session import Record, RecordStatus, Release, ReleaseState, Rhythm, Workload
+
+UUID = SessionId("abc123xy")
+RHYTHM = Rhythm(lease=timedelta(seconds=15), cooldown=timedelta(seconds=20), poll=timedelta(seconds=5))
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Clock:
+    now: datetime = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass
+class Keda:
+    """What KEDA does with one ScaledObject, as docs/decisions/0004-parking.md describes it.
+
+    `look` and `act` are apart: between them anything may happen, and its write comes all the same.
+    """
+
+    cluster: MemoryCluster
+    queues: MemoryQueues
+    clock: Clock
+    polling: bool = False
+    """Whether its polling loop runs, which it does once it has noticed that the session is not parked."""
+    seen: bool | None = None
+    """What the look under way has found."""
+    looked_at: datetime = START
+    took_over_at: datetime = START - timedelta(days=1)
+    """When it looked for the last time and, then and there, found and noted a non-empty queue."""
+
+    @property
+    def workload(self) -> Workload:
+        return self.cluster.workload(UUID)
+
+    def notice(self) -> None:
+        """Reconcile the ScaledObject; one that was unparked is looked at, at once."""
+        started = not self.polling and not self.workload.parked
+        self.polling = not self.workload.parked
+        if started:
+            self.look()
+
+    def look(self) -> None:
+        if self.polling and self.seen is None:
+            self.seen, self.looked_at = self.queues.pulse(UUID).tokens > 0, self.clock()
+
+    def act(self) -> None:
+        active, self.seen = self.seen, None
+        last = self.workload.last_active
+        if active:
+            self.took_over_at = self.looked_at
+            replicas = max(1, self.workload.replicas)
+            self.cluster.change(
+                replace(self.workload, replicas=replicas, last_active=self.clock().replace(microsecond=0))
+            )
+        elif active is False and (last is None or self.clock() - last >= RHYTHM.cooldown):
+            self.cluster.change(replace(self.workload, replicas=0, ready=0))
+
+
+def asleep(*, parked: bool = True) -> Workload:
+    """A session as it is after its install."""
+    release = Release(f"user-{UUID}", 1, ReleaseState.DEPLOYED, START)
+    return Workload(
+        UUID,
+        user_id="ann",
+        release=release,
+        deployed=True,
+        scaled=True,
+        parked=parked,
+        rhythm=RHYTHM,
+        chart="user-pod-0",
+    )
+
+
+class Gates:
+    """Stops every call of a port until the test lets it through: one `Gates` is one process of the service."""
+
+    def __init__(self) -> None:
+        self.waiting: list[asyncio.Future[None]] = []
+        self.open = False
+
+    def behind(self, port: Any, methods: Sequence[str]) -> Any:
+        """The port with gates before and after each of the methods."""
+        return _Gated(port, {name: partial(self._call, getattr(port, name)) for name in methods})
+
+    async def _call(self, method: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+        await self._pass()
+        result = await method(*arguments)
+        await self._pass()
+        return result
+
+    async def _pass(self) -> None:
+        if not self.open:
+            gate = asyncio.get_running_loop().create_future()
+            self.waiting.append(gate)
+            await gate
+
+    def let(self, index: int) -> None:
+        gate = self.waiting.pop(index % len(self.waiting))
+        if not gate.done():
+            gate.set_result(None)
+
+    def let_all(self) -> None:
+        self.open = True
+        while self.waiting:
+            self.let(0)
+
+
+class _Gated:
+    def __init__(self, port: Any, methods: dict[str, Any]) -> None:
+        self._port = port
+        self._methods = methods
+
+    def __getattr__(self, name: str) -> Any:
+        return self._methods.get(name) or getattr(self._port, name)
+
+
+@dataclass
+class Process:
+    """One replica's keeper, whose calls stand behind gates."""
+
+    cluster: MemoryCluster
+    queues: MemoryQueues
+    clock: Clock
+    leading: bool
+    gates: Gates = field(default_factory=Gates)
+
+    def __post_init__(self) -> None:
+        self.keeper = Keeper(
+            queues=self.gates.behind(self.queues, ("pulses", "renew", "settle")),
+            cluster=self.gates.behind(self.cluster, ("scale", "park", "unpark")),
+            view=self.cluster,
+            rhythm=RHYTHM,
+            parks_per_second=1e6,
+            clock=self.clock,
+        )
+        self.keeper.leading = self.leading
+        self.task = asyncio.ensure_future(self.keeper.run())
+
+    async def crash(self) -> None:
+        """End it wherever it is; what a gate holds back does not happen any more."""
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+        self.gates.waiting.clear()
+
+
+def record() -> Record:
+    return Record(UUID, "ann", RecordStatus.CREATED, START)

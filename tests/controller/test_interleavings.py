@@ -1,0 +1,181 @@
+"""No wake is lost and nobody stays awake, whatever the order: hypothesis chooses it, over the memory adapters.
+
+Covered: wakes through the service and pushes by hand, with and without an expiry; KEDA's looks and its late writes; the
+passing of time; parks, unparks and scales that are under way for as long as one likes; a crash of the leader and of the
+replica that took the wake, before and after every call. Not covered: the real parts (tests/stack/test_hammer.py).
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from datetime import datetime
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from service.adapters.memory import MemoryCluster, MemoryQueues
+from tests.controller.simulation import RHYTHM, UUID, Clock, Keda, Process, asleep, record
+
+POLL, LEASE, COOLDOWN = (part.total_seconds() for part in (RHYTHM.poll, RHYTHM.lease, RHYTHM.cooldown))
+
+
+class Orders(RuleBasedStateMachine):
+    @initialize(parked=st.booleans())
+    def begin(self, parked: bool) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.clock = Clock()
+        self.cluster = MemoryCluster()
+        self.queues = MemoryQueues(clock=self.clock, is_whole=True)
+        self.queues.sessions[UUID] = record()
+        self.cluster.change(asleep(parked=parked))
+        self.keda = Keda(self.cluster, self.queues, self.clock, polling=not parked)
+        self.woken_at: datetime | None = None
+        self._run(self._start())
+
+    async def _start(self) -> None:
+        self.leader = Process(self.cluster, self.queues, self.clock, leading=True)
+        self.replica = Process(self.cluster, self.queues, self.clock, leading=False)
+
+    # --- what may happen, in any order ---
+
+    @rule()
+    def wake(self) -> None:
+        self.woken_at = self.clock()
+
+        async def act() -> None:
+            await self.queues.wake(UUID, RHYTHM.lease)
+            self.replica.keeper.woken(UUID)
+
+        self._run(act())
+
+    @rule(expiry=st.sampled_from([None, 12.0]))
+    def push_by_hand(self, expiry: float | None) -> None:
+        self.queues.push_by_hand(UUID, None if expiry is None else self.clock() + RHYTHM.lease)
+        self.leader.keeper.tend(UUID)  # a notification; a lost one is the sweep's business
+        self._run()
+
+    @rule(seconds=st.sampled_from([0.3, 1.0, 4.0, 9.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.clock.pass_(seconds)
+        self._run()
+
+    @rule()
+    def keda_notices(self) -> None:
+        self.keda.notice()
+
+    @rule()
+    def keda_looks(self) -> None:
+        self.keda.look()
+
+    @precondition(lambda self: self.keda.seen is not None)
+    @rule()
+    def keda_acts(self) -> None:
+        self.keda.act()
+        self._run()
+
+    @precondition(lambda self: self.leader.gates.waiting)
+    @rule(index=st.integers(0, 5))
+    def the_leader_gets_on(self, index: int) -> None:
+        self.leader.gates.let(index)
+        self._run()
+
+    @precondition(lambda self: self.replica.gates.waiting)
+    @rule(index=st.integers(0, 5))
+    def the_replica_gets_on(self, index: int) -> None:
+        self.replica.gates.let(index)
+        self._run()
+
+    @rule()
+    def the_leader_crashes(self) -> None:
+        self._run(self._new_leader())
+
+    async def _new_leader(self) -> None:
+        await self.leader.crash()
+        self.leader = Process(self.cluster, self.queues, self.clock, leading=True)
+        self.leader.keeper.tend(UUID)  # a new leader sweeps
+
+    @rule()
+    def the_replica_crashes(self) -> None:
+        async def act() -> None:
+            await self.replica.crash()
+            self.replica = Process(self.cluster, self.queues, self.clock, leading=False)
+
+        self._run(act())
+
+    @rule()
+    def the_leader_looks_at_pending_wakes(self) -> None:
+        self.leader.keeper.tend(UUID)
+        self._run()
+
+    # --- and what must come of it ---
+
+    def teardown(self) -> None:
+        if not hasattr(self, "loop"):
+            return
+        try:
+            self._quieten()
+            if self.woken_at is not None and self.woken_at >= self.keda.took_over_at:
+                assert self.queues.pulse(UUID).beats, "a wake that KEDA has not seen is not held any more"
+            if self.queues.pulse(UUID).beats:
+                self._stays_awake_for_lease_and_cooldown()
+            self._falls_asleep_and_is_parked()
+        finally:
+            self._run(self._end())
+            self.loop.close()
+
+    def _quieten(self) -> None:
+        """Let everything under way end, and KEDA act on what it has seen: its late 0 too."""
+        for process in (self.leader, self.replica):
+            process.gates.let_all()
+        self._run()
+        if self.keda.seen is not None:
+            self.keda.act()
+        self.leader.keeper.tend(UUID)
+        self._run()
+
+    def _stays_awake_for_lease_and_cooldown(self) -> None:
+        assert self.cluster.workload(UUID).replicas == 1, "a wake was lost"
+        assert not self.cluster.workload(UUID).parked, "an awake pod is parked"
+        passed = 0.0
+        while passed < COOLDOWN - POLL:
+            self._keda_lives()
+            assert self.cluster.workload(UUID).replicas == 1, f"asleep after {passed} s, although just woken"
+            self.clock.pass_(POLL)
+            passed += POLL
+            self.leader.keeper.tend(UUID)
+            self._run()
+
+    def _falls_asleep_and_is_parked(self) -> None:
+        for _ in range(int((2 * LEASE + COOLDOWN) / POLL) + 4):
+            self._keda_lives()
+            self.clock.pass_(POLL)
+            self.leader.keeper.tend(UUID)
+            self._run()
+        workload = self.cluster.workload(UUID)
+        assert (workload.replicas, workload.parked) == (0, True), "somebody stays awake whom nobody wants"
+
+    def _keda_lives(self) -> None:
+        self.keda.notice()
+        self.keda.look()
+        self.keda.act()
+        self._run()
+
+    async def _end(self) -> None:
+        await self.leader.crash()
+        await self.replica.crash()
+
+    def _run(self, work: Awaitable[Any] | None = None) -> None:
+        """Run the loop until nobody can go on without the test."""
+
+        async def spin() -> None:
+            if work is not None:
+                await work
+            for _ in range(30):
+                await asyncio.sleep(0)
+
+        self.loop.run_until_complete(spin())
+
+
+TestOrders = Orders.TestCase
+TestOrders.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)
