@@ -161,9 +161,9 @@ class MemoryQueues:
     async def pulses(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, Pulse]:
         return {uuid: self.pulse(uuid) for uuid in uuids}
 
-    async def pending(self, before: datetime, limit: int) -> Sequence[SessionId]:
+    async def pending(self, age: timedelta, limit: int) -> Sequence[SessionId]:
         ordered = sorted(self.waiting, key=lambda uuid: self.waiting[uuid])
-        return [uuid for uuid in ordered if self.waiting[uuid] <= before][:limit]
+        return [uuid for uuid in ordered if self.waiting[uuid] <= self.clock() - age][:limit]
 
     async def renew(self, uuid: SessionId, lease: timedelta) -> None:
         self._extend(uuid, max(1, self.pulse(uuid).tokens), lease)

@@ -6,7 +6,6 @@ session:<uuid>      hash   last_activity, activity_source, kept_until, pushed_at
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,31 +24,42 @@ _BATCH = 500
 _SILENCE = 30.0
 """Seconds without a message after which the connection of the notifications is tried by a ping."""
 
-# KEYS session queue pending whole; ARGV uuid lease-milliseconds limit now source kept-until
+# Redis' own clock is the one that counts: those of the replicas may differ, or jump.
+_NOW = """
+local time = redis.call('TIME')
+local now = string.format('%d.%06d', time[1], time[2])
+"""
+
+# KEYS session queue pending whole; ARGV uuid lease-milliseconds limit source kept-until
 # Returns the queue's length; -1 unknown, -2 deleting, -3 nobody can tell, since the index is not whole.
-_PUSH = """
+_PUSH = f"""{_NOW}
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return redis.call('EXISTS', KEYS[4]) == 1 and -1 or -3 end
 if status == 'deleting' then return -2 end
-redis.call('RPUSH', KEYS[2], ARGV[4])
+redis.call('RPUSH', KEYS[2], now)
 redis.call('LTRIM', KEYS[2], -ARGV[3], -1)
 if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
-if ARGV[6] ~= '' then
+if ARGV[5] ~= '' then
   local kept = redis.call('HGET', KEYS[1], 'kept_until')
-  if not kept or tonumber(kept) < tonumber(ARGV[6]) then redis.call('HSET', KEYS[1], 'kept_until', ARGV[6]) end
+  if not kept or tonumber(kept) < tonumber(ARGV[5]) then redis.call('HSET', KEYS[1], 'kept_until', ARGV[5]) end
 else
-  redis.call('HSET', KEYS[1], 'last_activity', ARGV[4], 'activity_source', ARGV[5])
+  redis.call('HSET', KEYS[1], 'last_activity', now, 'activity_source', ARGV[4])
 end
-redis.call('HSET', KEYS[1], 'pushed_at', ARGV[4])
-redis.call('ZADD', KEYS[3], 'NX', ARGV[4], ARGV[1])
+redis.call('HSET', KEYS[1], 'pushed_at', now)
+redis.call('ZADD', KEYS[3], 'NX', now, ARGV[1])
 return redis.call('LLEN', KEYS[2])
 """
 
-# KEYS session queue pending; ARGV uuid lease-milliseconds now
-_RENEW = """
-if redis.call('LLEN', KEYS[2]) == 0 then redis.call('RPUSH', KEYS[2], ARGV[3]) end
+# KEYS session queue pending; ARGV uuid lease-milliseconds
+_RENEW = f"""{_NOW}
+if redis.call('LLEN', KEYS[2]) == 0 then redis.call('RPUSH', KEYS[2], now) end
 if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
-return redis.call('ZADD', KEYS[3], 'NX', ARGV[3], ARGV[1])
+return redis.call('ZADD', KEYS[3], 'NX', now, ARGV[1])
+"""
+
+# KEYS pending; ARGV seconds limit; returns uuids, the oldest first
+_PENDING = f"""{_NOW}
+return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1], 'LIMIT', 0, ARGV[2])
 """
 
 # KEYS session pending; ARGV uuid seen
@@ -90,6 +100,7 @@ class RedisQueues:
         script = redis.register_script
         self._push = script(_PUSH)
         self._renew = script(_RENEW)
+        self._pending = script(_PENDING)
         self._settle = script(_SETTLE)
         self._hush = script(_HUSH)
         self._pulses = script(_PULSES)
@@ -107,8 +118,7 @@ class RedisQueues:
         keys = [session_key(uuid), queue_key(uuid), PENDING, WHOLE]
         kept = until.timestamp() if until else ""
         async with translated():
-            args: list[Any] = [uuid, _milliseconds(lease), QUEUE_LIMIT, time.time(), source, kept]
-            length = int(await self._push(keys=keys, args=args))
+            length = int(await self._push(keys=keys, args=[uuid, _milliseconds(lease), QUEUE_LIMIT, source, kept]))
         if length < 0:
             raise {-1: SessionNotFound, -2: SessionDeleting, -3: IndexIncomplete}[length]
         return length
@@ -126,15 +136,14 @@ class RedisQueues:
                 found[SessionId(uuid)] = pulse(length, left, since)
         return found
 
-    async def pending(self, before: datetime, limit: int) -> Sequence[SessionId]:
+    async def pending(self, age: timedelta, limit: int) -> Sequence[SessionId]:
         async with translated():
-            uuids = await self._redis.zrangebyscore(PENDING, "-inf", before.timestamp(), start=0, num=limit)
+            uuids = await self._pending(keys=[PENDING], args=[age.total_seconds(), limit])
         return [SessionId(uuid) for uuid in uuids]
 
     async def renew(self, uuid: SessionId, lease: timedelta) -> None:
         async with translated():
-            args: list[Any] = [uuid, _milliseconds(lease), time.time()]
-            await self._renew(keys=[session_key(uuid), queue_key(uuid), PENDING], args=args)
+            await self._renew(keys=[session_key(uuid), queue_key(uuid), PENDING], args=[uuid, _milliseconds(lease)])
 
     async def settle(self, uuid: SessionId, seen: datetime) -> None:
         async with translated():

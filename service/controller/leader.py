@@ -6,7 +6,7 @@ Which one is decided by a lease in the cluster. Two leaders for a moment do no h
 import asyncio
 import logging
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from service.controller.keeper import Keeper
 from service.domain.errors import NotificationsRefused, Unavailable
@@ -112,8 +112,7 @@ class Leader:
         while True:
             await asyncio.sleep(self._pending)
             try:
-                before = datetime.now(UTC) - timedelta(seconds=self._pending)
-                for uuid in await self._queues.pending(before, _PENDING_AT_ONCE):
+                for uuid in await self._queues.pending(timedelta(seconds=self._pending), _PENDING_AT_ONCE):
                     self._keeper.tend(uuid)
             except Unavailable as unavailable:
                 log.warning("pending wakes wait for %s", unavailable.part)

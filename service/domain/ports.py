@@ -94,8 +94,8 @@ class Queues(Protocol):
     async def pulses(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, Pulse]:
         """The pulse of each."""
 
-    async def pending(self, before: datetime, limit: int) -> Sequence[SessionId]:
-        """Sessions whose pending wake is older than `before`, oldest first."""
+    async def pending(self, age: timedelta, limit: int) -> Sequence[SessionId]:
+        """Sessions whose pending wake is that old or older, the oldest first."""
 
     async def renew(self, uuid: SessionId, lease: timedelta) -> None:
         """Give the queue at least `lease` to live, with a token when it is empty. Notes no activity."""

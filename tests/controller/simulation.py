@@ -1,7 +1,7 @@
 """A KEDA of a few lines beside the memory adapters, and gates that let a test choose the order of everything."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -10,7 +10,7 @@ from typing import Any
 from service.adapters.memory import MemoryCluster, MemoryQueues
 from service.controller.keeper import Keeper
 from service.domain.names import SessionId
-from service.domain.session import Record, RecordStatus, Release, ReleaseState, Rhythm, Workload
+from service.domain.session import Pulse, Record, RecordStatus, Release, ReleaseState, Rhythm, Workload
 
 UUID = SessionId("abc123xy")
 RHYTHM = Rhythm(lease=timedelta(seconds=15), cooldown=timedelta(seconds=20), poll=timedelta(seconds=5))
@@ -133,6 +133,22 @@ class _Gated:
 
 
 @dataclass
+class _SkewedQueues:
+    """The queues as a replica sees them whose clock is wrong: it knows a lease's end by the time that is left."""
+
+    queues: MemoryQueues
+    process: "Process"
+
+    async def pulses(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, Pulse]:
+        found = await self.queues.pulses(uuids)
+        ahead = self.process.ahead
+        return {u: replace(p, lease_until=p.lease_until and p.lease_until + ahead) for u, p in found.items()}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.queues, name)
+
+
+@dataclass
 class Process:
     """One replica's keeper, whose calls stand behind gates."""
 
@@ -140,16 +156,18 @@ class Process:
     queues: MemoryQueues
     clock: Clock
     leading: bool
+    ahead: timedelta = timedelta(0)
+    """How far the replica's own clock is from that of Redis and KEDA."""
     gates: Gates = field(default_factory=Gates)
 
     def __post_init__(self) -> None:
         self.keeper = Keeper(
-            queues=self.gates.behind(self.queues, ("pulses", "renew", "settle")),
+            queues=self.gates.behind(_SkewedQueues(self.queues, self), ("pulses", "renew", "settle")),
             cluster=self.gates.behind(self.cluster, ("scale", "park", "unpark")),
             view=self.cluster,
             rhythm=RHYTHM,
             parks_per_second=1e6,
-            clock=self.clock,
+            clock=lambda: self.clock() + self.ahead,
         )
         self.keeper.leading = self.leading
         self.task = asyncio.ensure_future(self.keeper.run())

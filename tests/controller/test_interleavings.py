@@ -7,7 +7,7 @@ replica that took the wake, before and after every call. Not covered: the real p
 
 import asyncio
 from collections.abc import Awaitable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from hypothesis import settings
@@ -59,6 +59,10 @@ class Orders(RuleBasedStateMachine):
     def pass_time(self, seconds: float) -> None:
         self.clock.pass_(seconds)
         self._run()
+
+    @rule(minutes=st.sampled_from([-30, -1, 0, 1, 30]))
+    def the_leaders_clock_jumps(self, minutes: int) -> None:
+        self.leader.ahead = timedelta(minutes=minutes)
 
     @rule()
     def keda_notices(self) -> None:
