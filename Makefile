@@ -7,7 +7,7 @@ STATE ?= .cluster
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo down test check bench lock generated tools
+.PHONY: help up demo down test check bench hammer lock generated tools
 
 help: ## List the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ check: $(VENV)/ready ## Format, lint, types, layers, generated files
 
 bench: $(VENV)/ready ## Measure, as JSON and as a table
 	@$(PY) -m bench
+
+hammer: $(VENV)/ready ## Thousands of wakes at the moment of falling asleep, and what became of them
+	HAMMER_ROUNDS=50 $(PY) -m pytest tests/stack/test_hammer.py -s
 
 generated: $(VENV)/ready ## Rewrite the files that are made from others
 	$(PY) -m stack generated

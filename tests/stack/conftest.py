@@ -5,10 +5,14 @@ import json
 import secrets
 import subprocess
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 
 import aiohttp
 import pytest
 
+from service.adapters.kube_api import KubeApi, connect
+from service.adapters.kube_view import KubeView
+from service.domain.ports import View
 from stack.stack import USERS, Stack
 from tests.stack.client import Caller
 
@@ -34,6 +38,16 @@ async def restarted(stack: Stack, caller: Caller) -> AsyncIterator[Callable[[dic
 
     yield restart
     stack.cluster.stop(stack.name)
+
+
+@pytest.fixture
+async def view(stack: Stack) -> AsyncIterator[View]:
+    """A watch of the test's own, with an administrator's rights."""
+    async with await connect(stack.cluster.kubeconfig) as api:
+        view = KubeView(KubeApi(api, timeout=10), namespace=USERS, patience=timedelta(minutes=2))
+        async with view.following():
+            await view.wait_filled()
+            yield view
 
 
 @pytest.fixture
