@@ -179,10 +179,15 @@ class Cluster:
                 refused.append(f"{event['verb']} {event['requestURI']}")
         return refused
 
-    def write_env(self, extra: Mapping[str, str]) -> Path:
-        """Write `<state>/env` for `source`: KUBECONFIG, REDIS_URL, PATH, and what was ever given as `extra`."""
+    def env(self) -> dict[str, str]:
+        """What `write_env` has written so far."""
         kept = self.state / "env.json"
         names: dict[str, str] = json.loads(kept.read_text()) if kept.exists() else {}
+        return names
+
+    def write_env(self, extra: Mapping[str, str]) -> Path:
+        """Write `<state>/env` for `source`: KUBECONFIG, REDIS_URL, PATH, and what was ever given as `extra`."""
+        kept, names = self.state / "env.json", self.env()
         names |= {"KUBECONFIG": str(self.kubeconfig), "REDIS_URL": self.redis_url, **extra}
         kept.touch(mode=0o600)
         kept.write_text(json.dumps(names))

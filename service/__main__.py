@@ -34,7 +34,7 @@ from service.domain.recovery import Recovery
 from service.domain.sessions import Sessions
 from service.domain.slots import Slots
 from service.settings import Settings, SettingsError
-from service.web import docs, keys, operations
+from service.web import docs, keys, operations, problems
 from service.web.app import Resources, make_app
 
 app = typer.Typer(
@@ -200,7 +200,7 @@ def generated() -> dict[str, str]:
     document = operations.openapi()
     return {
         "service/web/static/openapi.json": json.dumps(document, indent=2) + "\n",
-        "service/web/static/docs.html": docs.page(document),
+        "service/web/static/docs.html": docs.page(document, problems.kinds()),
         "docs/configuration.md": settings.reference(),
     }
 

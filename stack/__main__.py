@@ -43,7 +43,10 @@ def up(state: State = STATE, port: Annotated[int, typer.Option(help="Port of the
     """Start cluster and service; what runs already is left alone."""
     began = time.monotonic()
     cluster = Cluster(state)
-    if not cluster.status().get("service") and _taken(port):
+    serving = cluster.env().get("SERVICE_URL") if cluster.status().get("service") else None
+    if serving and serving != Stack(cluster, port=port).url:
+        raise DevclusterError(f"the service runs already, on {serving}; `make down` first to have it on another port")
+    if not serving and _taken(port):
         raise DevclusterError(f"port {port} is in use by another program; end it, or choose another with PORT=<port>")
     stack = Stack(cluster, port=port)
     started = stack.up()
@@ -58,7 +61,8 @@ def up(state: State = STATE, port: Annotated[int, typer.Option(help="Port of the
 @app.command()
 def demo(state: State = STATE) -> None:
     """Run the whole loop once, on a service of its own with short times, and print it as a timeline."""
-    timeline.run(Cluster(state), report=print)
+    if timeline.run(Cluster(state), report=print):
+        print("the cluster was started for this and stays, for the next time; `make down` stops it")
 
 
 @app.command()

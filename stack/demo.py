@@ -16,9 +16,14 @@ _SHORT = {"POLLING_INTERVAL": "1", "LEASE": "4", "COOLDOWN": "10", "LOG_LEVEL": 
 _PATIENCE = 45.0
 
 
-def run(cluster: Cluster, *, report: Callable[[str], None]) -> None:
-    """Needs nothing running; what it starts of its own (a second service, a session) it also removes."""
-    cluster.up()
+def run(cluster: Cluster, *, report: Callable[[str], None]) -> bool:
+    """Needs nothing running; what it starts of its own (a second service, a session) it also removes.
+
+    Whether the cluster had to be started, which is left running.
+    """
+    if not cluster.status():
+        report("starting the cluster, some seconds")
+    started = cluster.up()
     stack = Stack(cluster, port=free_port(), settings=_SHORT, name="demo-service")
     stack.prepare()
     stack.start()
@@ -26,6 +31,7 @@ def run(cluster: Cluster, *, report: Callable[[str], None]) -> None:
         _loop(stack.url, report)
     finally:
         cluster.stop("demo-service")
+    return started
 
 
 def _loop(url: str, report: Callable[[str], None]) -> None:
@@ -43,7 +49,7 @@ def _loop(url: str, report: Callable[[str], None]) -> None:
     tell(f"created: {created['uuid']}, installed as Helm release user-{created['uuid']}")
     _until(session, "asleep", tell)
     _call("POST", f"{session}/wake")
-    tell("wake: a token is in the queue")
+    tell("wake: a token is in the queue; the service unparks it and scales it up")
     _until(session, "waking", tell)
     _until(session, "ready", tell)
     tell("nobody calls any more: the lease runs out, then the cooldown")

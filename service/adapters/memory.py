@@ -147,11 +147,11 @@ class MemoryQueues:
         self.sessions[uuid] = replace(self.sessions[uuid], last_activity=self.clock(), activity_source=source)
         return length
 
-    async def keep(self, uuid: SessionId, until: datetime, lease: timedelta) -> int:
-        length = self._push(uuid, lease)
-        kept = self.sessions[uuid].kept_until
-        self.sessions[uuid] = replace(self.sessions[uuid], kept_until=max(until, kept) if kept else until)
-        return length
+    async def keep(self, uuid: SessionId, until: datetime, lease: timedelta) -> datetime:
+        self._push(uuid, lease)
+        latest = max(until, self.sessions[uuid].kept_until or until)
+        self.sessions[uuid] = replace(self.sessions[uuid], kept_until=latest)
+        return latest
 
     async def hush(self, uuid: SessionId) -> None:
         self.drop(uuid)

@@ -7,7 +7,7 @@ session:<uuid>      hash   last_activity, activity_source, kept_until, pushed_at
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from redis.asyncio import Redis
@@ -111,8 +111,11 @@ class RedisQueues:
     async def beat(self, uuid: SessionId, source: str, lease: timedelta) -> int:
         return await self._pushed(uuid, lease, source)
 
-    async def keep(self, uuid: SessionId, until: datetime, lease: timedelta) -> int:
-        return await self._pushed(uuid, lease, "", until)
+    async def keep(self, uuid: SessionId, until: datetime, lease: timedelta) -> datetime:
+        await self._pushed(uuid, lease, "", until)
+        async with translated():
+            kept = await self._redis.hget(session_key(uuid), "kept_until")
+        return datetime.fromtimestamp(float(kept), UTC) if kept else until
 
     async def _pushed(self, uuid: SessionId, lease: timedelta, source: str, until: datetime | None = None) -> int:
         keys = [session_key(uuid), queue_key(uuid), PENDING, WHOLE]

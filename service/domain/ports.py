@@ -85,8 +85,8 @@ class Queues(Protocol):
     async def beat(self, uuid: SessionId, source: str, lease: timedelta) -> int:
         """The same for other activity than a wake, named by its `source`."""
 
-    async def keep(self, uuid: SessionId, until: datetime, lease: timedelta) -> int:
-        """The same for a wish to be kept awake until then, which `lease` must reach."""
+    async def keep(self, uuid: SessionId, until: datetime, lease: timedelta) -> datetime:
+        """The same for a wish to be kept awake until then, which `lease` must reach; the latest wish there is."""
 
     async def hush(self, uuid: SessionId) -> None:
         """Empty the queue and forget pending wake and wish."""

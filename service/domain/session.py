@@ -153,8 +153,9 @@ class Workload:
 
     @property
     def released(self) -> bool:
-        """Neither a release nor a Deployment is left (a kept volume may be)."""
-        return self.release is None and not self.deployed
+        """Neither a release nor a Deployment is left, or helm is removing the last of it; a kept volume may be."""
+        gone = self.release is None or self.release.state is ReleaseState.UNINSTALLING
+        return gone and not self.deployed
 
     @property
     def broken(self) -> str | None:

@@ -251,8 +251,11 @@ class Sessions:
             except IdTaken:
                 await self._store.disclaim(user_id, uuid)
                 raise
+            if workload.replicas == 0:
+                # A wake of the session's life before, which nobody could answer, must not wake it now.
+                await self._queues.hush(uuid)
             await self._releases.install(uuid, user_id, rhythm)
-        if self._parking:
+        if self._parking and workload.replicas == 0:
             await self._park(uuid)
         return True
 
@@ -288,7 +291,7 @@ class Sessions:
         await self._queues.beat(uuid, source, rhythm.lease)
 
     async def extend(self, uuid: SessionId, by: timedelta) -> datetime:
-        """Keep an awake session awake for `by` from now; until when.
+        """Keep an awake session awake for `by` from now; until when it is kept, which an earlier wish may make later.
 
         Raises RhythmRefused, SessionAsleep, or as `wake`.
         """
@@ -296,10 +299,9 @@ class Sessions:
             raise RhythmRefused(f"a session can be kept awake for {self._limits.extension.total_seconds():g} s at most")
         rhythm = await self._usable(uuid)
         await self._must_be_awake(uuid)
-        until = datetime.now(UTC) + by
         # Of the time asked for, the cooldown is what KEDA gives after the queue has run out.
-        await self._queues.keep(uuid, until, max(rhythm.lease, by - rhythm.cooldown + rhythm.poll))
-        return until
+        lease = max(rhythm.lease, by - rhythm.cooldown + rhythm.poll)
+        return await self._queues.keep(uuid, datetime.now(UTC) + by, lease)
 
     async def sleep(self, uuid: SessionId) -> None:
         """Send the pod to sleep now, whoever uses it. Raises like `wake`."""

@@ -24,6 +24,7 @@ def make_app(resources: Resources, *, keys: Sequence[str] = ()) -> web.Applicati
     app.add_routes(operations.routes())
     app.router.add_get("/openapi.json", _document)
     app.router.add_get("/docs", _docs)
+    app.router.add_get("/problems/{slug:[a-z-]+}", _problem)
     return app
 
 
@@ -33,3 +34,8 @@ async def _document(_request: web.Request) -> web.FileResponse:
 
 async def _docs(_request: web.Request) -> web.FileResponse:
     return web.FileResponse(_STATIC / "docs.html", headers={"Content-Security-Policy": _DOCS_POLICY})
+
+
+async def _problem(request: web.Request) -> web.Response:
+    """Where a problem's `type` leads."""
+    raise web.HTTPFound(f"/docs#{request.match_info['slug']}")

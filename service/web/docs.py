@@ -1,5 +1,6 @@
 """Makes the page of API documentation from the OpenAPI document: static, without scripts."""
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -13,8 +14,17 @@ table { border-collapse: collapse; } td, th { text-align: left; padding: .15rem 
 """
 
 
-def page(document: dict[str, Any]) -> str:
-    """HTML for one OpenAPI document as `service.web.operations.openapi` makes it."""
+_EXAMPLE = """curl -s $SERVICE_URL/session/create -H 'Content-Type: application/json' \\
+    -d '{"user_id": "john@example.com"}'
+curl -s -X POST $SERVICE_URL/session/abc123xy/wake
+curl -s $SERVICE_URL/session/abc123xy/status"""
+
+
+def page(document: dict[str, Any], problems: Sequence[tuple[str, int, str]]) -> str:
+    """HTML for one OpenAPI document as `service.web.operations.openapi` makes it, and for the kinds of problems.
+
+    Each problem is its slug, its status, and what it means.
+    """
     sections = [
         _operation(method, path, operation)
         for path, methods in document["paths"].items()
@@ -28,10 +38,17 @@ def page(document: dict[str, Any]) -> str:
             f'<html lang="en"><head><meta charset="utf-8"><title>{title}: API</title>',
             f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>',
             f"<h1>{title}</h1><p>{text}</p>",
+            "<p>With keys configured, send one as <code>Authorization: Bearer &lt;key&gt;</code>. For example:</p>",
+            f"<pre>{escape(_EXAMPLE)}</pre>",
             '<p>The same for programs: <a href="/openapi.json">openapi.json</a>.</p>',
             *sections,
             "<h2>Bodies</h2>",
             *models,
+            "<h2>Problems</h2><p>Errors are problem documents (RFC 9457); their <code>type</code> leads here.</p>",
+            *(
+                f"<section id='{slug}'><h3><code>{slug}</code> ({status})</h3><p>{escape(text)}.</p></section>"
+                for slug, status, text in problems
+            ),
             "</body></html>",
             "",
         ]
@@ -40,7 +57,7 @@ def page(document: dict[str, Any]) -> str:
 
 def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     rows = [
-        _row(f"<code>{escape(p['name'])}</code>", escape(p["in"]), escape(p.get("description", "")))
+        _row(f"<code>{escape(p['name'])}</code>", escape(_kind(p["schema"])), escape(p.get("description", "")))
         for p in operation.get("parameters", [])
     ]
     body = operation.get("requestBody")
@@ -77,12 +94,25 @@ def _model(name: str, schema: dict[str, Any]) -> str:
         _row(f"<code>{escape(member)}</code>", escape(_kind(part)), escape(part.get("description", "")))
         for member, part in schema.get("properties", {}).items()
     ]
-    return f"<section id='{escape(name)}'><h3>{escape(name)}</h3><table>{''.join(rows)}</table></section>"
+    values = " ".join(f"<code>{escape(str(value))}</code>" for value in schema.get("enum", []))
+    text = escape(schema.get("description", ""))
+    heading = f"<h3>{escape(name)}</h3><p>{text} {values}</p>"
+    return f"<section id='{escape(name)}'>{heading}<table>{''.join(rows)}</table></section>"
+
+
+_BOUNDS = {
+    "pattern": "like", "minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most",
+    "minLength": "characters, at least", "maxLength": "characters, at most", "default": "default",
+}  # fmt: skip
 
 
 def _kind(part: dict[str, Any]) -> str:
+    """The type in words, with its bounds."""
     if "anyOf" in part:
         return " or ".join(_kind(option) for option in part["anyOf"])
     if "$ref" in part:
         return str(part["$ref"]).rsplit("/", 1)[1]
-    return str(part.get("const") or part.get("type", ""))
+    choices = part.get("enum") or ([part["const"]] if "const" in part else [])
+    kind = " | ".join(map(str, choices)) or str(part.get("type", ""))
+    bounds = [f"{word} {part[bound]}" for bound, word in _BOUNDS.items() if part.get(bound) not in (None, [], {})]
+    return ", ".join([kind, *bounds])

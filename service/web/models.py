@@ -98,7 +98,7 @@ class Status(Body):
     kept_awake_by: str | None = Field(
         description="`extension`, the source of the last activity, `queue` (tokens of somebody else), or `cooldown`."
     )
-    kept_until: datetime | None = Field(description="Until when the last extension goes; null without one.")
+    kept_until: datetime | None = Field(description="Until when an extension goes that keeps it awake now; else null.")
     parked: bool = Field(description="Whether KEDA leaves the sleeper alone.")
     behind_seconds: float | None = Field(
         description="How old what the cluster says here may be, while the watch on it does not keep up; else null."
@@ -113,7 +113,8 @@ class Status(Body):
             session=SessionRecord(user_id=record.user_id, status=session.status),
             queue_length=record.pulse.tokens,
             replicas=workload.replicas,
-            ready_replicas=workload.ready,
+            # A pod on its way out may still be ready.
+            ready_replicas=min(workload.ready, workload.replicas),
             phase=session.phase,
             reason=session.reason,
             release=release
@@ -123,7 +124,7 @@ class Status(Body):
             activity_source=record.activity_source,
             sleeps_at=session.sleeps_at,
             kept_awake_by=session.kept_awake_by,
-            kept_until=record.kept_until,
+            kept_until=record.kept_until if session.kept_awake_by == "extension" else None,
             parked=workload.parked,
             behind_seconds=behind and round(behind.total_seconds(), 1),
         )

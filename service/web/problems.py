@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from service.domain import errors
 from service.web.models import Problem, ProblemError
@@ -40,6 +41,20 @@ TABLE: tuple[tuple[type[errors.SessionError], int, str], ...] = (
 )
 """Most specific first; a test holds that every error of the domain has a row of its own."""
 
+_OF_THE_REQUEST = (
+    ("not-json", 400, "the body is not JSON"),
+    ("unauthorized", 401, "no valid key came with the request"),
+    ("cross-site", 403, "a page of another site may not call a service without keys"),
+    ("not-found", 404, "nothing is served under this path; an id has 8 characters out of a-z and 0-9"),
+    ("method-not-allowed", 405, "the path knows other methods; see `Allow`"),
+    ("request-entity-too-large", 413, "the body is larger than any sensible one"),
+    ("unsupported-media-type", 415, "the body must be sent as application/json"),
+    ("does-not-fit", 422, "body or query do not fit; `errors` tells what and where"),
+    ("not-ready", 503, "this process is starting or on its way out; another one may serve"),
+    ("internal", 500, "something went wrong on our side; the log knows more under the problem's instance"),
+)
+"""Problems that no error of the domain stands behind."""
+
 _RETRY_AFTER = 5
 """Seconds that a caller is asked to wait when the error does not know better."""
 
@@ -53,6 +68,11 @@ class BadRequest(Exception):
         self.slug = slug
         self.detail = detail
         self.fields = fields
+
+
+def kinds() -> list[tuple[str, int, str]]:
+    """Every kind of problem: the slug that ends its `type`, its status, and what it means."""
+    return sorted([*_OF_THE_REQUEST, *((slug, status, kind.message) for kind, status, slug in TABLE)])
 
 
 @web.middleware
@@ -76,7 +96,8 @@ def _of_http(error: web.HTTPException) -> web.Response:
     if error.status < HTTPStatus.BAD_REQUEST:
         raise error
     slug = HTTPStatus(error.status).phrase.lower().replace(" ", "-")
-    response = _respond(error.status, slug, error.text if error.status == 413 and error.text else error.reason)
+    known = {slug: text for slug, _, text in _OF_THE_REQUEST}
+    response = _respond(error.status, slug, known.get(slug, error.reason))
     if "Allow" in error.headers:
         response.headers["Allow"] = error.headers["Allow"]
     return response
@@ -100,10 +121,14 @@ def of_validation(error: ValidationError, *, source: str) -> BadRequest:
         return BadRequest(400, "not-json", "the body is not JSON")
     fields = [
         ProblemError(pointer="/" + "/".join(map(str, item["loc"])) if source == "body" else str(item["loc"][0]),
-                     detail=item["msg"])
+                     detail=errors.InvalidUserId.message if _is_user_id(item) else item["msg"])
         for item in details
     ]  # fmt: skip
     return BadRequest(422, "does-not-fit", f"the {source} does not fit; see `errors`", fields)
+
+
+def _is_user_id(item: ErrorDetails) -> bool:
+    return item["loc"] == ("user_id",) and item["type"].startswith("string_") and item["type"] != "string_type"
 
 
 def _respond(

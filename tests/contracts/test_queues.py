@@ -57,11 +57,12 @@ async def test_a_wish_to_be_kept_awake_is_no_activity_and_only_ever_grows(kept: 
     activity = (await kept.store.record(A)).last_activity
     until = datetime.now(UTC) + timedelta(hours=2)
     await kept.queues.keep(A, until, timedelta(hours=1))
-    await kept.queues.keep(A, until - timedelta(hours=1), LEASE)
+    later = await kept.queues.keep(A, until - timedelta(hours=1), LEASE)
     record = await kept.store.record(A)
     assert (record.last_activity, record.activity_source) == (activity, "wake")
     assert record.kept_until is not None
     assert abs(record.kept_until - until) < timedelta(milliseconds=1)
+    assert abs(later - until) < timedelta(milliseconds=1)
     assert record.pulse.lease_until is not None
     assert record.pulse.lease_until - datetime.now(UTC) > timedelta(minutes=59)
 

@@ -137,3 +137,23 @@ def test_names_are_the_contracts() -> None:
     assert public_host(UUID, "example.com") == "vs-code-abc123xy.example.com"
     assert len(scaler_name(UUID)) <= 53
     assert len(user_hash("john@example.com")) == 40
+
+
+async def test_a_wake_from_before_an_uninstall_does_not_wake_the_session_that_is_created_again(world: World) -> None:
+    uuid = (await world.sessions.create("ann")).uuid
+    await world.sessions.wake(uuid)
+    await world.releases.uninstall(uuid)
+    await world.sessions.create("ann")
+    session = await world.sessions.status(uuid)
+    assert (session.phase, session.record.pulse, session.workload.parked) == (Phase.ASLEEP, Pulse(), True)
+
+
+async def test_a_repair_of_an_awake_session_neither_parks_it_nor_takes_its_wake(world: World) -> None:
+    uuid = (await world.sessions.create("ann")).uuid
+    await world.sessions.wake(uuid)
+    whole = world.cluster.workload(uuid)
+    world.cluster.change(replace(whole, replicas=1, ready=1, scaled=False, parked=False))
+    await world.sessions.create("ann")
+    session = await world.sessions.status(uuid)
+    assert (session.phase, session.workload.parked) == (Phase.READY, False)
+    assert session.record.pulse.beats

@@ -163,3 +163,16 @@ async def test_probes_and_the_api_document_are_open(serve: Serve) -> None:
 async def test_without_keys_pages_of_other_sites_are_refused(client: Client) -> None:
     answer = await client.post("/session/abc123xy/wake", headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status == 403
+
+
+async def test_a_problems_type_leads_to_what_it_means(client: Client) -> None:
+    problem = await (await client.get("/session/abc123xy/status")).json()
+    answer = await client.get(problem["type"], allow_redirects=False)
+    assert (answer.status, answer.headers["Location"]) == (302, "/docs#session-not-found")
+    assert "id='session-not-found'" in await (await client.get("/docs")).text()
+
+
+async def test_what_is_no_id_is_told_what_one_looks_like(client: Client) -> None:
+    problem = await (await client.get("/session/NOPE/status")).json()
+    assert (problem["status"], problem["type"]) == (404, "/problems/not-found")
+    assert "8 characters" in problem["detail"]

@@ -34,7 +34,7 @@ async def test_every_route_is_in_the_document(client: Client) -> None:
     for route in client.app.router.routes():
         assert route.resource is not None
         path = route.resource.canonical
-        if path not in ("/openapi.json", "/docs") and route.method != "HEAD":
+        if path not in ("/openapi.json", "/docs", "/problems/{slug}") and route.method != "HEAD":
             routed.add((route.method, path))
     assert routed == documented
 
