@@ -42,9 +42,6 @@ class Keda:
     """Whether its polling loop runs, which it does once it has noticed that the session is not parked."""
     seen: bool | None = None
     """What the look under way has found."""
-    looked_at: datetime = START
-    took_over_at: datetime = START - timedelta(days=1)
-    """When it looked for the last time and, then and there, found and noted a non-empty queue."""
 
     @property
     def workload(self) -> Workload:
@@ -59,13 +56,12 @@ class Keda:
 
     def look(self) -> None:
         if self.polling and self.seen is None:
-            self.seen, self.looked_at = self.queues.pulse(UUID).tokens > 0, self.clock()
+            self.seen = self.queues.pulse(UUID).tokens > 0
 
     def act(self) -> None:
         active, self.seen = self.seen, None
         last = self.workload.last_active
         if active:
-            self.took_over_at = self.looked_at
             replicas = max(1, self.workload.replicas)
             self.cluster.change(
                 replace(self.workload, replicas=replicas, last_active=self.clock().replace(microsecond=0))

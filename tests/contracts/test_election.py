@@ -1,0 +1,63 @@
+"""What the controller relies on in an Election: in memory, and by a Lease with the service's rights."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from service.adapters.kube_api import KubeApi, connect
+from service.adapters.kube_election import NAME, KubeElection
+from service.adapters.memory import MemoryElection
+from service.domain.ports import Election
+from stack.stack import SERVICE, SYSTEM, USERS, Stack
+
+TERM = timedelta(seconds=1)
+Candidates = tuple[Election, Election]
+
+
+@pytest.fixture(params=["memory", "kubernetes"])
+async def candidates(request: pytest.FixtureRequest) -> AsyncIterator[Candidates]:
+    one, other = (secrets.token_hex(4) for _ in range(2))
+    if request.param == "memory":
+        first = MemoryElection(one, TERM)
+        yield first, MemoryElection(other, TERM, first.lease)
+        return
+    stack: Stack = request.getfixturevalue("stack")
+    stack.cluster.stop(stack.name)  # the service would stand too
+    stack.cluster.kubectl("-n", USERS, "delete", "lease", NAME, "--ignore-not-found")
+    async with await connect(stack.cluster.service_account(SYSTEM, SERVICE)) as api:
+        kube = KubeApi(api, timeout=5)
+        first_, second = (KubeElection(kube, namespace=USERS, identity=name, term=TERM) for name in (one, other))
+        yield first_, second
+
+
+async def test_of_two_one_leads_and_goes_on_leading(candidates: Candidates) -> None:
+    first, second = candidates
+    assert await first.stand()
+    assert not await second.stand()
+    assert await first.stand()
+    assert not await second.stand()
+
+
+async def test_racers_are_not_both_elected(candidates: Candidates) -> None:
+    assert sorted(await asyncio.gather(*(each.stand() for each in candidates))) == [False, True]
+
+
+async def test_who_is_not_heard_of_for_a_term_is_followed_by_another(candidates: Candidates) -> None:
+    first, second = candidates
+    assert await first.stand()
+    assert not await second.stand()
+    await asyncio.sleep(TERM.total_seconds() * 1.2)
+    assert await second.stand()
+    assert not await first.stand()
+
+
+async def test_who_resigns_is_followed_at_once(candidates: Candidates) -> None:
+    first, second = candidates
+    assert await first.stand()
+    await second.resign()  # it has nothing to give back
+    assert not await second.stand()
+    await first.resign()
+    assert await second.stand()

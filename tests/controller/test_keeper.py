@@ -1,0 +1,148 @@
+"""The keeper over the memory adapters: failures are tried again, floods are bounded, strangers are left alone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from service.adapters.memory import MemoryCluster, MemoryQueues
+from service.controller.keeper import Keeper
+from service.controller.pace import Pace
+from service.domain.errors import ClusterUnavailable, RedisUnavailable
+from service.domain.names import SessionId
+from service.domain.session import Rhythm
+from tests.controller.simulation import UUID, asleep, record
+from tests.controller.test_leader import until
+
+
+@pytest.fixture
+def cluster() -> MemoryCluster:
+    cluster = MemoryCluster()
+    cluster.change(asleep())
+    return cluster
+
+
+@pytest.fixture
+def queues() -> MemoryQueues:
+    queues = MemoryQueues(is_whole=True)
+    queues.sessions[UUID] = record()
+    return queues
+
+
+@asynccontextmanager
+async def keeping(cluster: MemoryCluster, queues: MemoryQueues, parks_per_second: float = 1e6) -> AsyncIterator[Keeper]:
+    keeper = Keeper(queues=queues, cluster=cluster, view=cluster, rhythm=Rhythm(), parks_per_second=parks_per_second)
+    task = asyncio.create_task(keeper.run())
+    await asyncio.sleep(0)  # from now on it hears of changes
+    try:
+        yield keeper
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_the_cluster_refuses_for_a_moment_is_tried_again(
+    cluster: MemoryCluster, queues: MemoryQueues
+) -> None:
+    scale, attempts = cluster.scale, 0
+
+    async def fails_twice(uuid: SessionId, replicas: int) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts < 3:
+            raise ClusterUnavailable
+        await scale(uuid, replicas)
+
+    cluster.scale = fails_twice  # type: ignore[method-assign]
+    async with keeping(cluster, queues) as keeper:
+        await queues.wake(UUID, Rhythm().lease)
+        keeper.woken(UUID)
+        await until(lambda: cluster.workload(UUID).replicas == 1)
+    assert attempts == 3
+
+
+async def test_a_redis_that_is_away_for_a_moment_costs_no_wake(cluster: MemoryCluster, queues: MemoryQueues) -> None:
+    pulses, attempts = queues.pulses, 0
+
+    async def fails_once(uuids: object) -> object:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            raise RedisUnavailable
+        return await pulses(uuids)  # type: ignore[arg-type]
+
+    queues.pulses = fails_once  # type: ignore[method-assign, assignment]
+    async with keeping(cluster, queues) as keeper:
+        await queues.wake(UUID, Rhythm().lease)
+        keeper.woken(UUID)
+        await until(lambda: cluster.workload(UUID).replicas == 1)
+
+
+async def test_many_who_fall_asleep_at_once_are_parked_a_few_at_a_time(
+    cluster: MemoryCluster, queues: MemoryQueues
+) -> None:
+    uuids = [SessionId(f"{number:08d}") for number in range(300)]
+    park, running, most = cluster.park, 0, 0
+
+    async def slow(uuid: SessionId) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        await park(uuid)
+        running -= 1
+
+    cluster.park = slow  # type: ignore[method-assign]
+    async with keeping(cluster, queues) as keeper:
+        keeper.leading = True
+        for uuid in uuids:
+            cluster.change(replace(asleep(parked=False), uuid=uuid))
+        await until(lambda: all(cluster.workload(uuid).parked for uuid in uuids))
+    assert 1 < most <= 8
+
+
+async def test_a_wake_does_not_wait_behind_many_parks(cluster: MemoryCluster, queues: MemoryQueues) -> None:
+    async with keeping(cluster, queues, parks_per_second=1) as keeper:
+        keeper.leading = True
+        for number in range(300):
+            cluster.change(replace(asleep(parked=False), uuid=SessionId(f"{number:08d}")))
+        await queues.wake(UUID, Rhythm().lease)
+        keeper.woken(UUID)
+        await until(lambda: cluster.workload(UUID).replicas == 1)
+        assert sum(workload.parked for workload in cluster.workloads.values()) < 10
+
+
+async def test_a_replica_that_does_not_lead_leaves_the_others_alone(
+    cluster: MemoryCluster, queues: MemoryQueues
+) -> None:
+    other = SessionId("00000000")
+    async with keeping(cluster, queues) as keeper:
+        await queues.wake(UUID, Rhythm().lease)
+        keeper.woken(UUID)
+        await until(lambda: cluster.workload(UUID).replicas == 1)
+        cluster.change(replace(asleep(parked=False), uuid=other))
+        cluster.change(replace(cluster.workload(UUID), replicas=0))  # KEDA's late 0
+        await until(lambda: cluster.workload(UUID).replicas == 1)
+        assert not cluster.workload(other).parked
+
+
+async def test_a_chart_that_somebody_installed_by_hand_is_left_alone(
+    cluster: MemoryCluster, queues: MemoryQueues
+) -> None:
+    async with keeping(cluster, queues) as keeper:
+        keeper.leading = True
+        stranger = SessionId("00000000")
+        cluster.change(replace(asleep(parked=False), uuid=stranger, user_id=None))
+        cluster.change(replace(asleep(parked=False)))
+        await until(lambda: cluster.workload(UUID).parked)
+        assert not cluster.workload(stranger).parked
+
+
+async def test_pace_lets_a_burst_through_and_then_one_at_a_time() -> None:
+    pace, clock = Pace(100), asyncio.get_running_loop().time
+    began = clock()
+    for _ in range(110):
+        await pace.turn()
+    assert clock() - began >= 0.05

@@ -1,0 +1,144 @@
+"""Who leads, what a leader hears of, and what becomes of it when parts are away; over the memory adapters."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from service.adapters.memory import MemoryCluster, MemoryElection, MemoryQueues
+from service.controller.keeper import Keeper
+from service.controller.leader import Leader
+from service.domain.errors import ClusterUnavailable, NotificationsRefused
+from service.domain.names import SessionId
+from service.domain.session import Rhythm
+from tests.controller.simulation import UUID, asleep, record
+
+TERM = timedelta(seconds=0.3)
+
+
+@dataclass
+class Replica:
+    """Keeper and leader of one process."""
+
+    cluster: MemoryCluster
+    queues: MemoryQueues
+    election: MemoryElection
+    sweep: float = 60
+    pending: float = 60
+    keeper: Keeper = field(init=False)
+    leader: Leader = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.keeper = Keeper(queues=self.queues, cluster=self.cluster, view=self.cluster, rhythm=Rhythm())
+        self.leader = Leader(
+            election=self.election,
+            keeper=self.keeper,
+            queues=self.queues,
+            view=self.cluster,
+            sweep=timedelta(seconds=self.sweep),
+            pending=timedelta(seconds=self.pending),
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(work) for work in (self.keeper.run(), self.leader.run())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def world() -> tuple[MemoryCluster, MemoryQueues]:
+    cluster, queues = MemoryCluster(), MemoryQueues(is_whole=True)
+    queues.sessions[UUID] = record()
+    cluster.change(asleep())
+    return cluster, queues
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(0.005)
+
+
+async def test_when_the_leader_ends_it_resigns_and_the_next_leads_at_once() -> None:
+    cluster, queues = world()
+    term = timedelta(hours=1)
+    first = Replica(cluster, queues, MemoryElection("first", term))
+    second = Replica(cluster, queues, MemoryElection("second", TERM, first.election.lease))
+    async with second.running():
+        async with first.running():
+            await until(lambda: first.leader.leads or second.leader.leads)
+        await until(lambda: second.leader.leads)
+        assert not first.leader.leads
+        assert not first.keeper.leading
+
+
+async def test_who_gets_no_word_any_more_stops_leading_before_another_could_begin() -> None:
+    cluster, queues = world()
+    replica = Replica(cluster, queues, MemoryElection("first", TERM))
+    async with replica.running():
+        await until(lambda: replica.leader.leads)
+
+        async def away() -> bool:
+            raise ClusterUnavailable
+
+        replica.election.stand = away  # type: ignore[method-assign]
+        await until(lambda: not replica.leader.leads)
+        assert replica.election.lease["first"] > replica.election.clock(), "another may lead already"
+        assert not replica.keeper.leading
+        del replica.election.stand
+        await until(lambda: replica.leader.leads)
+
+
+async def test_a_push_by_hand_wakes() -> None:
+    cluster, queues = world()
+    replica = Replica(cluster, queues, MemoryElection("first", TERM))
+    async with replica.running():
+        await until(lambda: replica.leader.listens is True)
+        queues.push_by_hand(UUID)
+        await until(lambda: cluster.workload(UUID).replicas == 1 and not cluster.workload(UUID).parked)
+        assert queues.pulse(UUID).lease_until is not None
+
+
+async def test_without_notifications_the_sweep_wakes_and_a_remark_tells_why() -> None:
+    cluster, queues = world()
+
+    def refused() -> AsyncIterator[SessionId | None]:
+        raise NotificationsRefused
+
+    queues.pushes = refused  # type: ignore[method-assign]
+    replica = Replica(cluster, queues, MemoryElection("first", TERM), sweep=0.05)
+    async with replica.running():
+        await until(lambda: replica.leader.remark() is not None)
+        queues.push_by_hand(UUID)
+        await until(lambda: cluster.workload(UUID).replicas == 1)
+
+
+async def test_pending_wakes_are_looked_at_although_nothing_happens() -> None:
+    cluster, queues = world()
+    replica = Replica(cluster, queues, MemoryElection("first", TERM), pending=0.05)
+    async with replica.running():
+        await until(lambda: replica.leader.listens is True)
+        queues.waiting[UUID] = queues.clock() - timedelta(seconds=30)  # its token has run out, and nobody heard of it
+        await until(lambda: cluster.workload(UUID).replicas == 1)
+        assert queues.pulse(UUID).tokens == 1
+
+
+async def test_a_duty_that_fails_is_begun_again() -> None:
+    cluster, queues = world()
+    replica = Replica(cluster, queues, MemoryElection("first", TERM))
+    pushes, failed = queues.pushes, asyncio.Event()
+
+    def fails_once() -> AsyncIterator[SessionId | None]:
+        queues.pushes = pushes  # type: ignore[method-assign]
+        failed.set()
+        raise RuntimeError("a bug")
+
+    queues.pushes = fails_once  # type: ignore[method-assign]
+    async with replica.running():
+        await until(failed.is_set)
+        await until(lambda: replica.leader.listens is True)
