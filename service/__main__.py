@@ -35,7 +35,7 @@ from service.controller.guard import Guard
 from service.controller.keeper import Keeper
 from service.controller.leader import Leader
 from service.controller.stopwatch import Stopwatch
-from service.domain.census import count
+from service.domain.census import Census, count
 from service.domain.health import Health
 from service.domain.names import SessionId
 from service.domain.recovery import Recovery
@@ -136,10 +136,15 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 sweep=timedelta(seconds=config.sweep_interval),
                 pending=max(timedelta(seconds=0.5), min(timedelta(seconds=5), config.rhythm.lease / 4)),
             )
+
+            async def census() -> Census:
+                stopwatch.drop_overdue()
+                return await count(view, queues)
+
             guard = Guard(view=view, store=store, meter=metrics, rhythm=config.rhythm, leads=lambda: leader.leads)
             metrics.read(
                 Readings(
-                    census=lambda: count(view, queues),
+                    census=census,
                     behind=view.behind,
                     breaks=lambda: view.breaks,
                     leads=lambda: leader.leads,

@@ -127,10 +127,10 @@ def wanted(pulse: Pulse, at: datetime) -> bool:
 
 
 def early(used: datetime | None, seen: datetime | None, at: datetime, cooldown: timedelta) -> bool:
-    """Whether KEDA has ended the pod at a time when it was still in use.
+    """Whether KEDA has ended the pod at a time when it was still in use; use since then does not count.
 
     KEDA waits for its cooldown from its last sight of the queue. An earlier end is somebody's will: a call of sleep, or
     an operator's scale.
     """
     by_keda = seen is None or at >= seen + cooldown - _ROUNDING
-    return by_keda and used is not None and at < used + cooldown
+    return by_keda and used is not None and used <= at < used + cooldown

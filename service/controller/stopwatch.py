@@ -49,7 +49,7 @@ class Stopwatch:
 
     def woken(self, uuid: SessionId) -> None:
         """This replica has just pushed a wake."""
-        self._drop_overdue()
+        self.drop_overdue()
         workload, running = self._view.workload(uuid), self._wakes.get(uuid)
         if workload.replicas or (running is not None and Stage.READY in running.due):
             return
@@ -83,7 +83,8 @@ class Stopwatch:
             wake.due.remove(stage)
             self._meter.woken(stage, self._clock() - wake.began)
 
-    def _drop_overdue(self) -> None:
+    def drop_overdue(self) -> None:
+        """Give up wakes that nobody waits for any more; to be called now and then."""
         while self._wakes:
             uuid, wake = next(iter(self._wakes.items()))
             if self._clock() - wake.began < PATIENCE:
