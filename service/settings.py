@@ -153,6 +153,8 @@ class Settings(BaseSettings):
         if self.rhythm.lease < self.rhythm.least_lease:
             margin, least = Rhythm.MARGIN.total_seconds(), self.rhythm.least_lease.total_seconds()
             raise ValueError(f"{PREFIX}LEASE must be at least 2 x {PREFIX}POLLING_INTERVAL + {margin:g} s = {least:g}")
+        if self.metrics_port and self.metrics_port == self.port:
+            raise ValueError(f"{PREFIX}METRICS_PORT must not be {PREFIX}PORT, where a key is asked for")
         if not self.api_keys and not _loopback(self.host):
             raise ValueError(
                 f"{PREFIX}API_KEYS is empty, so anybody who reaches {self.host} could use the service;"

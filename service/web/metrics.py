@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from service.web import access, handlers
+from service.web import access, handlers, problems, request_id
 from service.web.keys import EXPOSITION, Exposition
 
 Answered = Callable[[str, int, float], None]
@@ -31,7 +31,7 @@ def middleware(answered: Answered) -> Middleware:
 @asynccontextmanager
 async def served(exposition: Exposition, host: str, port: int) -> AsyncIterator[None]:
     """Serve nothing but `/metrics` there, without a key. Raises OSError when the port is taken."""
-    app = web.Application(middlewares=[access.middleware(())])
+    app = web.Application(middlewares=[request_id.middleware, problems.middleware, access.middleware(())])
     app[EXPOSITION] = exposition
     app.router.add_get("/metrics", handlers.metrics)
     runner = web.AppRunner(app, access_log=None)
