@@ -1,6 +1,7 @@
 """Command line and composition root: the only place that builds clients."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import secrets
@@ -25,17 +26,25 @@ from service.adapters.kube import KubeCluster
 from service.adapters.kube_api import KubeApi, connect
 from service.adapters.kube_election import KubeElection
 from service.adapters.kube_view import KubeView
+from service.adapters.metered import MeteredReleases
+from service.adapters.metrics import Metrics, reference
+from service.adapters.readings import Readings
 from service.adapters.redis_queue import RedisQueues
 from service.adapters.redis_store import RedisStore
+from service.controller.guard import Guard
 from service.controller.keeper import Keeper
 from service.controller.leader import Leader
+from service.controller.stopwatch import Stopwatch
+from service.domain.census import Census, count
 from service.domain.health import Health
+from service.domain.names import SessionId
 from service.domain.recovery import Recovery
 from service.domain.sessions import Sessions
 from service.domain.slots import Slots
 from service.settings import Settings, SettingsError
 from service.web import docs, keys, operations, problems
 from service.web.app import Resources, make_app
+from service.web.metrics import served
 
 app = typer.Typer(
     help="An own pod for every user, that sleeps when idle and wakes when its user returns.",
@@ -47,7 +56,7 @@ _REDIS_CONNECTIONS = 32
 log = logging.getLogger(__name__)
 
 
-def resources(config: Settings) -> Resources:
+def resources(config: Settings, metrics: Metrics) -> Resources:
     """Opens everything the application works with. Raises SettingsError for what cannot ever work."""
     try:
         values = config.values(read_values(config.chart_values) if config.chart_values else {})
@@ -74,7 +83,7 @@ def resources(config: Settings) -> Resources:
                 kube, namespace=config.namespace, keda_namespace=config.keda_namespace or None, patience=patience
             )
             deadline = timedelta(seconds=config.helm_timeout)
-            releases = HelmReleases(
+            helm = HelmReleases(
                 helm=config.helm,
                 chart=config.chart,
                 values=values,
@@ -82,6 +91,9 @@ def resources(config: Settings) -> Resources:
                 kubeconfig=config.kubeconfig,
                 deadline=deadline,
             )
+            releases = MeteredReleases(helm, metrics)
+            slots = Slots(running=config.helm_processes, waiting=config.helm_queue)
+            stopwatch = Stopwatch(view=view, meter=metrics)
             keeper = Keeper(
                 queues=queues,
                 cluster=cluster,
@@ -90,18 +102,25 @@ def resources(config: Settings) -> Resources:
                 parking=config.parking,
                 parks_per_second=config.parks_per_second,
             )
+            keeper.carried_out = stopwatch.carried_out
+
+            def woken(uuid: SessionId) -> None:
+                stopwatch.woken(uuid)
+                keeper.woken(uuid)
+
             sessions = Sessions(
                 store=store,
                 queues=queues,
                 releases=releases,
                 cluster=cluster,
                 view=view,
-                slots=Slots(running=config.helm_processes, waiting=config.helm_queue),
+                slots=slots,
                 rhythm=config.rhythm,
                 helm_deadline=deadline,
                 parking=config.parking,
                 limits=config.limits,
-                tend=keeper.woken,
+                tend=woken,
+                meter=metrics,
             )
             election = KubeElection(
                 kube,
@@ -117,6 +136,26 @@ def resources(config: Settings) -> Resources:
                 sweep=timedelta(seconds=config.sweep_interval),
                 pending=max(timedelta(seconds=0.5), min(timedelta(seconds=5), config.rhythm.lease / 4)),
             )
+
+            async def census() -> Census:
+                stopwatch.drop_overdue()
+                return await count(view, queues)
+
+            guard = Guard(view=view, store=store, meter=metrics, rhythm=config.rhythm, leads=lambda: leader.leads)
+            metrics.read(
+                Readings(
+                    census=census,
+                    behind=view.behind,
+                    breaks=lambda: view.breaks,
+                    leads=lambda: leader.leads,
+                    listens=lambda: leader.listens,
+                    steps=lambda: keeper.done,
+                    retries=lambda: keeper.retries,
+                    line=lambda: slots.taken,
+                    refused=lambda: slots.refused,
+                )
+            )
+            view.subscribe(stopwatch.changed)
             checks = {
                 "redis": store.ping,
                 "kubernetes": cluster.check,
@@ -130,9 +169,13 @@ def resources(config: Settings) -> Resources:
                 checks, remarks={"wakes by others": leader.remark}, seconds=config.health_cache
             )
             application[keys.READINESS] = readiness
+            application[keys.EXPOSITION] = metrics.exposition
             async with (
                 view.following(),
-                background(recovery.run_forever(config.recovery_interval), _control(view, keeper, leader)),
+                background(recovery.run_forever(config.recovery_interval), _control(view, keeper, leader, guard)),
+                served(metrics.exposition, config.host, config.metrics_port)
+                if config.metrics_port
+                else contextlib.nullcontext(),
             ):
                 try:
                     yield
@@ -143,12 +186,13 @@ def resources(config: Settings) -> Resources:
     return opened
 
 
-async def _control(view: KubeView, keeper: Keeper, leader: Leader) -> None:
-    """Keeper and leader need a view that is filled: what is not in it would count as not there."""
+async def _control(view: KubeView, keeper: Keeper, leader: Leader, guard: Guard) -> None:
+    """Keeper, leader and guard need a view that is filled: what is not in it would count as not there."""
     await view.wait_filled()
     async with asyncio.TaskGroup() as group:
         group.create_task(keeper.run())
         group.create_task(leader.run())
+        group.create_task(guard.run())
 
 
 @asynccontextmanager
@@ -175,7 +219,12 @@ def serve() -> None:
     """Run the service; every setting is an environment variable (docs/configuration.md)."""
     config = settings.load()
     logs.configure(level=config.log_level, style=config.log_format)
-    application = make_app(resources(config), keys=[key.get_secret_value() for key in config.api_keys])
+    metrics = Metrics()
+    application = make_app(
+        resources(config, metrics),
+        keys=[key.get_secret_value() for key in config.api_keys],
+        answered=metrics.answered,
+    )
     uvloop.install()
     web.run_app(
         application,
@@ -202,6 +251,7 @@ def generated() -> dict[str, str]:
         "service/web/static/openapi.json": json.dumps(document, indent=2) + "\n",
         "service/web/static/docs.html": docs.page(document, problems.kinds()),
         "docs/configuration.md": settings.reference(),
+        "docs/metrics.md": reference(),
     }
 
 

@@ -29,6 +29,11 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback needs `API_KEYS`.")
     port: int = Field(8080, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one and logs it.")
+    metrics_port: int = Field(
+        0, ge=0, le=65535,
+        description="TCP port at `HOST` that serves `/metrics` alone, without a key, for a scraper that has none. 0: no"
+        " such port; `/metrics` is then only where everything else is, with a key like everything else.",
+    )  # fmt: skip
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
         description="Bearer keys, separated by commas, each of 16 characters or more. Several at once allow a change"
@@ -148,6 +153,8 @@ class Settings(BaseSettings):
         if self.rhythm.lease < self.rhythm.least_lease:
             margin, least = Rhythm.MARGIN.total_seconds(), self.rhythm.least_lease.total_seconds()
             raise ValueError(f"{PREFIX}LEASE must be at least 2 x {PREFIX}POLLING_INTERVAL + {margin:g} s = {least:g}")
+        if self.metrics_port and self.metrics_port == self.port:
+            raise ValueError(f"{PREFIX}METRICS_PORT must not be {PREFIX}PORT, where a key is asked for")
         if not self.api_keys and not _loopback(self.host):
             raise ValueError(
                 f"{PREFIX}API_KEYS is empty, so anybody who reaches {self.host} could use the service;"

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 _PROBE = 5.0
 """Seconds of silence after which the API server is asked whether it is still there."""
+BREAKS = ("expired", "lost", "unreadable")
+"""The version was too old to go on from; the API server did not answer; an object could not be read."""
 _BACKOFF = (0.1, 5.0)
 """Seconds: the first pause after a failure, and the longest."""
 
@@ -44,6 +47,8 @@ class KubeView:
         self._heard = 0.0
         self._silent = False
         self._filled = asyncio.Event()
+        self.breaks: Counter[str] = Counter(dict.fromkeys(BREAKS, 0))
+        """How often a watch could not simply go on, and why (see BREAKS)."""
 
     # --- the port ---
 
@@ -106,7 +111,9 @@ class KubeView:
             except Expired:
                 log.info("listing again: the watch cannot go on from where it was", extra={"kind": kind.value})
                 version = ""
+                self.breaks["expired"] += 1
             except ClusterUnavailable as error:
+                self.breaks["lost"] += 1
                 self._lost.setdefault(kind, _now())
                 log.warning("the watch broke off", extra={"kind": kind.value, "why": repr(error.__cause__)[:200]})
                 await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - only spreads the load
@@ -114,6 +121,7 @@ class KubeView:
             except Exception:
                 log.exception("an object could not be read; listing again", extra={"kind": kind.value})
                 version = ""
+                self.breaks["unreadable"] += 1
                 await asyncio.sleep(_BACKOFF[1])
 
     async def _watch(self, kind: Kind, version: str) -> AsyncGenerator[tuple[str, Json]]:

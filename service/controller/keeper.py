@@ -65,6 +65,8 @@ class Keeper:
         """Whether this keeper looks after every change, or only after the wakes that its own replica took."""
         self.done: Counter[Step] = Counter()
         """Steps carried out so far."""
+        self.retries = 0
+        """Looks at a session that were put off because a step had failed."""
         self.carried_out: Callable[[SessionId, Step], None] = lambda _uuid, _step: None
 
     def tend(self, uuid: SessionId) -> None:
@@ -155,6 +157,7 @@ class Keeper:
         """Look again after a pause that grows with every failure."""
         pause = min(_RETRY[1], _RETRY[0] * 2 ** self._failures[uuid])
         self._failures[uuid] += 1
+        self.retries += 1
         log.warning("to be tried again in %.2f s: %s", pause, error, extra={"uuid": uuid})
         asyncio.get_running_loop().call_later(pause, self.tend, uuid)
 

@@ -170,6 +170,18 @@ class Workload:
             return "the ScaledObject is missing; create the session again to repair it"
         return None
 
+    def phase(self, *, beats: bool) -> Phase:
+        """The life of the pod, of a session that is not being deleted; `beats`: somebody wants it awake."""
+        if self.released:
+            return Phase.RELEASED
+        if self.broken:
+            return Phase.FAILED
+        if self.replicas == 0:
+            return Phase.WAKING if beats else Phase.ASLEEP
+        if self.ready >= self.replicas:
+            return Phase.READY
+        return Phase.FAILED if self.trouble else Phase.WAKING
+
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
@@ -233,13 +245,7 @@ class Session:
             return Phase.DELETING
         if self.status is RecordStatus.RELEASED:
             return Phase.RELEASED
-        if self.workload.broken:
-            return Phase.FAILED
-        if self.workload.replicas == 0:
-            return Phase.WAKING if self.record.pulse.beats else Phase.ASLEEP
-        if self.workload.ready >= self.workload.replicas:
-            return Phase.READY
-        return Phase.FAILED if self.workload.trouble else Phase.WAKING
+        return self.workload.phase(beats=self.record.pulse.beats)
 
     @property
     def reason(self) -> str | None:

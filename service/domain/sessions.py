@@ -13,6 +13,7 @@ walked by a first create, by the create after a crash, and by `Recovery` at star
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from service.domain.errors import (
     SessionNotFound,
     SessionReleased,
 )
+from service.domain.meter import SILENT, Creation, Meter
 from service.domain.names import SessionId
 from service.domain.ports import Cluster, Queues, Releases, Store, View
 from service.domain.session import (
@@ -113,6 +115,7 @@ class Sessions:
         parking: bool = True,
         limits: Limits | None = None,
         tend: Callable[[SessionId], None] = lambda _: None,
+        meter: Meter = SILENT,
         new_id: Callable[[], SessionId] = names.new_session_id,
     ) -> None:
         """`helm_deadline` is how long a helm process may live: an unfinished release older than that is abandoned.
@@ -129,6 +132,7 @@ class Sessions:
         self._parking = parking
         self._limits = limits or Limits()
         self._tend = tend
+        self._meter = meter
         self._helm_deadline = helm_deadline
         self._new_id = new_id
         self._creating: dict[str, asyncio.Task[Created]] = {}
@@ -154,6 +158,15 @@ class Sessions:
         return await asyncio.shield(task)
 
     async def _create(self, user_id: str, rhythm: Rhythm) -> Created:
+        started, outcome = time.monotonic(), Creation.FAILED
+        try:
+            created = await self._ensure(user_id, rhythm)
+            outcome = Creation.INSTALLED if created.fresh else Creation.PRESENT
+            return created
+        finally:
+            self._meter.created(outcome, time.monotonic() - started)
+
+    async def _ensure(self, user_id: str, rhythm: Rhythm) -> Created:
         uuid = await self._store.owner(user_id)
         if uuid is not None and await self._stands(uuid):
             return Created(uuid, fresh=False)

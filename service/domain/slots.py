@@ -16,11 +16,19 @@ class Slots:
         self._places = running + waiting
         self._taken = 0
         self._seconds = 1.0
+        self.refused = 0
+        """Callers that found no place."""
+
+    @property
+    def taken(self) -> int:
+        """Places held now, those in a slot included."""
+        return self._taken
 
     @contextmanager
     def line(self) -> Iterator[None]:
         """Hold a place. Raises TooManyCreates when all are taken, with the estimated wait for one in `retry_after`."""
         if self._taken >= self._places:
+            self.refused += 1
             raise TooManyCreates(retry_after=max(1, round(self._taken * self._seconds / self._width)))
         self._taken += 1
         try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from service.web import access, operations, problems, request_id
+from service.web import access, metrics, operations, problems, request_id
 
 Resources = Callable[[web.Application], AbstractAsyncContextManager[None]]
 _STATIC = Path(__file__).parent / "static"
@@ -15,10 +15,18 @@ _BODY_LIMIT = 16 * 1024
 _DOCS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
 
 
-def make_app(resources: Resources, *, keys: Sequence[str] = ()) -> web.Application:
+def make_app(
+    resources: Resources, *, keys: Sequence[str] = (), answered: metrics.Answered = lambda *_: None
+) -> web.Application:
     """The application. `resources` fills the slots of `service.web.keys` and gives back what it opened."""
     app = web.Application(
-        middlewares=[request_id.middleware, problems.middleware, access.middleware(keys)], client_max_size=_BODY_LIMIT
+        middlewares=[
+            metrics.middleware(answered),
+            request_id.middleware,
+            problems.middleware,
+            access.middleware(keys),
+        ],
+        client_max_size=_BODY_LIMIT,
     )
     app.cleanup_ctx.append(resources)
     app.add_routes(operations.routes())

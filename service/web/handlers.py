@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from service.domain.names import SessionId, parse_session_id
 from service.web import problems
-from service.web.keys import HEALTH, READINESS, SESSIONS
+from service.web.keys import EXPOSITION, HEALTH, READINESS, SESSIONS
 from service.web.models import (
     Action,
     Activity,
@@ -85,6 +85,11 @@ async def health(request: web.Request) -> web.Response:
         HealthReport(status=state, failing=verdict.failing, parts=parts, remarks=dict(verdict.remarks)),
         503 if verdict.failing else 200,
     )
+
+
+async def metrics(request: web.Request) -> web.Response:
+    page, content_type = await request.app[EXPOSITION](request.headers.get("Accept", ""))
+    return web.Response(body=page, headers={"Content-Type": content_type})
 
 
 async def livez(_request: web.Request) -> web.Response:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from aiohttp import web
 
@@ -21,6 +22,13 @@ class Readiness:
         return self.filled() and not self.draining
 
 
+class Exposition(Protocol):
+    """Makes the page of metrics in the format that the `Accept` header asks for; the page, and its content type."""
+
+    async def __call__(self, accept: str, /) -> tuple[bytes, str]: ...
+
+
 SESSIONS = web.AppKey("sessions", Sessions)
 HEALTH = web.AppKey("health", Health)
 READINESS = web.AppKey("readiness", Readiness)
+EXPOSITION: web.AppKey[Exposition] = web.AppKey("exposition")

@@ -98,6 +98,11 @@ OPERATIONS = (
         answers={200: (HealthReport, "All do."), 503: (HealthReport, "Some do not.")},
     ),
     Operation(
+        method="GET", path="/metrics", handler=handlers.metrics,
+        summary="Metrics of this process, for Prometheus: the same as `METRICS_PORT` serves without a key.",
+        answers={200: (None, "In Prometheus' text format, or OpenMetrics to whom accepts that.")},
+    ),
+    Operation(
         method="GET", path="/livez", handler=handlers.livez, open=True,
         summary="Whether the process lives.", answers={200: (Alive, "It does.")},
     ),
@@ -111,7 +116,8 @@ OPERATIONS = (
 def routes() -> list[web.RouteDef]:
     """Routes whose pattern takes well-formed ids only: anything else is a 404 before any code of ours runs."""
     return [
-        web.route(o.method, o.path.replace("{uuid}", f"{{uuid:{SESSION_ID_PATTERN}}}"), o.handler) for o in OPERATIONS
+        web.route(o.method, o.path.replace("{uuid}", f"{{uuid:{SESSION_ID_PATTERN}}}"), o.handler, name=o.name)
+        for o in OPERATIONS
     ]
 
 

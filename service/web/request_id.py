@@ -11,7 +11,7 @@ from aiohttp import web
 
 HEADER = "X-Request-Id"
 _WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{8,64}")
-_QUIET = frozenset({"/livez", "/readyz", "/health"})
+_QUIET = frozenset({"/livez", "/readyz", "/health", "/metrics"})
 _current: ContextVar[str] = ContextVar("request_id", default="-")
 
 log = logging.getLogger("service.access")

@@ -22,10 +22,15 @@ def render(helm: Helm, *arguments: str) -> list[dict[str, Any]]:
         (),
         ("--set", "usersNamespace=users,keda.namespace=keda"),
         ("--set", "networkPolicy.enabled=true", "--set-json", 'networkPolicy.from=[{"podSelector":{}}]'),
+        (
+            *("--set", "networkPolicy.enabled=true,metrics.enabled=true"),
+            *("--set-json", 'networkPolicy.from=[{"podSelector":{}}]'),
+            *("--set-json", 'metrics.from=[{"namespaceSelector":{}}]'),
+        ),
         ("--set-json", 'settings={"COOLDOWN":"300"}', "--set", "replicas=1"),
         ("--set-json", 'userPod.values={"image":{"tag":"7"},"env":[{"name":"A","value":"b: c"}]}'),
     ],
-    ids=["defaults", "users", "network-policy", "settings", "user-pod"],
+    ids=["defaults", "users", "network-policy", "metrics", "settings", "user-pod"],
 )
 def test_the_real_api_server_accepts_what_is_rendered(live: Helm, cluster: Cluster, arguments: tuple[str, ...]) -> None:
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "users"}})
@@ -42,6 +47,7 @@ def test_the_real_api_server_accepts_what_is_rendered(live: Helm, cluster: Clust
         ("usersNamespace=Users", "usersNamespace"),
         ("settings.cooldown=300", "settings"),
         ("service.port=0", "port"),
+        ("metrics.port=8080", "port"),
         ("redis.url=redis://x", "url"),
         ("apiKeys.keys=secret", "keys"),
     ],
@@ -72,3 +78,26 @@ def test_secrets_are_only_referred_to(helm: Helm) -> None:
     for name in ("USER_PODS_REDIS_URL", "USER_PODS_API_KEYS"):
         assert "secretKeyRef" in env[name]["valueFrom"]
     assert "Secret" not in {item["kind"] for item in render(helm)}
+
+
+def test_metrics_have_a_port_without_a_key_only_when_switched_on(helm: Helm) -> None:
+    (plain,) = [item for item in render(helm) if item["kind"] == "Deployment"]
+    assert "METRICS" not in yaml.safe_dump(plain)
+    objects = {item["kind"]: item for item in render(helm, *METRICS, "--set-json", 'metrics.from=[{"podSelector":{}}]')}
+    template = objects["Deployment"]["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    assert {"name": "USER_PODS_METRICS_PORT", "value": "9090"} in container["env"]
+    assert template["metadata"]["annotations"]["prometheus.io/port"] == "9090"
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == {"http": 8080, "metrics": 9090}
+    assert [rule["ports"] for rule in objects["NetworkPolicy"]["spec"]["ingress"]] == [
+        [{"port": "http"}],
+        [{"port": "metrics"}],
+    ]
+
+
+def test_with_a_network_policy_nobody_scrapes_unless_let_in(helm: Helm) -> None:
+    (policy,) = [item for item in render(helm, *METRICS) if item["kind"] == "NetworkPolicy"]
+    assert [rule["ports"] for rule in policy["spec"]["ingress"]] == [[{"port": "http"}]]
+
+
+METRICS = ("--set", "metrics.enabled=true,networkPolicy.enabled=true")

@@ -35,6 +35,7 @@ def test_the_defaults_can_be_used() -> None:
         ("POLLING_INTERVAL", "30", "= 62"),
         ("HELM_TIMEOUT", "1", "5"),
         ("HOST", "0.0.0.0", "USER_PODS_API_KEYS is empty"),
+        ("METRICS_PORT", "8080", "must not be USER_PODS_PORT"),
         ("LOG_FORMAT", "xml", "'json' or 'console'"),
         ("REDIS_PASSWORD", "x", "no such setting"),
     ],

@@ -7,9 +7,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from service.adapters.metrics import Metrics
 from service.domain.health import Health
 from service.web.app import make_app
-from service.web.keys import HEALTH, READINESS, SESSIONS, Readiness
+from service.web.keys import EXPOSITION, HEALTH, READINESS, SESSIONS, Readiness
 from tests.domain.conftest import World
 
 Client = TestClient[web.Request, web.Application]
@@ -24,7 +25,12 @@ async def world() -> AsyncIterator[World]:
 
 
 @pytest.fixture
-async def serve(world: World) -> AsyncIterator[Serve]:
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+async def serve(world: World, metrics: Metrics) -> AsyncIterator[Serve]:
     """Starts the application; `keys` are its bearer keys."""
     clients: list[Client] = []
 
@@ -33,6 +39,7 @@ async def serve(world: World) -> AsyncIterator[Serve]:
         async def opened() -> AsyncIterator[None]:
             app[SESSIONS] = world.sessions
             app[READINESS] = Readiness()
+            app[EXPOSITION] = metrics.exposition
             # Looked up at each call: a test exchanges them.
             checks = {"redis": lambda: world.store.ping(), "kubernetes": lambda: world.cluster.check()}  # noqa: PLW0108
             app[HEALTH] = Health(checks, seconds=0)
@@ -41,7 +48,7 @@ async def serve(world: World) -> AsyncIterator[Serve]:
         return opened()
 
     async def start(keys: Sequence[str] = ()) -> Client:
-        client: Client = TestClient(TestServer(make_app(resources, keys=keys)))
+        client: Client = TestClient(TestServer(make_app(resources, keys=keys, answered=metrics.answered)))
         clients.append(client)
         await client.start_server()
         return client

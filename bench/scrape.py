@@ -1,0 +1,51 @@
+"""What one scrape of /metrics costs, on memory adapters: `python -m bench.scrape [sessions]`.
+
+A tenth of the sessions is awake, half of those with a filled queue; the view answers as the service's own does. Redis'
+part (one script call per 500 sessions) is not in it.
+"""
+
+import asyncio
+import statistics
+import sys
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from service.adapters.memory import MemoryCluster, MemoryQueues
+from service.adapters.metrics import Metrics
+from service.adapters.readings import Readings
+from service.domain.census import count
+from service.domain.names import SessionId
+from service.domain.session import Release, ReleaseState, Rhythm, Workload
+
+_RUNS = 20
+
+
+def world(sessions: int) -> tuple[MemoryCluster, MemoryQueues]:
+    now = datetime.now(UTC)
+    cluster, queues = MemoryCluster(), MemoryQueues(is_whole=True)
+    release = Release("user", 1, ReleaseState.DEPLOYED, now)
+    whole = Workload(SessionId(""), release=release, deployed=True, scaled=True, volume=True, rhythm=Rhythm())
+    for number in range(sessions):
+        uuid = SessionId(f"{number:08d}")
+        awake = number % 10 == 0
+        cluster.workloads[uuid] = replace(whole, uuid=uuid, parked=not awake, replicas=int(awake), ready=int(awake))
+        if number % 20 == 0:
+            queues.push_by_hand(uuid, now + timedelta(hours=1))
+    return cluster, queues
+
+
+async def main(sessions: int) -> None:
+    cluster, queues = world(sessions)
+    metrics = Metrics()
+    metrics.read(Readings(census=lambda: count(cluster, queues)))
+    spent, page = [], b""
+    for _ in range(_RUNS):
+        started = time.process_time()
+        page, _ = await metrics.exposition()
+        spent.append((time.process_time() - started) * 1000)
+    print(f"{sessions} sessions: {statistics.median(spent):.1f} ms of CPU (max {max(spent):.1f}), {len(page)} bytes")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000))

@@ -1,0 +1,43 @@
+"""`/metrics` on a port of its own, and the time that requests take."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from service.web import access, handlers, problems, request_id
+from service.web.keys import EXPOSITION, Exposition
+
+Answered = Callable[[str, int, float], None]
+"""Told of each answer: operation (`other` when it is none of the API's), status, seconds."""
+
+
+def middleware(answered: Answered) -> Middleware:
+    @web.middleware
+    async def measure(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        started = time.perf_counter()
+        response = await handler(request)
+        name = request.match_info.route.name
+        answered(name or "other", response.status, time.perf_counter() - started)
+        return response
+
+    return measure
+
+
+@asynccontextmanager
+async def served(exposition: Exposition, host: str, port: int) -> AsyncIterator[None]:
+    """Serve nothing but `/metrics` there, without a key. Raises OSError when the port is taken."""
+    app = web.Application(middlewares=[request_id.middleware, problems.middleware, access.middleware(())])
+    app[EXPOSITION] = exposition
+    app.router.add_get("/metrics", handlers.metrics)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        yield
+    finally:
+        await runner.cleanup()

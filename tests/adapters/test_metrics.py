@@ -1,0 +1,148 @@
+"""The meter counts what it is told, reads what it is to read, and has no series that grows with users."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.adapters.memory import MemoryReleases
+from service.adapters.metered import MeteredReleases
+from service.adapters.metrics import Metrics
+from service.adapters.readings import Readings
+from service.domain.census import Census, count
+from service.domain.errors import HelmTimeout, RedisUnavailable, TooManyCreates
+from service.domain.lifecycle import Step
+from service.domain.meter import Creation, Stage
+from service.domain.names import SessionId
+from service.domain.ports import Releases
+from service.domain.session import Rhythm
+from service.domain.sessions import Sessions
+from service.domain.slots import Slots
+from tests.domain.conftest import World
+
+Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+async def scrape(metrics: Metrics) -> Series:
+    page, _ = await metrics.exposition()
+    families = text_string_to_metric_families(page.decode())
+    return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
+
+
+def value(series: Series, name: str, **labels: str) -> float:
+    return series[f"user_pods_{name}", frozenset(labels.items())]
+
+
+class Failing(MemoryReleases):
+    """Helm on a bad day."""
+
+    async def install(self, uuid: SessionId, user_id: str, rhythm: Rhythm) -> None:
+        raise HelmTimeout
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    yield world
+    await world.sessions.close()
+
+
+def metered(world: World, metrics: Metrics, releases: Releases | None = None) -> Sessions:
+    return Sessions(
+        store=world.store,
+        queues=world.queues,
+        releases=MeteredReleases(releases or world.releases, metrics),
+        cluster=world.cluster,
+        view=world.cluster,
+        slots=Slots(running=1, waiting=100),
+        rhythm=Rhythm(),
+        helm_deadline=timedelta(seconds=5),
+        meter=metrics,
+    )
+
+
+async def test_creates_are_told_by_their_outcome_and_helms_work_with_them(world: World, metrics: Metrics) -> None:
+    sessions = metered(world, metrics)
+    await sessions.create("ann")
+    await sessions.create("ann")
+    await sessions.delete((await sessions.create("bob")).uuid, keep_data=True)
+    with pytest.raises(HelmTimeout):
+        await metered(world, metrics, Failing(world.cluster)).create("eve")
+    series = await scrape(metrics)
+    outcomes = {outcome: value(series, "create_seconds_count", outcome=outcome) for outcome in Creation}
+    assert outcomes == {Creation.INSTALLED: 2, Creation.PRESENT: 1, Creation.FAILED: 1}
+    runs = {
+        (work, outcome): value(series, "helm_seconds_count", work=work, outcome=outcome)
+        for work in ("install", "uninstall")
+        for outcome in ("ok", "failed")
+    }
+    assert runs == {
+        ("install", "ok"): 2,
+        ("install", "failed"): 1,
+        ("uninstall", "ok"): 1,
+        ("uninstall", "failed"): 0,
+    }
+
+
+def test_a_place_that_is_refused_is_counted() -> None:
+    slots = Slots(running=1, waiting=0)
+    with slots.line():
+        assert slots.taken == 1
+        with pytest.raises(TooManyCreates), slots.line():
+            pass
+    assert (slots.taken, slots.refused) == (0, 1)
+
+
+async def test_states_and_totals_are_read_at_the_scrape(metrics: Metrics) -> None:
+    leads, steps = False, {Step.PARK: 1}
+    metrics.read(Readings(leads=lambda: leads, steps=lambda: steps, listens=lambda: True if leads else None))
+    before = await scrape(metrics)
+    assert (value(before, "leader"), value(before, "steps_total", step="park")) == (0, 1)
+    assert value(before, "steps_total", step="scale-up") == 0
+    assert ("user_pods_listening", frozenset()) not in before
+    leads, steps[Step.PARK] = True, 5
+    after = await scrape(metrics)
+    assert (value(after, "leader"), value(after, "steps_total", step="park"), value(after, "listening")) == (1, 5, 1)
+
+
+async def test_without_redis_the_sessions_are_unknown_and_everything_else_is_told(metrics: Metrics) -> None:
+    async def unavailable() -> Census:
+        raise RedisUnavailable
+
+    metrics.read(Readings(census=unavailable))
+    names = {name for name, _ in await scrape(metrics)}
+    assert "user_pods_leader" in names
+    assert not {"user_pods_sessions", "user_pods_wakes_pending"} & names
+
+
+async def test_what_a_scrape_brings_does_not_grow_with_users(world: World, metrics: Metrics) -> None:
+    metrics.read(Readings(census=lambda: count(world.cluster, world.queues)))
+    sessions = metered(world, metrics)
+
+    async def after(users: int) -> Series:
+        for number in range(users):
+            uuid = (await sessions.create(f"user-{number}@example.com")).uuid
+            await sessions.wake(uuid)
+            metrics.woken(Stage.READY, number)
+            metrics.answered("wake", 202, 0.01)
+        return await scrape(metrics)
+
+    few, many = await after(1), await after(30)
+    assert few.keys() == many.keys()
+    assert (value(few, "sessions", phase="waking"), value(many, "sessions", phase="waking")) == (1, 30)
+    text = (await metrics.exposition())[0].decode()
+    assert "example.com" not in text
+    assert not any(uuid in text for uuid in world.cluster.workloads)
+
+
+async def test_a_scraper_that_takes_openmetrics_gets_it(metrics: Metrics) -> None:
+    assert (await metrics.exposition())[1].startswith("text/plain; version=0.0.4")
+    page, content_type = await metrics.exposition("application/openmetrics-text;version=1.0.0,*/*;q=0.1")
+    assert content_type.startswith("application/openmetrics-text; version=1.0.0")
+    assert page.endswith(b"# EOF\n")

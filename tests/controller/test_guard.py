@@ -1,0 +1,151 @@
+"""Pods that went away although they were wanted or used are told from all the others."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from service.adapters.memory import MemoryCluster, MemoryQueues, MemoryStore
+from service.controller.guard import Guard
+from service.domain.meter import Silent
+from tests.controller.simulation import RHYTHM, UUID, Clock, asleep, record
+
+
+class Sheet(Silent):
+    """What the guard has told."""
+
+    def __init__(self) -> None:
+        self.fallen = self.false_sleeps = 0
+        self.healings: list[float] = []
+
+    def felled(self) -> None:
+        self.fallen += 1
+
+    def healed(self, seconds: float) -> None:
+        self.healings.append(seconds)
+
+    def slept_early(self) -> None:
+        self.false_sleeps += 1
+
+
+class Scene:
+    """One session, awake since a wake that KEDA has seen; `leads` may be changed."""
+
+    def __init__(self) -> None:
+        self.clock, self.sheet, self.cluster = Clock(), Sheet(), MemoryCluster()
+        self.queues = MemoryQueues(self.clock, {UUID: record()}, is_whole=True)
+        self.leads = True
+        self.cluster.change(replace(asleep(parked=False), replicas=1, ready=1))
+        self.guard = Guard(
+            view=self.cluster,
+            store=MemoryStore(self.queues),
+            meter=self.sheet,
+            rhythm=RHYTHM,
+            leads=lambda: self.leads,
+            now=self.clock,
+        )
+
+    async def use(self, *, seen: bool = True) -> None:
+        """A wake; `seen`: KEDA notices."""
+        await self.queues.wake(UUID, RHYTHM.lease)
+        if seen:
+            self.clock.pass_(1)
+            await self.queues.settle(UUID, self.clock())
+            self.cluster.change(replace(self.cluster.workload(UUID), last_active=self.clock()))
+
+    async def fall(self) -> None:
+        await self.cluster.scale(UUID, 0)
+        await asyncio.sleep(0.01)
+
+    @property
+    def told(self) -> tuple[int, int]:
+        return self.sheet.fallen, self.sheet.false_sleeps
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    scene = Scene()
+    task = asyncio.create_task(scene.guard.run())
+    await asyncio.sleep(0)
+    yield scene
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_honest_sleep_is_nothing_to_tell_of(scene: Scene) -> None:
+    await scene.use()
+    scene.clock.pass_((RHYTHM.lease + RHYTHM.cooldown).total_seconds())
+    await scene.fall()
+    assert scene.told == (0, 0)
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["settled", "pending"])
+async def test_a_pod_taken_away_while_its_queue_is_filled_is_counted_and_its_healing_timed(
+    scene: Scene, seen: bool
+) -> None:
+    await scene.use(seen=seen)
+    scene.clock.pass_(1)
+    await scene.fall()
+    assert scene.told == (1, 0)
+    assert scene.sheet.healings == []
+    scene.clock.pass_(0.2)
+    await scene.cluster.scale(UUID, 1)
+    assert scene.sheet.healings == [pytest.approx(0.2)]
+
+
+async def test_a_healing_faster_than_the_guards_question_is_timed_too(scene: Scene) -> None:
+    await scene.use()
+    await scene.cluster.scale(UUID, 0)
+    scene.clock.pass_(0.1)
+    await scene.cluster.scale(UUID, 1)
+    await asyncio.sleep(0.01)
+    assert scene.told == (1, 0)
+    assert scene.sheet.healings == [pytest.approx(0.1)]
+
+
+async def test_a_wake_that_comes_after_an_honest_sleep_does_not_make_it_a_false_one(scene: Scene) -> None:
+    await scene.use()
+    scene.clock.pass_(60)
+    await scene.cluster.scale(UUID, 0)
+    scene.clock.pass_(0.01)
+    await scene.use(seen=False)
+    await asyncio.sleep(0.01)
+    assert scene.told == (0, 0)
+
+
+async def test_a_sleep_by_keda_before_activity_and_cooldown_is_a_false_one(scene: Scene) -> None:
+    await scene.use()
+    scene.clock.pass_(RHYTHM.cooldown.total_seconds())
+    await scene.queues.beat(UUID, "typing", timedelta(seconds=1))  # too short a lease: KEDA misses it
+    await scene.queues.settle(UUID, scene.clock() + timedelta(seconds=1))
+    scene.clock.pass_(2)
+    await scene.fall()
+    assert scene.told == (0, 1)
+
+
+async def test_an_end_that_somebody_wanted_is_no_false_sleep(scene: Scene) -> None:
+    await scene.use()
+    scene.clock.pass_(3)
+    await scene.queues.hush(UUID)
+    await scene.fall()
+    assert scene.told == (0, 0)
+
+
+async def test_only_the_leader_counts_and_the_next_one_knows_who_is_awake(scene: Scene) -> None:
+    await scene.use()
+    scene.leads = False
+    await scene.fall()
+    await scene.cluster.scale(UUID, 1)
+    assert scene.told == (0, 0)
+    scene.leads = True
+    await scene.fall()
+    assert scene.told == (1, 0)
+
+
+async def test_a_deleted_session_has_not_fallen_asleep(scene: Scene) -> None:
+    await scene.use()
+    scene.cluster.change(replace(scene.cluster.workload(UUID), deployed=False, replicas=0))
+    await asyncio.sleep(0.01)
+    assert scene.told == (0, 0)

@@ -1,0 +1,156 @@
+"""Wakes are timed from their push to each stage, and only those that found no pod."""
+
+from collections import defaultdict
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from service.adapters.memory import MemoryCluster
+from service.controller.stopwatch import PATIENCE, Stopwatch
+from service.domain.lifecycle import Step
+from service.domain.meter import Silent, Stage
+from service.domain.session import Pod
+from tests.controller.simulation import START, UUID, Clock, asleep
+
+
+class Sheet(Silent):
+    """What the stopwatch has told."""
+
+    def __init__(self) -> None:
+        self.times: dict[Stage, list[float]] = defaultdict(list)
+        self.lost = 0
+
+    def woken(self, stage: Stage, seconds: float) -> None:
+        self.times[stage].append(seconds)
+
+    def unfinished(self) -> None:
+        self.lost += 1
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.clock, self.sheet, self.cluster = Clock(), Sheet(), MemoryCluster()
+        self.cluster.change(asleep())
+        self.watch = Stopwatch(
+            view=self.cluster,
+            meter=self.sheet,
+            clock=self.seconds,
+            now=self.clock,
+        )
+        self.cluster.subscribe(self.watch.changed)
+
+    def seconds(self) -> float:
+        return (self.clock() - START).total_seconds()
+
+    async def awaken(self, seconds: float = 1) -> None:
+        """From a pushed wake to a ready pod, evenly over so much time, and KEDA after as much again."""
+        step = seconds / 4
+        self.clock.pass_(step)
+        await self.cluster.scale(UUID, 1)
+        await self.cluster.unpark(UUID)
+        for pod in (Pod("a", scheduled=True), Pod("a", scheduled=True, started=True)):
+            self.clock.pass_(step)
+            self.cluster.change(replace(self.cluster.workload(UUID), pod=pod))
+        self.clock.pass_(step)
+        self.cluster.change(replace(self.cluster.workload(UUID), ready=1))
+        self.clock.pass_(seconds)
+        self.cluster.change(replace(self.cluster.workload(UUID), last_active=self.clock()))
+
+    async def sleep(self) -> None:
+        await self.cluster.scale(UUID, 0)
+        self.cluster.change(replace(self.cluster.workload(UUID), pod=None))
+        await self.cluster.park(UUID)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+async def test_each_stage_is_told_once_with_the_time_since_the_push(scene: Scene) -> None:
+    scene.watch.woken(UUID)
+    await scene.awaken(4)
+    assert scene.sheet.times == {
+        Stage.SCALED: [1],
+        Stage.UNPARKED: [1],
+        Stage.SCHEDULED: [2],
+        Stage.STARTED: [3],
+        Stage.READY: [4],
+        Stage.SETTLED: [8],
+    }
+
+
+async def test_what_the_keeper_has_done_counts_before_the_view_shows_it(scene: Scene) -> None:
+    scene.watch.woken(UUID)
+    scene.clock.pass_(0.1)
+    scene.watch.carried_out(UUID, Step.SCALE_UP)
+    scene.watch.carried_out(UUID, Step.UNPARK)
+    scene.watch.carried_out(UUID, Step.RENEW)
+    await scene.awaken(4)
+    assert scene.sheet.times[Stage.SCALED] == scene.sheet.times[Stage.UNPARKED] == [0.1]
+    assert scene.sheet.times[Stage.READY] == [4.1]
+
+
+async def test_a_wake_of_an_awake_session_is_a_heartbeat_and_not_timed(scene: Scene) -> None:
+    scene.watch.woken(UUID)
+    await scene.awaken()
+    scene.watch.woken(UUID)
+    scene.cluster.change(replace(scene.cluster.workload(UUID), last_active=scene.clock() + timedelta(seconds=5)))
+    assert all(len(times) == 1 for times in scene.sheet.times.values())
+
+
+async def test_a_second_wake_while_waking_does_not_begin_anew(scene: Scene) -> None:
+    scene.watch.woken(UUID)
+    scene.clock.pass_(3)
+    scene.watch.woken(UUID)
+    await scene.awaken(1)
+    assert scene.sheet.times[Stage.READY] == [4]
+
+
+async def test_a_session_that_was_not_parked_has_no_stage_unparked(scene: Scene) -> None:
+    scene.cluster.change(asleep(parked=False))
+    scene.watch.woken(UUID)
+    await scene.awaken()
+    assert set(scene.sheet.times) == set(Stage) - {Stage.UNPARKED}
+
+
+async def test_a_pod_taken_away_while_waking_makes_the_wake_as_long_as_it_was(scene: Scene) -> None:
+    scene.watch.woken(UUID)
+    await scene.cluster.scale(UUID, 1)
+    await scene.cluster.unpark(UUID)
+    await scene.cluster.scale(UUID, 0)
+    scene.clock.pass_(2)
+    await scene.awaken(1)
+    assert scene.sheet.times[Stage.READY] == [3]
+    assert scene.sheet.times[Stage.SCALED] == [0]
+
+
+async def test_who_sleeps_before_ready_is_timed_anew_by_the_next_wake(scene: Scene) -> None:
+    scene.watch.woken(UUID)
+    await scene.cluster.scale(UUID, 1)
+    await scene.cluster.unpark(UUID)
+    await scene.sleep()
+    scene.clock.pass_(100)
+    scene.watch.woken(UUID)
+    await scene.awaken(1)
+    assert scene.sheet.times[Stage.READY] == [1]
+    assert scene.sheet.lost == 0
+
+
+async def test_a_wake_without_a_ready_pod_is_unfinished_after_a_while(scene: Scene) -> None:
+    scene.watch.woken(UUID)
+    await scene.cluster.scale(UUID, 1)
+    scene.clock.pass_(PATIENCE + 1)
+    scene.watch.drop_overdue()
+    assert scene.sheet.lost == 1
+    scene.watch.drop_overdue()
+    assert scene.sheet.lost == 1
+
+
+async def test_a_session_that_is_deleted_while_waking_is_not_unfinished(scene: Scene) -> None:
+    scene.watch.woken(UUID)
+    await scene.cluster.unreserve(UUID)
+    scene.clock.pass_(PATIENCE + 1)
+    scene.watch.drop_overdue()
+    assert scene.sheet.lost == 0

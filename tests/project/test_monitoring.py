@@ -1,0 +1,106 @@
+"""Dashboard and alert rules are held to the metrics that there are: their names, their labels, their grammar."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+from promql_parser import Expr, VectorSelector
+
+from service.adapters.metrics import Metrics, reference
+from service.adapters.readings import Readings
+from service.domain.census import Census
+from service.domain.meter import Stage
+from service.domain.session import Phase
+from stack.stack import ROOT
+
+FOLDER = ROOT / "docs" / "monitoring"
+SCRAPER = {"instance", "job"}
+"""Labels that Prometheus adds."""
+VALUES = {
+    "phase": {phase.value for phase in Phase},
+    "stage": {stage.value for stage in Stage},
+    "outcome": {"ok", "failed", "installed", "present"},
+}
+RULES: list[dict[str, Any]] = yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"][0]["rules"]
+PANELS: list[dict[str, Any]] = json.loads((FOLDER / "dashboard.json").read_text())["panels"]
+EXPRESSIONS = [rule["expr"] for rule in RULES] + [t["expr"] for panel in PANELS for t in panel["targets"]]
+
+
+def series() -> dict[str, set[str]]:
+    """Name of every series that a scrape can bring -> its labels."""
+    metrics = Metrics()
+    metrics.answered("status", 200, 0.1)
+    metrics.read(Readings(listens=lambda: True, breaks=lambda: {"lost": 1}))
+    metrics.enter(Census())
+    found: dict[str, set[str]] = {}
+    for family in metrics.registry.collect():
+        for sample in family.samples:
+            found.setdefault(sample.name, set()).update(sample.labels)
+    return found
+
+
+def selectors(expression: str) -> list[VectorSelector]:
+    found: list[VectorSelector] = []
+
+    def visit(part: Expr) -> bool:
+        if isinstance(part, VectorSelector):
+            found.append(part)
+        return True
+
+    promql_parser.walk(promql_parser.parse(expression.replace("$__rate_interval", "5m")), visit)
+    return found
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_every_expression_can_be_parsed_and_names_metrics_and_labels_that_exist(expression: str) -> None:
+    known, labels = series(), set(SCRAPER)
+    assert selectors(expression)
+    for selector in selectors(expression):
+        assert selector.name in known
+        labels |= known[selector.name]
+        for matcher in selector.matchers.matchers:
+            assert matcher.name in known[selector.name]
+            assert matcher.value in VALUES[matcher.name]
+    for grouping in re.findall(r"\b(?:by|on) ?\(([^)]*)\)", expression):
+        assert {name.strip() for name in grouping.split(",") if name.strip()} <= labels
+
+
+def test_every_alert_says_how_bad_it_is_what_is_wrong_and_what_to_do_first() -> None:
+    assert len({rule["alert"] for rule in RULES}) == len(RULES)
+    for rule in RULES:
+        assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
+        assert rule["labels"]["severity"] in ("info", "warning", "critical")
+        assert re.fullmatch(r"[0-9]+[sm]", rule.get("for", "0s"))
+        assert all(rule["annotations"][part].endswith((".", "?")) for part in ("summary", "runbook"))
+
+
+def test_the_panels_have_names_and_numbers_of_their_own_and_do_not_overlap() -> None:
+    assert len({panel["id"] for panel in PANELS}) == len({panel["title"] for panel in PANELS}) == len(PANELS)
+    taken: set[tuple[int, int]] = set()
+    for panel in PANELS:
+        cells = set(_cells(**panel["gridPos"]))
+        assert not cells & taken, panel["title"]
+        taken |= cells
+    assert max(x for x, _ in taken) < 24
+
+
+def _cells(x: int, y: int, w: int, h: int) -> Iterator[tuple[int, int]]:
+    return ((column, row) for column in range(x, x + w) for row in range(y, y + h))
+
+
+def test_every_metric_is_in_the_reference_and_those_named_in_the_guide_exist() -> None:
+    page = reference()
+    families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in series()}
+    assert families == set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    guide = Path(ROOT / "docs" / "monitoring.md").read_text()
+    for name in re.findall(r"`([a-z]+(?:_[a-z]+)*)(?:_?…)?`", guide):
+        assert any(family.startswith((name, f"user_pods_{name}")) for family in families) or name in VOCABULARY, name
+
+
+VOCABULARY = {"ready", "last_activity", "metrics"}
+"""Words in code type that are no metrics."""
