@@ -59,6 +59,7 @@ class Cluster:
         third = [components.controller_manager(site), components.scheduler(site), components.kwok(site)]
         started = [self._start(group) for group in (first, second)]
         self._bootstrap()
+        self._free_lease()
         started += [self._start([*third, components.keda(site)])]
         self.write_env({})
         return any(started)
@@ -96,6 +97,8 @@ class Cluster:
 
     def start(self, name: str) -> None:
         """Start a stopped component again, with the same port and data, and wait until the cluster answers with it."""
+        if name == "keda":
+            self._free_lease()
         self._start([self._component(name)])
         if name == "etcd" and self._processes.alive("kube-apiserver"):
             # The API server finds its store again after a back-off only.
@@ -245,6 +248,11 @@ class Cluster:
         with ThreadPoolExecutor(max_workers=len(programs)) as pool:
             list(pool.map(self._processes.wait, programs))
         return any(started)
+
+    def _free_lease(self) -> None:
+        """Remove the lease of a KEDA that is dead, for its successor would wait until it runs out."""
+        if not self._processes.alive("keda"):
+            self.kubectl("-n", KEDA_NAMESPACE, "delete", "lease", components.KEDA_LEASE, "--ignore-not-found")
 
     def _bootstrap(self) -> None:
         """What the components expect to find: KEDA's kinds and namespace, nodes, and a class for volumes."""

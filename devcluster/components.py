@@ -21,6 +21,7 @@ from devcluster.toolchain import Tools
 SERVICE_RANGE = "10.96.0.0/12"
 """About a million Service addresses: room for every user's."""
 KEDA_NAMESPACE = "keda"
+KEDA_LEASE = "operator.keda.sh"
 
 PORTS = (
     "etcd", "etcd-peer", "apiserver", "controller-manager", "scheduler", "kwok",
@@ -215,10 +216,10 @@ def keda(site: Site) -> Program:
         KEDA_CLUSTER_OBJECT_NAMESPACE=KEDA_NAMESPACE,
         WATCH_NAMESPACE="",
         KEDA_SCALEDOBJECT_CTRL_MAX_RECONCILES="20",
-        # A restarted operator waits for its predecessor's lease: seconds here, not a quarter of a minute.
-        KEDA_OPERATOR_LEADER_ELECTION_LEASE_DURATION="4s",
-        KEDA_OPERATOR_LEADER_ELECTION_RENEW_DEADLINE="3s",
-        KEDA_OPERATOR_LEADER_ELECTION_RETRY_PERIOD="1s",
+        # A busy machine must not end it: an operator that cannot renew in time exits, and nobody scales any more.
+        KEDA_OPERATOR_LEADER_ELECTION_LEASE_DURATION="60s",
+        KEDA_OPERATOR_LEADER_ELECTION_RENEW_DEADLINE="50s",
+        KEDA_OPERATOR_LEADER_ELECTION_RETRY_PERIOD="2s",
     )
     return Program("keda", argv, env, _answers(site, f"http://127.0.0.1:{site.ports['keda-health']}/readyz"))
 
