@@ -1,0 +1,152 @@
+"""The view on the real API when a watch ends, expires or breaks off, and when it meets objects that it does not know so.
+
+An API server that is stopped or frozen altogether is in tests/stack/test_faults.py.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from devcluster.cluster import Cluster
+from service.adapters.kube_api import Expired, KubeApi, connect
+from service.adapters.kube_objects import Kind
+from service.adapters.kube_paths import Paths
+from service.adapters.kube_view import KubeView
+from service.domain.errors import ClusterUnavailable
+from service.domain.names import SessionId, new_session_id
+from service.domain.session import Rhythm
+
+NAMESPACE = "views"
+Json = dict[str, Any]
+
+
+class Breaking(KubeApi):
+    """A connection whose watches end as told, after their first change."""
+
+    fault: type[Exception] | None = None
+    watches = 0
+
+    async def watch(self, *arguments: Any, **named: Any) -> AsyncGenerator[tuple[str, Json]]:
+        self.watches += 1
+        async for change in super().watch(*arguments, **named):
+            yield change
+            if self.fault is not None:
+                raise self.fault
+
+
+@pytest.fixture(scope="module")
+def namespace(cluster: Cluster) -> str:
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    return NAMESPACE
+
+
+@asynccontextmanager
+async def following(cluster: Cluster) -> AsyncIterator[tuple[KubeView, Breaking]]:
+    async with await connect(cluster.kubeconfig) as api:
+        breaking = Breaking(api, timeout=5)
+        view = KubeView(breaking, namespace=NAMESPACE, patience=timedelta(minutes=2))
+        async with view.following():
+            await view.wait_filled()
+            yield view, breaking
+
+
+def deployment(uuid: str) -> Json:
+    labels = {"uuid": uuid}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": f"user-{uuid}", "namespace": NAMESPACE, "labels": labels},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "workspace", "image": "x"}]}},
+        },
+    }
+
+
+def delete(cluster: Cluster, uuid: str) -> None:
+    cluster.kubectl("-n", NAMESPACE, "delete", "deployment", f"user-{uuid}")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - what is waited for is what the view shows
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("fault", [Expired, ClusterUnavailable])
+async def test_what_happens_while_a_watch_is_broken_is_seen_afterwards(
+    cluster: Cluster, namespace: str, fault: type[Exception]
+) -> None:
+    gone, made = new_session_id(), new_session_id()
+    cluster.apply(deployment(gone))
+    async with following(cluster) as (view, breaking):
+        assert view.workload(gone).deployed
+        breaking.fault = fault
+        before = breaking.watches
+        cluster.apply(deployment(made))
+        delete(cluster, gone)
+        await until(lambda: view.workload(made).deployed and not view.workload(gone).anything)
+        breaking.fault = None
+        assert breaking.watches > before
+        await until(lambda: view.behind() is None)
+
+
+async def test_a_version_that_the_api_server_has_forgotten_is_told(cluster: Cluster, namespace: str) -> None:
+    async with await connect(cluster.kubeconfig) as api:
+        changes = KubeApi(api, timeout=5).watch(Paths(NAMESPACE).of(Kind.DEPLOYMENT), "uuid", "1")
+        with pytest.raises(Expired):
+            await anext(changes)
+
+
+async def test_objects_of_others_that_bear_our_labels_are_passed_over(cluster: Cluster, namespace: str) -> None:
+    uuid = new_session_id()
+    labels = {"owner": "helm", "name": f"user-{uuid}"}
+    secret = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque"}
+    cluster.apply(
+        {**secret, "metadata": {"name": "not-helms", "namespace": NAMESPACE, "labels": labels}},
+        {
+            **secret,
+            "metadata": {
+                "name": f"sh.helm.release.v1.user-{uuid}.v1",
+                "namespace": NAMESPACE,
+                "labels": {**labels, "version": "first", "status": "fine"},
+            },
+        },
+    )
+    stranger = deployment("abcdefgh")
+    stranger["metadata"]["name"] = "somebody-elses"
+    cluster.apply(stranger)
+    async with following(cluster) as (view, _):
+        assert not view.workload(uuid).anything
+        assert not view.workload(SessionId("abcdefgh")).anything
+
+
+async def test_a_lease_that_somebody_wrote_nonsense_into_counts_as_the_usual_one(
+    cluster: Cluster, namespace: str
+) -> None:
+    uuid = new_session_id()
+    trigger = {"type": "redis", "metadata": {"address": "127.0.0.1:1", "listName": "none", "listLength": "1"}}
+    cluster.apply(
+        deployment(uuid),
+        {
+            "apiVersion": "keda.sh/v1alpha1",
+            "kind": "ScaledObject",
+            "metadata": {
+                "name": f"user-{uuid}-scaler",
+                "namespace": NAMESPACE,
+                "labels": {"uuid": uuid},
+                "annotations": {"user-pods/lease": "a while"},
+            },
+            "spec": {"scaleTargetRef": {"name": f"user-{uuid}"}, "pollingInterval": 7, "triggers": [trigger]},
+        },
+    )
+    async with following(cluster) as (view, _):
+        rhythm = view.workload(uuid).rhythm
+        assert rhythm == Rhythm(lease=Rhythm().lease, cooldown=timedelta(seconds=300), poll=timedelta(seconds=7))
+        await until(lambda: view.workload(uuid).trouble is not None)  # KEDA's own words: no Redis is there
+    cluster.kubectl("-n", NAMESPACE, "delete", "scaledobject", f"user-{uuid}-scaler")
