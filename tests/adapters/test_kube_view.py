@@ -1,4 +1,4 @@
-"""The view on the real API when a watch ends, expires or breaks off, and when it meets objects that it does not know so.
+"""The view on the real API when a watch ends, expires or breaks off, and when it meets objects of another make.
 
 An API server that is stopped or frozen altogether is in tests/stack/test_faults.py.
 """
