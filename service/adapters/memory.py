@@ -5,8 +5,8 @@ tests/contracts holds these and the real adapters to one suite.
 
 import asyncio
 import bisect
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +19,7 @@ from service.domain.errors import (
     SessionReleased,
 )
 from service.domain.names import SessionId, release_name
+from service.domain.progress import LAST, Event, News, Stage
 from service.domain.session import Pulse, Record, RecordStatus, Release, ReleaseState, Rhythm, Workload
 
 
@@ -27,6 +28,7 @@ class MemoryStore:
     """See `service.domain.ports.Store`; the pulses are those of `queues`."""
 
     queues: "MemoryQueues" = field(default_factory=lambda: MemoryQueues())  # noqa: PLW0108 - defined below
+    progress: "MemoryProgress" = field(default_factory=lambda: MemoryProgress())  # noqa: PLW0108 - defined below
     users: dict[str, SessionId] = field(default_factory=dict)
     ids: list[SessionId] = field(default_factory=list)
     held: set[SessionId] = field(default_factory=set)
@@ -93,6 +95,7 @@ class MemoryStore:
     async def forget(self, uuid: SessionId) -> None:
         record = self.sessions.pop(uuid, None)
         self.queues.drop(uuid)
+        self.progress.drop(uuid)
         if uuid in self.ids:
             self.ids.remove(uuid)
         if record is not None and self.users.get(record.user_id) == uuid:
@@ -220,6 +223,57 @@ class MemoryQueues:
         until = self.pulse(uuid).lease_until
         new = self.clock() + lease
         self.tokens[uuid] = (count, max(until, new) if until else new)
+
+
+@dataclass
+class MemoryProgress:
+    """See `service.domain.ports.Progress`."""
+
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    wakes: dict[SessionId, list[Event]] = field(default_factory=dict)
+    flags: list[tuple[SessionId, asyncio.Event]] = field(default_factory=list)
+    count: int = 0
+
+    async def note(self, uuid: SessionId, *news: News) -> bool:
+        taken = [self._note(uuid, each) for each in news]
+        return any(taken)
+
+    async def wake(self, uuid: SessionId) -> Sequence[Event]:
+        return list(self.wakes.get(uuid, ()))
+
+    @contextmanager
+    def following(self, uuid: SessionId) -> Iterator[asyncio.Event]:
+        entry = (uuid, asyncio.Event())
+        self.flags.append(entry)
+        try:
+            yield entry[1]
+        finally:
+            self.flags = [each for each in self.flags if each is not entry]
+
+    def drop(self, uuid: SessionId) -> None:
+        self.wakes.pop(uuid, None)
+        self._tell(uuid)
+
+    def _note(self, uuid: SessionId, news: News) -> bool:
+        wake = self.wakes.get(uuid, [])
+        stages = {event.stage for event in wake}
+        if news.stage is Stage.ACCEPTED and (not wake or stages & LAST):
+            wake, stages = self.wakes.setdefault(uuid, []), set()
+            wake.clear()
+        elif not wake or stages & {Stage.READY, Stage.ASLEEP}:
+            return False
+        known = {(e.stage, e.reason if e.stage is Stage.WARNING else None) for e in wake}
+        if (news.stage, news.reason if news.stage is Stage.WARNING else None) not in known:
+            now, self.count = self.clock(), self.count + 1
+            began = wake[0].at if wake else now
+            wake.append(Event(f"{int(now.timestamp() * 1000)}-{self.count}", news.stage, now, now - began, news.reason))
+            self._tell(uuid)
+        return True
+
+    def _tell(self, uuid: SessionId) -> None:
+        for followed, flag in self.flags:
+            if followed == uuid:
+                flag.set()
 
 
 @dataclass

@@ -6,6 +6,7 @@ user-pods:users         hash   user_id -> uuid, the owners
 user-pods:ids           zset   all ids, score 0, so that pages go in their order
 user-pods:whole         string present while the index is whole
 user-pods:work:<uuid>   string the work lease's holder
+user-pods:progress:<uuid>      what `redis_progress` notes of the last wake
 """
 
 import asyncio
@@ -33,6 +34,8 @@ USERS = "user-pods:users"
 IDS = "user-pods:ids"
 WHOLE = "user-pods:whole"
 PENDING = "user-pods:pending"
+PROGRESS = "user-pods:progress"
+"""Channel on which the id of a session is told when its progress has changed, and the beginning of its key."""
 WORK_LEASE = timedelta(seconds=15)
 """A crashed holder's lease lasts at most this long; a living one renews it three times as often."""
 
@@ -53,10 +56,11 @@ redis.call('HDEL', KEYS[1], ARGV[1])
 return redis.call('ZREM', KEYS[2], ARGV[2])
 """
 
-# KEYS users ids session queue pending; ARGV uuid
+# KEYS users ids session queue pending progress; ARGV uuid channel
 _FORGET = """
 local user = redis.call('HGET', KEYS[3], 'user_id')
-redis.call('DEL', KEYS[3], KEYS[4])
+redis.call('DEL', KEYS[3], KEYS[4], KEYS[6])
+redis.call('PUBLISH', ARGV[2], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
 if user and redis.call('HGET', KEYS[1], user) == ARGV[1] then redis.call('HDEL', KEYS[1], user) end
@@ -170,7 +174,8 @@ class RedisStore:
 
     async def forget(self, uuid: SessionId) -> None:
         async with translated():
-            await self._forget(keys=[USERS, IDS, session_key(uuid), queue_key(uuid), PENDING], args=[uuid])
+            keys = [USERS, IDS, session_key(uuid), queue_key(uuid), PENDING, progress_key(uuid)]
+            await self._forget(keys=keys, args=[uuid, PROGRESS])
 
     async def whole(self) -> bool:
         async with translated():
@@ -210,6 +215,10 @@ class RedisStore:
         async with translated():
             # A write, so that a replica or a full Redis counts as the failure that it is.
             await self._redis.set("user-pods:ping", "1", px=1000)
+
+
+def progress_key(uuid: SessionId) -> str:
+    return f"{PROGRESS}:{uuid}"
 
 
 def _ask(pipe: Any, uuid: SessionId) -> None:

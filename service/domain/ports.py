@@ -4,12 +4,14 @@ Once on the real part, once in memory; one suite of contract tests (tests/contra
 Every method may raise the Unavailable of its part.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from service.domain.names import SessionId
+from service.domain.progress import Event, News
 from service.domain.session import Pulse, Record, Rhythm, Workload
 
 
@@ -110,6 +112,25 @@ class Queues(Protocol):
         """
 
 
+class Progress(Protocol):
+    """How wakes come along, in Redis: of each session the wake under way, or else the last one, for an hour."""
+
+    async def note(self, uuid: SessionId, *news: News) -> bool:
+        """Note each of the news, unless it is noted already; whether there is a wake that they could belong to.
+
+        `accepted` begins a wake when none is under way. After `ready` or `asleep` a wake takes no more news.
+        """
+
+    async def wake(self, uuid: SessionId) -> Sequence[Event]:
+        """The wake from its beginning; empty when none is known."""
+
+    def following(self, uuid: SessionId) -> AbstractContextManager[asyncio.Event]:
+        """A flag that is set when there may be news of the session, whichever replica noted them.
+
+        Once in a while news may be noted without it.
+        """
+
+
 class Releases(Protocol):
     """Helm."""
 
@@ -176,6 +197,13 @@ class View(Protocol):
 
     def subscribe(self, listener: Callable[[SessionId], None]) -> Callable[[], None]:
         """Call `listener` after every change of a workload, until the returned function is called."""
+
+
+class PodEvents(Protocol):
+    """What Kubernetes itself tells of the sessions' pods, as it happens."""
+
+    def news(self) -> AsyncIterator[tuple[SessionId, str, News]]:
+        """(session, uid of the pod, news): pulled images and warnings. Raises ClusterUnavailable when it breaks off."""
 
 
 class Election(Protocol):

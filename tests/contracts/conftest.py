@@ -1,5 +1,6 @@
 """Redis servers of these tests' own, so that they may be emptied: the one at hand, and 6.2, the oldest supported."""
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -12,19 +13,21 @@ from redis.asyncio import Redis
 from devcluster import components
 from devcluster.errors import DevclusterError
 from devcluster.processes import Processes, Program, environment
-from service.adapters.memory import MemoryQueues, MemoryStore
+from service.adapters.memory import MemoryProgress, MemoryQueues, MemoryStore
+from service.adapters.redis_progress import RedisProgress
 from service.adapters.redis_queue import RedisQueues
 from service.adapters.redis_store import RedisStore
-from service.domain.ports import Queues, Store
+from service.domain.ports import Progress, Queues, Store
 from tests.conftest import free_port
 
 
 @dataclass
 class Kept:
-    """Store and queues on the same Redis, or on none."""
+    """Store, queues and progress on the same Redis, or on none."""
 
     store: Store
     queues: Queues
+    progress: Progress
 
 
 @pytest.fixture(scope="session")
@@ -65,8 +68,8 @@ def _answers(port: int) -> bool:
 @pytest.fixture(params=["memory", "system", "wheel"])
 async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIterator[Kept]:
     if request.param == "memory":
-        queues = MemoryQueues(is_whole=True)
-        yield Kept(MemoryStore(queues), queues)
+        queues, memory = MemoryQueues(is_whole=True), MemoryProgress()
+        yield Kept(MemoryStore(queues, memory), queues, memory)
         return
     if request.param not in ports:
         pytest.skip("no redis-server on PATH; the wheel's alone is tested")
@@ -74,4 +77,8 @@ async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIt
         await redis.flushall()
         store = RedisStore(redis)
         await store.mark_whole()
-        yield Kept(store, RedisQueues(redis))
+        progress = RedisProgress(redis)
+        listening = asyncio.create_task(progress.run())
+        yield Kept(store, RedisQueues(redis), progress)
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)

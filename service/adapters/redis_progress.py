@@ -1,0 +1,132 @@
+"""The Progress on Redis: of every session one stream with its last wake, whose ids are the events' own.
+
+user-pods:progress:<uuid>   stream   stage, reason; begins with `accepted`, and is begun anew by the next wake
+user-pods:progress          channel  the ids of sessions with news; one subscription per replica serves all followers
+"""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from redis.asyncio import Redis
+
+from service.adapters.redis_store import PROGRESS, progress_key, translated
+from service.domain.errors import RedisUnavailable
+from service.domain.names import SessionId
+from service.domain.progress import Event, News, Stage
+
+KEPT = timedelta(hours=1)
+"""How long a wake can be looked up after its last news."""
+_LIMIT = 64
+"""Events of one wake, warnings included: a pod that is in trouble for hours must not fill Redis."""
+_PAUSE = 1.0
+"""Seconds between two tries to subscribe, in which followers look for themselves."""
+_SILENCE = 30.0
+"""Seconds without a message after which the connection is tried by a ping."""
+
+# KEYS progress; ARGV uuid channel seconds-to-live limit, then stage and reason of each piece of news.
+# Every replica that sees something notes it, so what is noted already is left out. Returns whether a wake took them.
+_NOTE = """
+local noted, count, fresh = {}, 0, false
+local function take(stage, reason)
+  noted[stage == 'warning' and 'warning ' .. reason or stage] = true
+  count = count + 1
+end
+for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', '+')) do take(entry[2][2], entry[2][4]) end
+local taken = 0
+for at = 5, #ARGV, 2 do
+  local stage, reason = ARGV[at], ARGV[at + 1]
+  if stage == 'accepted' and (noted.ready or noted.asleep or noted.failed) then
+    redis.call('DEL', KEYS[1])
+    noted, count = {}, 0
+  end
+  if (noted.accepted or stage == 'accepted') and not noted.ready and not noted.asleep then
+    taken = 1
+    local known = noted[stage == 'warning' and 'warning ' .. reason or stage]
+    if not known and (stage ~= 'warning' or count < tonumber(ARGV[4])) then
+      redis.call('XADD', KEYS[1], '*', 'stage', stage, 'reason', reason)
+      take(stage, reason)
+      fresh = true
+    end
+  end
+end
+if fresh then
+  redis.call('EXPIRE', KEYS[1], ARGV[3])
+  redis.call('PUBLISH', ARGV[2], ARGV[1])
+end
+return taken
+"""
+
+
+class RedisProgress:
+    """See `service.domain.ports.Progress`. Followers are told of news only while `run` runs."""
+
+    def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
+        self._redis: Any = redis
+        self._note = redis.register_script(_NOTE)
+        self._flags: defaultdict[SessionId, set[asyncio.Event]] = defaultdict(set)
+
+    async def note(self, uuid: SessionId, *news: News) -> bool:
+        args: list[Any] = [uuid, PROGRESS, int(KEPT.total_seconds()), _LIMIT]
+        for each in news:
+            args += [each.stage.value, each.reason or ""]
+        async with translated():
+            return bool(await self._note(keys=[progress_key(uuid)], args=args))
+
+    async def wake(self, uuid: SessionId) -> Sequence[Event]:
+        async with translated():
+            entries = await self._redis.xrange(progress_key(uuid))
+        return [_event(id_, fields, entries[0][0]) for id_, fields in entries]
+
+    @contextmanager
+    def following(self, uuid: SessionId) -> Iterator[asyncio.Event]:
+        flag = asyncio.Event()
+        self._flags[uuid].add(flag)
+        try:
+            yield flag
+        finally:
+            self._flags[uuid].discard(flag)
+            if not self._flags[uuid]:
+                del self._flags[uuid]
+
+    async def run(self) -> None:
+        """Set the flags of followers until cancelled."""
+        while True:
+            with contextlib.suppress(RedisUnavailable):
+                await self._listen()
+            self._tell_all()
+            await asyncio.sleep(_PAUSE)
+
+    async def _listen(self) -> None:
+        async with translated(), self._redis.pubsub() as pubsub:
+            await pubsub.subscribe(PROGRESS)
+            while True:
+                message = await pubsub.get_message(timeout=_SILENCE)
+                if message is None:
+                    await asyncio.wait_for(self._redis.ping(), _SILENCE)
+                elif message["type"] == "message":
+                    self._tell(SessionId(message["data"]))
+                else:
+                    self._tell_all()  # (re)connected, which the client does by itself: news may have been missed
+
+    def _tell(self, uuid: SessionId) -> None:
+        for flag in self._flags.get(uuid, ()):
+            flag.set()
+
+    def _tell_all(self) -> None:
+        for uuid in self._flags:
+            self._tell(uuid)
+
+
+def _event(id_: str, fields: dict[str, str], first: str) -> Event:
+    at = _time(id_)
+    return Event(id_, Stage(fields["stage"]), at, at - _time(first), fields["reason"] or None)
+
+
+def _time(id_: str) -> datetime:
+    """A stream's ids begin with Redis' own time in milliseconds, so they are also when something was noted."""
+    return datetime.fromtimestamp(int(id_.partition("-")[0]) / 1000, UTC)

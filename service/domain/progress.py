@@ -1,0 +1,82 @@
+"""A wake's way from its call to the ready pod, as news that are noted one by one and told to whoever follows."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from service.domain.session import Workload
+
+
+class Stage(StrEnum):
+    """What a piece of news is about. All but warnings are told once per wake."""
+
+    ACCEPTED = "accepted"
+    """Begins a wake."""
+    UNPARKED = "unparked"
+    """KEDA looks after the session again. Done beside the scaling, so either may come first."""
+    SCALED = "scaled"
+    """A pod is wanted."""
+    SCHEDULED = "scheduled"
+    """A node has taken the pod."""
+    PULLED = "pulled"
+    """The image is there."""
+    STARTED = "started"
+    """The workspace's container runs."""
+    READY = "ready"
+    WARNING = "warning"
+    """Kubernetes' own words about what is not as it should be."""
+    FAILED = "failed"
+    """It will not get ready by waiting alone. If somebody repairs it, `ready` comes all the same."""
+    ASLEEP = "asleep"
+    """Sent to sleep, or given up, before it was ready."""
+
+
+LAST = frozenset({Stage.READY, Stage.FAILED, Stage.ASLEEP})
+"""Nobody need wait any longer after one of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Something to note of the wake that is under way."""
+
+    stage: Stage
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """News as they were noted."""
+
+    id: str
+    """Grows from event to event, on every replica."""
+    stage: Stage
+    at: datetime
+    after: timedelta
+    """Since the wake was accepted."""
+    reason: str | None = None
+
+
+def over(wake: Sequence[Event]) -> bool:
+    """Whether nothing more is to be waited for."""
+    return bool(wake) and wake[-1].stage in LAST
+
+
+def reached(workload: Workload) -> Iterator[News]:
+    """Everything that a wake has come to by now, in its order, as far as the cluster can tell."""
+    if workload.deployed and not workload.parked:
+        yield News(Stage.UNPARKED)
+    if workload.replicas == 0:
+        return  # a pod that is still to be seen is one of the life before
+    yield News(Stage.SCALED)
+    pod = workload.pod
+    if pod is not None and pod.scheduled:
+        yield News(Stage.SCHEDULED)
+    if pod is not None and pod.started:
+        yield News(Stage.PULLED)
+        yield News(Stage.STARTED)
+    if workload.ready >= workload.replicas:
+        if pod is not None and pod.ready:
+            yield News(Stage.READY)
+    elif workload.trouble:
+        yield News(Stage.FAILED, workload.trouble)

@@ -1,0 +1,139 @@
+"""What the domain relies on in the Progress: in memory, on the Redis at hand, and on the oldest one supported."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from redis.asyncio import Redis
+
+from service.adapters.redis_progress import RedisProgress
+from service.domain.names import SessionId
+from service.domain.progress import News, Stage
+from service.domain.session import Record, RecordStatus
+from tests.contracts.conftest import Kept
+
+A, B = map(SessionId, ("aaaaaaaa", "12345678"))
+ACCEPTED, SCALED, READY = News(Stage.ACCEPTED), News(Stage.SCALED), News(Stage.READY)
+FAILED, ASLEEP = News(Stage.FAILED, "ErrImagePull: no such image"), News(Stage.ASLEEP)
+
+
+async def told(kept: Kept, uuid: SessionId = A) -> list[News]:
+    return [News(event.stage, event.reason) for event in await kept.progress.wake(uuid)]
+
+
+async def test_a_wake_is_kept_in_its_order_with_rising_ids_and_times(kept: Kept) -> None:
+    before = datetime.now(UTC)
+    await kept.progress.note(A, ACCEPTED)
+    await asyncio.sleep(0.01)
+    await kept.progress.note(A, SCALED, News(Stage.WARNING, "FailedMount: the volume is away"))
+    wake = await kept.progress.wake(A)
+    assert [event.stage for event in wake] == [Stage.ACCEPTED, Stage.SCALED, Stage.WARNING]
+    assert [event.reason for event in wake] == [None, None, "FailedMount: the volume is away"]
+    assert abs(wake[0].at - before) < timedelta(seconds=5)
+    assert wake[0].after == timedelta(0) < wake[1].after == wake[1].at - wake[0].at
+    parts = [tuple(map(int, event.id.split("-"))) for event in wake]
+    assert parts == sorted(set(parts))
+
+
+async def test_whoever_notes_the_same_again_adds_nothing(kept: Kept) -> None:
+    warning, other = News(Stage.WARNING, "a"), News(Stage.WARNING, "b")
+    for _ in range(2):
+        assert await kept.progress.note(A, ACCEPTED, SCALED, warning, other)
+    assert await told(kept) == [ACCEPTED, SCALED, warning, other]
+
+
+async def test_without_a_wake_nothing_is_noted(kept: Kept) -> None:
+    assert not await kept.progress.note(A, SCALED, READY)
+    assert await told(kept) == []
+
+
+async def test_after_its_end_a_wake_takes_nothing_more_and_the_next_begins_anew(kept: Kept) -> None:
+    for end in (READY, ASLEEP):
+        assert await kept.progress.note(A, ACCEPTED, SCALED, end)
+        assert not await kept.progress.note(A, SCALED, News(Stage.WARNING, "late"))
+        assert await told(kept) == [ACCEPTED, SCALED, end]
+
+
+async def test_what_has_failed_may_still_get_ready_or_be_woken_anew(kept: Kept) -> None:
+    assert await kept.progress.note(A, ACCEPTED, FAILED)
+    assert await kept.progress.note(A, News(Stage.FAILED, "in other words"), READY)
+    assert await told(kept) == [ACCEPTED, FAILED, READY]
+    await kept.progress.note(A, ACCEPTED, FAILED)
+    await kept.progress.note(A, ACCEPTED)
+    assert await told(kept) == [ACCEPTED]
+
+
+async def test_ids_of_the_next_wake_are_greater_than_those_before(kept: Kept) -> None:
+    await kept.progress.note(A, ACCEPTED, READY)
+    last = (await kept.progress.wake(A))[-1]
+    await asyncio.sleep(0.01)
+    await kept.progress.note(A, ACCEPTED)
+    first = (await kept.progress.wake(A))[0]
+    assert tuple(map(int, first.id.split("-"))) > tuple(map(int, last.id.split("-")))
+
+
+async def test_followers_hear_of_news_of_their_own_session(kept: Kept) -> None:
+    with kept.progress.following(A) as first, kept.progress.following(A) as second, kept.progress.following(B) as other:
+        await kept.progress.note(A, ACCEPTED)
+        await asyncio.wait_for(asyncio.gather(first.wait(), second.wait()), 10)
+        for flag in (first, second, other):
+            flag.clear()
+        await kept.progress.note(A, SCALED)
+        await asyncio.wait_for(first.wait(), 10)
+        assert not other.is_set()
+
+
+async def test_a_session_that_is_forgotten_leaves_no_wake_and_its_followers_hear_of_it(kept: Kept) -> None:
+    await kept.store.save(Record(A, "ann", RecordStatus.CREATED, datetime.now(UTC)))
+    await kept.progress.note(A, ACCEPTED)
+    with kept.progress.following(A) as flag:
+        await asyncio.sleep(0.1)
+        flag.clear()
+        await kept.store.forget(A)
+        await asyncio.wait_for(flag.wait(), 10)
+    assert await told(kept) == []
+
+
+async def test_another_replica_hears_of_it_and_a_wake_is_not_kept_for_ever(redis_port: int) -> None:
+    async with (
+        Redis(port=redis_port, decode_responses=True) as one,
+        Redis(port=redis_port, decode_responses=True) as two,
+    ):
+        await one.flushall()
+        here, there = RedisProgress(one), RedisProgress(two)
+        listening = asyncio.create_task(there.run())
+        with there.following(A) as flag:
+            await asyncio.wait_for(flag.wait(), 10)  # the subscription stands
+            flag.clear()
+            await here.note(A, ACCEPTED)
+            await asyncio.wait_for(flag.wait(), 10)
+        assert [event.stage for event in await there.wake(A)] == [Stage.ACCEPTED]
+        assert await one.keys() == [f"user-pods:progress:{A}"]
+        assert 0 < await one.ttl(f"user-pods:progress:{A}") <= 3600
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+
+
+async def test_a_flood_of_warnings_is_cut_off_and_hides_no_other_news(redis_port: int) -> None:
+    async with Redis(port=redis_port, decode_responses=True) as redis:
+        await redis.flushall()
+        progress = RedisProgress(redis)
+        await progress.note(A, ACCEPTED, *(News(Stage.WARNING, str(number)) for number in range(500)), READY)
+        wake = await progress.wake(A)
+    assert len(wake) < 100
+    assert (wake[0].stage, wake[-1].stage) == (Stage.ACCEPTED, Stage.READY)
+
+
+async def test_followers_are_told_again_after_their_connection_broke(redis_port: int) -> None:
+    async with Redis(port=redis_port, decode_responses=True) as redis:
+        progress = RedisProgress(redis)
+        listening = asyncio.create_task(progress.run())
+        with progress.following(A) as flag:
+            await asyncio.wait_for(flag.wait(), 10)
+            flag.clear()
+            await redis.client_kill_filter(_type="pubsub", skipme=False)
+            await asyncio.wait_for(flag.wait(), 10)
+            flag.clear()
+            await progress.note(A, ACCEPTED)
+            await asyncio.wait_for(flag.wait(), 10)
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
