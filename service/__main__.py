@@ -25,10 +25,12 @@ from service.adapters.helm import HelmReleases, read_values
 from service.adapters.kube import KubeCluster
 from service.adapters.kube_api import KubeApi, connect
 from service.adapters.kube_election import KubeElection
+from service.adapters.kube_events import KubePodEvents
 from service.adapters.kube_view import KubeView
 from service.adapters.metered import MeteredReleases
 from service.adapters.metrics import Metrics, reference
 from service.adapters.readings import Readings
+from service.adapters.redis_progress import RedisProgress
 from service.adapters.redis_queue import RedisQueues
 from service.adapters.redis_store import RedisStore
 from service.controller.guard import Guard
@@ -36,7 +38,9 @@ from service.controller.keeper import Keeper
 from service.controller.leader import Leader
 from service.controller.stopwatch import Stopwatch
 from service.domain.census import Census, count
+from service.controller.reporter import Reporter
 from service.domain.health import Health
+from service.domain.lifecycle import Step
 from service.domain.names import SessionId
 from service.domain.recovery import Recovery
 from service.domain.sessions import Sessions
@@ -77,7 +81,7 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
         async with Redis.from_pool(pool) as redis, await connect(config.kubeconfig) as api:
             kube = KubeApi(api, timeout=config.kube_timeout)
             patience = timedelta(seconds=config.schedule_timeout)
-            store, queues = RedisStore(redis), RedisQueues(redis)
+            store, queues, progress = RedisStore(redis), RedisQueues(redis), RedisProgress(redis)
             view = KubeView(kube, namespace=config.namespace, patience=patience)
             cluster = KubeCluster(
                 kube, namespace=config.namespace, keda_namespace=config.keda_namespace or None, patience=patience
@@ -102,15 +106,28 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 parking=config.parking,
                 parks_per_second=config.parks_per_second,
             )
-            keeper.carried_out = stopwatch.carried_out
+            reporter = Reporter(
+                progress=progress,
+                queues=queues,
+                view=view,
+                pod_events=KubePodEvents(kube, namespace=config.namespace),
+            )
+
+            def carried_out(uuid: SessionId, step: Step) -> None:
+                stopwatch.carried_out(uuid, step)
+                reporter.carried_out(uuid, step)
 
             def woken(uuid: SessionId) -> None:
                 stopwatch.woken(uuid)
                 keeper.woken(uuid)
+                reporter.woken(uuid)
+
+            keeper.carried_out = carried_out
 
             sessions = Sessions(
                 store=store,
                 queues=queues,
+                progress=progress,
                 releases=releases,
                 cluster=cluster,
                 view=view,
@@ -135,6 +152,7 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 view=view,
                 sweep=timedelta(seconds=config.sweep_interval),
                 pending=max(timedelta(seconds=0.5), min(timedelta(seconds=5), config.rhythm.lease / 4)),
+                duties=[reporter.lead],
             )
 
             async def census() -> Census:
@@ -163,16 +181,20 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 "helm": releases.check,
             }
             recovery = Recovery(sessions=sessions, store=store, cluster=cluster)
-            readiness = keys.Readiness(lambda: view.filled)
             application[keys.SESSIONS] = sessions
+            application[keys.PROGRESS] = progress
             application[keys.HEALTH] = Health(
                 checks, remarks={"wakes by others": leader.remark}, seconds=config.health_cache
             )
-            application[keys.READINESS] = readiness
+            application[keys.READINESS] = keys.Readiness(lambda: view.filled)
             application[keys.EXPOSITION] = metrics.exposition
             async with (
                 view.following(),
-                background(recovery.run_forever(config.recovery_interval), _control(view, keeper, leader, guard)),
+                background(
+                    recovery.run_forever(config.recovery_interval),
+                    progress.run(),
+                    _control(view, keeper, reporter, leader, guard),
+                ),
                 served(metrics.exposition, config.host, config.metrics_port)
                 if config.metrics_port
                 else contextlib.nullcontext(),
@@ -180,19 +202,17 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 try:
                     yield
                 finally:
-                    readiness.draining = True
                     await sessions.close()
 
     return opened
 
 
-async def _control(view: KubeView, keeper: Keeper, leader: Leader, guard: Guard) -> None:
-    """Keeper, leader and guard need a view that is filled: what is not in it would count as not there."""
+async def _control(view: KubeView, *parts: Keeper | Reporter | Leader | Guard) -> None:
+    """They need a view that is filled: what is not in it would count as not there."""
     await view.wait_filled()
     async with asyncio.TaskGroup() as group:
-        group.create_task(keeper.run())
-        group.create_task(leader.run())
-        group.create_task(guard.run())
+        for part in parts:
+            group.create_task(part.run())
 
 
 @asynccontextmanager

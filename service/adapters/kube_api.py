@@ -51,12 +51,12 @@ class KubeApi:
         self._timeout = timeout
 
     async def pages(
-        self, path: str, selector: str, *, metadata: bool = False, size: int = _PAGE
+        self, path: str, selector: str, *, fields: str = "", metadata: bool = False, size: int = _PAGE
     ) -> AsyncIterator[tuple[list[Json], str]]:
-        """Pages of the objects that the label selector matches, each with the list's resourceVersion."""
+        """Pages of the objects that label and field selector match, each with the list's resourceVersion."""
         proceed = ""
         while True:
-            query = {"labelSelector": selector, "limit": str(size)}
+            query = {"labelSelector": selector, "fieldSelector": fields, "limit": str(size)}
             if proceed:
                 query["continue"] = proceed
             try:
@@ -109,7 +109,7 @@ class KubeApi:
                 raise ClusterUnavailable from refused
 
     async def watch(
-        self, path: str, selector: str, version: str, *, metadata: bool = False
+        self, path: str, selector: str, version: str, *, fields: str = "", metadata: bool = False
     ) -> AsyncGenerator[tuple[str, Json]]:
         """(type, object) of every change since `version`, bookmarks included, until the API server ends the watch.
 
@@ -117,6 +117,7 @@ class KubeApi:
         """
         query = {
             "labelSelector": selector,
+            "fieldSelector": fields,
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": version,

@@ -6,7 +6,9 @@ Which one is decided by a lease in the cluster. Two leaders for a moment do no h
 import asyncio
 import logging
 import random
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
+from typing import Any
 
 from service.controller.keeper import Keeper
 from service.domain.errors import NotificationsRefused, Unavailable
@@ -19,7 +21,10 @@ _SWEEP_BATCH = 500
 
 
 class Leader:
-    """`sweep`: how often everything is looked at, whatever was missed; `pending`: how often unsettled wakes are."""
+    """`sweep`: how often everything is looked at, whatever was missed; `pending`: how often unsettled wakes are.
+
+    `duties` of others are done while this replica leads, each until it is cancelled.
+    """
 
     def __init__(
         self,
@@ -30,6 +35,7 @@ class Leader:
         view: View,
         sweep: timedelta,
         pending: timedelta,
+        duties: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
     ) -> None:
         self._election = election
         self._keeper = keeper
@@ -37,6 +43,7 @@ class Leader:
         self._view = view
         self._sweep = sweep.total_seconds()
         self._pending = pending.total_seconds()
+        self._duties = duties
         self.leads = False
         self.listens: bool | None = None
         """Whether foreign pushes are heard of; None while somebody else leads."""
@@ -88,8 +95,8 @@ class Leader:
         self._keeper.leading = True
         try:
             async with asyncio.TaskGroup() as group:
-                for work in (self._sweeps(), self._pendings(), self._listen()):
-                    group.create_task(work)
+                for duty in (self._sweeps, self._pendings, self._listen, *self._duties):
+                    group.create_task(duty())
         except* Exception:
             log.exception("a duty of the leader failed")
         finally:

@@ -1,5 +1,6 @@
 """A wake's way from its call to the ready pod, as news that are noted one by one and told to whoever follows."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -49,7 +50,7 @@ class Event:
     """News as they were noted."""
 
     id: str
-    """Grows from event to event, on every replica."""
+    """Two numbers, `1790000000000-0`: greater from event to event, whichever replica tells of it."""
     stage: Stage
     at: datetime
     after: timedelta
@@ -59,7 +60,19 @@ class Event:
 
 def over(wake: Sequence[Event]) -> bool:
     """Whether nothing more is to be waited for."""
-    return bool(wake) and wake[-1].stage in LAST
+    return any(event.stage in LAST for event in wake)
+
+
+def later(wake: Sequence[Event], after: str | None) -> Sequence[Event]:
+    """What came after the event of that id; all of it when there was no such id, or none that is an id."""
+    place = _place(after)
+    return [event for event in wake if _place(event.id) > place]
+
+
+def _place(id_: str | None) -> tuple[int, int]:
+    """Where the id stands among all: it is made of a time and a number within that time."""
+    found = re.fullmatch(r"([0-9]{1,20})-([0-9]{1,20})", id_ or "")
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def reached(workload: Workload) -> Iterator[News]:

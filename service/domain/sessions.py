@@ -32,10 +32,12 @@ from service.domain.errors import (
     SessionDeleting,
     SessionNotFound,
     SessionReleased,
+    Unavailable,
 )
 from service.domain.meter import SILENT, Creation, Meter
 from service.domain.names import SessionId
-from service.domain.ports import Cluster, Queues, Releases, Store, View
+from service.domain.ports import Cluster, Progress, Queues, Releases, Store, View
+from service.domain.progress import News, Stage
 from service.domain.session import (
     Phase,
     Record,
@@ -106,6 +108,7 @@ class Sessions:
         *,
         store: Store,
         queues: Queues,
+        progress: Progress,
         releases: Releases,
         cluster: Cluster,
         view: View,
@@ -124,6 +127,7 @@ class Sessions:
         """
         self._store = store
         self._queues = queues
+        self._progress = progress
         self._releases = releases
         self._cluster = cluster
         self._view = view
@@ -291,6 +295,9 @@ class Sessions:
         """
         rhythm = await self._usable(uuid)
         length = await self._queues.wake(uuid, rhythm.lease)
+        if self._view.workload(uuid).replicas == 0:
+            # Noted before anything is done for it, and before the caller can ask how it comes along.
+            await self._note(uuid, Stage.ACCEPTED)
         self._tend(uuid)
         return length
 
@@ -321,6 +328,14 @@ class Sessions:
         await self._usable(uuid)
         await self._queues.hush(uuid)
         await self._cluster.scale(uuid, 0)
+        await self._note(uuid, Stage.ASLEEP)
+
+    async def _note(self, uuid: SessionId, stage: Stage) -> None:
+        """Note it if possible: what was asked for is done, whether anybody hears of it or not."""
+        try:
+            await self._progress.note(uuid, News(stage))
+        except Unavailable:
+            log.warning("progress could not be noted", extra={"uuid": uuid, "stage": stage.value})
 
     async def _must_be_awake(self, uuid: SessionId) -> None:
         # A call per second and user: while the view shows a pod, nobody is asked.

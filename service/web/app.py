@@ -6,7 +6,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from service.web import access, metrics, operations, problems, request_id
+from service.web import access, metrics, operations, problems, request_id, stream
+from service.web.keys import STREAMS
 
 Resources = Callable[[web.Application], AbstractAsyncContextManager[None]]
 _STATIC = Path(__file__).parent / "static"
@@ -28,6 +29,8 @@ def make_app(
         ],
         client_max_size=_BODY_LIMIT,
     )
+    app[STREAMS] = set()
+    app.on_shutdown.append(stream.drain)
     app.cleanup_ctx.append(resources)
     app.add_routes(operations.routes())
     app.router.add_get("/openapi.json", _document)

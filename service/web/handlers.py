@@ -7,7 +7,7 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from service.domain.names import SessionId, parse_session_id
-from service.web import problems
+from service.web import problems, stream
 from service.web.keys import EXPOSITION, HEALTH, READINESS, SESSIONS
 from service.web.models import (
     Action,
@@ -61,6 +61,10 @@ async def extend(request: web.Request) -> web.Response:
 async def status(request: web.Request) -> web.Response:
     sessions = request.app[SESSIONS]
     return _json(Status.of(await sessions.status(_uuid(request)), sessions.behind()))
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    return await stream.answer(request, await request.app[SESSIONS].status(_uuid(request)))
 
 
 async def list_sessions(request: web.Request) -> web.Response:

@@ -1,5 +1,6 @@
 """The only declaration of what hangs on the application and on a request."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -7,6 +8,7 @@ from typing import Protocol
 from aiohttp import web
 
 from service.domain.health import Health
+from service.domain.ports import Progress
 from service.domain.sessions import Sessions
 
 
@@ -29,6 +31,9 @@ class Exposition(Protocol):
 
 
 SESSIONS = web.AppKey("sessions", Sessions)
+PROGRESS: web.AppKey[Progress] = web.AppKey("progress")
+STREAMS: web.AppKey[set[asyncio.Event]] = web.AppKey("streams")
+"""Of every open stream what wakes it."""
 HEALTH = web.AppKey("health", Health)
 READINESS = web.AppKey("readiness", Readiness)
 EXPOSITION: web.AppKey[Exposition] = web.AppKey("exposition")

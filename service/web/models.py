@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
 from service.domain.names import SESSION_ID_PATTERN, USER_ID_PATTERN
+from service.domain.progress import Event, Stage
 from service.domain.session import Phase, RecordStatus, ReleaseState, Session
 from service.domain.sessions import Page, Wish
 
@@ -128,6 +129,22 @@ class Status(Body):
             parked=workload.parked,
             behind_seconds=behind and round(behind.total_seconds(), 1),
         )
+
+
+class ProgressEvent(Body):
+    """The data of one server-sent event; its name is the `phase` too."""
+
+    phase: Stage | Phase = Field(
+        description="How far the wake has come, a `warning` of Kubernetes, or, where no wake is known, the session's"
+        " present phase."
+    )
+    at: datetime
+    seconds: float | None = Field(description="Since the wake was accepted; null where no wake is known.")
+    reason: str | None = Field(description="With `warning` and `failed`: why, in Kubernetes' own words.")
+
+    @classmethod
+    def of(cls, event: Event) -> Self:
+        return cls(phase=event.stage, at=event.at, seconds=event.after.total_seconds(), reason=event.reason)
 
 
 class SessionList(Body):

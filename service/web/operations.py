@@ -10,7 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 from service import __version__
 from service.domain.names import SESSION_ID_PATTERN
-from service.web import handlers
+from service.web import handlers, stream
 from service.web.models import (
     Action,
     Activity,
@@ -22,6 +22,7 @@ from service.web.models import (
     HealthReport,
     ListQuery,
     Problem,
+    ProgressEvent,
     SessionList,
     Status,
 )
@@ -40,7 +41,10 @@ class Operation:
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
     open: bool = False
+    media: str = "application/json"
+    """Of the answers, problems excepted."""
     headers: Mapping[str, str] = field(default_factory=dict)
+    request_headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -81,6 +85,16 @@ OPERATIONS = (
         method="GET", path="/session/{uuid}/status", handler=handlers.status,
         summary="Everything about a session: record, release, pod, queue.",
         answers={200: (Status, "Its state.")}, problems=(404, 503),
+    ),
+    Operation(
+        method="GET", path="/session/{uuid}/events", handler=handlers.events, media="text/event-stream",
+        summary="How the wake comes along, or how the last one did, as server-sent events from its beginning. Ends"
+        " after `ready`, `failed` or `asleep`; comments are heartbeats.",
+        answers={
+            200: (ProgressEvent, "One event after another, each with this as its data."),
+            204: (None, "Nothing comes after the given event."),
+        },
+        problems=(404, 503), request_headers={stream.LAST_EVENT_ID: "Go on after the event of this id."},
     ),
     Operation(
         method="DELETE", path="/session/{uuid}", handler=handlers.delete, query=DeleteQuery,
@@ -170,7 +184,7 @@ def _answer(operation: Operation, status: int) -> dict[str, Any]:
     model, sentence = operation.answers[status]
     answer: dict[str, Any] = {"description": sentence}
     if model:
-        answer["content"] = {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
+        answer["content"] = {operation.media: {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
     if operation.headers:
         answer["headers"] = {
             name: {"description": text, "schema": {"type": "string"}} for name, text in operation.headers.items()
@@ -183,6 +197,8 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
     if "{uuid}" in operation.path:
         schema = {"type": "string", "pattern": f"^{SESSION_ID_PATTERN}$", "examples": ["abc123xy"]}
         found.append({"name": "uuid", "in": "path", "required": True, "schema": schema})
+    for name, text in operation.request_headers.items():
+        found.append({"name": name, "in": "header", "description": text, "schema": {"type": "string"}})
     if operation.query:
         model: dict[str, Any] = operation.query.model_json_schema()
         for name, raw in model["properties"].items():

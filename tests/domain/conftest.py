@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from service.adapters.memory import MemoryCluster, MemoryQueues, MemoryReleases, MemoryStore
+from service.adapters.memory import MemoryCluster, MemoryProgress, MemoryQueues, MemoryReleases, MemoryStore
 from service.domain.names import SessionId, new_session_id
 from service.domain.recovery import Recovery
 from service.domain.session import Rhythm
@@ -24,7 +24,8 @@ class World:
     waiting: int = 1000
 
     def __post_init__(self) -> None:
-        self.store = MemoryStore(self.queues)
+        self.progress = MemoryProgress()
+        self.store = MemoryStore(self.queues, self.progress)
         self.releases = MemoryReleases(self.cluster)
         self.sessions = self.replica()
 
@@ -32,6 +33,7 @@ class World:
         return Sessions(
             store=self.store,
             queues=self.queues,
+            progress=self.progress,
             releases=self.releases,
             cluster=self.cluster,
             view=self.cluster,

@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from service.adapters.metrics import Metrics
 from service.domain.health import Health
 from service.web.app import make_app
-from service.web.keys import EXPOSITION, HEALTH, READINESS, SESSIONS, Readiness
+from service.web.keys import EXPOSITION, HEALTH, PROGRESS, READINESS, SESSIONS, Readiness
 from tests.domain.conftest import World
 
 Client = TestClient[web.Request, web.Application]
@@ -38,6 +38,7 @@ async def serve(world: World, metrics: Metrics) -> AsyncIterator[Serve]:
         @asynccontextmanager
         async def opened() -> AsyncIterator[None]:
             app[SESSIONS] = world.sessions
+            app[PROGRESS] = world.progress
             app[READINESS] = Readiness()
             app[EXPOSITION] = metrics.exposition
             # Looked up at each call: a test exchanges them.

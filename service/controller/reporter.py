@@ -1,0 +1,176 @@
+"""Notes how wakes come along, from what the view shows of sessions that are on their way to a ready pod.
+
+Each replica reports the wakes that it took itself, and the leader those of all others. What two report is noted once.
+An awake session costs a comparison per change, and nothing else.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from service.domain.errors import SessionReleased, Unavailable
+from service.domain.lifecycle import Step
+from service.domain.names import SessionId
+from service.domain.ports import PodEvents, Progress, Queues, View
+from service.domain.progress import News, Stage, reached
+from service.domain.session import Workload
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 16
+"""Sessions noted of at the same moment: half of the connections to Redis."""
+_GLANCE = 1.0
+"""Seconds between two looks at everybody who is on the way: a pod's deadline passes without any change."""
+_RETRY = 1.0
+_CARRIED_OUT: dict[Step, tuple[News, ...]] = {
+    Step.SCALE_UP: (News(Stage.ACCEPTED), News(Stage.SCALED)),  # nobody has accepted a push by somebody else before
+    Step.UNPARK: (News(Stage.UNPARKED),),
+    Step.PARK: (),
+}
+_ORDER = list(Stage)
+
+
+@dataclass
+class _Way:
+    """What this replica knows of one wake."""
+
+    told: list[News] = field(default_factory=list)
+    """By others than the view, and still to be noted."""
+    noted: set[News] = field(default_factory=set)
+    stood: bool = False
+    """The view has shown the release whole: before, it may only be behind."""
+    rose: bool = False
+    """A pod was wanted: none wanted any more is an end, unless the queue says otherwise."""
+
+
+class Reporter:
+    """See the module."""
+
+    def __init__(self, *, progress: Progress, queues: Queues, view: View, pod_events: PodEvents) -> None:
+        self._progress = progress
+        self._queues = queues
+        self._view = view
+        self._pod_events = pod_events
+        self._leading = False
+        self._ways: dict[SessionId, _Way] = {}
+        self._due: dict[SessionId, None] = {}
+        """Whom to look at, in the order of telling."""
+        self._news = asyncio.Event()
+
+    # --- being told ---
+
+    def woken(self, uuid: SessionId) -> None:
+        """This replica has taken a wake, or a heartbeat of an awake session."""
+        if self._view.workload(uuid).ready == 0:
+            self._look_at(uuid)
+
+    def carried_out(self, uuid: SessionId, step: Step) -> None:
+        """The keeper of this replica has done this."""
+        if self._view.workload(uuid).ready == 0 and step in _CARRIED_OUT:
+            self._look_at(uuid, _CARRIED_OUT[step])
+            # Who is parked in the middle of a wake has been given up, maybe while no replica was there to see it.
+            self._ways[uuid].rose |= step is Step.PARK
+
+    def changed(self, uuid: SessionId) -> None:
+        """The view has changed."""
+        if uuid in self._ways or (self._leading and _on_the_way(self._view.workload(uuid))):
+            self._look_at(uuid)
+
+    def _look_at(self, uuid: SessionId, news: Iterable[News] = ()) -> None:
+        self._ways.setdefault(uuid, _Way()).told.extend(news)
+        self._due[uuid] = None
+        self._news.set()
+
+    # --- noting ---
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        unsubscribe = self._view.subscribe(self.changed)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._glances())
+                group.create_task(self._looks())
+        finally:
+            unsubscribe()
+
+    async def _glances(self) -> None:
+        while True:
+            await asyncio.sleep(_GLANCE)
+            for uuid in self._ways:
+                self._look_at(uuid)
+
+    async def _looks(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while batch := list(self._due)[:_AT_ONCE]:
+                for uuid in batch:
+                    del self._due[uuid]
+                await asyncio.gather(*(self._look(uuid) for uuid in batch))
+
+    async def _look(self, uuid: SessionId) -> None:
+        way = self._ways.get(uuid)
+        if way is None:
+            return  # it has arrived since
+        try:
+            if await self._note(uuid, way):
+                del self._ways[uuid]
+        except Unavailable as unavailable:
+            # Whoever is on the way is looked at again with the next glance.
+            log.warning("progress waits for %s", unavailable.part, extra={"uuid": uuid})
+        except Exception:
+            log.exception("progress could not be noted", extra={"uuid": uuid})
+            del self._ways[uuid]
+
+    async def _note(self, uuid: SessionId, way: _Way) -> bool:
+        """Note what is new; whether there is nothing to come any more."""
+        told, workload = len(way.told), self._view.workload(uuid)
+        way.stood |= workload.broken is None
+        way.rose |= workload.replicas > 0
+        found = {*way.told, *reached(workload), *await self._ends(workload, way)}
+        fresh = sorted(found - way.noted, key=lambda news: _ORDER.index(news.stage))
+        taken = not fresh or await self._progress.note(uuid, *fresh)
+        way.noted.update(fresh)
+        del way.told[:told]
+        over = any(news.stage in (Stage.READY, Stage.ASLEEP) for news in fresh)
+        return over or not taken or (way.stood and workload.broken is not None)
+
+    async def _ends(self, workload: Workload, way: _Way) -> list[News]:
+        """The ends that are not the pod's own."""
+        if workload.broken:
+            reason = SessionReleased.message if workload.released else workload.broken
+            return [News(Stage.FAILED, reason)] if way.stood else []
+        if workload.replicas == 0 and way.rose:
+            pulse = (await self._queues.pulses([workload.uuid]))[workload.uuid]
+            return [] if pulse.beats else [News(Stage.ASLEEP)]
+        return []
+
+    # --- leading ---
+
+    async def lead(self) -> None:
+        """Report all wakes, and what Kubernetes tells of their pods, until cancelled."""
+        self._leading = True
+        try:
+            for uuid in self._view.uuids():
+                self.changed(uuid)
+            while True:
+                await self._hear()
+                await asyncio.sleep(_RETRY)
+        finally:
+            self._leading = False
+
+    async def _hear(self) -> None:
+        try:
+            async for uuid, pod_uid, news in self._pod_events.news():
+                pod = self._view.workload(uuid).pod
+                # A pod of the life before may still have something to say.
+                if uuid in self._ways and (pod is None or pod.uid == pod_uid):
+                    # An image is pulled onto a node, which the view may not have shown yet.
+                    self._look_at(uuid, [News(Stage.SCHEDULED), news] if news.stage is Stage.PULLED else [news])
+        except Unavailable as unavailable:
+            log.warning("the pods' events wait for %s", unavailable.part)
+
+
+def _on_the_way(workload: Workload) -> bool:
+    return workload.replicas > workload.ready

@@ -1,0 +1,193 @@
+"""The events of wakes on real parts: in order, from any replica, with an early end for what cannot work."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from redis.asyncio import Redis
+
+from stack.stack import USERS, Stack
+from tests.conftest import free_port
+from tests.stack.client import Caller, until
+
+Event = dict[str, Any]
+Restart = Callable[[dict[str, str]], None]
+ORDER = ["accepted", "scaled", "scheduled", "pulled", "started", "ready"]
+
+
+@pytest.fixture
+async def uuid(caller: Caller, user: str) -> str:
+    return str((await caller.create(user))[1]["uuid"])
+
+
+@pytest.fixture
+async def second(stack: Stack, caller: Caller) -> AsyncIterator[str]:
+    """Address of a second replica."""
+    other = Stack(stack.cluster, port=free_port(), settings=stack.settings, name="second-service")
+    other.start()
+    yield other.url
+    stack.cluster.stop(other.name)
+
+
+async def events(url: str, uuid: str, after: str | None = None) -> list[Event]:
+    """All until the stream ends, each with its id."""
+    headers = {"Last-Event-ID": after} if after else {}
+    async with _session() as session, session.get(f"{url}/session/{uuid}/events", headers=headers) as answer:
+        return _parsed((await answer.read()).decode()) if answer.status == 200 else []
+
+
+def _parsed(text: str) -> list[Event]:
+    found = []
+    for block in text.strip().split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.split("\n") if not line.startswith(":"))
+        if fields:
+            found.append({"id": fields.get("id"), **json.loads(fields["data"])})
+    return found
+
+
+@asynccontextmanager
+async def _session() -> AsyncIterator[aiohttp.ClientSession]:
+    timeout = aiohttp.ClientTimeout(total=60)
+    async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
+        yield session
+
+
+def phases(told: list[Event]) -> list[str]:
+    return [event["phase"] for event in told]
+
+
+def check(told: list[Event]) -> None:
+    """All phases, in their order; unparking goes on beside the others."""
+    assert [phase for phase in phases(told) if phase in ORDER] == ORDER
+    assert set(phases(told)) <= {*ORDER, "unparked", "warning"}
+    times = [event["at"] for event in told]
+    assert times == sorted(times)
+    assert told[0]["seconds"] == 0 < told[-1]["seconds"]
+
+
+async def test_a_wake_is_told_in_order_by_every_replica_and_can_be_resumed_at_each(
+    stack: Stack, caller: Caller, second: str, uuid: str
+) -> None:
+    await caller.call("POST", f"/session/{uuid}/wake")
+    here, there = await asyncio.gather(events(stack.url, uuid), events(second, uuid))
+    check(here)
+    check(there)
+    again = await events(second, uuid)
+    assert again == here == there
+    assert await events(second, uuid, again[1]["id"]) == again[2:]
+    assert await events(stack.url, uuid, again[-1]["id"]) == []
+    assert (await caller.status(uuid))["phase"] == "ready"
+
+
+async def test_unparking_is_told_and_the_next_wake_begins_anew(stack: Stack, caller: Caller, uuid: str) -> None:
+    first: list[Event] = []
+    for _ in range(2):
+        await caller.call("POST", f"/session/{uuid}/wake")
+        told = await events(stack.url, uuid)
+        check(told)
+        assert not {event["id"] for event in told} & {event["id"] for event in first}
+        first = told
+        await caller.call("POST", f"/session/{uuid}/sleep")
+        await caller.until(uuid, "asleep")
+    assert "unparked" in phases(first)
+
+
+async def test_heartbeats_of_an_awake_session_add_nothing(stack: Stack, caller: Caller, uuid: str) -> None:
+    await caller.call("POST", f"/session/{uuid}/wake")
+    told = await events(stack.url, uuid)
+    for _ in range(3):
+        await caller.call("POST", f"/session/{uuid}/wake")
+    assert await events(stack.url, uuid) == told
+
+
+async def test_a_bare_push_is_a_wake_like_any_other(stack: Stack, caller: Caller, uuid: str) -> None:
+    await asyncio.sleep(1)  # until somebody leads and listens
+    async with Redis.from_url(stack.cluster.redis_url) as redis:
+        await redis.rpush(f"queue:{uuid}", "x")
+    await caller.until(uuid, "ready", 15)
+
+    async def noted() -> bool:
+        return phases(await events(stack.url, uuid))[-1] == "ready"
+
+    await until(noted, 10, lambda: "no wake was noted")
+    check(await events(stack.url, uuid))
+
+
+async def test_a_pod_that_no_node_takes_is_told_with_kubernetes_words_and_fails_at_the_deadline(
+    stack: Stack, caller: Caller, user: str, restarted: Restart, tmp_path: Path
+) -> None:
+    restarted({"CHART_VALUES": _nowhere(stack, tmp_path), "SCHEDULE_TIMEOUT": "2", "COOLDOWN": "20"})
+    uuid = (await caller.create(user))[1]["uuid"]
+    await caller.call("POST", f"/session/{uuid}/wake")
+    told = await events(stack.url, uuid)
+    status = await caller.status(uuid)
+    assert phases(told)[-1] == status["phase"] == "failed"
+    assert told[-1]["reason"] == status["reason"]
+    assert "didn't match Pod's node affinity/selector" in status["reason"]
+    assert told[-1]["seconds"] >= 2
+    assert "scheduled" not in phases(told)
+    warnings = [event["reason"] for event in told if event["phase"] == "warning"]
+    assert [words for words in warnings if words.startswith("FailedScheduling: ")]
+    # Somebody repairs it: the same wake gets ready after all.
+    _label_a_node(stack, "nowhere=here")
+    await caller.until(uuid, "ready")
+
+    async def noted() -> bool:
+        return phases(await events(stack.url, uuid))[-1] == "ready"
+
+    await until(noted, 10, lambda: "it is not told that it got ready")
+
+
+async def test_a_wake_that_is_given_up_ends_when_the_pod_is_sent_to_sleep(
+    stack: Stack, caller: Caller, user: str, restarted: Restart, tmp_path: Path
+) -> None:
+    restarted({"CHART_VALUES": _nowhere(stack, tmp_path, "elsewhere"), "SCHEDULE_TIMEOUT": "60"})
+    uuid = (await caller.create(user))[1]["uuid"]
+    await caller.call("POST", f"/session/{uuid}/wake")
+    told = await events(stack.url, uuid)  # KEDA sends it to sleep after its cooldown
+    assert phases(told)[-1] == "asleep"
+    assert "ready" not in phases(told)
+
+
+def _nowhere(stack: Stack, folder: Path, label: str = "nowhere") -> str:
+    values = folder / "values.yaml"
+    good = (stack.cluster.state / "config" / "user-pod.yaml").read_text()
+    values.write_text(f"{good}\nnodeSelector: {{{label}: here}}\n")
+    return str(values)
+
+
+def _label_a_node(stack: Stack, label: str) -> None:
+    node = stack.cluster.kubectl("get", "nodes", "-o", "jsonpath={.items[0].metadata.name}")
+    stack.cluster.kubectl("label", "node", node, label)
+
+
+async def test_open_streams_do_not_hold_up_the_end_of_the_service_and_go_on_elsewhere(
+    stack: Stack, caller: Caller, user: str, restarted: Restart, second: str, tmp_path: Path
+) -> None:
+    restarted({"CHART_VALUES": _nowhere(stack, tmp_path, "away"), "SCHEDULE_TIMEOUT": "60", "COOLDOWN": "60"})
+    uuid = (await caller.create(user))[1]["uuid"]
+    await caller.call("POST", f"/session/{uuid}/wake")
+    cut = asyncio.create_task(events(stack.url, uuid))
+    await asyncio.sleep(1)
+    process = stack.cluster.processes.process(stack.name)
+    assert process is not None
+    process.terminate()
+    told = await cut
+    assert phases(told)[0] == "accepted"
+    await asyncio.to_thread(process.wait, 10)
+    rest = asyncio.create_task(events(second, uuid, told[-1]["id"]))
+    _label_a_node(stack, "away=here")
+    assert phases(await rest)[-1] == "ready"
+
+
+async def test_following_needs_no_right_that_the_chart_does_not_give(stack: Stack, caller: Caller, uuid: str) -> None:
+    await caller.call("POST", f"/session/{uuid}/wake")
+    check(await events(stack.url, uuid))
+    assert stack.cluster.forbidden(stack.account) == []
+    events_ = json.loads(stack.cluster.kubectl("-n", USERS, "get", "events", "-o", "json"))["items"]
+    assert events_

@@ -1,0 +1,182 @@
+"""The stream of a wake's events, over a real socket."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import aiohttp
+import pytest
+
+from service.domain.errors import RedisUnavailable
+from service.domain.names import SessionId
+from service.domain.progress import News, Stage
+from service.web import stream
+from service.web.keys import READINESS
+from tests.domain.conftest import World
+from tests.stack.client import until
+from tests.web.conftest import Client
+
+
+@dataclass(frozen=True)
+class Told:
+    id: str
+    name: str
+    data: dict[str, Any]
+
+
+async def read(answer: aiohttp.ClientResponse) -> AsyncIterator[Told | str]:
+    """Events, and comments as text, as they come."""
+    async for block in _blocks(answer):
+        if block.startswith(":"):
+            yield block
+            continue
+        fields = dict(line.split(": ", 1) for line in block.split("\n"))
+        yield Told(fields.get("id", ""), fields["event"], json.loads(fields["data"]))
+
+
+async def _blocks(answer: aiohttp.ClientResponse) -> AsyncIterator[str]:
+    rest = ""
+    async for chunk in answer.content.iter_any():
+        *blocks, rest = (rest + chunk.decode()).split("\n\n")
+        for block in blocks:
+            yield block
+
+
+async def everything(client: Client, uuid: str, **headers: str) -> list[Told]:
+    async with client.get(f"/session/{uuid}/events", headers=headers) as answer:
+        assert (answer.status, answer.content_type) == (200, "text/event-stream")
+        return [told async for told in read(answer) if isinstance(told, Told)]
+
+
+@pytest.fixture
+async def uuid(world: World) -> SessionId:
+    return (await world.sessions.create("ann")).uuid
+
+
+async def test_a_wake_is_told_from_its_beginning_and_as_it_goes_on(
+    client: Client, world: World, uuid: SessionId
+) -> None:
+    await client.post(f"/session/{uuid}/wake")
+    async with client.get(f"/session/{uuid}/events") as answer:
+        events = read(answer)
+        first = await anext(events)
+        assert isinstance(first, Told)
+        assert (first.name, first.data["phase"], first.data["seconds"]) == ("accepted", "accepted", 0)
+        await world.progress.note(uuid, News(Stage.WARNING, "FailedMount: the volume\nis away"))
+        second = await anext(events)
+        assert isinstance(second, Told)
+        assert (second.name, second.data["reason"]) == ("warning", "FailedMount: the volume\nis away")
+        await world.progress.note(uuid, News(Stage.READY))
+        assert [told.name async for told in events if isinstance(told, Told)] == ["ready"]
+
+
+async def test_a_heartbeat_of_an_awake_session_adds_nothing(client: Client, world: World, uuid: SessionId) -> None:
+    world.cluster.change(replace(world.cluster.workload(uuid), replicas=1, ready=1))
+    await client.post(f"/session/{uuid}/wake")
+    assert not world.progress.wakes
+
+
+async def test_a_wake_that_is_over_is_told_in_full_and_ends(client: Client, world: World, uuid: SessionId) -> None:
+    await world.progress.note(uuid, News(Stage.ACCEPTED), News(Stage.FAILED, "ErrImagePull: none"))
+    assert [told.name for told in await everything(client, uuid)] == ["accepted", "failed"]
+
+
+async def test_it_can_be_resumed_after_any_event_and_needs_no_resuming_after_the_last(
+    client: Client, world: World, uuid: SessionId
+) -> None:
+    await world.progress.note(uuid, News(Stage.ACCEPTED), News(Stage.SCALED), News(Stage.READY))
+    whole = await everything(client, uuid)
+    for place, told in enumerate(whole[:-1]):
+        assert await everything(client, uuid, **{"Last-Event-ID": told.id}) == whole[place + 1 :]
+    assert (await client.get(f"/session/{uuid}/events", headers={"Last-Event-ID": whole[-1].id})).status == 204
+    for nonsense in ("x", "1-", "-1", "9" * 50 + "-1", "٣-٣"):
+        assert await everything(client, uuid, **{"Last-Event-ID": nonsense}) == whole
+
+
+async def test_whoever_resumes_an_older_wake_gets_the_new_one(client: Client, world: World, uuid: SessionId) -> None:
+    await world.progress.note(uuid, News(Stage.ACCEPTED), News(Stage.READY))
+    old = await everything(client, uuid)
+    await world.progress.note(uuid, News(Stage.ACCEPTED), News(Stage.READY))
+    new = await everything(client, uuid, **{"Last-Event-ID": old[-1].id})
+    assert [told.name for told in new] == ["accepted", "ready"]
+
+
+async def test_a_session_without_a_wake_tells_its_present_phase_and_ends(client: Client, uuid: SessionId) -> None:
+    (told,) = await everything(client, uuid)
+    assert (told.id, told.name, told.data["phase"], told.data["seconds"]) == ("", "asleep", "asleep", None)
+
+
+async def test_an_unknown_session_is_a_problem_before_anything_is_streamed(client: Client) -> None:
+    answer = await client.get("/session/zzzzzzzz/events")
+    assert (answer.status, answer.content_type) == (404, "application/problem+json")
+
+
+async def test_being_sent_to_sleep_or_deleted_ends_it(client: Client, uuid: SessionId) -> None:
+    for method, path, last in (("POST", "/sleep", "asleep"), ("DELETE", "", "accepted")):
+        await client.post(f"/session/{uuid}/wake")
+        stream_ = asyncio.create_task(everything(client, uuid))
+        await asyncio.sleep(0.1)
+        assert (await client.request(method, f"/session/{uuid}{path}")).ok
+        assert (await asyncio.wait_for(stream_, 10))[-1].name == last
+
+
+async def test_silence_is_filled_with_comments(
+    client: Client, uuid: SessionId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "HEARTBEAT", 1)
+    await client.post(f"/session/{uuid}/wake")
+    async with client.get(f"/session/{uuid}/events") as answer:
+        events = read(answer)
+        assert isinstance(await anext(events), Told)
+        for _ in range(2):
+            assert str(await anext(events)).startswith(":")
+
+
+async def test_a_client_that_is_gone_leaves_no_follower(client: Client, world: World, uuid: SessionId) -> None:
+    await client.post(f"/session/{uuid}/wake")
+    answer = await client.get(f"/session/{uuid}/events")
+    await answer.content.readany()
+    assert len(world.progress.flags) == 1
+    answer.close()
+
+    async def gone() -> bool:
+        return not world.progress.flags
+
+    await until(gone, 10, lambda: "it is still followed")
+
+
+async def test_a_server_that_ends_closes_its_streams_properly(client: Client, uuid: SessionId) -> None:
+    await client.post(f"/session/{uuid}/wake")
+    stream_ = asyncio.create_task(everything(client, uuid))
+    await asyncio.sleep(0.1)
+    assert client.app is not None
+    await client.app.shutdown()
+    assert [told.name for told in await asyncio.wait_for(stream_, 10)] == ["accepted"]
+    assert not client.app[READINESS].ready
+
+
+async def test_a_redis_that_goes_away_is_a_problem_before_and_an_end_in_between(
+    client: Client, world: World, uuid: SessionId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any) -> Any:
+        raise RedisUnavailable
+
+    await client.post(f"/session/{uuid}/wake")
+    stream_ = asyncio.create_task(everything(client, uuid))
+    await asyncio.sleep(0.1)
+    monkeypatch.setattr(world.progress, "wake", away)
+    world.progress.flags[0][1].set()
+    assert [told.name for told in await asyncio.wait_for(stream_, 10)] == ["accepted"]
+    assert (await client.get(f"/session/{uuid}/events")).status == 503
+
+
+async def test_a_wake_is_taken_even_when_its_progress_cannot_be_noted(
+    client: Client, world: World, uuid: SessionId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any) -> Any:
+        raise RedisUnavailable
+
+    monkeypatch.setattr(world.progress, "note", away)
+    assert (await client.post(f"/session/{uuid}/wake")).status == 202
