@@ -368,6 +368,26 @@ class MemoryCluster:
 
 
 @dataclass
+class MemoryPodEvents:
+    """See `service.domain.ports.PodEvents`: tells what a test tells it."""
+
+    listeners: list[asyncio.Queue[tuple[SessionId, str, News]]] = field(default_factory=list)
+
+    async def news(self) -> AsyncIterator[tuple[SessionId, str, News]]:
+        heard: asyncio.Queue[tuple[SessionId, str, News]] = asyncio.Queue()
+        self.listeners.append(heard)
+        try:
+            while True:
+                yield await heard.get()
+        finally:
+            self.listeners.remove(heard)
+
+    def tell(self, uuid: SessionId, pod_uid: str, news: News) -> None:
+        for heard in self.listeners:
+            heard.put_nowait((uuid, pod_uid, news))
+
+
+@dataclass
 class MemoryReleases:
     """See `service.domain.ports.Releases`: installs into a MemoryCluster, volume included, and counts."""
 

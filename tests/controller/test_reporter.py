@@ -1,0 +1,243 @@
+"""What is noted of a wake, and when: over the memory adapters."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from service.adapters.memory import MemoryCluster, MemoryPodEvents, MemoryProgress, MemoryQueues
+from service.controller.reporter import Reporter
+from service.domain.errors import RedisUnavailable
+from service.domain.lifecycle import Step
+from service.domain.progress import News, Stage
+from service.domain.session import Pod
+from tests.controller.simulation import UUID, asleep, record
+from tests.stack.client import until
+
+LEASE = timedelta(seconds=15)
+SCHEDULED = Pod("pod-1", scheduled=True)
+READY = Pod("pod-1", scheduled=True, started=True, ready=True)
+
+
+@dataclass
+class World:
+    cluster: MemoryCluster = field(default_factory=MemoryCluster)
+    queues: MemoryQueues = field(default_factory=lambda: MemoryQueues(is_whole=True, sessions={UUID: record()}))
+    progress: MemoryProgress = field(default_factory=MemoryProgress)
+    pod_events: MemoryPodEvents = field(default_factory=MemoryPodEvents)
+
+    def __post_init__(self) -> None:
+        self.cluster.change(asleep())
+        self.reporter = Reporter(
+            progress=self.progress, queues=self.queues, view=self.cluster, pod_events=self.pod_events
+        )
+        self.tasks = [asyncio.ensure_future(self.reporter.run())]
+
+    async def lead(self) -> None:
+        self.tasks.append(asyncio.ensure_future(self.reporter.lead()))
+        await self.settled()
+
+    async def wake(self) -> None:
+        await self.queues.wake(UUID, LEASE)
+        await self.progress.note(UUID, News(Stage.ACCEPTED))
+        self.reporter.woken(UUID)
+        await self.settled()
+
+    async def change(self, **parts: Any) -> None:
+        self.cluster.change(replace(self.cluster.workload(UUID), **parts))
+        await self.settled()
+
+    async def settled(self) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    async def until(self, stage: Stage) -> None:
+        """For what comes with the passing of time."""
+
+        async def noted() -> bool:
+            return self.stages[-1] == stage
+
+        await until(noted, 10, lambda: f"{stage} does not come: {self.stages}")
+
+    @property
+    def stages(self) -> list[str]:
+        return [event.stage.value for event in self.progress.wakes.get(UUID, [])]
+
+    @property
+    def last(self) -> list[str | None]:
+        event = self.progress.wakes[UUID][-1]
+        return [event.stage.value, event.reason]
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    await world.settled()
+    yield world
+    for task in world.tasks:
+        task.cancel()
+    await asyncio.gather(*world.tasks, return_exceptions=True)
+
+
+async def test_each_phase_is_noted_when_the_view_shows_it(world: World) -> None:
+    await world.wake()
+    for parts, stages in (
+        ({}, ["accepted"]),
+        ({"parked": False, "replicas": 1}, ["unparked", "scaled"]),
+        ({"pod": SCHEDULED}, ["scheduled"]),
+        ({"pod": replace(SCHEDULED, started=True)}, ["pulled", "started"]),
+        ({"pod": READY}, []),
+        ({"ready": 1}, ["ready"]),
+    ):
+        before = len(world.stages)
+        await world.change(**parts)
+        assert world.stages[before if parts else 0 :] == stages
+
+
+async def test_phases_that_the_watch_skipped_are_noted_in_their_order(world: World) -> None:
+    await world.wake()
+    await world.change(parked=False, replicas=1, ready=1, pod=READY)
+    assert world.stages == ["accepted", "unparked", "scaled", "scheduled", "pulled", "started", "ready"]
+
+
+async def test_a_pod_of_the_life_before_is_no_progress(world: World) -> None:
+    await world.change(pod=READY, ready=0, replicas=0)
+    await world.wake()
+    assert world.stages == ["accepted"]
+
+
+async def test_who_does_not_lead_leaves_the_wakes_of_others_alone_and_who_takes_the_lead_goes_on(world: World) -> None:
+    await world.progress.note(UUID, News(Stage.ACCEPTED))
+    await world.change(parked=False, replicas=1)
+    assert world.stages == ["accepted"]
+    await world.lead()
+    assert world.stages == ["accepted", "unparked", "scaled"]
+    await world.change(pod=READY, ready=1)
+    assert world.stages[-1] == "ready"
+
+
+async def test_a_steady_awake_session_costs_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.lead()
+    await world.change(parked=False, replicas=1, ready=1, pod=READY)
+    asked: list[str] = []
+
+    async def note(*_: Any) -> bool:
+        asked.append("note")
+        return False
+
+    async def pulses(*_: Any) -> Any:
+        asked.append("pulses")
+
+    monkeypatch.setattr(world.progress, "note", note)
+    monkeypatch.setattr(world.queues, "pulses", pulses)
+    for _ in range(5):
+        world.reporter.woken(UUID)
+        world.reporter.carried_out(UUID, Step.SETTLE)
+        await world.change(ready=1)
+    world.pod_events.tell(UUID, "pod-1", News(Stage.WARNING, "Unhealthy: slow"))
+    await world.settled()
+    assert asked == []
+
+
+async def test_a_wake_that_nobody_accepted_begins_when_the_keeper_scales(world: World) -> None:
+    world.reporter.carried_out(UUID, Step.UNPARK)
+    await world.settled()
+    assert world.stages == []
+    world.reporter.carried_out(UUID, Step.SCALE_UP)
+    await world.settled()
+    assert world.stages == ["accepted", "scaled"]
+    await world.change(parked=False, replicas=1)
+    assert world.stages == ["accepted", "scaled", "unparked"]
+
+
+async def test_trouble_is_told_in_its_own_words_and_may_be_repaired(world: World) -> None:
+    await world.wake()
+    await world.change(parked=False, replicas=1, pod=SCHEDULED, trouble="ErrImagePull: no such image")
+    assert world.last == ["failed", "ErrImagePull: no such image"]
+    await world.change(trouble=None, pod=READY, ready=1)
+    assert world.last == ["ready", None]
+
+
+async def test_trouble_that_comes_by_time_alone_is_noticed(world: World) -> None:
+    await world.wake()
+    await world.change(parked=False, replicas=1, hindrance="Unschedulable: no room")
+    workload = world.cluster.workload(UUID)
+    world.cluster.workloads[UUID] = replace(workload, hindrance=None, trouble="Unschedulable: no room")
+    await world.until(Stage.FAILED)
+    assert world.last[1] == "Unschedulable: no room"
+
+
+async def test_a_wake_ends_when_its_release_is_removed(world: World) -> None:
+    await world.wake()
+    await world.change(parked=False, replicas=1)
+    await world.change(release=None, deployed=False, scaled=False, replicas=0)
+    assert world.last[0] == "failed"
+    assert "removed" in str(world.last[1])
+
+
+async def test_a_view_that_does_not_know_the_release_yet_fails_no_wake(world: World) -> None:
+    whole = world.cluster.workload(UUID)
+    await world.change(release=None)
+    await world.wake()
+    assert world.stages == ["accepted"]
+    world.cluster.change(replace(whole, replicas=1))
+    await world.settled()
+    assert world.stages == ["accepted", "scaled"]
+
+
+async def test_a_late_zero_of_keda_is_no_end_but_an_empty_queue_is(world: World) -> None:
+    await world.wake()
+    await world.change(parked=False, replicas=1)
+    await world.change(replicas=0)
+    assert world.last[0] == "scaled"
+    await world.change(replicas=1)
+    await world.queues.hush(UUID)
+    await world.change(replicas=0)
+    assert world.last[0] == "asleep"
+
+
+async def test_a_wake_that_was_given_up_while_nobody_looked_ends_with_the_park(world: World) -> None:
+    await world.progress.note(UUID, News(Stage.ACCEPTED), News(Stage.SCALED))
+    await world.lead()
+    world.reporter.carried_out(UUID, Step.PARK)
+    await world.settled()
+    assert world.last[0] == "asleep"
+
+
+async def test_kubernetes_words_are_noted_of_the_present_pod_alone(world: World) -> None:
+    await world.lead()
+    await world.wake()
+    await world.change(parked=False, replicas=1, pod=SCHEDULED)
+    world.pod_events.tell(UUID, "pod-0", News(Stage.WARNING, "Killing: an old pod"))
+    world.pod_events.tell(UUID, "pod-1", News(Stage.WARNING, "FailedMount: away"))
+    await world.settled()
+    world.pod_events.tell(UUID, "pod-1", News(Stage.PULLED))
+    await world.settled()
+    assert world.stages == ["accepted", "unparked", "scaled", "scheduled", "warning", "pulled"]
+    assert world.progress.wakes[UUID][4].reason == "FailedMount: away"
+
+
+async def test_an_image_that_is_pulled_before_the_view_knows_the_node_does_not_change_the_order(world: World) -> None:
+    await world.lead()
+    await world.wake()
+    await world.change(parked=False, replicas=1)
+    world.pod_events.tell(UUID, "pod-1", News(Stage.PULLED))
+    await world.settled()
+    assert world.stages == ["accepted", "unparked", "scaled", "scheduled", "pulled"]
+
+
+async def test_what_redis_did_not_take_is_noted_when_it_is_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: Any) -> Any:
+        raise RedisUnavailable
+
+    await world.wake()
+    with monkeypatch.context() as patch:
+        patch.setattr(world.progress, "note", away)
+        world.reporter.carried_out(UUID, Step.UNPARK)
+        await world.change(replicas=1)
+        assert world.stages == ["accepted"]
+    await world.until(Stage.SCALED)
+    assert world.stages == ["accepted", "unparked", "scaled"]
