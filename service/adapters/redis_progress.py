@@ -107,7 +107,8 @@ class RedisProgress:
             while True:
                 message = await pubsub.get_message(timeout=_SILENCE)
                 if message is None:
-                    await asyncio.wait_for(self._redis.ping(), _SILENCE)
+                    async with asyncio.timeout(_SILENCE):
+                        await self._redis.ping()
                 elif message["type"] == "message":
                     self._tell(SessionId(message["data"]))
                 else:

@@ -84,10 +84,20 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
+    """Turns what the client raises into RedisUnavailable.
+
+    The client uses `asyncio.wait_for`, which in Python 3.11 loses a cancellation now and then. The task would go on for
+    ever, and a service that is asked to end would not; so a cancellation that was lost is raised here.
+    """
+    task = asyncio.current_task()
+    asked = task.cancelling() if task else 0
     try:
         yield
     except (RedisError, OSError, TimeoutError) as error:
         raise RedisUnavailable from error
+    finally:
+        if task and task.cancelling() > asked:
+            raise asyncio.CancelledError
 
 
 class RedisStore:

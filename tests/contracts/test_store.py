@@ -149,3 +149,21 @@ async def test_a_redis_that_is_away_is_named() -> None:
     async with Redis(port=free_port(), decode_responses=True) as redis:
         with pytest.raises(RedisUnavailable):
             await RedisStore(redis).ping()
+
+
+async def test_whoever_is_cancelled_while_redis_is_asked_ends(redis_port: int) -> None:
+    async with Redis(port=redis_port, socket_timeout=2) as redis:
+        store = RedisStore(redis)
+
+        async def ask_for_ever() -> None:
+            while True:
+                await store.ping()
+
+        for turns in range(200):
+            task = asyncio.create_task(ask_for_ever())
+            for _ in range(turns % 20):
+                await asyncio.sleep(0)
+            task.cancel()
+            _, left = await asyncio.wait([task], timeout=5)
+            task.cancel()
+            assert not left, f"cancelled after {turns % 20} turns, it goes on"
