@@ -34,6 +34,8 @@ async def answer(request: web.Request, session: Session) -> web.StreamResponse:
     response.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back
     with contextlib.suppress(ConnectionResetError):
         await response.prepare(request)
+        if request.method == "HEAD":
+            return response
         if wake:
             await _follow(request, response, uuid, after)
         else:
