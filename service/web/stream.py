@@ -6,6 +6,7 @@ import logging
 from datetime import UTC, datetime
 
 from aiohttp import web
+from aiohttp_sse import EventSourceResponse, sse_response
 
 from service.domain.errors import Unavailable
 from service.domain.names import SessionId
@@ -18,7 +19,7 @@ from service.web.models import ProgressEvent
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 15
-"""Seconds of silence after which a comment is sent, so that no proxy takes the stream for a dead one."""
+"""Seconds between two comments, so that no proxy takes the stream for a dead one; also the longest wait for news."""
 LAST_EVENT_ID = "Last-Event-ID"
 
 
@@ -28,23 +29,19 @@ async def answer(request: web.Request, session: Session) -> web.StreamResponse:
     wake = await request.app[PROGRESS].wake(uuid)
     if after and (not wake or over(wake)) and not later(wake, after):
         return web.Response(status=204)  # makes an EventSource stop, which otherwise comes back for ever
-    response = web.StreamResponse(headers={request_id.HEADER: request_id.current_request_id()})
-    response.content_type = "text/event-stream"
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back
-    with contextlib.suppress(ConnectionResetError):
-        await response.prepare(request)
-        if request.method == "HEAD":
-            return response
-        if wake:
-            await _follow(request, response, uuid, after)
-        else:
-            present = ProgressEvent(phase=session.phase, at=datetime.now(UTC), seconds=None, reason=session.reason)
-            await response.write(_encoded(present, None))
+    headers = {request_id.HEADER: request_id.current_request_id()}
+    async with sse_response(request, headers=headers, sep="\n", ping_interval=HEARTBEAT) as response:
+        # Whoever is gone, or takes nothing any more, need not be told so.
+        with contextlib.suppress(ConnectionResetError, TimeoutError):
+            if wake:
+                await _follow(request, response, uuid, after)
+            else:
+                present = ProgressEvent(phase=session.phase, at=datetime.now(UTC), seconds=None, reason=session.reason)
+                await _send(response, present, None)
     return response
 
 
-async def _follow(request: web.Request, response: web.StreamResponse, uuid: SessionId, after: str | None) -> None:
+async def _follow(request: web.Request, response: EventSourceResponse, uuid: SessionId, after: str | None) -> None:
     progress, open_streams = request.app[PROGRESS], request.app[STREAMS]
     with progress.following(uuid) as news:
         open_streams.add(news)
@@ -54,31 +51,29 @@ async def _follow(request: web.Request, response: web.StreamResponse, uuid: Sess
                 wake = await progress.wake(uuid)
                 for event in later(wake, after):
                     after = event.id
-                    await response.write(_encoded(ProgressEvent.of(event), after))
+                    await _send(response, ProgressEvent.of(event), after)
                 if not wake or over(wake):
                     return
-                if not await _heard(request, news):
-                    await response.write(b": still on the way\n\n")
+                await _heard(request, news)
         except Unavailable as unavailable:
             log.warning("a stream ends early for lack of %s; the client can resume it", unavailable.part)
         finally:
             open_streams.discard(news)
 
 
-async def _heard(request: web.Request, news: asyncio.Event) -> bool:
-    """Whether there were news before the next heartbeat is due. Raises ConnectionResetError when the client is gone."""
+async def _heard(request: web.Request, news: asyncio.Event) -> None:
+    """Wait for news, or for as long as they may be missed. Raises ConnectionResetError when the client is gone."""
     for _ in range(HEARTBEAT):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
-                return await news.wait()
+                await news.wait()
+                return
         if request.transport is None or request.transport.is_closing():
             raise ConnectionResetError
-    return False
 
 
-def _encoded(event: ProgressEvent, id_: str | None) -> bytes:
-    named = f"id: {id_}\n" if id_ else ""
-    return f"{named}event: {event.phase.value}\ndata: {event.model_dump_json()}\n\n".encode()
+async def _send(response: EventSourceResponse, event: ProgressEvent, id_: str | None) -> None:
+    await response.send(event.model_dump_json(), id=id_, event=event.phase.value)
 
 
 async def drain(app: web.Application) -> None:
