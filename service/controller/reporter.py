@@ -128,6 +128,8 @@ class Reporter:
         told, workload = len(way.told), self._view.workload(uuid)
         way.stood |= workload.broken is None
         way.rose |= workload.replicas > 0
+        if workload.replicas == 0:
+            way.noted.clear()  # whatever was noted may be of the wake before: one that failed and is begun anew
         found = {*way.told, *reached(workload), *await self._ends(workload, way)}
         fresh = sorted(found - way.noted, key=lambda news: _ORDER.index(news.stage))
         taken = not fresh or await self._progress.note(uuid, *fresh)

@@ -161,6 +161,17 @@ async def test_trouble_is_told_in_its_own_words_and_may_be_repaired(world: World
     assert world.last == ["ready", None]
 
 
+async def test_a_wake_that_failed_and_is_begun_anew_is_told_anew(world: World) -> None:
+    await world.wake()
+    for _ in range(2):
+        await world.change(parked=False, replicas=1, trouble="ErrImagePull: no such image")
+        await world.change(replicas=0, trouble=None)
+        await world.wake()
+        assert world.stages == ["accepted", "unparked"]
+    await world.change(replicas=1, trouble="ErrImagePull: no such image")
+    assert world.stages == ["accepted", "unparked", "scaled", "failed"]
+
+
 async def test_trouble_that_comes_by_time_alone_is_noticed(world: World) -> None:
     await world.wake()
     await world.change(parked=False, replicas=1, hindrance="Unschedulable: no room")
