@@ -36,9 +36,9 @@ from service.adapters.redis_store import RedisStore
 from service.controller.guard import Guard
 from service.controller.keeper import Keeper
 from service.controller.leader import Leader
+from service.controller.reporter import Reporter
 from service.controller.stopwatch import Stopwatch
 from service.domain.census import Census, count
-from service.controller.reporter import Reporter
 from service.domain.health import Health
 from service.domain.lifecycle import Step
 from service.domain.names import SessionId

@@ -57,6 +57,7 @@ def metered(world: World, metrics: Metrics, releases: Releases | None = None) ->
     return Sessions(
         store=world.store,
         queues=world.queues,
+        progress=world.progress,
         releases=MeteredReleases(releases or world.releases, metrics),
         cluster=world.cluster,
         view=world.cluster,
