@@ -156,14 +156,16 @@ class RedisQueues:
         prefix, database = queue_key(SessionId("")), self._redis.connection_pool.connection_kwargs.get("db") or 0
         async with translated():
             await self._notify()
-            async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+            async with self._redis.pubsub() as pubsub:
                 await pubsub.subscribe(*(f"__keyevent@{database}__:{command}" for command in ("rpush", "lpush")))
-                yield None
                 while True:
                     message = await pubsub.get_message(timeout=_SILENCE)
                     if message is None:
-                        await asyncio.wait_for(self._redis.ping(), _SILENCE)
-                    elif message["type"] == "message" and message["data"].startswith(prefix):
+                        async with asyncio.timeout(_SILENCE):
+                            await self._redis.ping()
+                    elif message["type"] == "subscribe":
+                        yield None  # the client also reconnects by itself: pushes may have been missed
+                    elif message["data"].startswith(prefix):
                         yield SessionId(message["data"].removeprefix(prefix))
 
     async def _notify(self) -> None:

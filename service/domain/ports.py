@@ -106,7 +106,7 @@ class Queues(Protocol):
         """KEDA has seen the queue at `seen`: only pushes since then are pending any more."""
 
     def pushes(self) -> AsyncIterator[SessionId | None]:
-        """Ids to whose queue anybody pushed, as it happens; None first, when listening begins (missed ones are gone).
+        """Ids to whose queue anybody pushed, as it happens; None whenever listening begins, for missed ones are gone.
 
         Ends by raising RedisUnavailable, or NotificationsRefused when Redis may not be told to notify.
         """

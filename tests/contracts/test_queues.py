@@ -1,6 +1,7 @@
 """What the domain relies on in the Queues: in memory, on the Redis at hand, and on Redis 6.2, the oldest supported."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -135,8 +136,27 @@ async def test_pushes_are_heard_of_from_the_first_moment(kept: Kept) -> None:
     pushes = kept.queues.pushes()
     assert await anext(pushes) is None
     await kept.queues.wake(A, LEASE)
-    assert await anext(pushes) == A
+    assert await next_push(pushes) == A
     await pushes.aclose()  # type: ignore[attr-defined]
+
+
+async def next_push(pushes: AsyncIterator[SessionId | None]) -> SessionId:
+    """The next id, whatever is said of listening in between."""
+    async with asyncio.timeout(5):
+        while (uuid := await anext(pushes)) is None:
+            pass
+    return uuid
+
+
+async def test_a_connection_that_is_lost_and_made_again_is_told(redis_port: int) -> None:
+    async with Redis(port=redis_port, decode_responses=True) as redis:
+        pushes = RedisQueues(redis).pushes()
+        assert await anext(pushes) is None
+        assert await anext(pushes) is None  # one for each of the two commands
+        await redis.client_kill_filter(_type="pubsub")
+        async with asyncio.timeout(5):
+            assert await anext(pushes) is None
+        await pushes.aclose()  # type: ignore[attr-defined]
 
 
 async def test_before_the_index_is_whole_a_wake_of_the_unknown_says_nothing(redis_port: int) -> None:
@@ -176,7 +196,7 @@ async def test_a_push_by_hand_is_heard_of_and_other_notifications_stay_switched_
         await redis.lpush("queue:aaaaaaaa", "x")
         await redis.rpush("something-else", "x")
         await redis.rpush("queue:12345678", "x")
-        assert [await anext(pushes), await anext(pushes)] == [A, B]
+        assert [await next_push(pushes), await next_push(pushes)] == [A, B]
         await pushes.aclose()  # type: ignore[attr-defined]
 
 
