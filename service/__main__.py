@@ -57,6 +57,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _REDIS_CONNECTIONS = 32
+_PENDING = timedelta(seconds=1)
+"""How often wakes that KEDA has not seen are looked at: more often than the shortest lease needs."""
 log = logging.getLogger(__name__)
 
 
@@ -151,7 +153,7 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 queues=queues,
                 view=view,
                 sweep=timedelta(seconds=config.sweep_interval),
-                pending=max(timedelta(seconds=0.5), min(timedelta(seconds=5), config.rhythm.lease / 4)),
+                pending=_PENDING,
                 duties=[reporter.lead],
             )
 
