@@ -126,7 +126,7 @@ class Session:
                 continue
 
 
-@pytest.mark.timeout(120 + ROUNDS * 20)
+@pytest.mark.timeout(300 + ROUNDS * 20)
 async def test_no_wake_is_lost_at_the_moment_of_falling_asleep(
     stack: Stack, caller: Caller, view: View, user: str, restarted: Callable[[dict[str, str]], None]
 ) -> None:
