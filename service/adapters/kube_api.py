@@ -133,11 +133,13 @@ class KubeApi:
                     raise Expired
                 if response.status != HTTPStatus.OK:
                     raise ClusterUnavailable from Refused(response.status, response.reason)
-                rest = b""
-                async for chunk in response.content.iter_any():
-                    *lines, rest = (rest + chunk).split(b"\n")
-                    for line in lines:
+                try:
+                    async for line in _lines(response):
                         yield _event(json.loads(line))
+                finally:
+                    # Nobody waits for the polite end of TLS with a watch that is given up: it could outlive the loop.
+                    if response.connection is not None and response.connection.transport is not None:
+                        response.connection.transport.abort()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise ClusterUnavailable from error
 
@@ -184,6 +186,14 @@ class KubeApi:
         answer = await self._api.call_api(method, url, sent, payload, _request_timeout=timeout)
         response: aiohttp.ClientResponse = answer.response
         return response
+
+
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    rest = b""
+    async for chunk in response.content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line
 
 
 def _event(event: Json) -> tuple[str, Json]:

@@ -97,6 +97,8 @@ async def test_what_happens_while_a_watch_is_broken_is_seen_afterwards(
 
 
 async def test_a_version_that_the_api_server_has_forgotten_is_told(cluster: Cluster, namespace: str) -> None:
+    for act in (cluster.stop, cluster.start):  # it remembers what has happened since its start
+        act("kube-apiserver")
     async with await connect(cluster.kubeconfig) as api:
         changes = KubeApi(api, timeout=5).watch(Paths(NAMESPACE).of(Kind.DEPLOYMENT), "uuid", "1")
         with pytest.raises(Expired):
