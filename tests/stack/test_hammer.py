@@ -23,8 +23,8 @@ SESSIONS = 60
 ROUNDS = int(os.environ.get("HAMMER_ROUNDS", "5"))
 TIMES = {"POLLING_INTERVAL": "1", "LEASE": "6", "COOLDOWN": "2", "HELM_QUEUE": "1000", "LEADER_TERM": "10"}
 POLL, LEASE, COOLDOWN = 1.0, 6.0, 2.0
-LATE = 3.0
-"""Seconds after a push in which a 0 can still be of a poll from before it."""
+SETTLED = 2.0
+"""Seconds after a push until the pod is asked for: a late 0 comes sooner, unless the API server stalls."""
 EARLIEST = LEASE - POLL + COOLDOWN - 1
 """Seconds after a push in which nobody may fall asleep; KEDA's time is in whole seconds."""
 
@@ -65,7 +65,8 @@ class Session:
         """When KEDA was last seen to have found the queue filled."""
         self._delay: float | None = None
         """From that look until KEDA's 0, as it was the last time; it depends on how the polls fall."""
-        self._zero_at: float | None = None
+        self._fell: float | None = None
+        """When KEDA took the pod although its lease ran; a late 0 when it comes back, else a false sleep."""
         self._pushed = 0.0
         self._news = asyncio.Event()
 
@@ -74,15 +75,13 @@ class Session:
         if self._last.last_active != before.last_active:
             self._looked = now
         if before.replicas and not self._last.replicas:
-            self._zero_at = now
+            if now < self._pushed + EARLIEST:
+                self._fell = now
             if now > self._pushed + LEASE:
                 self._delay = now - self._looked
-            if LATE < now - self._pushed < EARLIEST:
-                self._blows.false_sleeps.append(f"{self._uuid} after {now - self._pushed:.2f} s")
-        elif self._last.replicas and self._zero_at is not None:
-            if self._zero_at > self._pushed:
-                self._blows.healed.append(now - self._zero_at)
-            self._zero_at = None
+        elif self._last.replicas and self._fell is not None:
+            self._blows.healed.append(now - self._fell)
+            self._fell = None
         self._news.set()
 
     async def suffer(self, rounds: int) -> None:
@@ -96,16 +95,19 @@ class Session:
             await self._next_moment(learn=number % 4 == 0)
 
     async def _until_it_stays(self) -> None:
-        """Until the pod is there and no late 0 can come any more."""
+        """Until the pod is there, and a late 0 is over."""
         try:
             async with asyncio.timeout(30):
-                await self._see(lambda: _now() > self._pushed + LATE and self._last.ready == 1)
+                await self._see(lambda: _now() > self._pushed + SETTLED and self._last.ready == 1)
         except TimeoutError:
             self._blows.lost.append(f"{self._uuid}: {self._last}")
 
     async def _next_moment(self, *, learn: bool) -> None:
         """Wait for the moment at which KEDA is going to write its 0; to `learn` it, let it pass."""
         await asyncio.sleep(max(0, self._pushed + LEASE + 0.1 - _now()))
+        if self._fell is not None:
+            self._blows.false_sleeps.append(f"{self._uuid} {self._fell - self._pushed:.2f} s after its wake")
+            self._fell = None
         if learn or self._delay is None:
             try:
                 async with asyncio.timeout(30):
@@ -144,7 +146,7 @@ async def test_no_wake_is_lost_at_the_moment_of_falling_asleep(
     assert blows.lost == []
     assert blows.false_sleeps == []
     assert blows.missed_sleeps == []
-    assert max(blows.healed, default=0) < 5
+    assert max(blows.healed, default=0) < 10, "a late 0 waits for its healing longer than any stall explains"
     assert blows.at_zero < blows.wakes, "no wake came before the end of a pod: the hammer does not aim"
 
 
