@@ -37,7 +37,7 @@ bench: $(VENV)/ready ## Measure, as JSON and as a table
 	@$(PY) -m bench
 
 hammer: $(VENV)/ready ## Thousands of wakes at the moment of falling asleep, and what became of them
-	HAMMER_ROUNDS=50 $(PY) -m pytest tests/stack/test_hammer.py -s
+	HAMMER_ROUNDS=60 $(PY) -m pytest tests/stack/test_hammer.py -s
 
 generated: $(VENV)/ready ## Rewrite the files that are made from others
 	$(PY) -m stack generated

@@ -19,10 +19,10 @@ from service.domain.session import Workload
 from stack.stack import Stack
 from tests.stack.client import Caller
 
-SESSIONS = 60
+SESSIONS = 40
 ROUNDS = int(os.environ.get("HAMMER_ROUNDS", "5"))
-TIMES = {"POLLING_INTERVAL": "1", "LEASE": "6", "COOLDOWN": "2", "HELM_QUEUE": "1000", "LEADER_TERM": "10"}
-POLL, LEASE, COOLDOWN = 1.0, 6.0, 2.0
+TIMES = {"POLLING_INTERVAL": "2", "LEASE": "6", "COOLDOWN": "2", "HELM_QUEUE": "1000", "LEADER_TERM": "10"}
+POLL, LEASE, COOLDOWN = 2.0, 6.0, 2.0
 SETTLED = 2.0
 """Seconds after a push until the pod is asked for: a late 0 comes sooner, unless the API server stalls."""
 EARLIEST = LEASE - POLL + COOLDOWN - 1
@@ -97,7 +97,7 @@ class Session:
     async def _until_it_stays(self) -> None:
         """Until the pod is there, and a late 0 is over."""
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await self._see(lambda: _now() > self._pushed + SETTLED and self._last.ready == 1)
         except TimeoutError:
             self._blows.lost.append(f"{self._uuid}: {self._last}")
@@ -110,7 +110,7 @@ class Session:
             self._fell = None
         if learn or self._delay is None:
             try:
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(60):
                     await self._see(lambda: self._last.replicas == 0)
             except TimeoutError:
                 status = await self._caller.status(self._uuid)
