@@ -7,11 +7,11 @@ import sys
 
 import uvloop
 from aiohttp import web
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 
 
 def make(redis_url: str) -> web.Application:
-    redis = Redis.from_url(redis_url, decode_responses=True)
+    redis = Redis.from_pool(BlockingConnectionPool.from_url(redis_url, decode_responses=True, max_connections=32))
 
     async def record(request: web.Request) -> web.Response:
         uuid = request.match_info["uuid"]
