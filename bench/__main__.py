@@ -23,7 +23,6 @@ from stack.demo import free_port
 from stack.stack import Stack
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-_SETTINGS = {"LOG_LEVEL": "warning", "HELM_QUEUE": "2000"}
 
 
 @app.command()
@@ -37,7 +36,7 @@ def main(  # noqa: PLR0917 - options of a command
 ) -> None:
     cluster = Cluster(state)
     cluster.down(purge=True)
-    stack = Stack(cluster, port=free_port(), settings=_SETTINGS)
+    stack = Stack(cluster, port=free_port())
     stack.up()
     run = Run(stack, rounds=rounds, seconds=seconds, plain_up_to=plain_up_to, output=output)
     try:
