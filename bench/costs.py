@@ -10,6 +10,7 @@ async def cost(ground: Ground, seconds: float, label: str, before: Cost | None) 
     found, size = await ground.meter.idle(seconds), len(ground.herd.uuids)
     figures = [
         Figure(f"{label}: Redis connections", size, "", [found.connections]),
+        Figure(f"{label}: data in Redis", size, "MB", [found.data]),
         Figure(f"{label}: HPAs", size, "", [found.hpas]),
         Figure(f"{label}: API requests per minute", size, "", [found.requests_per_minute]),
         Figure(f"{label}: CPU of all parts", size, "% of a core", [found.total_cpu]),

@@ -1,11 +1,13 @@
 """What everything costs while nobody does anything: CPU, memory, connections, requests."""
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import aiohttp
 import psutil
 
 from bench.api import Api
@@ -14,6 +16,7 @@ from devcluster.cluster import Cluster
 PARTS = ("keda", "kube-apiserver", "kube-controller-manager", "etcd", "redis", "service")
 CLIENT_NAME = "bench"
 """By which this benchmark's connections to Redis are told from others."""
+_SENT = re.compile(r"^rest_client_requests_total\{.*\} (\S+)$", re.MULTILINE)
 _HPAS = "/apis/autoscaling/v2/horizontalpodautoscalers"
 
 
@@ -26,6 +29,8 @@ class Cost:
     memory: Mapping[str, float]
     connections: int
     hpas: int
+    data: float
+    """MB of Redis' data."""
     requests_per_minute: float
 
     @property
@@ -53,6 +58,7 @@ class Meter:
             memory={part: process.memory_info().rss / 1e6 for part, process in processes.items()},
             connections=await self.connections(),
             hpas=await self.hpas(),
+            data=await self.redis_memory(),
             requests_per_minute=60 * (await self._api.requests() - requests - 1) / took,
         )
 
@@ -60,6 +66,16 @@ class Meter:
         """Redis' clients, without this benchmark's own."""
         clients = await self._redis.client_list()
         return sum(client["name"] != CLIENT_NAME for client in clients)
+
+    async def keda_requests(self) -> int:
+        """Requests that KEDA has sent to the API server since its start."""
+        url = f"http://127.0.0.1:{self._cluster.port('keda-metrics')}/metrics"
+        async with aiohttp.request("GET", url) as answer:
+            return sum(int(float(number)) for number in _SENT.findall(await answer.text()))
+
+    async def redis_memory(self) -> float:
+        """MB that Redis' data take."""
+        return float((await self._redis.info("memory"))["used_memory"]) / 1e6
 
     async def hpas(self) -> int:
         return await self._api.count(_HPAS)

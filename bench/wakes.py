@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from bench.figures import Figure
 from bench.ground import Ground
@@ -35,32 +36,43 @@ async def singly(ground: Ground, rounds: int, *, parked: bool) -> list[Figure]:
             ready.append(await ground.arrivals.ready(uuid) - began)
             await ground.put_to_sleep([uuid])
     size = len(ground.herd.uuids)
-    beside = "parked" if parked else "plain KEDA"
-    floor = Figure(f"bare scale to ready, beside {beside}", size, "s", scales)
-    name = "wake call to ready" if parked else "plain KEDA, push to ready"
-    figures = [Figure.against(floor, name, ready), floor]
-    return [Figure("wake call answered", size, "s", answered), *figures] if parked else figures
+    label = "parked" if parked else "plain KEDA"
+    floor = Figure(f"{label}: bare scale beside, to ready", size, "s", scales)
+    return [
+        Figure(f"{label}: wake answered", size, "s", answered),
+        Figure.against(floor, f"{label}: wake to ready", ready),
+        floor,
+    ]
 
 
 async def crowd(ground: Ground, rounds: int, *, parked: bool) -> list[Figure]:
-    """The last of 200 to get ready, against the last of the same 200 bare scales."""
+    """The last of 200 to get ready, against the last of the same 200 bare scales; and what one wake costs the API."""
     wakes: list[float] = []
     scales: list[float] = []
+    requests: list[float] = []
+    kedas: list[float] = []
     for _ in range(rounds):
-        uuids = random.sample(ground.herd.uuids, CROWD)
-        kinds: list[tuple[list[float], list[str], Callable[[str], Awaitable[None]]]] = [
-            (wakes, uuids, lambda uuid: (_wake if parked else _push)(ground, uuid)),
-            (scales, ground.bare[:CROWD], lambda name: ground.scale(name, 1)),
-        ]
-        random.shuffle(kinds)
-        for found, names, act in kinds:
-            found.append(await _last(ground, names, act))
-            await ground.put_to_sleep(*([names] if found is wakes else [[], names]))
+        for kind in random.sample([wakes, scales], 2):
+            before = await ground.api.requests(), await ground.meter.keda_requests()
+            if kind is wakes:
+                uuids = random.sample(ground.herd.uuids, CROWD)
+                wakes.append(await _last(ground, uuids, partial(_wake if parked else _push, ground)))
+                await ground.put_to_sleep(uuids)
+            else:
+                scales.append(await _last(ground, ground.bare[:CROWD], partial(ground.scale, replicas=1)))
+                await ground.put_to_sleep([], ground.bare[:CROWD])
             await asyncio.sleep(CROWD / 50 + 3)  # until those of them that are parked again, are
-    size = len(ground.herd.uuids)
-    floor = Figure(f"{CROWD} bare scales, beside {'parked' if parked else 'plain KEDA'}, last ready", size, "s", scales)
-    name = f"{CROWD} wakes at once, last ready" if parked else f"plain KEDA, {CROWD} pushes at once, last ready"
-    return [Figure.against(floor, name, wakes), floor]
+            if kind is wakes:
+                requests.append((await ground.api.requests() - before[0]) / CROWD)
+                kedas.append((await ground.meter.keda_requests() - before[1]) / CROWD)
+    size, label = len(ground.herd.uuids), "parked" if parked else "plain KEDA"
+    floor = Figure(f"{label}: {CROWD} bare scales beside, last ready", size, "s", scales)
+    return [
+        Figure.against(floor, f"{label}: {CROWD} wakes at once, last ready", wakes),
+        floor,
+        Figure(f"{label}: API requests per wake and sleep", size, "", requests),
+        Figure(f"{label}: of these by KEDA", size, "", kedas),
+    ]
 
 
 async def _last(ground: Ground, names: list[str], act: Callable[[str], Awaitable[None]]) -> float:

@@ -137,9 +137,13 @@ class Cluster:
     def server(self) -> str:
         return self._site.server
 
+    def port(self, name: str) -> int:
+        """One of `components.PORTS`, for example a component's metrics."""
+        return self._site.ports[name]
+
     @property
     def redis_port(self) -> int:
-        return self._site.ports["redis"]
+        return self.port("redis")
 
     @property
     def redis_password(self) -> str:
