@@ -81,6 +81,19 @@ if ARGV[2] == '0' then return redis.call('DEL', KEYS[1]) end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 """
 
+# KEYS pending whole; ARGV uuids; returns for each its hash, the queue's length and milliseconds to live, pending since,
+# and last whether the index is whole. One script: a pipeline of the same reads costs the client sixteen times as much.
+_READ = """
+local found = {}
+for number, uuid in ipairs(ARGV) do
+  local queue = 'queue:' .. uuid
+  local length, left, since = redis.call('LLEN', queue), redis.call('PTTL', queue), redis.call('ZSCORE', KEYS[1], uuid)
+  found[number] = {redis.call('HGETALL', 'session:' .. uuid), length, left, since}
+end
+found[#found + 1] = redis.call('EXISTS', KEYS[2])
+return found
+"""
+
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
@@ -98,20 +111,6 @@ async def translated() -> AsyncIterator[None]:
     finally:
         if task and task.cancelling() > asked:
             raise asyncio.CancelledError
-
-
-# KEYS pending whole; ARGV uuids; returns for each its hash, the queue's length and milliseconds to live, pending since,
-# and last whether the index is whole. One script: a pipeline of the same reads costs the client sixteen times as much.
-_READ = """
-local found = {}
-for number, uuid in ipairs(ARGV) do
-  local queue = 'queue:' .. uuid
-  local length, left, since = redis.call('LLEN', queue), redis.call('PTTL', queue), redis.call('ZSCORE', KEYS[1], uuid)
-  found[number] = {redis.call('HGETALL', 'session:' .. uuid), length, left, since}
-end
-found[#found + 1] = redis.call('EXISTS', KEYS[2])
-return found
-"""
 
 
 class RedisStore:
