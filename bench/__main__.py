@@ -28,9 +28,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def main(  # noqa: PLR0917 - options of a command
     sizes: Annotated[str, typer.Option(help="Numbers of sleepers, growing.")] = "100,1000",
-    rounds: Annotated[int, typer.Option(help="Wakes of each kind.")] = 40,
-    seconds: Annotated[float, typer.Option(help="How long costs are measured.")] = 60,
+    rounds: Annotated[int, typer.Option(help="Wakes of each kind.")] = 30,
+    seconds: Annotated[float, typer.Option(help="How long costs are measured.")] = 45,
     plain_up_to: Annotated[int, typer.Option(help="Most sleepers that plain KEDA is given.")] = 1000,
+    installs: Annotated[int, typer.Option(help="Creates of the throughput figures; 0: none at all.")] = 60,
     state: Annotated[Path, typer.Option(help="Folder of the benchmark's own cluster.")] = Path(".cluster-bench"),
     output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("bench/results/bench.json"),
 ) -> None:
@@ -38,7 +39,7 @@ def main(  # noqa: PLR0917 - options of a command
     cluster.down(purge=True)
     stack = Stack(cluster, port=free_port())
     stack.up()
-    run = Run(stack, rounds=rounds, seconds=seconds, plain_up_to=plain_up_to, output=output)
+    run = Run(stack, rounds=rounds, seconds=seconds, plain_up_to=plain_up_to, installs=installs, output=output)
     try:
         uvloop.run(run.all([int(size) for size in sizes.split(",")]))
         run.report()
@@ -49,11 +50,14 @@ def main(  # noqa: PLR0917 - options of a command
 class Run:
     """One run; what is measured already is in `figures` and on disk."""
 
-    def __init__(self, stack: Stack, *, rounds: int, seconds: float, plain_up_to: int, output: Path) -> None:
+    def __init__(
+        self, stack: Stack, *, rounds: int, seconds: float, plain_up_to: int, installs: int, output: Path
+    ) -> None:
         self._stack = stack
         self._rounds = rounds
         self._seconds = seconds
         self._plain_up_to = plain_up_to
+        self._installs = installs
         self._output = output
         self._began = time.monotonic()
         self._empty: Cost | None = None
@@ -65,8 +69,9 @@ class Run:
             await ground.settled(parked=True)
             self._empty, figures = await cost(ground, self._seconds, "nobody", None)
             self._note(figures)
-            self._tell("creates")
-            self._note(await creates(ground, self._rounds // 2, 60))
+            if self._installs:
+                self._tell("creates")
+                self._note(await creates(ground, self._installs // 3, self._installs))
             for size in sizes:
                 await self._at(ground, size)
 
@@ -87,7 +92,7 @@ class Run:
         await ground.settled(parked=True)
         self._note((await cost(ground, self._seconds, "parked", self._empty))[1])
         self._tell(f"{size} sessions, parked: status and list")
-        self._note(await reads(ground, 5))
+        self._note(await reads(ground, 4))
         self._tell(f"{size} sessions, parked: wakes")
         self._note(await singly(ground, self._rounds, parked=True))
         if size >= CROWD:

@@ -29,12 +29,11 @@ class Api:
         """`kubeconfig` is one that devcluster wrote: JSON, with files for certificate and key."""
         config = json.loads(await asyncio.to_thread(kubeconfig.read_text))
         server, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-        context = ssl.create_default_context(cafile=server["certificate-authority"])
-        context.load_cert_chain(user["client-certificate"], user["client-key"])
-        connector = aiohttp.TCPConnector(ssl=context, limit=0)
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
-        async with aiohttp.ClientSession(
-            server["server"], connector=connector, timeout=timeout, raise_for_status=True, trust_env=False
+        async with client(
+            server["server"],
+            ca=Path(server["certificate-authority"]),
+            crt=Path(user["client-certificate"]),
+            key=Path(user["client-key"]),
         ) as http:
             yield cls(http)
 
@@ -44,13 +43,6 @@ class Api:
 
     async def post(self, path: str, body: Json, **query: str) -> Json:
         async with self._http.post(path, json=body, params=query) as answer:
-            return await _json(answer)
-
-    async def apply(self, path: str, body: str, *, manager: str) -> Json:
-        """Server-side apply, as helm 4 does it."""
-        query = {"fieldManager": manager, "force": "true"}
-        headers = {"Content-Type": "application/apply-patch+yaml"}
-        async with self._http.patch(path, params=query, data=body, headers=headers) as answer:
             return await _json(answer)
 
     async def merge(self, path: str, body: Json) -> Json:
@@ -93,6 +85,19 @@ class Api:
         for verb, number in _REQUESTS.findall(text):
             counts[verb] += int(float(number))
         return counts
+
+
+@asynccontextmanager
+async def client(server: str, *, ca: Path, crt: Path, key: Path) -> AsyncIterator[aiohttp.ClientSession]:
+    """Connections that are authenticated by a certificate; every answer of 400 and above is an error."""
+    context = ssl.create_default_context(cafile=str(ca))
+    context.load_cert_chain(crt, key)
+    connector = aiohttp.TCPConnector(ssl=context, limit=0)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
+    async with aiohttp.ClientSession(
+        server, connector=connector, timeout=timeout, raise_for_status=True, trust_env=False
+    ) as http:
+        yield http
 
 
 async def _json(answer: aiohttp.ClientResponse) -> Json:

@@ -57,7 +57,7 @@ class Ground:
                 api=api,
                 http=http,
                 redis=redis_,
-                herd=await opened.enter_async_context(Herd.gathered(cluster, api, redis_)),
+                herd=await opened.enter_async_context(Herd.gathered(cluster, redis_)),
                 meter=Meter(cluster, api, redis_),
                 arrivals=await opened.enter_async_context(Arrivals.watched(api)),
                 pattern=pattern,

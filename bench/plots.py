@@ -7,12 +7,12 @@ from typing import Any
 import matplotlib as mpl
 
 mpl.use("svg")
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 _GREY = "#808080"
 _COLOURS = {"parked": "#2f9e77", "plain KEDA": "#e07b39", "bare": _GREY}
-_STYLE = {
+_STYLE: Any = {
     "svg.hashsalt": "user-pods",  # the same figures give the same file
     "font.size": 11,
     "axes.spines.top": False,

@@ -134,6 +134,15 @@ class Cluster:
         return self._site.config / "admin.kubeconfig"
 
     @property
+    def ca(self) -> Path:
+        """Certificate that every server of the cluster is told by."""
+        return self._site.authority.certificate
+
+    def client(self, name: str, *, user: str, group: str = "") -> tuple[Path, Path]:
+        """Certificate and key of a client, for etcd (any name) or the API server (as that user)."""
+        return self._site.authority.issue(name, user=user, group=group)
+
+    @property
     def server(self) -> str:
         return self._site.server
 

@@ -33,7 +33,7 @@ async def pair(stack: Stack, caller: Caller, user: str) -> AsyncIterator[tuple[s
     async with (
         Api.connected(stack.cluster.kubeconfig) as api,
         redis.asyncio.Redis.from_url(stack.cluster.redis_url, decode_responses=True) as redis_,
-        Herd.gathered(stack.cluster, api, redis_) as herd,
+        Herd.gathered(stack.cluster, redis_) as herd,
     ):
         await herd.grow(await Pattern.of(api, made, user), 1)
         yield made, herd.uuids[0]
