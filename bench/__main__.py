@@ -16,6 +16,7 @@ from bench.creates import creates
 from bench.figures import Figure, save, show
 from bench.ground import Ground
 from bench.meter import Cost
+from bench.plots import draw
 from bench.reads import reads
 from bench.wakes import CROWD, crowd, singly
 from devcluster.cluster import Cluster
@@ -34,6 +35,7 @@ def main(  # noqa: PLR0917 - options of a command
     installs: Annotated[int, typer.Option(help="Creates of the throughput figures; 0: none at all.")] = 60,
     state: Annotated[Path, typer.Option(help="Folder of the benchmark's own cluster.")] = Path(".cluster-bench"),
     output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("bench/results/bench.json"),
+    plots: Annotated[Path, typer.Option(help="Folder for the plots.")] = Path("bench/results"),
 ) -> None:
     cluster = Cluster(state)
     cluster.down(purge=True)
@@ -42,7 +44,7 @@ def main(  # noqa: PLR0917 - options of a command
     run = Run(stack, rounds=rounds, seconds=seconds, plain_up_to=plain_up_to, installs=installs, output=output)
     try:
         uvloop.run(run.all([int(size) for size in sizes.split(",")]))
-        run.report()
+        run.report(plots)
     finally:
         cluster.down(purge=True)
 
@@ -123,9 +125,10 @@ class Run:
     def _facts(self) -> dict[str, object]:
         return {"cores": os.cpu_count(), "poll": "5 s", "pods": "simulated"}
 
-    def report(self) -> None:
+    def report(self, plots: Path) -> None:
         show(self.figures, facts=self._facts)
-        print(f"as JSON: {self._output}")
+        drawn = draw([figure.plain() for figure in self.figures], plots)
+        print(f"as JSON: {self._output}; as plots: {', '.join(map(str, drawn)) or 'none without plain KEDA'}")
 
 
 if __name__ == "__main__":
