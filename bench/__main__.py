@@ -30,6 +30,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def main(  # noqa: PLR0917 - options of a command
     sizes: Annotated[str, typer.Option(help="Numbers of sleepers, growing.")] = "100,1000",
     rounds: Annotated[int, typer.Option(help="Wakes of each kind.")] = 30,
+    repeats: Annotated[int, typer.Option(help="Rounds of everything else: starts, reads, many wakes at once.")] = 3,
     seconds: Annotated[float, typer.Option(help="How long costs are measured.")] = 45,
     plain_up_to: Annotated[int, typer.Option(help="Most sleepers that plain KEDA is given.")] = 1000,
     installs: Annotated[int, typer.Option(help="Creates of the throughput figures; 0: none at all.")] = 60,
@@ -41,7 +42,15 @@ def main(  # noqa: PLR0917 - options of a command
     cluster.down(purge=True)
     stack = Stack(cluster, port=free_port())
     stack.up()
-    run = Run(stack, rounds=rounds, seconds=seconds, plain_up_to=plain_up_to, installs=installs, output=output)
+    run = Run(
+        stack,
+        rounds=rounds,
+        repeats=repeats,
+        seconds=seconds,
+        plain_up_to=plain_up_to,
+        installs=installs,
+        output=output,
+    )
     try:
         uvloop.run(run.all([int(size) for size in sizes.split(",")]))
         run.report(plots)
@@ -53,10 +62,11 @@ class Run:
     """One run; what is measured already is in `figures` and on disk."""
 
     def __init__(
-        self, stack: Stack, *, rounds: int, seconds: float, plain_up_to: int, installs: int, output: Path
+        self, stack: Stack, *, rounds: int, repeats: int, seconds: float, plain_up_to: int, installs: int, output: Path
     ) -> None:
         self._stack = stack
         self._rounds = rounds
+        self._repeats = repeats
         self._seconds = seconds
         self._plain_up_to = plain_up_to
         self._installs = installs
@@ -83,7 +93,7 @@ class Run:
         await ground.herd.grow(ground.pattern, size)
         await ground.settled(parked=True)
         self._note([Figure("making the herd, each", size, "s", [(time.monotonic() - began) / missing])])
-        self._note(await starts(ground, 3))
+        self._note(await starts(ground, self._repeats))
         await self._parked(ground)
         if size <= self._plain_up_to:
             await self._plain(ground)
@@ -94,11 +104,11 @@ class Run:
         await ground.settled(parked=True)
         self._note((await cost(ground, self._seconds, "parked", self._empty))[1])
         self._tell(f"{size} sessions, parked: status and list")
-        self._note(await reads(ground, 4))
+        self._note(await reads(ground, self._repeats))
         self._tell(f"{size} sessions, parked: wakes")
         self._note(await singly(ground, self._rounds, parked=True))
         if size >= CROWD:
-            self._note(await crowd(ground, 3, parked=True))
+            self._note(await crowd(ground, self._repeats, parked=True))
 
     async def _plain(self, ground: Ground) -> None:
         size = len(ground.herd.uuids)
@@ -110,7 +120,7 @@ class Run:
         self._tell(f"{size} sessions, plain KEDA: wakes")
         self._note(await singly(ground, self._rounds // 2, parked=False))
         if size >= CROWD:
-            self._note(await crowd(ground, 2, parked=False))
+            self._note(await crowd(ground, self._repeats, parked=False))
         await ground.restart()
         await ground.settled(parked=True)
 

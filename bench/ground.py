@@ -109,7 +109,7 @@ class Ground:
         while True:
             await asyncio.sleep(pause)
             before, writes = writes, await self.api.writes()
-            if writes - before < 10 * pause:
+            if writes - before < 5 * pause:
                 return
 
 
