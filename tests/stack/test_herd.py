@@ -53,6 +53,15 @@ async def test_a_session_of_the_herd_has_the_objects_and_the_status_of_one_by_th
     assert (ours["phase"], ours["parked"], ours["session"]["status"]) == ("asleep", True, "created")
 
 
+async def test_no_two_objects_of_a_kind_have_one_version_since_a_watch_would_miss_one(
+    stack: Stack, pair: tuple[str, str]
+) -> None:
+    listed = json.loads(stack.cluster.kubectl("-n", USERS, "get", "replicasets", "-o", "json"))["items"]
+    versions = [item["metadata"]["resourceVersion"] for item in listed if pair[1] in item["metadata"]["name"]]
+    assert len(versions) == 2  # the reservation's and helm's
+    assert len(set(versions)) == 2
+
+
 async def test_helm_upgrades_lists_and_uninstalls_a_session_of_the_herd(
     stack: Stack, caller: Caller, pair: tuple[str, str]
 ) -> None:
