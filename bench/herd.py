@@ -29,7 +29,7 @@ from service.domain.names import new_session_id, user_hash
 from service.domain.session import Record, RecordStatus
 from stack.stack import USERS
 
-_AT_ONCE = 16
+_AT_ONCE = 48
 _ADDRESSES = ipaddress.ip_network("10.104.0.0/13")
 """The upper half of the cluster's Service addresses."""
 _KINDS = {

@@ -76,11 +76,6 @@ def _keda(load: Load) -> Iterator[Need]:
         ),
         "base + asleep x MB + awake x MB", (m.KEDA_MEMORY, m.KEDA_MEMORY_PARKED, m.KEDA_MEMORY_AWAKE),
     )  # fmt: skip
-    yield Need(
-        "KEDA", "seconds until a restarted one has looked at all",
-        _round(load.sessions * m.KEDA_REQUESTS_PER_RESTART.value / qps, 1),
-        "sessions x requests / qps; wakes are held meanwhile and pods start without it", (m.KEDA_REQUESTS_PER_RESTART,),
-    )  # fmt: skip
 
 
 def _redis(load: Load) -> Iterator[Need]:
