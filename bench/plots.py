@@ -64,7 +64,7 @@ def _wakes(axes: Axes, found: dict[str, Any]) -> None:
     axes.set_xticks([0.1, 0.2, 0.5, 1, 2, 5, 10], ["0.1", "0.2", "0.5", "1", "2", "5", "10"])
     axes.set_xlabel("seconds from the wake to a ready pod")
     axes.set_ylabel("% of wakes")
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc=(0.4, 0.6))
 
 
 def _cost(axes: Axes, found: dict[str, Any]) -> None:
