@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 .PHONY: help up demo down test check bench hammer lock generated tools
 
 help: ## List the commands
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 up: $(VENV)/ready ## Start cluster and service on http://127.0.0.1:8080, and say what to try
 	@$(PY) -m stack up --state $(STATE) --port $(PORT)
@@ -33,8 +33,11 @@ check: $(VENV)/ready ## Format, lint, types, layers, generated files
 	$(VENV)/bin/lint-imports
 	$(PY) -m stack generated --check
 
-bench: $(VENV)/ready ## Measure, as JSON and as a table
+bench: $(VENV)/ready ## Measure at 100 and 1,000 sessions beside plain KEDA, as JSON and as a table (half an hour)
 	@$(PY) -m bench
+
+bench-scale: $(VENV)/ready ## The same at 1,000 and 10,000, without plain KEDA
+	@$(PY) -m bench --sizes 1000,10000 --plain-up-to 0 --installs 0 --output bench/results/scale.json
 
 hammer: $(VENV)/ready ## Thousands of wakes at the moment of falling asleep, and what became of them
 	HAMMER_ROUNDS=60 $(PY) -m pytest tests/stack/test_hammer.py -s

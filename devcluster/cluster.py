@@ -134,12 +134,25 @@ class Cluster:
         return self._site.config / "admin.kubeconfig"
 
     @property
+    def ca(self) -> Path:
+        """Certificate that every server of the cluster is told by."""
+        return self._site.authority.certificate
+
+    def client(self, name: str, *, user: str, group: str = "") -> tuple[Path, Path]:
+        """Certificate and key of a client, for etcd (any name) or the API server (as that user)."""
+        return self._site.authority.issue(name, user=user, group=group)
+
+    @property
     def server(self) -> str:
         return self._site.server
 
+    def port(self, name: str) -> int:
+        """One of `components.PORTS`, for example a component's metrics."""
+        return self._site.ports[name]
+
     @property
     def redis_port(self) -> int:
-        return self._site.ports["redis"]
+        return self.port("redis")
 
     @property
     def redis_password(self) -> str:

@@ -21,6 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from service import __version__, logs, settings
+from service import plan as planning
 from service.adapters.helm import HelmReleases, read_values
 from service.adapters.kube import KubeCluster
 from service.adapters.kube_api import KubeApi, connect
@@ -256,6 +257,18 @@ def serve() -> None:
         shutdown_timeout=config.shutdown_timeout,
         print=lambda text: typer.echo(text, err=True),
     )
+
+
+@app.command()
+def plan(
+    sessions: Annotated[int, typer.Option(min=1, help="Sessions in all.")],
+    awake: Annotated[int, typer.Option(min=0, help="Of these awake at the same time.")],
+    wakes_per_minute: Annotated[float, typer.Option(min=0, help="Wakes of sleepers.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Tell what so many sessions need of KEDA, Redis, the API server and the service, and why."""
+    load = planning.Load(sessions=sessions, awake=awake, wakes_per_minute=wakes_per_minute)
+    typer.echo(json.dumps(planning.document(load), indent=2) if as_json else planning.table(load))
 
 
 @app.command()

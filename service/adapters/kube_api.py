@@ -13,7 +13,8 @@ from service.domain.errors import ClusterUnavailable
 
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _METADATA_ITEM = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-_PAGE = 500
+_PAGE = 100
+"""Objects of one page: larger ones take no less time, and memory that a process then keeps (500: 40 MB)."""
 _WATCH_SECONDS = 300
 """How long the API server lets one watch run; the next goes on where it ended."""
 

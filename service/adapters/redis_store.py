@@ -81,6 +81,19 @@ if ARGV[2] == '0' then return redis.call('DEL', KEYS[1]) end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 """
 
+# KEYS pending whole; ARGV uuids; returns for each its hash, the queue's length and milliseconds to live, pending since,
+# and last whether the index is whole. One script: a pipeline of the same reads costs the client sixteen times as much.
+_READ = """
+local found = {}
+for number, uuid in ipairs(ARGV) do
+  local queue = 'queue:' .. uuid
+  local length, left, since = redis.call('LLEN', queue), redis.call('PTTL', queue), redis.call('ZSCORE', KEYS[1], uuid)
+  found[number] = {redis.call('HGETALL', 'session:' .. uuid), length, left, since}
+end
+found[#found + 1] = redis.call('EXISTS', KEYS[2])
+return found
+"""
+
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
@@ -111,6 +124,7 @@ class RedisStore:
         self._forget = script(_FORGET)
         self._deleting = script(_DELETING)
         self._keep = script(_KEEP)
+        self._read = script(_READ)
 
     async def owner(self, user_id: str) -> SessionId | None:
         async with translated(), self._redis.pipeline(transaction=False) as pipe:
@@ -155,22 +169,18 @@ class RedisStore:
             await pipe.hset(session_key(record.uuid), mapping=fields).execute()
 
     async def record(self, uuid: SessionId) -> Record:
-        async with translated(), self._redis.pipeline(transaction=False) as pipe:
-            _ask(pipe, uuid)
-            *answer, whole = await pipe.exists(WHOLE).execute()
-        if not answer[0]:
+        async with translated():
+            row, whole = await self._read(keys=[PENDING, WHOLE], args=[uuid])
+        if not row[0]:
             raise SessionNotFound if whole else IndexIncomplete
-        return _record(uuid, *answer)
+        return _record(uuid, *row)
 
     async def records(self, uuids: Sequence[SessionId]) -> Sequence[Record]:
         if not uuids:
             return []
-        async with translated(), self._redis.pipeline(transaction=False) as pipe:
-            for uuid in uuids:
-                _ask(pipe, uuid)
-            answers = await pipe.execute()
-        rows = zip(uuids, *(answers[part::4] for part in range(4)), strict=True)
-        return [_record(*row) for row in rows if row[1]]
+        async with translated():
+            *rows, _ = await self._read(keys=[PENDING, WHOLE], args=uuids)
+        return [_record(uuid, *row) for uuid, row in zip(uuids, rows, strict=True) if row[0]]
 
     async def page(self, after: str, limit: int) -> Sequence[SessionId]:
         async with translated():
@@ -231,13 +241,9 @@ def progress_key(uuid: SessionId) -> str:
     return f"{PROGRESS}:{uuid}"
 
 
-def _ask(pipe: Any, uuid: SessionId) -> None:
-    """The four reads of one record; `_record` takes their answers."""
-    queue = queue_key(uuid)
-    pipe.hgetall(session_key(uuid)).llen(queue).pttl(queue).zscore(PENDING, uuid)
-
-
-def _record(uuid: SessionId, fields: dict[str, str], length: int, left: int, since: float | None) -> Record:
+def _record(uuid: SessionId, flat: Sequence[str], length: int, left: int, since: str | None) -> Record:
+    """From a hash as names and values in turn, and what else `_READ` tells."""
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
     return Record(
         uuid,
         fields.get("user_id", ""),

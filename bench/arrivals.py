@@ -1,0 +1,63 @@
+"""When pods got ready, told by a watch: asking again and again would load what is measured."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Self
+
+from bench.api import Api, Json
+
+_PATIENCE = 180.0
+"""Seconds until a pod that does not get ready is an error."""
+
+
+class Arrivals:
+    """Follows the pods of all namespaces that bear the label `uuid`."""
+
+    def __init__(self) -> None:
+        self._ready: dict[str, float] = {}
+        self._standing: dict[str, set[str]] = {}
+        self._news = asyncio.Condition()
+
+    @classmethod
+    @asynccontextmanager
+    async def watched(cls, api: Api) -> AsyncIterator[Self]:
+        arrivals = cls()
+        task = asyncio.create_task(arrivals._follow(api))
+        try:
+            yield arrivals
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _follow(self, api: Api) -> None:
+        async for change, pod in api.watch("/api/v1/pods", "uuid"):
+            now, uuid = time.perf_counter(), pod["metadata"]["labels"]["uuid"]
+            pods = self._standing.setdefault(uuid, set())
+            if change == "DELETED":
+                pods.discard(pod["metadata"]["uid"])
+            else:
+                pods.add(pod["metadata"]["uid"])
+                if _is_ready(pod):
+                    self._ready.setdefault(uuid, now)
+            async with self._news:
+                self._news.notify_all()
+
+    async def ready(self, uuid: str) -> float:
+        """Wait for the pod; the moment by `time.perf_counter` at which it was told to be ready."""
+        async with asyncio.timeout(_PATIENCE), self._news:
+            await self._news.wait_for(lambda: uuid in self._ready)
+        return self._ready[uuid]
+
+    async def gone(self, uuid: str) -> None:
+        """Wait until the session has no pod any more, so that the next one counts anew."""
+        async with asyncio.timeout(_PATIENCE), self._news:
+            await self._news.wait_for(lambda: not self._standing.get(uuid))
+        self._ready.pop(uuid, None)
+
+
+def _is_ready(pod: Json) -> bool:
+    conditions = pod.get("status", {}).get("conditions") or []
+    going = "deletionTimestamp" in pod["metadata"]
+    return not going and any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)

@@ -1,0 +1,144 @@
+"""What every measurement stands on: cluster and service, clients for both, the herd, and bare Deployments beside it."""
+
+import asyncio
+import copy
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import aiohttp
+import psutil
+import redis.asyncio
+
+from bench.api import Api, Json
+from bench.arrivals import Arrivals
+from bench.herd import Herd, Pattern
+from bench.meter import CLIENT_NAME, Meter
+from stack.stack import USERS, Stack
+
+BARE = "bare"
+"""Namespace of Deployments that neither the service nor KEDA knows: what Kubernetes alone takes."""
+_DEPLOYMENTS = "/apis/apps/v1/namespaces/{}/deployments"
+_PATTERN = "pattern@example.com"
+_PATIENCE = 1200.0
+
+
+@dataclass
+class Ground:
+    stack: Stack
+    api: Api
+    http: aiohttp.ClientSession
+    redis: Any
+    herd: Herd
+    meter: Meter
+    arrivals: Arrivals
+    pattern: Pattern
+    bare: list[str]
+
+    @classmethod
+    @asynccontextmanager
+    async def prepared(cls, stack: Stack, *, bare: int) -> AsyncIterator[Self]:
+        """A running stack with one session, the pattern, and so many bare Deployments."""
+        cluster = stack.cluster
+        async with AsyncExitStack() as opened:
+            api = await opened.enter_async_context(Api.connected(cluster.kubeconfig))
+            connector = aiohttp.TCPConnector(limit=0)
+            http = await opened.enter_async_context(
+                aiohttp.ClientSession(stack.url, connector=connector, raise_for_status=True, trust_env=False)
+            )
+            redis_ = await opened.enter_async_context(
+                redis.asyncio.Redis.from_url(cluster.redis_url, decode_responses=True, client_name=CLIENT_NAME)
+            )
+            pattern = await Pattern.of(api, await _first(http), _PATTERN)
+            yield cls(
+                stack=stack,
+                api=api,
+                http=http,
+                redis=redis_,
+                herd=await opened.enter_async_context(Herd.gathered(cluster, redis_)),
+                meter=Meter(cluster, api, redis_),
+                arrivals=await opened.enter_async_context(Arrivals.watched(api)),
+                pattern=pattern,
+                bare=await _bare(api, pattern.uuid, bare),
+            )
+
+    # --- single acts ---
+
+    async def call(self, method: str, path: str, body: Json | None = None) -> Json:
+        async with self.http.request(method, path, json=body) as answer:
+            found: Json = await answer.json() if answer.status != 204 else {}
+            return found
+
+    async def scale(self, name: str, replicas: int) -> None:
+        """Scale a bare Deployment."""
+        path = f"{_DEPLOYMENTS.format(BARE)}/{name}/scale"
+        await self.api.merge(path, {"spec": {"replicas": replicas}})
+
+    async def put_to_sleep(self, sessions: Iterable[str], bare: Iterable[str] = ()) -> None:
+        """End all their pods, and wait until they are gone."""
+        sessions, bare = list(sessions), list(bare)
+        await asyncio.gather(*(self.call("POST", f"/session/{uuid}/sleep") for uuid in sessions))
+        await asyncio.gather(*(self.scale(name, 0) for name in bare))
+        await asyncio.gather(*(self.arrivals.gone(name) for name in (*sessions, *bare)))
+
+    # --- the service's two ways ---
+
+    async def restart(self, **settings: str) -> float:
+        """Start the service anew, with other settings; seconds until it was ready."""
+        cluster = self.stack.cluster
+        await asyncio.to_thread(cluster.stop, self.stack.name)
+        stack = Stack(cluster, port=self.stack.port, settings=self.stack.settings | settings, name=self.stack.name)
+        await asyncio.to_thread(stack.start)
+        return time.time() - psutil.Process(cluster.pid(stack.name)).create_time()
+
+    async def settled(self, *, parked: bool) -> None:
+        """Wait until KEDA looks at no session (or at every one), and nothing is left to do."""
+        wanted = 0 if parked else len(self.herd.uuids) + 1
+        await until(lambda: self._hpas_are(wanted))
+        await self._quiet()
+
+    async def _hpas_are(self, wanted: int) -> bool:
+        connections = await self.meter.connections()
+        return await self.meter.hpas() == wanted and (connections > wanted or connections < 50)
+
+    async def _quiet(self) -> None:
+        """Until the API server hardly writes: what controllers do for those that are asleep is done."""
+        writes, pause = await self.api.writes(), 5.0
+        while True:
+            await asyncio.sleep(pause)
+            before, writes = writes, await self.api.writes()
+            if writes - before < 5 * pause:
+                return
+
+
+async def until(done: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(_PATIENCE):
+        while not await done():  # noqa: ASYNC110 - what is waited for is in another process
+            await asyncio.sleep(1)
+
+
+async def _first(http: aiohttp.ClientSession) -> str:
+    """Make the pattern, as soon as the service has its index."""
+    while True:
+        async with http.post("/session/create", json={"user_id": _PATTERN}, raise_for_status=False) as answer:
+            if answer.status < 300:
+                return str((await answer.json())["uuid"])
+        await asyncio.sleep(0.5)
+
+
+async def _bare(api: Api, uuid: str, count: int) -> list[str]:
+    """Deployments with the pods of sessions, asleep."""
+    await api.post("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": BARE}})
+    model = await api.get(f"{_DEPLOYMENTS.format(USERS)}/user-{uuid}")
+    names = [f"bare{number:04d}" for number in range(count)]
+    for name in names:
+        body = copy.deepcopy(model)
+        body["metadata"] = {"name": name}
+        body["spec"]["selector"]["matchLabels"] = {"uuid": name}
+        body["spec"]["template"]["metadata"]["labels"] = {"uuid": name}
+        body["spec"]["replicas"] = 0
+        del body["status"]
+        await api.post(_DEPLOYMENTS.format(BARE), body)
+    return names
