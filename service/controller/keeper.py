@@ -32,7 +32,7 @@ _MINE = timedelta(seconds=60)
 
 
 class Keeper:
-    """See the module. `parks_per_second` bounds the writes that can wait: nobody waits for a park."""
+    """See the module. `parks_per_second` and `unparks_per_second` bound the writes that nobody waits for."""
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class Keeper:
         rhythm: Rhythm,
         parking: bool = True,
         parks_per_second: float = 50,
+        unparks_per_second: float = 20,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._queues = queues
@@ -51,6 +52,7 @@ class Keeper:
         self._rhythm = rhythm
         self._parking = parking
         self._pace = Pace(parks_per_second)
+        self._unparks = Pace(unparks_per_second)
         self._clock = clock
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._parks = asyncio.Semaphore(_PARKS_AT_ONCE)
@@ -116,7 +118,7 @@ class Keeper:
             return
         now = self._clock()
         for uuid in batch:
-            due = self._due(uuid, pulses[uuid], now)
+            due = self._bounded(uuid, self._due(uuid, pulses[uuid], now))
             if due:
                 self._start(uuid, due, pulses[uuid])
             else:
@@ -126,6 +128,17 @@ class Keeper:
 
     def _due(self, uuid: SessionId, pulse: Pulse, now: datetime) -> frozenset[Step]:
         return steps(self._view.workload(uuid), pulse, now=now, parking=self._parking, rhythm=self._rhythm)
+
+    def _bounded(self, uuid: SessionId, due: frozenset[Step]) -> frozenset[Step]:
+        """Put off an unpark when many wake at once.
+
+        The scale is what makes a wake fast; what KEDA does for each unpark would only get in its way, and the wake is
+        held until KEDA has seen it.
+        """
+        if Step.UNPARK not in due or self._unparks.free():
+            return due
+        asyncio.get_running_loop().call_later(_RETRY[0], self.tend, uuid)
+        return due - {Step.UNPARK}
 
     def _start(self, uuid: SessionId, due: frozenset[Step], pulse: Pulse) -> None:
         self._busy.add(uuid)

@@ -10,6 +10,14 @@ class Pace:
         self._gap = 1 / per_second
         self._free_at = 0.0
 
+    def free(self) -> bool:
+        """Take a turn if there is one at once; whether there was."""
+        now = asyncio.get_running_loop().time()
+        if max(self._free_at, now - 1) + self._gap > now:
+            return False
+        self._free_at = max(self._free_at, now - 1) + self._gap
+        return True
+
     async def turn(self) -> None:
         """Wait for the next turn."""
         now = asyncio.get_running_loop().time()

@@ -163,6 +163,7 @@ class Process:
             view=self.cluster,
             rhythm=RHYTHM,
             parks_per_second=1e6,
+            unparks_per_second=1e6,
             clock=lambda: self.clock() + self.ahead,
         )
         self.keeper.leading = self.leading

@@ -114,6 +114,21 @@ async def test_a_wake_does_not_wait_behind_many_parks(cluster: MemoryCluster, qu
         assert sum(workload.parked for workload in cluster.workloads.values()) < 10
 
 
+async def test_of_many_wakes_at_once_every_pod_is_asked_for_before_most_are_unparked(
+    cluster: MemoryCluster, queues: MemoryQueues
+) -> None:
+    uuids = [SessionId(f"{number:08d}") for number in range(200)]
+    async with keeping(cluster, queues) as keeper:
+        for uuid in uuids:
+            cluster.change(replace(asleep(), uuid=uuid))
+            queues.sessions[uuid] = replace(record(), uuid=uuid)
+            await queues.wake(uuid, Rhythm().lease)
+            keeper.woken(uuid)
+        await until(lambda: all(cluster.workload(uuid).replicas for uuid in uuids))
+        assert 100 < sum(cluster.workload(uuid).parked for uuid in uuids) < 200
+        await until(lambda: sum(cluster.workload(uuid).parked for uuid in uuids) < 175)
+
+
 async def test_a_replica_that_does_not_lead_leaves_the_others_alone(
     cluster: MemoryCluster, queues: MemoryQueues
 ) -> None:
