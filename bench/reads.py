@@ -107,8 +107,8 @@ def _floor(ground: Ground) -> Iterator[str]:
         with opener.open(f"{url}/{ground.pattern.uuid}", timeout=2) as answer:
             return bool(answer.status == 200)
 
-    argv = [sys.executable, "-m", "bench.floor", str(port), cluster.redis_url]
-    cluster.run(_FLOOR, argv, env=environment(PYTHONPATH=str(ROOT)), ready=ready)
+    argv = [sys.executable, "-m", "bench.floor", str(port)]
+    cluster.run(_FLOOR, argv, env=environment(PYTHONPATH=str(ROOT), REDIS_URL=cluster.redis_url), ready=ready)
     try:
         yield url
     finally:
