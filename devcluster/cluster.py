@@ -186,14 +186,31 @@ class Cluster:
         return kubeconfig.write(path, server=self.server, ca=self._site.authority.certificate, user={"token": token})
 
     def forbidden(self, user: str) -> list[str]:
-        """What that user was refused for lack of a right, from the audit log, as `verb resource` lines."""
+        """What that user was refused for lack of a right, from the audit log, as `verb URI` lines.
+
+        Without what it has the right for after all: an API server that has just started refuses everybody, until it has
+        read who may do what.
+        """
         log = self.state / "log" / "audit.log"
-        refused = []
+        refused: dict[tuple[str, ...], str] = {}
         for line in log.read_text().splitlines() if log.exists() else []:
             event = json.loads(line)
             if event["user"]["username"] == user and event.get("responseStatus", {}).get("code") == 403:
-                refused.append(f"{event['verb']} {event['requestURI']}")
-        return refused
+                place = event.get("objectRef") or {}
+                names = ("resource", "apiGroup", "subresource", "namespace", "name")
+                key = (event["verb"], *(place.get(name, "") for name in names))
+                refused[key] = f"{event['verb']} {event['requestURI']}"
+        return [text for key, text in refused.items() if not self._may(user, key)]
+
+    def _may(self, user: str, request: tuple[str, ...]) -> bool:
+        verb, resource, group, part, namespace, name = request
+        kind = ".".join(filter(None, (resource, group)))
+        arguments = [f"--namespace={namespace}"] + ([f"--subresource={part}"] if part else [])
+        try:
+            self.kubectl("auth", "can-i", verb, "/".join(filter(None, (kind, name))), *arguments, f"--as={user}")
+        except DevclusterError:
+            return False
+        return True
 
     def env(self) -> dict[str, str]:
         """What `write_env` has written so far."""
