@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from service.domain.errors import (
     IdTaken,
@@ -21,6 +22,21 @@ from service.domain.errors import (
 from service.domain.names import SessionId, release_name
 from service.domain.progress import LAST, Event, News, Stage
 from service.domain.session import Pulse, Record, RecordStatus, Release, ReleaseState, Rhythm, Workload
+
+T = TypeVar("T")
+
+
+async def _heard(listeners: list[asyncio.Queue[T]], *first: T) -> AsyncIterator[T]:
+    """`first`, and then whatever is put for all listeners, for as long as somebody asks."""
+    heard: asyncio.Queue[T] = asyncio.Queue()
+    for each in first:
+        heard.put_nowait(each)
+    listeners.append(heard)
+    try:
+        while True:
+            yield await heard.get()
+    finally:
+        listeners.remove(heard)
 
 
 @dataclass
@@ -179,15 +195,8 @@ class MemoryQueues:
             if pushed is not None and pushed >= seen:
                 self.waiting[uuid] = pushed
 
-    async def pushes(self) -> AsyncIterator[SessionId | None]:
-        heard: asyncio.Queue[SessionId | None] = asyncio.Queue()
-        heard.put_nowait(None)
-        self.listeners.append(heard)
-        try:
-            while True:
-                yield await heard.get()
-        finally:
-            self.listeners.remove(heard)
+    def pushes(self) -> AsyncIterator[SessionId | None]:
+        return _heard(self.listeners, None)
 
     def push_by_hand(self, uuid: SessionId, until: datetime | None = None) -> None:
         """What `redis-cli RPUSH` does, with or without an EXPIRE."""
@@ -373,14 +382,8 @@ class MemoryPodEvents:
 
     listeners: list[asyncio.Queue[tuple[SessionId, str, News]]] = field(default_factory=list)
 
-    async def news(self) -> AsyncIterator[tuple[SessionId, str, News]]:
-        heard: asyncio.Queue[tuple[SessionId, str, News]] = asyncio.Queue()
-        self.listeners.append(heard)
-        try:
-            while True:
-                yield await heard.get()
-        finally:
-            self.listeners.remove(heard)
+    def news(self) -> AsyncIterator[tuple[SessionId, str, News]]:
+        return _heard(self.listeners)
 
     def tell(self, uuid: SessionId, pod_uid: str, news: News) -> None:
         for heard in self.listeners:

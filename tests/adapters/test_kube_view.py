@@ -3,8 +3,7 @@
 An API server that is stopped or frozen altogether is in tests/stack/test_faults.py.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -19,6 +18,7 @@ from service.adapters.kube_view import KubeView
 from service.domain.errors import ClusterUnavailable
 from service.domain.names import SessionId, new_session_id
 from service.domain.session import Rhythm
+from tests.waiting import until
 
 NAMESPACE = "views"
 Json = dict[str, Any]
@@ -72,12 +72,6 @@ def delete(cluster: Cluster, uuid: str) -> None:
     cluster.kubectl("-n", NAMESPACE, "delete", "deployment", f"user-{uuid}")
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - what is waited for is what the view shows
-            await asyncio.sleep(0.02)
-
-
 @pytest.mark.parametrize("fault", [Expired, ClusterUnavailable])
 async def test_what_happens_while_a_watch_is_broken_is_seen_afterwards(
     cluster: Cluster, namespace: str, fault: type[Exception]
@@ -90,10 +84,10 @@ async def test_what_happens_while_a_watch_is_broken_is_seen_afterwards(
         before = breaking.watches
         cluster.apply(deployment(made))
         delete(cluster, gone)
-        await until(lambda: view.workload(made).deployed and not view.workload(gone).anything)
+        await until(lambda: view.workload(made).deployed and not view.workload(gone).anything, 20)
         breaking.fault = None
         assert breaking.watches > before
-        await until(lambda: view.behind() is None)
+        await until(lambda: view.behind() is None, 20)
 
 
 async def test_a_version_that_the_api_server_has_forgotten_is_told(cluster: Cluster, namespace: str) -> None:
@@ -150,5 +144,5 @@ async def test_a_lease_that_somebody_wrote_nonsense_into_counts_as_the_usual_one
     async with following(cluster) as (view, _):
         rhythm = view.workload(uuid).rhythm
         assert rhythm == Rhythm(lease=Rhythm().lease, cooldown=timedelta(seconds=300), poll=timedelta(seconds=7))
-        await until(lambda: view.workload(uuid).trouble is not None)  # KEDA's own words: no Redis is there
+        await until(lambda: view.workload(uuid).trouble is not None, 20)  # KEDA's own words: no Redis is there
     cluster.kubectl("-n", NAMESPACE, "delete", "scaledobject", f"user-{uuid}-scaler")

@@ -1,7 +1,7 @@
 """What the domain relies on in a Cluster and in Releases: in memory, and on the real API with the service's rights."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from service.domain.names import SessionId, new_session_id
 from service.domain.ports import Cluster, Releases, View
 from service.domain.session import ReleaseState, Rhythm
 from stack.stack import ROOT, SERVICE, SYSTEM, USERS, Stack
+from tests.waiting import until
 
 Parts = tuple[Cluster, Releases]
 RHYTHM = Rhythm(lease=timedelta(seconds=12.5), cooldown=timedelta(seconds=90), poll=timedelta(seconds=5))
@@ -159,7 +160,7 @@ async def test_a_view_follows_what_happens(parts: Parts, uuid: SessionId, view: 
     await cluster.reserve(uuid, "ann")
     await releases.install(uuid, "ann", RHYTHM)
     await cluster.park(uuid)
-    await until(lambda: view.workload(uuid).parked and view.workload(uuid).volume)
+    await until(lambda: view.workload(uuid).parked and view.workload(uuid).volume, 10)
     async with asyncio.timeout(10):  # KEDA may have something to say in between
         while view.workload(uuid) != (await cluster.read([uuid]))[uuid]:  # noqa: ASYNC110 - the other side is asked
             await asyncio.sleep(0.05)
@@ -168,7 +169,7 @@ async def test_a_view_follows_what_happens(parts: Parts, uuid: SessionId, view: 
     assert view.behind() is None
     await releases.uninstall(uuid)
     await cluster.delete_volume(uuid)
-    await until(lambda: uuid not in view.uuids())
+    await until(lambda: uuid not in view.uuids(), 10)
     assert not view.workload(uuid).anything
     unsubscribe()
 
@@ -184,12 +185,6 @@ async def view(parts: Parts, request: pytest.FixtureRequest) -> AsyncIterator[Vi
         async with view.following():
             await view.wait_filled()
             yield view
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - the port tells of changes, but this is what is being tested
-            await asyncio.sleep(0.02)
 
 
 async def test_nothing_can_be_scaled_that_is_not_there(parts: Parts, uuid: SessionId) -> None:

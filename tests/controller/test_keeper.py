@@ -14,7 +14,7 @@ from service.domain.errors import ClusterUnavailable, RedisUnavailable
 from service.domain.names import SessionId
 from service.domain.session import Rhythm
 from tests.controller.simulation import UUID, asleep, record
-from tests.controller.test_leader import until
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Who leads, what a leader hears of, and what becomes of it when parts are away; over the memory adapters."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,6 +13,7 @@ from service.domain.errors import ClusterUnavailable, NotificationsRefused
 from service.domain.names import SessionId
 from service.domain.session import Rhythm
 from tests.controller.simulation import UUID, asleep, record
+from tests.waiting import until
 
 TERM = timedelta(seconds=0.3)
 
@@ -56,12 +57,6 @@ def world() -> tuple[MemoryCluster, MemoryQueues]:
     queues.sessions[UUID] = record()
     cluster.change(asleep())
     return cluster, queues
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - there is no event for it
-            await asyncio.sleep(0.005)
 
 
 async def test_when_the_leader_ends_it_resigns_and_the_next_leads_at_once() -> None:
