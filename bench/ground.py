@@ -129,7 +129,7 @@ async def _first(http: aiohttp.ClientSession) -> str:
 
 
 async def _bare(api: Api, uuid: str, count: int) -> list[str]:
-    """Deployments with the pods of sessions, asleep."""
+    """Deployments with the pods of sessions, asleep, and a Service each: Kubernetes writes its endpoints either way."""
     await api.post("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": BARE}})
     model = await api.get(f"{_DEPLOYMENTS.format(USERS)}/user-{uuid}")
     names = [f"bare{number:04d}" for number in range(count)]
@@ -141,4 +141,9 @@ async def _bare(api: Api, uuid: str, count: int) -> list[str]:
         body["spec"]["replicas"] = 0
         del body["status"]
         await api.post(_DEPLOYMENTS.format(BARE), body)
+        service = {"selector": {"uuid": name}, "ports": [{"port": 80}]}
+        await api.post(
+            f"/api/v1/namespaces/{BARE}/services",
+            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": service},
+        )
     return names

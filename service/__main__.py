@@ -34,6 +34,7 @@ from service.adapters.readings import Readings
 from service.adapters.redis_progress import RedisProgress
 from service.adapters.redis_queue import RedisQueues
 from service.adapters.redis_store import RedisStore
+from service.controller.collector import Collector
 from service.controller.guard import Guard
 from service.controller.keeper import Keeper
 from service.controller.leader import Leader
@@ -155,7 +156,10 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 view=view,
                 sweep=timedelta(seconds=config.sweep_interval),
                 pending=_PENDING,
-                duties=[reporter.lead],
+                duties=[
+                    reporter.lead,
+                    Collector(sessions=sessions, retention=timedelta(seconds=config.retention)).lead,
+                ],
             )
 
             async def census() -> Census:

@@ -104,6 +104,10 @@ class Settings(BaseSettings):
     parks_per_second: float = Field(
         50, gt=0, description="Sessions parked per second at most, so that many at once do not flood the API server."
     )
+    retention: float = Field(
+        2_592_000, gt=0,
+        description="Seconds that a session whose release was uninstalled is remembered as `released`; 30 days.",
+    )  # fmt: skip
     schedule_timeout: float = Field(
         120, ge=0, description="Seconds that a pod may wait for a node before the session counts as failed."
     )

@@ -108,6 +108,13 @@ class MemoryStore:
             raise SessionNotFound
         self.sessions[uuid] = replace(self.sessions[uuid], status=RecordStatus.DELETING, keep_data=keep_data)
 
+    async def released(self, uuid: SessionId, at: datetime | None) -> datetime | None:
+        if uuid not in self.sessions:
+            raise SessionNotFound
+        since = at and (self.sessions[uuid].released_at or at)
+        self.sessions[uuid] = replace(self.sessions[uuid], released_at=since)
+        return since
+
     async def forget(self, uuid: SessionId) -> None:
         record = self.sessions.pop(uuid, None)
         self.queues.drop(uuid)

@@ -1,7 +1,7 @@
 """The Store on Redis (6.2 or newer, one primary): every change of more than one key is one Lua script.
 
-session:<uuid>          hash   user_id, status, created_at, written_at, keep_data (times in seconds since 1970), and
-                               what `redis_queue` notes of activity
+session:<uuid>          hash   user_id, status, created_at, written_at, released_at, keep_data (times in seconds since
+                               1970), and what `redis_queue` notes of activity
 user-pods:users         hash   user_id -> uuid, the owners
 user-pods:ids           zset   all ids, score 0, so that pages go in their order
 user-pods:whole         string present while the index is whole
@@ -74,6 +74,14 @@ redis.call('HSET', KEYS[1], 'status', 'deleting', 'keep_data', ARGV[1])
 return 1
 """
 
+# KEYS session; ARGV released_at ('' for none)
+_RELEASED = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return false end
+if ARGV[1] == '' then redis.call('HDEL', KEYS[1], 'released_at') return '' end
+redis.call('HSETNX', KEYS[1], 'released_at', ARGV[1])
+return redis.call('HGET', KEYS[1], 'released_at')
+"""
+
 # KEYS lease; ARGV holder milliseconds (0: give it back)
 _KEEP = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -123,6 +131,7 @@ class RedisStore:
         self._disclaim = script(_DISCLAIM)
         self._forget = script(_FORGET)
         self._deleting = script(_DELETING)
+        self._released = script(_RELEASED)
         self._keep = script(_KEEP)
         self._read = script(_READ)
 
@@ -166,6 +175,7 @@ class RedisStore:
             fields["activity_source"] = record.activity_source
         async with translated(), self._redis.pipeline(transaction=True) as pipe:
             pipe.hsetnx(USERS, record.user_id, record.uuid).zadd(IDS, {record.uuid: 0})
+            pipe.hdel(session_key(record.uuid), "released_at")
             await pipe.hset(session_key(record.uuid), mapping=fields).execute()
 
     async def record(self, uuid: SessionId) -> Record:
@@ -191,6 +201,13 @@ class RedisStore:
         async with translated():
             if not await self._deleting(keys=[session_key(uuid)], args=[int(keep_data)]):
                 raise SessionNotFound
+
+    async def released(self, uuid: SessionId, at: datetime | None) -> datetime | None:
+        async with translated():
+            since = await self._released(keys=[session_key(uuid)], args=[at.timestamp() if at else ""])
+        if since is None:
+            raise SessionNotFound
+        return _time(since)
 
     async def forget(self, uuid: SessionId) -> None:
         async with translated():
@@ -253,6 +270,7 @@ def _record(uuid: SessionId, flat: Sequence[str], length: int, left: int, since:
         last_activity=_time(fields.get("last_activity")),
         activity_source=fields.get("activity_source"),
         kept_until=_time(fields.get("kept_until")),
+        released_at=_time(fields.get("released_at")),
         keep_data=fields.get("keep_data", "1") == "1",
         pulse=pulse(length, left, since),
     )

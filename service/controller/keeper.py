@@ -25,14 +25,18 @@ _BATCH = 500
 _AT_ONCE = 64
 """Sessions worked on at the same moment; more wait."""
 _PARKS_AT_ONCE = 8
+_FEW = 4
+"""So many pods may be started while sessions are unparked."""
 _RETRY = (0.25, 5.0)
 """Seconds: the first pause after a failure, and the longest."""
+_ANSWERED = timedelta(seconds=1)
+"""How long a request to the cluster is trusted to show in the view, before it is made again."""
 _MINE = timedelta(seconds=60)
 """How long a replica looks after a wake that it took itself, whoever leads."""
 
 
 class Keeper:
-    """See the module. `parks_per_second` and `unparks_per_second` bound the writes that nobody waits for."""
+    """See the module. `parks_per_second`, `unparks_per_second` and `patience` hold back the writes nobody waits for."""
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class Keeper:
         parking: bool = True,
         parks_per_second: float = 50,
         unparks_per_second: float = 20,
+        patience: timedelta = timedelta(seconds=10),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._queues = queues
@@ -53,6 +58,8 @@ class Keeper:
         self._parking = parking
         self._pace = Pace(parks_per_second)
         self._unparks = Pace(unparks_per_second)
+        self._patience = patience
+        """How long unparks wait for pods that are being started."""
         self._clock = clock
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._parks = asyncio.Semaphore(_PARKS_AT_ONCE)
@@ -60,6 +67,14 @@ class Keeper:
         """Whom to look at, in the order of telling."""
         self._busy: set[SessionId] = set()
         self._mine: dict[SessionId, datetime] = {}
+        self._starting: dict[SessionId, datetime] = {}
+        """Whose pod this keeper has asked for, and when; until it is ready."""
+        self._put_off: dict[SessionId, None] = {}
+        """Who waits for an unpark, in the order of coming."""
+        self._resumed_at_once = max(1, int(unparks_per_second * _RETRY[0]))
+        self._resumption: asyncio.TimerHandle | None = None
+        self._asked: dict[SessionId, tuple[frozenset[Step], datetime]] = {}
+        """What the cluster was asked for and the view does not show yet."""
         self._failures: Counter[SessionId] = Counter()
         self._news = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -83,8 +98,16 @@ class Keeper:
 
     def changed(self, uuid: SessionId) -> None:
         """The view has changed."""
+        if uuid in self._asked:
+            self._shown(uuid)
         if self.leading or uuid in self._mine:
             self.tend(uuid)
+
+    def _shown(self, uuid: SessionId) -> None:
+        workload, (asked, at) = self._view.workload(uuid), self._asked.pop(uuid)
+        shown = {Step.SCALE_UP: workload.replicas > 0, Step.UNPARK: not workload.parked}
+        if left := frozenset(step for step in asked if not shown[step]):
+            self._asked[uuid] = (left, at)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -97,6 +120,8 @@ class Keeper:
                     await self._look(batch)
         finally:
             unsubscribe()
+            if self._resumption is not None:
+                self._resumption.cancel()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -118,30 +143,58 @@ class Keeper:
             return
         now = self._clock()
         for uuid in batch:
-            due = self._bounded(uuid, self._due(uuid, pulses[uuid], now))
+            due = self._bounded(uuid, self._due(uuid, pulses[uuid], now), now)
             if due:
-                self._start(uuid, due, pulses[uuid])
+                self._start(uuid, due, pulses[uuid], now)
             else:
                 self._failures.pop(uuid, None)
             if uuid in self._mine and (pulses[uuid].pending_since is None or now - self._mine[uuid] > _MINE):
                 del self._mine[uuid]
 
     def _due(self, uuid: SessionId, pulse: Pulse, now: datetime) -> frozenset[Step]:
-        return steps(self._view.workload(uuid), pulse, now=now, parking=self._parking, rhythm=self._rhythm)
+        due = steps(self._view.workload(uuid), pulse, now=now, parking=self._parking, rhythm=self._rhythm)
+        asked, at = self._asked.get(uuid, (frozenset[Step](), now))
+        return due - asked if now - at < _ANSWERED else due
 
-    def _bounded(self, uuid: SessionId, due: frozenset[Step]) -> frozenset[Step]:
-        """Put off an unpark when many wake at once.
+    def _bounded(self, uuid: SessionId, due: frozenset[Step], now: datetime) -> frozenset[Step]:
+        """Put off an unpark while more than a few pods are being started.
 
         The scale is what makes a wake fast; what KEDA does for each unpark would only get in its way, and the wake is
         held until KEDA has seen it.
         """
-        if Step.UNPARK not in due or self._unparks.free():
+        if Step.SCALE_UP in due:
+            self._starting[uuid] = now
+        if Step.UNPARK not in due or (not self._starts_many(now) and self._unparks.free()):
             return due
-        asyncio.get_running_loop().call_later(_RETRY[0], self.tend, uuid)
+        self._put_off[uuid] = None
+        if self._resumption is None:
+            self._resumption = asyncio.get_running_loop().call_later(_RETRY[0], self._resume)
         return due - {Step.UNPARK}
 
-    def _start(self, uuid: SessionId, due: frozenset[Step], pulse: Pulse) -> None:
+    def _resume(self) -> None:
+        """Look again at as many of those put off as may go by now."""
+        self._resumption = None
+        if not self._starts_many(self._clock()):
+            for uuid in list(self._put_off)[: self._resumed_at_once]:
+                del self._put_off[uuid]
+                self.tend(uuid)
+        if self._put_off:
+            self._resumption = asyncio.get_running_loop().call_later(_RETRY[0], self._resume)
+
+    def _starts_many(self, now: datetime) -> bool:
+        for uuid, since in list(self._starting.items()):
+            if self._view.workload(uuid).ready or now - since >= self._patience:
+                del self._starting[uuid]
+            elif len(self._starting) <= _FEW:
+                break
+        return len(self._starting) > _FEW
+
+    def _start(self, uuid: SessionId, due: frozenset[Step], pulse: Pulse, now: datetime) -> None:
         self._busy.add(uuid)
+        asked = due & {Step.SCALE_UP, Step.UNPARK}
+        if asked:
+            # Before the request, since the view may show what came of it before its answer is here.
+            self._asked[uuid] = (asked | self._asked.get(uuid, (asked,))[0], now)
         task = asyncio.create_task(self._work(uuid, due, pulse))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -168,6 +221,7 @@ class Keeper:
 
     def _again(self, uuid: SessionId, error: SessionError | None) -> None:
         """Look again after a pause that grows with every failure."""
+        self._asked.pop(uuid, None)
         pause = min(_RETRY[1], _RETRY[0] * 2 ** self._failures[uuid])
         self._failures[uuid] += 1
         self.retries += 1

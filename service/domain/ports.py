@@ -53,6 +53,12 @@ class Store(Protocol):
     async def deleting(self, uuid: SessionId, *, keep_data: bool) -> None:
         """Turn the record's status into deleting. Raises SessionNotFound."""
 
+    async def released(self, uuid: SessionId, at: datetime | None) -> datetime | None:
+        """Note when the release was first seen to be gone, and return that; None: it is there again, as after a save.
+
+        Raises SessionNotFound.
+        """
+
     async def forget(self, uuid: SessionId) -> None:
         """Remove every key of the session, its owner entry last."""
 

@@ -219,6 +219,8 @@ class Record:
     """What the last activity was: `wake`, or the name that its reporter gave."""
     kept_until: datetime | None = None
     """Its user asked for it to be kept awake until then."""
+    released_at: datetime | None = None
+    """When its release was first seen to be gone; None while there is one."""
     keep_data: bool = True
     """Only meaningful while deleting: whether the volume outlives the session."""
     pulse: Pulse = field(default_factory=Pulse)

@@ -380,6 +380,23 @@ class Sessions:
             await self._cluster.delete_volume(record.uuid)
         await self._store.forget(record.uuid)
 
+    async def collect(self, uuid: SessionId, retention: timedelta) -> bool:
+        """Forget the keys of a session whose release has been gone for `retention`; whether that was done.
+
+        A kept volume stays: it says in the cluster whose it is, and the user's next create finds it.
+        """
+        async with self._lease(uuid):
+            record = await self._record_or_none(uuid)
+            if record is None or record.status is not RecordStatus.CREATED:
+                return False
+            now = datetime.now(UTC)
+            gone = (await self._fresh(uuid)).released
+            since = await self._store.released(uuid, now if gone else None)
+            if since is None or now - since < retention:
+                return False
+            await self._store.forget(uuid)
+            return True
+
     # --- reading --------------------------------------------------------------------------------------------------
 
     async def status(self, uuid: SessionId) -> Session:

@@ -102,6 +102,21 @@ async def test_deleting_remembers_what_becomes_of_the_volume(store: Store) -> No
     assert (deleting.status, deleting.keep_data) == (RecordStatus.DELETING, False)
 
 
+async def test_since_when_a_release_is_gone_is_remembered_until_it_is_back(store: Store) -> None:
+    later = NOW + timedelta(days=1)
+    with pytest.raises(SessionNotFound):
+        await store.released(A, NOW)
+    await store.save(record(A))
+    assert (await store.record(A)).released_at is None
+    assert await store.released(A, NOW) == NOW
+    assert await store.released(A, later) == NOW
+    assert (await store.record(A)).released_at == NOW
+    assert await store.released(A, None) is None
+    assert await store.released(A, later) == later
+    await store.save(record(A))
+    assert (await store.record(A)).released_at is None
+
+
 async def test_forget_leaves_nothing(store: Store) -> None:
     await store.save(record(A))
     await store.forget(A)

@@ -164,6 +164,7 @@ class Process:
             rhythm=RHYTHM,
             parks_per_second=1e6,
             unparks_per_second=1e6,
+            patience=timedelta(0),
             clock=lambda: self.clock() + self.ahead,
         )
         self.keeper.leading = self.leading

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -32,8 +33,20 @@ def queues() -> MemoryQueues:
 
 
 @asynccontextmanager
-async def keeping(cluster: MemoryCluster, queues: MemoryQueues, parks_per_second: float = 1e6) -> AsyncIterator[Keeper]:
-    keeper = Keeper(queues=queues, cluster=cluster, view=cluster, rhythm=Rhythm(), parks_per_second=parks_per_second)
+async def keeping(
+    cluster: MemoryCluster,
+    queues: MemoryQueues,
+    parks_per_second: float = 1e6,
+    patience: timedelta = timedelta(seconds=10),
+) -> AsyncIterator[Keeper]:
+    keeper = Keeper(
+        queues=queues,
+        cluster=cluster,
+        view=cluster,
+        rhythm=Rhythm(),
+        parks_per_second=parks_per_second,
+        patience=patience,
+    )
     task = asyncio.create_task(keeper.run())
     await asyncio.sleep(0)  # from now on it hears of changes
     try:
@@ -114,10 +127,14 @@ async def test_a_wake_does_not_wait_behind_many_parks(cluster: MemoryCluster, qu
         assert sum(workload.parked for workload in cluster.workloads.values()) < 10
 
 
-async def test_of_many_wakes_at_once_every_pod_is_asked_for_before_most_are_unparked(
+async def test_unparks_wait_for_pods_that_are_being_started_and_then_go_a_few_at_a_time(
     cluster: MemoryCluster, queues: MemoryQueues
 ) -> None:
     uuids = [SessionId(f"{number:08d}") for number in range(200)]
+
+    def parked() -> int:
+        return sum(cluster.workload(uuid).parked for uuid in uuids)
+
     async with keeping(cluster, queues) as keeper:
         for uuid in uuids:
             cluster.change(replace(asleep(), uuid=uuid))
@@ -125,8 +142,48 @@ async def test_of_many_wakes_at_once_every_pod_is_asked_for_before_most_are_unpa
             await queues.wake(uuid, Rhythm().lease)
             keeper.woken(uuid)
         await until(lambda: all(cluster.workload(uuid).replicas for uuid in uuids))
-        assert 100 < sum(cluster.workload(uuid).parked for uuid in uuids) < 200
-        await until(lambda: sum(cluster.workload(uuid).parked for uuid in uuids) < 175)
+        for uuid in uuids[10:]:
+            cluster.change(replace(cluster.workload(uuid), ready=1))
+        await asyncio.sleep(0.3)
+        assert parked() >= 195
+        for uuid in uuids[:10]:
+            cluster.change(replace(cluster.workload(uuid), ready=1))
+        await until(lambda: parked() < 190)
+        assert parked() > 150
+
+
+async def test_pods_that_do_not_get_ready_hold_up_no_unpark_for_ever(
+    cluster: MemoryCluster, queues: MemoryQueues
+) -> None:
+    uuids = [SessionId(f"{number:08d}") for number in range(10)]
+    async with keeping(cluster, queues, patience=timedelta(seconds=0.1)) as keeper:
+        for uuid in uuids:
+            cluster.change(replace(asleep(), uuid=uuid))
+            queues.sessions[uuid] = replace(record(), uuid=uuid)
+            await queues.wake(uuid, Rhythm().lease)
+            keeper.woken(uuid)
+        await until(lambda: not any(cluster.workload(uuid).parked for uuid in uuids))
+        assert not any(cluster.workload(uuid).ready for uuid in uuids)
+
+
+async def test_what_the_view_does_not_show_yet_is_not_asked_for_again(
+    cluster: MemoryCluster, queues: MemoryQueues
+) -> None:
+    asked: list[int] = []
+
+    async def late(_uuid: SessionId, replicas: int) -> None:
+        asked.append(replicas)
+
+    cluster.scale = late  # type: ignore[method-assign]
+    async with keeping(cluster, queues) as keeper:
+        await queues.wake(UUID, Rhythm().lease)
+        for _ in range(20):
+            keeper.woken(UUID)
+            await asyncio.sleep(0.01)
+        assert asked == [1]
+        cluster.change(replace(cluster.workload(UUID), replicas=1))
+        cluster.change(replace(cluster.workload(UUID), replicas=0))  # KEDA's late 0
+        await until(lambda: asked == [1, 1])
 
 
 async def test_a_replica_that_does_not_lead_leaves_the_others_alone(

@@ -31,7 +31,9 @@ class Replica:
     leader: Leader = field(init=False)
 
     def __post_init__(self) -> None:
-        self.keeper = Keeper(queues=self.queues, cluster=self.cluster, view=self.cluster, rhythm=Rhythm())
+        self.keeper = Keeper(
+            queues=self.queues, cluster=self.cluster, view=self.cluster, rhythm=Rhythm(), patience=timedelta(0)
+        )
         self.leader = Leader(
             election=self.election,
             keeper=self.keeper,

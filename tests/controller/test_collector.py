@@ -1,0 +1,98 @@
+"""Sessions whose release is gone are remembered for a while, and then forgotten."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from service.controller.collector import Collector
+from service.domain.errors import ClusterUnavailable, SessionNotFound
+from service.domain.names import SessionId
+from service.domain.session import RecordStatus
+from tests.domain.conftest import World
+
+RETENTION = timedelta(days=30)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def collector(world: World, retention: timedelta = RETENTION) -> Collector:
+    return Collector(sessions=world.sessions, retention=retention)
+
+
+async def uninstalled(world: World, user_id: str = "ann") -> SessionId:
+    uuid = (await world.sessions.create(user_id)).uuid
+    await world.releases.uninstall(uuid)
+    return uuid
+
+
+async def long_ago(world: World, uuid: SessionId) -> None:
+    await collector(world).look()
+    since = world.store.sessions[uuid].released_at
+    assert since is not None
+    world.store.sessions[uuid] = replace(world.store.sessions[uuid], released_at=since - RETENTION)
+
+
+async def test_a_session_is_forgotten_when_its_release_has_been_gone_for_the_retention_time(world: World) -> None:
+    uuid = await uninstalled(world)
+    await collector(world).look()
+    await collector(world).look()
+    assert (await world.sessions.status(uuid)).status is RecordStatus.RELEASED
+    await long_ago(world, uuid)
+    await collector(world).look()
+    with pytest.raises(SessionNotFound):
+        await world.sessions.status(uuid)
+    assert not world.store.users
+    assert not world.store.ids
+
+
+async def test_a_session_that_came_back_in_between_counts_anew(world: World) -> None:
+    uuid = await uninstalled(world)
+    await long_ago(world, uuid)
+    await world.sessions.create("ann")
+    await collector(world).look()
+    await world.releases.uninstall(uuid)
+    await collector(world).look()
+    assert (await world.sessions.status(uuid)).status is RecordStatus.RELEASED
+
+
+async def test_a_release_that_an_operator_brought_back_counts_anew(world: World) -> None:
+    uuid = await uninstalled(world)
+    await long_ago(world, uuid)
+    await world.releases.install(uuid, "ann", world.sessions._rhythm)
+    await collector(world).look()
+    assert world.store.sessions[uuid].released_at is None
+
+
+async def test_a_kept_volume_brings_its_user_the_same_id_after_all_was_forgotten(world: World) -> None:
+    uuid = await uninstalled(world)
+    world.cluster.change(replace(world.cluster.workload(uuid), volume=True, user_id="ann"))
+    await long_ago(world, uuid)
+    await collector(world).look()
+    assert uuid not in world.store.sessions
+    assert (await world.sessions.create("ann")).uuid == uuid
+
+
+async def test_those_who_have_a_release_are_left_alone(world: World) -> None:
+    uuids = {(await world.sessions.create(f"user-{number}")).uuid for number in range(3)}
+    await collector(world, timedelta(0)).look()
+    assert set(world.store.sessions) == uuids
+
+
+async def test_what_one_session_meets_does_not_keep_the_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy, other = await uninstalled(world), await uninstalled(world, "bob")
+    world.sessions._helm_deadline = timedelta(0)
+    async with world.store.working(busy):
+        await collector(world, timedelta(0)).look()
+    assert set(world.store.sessions) == {busy}
+    monkeypatch.setattr(world.cluster, "read", _away)
+    with pytest.raises(ClusterUnavailable):
+        await collector(world, timedelta(0)).look()
+    assert other not in world.store.sessions
+
+
+async def _away(_: object) -> None:
+    raise ClusterUnavailable
