@@ -174,7 +174,7 @@ async def test_what_the_view_does_not_show_yet_is_not_asked_for_again(
     async def late(_uuid: SessionId, replicas: int) -> None:
         asked.append(replicas)
 
-    cluster.scale = late  # type: ignore[method-assign]
+    cluster.scale = late  # type: ignore[method-assign, assignment]
     async with keeping(cluster, queues) as keeper:
         await queues.wake(UUID, Rhythm().lease)
         for _ in range(20):
