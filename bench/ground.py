@@ -49,7 +49,9 @@ class Ground:
                 aiohttp.ClientSession(stack.url, connector=connector, raise_for_status=True, trust_env=False)
             )
             redis_ = await opened.enter_async_context(
-                redis.asyncio.Redis.from_url(cluster.redis_url, decode_responses=True, client_name=CLIENT_NAME)
+                redis.asyncio.Redis.from_url(
+                    cluster.redis_url, decode_responses=True, client_name=CLIENT_NAME, max_connections=1000
+                )
             )
             pattern = await Pattern.of(api, await _first(http), _PATTERN)
             yield cls(

@@ -34,6 +34,7 @@ from service.adapters.readings import Readings
 from service.adapters.redis_progress import RedisProgress
 from service.adapters.redis_queue import RedisQueues
 from service.adapters.redis_store import RedisStore
+from service.adapters.redis_tickets import RedisTickets
 from service.controller.collector import Collector
 from service.controller.guard import Guard
 from service.controller.keeper import Keeper
@@ -41,12 +42,17 @@ from service.controller.leader import Leader
 from service.controller.reporter import Reporter
 from service.controller.stopwatch import Stopwatch
 from service.domain.census import Census, count
+from service.domain.entrance import Entrance
 from service.domain.health import Health
 from service.domain.lifecycle import Step
 from service.domain.names import SessionId
 from service.domain.recovery import Recovery
 from service.domain.sessions import Sessions
 from service.domain.slots import Slots
+from service.gateway.gateway import Gateway, Terms
+from service.gateway.headers import Forwarding
+from service.gateway.hosts import Hosts
+from service.gateway.server import served as gate
 from service.settings import Settings, SettingsError
 from service.web import docs, keys, operations, problems
 from service.web.app import Resources, make_app
@@ -181,29 +187,46 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 )
             )
             view.subscribe(stopwatch.changed)
-            checks = {
-                "redis": store.ping,
-                "kubernetes": cluster.check,
-                "keda": cluster.check_keda,
-                "helm": releases.check,
-            }
-            recovery = Recovery(sessions=sessions, store=store, cluster=cluster)
+            entrance = _entrance(config, RedisTickets(redis))
             application[keys.SESSIONS] = sessions
             application[keys.PROGRESS] = progress
             application[keys.HEALTH] = Health(
-                checks, remarks={"wakes by others": leader.remark}, seconds=config.health_cache
+                {
+                    "redis": store.ping,
+                    "kubernetes": cluster.check,
+                    "keda": cluster.check_keda,
+                    "helm": releases.check,
+                },
+                remarks={"wakes by others": leader.remark},
+                seconds=config.health_cache,
             )
             application[keys.READINESS] = keys.Readiness(lambda: view.filled)
             application[keys.EXPOSITION] = metrics.exposition
+            application[keys.ENTRANCE] = entrance
             async with (
                 view.following(),
                 background(
-                    recovery.run_forever(config.recovery_interval),
+                    Recovery(sessions=sessions, store=store, cluster=cluster).run_forever(config.recovery_interval),
                     progress.run(),
                     _control(view, keeper, reporter, leader, guard),
                 ),
                 served(metrics.exposition, config.host, config.metrics_port)
                 if config.metrics_port
+                else contextlib.nullcontext(),
+                gate(
+                    Gateway(
+                        hosts=Hosts(config.gateway_domain, config.gateway_prefix),
+                        entrance=entrance,
+                        sessions=sessions,
+                        progress=progress,
+                        view=view,
+                        forwarding=Forwarding(scheme=config.gateway_scheme, trusted=config.gateway_trusted),
+                        terms=_terms(config),
+                    ),
+                    config.host,
+                    config.gateway_port,
+                )
+                if entrance
                 else contextlib.nullcontext(),
             ):
                 try:
@@ -212,6 +235,24 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                     await sessions.close()
 
     return opened
+
+
+def _entrance(config: Settings, tickets: RedisTickets) -> Entrance | None:
+    """The way in to workspaces; None where no gateway is."""
+    if not config.gateway_domain:
+        return None
+    ticket, stay = timedelta(seconds=config.gateway_ticket), timedelta(seconds=config.gateway_stay)
+    return Entrance(tickets, origin=config.origin, ticket=ticket, stay=stay)
+
+
+def _terms(config: Settings) -> Terms:
+    return Terms(
+        closed=not config.gateway_open,
+        mode=config.gateway_activity,
+        longest_connection=timedelta(seconds=config.gateway_connection_limit),
+        patience=timedelta(seconds=config.gateway_patience),
+        held=config.gateway_held,
+    )
 
 
 async def _control(view: KubeView, *parts: Keeper | Reporter | Leader | Guard) -> None:

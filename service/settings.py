@@ -11,8 +11,11 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.domain.names import HOST_PREFIX, SessionId, public_host
 from service.domain.session import Rhythm
 from service.domain.sessions import Limits
+from service.gateway.attention import Mode
+from service.gateway.headers import Network
 
 PREFIX = "USER_PODS_"
 _CHART = Path(__file__).resolve().parent.parent / "chart" / "user-pod"
@@ -120,12 +123,53 @@ class Settings(BaseSettings):
     recovery_interval: float = Field(
         10, gt=0, description="Seconds between two looks whether Redis still has the index of sessions."
     )
+    gateway_domain: str = Field(
+        "", pattern=r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*)?$",
+        description="Domain of the workspaces' hosts, `<prefix><uuid>.<domain>`, which the gateway serves. Empty: no"
+        " gateway.",
+    )  # fmt: skip
+    gateway_prefix: str = Field(
+        HOST_PREFIX, pattern=r"^[a-z0-9]([-a-z0-9]{0,40})?$", description="What their names begin with."
+    )
+    gateway_port: int = Field(8081, ge=0, le=65535, description="TCP port at `HOST` that the gateway listens on.")
+    gateway_scheme: Literal["http", "https"] = Field(
+        "https", description="How browsers come: `https` behind whatever ends TLS, `http` for trying it out."
+    )
+    gateway_public_port: int = Field(
+        0, ge=0, le=65535, description="Port that browsers use. 0: the scheme's own, or `GATEWAY_PORT` with `http`."
+    )
+    gateway_open: bool = Field(
+        False, description="Let everybody in without a ticket. Only on loopback, for trying it out."
+    )
+    gateway_ticket: float = Field(60, ge=1, le=3600, description="Seconds that the URL of an open is good.")
+    gateway_stay: float = Field(
+        43_200, ge=60, description="Seconds that a browser is let in without a new ticket: twelve hours."
+    )
+    gateway_activity: Mode = Field(
+        Mode.INPUT,
+        description="What keeps a pod awake: `input`, what its user does; `connection`, an open WebSocket too.",
+    )
+    gateway_connection_limit: float = Field(
+        28_800, gt=0, description="Seconds that an open WebSocket keeps a pod awake, with `connection`."
+    )
+    gateway_patience: float = Field(60, ge=1, le=600, description="Seconds that a request waits for a pod that wakes.")
+    gateway_held: int = Field(1000, ge=1, description="Requests that may wait at the same time.")
+    gateway_trusted: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (),
+        description="Networks of the proxies in front, separated by commas: their word on a client's address and scheme"
+        " is taken.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["json", "console"] = Field("json", description="`json` for machines, `console` for people.")
 
     @field_validator("api_keys", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("gateway_trusted", mode="before")
+    @classmethod
+    def _networks(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("api_keys")
@@ -159,12 +203,22 @@ class Settings(BaseSettings):
             raise ValueError(f"{PREFIX}LEASE must be at least 2 x {PREFIX}POLLING_INTERVAL + {margin:g} s = {least:g}")
         if self.metrics_port and self.metrics_port == self.port:
             raise ValueError(f"{PREFIX}METRICS_PORT must not be {PREFIX}PORT, where a key is asked for")
+        if self.gateway_domain and self.gateway_port and self.gateway_port in (self.port, self.metrics_port):
+            raise ValueError(f"{PREFIX}GATEWAY_PORT must be a port of its own")
+        if self.gateway_open and not _loopback(self.host):
+            raise ValueError(f"{PREFIX}GATEWAY_OPEN would let anybody in who reaches {self.host}; it is for loopback")
         if not self.api_keys and not _loopback(self.host):
             raise ValueError(
                 f"{PREFIX}API_KEYS is empty, so anybody who reaches {self.host} could use the service;"
                 f" set it, or {PREFIX}HOST=127.0.0.1"
             )
         return self
+
+    def origin(self, uuid: SessionId) -> str:
+        """Scheme and host of a workspace, as its user's browser has it."""
+        port = self.gateway_public_port or (self.gateway_port if self.gateway_scheme == "http" else 0)
+        host = public_host(uuid, self.gateway_domain, self.gateway_prefix)
+        return f"{self.gateway_scheme}://{host}{f':{port}' if port else ''}"
 
     @property
     def limits(self) -> Limits:

@@ -215,6 +215,7 @@ def _pod(item: Json) -> PodPart:
         pod=Pod(
             uid=metadata["uid"],
             address=status.get("podIP"),
+            port=_port(item["spec"]),
             scheduled=bool(item["spec"].get("nodeName")),
             started="running" in (containers.get(CONTAINER, {}).get("state") or {}),
             ready=conditions.get("Ready", {}).get("status") == "True",
@@ -222,6 +223,12 @@ def _pod(item: Json) -> PodPart:
         trouble=pod_trouble(item),
         hindrance=pod_hindrance(item),
     )
+
+
+def _port(spec: Json) -> int | None:
+    """The first port of the workspace's container."""
+    workspace: Json = next((each for each in spec.get("containers") or [] if each["name"] == CONTAINER), {})
+    return next((int(port["containerPort"]) for port in workspace.get("ports") or []), None)
 
 
 _CUTS: Mapping[Kind, Callable[[Json], Part | None]] = {

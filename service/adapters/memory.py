@@ -148,6 +148,26 @@ class MemoryStore:
             bisect.insort(self.ids, uuid)
 
 
+@dataclass
+class MemoryTickets:
+    """See `service.domain.ports.Tickets`; `clock` may be moved by a test."""
+
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    tickets: dict[str, tuple[SessionId, datetime]] = field(default_factory=dict)
+    shared: bytes | None = None
+
+    async def put(self, digest: str, uuid: SessionId, life: timedelta) -> None:
+        self.tickets[digest] = (uuid, self.clock() + life)
+
+    async def take(self, digest: str) -> SessionId | None:
+        uuid, until = self.tickets.pop(digest, (None, self.clock()))
+        return uuid if until > self.clock() else None
+
+    async def secret(self, candidate: bytes) -> bytes:
+        self.shared = self.shared or candidate
+        return self.shared
+
+
 QUEUE_LIMIT = 3
 
 

@@ -9,6 +9,7 @@
     |-- SessionDeleting      a delete is under way
     |-- SessionAsleep        only an awake session can be kept awake; a wake wakes it
     |-- RhythmRefused        the caller's times for falling asleep are impossible or out of bounds
+    |-- GatewayOff           workspaces cannot be opened by this service
     |-- SessionBusy          another piece of helm work on this session is under way
     |-- TooManyCreates       the queue for helm is full
     |-- IndexIncomplete      the sessions are being restored after a loss of Redis
@@ -70,6 +71,10 @@ class SessionAsleep(SessionError):
 
 class RhythmRefused(SessionError):
     message = "these times for falling asleep cannot be had"
+
+
+class GatewayOff(SessionError):
+    message = "this service has no gateway: GATEWAY_DOMAIN is not set"
 
 
 class SessionBusy(SessionError):

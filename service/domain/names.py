@@ -18,6 +18,7 @@ SESSION_ID_PATTERN = "[a-z0-9]{8}"
 USER_ID_PATTERN = "[!-~]{1,254}"
 """Printable ASCII without spaces: safe in a header, a log line, an annotation and on a terminal."""
 
+HOST_PREFIX = "vs-code-"
 CHART_NAME = "user-pod"
 CONTAINER = "workspace"
 """Name of the user's container in the chart; a reservation must use the same (docs/decisions/0002-replicas.md)."""
@@ -69,8 +70,8 @@ def queue_key(uuid: SessionId) -> str:
     return f"queue:{uuid}"
 
 
-def public_host(uuid: SessionId, domain: str) -> str:
-    return f"vs-code-{uuid}.{domain}"
+def public_host(uuid: SessionId, domain: str, prefix: str = HOST_PREFIX) -> str:
+    return f"{prefix}{uuid}.{domain}"
 
 
 def user_hash(user_id: str) -> str:

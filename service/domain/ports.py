@@ -137,6 +137,19 @@ class Progress(Protocol):
         """
 
 
+class Tickets(Protocol):
+    """What lets people in to their workspaces, in Redis."""
+
+    async def put(self, digest: str, uuid: SessionId, life: timedelta) -> None:
+        """Keep a ticket's digest for its life."""
+
+    async def take(self, digest: str) -> SessionId | None:
+        """The session of the ticket, which is used up by that; None when it is, or its life is over."""
+
+    async def secret(self, candidate: bytes) -> bytes:
+        """The secret that all replicas share: the candidate when there was none."""
+
+
 class Releases(Protocol):
     """Helm."""
 

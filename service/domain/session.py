@@ -104,6 +104,8 @@ class Pod:
 
     uid: str
     address: str | None = None
+    port: int | None = None
+    """Where the workspace listens."""
     scheduled: bool = False
     started: bool = False
     """The workspace's container runs."""

@@ -293,7 +293,7 @@ class Sessions:
 
         Raises SessionNotFound, SessionReleased, SessionDeleting, SessionBroken.
         """
-        rhythm = await self._usable(uuid)
+        rhythm = await self.usable(uuid)
         length = await self._queues.wake(uuid, rhythm.lease)
         if self._view.workload(uuid).replicas == 0:
             # Noted before anything is done for it, and before the caller can ask how it comes along.
@@ -306,7 +306,7 @@ class Sessions:
 
         Raises SessionAsleep, or as `wake`.
         """
-        rhythm = await self._usable(uuid)
+        rhythm = await self.usable(uuid)
         await self._must_be_awake(uuid)
         await self._queues.beat(uuid, source, rhythm.lease)
 
@@ -317,7 +317,7 @@ class Sessions:
         """
         if by > self._limits.extension:
             raise RhythmRefused(f"a session can be kept awake for {self._limits.extension.total_seconds():g} s at most")
-        rhythm = await self._usable(uuid)
+        rhythm = await self.usable(uuid)
         await self._must_be_awake(uuid)
         # Of the time asked for, the cooldown is what KEDA gives after the queue has run out.
         lease = max(rhythm.lease, by - rhythm.cooldown + rhythm.poll)
@@ -325,7 +325,7 @@ class Sessions:
 
     async def sleep(self, uuid: SessionId) -> None:
         """Send the pod to sleep now, whoever uses it. Raises like `wake`."""
-        await self._usable(uuid)
+        await self.usable(uuid)
         await self._queues.hush(uuid)
         await self._cluster.scale(uuid, 0)
         await self._note(uuid, Stage.ASLEEP)
@@ -342,8 +342,8 @@ class Sessions:
         if self._view.workload(uuid).replicas == 0 and not (await self.status(uuid)).awake:
             raise SessionAsleep
 
-    async def _usable(self, uuid: SessionId) -> Rhythm:
-        """The session's times, when a wake can succeed as far as the view knows; raises otherwise."""
+    async def usable(self, uuid: SessionId) -> Rhythm:
+        """The session's times, when a wake can succeed as far as the view knows; raises like `wake` otherwise."""
         workload = self._view.workload(uuid)
         if workload.broken is None:
             return workload.rhythm or self._rhythm

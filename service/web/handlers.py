@@ -6,9 +6,10 @@ from typing import TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from service.domain.errors import GatewayOff
 from service.domain.names import SessionId, parse_session_id
 from service.web import problems, stream
-from service.web.keys import EXPOSITION, HEALTH, READINESS, SESSIONS
+from service.web.keys import ENTRANCE, EXPOSITION, HEALTH, READINESS, SESSIONS
 from service.web.models import (
     Action,
     Activity,
@@ -19,6 +20,8 @@ from service.web.models import (
     Extension,
     HealthReport,
     ListQuery,
+    Opened,
+    OpenQuery,
     SessionList,
     Status,
 )
@@ -56,6 +59,17 @@ async def extend(request: web.Request) -> web.Response:
     uuid, body = _uuid(request), await _body(request, Extension)
     until = await request.app[SESSIONS].extend(uuid, timedelta(seconds=body.seconds))
     return _json(Action(uuid=uuid, action="extend", kept_until=until), 202)
+
+
+async def open_(request: web.Request) -> web.Response:
+    uuid, query, entrance = _uuid(request), _query(request, OpenQuery), request.app[ENTRANCE]
+    if entrance is None:
+        raise GatewayOff
+    await request.app[SESSIONS].usable(uuid)
+    invitation = await entrance.invite(uuid, query.to)
+    answer = _json(Opened(uuid=uuid, url=invitation.url, expires_at=invitation.until), 201)
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
 
 
 async def status(request: web.Request) -> web.Response:

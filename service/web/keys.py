@@ -7,6 +7,7 @@ from typing import Protocol
 
 from aiohttp import web
 
+from service.domain.entrance import Entrance
 from service.domain.health import Health
 from service.domain.ports import Progress
 from service.domain.sessions import Sessions
@@ -34,6 +35,8 @@ SESSIONS = web.AppKey("sessions", Sessions)
 PROGRESS: web.AppKey[Progress] = web.AppKey("progress")
 STREAMS: web.AppKey[set[asyncio.Event]] = web.AppKey("streams")
 """Of every open stream what wakes it."""
+ENTRANCE: web.AppKey[Entrance | None] = web.AppKey("entrance")
+"""None where no gateway is."""
 HEALTH = web.AppKey("health", Health)
 READINESS = web.AppKey("readiness", Readiness)
 EXPOSITION: web.AppKey[Exposition] = web.AppKey("exposition")

@@ -163,6 +163,19 @@ class ListQuery(Body):
     phase: Phase | None = None
 
 
+class OpenQuery(Body):
+    to: str = Field(
+        "/", pattern=r"^/([!-\[\]-.0-~][!-\[\]-~]*)?$", max_length=2000, examples=["/?folder=/home/coder"],
+        description="Path in the workspace, with its query, that the browser goes to.",
+    )  # fmt: skip
+
+
+class Opened(Body):
+    uuid: str
+    url: str = Field(description="Opens the workspace in a browser, once; whoever has it gets in.")
+    expires_at: datetime = Field(description="When the URL stops being good.")
+
+
 class DeleteQuery(Body):
     keep_data: bool = Field(True, description="Keep the volume, so that the user's next session has it again.")
 

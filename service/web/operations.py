@@ -21,6 +21,8 @@ from service.web.models import (
     Extension,
     HealthReport,
     ListQuery,
+    Opened,
+    OpenQuery,
     Problem,
     ProgressEvent,
     SessionList,
@@ -48,7 +50,7 @@ class Operation:
 
     @property
     def name(self) -> str:
-        return self.handler.__name__
+        return self.handler.__name__.rstrip("_")
 
 
 OPERATIONS = (
@@ -80,6 +82,11 @@ OPERATIONS = (
         method="POST", path="/session/{uuid}/extend", handler=handlers.extend, body=Extension,
         summary="Keep an awake session awake for so long from now, whatever its user does.",
         answers={202: (Action, "It is kept awake.")}, problems=(400, 404, 409, 413, 415, 422, 503),
+    ),
+    Operation(
+        method="POST", path="/session/{uuid}/open", handler=handlers.open_, query=OpenQuery,
+        summary="A URL that opens the workspace in its user's browser. Give it to that user only: it is good once.",
+        answers={201: (Opened, "The URL.")}, problems=(404, 409, 422, 501, 503),
     ),
     Operation(
         method="GET", path="/session/{uuid}/status", handler=handlers.status,

@@ -25,6 +25,7 @@ TABLE: tuple[tuple[type[errors.SessionError], int, str], ...] = (
     (errors.SessionDeleting, 409, "session-deleting"),
     (errors.SessionAsleep, 409, "session-asleep"),
     (errors.RhythmRefused, 422, "idle-times-refused"),
+    (errors.GatewayOff, 501, "gateway-off"),
     (errors.SessionBusy, 409, "session-busy"),
     (errors.TooManyCreates, 429, "too-many-creates"),
     (errors.IndexIncomplete, 503, "index-incomplete"),

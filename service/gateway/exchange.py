@@ -1,0 +1,109 @@
+"""One request to a pod and its answer back, both streamed as they come, whatever their size."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from aiohttp import (
+    ClientConnectionError,
+    ClientConnectorError,
+    ClientError,
+    ClientPayloadError,
+    ClientResponse,
+    ServerTimeoutError,
+    hdrs,
+    web,
+)
+from multidict import CIMultiDict
+
+from service.gateway.headers import to_browser
+from service.gateway.pods import Upstream
+from service.gateway.refusal import Refusal
+
+_REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class PodLost(Exception):
+    """The pod went away, or never took the request, so that the request may be made again."""
+
+
+class Passed(web.StreamResponse):
+    """An answer with the pod's own headers and no others."""
+
+    async def _prepare_headers(self) -> None:
+        given = set(self.headers)
+        await super()._prepare_headers()
+        for added in (hdrs.CONTENT_TYPE, hdrs.SERVER):
+            if added not in given:
+                self.headers.popall(added, None)
+
+
+class Body:
+    """The body of a request, read once, from the moment on at which the pod wants it."""
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._request = request
+        self.touched = False
+
+    @property
+    def is_there(self) -> bool:
+        return self._request.body_exists
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        self.touched = True
+        if self._request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+            await self._request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._request.writer.output_size = 0
+        async for chunk in self._request.content.iter_any():
+            yield chunk
+
+
+async def exchange(
+    request: web.BaseRequest, upstream: Upstream, headers: CIMultiDict[str], target: str, body: Body
+) -> web.StreamResponse:
+    """Pass the request on and the answer back. Raises PodLost as long as nothing is lost, Refusal otherwise."""
+    # The gateway itself says to go on, once the pod has taken the connection: a pod that does not know of this could
+    # leave both sides waiting for each other.
+    headers.popall(hdrs.EXPECT, None)
+    try:
+        answer = await upstream.http.request(
+            request.method,
+            upstream.url(target),
+            headers=headers,
+            data=body.stream() if body.is_there else None,
+            allow_redirects=False,
+        )
+    except (ClientConnectorError, ServerTimeoutError) as error:
+        upstream.answered = False
+        raise PodLost from error
+    except (ClientConnectionError, ClientPayloadError, RuntimeError) as error:
+        # The last is what a session raises that was closed in between.
+        if request.method in _REPEATABLE and not body.touched:
+            raise PodLost from error
+        raise Refusal(
+            502,
+            "The workspace went away",
+            "It ended before it had answered. Whether it did what was asked is not known.",
+        ) from error
+    except ClientError as error:
+        raise Refusal(502, "The workspace gave no proper answer", "What it sent is no HTTP.") from error
+    async with answer:
+        return await answered(request, answer)
+
+
+async def answered(request: web.BaseRequest, answer: ClientResponse) -> web.StreamResponse:
+    """Pass the pod's answer back."""
+    response = Passed(status=answer.status, reason=answer.reason, headers=to_browser(answer.headers))
+    await response.prepare(request)
+    try:
+        if request.method != "HEAD":
+            async for chunk in answer.content.iter_any():
+                await response.write(chunk)
+    except ClientError:
+        # Cut the answer off: a proper end would make half of it look like all.
+        response.force_close()
+        if request.transport is not None:
+            request.transport.abort()
+        return response
+    with contextlib.suppress(ConnectionResetError):
+        await response.write_eof()
+    return response

@@ -1,0 +1,317 @@
+"""A request's way through the gateway: whose workspace, who may enter, awake or to be woken, and on to the pod."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from aiohttp import hdrs, web
+
+from service.domain.entrance import ENTER, Entrance
+from service.domain.errors import (
+    SessionAsleep,
+    SessionBroken,
+    SessionDeleting,
+    SessionError,
+    SessionNotFound,
+    SessionReleased,
+)
+from service.domain.names import SessionId
+from service.domain.ports import Progress, View
+from service.domain.session import Phase
+from service.domain.sessions import Sessions
+from service.gateway import attention, headers, waiting
+from service.gateway.attention import Attention, Mode
+from service.gateway.exchange import Body, PodLost, exchange
+from service.gateway.frames import Frame
+from service.gateway.headers import COOKIE, Forwarding
+from service.gateway.hosts import Hosts
+from service.gateway.pods import Pods, Upstream
+from service.gateway.refusal import KEEP_OUT, Refusal
+from service.gateway.tunnel import is_websocket, tunnel
+
+OWN = "/.user-pods/"
+"""Paths below this are the gateway's own, on every workspace's host."""
+_WAKE = f"{OWN}wake"
+_LOOK = 1.0
+"""Seconds between two looks whether waiting is still of use."""
+_WAKE_AGAIN = 3
+"""After so many looks at a sleeping pod it is woken again: somebody has put it to sleep meanwhile."""
+_STARTING = 0.05
+"""Seconds that a person's request waits for a pod that may be about to answer, before there is a page instead."""
+_ATTEMPTS = 10
+"""So often a request is made anew whose pod went away before it had answered."""
+_BEAT = 5.0
+"""Seconds between two notes of activity of one session."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What the gateway allows. `patience`: how long a request is held for a pod that wakes."""
+
+    closed: bool = True
+    """Nobody gets in without a pass."""
+    mode: Mode = Mode.INPUT
+    longest_connection: timedelta = timedelta(hours=8)
+    """So long an open WebSocket counts as activity, where the mode is that it does."""
+    patience: timedelta = timedelta(seconds=60)
+    held: int = 1000
+    held_per_session: int = 64
+    open_per_session: int = 512
+    """Requests and WebSockets of one session at the same time."""
+
+
+class Gateway:
+    """Call it with a request; it answers it. Holds no state that another replica would need."""
+
+    def __init__(
+        self,
+        *,
+        hosts: Hosts,
+        entrance: Entrance,
+        sessions: Sessions,
+        progress: Progress,
+        view: View,
+        forwarding: Forwarding,
+        terms: Terms,
+    ) -> None:
+        self._hosts = hosts
+        self._entrance = entrance
+        self._sessions = sessions
+        self._progress = progress
+        self._view = view
+        self._forwarding = forwarding
+        self._terms = terms
+        self._pods = Pods(view)
+        self._attention = Attention(self._beat, _BEAT)
+        self._held: Counter[SessionId] = Counter()
+        self._open: Counter[SessionId] = Counter()
+
+    async def close(self) -> None:
+        await self._attention.close()
+        await self._pods.close()
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await self._serve(request, self._session(request))
+        except Refusal as refusal:
+            return refusal.answer(page=_is_navigation(request))
+        except SessionError as error:
+            return _told(error).answer(page=_is_navigation(request))
+
+    def _session(self, request: web.BaseRequest) -> SessionId:
+        """Whose workspace it is; refuses whatever could be understood differently by somebody behind."""
+        if not request.raw_path.startswith("/") or request.method == hdrs.METH_CONNECT:
+            raise Refusal(400, "Bad request", "Ask for a path of this host.")
+        if len(request.headers.getall(hdrs.HOST, ())) != 1:
+            raise Refusal(400, "Bad request", "Name one host.")
+        uuid = self._hosts.session(request.host)
+        if uuid is None:
+            raise Refusal(404, "No such workspace", "No workspace has this address.")
+        return uuid
+
+    async def _serve(self, request: web.BaseRequest, uuid: SessionId) -> web.StreamResponse:
+        if request.path == ENTER:
+            return await self._enter(request, uuid)
+        await self._admit(request, uuid)
+        if request.path == _WAKE:
+            return await self._tell_of_wake(request, uuid)
+        if request.path.startswith(OWN):
+            raise Refusal(404, "Not found", "There is nothing at this address.")
+        if self._open[uuid] >= self._terms.open_per_session:
+            raise Refusal(429, "Too many requests", "This workspace has too many open requests.", retry_after=1)
+        with _counted(self._open, uuid):
+            return await self._pass_on(request, uuid)
+
+    # --- who may enter ---
+
+    async def _enter(self, request: web.BaseRequest, uuid: SessionId) -> web.StreamResponse:
+        if request.method != hdrs.METH_GET:
+            raise Refusal(405, "Not allowed", "A ticket is traded by opening its address.")
+        given = await self._entrance.redeem(request.query.get("ticket", ""), uuid)
+        if given is None:
+            raise Refusal(403, "This link has been used or is too old", "Open the workspace anew from where you came.")
+        target = request.query.get("to", "/")
+        answer = web.Response(status=303, headers={**KEEP_OUT, hdrs.LOCATION: target if _is_path(target) else "/"})
+        age = int(self._entrance.stay.total_seconds())
+        answer.headers[hdrs.SET_COOKIE] = f"{COOKIE}={given}; Path=/; Max-Age={age}; Secure; HttpOnly; SameSite=Lax"
+        return answer
+
+    async def _admit(self, request: web.BaseRequest, uuid: SessionId) -> None:
+        if self._terms.closed:
+            given = list(headers.passes(request))
+            if len(given) != 1 or not await self._entrance.admits(given[0], uuid):
+                raise Refusal(401, "You are not signed in to this workspace", "Open it anew from where you came.")
+        # Hosts of other users are the same site to a browser, so it sends the pass along when their pages ask it to.
+        if not (_is_navigation(request) and request.method in ("GET", "HEAD")) and not _is_from_here(request):
+            raise Refusal(403, "Not from here", "Pages of another host may not use this workspace.")
+
+    # --- awake, or to be woken ---
+
+    async def _pass_on(self, request: web.BaseRequest, uuid: SessionId) -> web.StreamResponse:
+        body, background = Body(request), attention.is_background(request)
+        for _ in range(_ATTEMPTS):
+            upstream = await self._awake(request, uuid)
+            if upstream is None and _is_navigation(request):
+                await self._wake(uuid)
+                return waiting.page(self._view.workload(uuid).hindrance)
+            if upstream is None:
+                if background and self._view.workload(uuid).replicas == 0:
+                    raise Refusal(503, "Asleep", "The workspace is asleep. Open or reload its page to wake it.")
+                upstream = await self._hold(uuid, rouse=not background)
+            elif not background:
+                self._attention.note(uuid, "visit")
+            with contextlib.suppress(PodLost):
+                return await self._to_pod(request, uuid, upstream, body)
+            await asyncio.sleep(_STARTING)
+        raise Refusal(502, "The workspace does not answer", "It takes connections and ends them.", retry_after=2)
+
+    async def _awake(self, request: web.BaseRequest, uuid: SessionId) -> Upstream | None:
+        """The pod, if it takes connections by now."""
+        upstream = self._pods.present(uuid)
+        if upstream is None or upstream.answered:
+            return upstream
+        if not self._view.workload(uuid).ready and _is_navigation(request):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_STARTING):
+                    return upstream if await upstream.knock() else None
+            return None
+        return upstream if await upstream.knock() else None
+
+    async def _wake(self, uuid: SessionId) -> None:
+        await self._sessions.wake(uuid)
+
+    async def _hold(self, uuid: SessionId, *, rouse: bool) -> Upstream:
+        """Keep the request until the pod answers; refuses when too many wait, or waiting is of no use."""
+        if self._held.total() >= self._terms.held or self._held[uuid] >= self._terms.held_per_session:
+            raise Refusal(503, "Too many wait", "Too many requests wait for workspaces to wake.", retry_after=2)
+        with _counted(self._held, uuid):
+            async with self._answering(uuid, rouse=rouse) as answers:
+                return await answers
+
+    @asynccontextmanager
+    async def _answering(self, uuid: SessionId, *, rouse: bool) -> AsyncIterator["asyncio.Task[Upstream]"]:
+        task = asyncio.create_task(self._wait_for(uuid, rouse=rouse))
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _wait_for(self, uuid: SessionId, *, rouse: bool) -> Upstream:
+        if rouse:
+            await self._wake(uuid)
+        looks = 0
+        answering = asyncio.create_task(self._pods.answering(uuid))
+        try:
+            while looks * _LOOK < self._terms.patience.total_seconds():
+                done, _ = await asyncio.wait({answering}, timeout=_LOOK)
+                if done:
+                    return answering.result()
+                looks += 1
+                workload = self._view.workload(uuid)
+                if workload.phase(beats=True) is Phase.FAILED:
+                    raise Refusal(503, "The workspace could not be started", workload.broken or workload.trouble or "")
+                if rouse and workload.replicas == 0 and looks % _WAKE_AGAIN == 0:
+                    await self._wake(uuid)
+        finally:
+            answering.cancel()
+        why = self._view.workload(uuid).hindrance or "It takes longer than expected; try again."
+        raise Refusal(504, "The workspace did not wake in time", why, retry_after=5)
+
+    async def _tell_of_wake(self, request: web.BaseRequest, uuid: SessionId) -> web.StreamResponse:
+        """For the page of somebody who waits, which has woken the pod already."""
+        if self._held[uuid] >= self._terms.held_per_session:
+            raise Refusal(503, "Too many wait", "Too many pages wait for this workspace.", retry_after=2)
+        with _counted(self._held, uuid):
+            async with self._answering(uuid, rouse=False) as answers:
+                return await waiting.stream(request, uuid, self._progress, answers)
+
+    # --- on to the pod ---
+
+    async def _to_pod(
+        self, request: web.BaseRequest, uuid: SessionId, upstream: Upstream, body: Body
+    ) -> web.StreamResponse:
+        passed = self._forwarding.to_pod(request)
+        if not is_websocket(request):
+            return await exchange(request, upstream, passed, request.raw_path, body)
+        editor = attention.is_editor(request)
+
+        def sent(frame: Frame) -> None:
+            if attention.is_input(frame, editor=editor):
+                self._attention.note(uuid, "input")
+
+        if self._terms.mode is Mode.INPUT:
+            return await tunnel(request, upstream, passed, request.raw_path, keep=attention.KEEP, sent=sent)
+        keeping = asyncio.create_task(self._keep_awake(uuid))
+        try:
+            return await tunnel(request, upstream, passed, request.raw_path, keep=0, sent=lambda _: None)
+        finally:
+            keeping.cancel()
+
+    async def _keep_awake(self, uuid: SessionId) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._terms.longest_connection.total_seconds()):
+                while True:
+                    self._attention.note(uuid, "connection")
+                    await asyncio.sleep(_BEAT)
+
+    async def _beat(self, uuid: SessionId, source: str) -> None:
+        with contextlib.suppress(SessionAsleep):
+            await self._sessions.beat(uuid, source)
+
+
+@contextmanager
+def _counted(counter: Counter[SessionId], uuid: SessionId) -> Iterator[None]:
+    counter[uuid] += 1
+    try:
+        yield
+    finally:
+        counter[uuid] -= 1
+        if not counter[uuid]:
+            del counter[uuid]
+
+
+def _is_navigation(request: web.BaseRequest) -> bool:
+    """Whether a person looks at a page as a whole, who can be shown another one meanwhile."""
+    if request.method not in ("GET", "HEAD") or is_websocket(request):
+        return False
+    mode = request.headers.get("Sec-Fetch-Mode")
+    if mode is None:
+        return "text/html" in request.headers.get(hdrs.ACCEPT, "")
+    return mode == "navigate" and request.headers.get("Sec-Fetch-Dest", "document") == "document"
+
+
+def _is_from_here(request: web.BaseRequest) -> bool:
+    """Whether the request comes from a page of this very host, or from no page at all."""
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+        return False
+    origins = request.headers.getall(hdrs.ORIGIN, ())
+    return all(_place(urlsplit(origin).netloc) == _place(request.host) for origin in origins)
+
+
+def _place(host: str) -> str:
+    return host.lower().removesuffix(":443").removesuffix(":80")
+
+
+def _is_path(target: str) -> bool:
+    """Whether it leads to this host for sure, however a browser reads it."""
+    return target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable() and target.isascii()
+
+
+def _told(error: SessionError) -> Refusal:
+    match error:
+        case SessionNotFound():
+            return Refusal(404, "No such workspace", "No workspace has this address.")
+        case SessionReleased():
+            return Refusal(410, "The workspace was removed", "Create it again to bring it back.")
+        case SessionDeleting():
+            return Refusal(409, "The workspace is being deleted", "It cannot be opened any more.")
+        case SessionBroken():
+            return Refusal(503, "The workspace is broken", str(error))
+        case _:
+            return Refusal(503, "Not now", "A part of the system does not answer; try again.", retry_after=2)

@@ -1,0 +1,144 @@
+"""The pods as they can be reached: each at its own address, over connections that live no longer than it does.
+
+An address may be another user's pod a moment later. So connections belong to a pod's uid, and are closed when the view
+no longer shows that pod as the session's.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from yarl import URL
+
+from service.domain.names import SessionId
+from service.domain.ports import View
+from service.domain.session import Pod
+
+_KNOCK = 0.02
+"""Seconds between two attempts to connect to a pod that is starting."""
+_KNOCK_TIMEOUT = 0.5
+_IDLE = 4.0
+"""Seconds that an idle connection is kept: Node ends its own after five."""
+HEADER_LIMIT = 64 * 1024
+"""Bytes of one header, and of the request line, in both directions."""
+
+
+class Upstream:
+    """One pod: `uid`, where it listens, and the connections to it."""
+
+    def __init__(self, uid: str, address: str, port: int) -> None:
+        self.uid = uid
+        self.address = address
+        self.port = port
+        self.answered = False
+        """It has taken a connection."""
+        self.gone = asyncio.Event()
+        """It is being deleted, or somebody else's turn has come."""
+        self.http = ClientSession(
+            connector=TCPConnector(limit=0, keepalive_timeout=_IDLE, ttl_dns_cache=None),
+            cookie_jar=DummyCookieJar(),
+            timeout=ClientTimeout(total=None, sock_connect=_KNOCK_TIMEOUT),
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            auto_decompress=False,
+            trust_env=False,
+            max_line_size=HEADER_LIMIT,
+            max_field_size=HEADER_LIMIT,
+        )
+
+    def url(self, target: str) -> URL:
+        """`target` is a path with its query, taken as it stands."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return URL(f"http://{host}:{self.port}{target}", encoded=True)
+
+    async def knock(self) -> bool:
+        """Whether it takes connections."""
+        try:
+            async with asyncio.timeout(_KNOCK_TIMEOUT):
+                transport, _ = await asyncio.get_running_loop().create_connection(
+                    asyncio.Protocol, self.address, self.port, flags=socket.AI_NUMERICHOST
+                )
+        except (OSError, TimeoutError):
+            return False
+        transport.abort()
+        self.answered = True
+        return True
+
+    async def close(self) -> None:
+        self.gone.set()
+        await self.http.close()
+
+
+class Pods:
+    """The upstreams of all sessions, as the view tells of them."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._upstreams: dict[SessionId, Upstream] = {}
+        self._waiting: defaultdict[SessionId, set[asyncio.Event]] = defaultdict(set)
+        self._closing: set[asyncio.Task[None]] = set()
+        self._unsubscribe = view.subscribe(self._changed)
+
+    def present(self, uuid: SessionId) -> Upstream | None:
+        """The session's pod, if one can be dialled by now."""
+        pod = self._pod(uuid)
+        known = self._upstreams.get(uuid)
+        if known is not None and (pod is None or pod.uid != known.uid):
+            self._drop(uuid)
+            known = None
+        if known is None and pod is not None and pod.address and pod.port:
+            known = self._upstreams[uuid] = Upstream(pod.uid, pod.address, pod.port)
+        return known
+
+    async def answering(self, uuid: SessionId) -> Upstream:
+        """Wait, for as long as it takes, until the session has a pod that takes connections."""
+        with self._following(uuid) as news:
+            while True:
+                news.clear()
+                upstream = self.present(uuid)
+                if upstream is None:
+                    await news.wait()
+                elif upstream.answered or (await upstream.knock() and not upstream.gone.is_set()):
+                    return upstream
+                else:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_KNOCK):
+                            await news.wait()
+
+    async def close(self) -> None:
+        self._unsubscribe()
+        for uuid in list(self._upstreams):
+            self._drop(uuid)
+        await asyncio.gather(*self._closing)
+
+    def _pod(self, uuid: SessionId) -> Pod | None:
+        workload = self._view.workload(uuid)
+        # At 0 replicas what is still to be seen is about to be deleted.
+        return workload.pod if workload.replicas and workload.user_id is not None else None
+
+    def _changed(self, uuid: SessionId) -> None:
+        if uuid in self._upstreams:
+            self.present(uuid)
+        for news in self._waiting.get(uuid, ()):
+            news.set()
+
+    def _drop(self, uuid: SessionId) -> None:
+        upstream = self._upstreams.pop(uuid)
+        upstream.gone.set()
+        task = asyncio.ensure_future(upstream.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    @contextmanager
+    def _following(self, uuid: SessionId) -> Iterator[asyncio.Event]:
+        news = asyncio.Event()
+        self._waiting[uuid].add(news)
+        try:
+            yield news
+        finally:
+            self._waiting[uuid].discard(news)
+            if not self._waiting[uuid]:
+                del self._waiting[uuid]

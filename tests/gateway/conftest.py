@@ -1,0 +1,258 @@
+"""A gateway over a real socket, before workspaces that the tests serve, on the domain with memory adapters."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, DummyCookieJar, TCPConnector, WSMsgType, web
+
+from service.adapters.memory import MemoryTickets
+from service.domain.entrance import Entrance
+from service.domain.names import SessionId
+from service.domain.session import Pod
+from service.gateway.gateway import Gateway, Terms
+from service.gateway.headers import COOKIE, Forwarding
+from service.gateway.hosts import Hosts
+from service.gateway.server import served
+from tests.domain.conftest import World
+
+DOMAIN = "pods.test"
+Headers = dict[str, str]
+
+
+@dataclass
+class House:
+    """A gateway and its sessions; a wake starts the session's workspace after `delay` seconds."""
+
+    world: World
+    terms: Terms = field(default_factory=Terms)
+    delay: float = 0.05
+    fails: str | None = None
+    """Why no workspace gets ready, in Kubernetes' words."""
+    port: int = 0
+    http: ClientSession = field(init=False)
+    workspaces: dict[SessionId, "Workspace"] = field(default_factory=dict)
+    starts: int = 0
+
+    def __post_init__(self) -> None:
+        self.tickets = MemoryTickets()
+        self.entrance = Entrance(self.tickets, origin=lambda uuid: f"https://{self.host(uuid)}")
+        self.stack = AsyncExitStack()
+        self._starting: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def open(self, forwarding: Forwarding | None = None) -> AsyncIterator["House"]:
+        self.world.sessions._tend = self._woken
+        gateway = Gateway(
+            hosts=Hosts(DOMAIN),
+            entrance=self.entrance,
+            sessions=self.world.sessions,
+            progress=self.world.progress,
+            view=self.world.cluster,
+            forwarding=forwarding or Forwarding(scheme="https"),
+            terms=self.terms,
+        )
+        async with self.stack:
+            connector = TCPConnector(force_close=True, limit=0)
+            self.http = await self.stack.enter_async_context(
+                ClientSession(connector=connector, cookie_jar=DummyCookieJar(), auto_decompress=False)
+            )
+            self.port = await self.stack.enter_async_context(served(gateway, "127.0.0.1", 0, shutdown_timeout=1))
+            yield self
+            for task in self._starting:
+                task.cancel()
+            await asyncio.gather(*self._starting, return_exceptions=True)
+
+    @staticmethod
+    def host(uuid: str) -> str:
+        return f"vs-code-{uuid}.{DOMAIN}"
+
+    async def session(self, user_id: str = "ann") -> SessionId:
+        return (await self.world.sessions.create(user_id)).uuid
+
+    async def awake(self, user_id: str = "ann") -> SessionId:
+        uuid = await self.session(user_id)
+        await self.start(uuid)
+        return uuid
+
+    async def headers(self, uuid: SessionId, **more: str) -> Headers:
+        """Of a program that is let in."""
+        invitation = await self.entrance.invite(uuid)
+        given = await self.entrance.redeem(invitation.url.split("ticket=")[1].split("&")[0], uuid)
+        return {
+            "Host": self.host(uuid),
+            "Cookie": f"{COOKIE}={given}",
+            **{k.replace("_", "-"): v for k, v in more.items()},
+        }
+
+    async def person(self, uuid: SessionId) -> Headers:
+        """Of a browser that is let in and opens a page."""
+        return await self.headers(uuid, Sec_Fetch_Mode="navigate", Sec_Fetch_Dest="document", Accept="text/html")
+
+    def url(self, path: str = "/") -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    # --- what the cluster does ---
+
+    def _woken(self, uuid: SessionId) -> None:
+        if self.world.cluster.workload(uuid).replicas == 0:
+            self.world.cluster.change(replace(self.world.cluster.workload(uuid), replicas=1))
+            task = asyncio.ensure_future(self._start_later(uuid))
+            self._starting.add(task)
+            task.add_done_callback(self._starting.discard)
+
+    async def _start_later(self, uuid: SessionId) -> None:
+        await asyncio.sleep(self.delay)
+        if self.fails:
+            self.world.cluster.change(replace(self.world.cluster.workload(uuid), trouble=self.fails))
+        elif self.world.cluster.workload(uuid).replicas:
+            await self.start(uuid)
+
+    async def start(self, uuid: SessionId) -> "Workspace":
+        self.starts += 1
+        workspace = self.workspaces[uuid] = Workspace(f"{uuid}-{self.starts}")
+        await workspace.start()
+        self.stack.push_async_callback(workspace.stop)
+        pod = Pod(workspace.name, "127.0.0.1", workspace.port, scheduled=True, started=True, ready=True)
+        self.world.cluster.change(replace(self.world.cluster.workload(uuid), replicas=1, ready=1, pod=pod))
+        return workspace
+
+    async def fall_asleep(self, uuid: SessionId) -> None:
+        self.world.cluster.change(replace(self.world.cluster.workload(uuid), replicas=0, ready=0, pod=None))
+        await self.workspaces[uuid].stop()
+
+
+class Workspace:
+    """What a pod serves: it tells of what reached it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.port = 0
+        self.requests: list[tuple[str, str, dict[str, list[str]]]] = []
+        self.sockets: list[web.WebSocketResponse] = []
+        self.interrupted = asyncio.Event()
+        self._runner: web.ServerRunner | None = None
+
+    async def start(self) -> None:
+        self._runner = web.ServerRunner(
+            web.Server(self._serve, handler_cancellation=True, max_field_size=2**16), shutdown_timeout=0.1
+        )
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        self.port = int(self._runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        told = {name: request.headers.getall(name) for name in request.headers}
+        self.requests.append((request.method, request.raw_path, told))
+        act: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] = getattr(
+            self, "_" + request.path.strip("/").split("/")[0].replace(".", "_"), self._echo
+        )
+        return await act(request)
+
+    async def _echo(self, request: web.BaseRequest) -> web.StreamResponse:
+        digest, length = hashlib.sha256(), 0
+        async for chunk in request.content.iter_any():
+            digest.update(chunk)
+            length += len(chunk)
+        told = {name.lower(): request.headers.getall(name) for name in request.headers}
+        return web.json_response(
+            {"pod": self.name, "method": request.method, "path": request.raw_path, "headers": told, "length": length,
+             "sha256": digest.hexdigest()}
+        )  # fmt: skip
+
+    async def _bytes(self, request: web.BaseRequest) -> web.StreamResponse:
+        size = int(request.query["size"])
+        response = web.StreamResponse(headers={"Content-Length": str(size), "X-Pod": self.name})
+        await response.prepare(request)
+        chunk = bytes(range(256)) * 256
+        for at in range(0, size, len(chunk)):
+            await response.write(chunk[: size - at])
+        return response
+
+    async def _drip(self, request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        try:
+            for number in range(10_000):
+                await response.write(f"data: {number}\n\n".encode())
+                await asyncio.sleep(0.02)
+        except (ConnectionResetError, asyncio.CancelledError):
+            self.interrupted.set()
+            raise
+        return response
+
+    async def _broken(self, request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "1000"})
+        await response.prepare(request)
+        await response.write(b"half")
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    async def _reset(self, request: web.BaseRequest) -> web.StreamResponse:
+        await request.read()
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    async def _bare(self, _request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=204)
+
+    async def _cookies(self, _request: web.BaseRequest) -> web.StreamResponse:
+        response = web.Response(text="ok")
+        response.headers.add("Set-Cookie", "own=1; Path=/; HttpOnly")
+        response.headers.add("Set-Cookie", f"wide=1; Domain={DOMAIN}; Path=/")
+        response.headers.add("Set-Cookie", f"{COOKIE}=forged; Path=/; Secure")
+        return response
+
+    async def _moved(self, _request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=302, headers={"Location": "/elsewhere"})
+
+    async def _sized(self, request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "12345", "Accept-Ranges": "bytes"})
+        await response.prepare(request)
+        if request.method != "HEAD":
+            await response.write(b"x" * 12345)
+        return response
+
+    async def _ws(self, request: web.BaseRequest) -> web.StreamResponse:
+        socket = web.WebSocketResponse(protocols=("echo.v1",), autoping=True, compress=True)
+        await socket.prepare(request)
+        self.sockets.append(socket)
+        async for message in socket:
+            if message.type is WSMsgType.TEXT and message.data.startswith("close "):
+                _, code, reason = message.data.split(" ", 2)
+                await socket.close(code=int(code), message=reason.encode())
+            elif message.type is WSMsgType.TEXT:
+                await socket.send_str(message.data)
+            elif message.type is WSMsgType.BINARY:
+                await socket.send_bytes(message.data)
+        return socket
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    yield world
+    await world.sessions.close()
+
+
+@pytest.fixture
+async def house(world: World) -> AsyncIterator[House]:
+    async with House(world).open() as house:
+        yield house
+
+
+async def answer(house: House, path: str, headers: Headers, method: str = "GET", **more: Any) -> tuple[int, bytes]:
+    """Status and body."""
+    async with house.http.request(method, house.url(path), headers=headers, allow_redirects=False, **more) as found:
+        return found.status, await found.read()

@@ -1,0 +1,179 @@
+"""What goes through to an awake workspace, and back, unchanged."""
+
+import asyncio
+import hashlib
+import ipaddress
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import ClientPayloadError
+
+from service.gateway.headers import COOKIE, Forwarding
+from tests.domain.conftest import World
+from tests.gateway.conftest import House, answer
+
+BIG = 32 * 1024 * 1024
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "REPORT"])
+async def test_every_method_goes_through_with_its_body(house: House, method: str) -> None:
+    uuid = await house.awake()
+    status, body = await answer(house, "/echo/x?a=1&a=2", await house.headers(uuid), method, data=b"some body")
+    told = json.loads(body)
+    assert (status, told["method"], told["path"], told["length"]) == (200, method, "/echo/x?a=1&a=2", 9)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/",
+        "/a%2Fb/..%2f/%2e%2e/c?x=%20&y=+&z",
+        "/a//b/./c;p=1",
+        "/?q=%E2%82%AC&raw=a|b",
+        "/echo/%C3%A4",
+        "/x?u=http://other/",
+    ],
+)
+async def test_a_target_goes_through_byte_for_byte(house: House, target: str) -> None:
+    uuid = await house.awake()
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    head = "".join(f"{name}: {value}\r\n" for name, value in (await house.headers(uuid)).items())
+    writer.write(f"GET {target} HTTP/1.1\r\n{head}Connection: close\r\n\r\n".encode())
+    text = (await reader.read()).decode()
+    writer.close()
+    assert text.startswith("HTTP/1.1 200")
+    assert house.workspaces[uuid].requests[-1][1] == target
+
+
+async def test_a_body_of_any_size_goes_through_chunked_or_not(house: House) -> None:
+    uuid = await house.awake()
+    part = bytes(range(256)) * 1024
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(BIG // len(part)):
+            yield part
+
+    wanted = hashlib.sha256(part * (BIG // len(part))).hexdigest()
+    _, chunked = await answer(house, "/echo", await house.headers(uuid), "PUT", data=chunks())
+    headers = await house.headers(uuid, Content_Length=str(BIG))
+    _, sized = await answer(house, "/echo", headers, "PUT", data=chunks())
+    assert json.loads(chunked)["sha256"] == json.loads(sized)["sha256"] == wanted
+    assert json.loads(sized)["headers"]["content-length"] == [str(BIG)]
+    assert "content-length" not in json.loads(chunked)["headers"]
+
+
+async def test_an_answer_of_any_size_comes_back_whole(house: House) -> None:
+    uuid = await house.awake()
+    status, body = await answer(house, f"/bytes?size={BIG}", await house.headers(uuid))
+    assert status == 200
+    assert hashlib.sha256(body).digest() == hashlib.sha256(bytes(range(256)) * (BIG // 256)).digest()
+
+
+async def test_events_come_as_they_are_sent_and_a_client_that_leaves_is_told_to_the_pod(house: House) -> None:
+    uuid = await house.awake()
+    async with house.http.get(house.url("/drip"), headers=await house.headers(uuid)) as stream:
+        for number in range(3):
+            assert await stream.content.readuntil(b"\n\n") == f"data: {number}\n\n".encode()
+    await asyncio.wait_for(house.workspaces[uuid].interrupted.wait(), 5)
+
+
+async def test_half_an_answer_does_not_look_like_all_of_it(house: House) -> None:
+    uuid = await house.awake()
+    async with house.http.get(house.url("/broken"), headers=await house.headers(uuid)) as found:
+        with pytest.raises(ClientPayloadError):
+            await found.read()
+
+
+async def test_head_tells_the_size_without_the_body(house: House) -> None:
+    uuid = await house.awake()
+    async with house.http.head(house.url("/sized"), headers=await house.headers(uuid)) as found:
+        assert found.headers["Content-Length"] == "12345"
+        assert found.headers["Accept-Ranges"] == "bytes"
+        assert await found.read() == b""
+
+
+async def test_an_answer_without_a_body_gets_nothing_added(house: House) -> None:
+    uuid = await house.awake()
+    async with house.http.get(house.url("/bare"), headers=await house.headers(uuid)) as found:
+        assert found.status == 204
+        assert "Content-Type" not in found.headers
+        assert "Content-Length" not in found.headers
+
+
+async def test_redirects_are_the_browsers_to_follow(house: House) -> None:
+    uuid = await house.awake()
+    async with house.http.get(house.url("/moved"), headers=await house.headers(uuid), allow_redirects=False) as found:
+        assert (found.status, found.headers["Location"]) == (302, "/elsewhere")
+
+
+async def test_a_client_that_asks_first_is_told_to_go_on_and_loses_nothing(house: House) -> None:
+    uuid = await house.awake()
+    headers = await house.headers(uuid)
+    status, body = await answer(house, "/echo", headers, "PUT", data=b"x" * 100_000, expect100=True)
+    assert (status, json.loads(body)["length"]) == (200, 100_000)
+
+
+async def test_large_headers_go_through(house: House) -> None:
+    uuid = await house.awake()
+    _, body = await answer(house, "/echo", await house.headers(uuid, X_Large="y" * 30_000))
+    assert json.loads(body)["headers"]["x-large"] == ["y" * 30_000]
+
+
+async def test_headers_of_the_connection_stay_on_it(house: House) -> None:
+    uuid = await house.awake()
+    headers = await house.headers(uuid, Connection="close, X-Secret", X_Secret="1", TE="trailers", X_Kept="2")
+    _, body = await answer(house, "/echo", headers)
+    told = json.loads(body)["headers"]
+    assert not {"x-secret", "te", "proxy-authorization"} & set(told)
+    assert told["x-kept"] == ["2"]
+
+
+async def test_the_pod_learns_who_asks_and_cannot_be_told_otherwise(house: House) -> None:
+    uuid = await house.awake()
+    headers = await house.headers(
+        uuid, X_Forwarded_For="6.6.6.6", X_Forwarded_Proto="gopher", X_Forwarded_Host="evil", Forwarded="for=6.6.6.6"
+    )
+    _, body = await answer(house, "/echo", headers)
+    told = json.loads(body)["headers"]
+    assert told["x-forwarded-for"] == ["127.0.0.1"]
+    assert told["x-forwarded-proto"] == ["https"]
+    assert told["x-forwarded-host"] == told["host"] == [house.host(uuid)]
+    assert told["forwarded"] == [f'for=127.0.0.1;host="{house.host(uuid)}";proto=https']
+
+
+async def test_a_trusted_proxy_is_believed(world: World) -> None:
+    trusted = [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("10.0.0.0/8")]
+    async with House(world).open(Forwarding(scheme="https", trusted=trusted)) as house:
+        uuid = await house.awake()
+        headers = await house.headers(uuid, X_Forwarded_For="6.6.6.6, 9.9.9.9, 10.1.1.1", X_Forwarded_Proto="http")
+        _, body = await answer(house, "/echo", headers)
+    told = json.loads(body)["headers"]
+    assert (told["x-forwarded-for"], told["x-forwarded-proto"]) == (["9.9.9.9"], ["http"])
+
+
+async def test_the_pass_reaches_no_pod_and_a_pods_cookies_stay_with_its_own_host(house: House) -> None:
+    uuid = await house.awake()
+    headers = await house.headers(uuid)
+    headers["Cookie"] = f"a=1; {headers['Cookie']}; b=2=3"
+    _, body = await answer(house, "/echo", headers)
+    assert json.loads(body)["headers"]["cookie"] == ["a=1; b=2=3"]
+    async with house.http.get(house.url("/cookies"), headers=headers) as found:
+        assert found.headers.getall("Set-Cookie") == ["own=1; Path=/; HttpOnly", "wide=1; Path=/"]
+    assert all(COOKIE not in str(told) for _, _, told in house.workspaces[uuid].requests)
+
+
+async def test_the_next_pod_is_asked_over_a_connection_of_its_own_even_at_the_same_address(house: House) -> None:
+    uuid = await house.awake()
+    headers = await house.headers(uuid)
+    first = json.loads((await answer(house, "/echo", headers))[1])["pod"]
+    await house.fall_asleep(uuid)
+    second = json.loads((await answer(house, "/echo", headers))[1])["pod"]
+    assert first != second
+
+
+async def test_two_users_reach_their_own_workspaces_only(house: House) -> None:
+    ann, bob = await house.awake("ann"), await house.awake("bob")
+    for uuid in (ann, bob, ann):
+        _, body = await answer(house, "/echo", await house.headers(uuid))
+        assert json.loads(body)["pod"].startswith(uuid)

@@ -1,0 +1,176 @@
+"""A visit to a sleeping workspace: a page for people, patience for programs, and nothing for what comes by itself."""
+
+import asyncio
+import json
+from dataclasses import replace
+
+import pytest
+
+from service.domain.errors import SessionAsleep
+from service.gateway.gateway import Terms
+from tests.domain.conftest import World
+from tests.gateway.conftest import House, answer
+from tests.waiting import until
+
+
+async def test_a_person_gets_a_page_at_once_and_the_workspace_wakes(house: House) -> None:
+    house.delay = 0.3
+    uuid = await house.session()
+    async with house.http.get(house.url("/deep?link=1"), headers=await house.person(uuid)) as found:
+        assert found.status == 503
+        assert found.headers["Retry-After"] == "2"
+        text = await found.text()
+    assert "waking up" in text
+    assert 'http-equiv="refresh"' in text
+    assert "http://" not in text.replace('http-equiv="', "")
+    await until(lambda: uuid in house.workspaces)
+    await asyncio.sleep(0.05)
+    status, body = await answer(house, "/deep?link=1", await house.person(uuid))
+    assert (status, json.loads(body)["path"]) == (200, "/deep?link=1")
+
+
+async def test_the_page_hears_how_the_wake_comes_along_and_when_the_pod_answers(house: House) -> None:
+    house.delay = 0.2
+    uuid = await house.session()
+    await answer(house, "/", await house.person(uuid))
+    status, body = await answer(house, "/.user-pods/wake", await house.headers(uuid))
+    events = [line.removeprefix("event: ") for line in body.decode().splitlines() if line.startswith("event")]
+    assert status == 200
+    assert events[0] == "accepted"
+    assert events[-1] == "answers"
+
+
+async def test_a_request_of_a_program_waits_and_is_served_with_its_whole_body(house: House) -> None:
+    house.delay = 0.3
+    uuid = await house.session()
+    status, body = await answer(house, "/echo", await house.headers(uuid), "POST", data=b"x" * 1_000_000)
+    assert (status, json.loads(body)["length"]) == (200, 1_000_000)
+
+
+async def test_many_first_requests_at_once_are_all_served_by_one_pod(house: House) -> None:
+    uuid = await house.session()
+    headers = await house.headers(uuid)
+    found = await asyncio.gather(*(answer(house, f"/echo/{number}", headers) for number in range(40)))
+    assert {status for status, _ in found} == {200}
+    assert house.starts == 1
+
+
+async def test_a_pod_that_listens_late_is_waited_for(house: House) -> None:
+    uuid = await house.awake()
+    workspace = house.workspaces[uuid]
+    await workspace.stop()  # it has an address, and nobody listens there yet
+    asking = asyncio.create_task(answer(house, "/echo", await house.headers(uuid)))
+    await asyncio.sleep(0.3)
+    assert not asking.done()
+    await workspace.start()
+    assert (await asking)[0] == 200
+
+
+async def test_a_pod_that_goes_away_while_somebody_waits_is_woken_again(house: House) -> None:
+    house.delay = 30
+    uuid = await house.session()
+    asking = asyncio.create_task(answer(house, "/echo", await house.headers(uuid)))
+    await until(lambda: house.world.cluster.workload(uuid).replicas == 1)
+    house.delay = 0.05
+    house.world.cluster.change(replace(house.world.cluster.workload(uuid), replicas=0))
+    assert (await asking)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("/healthz", {}),
+        ("/stable/?reconnectionToken=1&reconnection=true", {"Connection": "Upgrade", "Upgrade": "websocket"}),
+        ("/page", {"Sec-Purpose": "prefetch"}),
+    ],
+)
+async def test_what_comes_by_itself_wakes_nobody(house: House, path: str, more: dict[str, str]) -> None:
+    uuid = await house.session()
+    status, body = await answer(house, path, {**await house.headers(uuid), **more})
+    assert (status, json.loads(body)["title"]) == (503, "Asleep")
+    assert house.world.cluster.workload(uuid).replicas == 0
+
+
+async def test_what_comes_by_itself_keeps_nobody_awake(house: House) -> None:
+    uuid = await house.awake()
+    await answer(house, "/healthz", await house.headers(uuid))
+    assert house.world.store.sessions[uuid].last_activity is None
+    await answer(house, "/echo", await house.headers(uuid))
+    await until(lambda: house.world.store.sessions[uuid].activity_source == "visit")
+
+
+async def test_many_requests_are_one_note_of_activity_and_the_last_one_is_not_forgotten(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.gateway.gateway._BEAT", 0.3)
+    noted: list[str] = []
+    beat = world.sessions.beat
+
+    async def counted(uuid: object, source: str) -> None:
+        noted.append(source)
+        await beat(uuid, source)  # type: ignore[arg-type]
+
+    async with House(world).open() as house:
+        uuid = await house.awake()
+        monkeypatch.setattr(world.sessions, "beat", counted)
+        headers = await house.headers(uuid)
+        for _ in range(20):
+            await answer(house, "/echo", headers)
+        assert len(noted) <= 2
+        await until(lambda: len(noted) == 2)
+
+
+async def test_why_a_workspace_does_not_start_is_told_to_programs_and_on_the_page(house: House) -> None:
+    house.fails = "ErrImagePull: no such image"
+    uuid = await house.session()
+    await answer(house, "/", await house.person(uuid))
+    status, body = await answer(house, "/echo", await house.headers(uuid))
+    assert (status, json.loads(body)["detail"]) == (503, house.fails)
+    _, events = await answer(house, "/.user-pods/wake", await house.headers(uuid))
+    assert house.fails in events.decode().rsplit("event: failed", 1)[1]
+
+
+async def test_patience_ends_and_says_so(world: World) -> None:
+    async with House(world, Terms(patience=Terms().patience * 0), delay=60).open() as house:
+        uuid = await house.session()
+        status, body = await answer(house, "/echo", await house.headers(uuid))
+        assert (status, json.loads(body)["title"]) == (504, "The workspace did not wake in time")
+
+
+async def test_only_so_many_requests_wait(world: World) -> None:
+    async with House(world, Terms(held=3, held_per_session=2), delay=0.5).open() as house:
+        ann, bob = await house.session("ann"), await house.session("bob")
+        asked = [await house.headers(ann)] * 4 + [await house.headers(bob)] * 2
+        found = await asyncio.gather(*(answer(house, "/echo", headers) for headers in asked))
+        assert [status for status, _ in found[:4]].count(200) == 2
+        assert [status for status, _ in found[4:]].count(200) == 1
+        assert {status for status, _ in found} == {200, 503}
+
+
+async def test_an_unknown_session_and_a_released_one_are_told_apart(house: House) -> None:
+    uuid = await house.session()
+    headers = await house.headers(uuid)
+    await house.world.releases.uninstall(uuid)
+    assert (await answer(house, "/", headers))[0] == 410
+    await house.world.sessions.delete(uuid, keep_data=False)
+    assert (await answer(house, "/", headers))[0] == 404
+
+
+async def test_a_post_that_a_pod_takes_and_dies_over_is_not_made_twice(house: House) -> None:
+    uuid = await house.awake()
+    status, body = await answer(house, "/reset", await house.headers(uuid), "POST", data=b"once")
+    assert (status, json.loads(body)["title"]) == (502, "The workspace went away")
+    assert len(house.workspaces[uuid].requests) == 1
+
+
+async def test_a_pod_that_takes_connections_and_ends_them_is_not_asked_for_ever(house: House) -> None:
+    uuid = await house.awake()
+    status, body = await answer(house, "/reset", await house.headers(uuid))
+    assert (status, json.loads(body)["title"]) == (502, "The workspace does not answer")
+    assert 1 < len(house.workspaces[uuid].requests) < 30
+
+
+async def test_a_sleeper_is_not_beaten_awake(house: House) -> None:
+    uuid = await house.session()
+    with pytest.raises(SessionAsleep):
+        await house.world.sessions.beat(uuid, "visit")
