@@ -165,7 +165,7 @@ class ListQuery(Body):
 
 class OpenQuery(Body):
     to: str = Field(
-        "/", pattern=r"^/([!-\[\]-.0-~][!-\[\]-~]*)?$", max_length=2000, examples=["/?folder=/home/coder"],
+        "/", pattern=r"^/([!-.0-\[\]-~][!-\[\]-~]*)?$", max_length=2000, examples=["/?folder=/home/coder"],
         description="Path in the workspace, with its query, that the browser goes to.",
     )  # fmt: skip
 

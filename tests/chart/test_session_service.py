@@ -27,10 +27,15 @@ def render(helm: Helm, *arguments: str) -> list[dict[str, Any]]:
             *("--set-json", 'networkPolicy.from=[{"podSelector":{}}]'),
             *("--set-json", 'metrics.from=[{"namespaceSelector":{}}]'),
         ),
+        (
+            *("--set", "gateway.domain=pods.example.com,networkPolicy.enabled=true"),
+            *("--set-json", 'networkPolicy.from=[{"podSelector":{}}]'),
+            *("--set-json", 'gateway.from=[{"namespaceSelector":{}}]'),
+        ),
         ("--set-json", 'settings={"COOLDOWN":"300"}', "--set", "replicas=1"),
         ("--set-json", 'userPod.values={"image":{"tag":"7"},"env":[{"name":"A","value":"b: c"}]}'),
     ],
-    ids=["defaults", "users", "network-policy", "metrics", "settings", "user-pod"],
+    ids=["defaults", "users", "network-policy", "metrics", "gateway", "settings", "user-pod"],
 )
 def test_the_real_api_server_accepts_what_is_rendered(live: Helm, cluster: Cluster, arguments: tuple[str, ...]) -> None:
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "users"}})

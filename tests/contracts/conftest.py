@@ -13,11 +13,12 @@ from redis.asyncio import Redis
 from devcluster import components
 from devcluster.errors import DevclusterError
 from devcluster.processes import Processes, Program, environment
-from service.adapters.memory import MemoryProgress, MemoryQueues, MemoryStore
+from service.adapters.memory import MemoryProgress, MemoryQueues, MemoryStore, MemoryTickets
 from service.adapters.redis_progress import RedisProgress
 from service.adapters.redis_queue import RedisQueues
 from service.adapters.redis_store import RedisStore
-from service.domain.ports import Progress, Queues, Store
+from service.adapters.redis_tickets import RedisTickets
+from service.domain.ports import Progress, Queues, Store, Tickets
 from tests.conftest import free_port
 
 
@@ -28,6 +29,7 @@ class Kept:
     store: Store
     queues: Queues
     progress: Progress
+    tickets: Tickets
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +71,7 @@ def _answers(port: int) -> bool:
 async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIterator[Kept]:
     if request.param == "memory":
         queues, memory = MemoryQueues(is_whole=True), MemoryProgress()
-        yield Kept(MemoryStore(queues, memory), queues, memory)
+        yield Kept(MemoryStore(queues, memory), queues, memory, MemoryTickets())
         return
     if request.param not in ports:
         pytest.skip("no redis-server on PATH; the wheel's alone is tested")
@@ -79,6 +81,6 @@ async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIt
         await store.mark_whole()
         progress = RedisProgress(redis)
         listening = asyncio.create_task(progress.run())
-        yield Kept(store, RedisQueues(redis), progress)
+        yield Kept(store, RedisQueues(redis), progress, RedisTickets(redis))
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)

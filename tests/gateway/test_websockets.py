@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from websockets import Subprotocol
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -57,7 +58,7 @@ async def test_subprotocols_are_agreed_on_with_the_pod_and_extensions_are_not(ho
     del headers["Host"]
     async with connect(
         f"ws://{house.host(uuid)}/ws", additional_headers=headers, host="127.0.0.1", port=house.port, proxy=None,
-        subprotocols=["other", "echo.v1"], compression="deflate",
+        subprotocols=[Subprotocol("other"), Subprotocol("echo.v1")], compression="deflate",
     ) as connection:  # fmt: skip
         assert connection.subprotocol == "echo.v1"
         assert connection.response is not None

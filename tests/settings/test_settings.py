@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from service import settings
+from service.domain.names import SessionId
 from service.settings import Settings, SettingsError
 
 
@@ -35,6 +36,8 @@ def test_the_defaults_can_be_used() -> None:
         ("POLLING_INTERVAL", "30", "= 62"),
         ("HELM_TIMEOUT", "1", "5"),
         ("HOST", "0.0.0.0", "USER_PODS_API_KEYS is empty"),
+        ("GATEWAY_DOMAIN", "Not a domain", "should match pattern"),
+        ("GATEWAY_TRUSTED", "10.0.0.0/33", "not a valid"),
         ("METRICS_PORT", "8080", "must not be USER_PODS_PORT"),
         ("LOG_FORMAT", "xml", "'json' or 'console'"),
         ("REDIS_PASSWORD", "x", "no such setting"),
@@ -104,6 +107,28 @@ def test_the_process_ends_with_a_message_and_no_traceback(tmp_path: Path) -> Non
     done = subprocess.run(argv, env={"USER_PODS_CHART_VALUES": str(bad)}, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "USER_PODS_CHART_VALUES" in done.stderr
+
+
+def test_the_gateway_has_a_port_of_its_own_and_is_open_on_loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USER_PODS_GATEWAY_DOMAIN", "pods.example.com")
+    monkeypatch.setenv("USER_PODS_GATEWAY_PORT", "8080")
+    with pytest.raises(SettingsError, match="GATEWAY_PORT must be a port of its own"):
+        settings.load()
+    monkeypatch.delenv("USER_PODS_GATEWAY_PORT")
+    monkeypatch.setenv("USER_PODS_HOST", "0.0.0.0")
+    monkeypatch.setenv("USER_PODS_API_KEYS", "k" * 20)
+    monkeypatch.setenv("USER_PODS_GATEWAY_OPEN", "true")
+    with pytest.raises(SettingsError, match="GATEWAY_OPEN would let anybody in"):
+        settings.load()
+
+
+def test_workspaces_have_addresses_as_browsers_reach_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    uuid = SessionId("abc123xy")
+    monkeypatch.setenv("USER_PODS_GATEWAY_DOMAIN", "pods.example.com")
+    assert settings.load().origin(uuid) == "https://vs-code-abc123xy.pods.example.com"
+    monkeypatch.setenv("USER_PODS_GATEWAY_PUBLIC_PORT", "8443")
+    monkeypatch.setenv("USER_PODS_GATEWAY_PREFIX", "ws-")
+    assert settings.load().origin(uuid) == "https://ws-abc123xy.pods.example.com:8443"
 
 
 def test_help_tells_the_commands() -> None:

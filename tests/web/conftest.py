@@ -2,15 +2,18 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from service.adapters.memory import MemoryTickets
 from service.adapters.metrics import Metrics
+from service.domain.entrance import Entrance
 from service.domain.health import Health
 from service.web.app import make_app
-from service.web.keys import EXPOSITION, HEALTH, PROGRESS, READINESS, SESSIONS, Readiness
+from service.web.keys import ENTRANCE, EXPOSITION, HEALTH, PROGRESS, READINESS, SESSIONS, Readiness
 from tests.domain.conftest import World
 
 Client = TestClient[web.Request, web.Application]
@@ -31,15 +34,17 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 async def serve(world: World, metrics: Metrics) -> AsyncIterator[Serve]:
-    """Starts the application; `keys` are its bearer keys."""
+    """Starts the application; `keys` are its bearer keys, and `gateway` tells whether workspaces can be opened."""
     clients: list[Client] = []
+    entrance = Entrance(MemoryTickets(), origin=lambda uuid: f"https://vs-code-{uuid}.example.com")
 
-    def resources(app: web.Application) -> AbstractAsyncContextManager[None]:
+    def resources(app: web.Application, *, gateway: bool) -> AbstractAsyncContextManager[None]:
         @asynccontextmanager
         async def opened() -> AsyncIterator[None]:
             app[SESSIONS] = world.sessions
             app[PROGRESS] = world.progress
             app[READINESS] = Readiness()
+            app[ENTRANCE] = entrance if gateway else None
             app[EXPOSITION] = metrics.exposition
             # Looked up at each call: a test exchanges them.
             checks = {"redis": lambda: world.store.ping(), "kubernetes": lambda: world.cluster.check()}  # noqa: PLW0108
@@ -48,8 +53,9 @@ async def serve(world: World, metrics: Metrics) -> AsyncIterator[Serve]:
 
         return opened()
 
-    async def start(keys: Sequence[str] = ()) -> Client:
-        client: Client = TestClient(TestServer(make_app(resources, keys=keys, answered=metrics.answered)))
+    async def start(keys: Sequence[str] = (), *, gateway: bool = True) -> Client:
+        opened = partial(resources, gateway=gateway)
+        client: Client = TestClient(TestServer(make_app(opened, keys=keys, answered=metrics.answered)))
         clients.append(client)
         await client.start_server()
         return client

@@ -44,6 +44,27 @@ async def test_status_has_the_contracts_members(client: Client) -> None:
     assert body["last_activity"].endswith("Z")
 
 
+async def test_open_gives_a_url_that_is_good_once(client: Client) -> None:
+    uuid = await created(client)
+    answer = await client.post(f"/session/{uuid}/open?to=/%3Ffolder=/home/coder")
+    body = await answer.json()
+    assert (answer.status, answer.headers["Cache-Control"], body["uuid"]) == (201, "no-store", uuid)
+    assert body["url"].startswith(f"https://vs-code-{uuid}.example.com/.user-pods/enter?ticket=")
+    assert body["url"].endswith("&to=%2F%3Ffolder%3D%2Fhome%2Fcoder")
+    assert body["expires_at"].endswith("Z")
+    again = await client.post(f"/session/{uuid}/open")
+    assert (await again.json())["url"] != body["url"]
+    assert (await client.post("/session/00000000/open")).status == 404
+    assert (await client.post(f"/session/{uuid}/open?to=//evil.test")).status == 422
+
+
+async def test_open_says_so_where_no_gateway_is(serve: Serve) -> None:
+    client = await serve(gateway=False)
+    uuid = await created(client)
+    off = await client.post(f"/session/{uuid}/open")
+    assert (off.status, (await off.json())["type"]) == (501, "/problems/gateway-off")
+
+
 async def test_sleep_answers_202_and_empties_the_queue(client: Client) -> None:
     uuid = await created(client)
     await client.post(f"/session/{uuid}/wake")
