@@ -29,6 +29,10 @@ class PodLost(Exception):
 class Passed(web.StreamResponse):
     """An answer with the pod's own headers and no others."""
 
+    def at_once(self, *, body_is_there: bool) -> None:
+        """Send the headers with the first of the body when that is there already, else without waiting for it."""
+        self._send_headers_immediately = not body_is_there
+
     async def _prepare_headers(self) -> None:
         given = set(self.headers)
         await super()._prepare_headers()
@@ -93,6 +97,8 @@ async def exchange(
 async def answered(request: web.BaseRequest, answer: ClientResponse) -> web.StreamResponse:
     """Pass the pod's answer back."""
     response = Passed(status=answer.status, reason=answer.reason, headers=to_browser(answer.headers))
+    # Headers and body of a small answer come together: then they leave together too.
+    response.at_once(body_is_there=answer.content.total_bytes > 0 and request.method != "HEAD")
     await response.prepare(request)
     try:
         if request.method != "HEAD":

@@ -143,7 +143,7 @@ class Gateway:
 
     async def _admit(self, request: web.BaseRequest, uuid: SessionId) -> None:
         if self._terms.closed:
-            given = list(headers.passes(request))
+            given = headers.passes(request)
             if len(given) != 1 or not await self._entrance.admits(given[0], uuid):
                 raise Refusal(401, "You are not signed in to this workspace", "Open it anew from where you came.")
         # Hosts of other users are the same site to a browser, so it sends the pass along when their pages ask it to.

@@ -1,7 +1,8 @@
 """What of a request's and an answer's headers goes through, and what the gateway adds or takes away."""
 
 import ipaddress
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 
 from aiohttp import hdrs
 from aiohttp.web import BaseRequest
@@ -10,20 +11,19 @@ from multidict import CIMultiDict, CIMultiDictProxy
 COOKIE = "__Host-user-pods"
 """Name of the pass. The prefix makes browsers refuse it from any other host, and from a page without TLS."""
 
-_HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
+_PASS = re.compile(rf"(?:^|;)[ \t]*{COOKIE}=([^;]*)")
+_HOP_BY_HOP = (
+    hdrs.CONNECTION,
+    hdrs.KEEP_ALIVE,
+    hdrs.PROXY_AUTHENTICATE,
+    hdrs.PROXY_AUTHORIZATION,
+    "Proxy-Connection",
+    hdrs.TE,
+    hdrs.TRAILER,
+    hdrs.TRANSFER_ENCODING,
+    hdrs.UPGRADE,
 )
-_FORWARDED = frozenset({"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"})
+_FORWARDED = (hdrs.FORWARDED, hdrs.X_FORWARDED_FOR, hdrs.X_FORWARDED_HOST, hdrs.X_FORWARDED_PROTO, "X-Real-IP")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -59,15 +59,14 @@ class Forwarding:
         return client, scheme if scheme in ("http", "https") else self._scheme
 
     def _is_trusted(self, address: str) -> bool:
-        found = _address(address)
+        found = _address(address) if self._trusted else None
         return found is not None and any(found in network for network in self._trusted)
 
 
 def to_browser(headers: "CIMultiDictProxy[str]") -> CIMultiDict[str]:
     """The answer's headers as the browser gets them: a pod's cookies stay with its own host."""
     kept = _end_to_end(headers)
-    cookies = kept.popall(hdrs.SET_COOKIE, [])
-    for cookie in cookies:
+    for cookie in kept.popall(hdrs.SET_COOKIE, ()):
         name, *attributes = cookie.split(";")
         if name.split("=", 1)[0].strip() == COOKIE:
             continue
@@ -76,36 +75,29 @@ def to_browser(headers: "CIMultiDictProxy[str]") -> CIMultiDict[str]:
     return kept
 
 
-def passes(request: BaseRequest) -> Iterator[str]:
+def passes(request: BaseRequest) -> list[str]:
     """The passes that the request bears; a browser sends one."""
-    for name, value in _cookies(request.headers):
-        if name == COOKIE:
-            yield value
+    return [found for line in request.headers.getall(hdrs.COOKIE, ()) for found in _PASS.findall(line)]
 
 
 def _end_to_end(headers: "CIMultiDictProxy[str]") -> CIMultiDict[str]:
-    named = {part.strip().lower() for value in headers.getall(hdrs.CONNECTION, ()) for part in value.split(",")}
-    dropped = _HOP_BY_HOP | named
-    return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
+    kept = headers.copy()
+    named = kept.getall(hdrs.CONNECTION, None)
+    for name in _HOP_BY_HOP:
+        kept.popall(name, None)
+    for value in named or ():
+        for name in value.split(","):
+            kept.popall(name.strip(), None)
+    return kept
 
 
 def _without_pass(headers: CIMultiDict[str]) -> None:
-    kept = [f"{name}={value}" if sep else name for name, sep, value in _pairs(headers) if name != COOKIE]
-    headers.popall(hdrs.COOKIE, None)
+    lines = headers.popall(hdrs.COOKIE, None)
+    if lines is None:
+        return
+    kept = "; ".join(filter(None, (_PASS.sub("", line).strip("; ") for line in lines)))
     if kept:
-        headers[hdrs.COOKIE] = "; ".join(kept)
-
-
-def _cookies(headers: "CIMultiDictProxy[str]") -> Iterator[tuple[str, str]]:
-    return ((name, value) for name, _, value in _pairs(headers))
-
-
-def _pairs(headers: "CIMultiDictProxy[str] | CIMultiDict[str]") -> Iterator[tuple[str, str, str]]:
-    for line in headers.getall(hdrs.COOKIE, ()):
-        for part in line.split(";"):
-            if part.strip():
-                name, sep, value = part.strip().partition("=")
-                yield name, sep, value
+        headers[hdrs.COOKIE] = kept
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

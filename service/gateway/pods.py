@@ -23,6 +23,8 @@ _KNOCK = 0.02
 _KNOCK_TIMEOUT = 0.5
 _IDLE = 4.0
 """Seconds that an idle connection is kept: Node ends its own after five."""
+_READ = 256 * 1024
+"""Bytes of an answer that are read ahead of its client."""
 HEADER_LIMIT = 64 * 1024
 """Bytes of one header, and of the request line, in both directions."""
 
@@ -47,6 +49,7 @@ class Upstream:
             trust_env=False,
             max_line_size=HEADER_LIMIT,
             max_field_size=HEADER_LIMIT,
+            read_bufsize=_READ,
         )
 
     def url(self, target: str) -> URL:
