@@ -1,0 +1,83 @@
+"""A gateway before one workspace, without a cluster: what it costs to pass something on depends on nothing else.
+
+`python -m bench.lone_gateway PORT POD_PORT`; prints the headers, as JSON, that let a client in.
+"""
+
+import asyncio
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+
+import uvloop
+
+from service.adapters.memory import (
+    MemoryCluster,
+    MemoryProgress,
+    MemoryQueues,
+    MemoryReleases,
+    MemoryStore,
+    MemoryTickets,
+)
+from service.domain.entrance import Entrance
+from service.domain.names import SessionId
+from service.domain.session import Pod, Record, RecordStatus, Release, ReleaseState, Rhythm, Workload
+from service.domain.sessions import Sessions
+from service.domain.slots import Slots
+from service.gateway.gateway import Gateway, Terms
+from service.gateway.headers import COOKIE, Forwarding
+from service.gateway.hosts import Hosts
+from service.gateway.server import served
+
+_UUID = SessionId("abc123xy")
+_HOST = f"vs-code-{_UUID}.pods.test"
+
+
+def _sessions(cluster: MemoryCluster, pod: int) -> Sessions:
+    now = datetime.now(UTC)
+    cluster.change(
+        Workload(
+            _UUID,
+            user_id="ann",
+            release=Release(f"user-{_UUID}", 1, ReleaseState.DEPLOYED, now),
+            deployed=True,
+            scaled=True,
+            replicas=1,
+            ready=1,
+            pod=Pod("uid", "127.0.0.1", pod, scheduled=True, started=True, ready=True),
+        )
+    )
+    queues = MemoryQueues(is_whole=True)
+    queues.sessions[_UUID] = Record(_UUID, "ann", RecordStatus.CREATED, now)
+    return Sessions(
+        store=MemoryStore(queues),
+        queues=queues,
+        progress=MemoryProgress(),
+        releases=MemoryReleases(cluster),
+        cluster=cluster,
+        view=cluster,
+        slots=Slots(running=1, waiting=1),
+        rhythm=Rhythm(),
+        helm_deadline=timedelta(seconds=5),
+    )
+
+
+async def main(port: int, pod: int) -> None:
+    cluster, entrance = MemoryCluster(), Entrance(MemoryTickets(), origin=lambda uuid: f"https://{uuid}")
+    gateway = Gateway(
+        hosts=Hosts("pods.test"),
+        entrance=entrance,
+        sessions=_sessions(cluster, pod),
+        progress=MemoryProgress(),
+        view=cluster,
+        forwarding=Forwarding(scheme="https"),
+        terms=Terms(open_per_session=100_000),
+    )
+    ticket = (await entrance.invite(_UUID)).url.split("ticket=")[1].split("&")[0]
+    given = await entrance.redeem(ticket, _UUID)
+    async with served(gateway, "127.0.0.1", port):
+        print(json.dumps({"Host": _HOST, "Cookie": f"{COOKIE}={given}"}), flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(main(int(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,192 @@
+"""What the gateway adds to what goes through it, beside the barest pass-through and no proxy at all.
+
+Needs no cluster: workspace, gateway and pass-through are processes of their own. Throughput is counted per second of CPU
+that the process used, so that what others do on the machine does not count.
+"""
+
+import asyncio
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import psutil
+
+from bench.figures import Figure
+from devcluster.processes import environment
+from images.recipes import compile_tiny
+from stack.demo import free_port
+from stack.stack import ROOT
+
+_CALLERS = 16
+_RATE = 500
+_SECONDS = 3.0
+"""Of one round."""
+_DOWNLOAD = 512 * 1024 * 1024
+_SOCKETS = 1000
+_PATIENCE = 10.0
+
+
+@dataclass
+class _Way:
+    """One way to the workspace; `process` is what stands in between."""
+
+    name: str
+    url: str
+    headers: dict[str, str]
+    process: psutil.Process | None = None
+
+    def busy(self) -> float:
+        """Seconds of a core used so far."""
+        times = self.process.cpu_times() if self.process else None
+        return float(times.user + times.system) if times else 0.0
+
+
+async def passing(rounds: int) -> list[Figure]:
+    """Rounds in random order, of every way."""
+    async with _ways() as (direct, bare, gateway), _client() as http:
+        throughput: dict[str, list[float]] = {way.name: [] for way in (bare, gateway)}
+        latency: dict[str, list[float]] = {way.name: [] for way in (direct, bare, gateway)}
+        download: dict[str, list[float]] = {way.name: [] for way in (direct, bare, gateway)}
+        for _ in range(rounds):
+            for way in random.sample([bare, gateway], 2):
+                throughput[way.name].append(await _saturated(http, way))
+            for way in random.sample([direct, bare, gateway], 3):
+                latency[way.name] += await _steady(http, way)
+                download[way.name].append(await _download(http, way))
+        sockets = await _sockets(http, gateway)
+    floor = Figure("bare pass-through, requests per second of one core", 1, "1/s", throughput["bare"])
+    straight = Figure(f"direct, a request at {_RATE}/s", 1, "s", latency["direct"])
+    large = Figure(f"direct, download of {_DOWNLOAD >> 20} MB", 1, "MB/s", download["direct"])
+    return [
+        floor,
+        Figure.against(floor, "gateway, requests per second of one core", throughput["gateway"]),
+        straight,
+        Figure.against(straight, f"bare pass-through, a request at {_RATE}/s", latency["bare"]),
+        Figure.against(straight, f"gateway, a request at {_RATE}/s", latency["gateway"]),
+        large,
+        Figure.against(large, f"bare pass-through, download of {_DOWNLOAD >> 20} MB", download["bare"]),
+        Figure.against(large, f"gateway, download of {_DOWNLOAD >> 20} MB", download["gateway"]),
+        Figure(f"gateway, memory of each of {_SOCKETS} idle WebSockets", 1, "KB", [sockets]),
+    ]
+
+
+async def _saturated(http: aiohttp.ClientSession, way: _Way) -> float:
+    """Answers per second of the process's CPU, with callers that wait for nothing."""
+    until, busy = time.perf_counter() + _SECONDS, way.busy()
+
+    async def caller() -> int:
+        count = 0
+        while time.perf_counter() < until:
+            await _get(http, way)
+            count += 1
+        return count
+
+    counts = await asyncio.gather(*(caller() for _ in range(_CALLERS)))
+    return sum(counts) / (way.busy() - busy)
+
+
+async def _steady(http: aiohttp.ClientSession, way: _Way) -> list[float]:
+    """Seconds from the moment that a request was due to its answer, so that a hold-up counts for all whom it met."""
+    began = time.perf_counter() + 0.05
+
+    async def one(due: float) -> float:
+        await asyncio.sleep(due - time.perf_counter())
+        await _get(http, way)
+        return time.perf_counter() - due
+
+    return await asyncio.gather(*(one(began + number / _RATE) for number in range(int(_RATE * _SECONDS))))
+
+
+async def _get(http: aiohttp.ClientSession, way: _Way) -> None:
+    async with http.get(f"{way.url}/status/200", headers=way.headers) as answer:
+        await answer.read()
+
+
+async def _download(http: aiohttp.ClientSession, way: _Way) -> float:
+    """MB a second."""
+    began, size = time.perf_counter(), 0
+    async with http.get(f"{way.url}/stream?bytes={_DOWNLOAD}", headers=way.headers) as answer:
+        async for chunk in answer.content.iter_any():
+            size += len(chunk)
+    if size != _DOWNLOAD:
+        raise RuntimeError(f"{way.name} gave {size} of {_DOWNLOAD} bytes")
+    return size / 1e6 / (time.perf_counter() - began)
+
+
+async def _sockets(http: aiohttp.ClientSession, way: _Way) -> float:
+    """KB that the process grows by for each open WebSocket over which nothing goes."""
+    if way.process is None:
+        raise RuntimeError("a process is needed")
+    async with AsyncExitStack() as opened:
+        # The first few pay for what all share.
+        for number in range(_SOCKETS + 50):
+            if number == 50:
+                before = way.process.memory_info().rss
+            await opened.enter_async_context(
+                http.ws_connect(f"{way.url}/ws", headers=way.headers, compress=0, autoping=False)
+            )
+        await asyncio.sleep(1)
+        return float(way.process.memory_info().rss - before) / 1e3 / _SOCKETS
+
+
+@asynccontextmanager
+async def _client() -> AsyncIterator[aiohttp.ClientSession]:
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, trust_env=False, raise_for_status=True) as http:
+        yield http
+
+
+@asynccontextmanager
+async def _ways() -> AsyncIterator[tuple[_Way, _Way, _Way]]:
+    async with AsyncExitStack() as opened:
+        folder = opened.enter_context(tempfile.TemporaryDirectory())
+        program = await asyncio.to_thread(compile_tiny, Path(folder) / "tiny")
+        pod, bare, gate = free_port(), free_port(), free_port()
+        variables = environment(PYTHONPATH=str(ROOT), HOME=folder)
+        await opened.enter_async_context(_running(str(program), "-address", f"127.0.0.1:{pod}", env=variables))
+        bare_process = await opened.enter_async_context(
+            _running(sys.executable, "-m", "bench.bare_proxy", str(bare), str(pod), env=variables)
+        )
+        gate_process = await opened.enter_async_context(
+            _running(sys.executable, "-m", "bench.lone_gateway", str(gate), str(pod), env=variables)
+        )
+        if gate_process.stdout is None:
+            raise RuntimeError("the gateway tells nothing")
+        headers: dict[str, str] = json.loads(await gate_process.stdout.readline())
+        ways = (
+            _Way("direct", f"http://127.0.0.1:{pod}", {}),
+            _Way("bare", f"http://127.0.0.1:{bare}", {}, psutil.Process(bare_process.pid)),
+            _Way("gateway", f"http://127.0.0.1:{gate}", headers, psutil.Process(gate_process.pid)),
+        )
+        async with _client() as http:
+            for way in ways:
+                await _until(lambda way=way: _get(http, way))  # type: ignore[misc]
+        yield ways
+
+
+async def _until(act: Callable[[], Awaitable[None]]) -> None:
+    async with asyncio.timeout(_PATIENCE):
+        while True:
+            try:
+                await act()
+            except aiohttp.ClientError:
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+
+@asynccontextmanager
+async def _running(*argv: str, env: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(*argv, env=env, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        await process.wait()
