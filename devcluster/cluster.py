@@ -1,5 +1,6 @@
 """One cluster: its state folder, the order in which it starts, and everything a program needs to talk to it."""
 
+import contextlib
 import json
 import os
 import secrets
@@ -16,7 +17,7 @@ import yaml
 
 from devcluster import components, kubeconfig, node, ports, toolchain
 from devcluster.certificates import Authority
-from devcluster.claim import Claim, Held
+from devcluster.claim import Claim
 from devcluster.components import KEDA_NAMESPACE, Site
 from devcluster.errors import DevclusterError
 from devcluster.processes import Processes, Program
@@ -319,17 +320,13 @@ class Cluster:
             return False
         try:
             self._claim_node()
-        except (node.NodeImpossible, Held) as error:
+            return self._start_node()
+        except DevclusterError as error:
             if wanted:
                 raise
             self._report(f"no real node, all pods are simulated: {error}")
+            self._leave_node()
             return False
-        if not self._processes.alive("kubelet"):
-            self._forget_readiness()
-        started = self._start([self._component("containerd")])
-        if started:
-            node.load_pause(self.state)
-        return self._start([self._component("kubelet"), self._component("kube-proxy")]) or started
 
     def _claim_node(self) -> None:
         if lacks := node.missing():
@@ -338,8 +335,24 @@ class Cluster:
         try:
             node.prepare(self.state)
         except DevclusterError:
-            self._claim.release(clean=node.clean)
+            self._leave_node()
             raise
+
+    def _leave_node(self) -> None:
+        for name in reversed(node.PROGRAMS):
+            self._processes.stop(name)
+        if self._claim.owner() == self.state:
+            # What prevented the node may prevent this too; then there is nothing to remove.
+            with contextlib.suppress(DevclusterError):
+                self._claim.release(clean=node.clean)
+
+    def _start_node(self) -> bool:
+        if not self._processes.alive("kubelet"):
+            self._forget_readiness()
+        started = self._start([self._component("containerd")])
+        if started:
+            node.load_pause(self.state)
+        return self._start([self._component("kubelet"), self._component("kube-proxy")]) or started
 
     def _forget_readiness(self) -> None:
         """Let a node that was ready before the cluster's last end not count as ready until its kubelet says so."""

@@ -1,5 +1,6 @@
 """The command line of every component, with the reason for each flag that is not plumbing."""
 
+import re
 import shutil
 import socket
 import ssl
@@ -20,6 +21,8 @@ from devcluster.toolchain import Tools
 
 SERVICE_RANGE = "10.96.0.0/12"
 """About a million Service addresses: room for every user's."""
+VOLUME_DRIVER = "devcluster/folder"
+"""What mounts a volume on a real node (node.py): a folder of the cluster's own, which a pod's fsGroup may own."""
 KEDA_NAMESPACE = "keda"
 KEDA_LEASE = "operator.keda.sh"
 
@@ -183,7 +186,12 @@ def kwok(site: Site) -> Program:
     config = site.config / "kwok.yaml"
     folders = ("node/fast", "node/heartbeat-with-lease", "pod/fast", "volume/fast")
     documents = [path.read_text() for folder in folders for path in sorted((stages / folder).glob("*.yaml"))]
-    config.write_text("\n---\n".join(text for text in documents if "kind: Stage" in text))
+    text = "\n---\n".join(text for text in documents if "kind: Stage" in text)
+    # kwok would have a real node keep volumes in /tmp, as folders of root's, where a pod as another user cannot write.
+    text, count = re.subn(r"hostPath:\n( +)path: .*\n +type: .*", rf"flexVolume:\n\1driver: {VOLUME_DRIVER}", text)
+    if count != 1:
+        raise DevclusterError("this version of kwok provisions volumes in another way; see components.kwok")
+    config.write_text(text)
     argv = [
         str(site.tools.path("kwok")),
         f"--kubeconfig={site.kubeconfig('kwok', user='kwok', group='system:masters')}",

@@ -15,10 +15,14 @@ import psutil
 from devcluster.errors import DevclusterError
 
 CGROUP = "devcluster"
+NETWORK = "devcluster"
+"""What CNI plugins call the pods' network."""
 _CGROUPS = Path("/sys/fs/cgroup")
 _PROGRAMS = ("containerd", "kubelet", "kube-proxy", "runc", "ctr")
 _LOG_LINKS = Path("/var/log/containers")
 _CNI_RESULTS = Path("/var/lib/cni/results")
+_DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
+_SHIMS = Path("/run/containerd/s")
 _PATIENCE = 15.0
 
 
@@ -85,20 +89,33 @@ def sweep(folder: Path) -> None:
         subprocess.run(["umount", "--lazy", str(point)], capture_output=True, check=False)
     if left := mounts(folder):
         raise DevclusterError(f"cannot be unmounted: {', '.join(map(str, left))}")
-    for address in folder.glob("run/io.containerd.runtime.v2.task/*/*/address"):
-        Path(address.read_text().removeprefix("unix://")).unlink(missing_ok=True)
-    for name in ("run", "runc", "addresses"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for link in _LOG_LINKS.glob("*.log"):
-        if link.is_symlink() and link.readlink().is_relative_to(folder):
-            link.unlink()
+    _remove_files(folder)
     _remove_cgroups()
 
 
-def forget_network(name: str) -> None:
-    """Remove what the CNI library remembers of the network `name`; it has no folder of its own for each runtime."""
-    for result in _CNI_RESULTS.glob(f"{name}-*"):
-        result.unlink(missing_ok=True)
+def _remove_files(folder: Path) -> None:
+    """What the programs write to places that no option of theirs moves, and their state, which died with them."""
+    bundles = list(folder.glob("run/io.containerd.runtime.v2.task/*/*"))
+    for address in [bundle / "address" for bundle in bundles]:
+        if address.exists():
+            Path(address.read_text().removeprefix("unix://")).unlink(missing_ok=True)
+    results = [*_CNI_RESULTS.glob(f"{NETWORK}-*"), *(r for b in bundles for r in _CNI_RESULTS.glob(f"*-{b.name}-*"))]
+    for name in ("run", "runc", "addresses"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    links = [link for link in _LOG_LINKS.glob("*.log") if link.is_symlink() and link.readlink().is_relative_to(folder)]
+    for path in [*links, *results, *_DEVICE_PLUGINS.glob("kubelet.sock")]:
+        path.unlink(missing_ok=True)
+    for made in (
+        _LOG_LINKS,
+        _CNI_RESULTS,
+        _CNI_RESULTS.parent,
+        _DEVICE_PLUGINS,
+        _DEVICE_PLUGINS.parent,
+        _SHIMS,
+        _SHIMS.parent,
+    ):
+        with contextlib.suppress(OSError):  # not there, or somebody else has something in it
+            made.rmdir()
 
 
 def _names(argument: str, folder: Path) -> bool:

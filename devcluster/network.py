@@ -9,6 +9,7 @@ import json
 import subprocess
 from pathlib import Path
 
+from devcluster import leftovers
 from devcluster.errors import DevclusterError
 
 POD_RANGE = "10.112.0.0/16"
@@ -123,7 +124,7 @@ def cni(addresses: Path) -> dict[str, object]:
             "routes": [{"dst": "0.0.0.0/0"}],
         },
     }
-    return {"cniVersion": "0.4.0", "name": TABLE, "plugins": [plugin]}
+    return {"cniVersion": "0.4.0", "name": leftovers.NETWORK, "plugins": [plugin]}
 
 
 def _prefix(network: str) -> int:

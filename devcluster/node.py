@@ -6,6 +6,7 @@ the machine's is not touched.
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import time
@@ -72,25 +73,28 @@ def alive(state: Path) -> bool:
 def clean(state: Path) -> None:
     """Remove all that the node of that cluster has made on the machine; what is stored in its folder stays."""
     leftovers.sweep(folder(state))
-    leftovers.forget_network(network.TABLE)
     network.down()
 
 
 def prepare(state: Path) -> None:
-    """Make network and cgroup. Raises NodeImpossible if they would collide with the machine's own."""
-    if not network.exists(network.BRIDGE) and (reasons := network.conflicts(SERVICE_RANGE)):
-        raise NodeImpossible("; ".join(reasons))
-    folder(state).mkdir(exist_ok=True)
-    network.up(SERVICE_RANGE)
-    leftovers.make_cgroups()
+    """Make network and cgroup. Raises NodeImpossible if the machine does not allow it, or its own would collide."""
+    try:
+        if not network.exists(network.BRIDGE) and (reasons := network.conflicts(SERVICE_RANGE)):
+            raise NodeImpossible("; ".join(reasons))
+        folder(state).mkdir(exist_ok=True)
+        network.up(SERVICE_RANGE)
+        leftovers.make_cgroups()
+    except OSError as error:
+        raise NodeImpossible(f"this machine does not allow it: {error}") from error
 
 
 def containerd(site: Site) -> Program:
     place = folder(site.state)
     config = place / "containerd.toml"
     (place / "cni").mkdir(parents=True, exist_ok=True)
-    (place / "cni" / "network.conflist").write_text(json.dumps(network.cni(place / "addresses"), indent=2))
-    config.write_text(
+    _write(place / "cni" / "network.conflist", json.dumps(network.cni(place / "addresses"), indent=2))
+    _write(
+        config,
         _CONTAINERD.format(
             root=json.dumps(str(place / "containerd")),
             run=json.dumps(str(place / "run")),
@@ -99,7 +103,7 @@ def containerd(site: Site) -> Program:
             plugins=json.dumps(str(_PLUGINS)),
             networks=json.dumps(str(place / "cni")),
             pause=json.dumps(_PAUSE),
-        )
+        ),
     )
     argv = [_found("containerd"), "--config", str(config)]
     return Program("containerd", argv, _environment(), lambda: _ctr(site.state, "version").returncode == 0)
@@ -108,6 +112,7 @@ def containerd(site: Site) -> Program:
 def kubelet(site: Site, tools: Tools) -> Program:
     place = folder(site.state)
     crt, key = site.authority.issue("kubelet-server", user="kubelet", hosts=(network.HOST, NAME))
+    plugins = _volume_plugins(site.state)
     config = place / "kubelet.yaml"
     settings = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -118,6 +123,8 @@ def kubelet(site: Site, tools: Tools) -> Program:
         "healthzPort": site.ports["kubelet-health"],
         "tlsCertFile": str(crt),
         "tlsPrivateKeyFile": str(key),
+        # The machine, where mostly nobody answers: pods look up no names, and learn that at once.
+        "clusterDNS": [network.HOST],
         "authentication": {
             "anonymous": {"enabled": False},
             "x509": {"clientCAFile": str(site.authority.certificate)},
@@ -125,7 +132,7 @@ def kubelet(site: Site, tools: Tools) -> Program:
         "registerWithTaints": [{"key": LABEL, "value": NAME, "effect": "NoSchedule"}],
         "containerRuntimeEndpoint": f"unix://{_socket(site.state)}",
         "podLogsDir": str(place / "pod-logs"),
-        "volumePluginDir": str(place / "volume-plugins"),
+        "volumePluginDir": str(plugins),
         "cgroupRoot": f"/{leftovers.CGROUP}",
         "cgroupDriver": "cgroupfs",
         "failCgroupV1": False,
@@ -142,7 +149,7 @@ def kubelet(site: Site, tools: Tools) -> Program:
         "kubeAPIBurst": 1000,
         "eventRecordQPS": 0,
     }
-    config.write_text(yaml.safe_dump(settings))
+    _write(config, yaml.safe_dump(settings))
     argv = [
         str(tools.path("kubelet")),
         f"--config={config}",
@@ -183,13 +190,23 @@ def kube_proxy(site: Site, tools: Tools) -> Program:
         # bridged packets to nftables.
         "nftables": {"masqueradeAll": True, "minSyncPeriod": "50ms", "syncPeriod": "30s"},
     }
-    config.write_text(yaml.safe_dump(settings))
+    _write(config, yaml.safe_dump(settings))
     healthy = components.answers(site, f"http://{health}/healthz")
 
     def ready() -> bool:
         return healthy() and "kube-proxy" in network.tables("ip")
 
     return Program("kube-proxy", [str(tools.path("kube-proxy")), f"--config={config}"], _environment(), ready)
+
+
+def _volume_plugins(state: Path) -> Path:
+    """A folder with the driver of `components.VOLUME_DRIVER`."""
+    plugins = folder(state) / "volume-plugins"
+    driver = plugins / components.VOLUME_DRIVER.replace("/", "~") / components.VOLUME_DRIVER.rpartition("/")[2]
+    driver.parent.mkdir(parents=True, exist_ok=True)
+    _write(driver, _VOLUME_DRIVER.replace("@volumes@", shlex.quote(str(state / "volumes"))))
+    driver.chmod(0o755)
+    return plugins
 
 
 def load_pause(state: Path) -> None:
@@ -230,6 +247,12 @@ def _found(program: str) -> str:
     return path
 
 
+def _write(path: Path, text: str) -> None:
+    """Not if it is the same: kube-proxy ends when its file is written, and containerd reads its networks again."""
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
 def _environment() -> dict[str, str]:
     return environment() | {"PATH": _PATH}
 
@@ -259,4 +282,31 @@ runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
 Root = {runc}
 SystemdCgroup = false
+"""
+
+# A volume is a folder named like it. Kubelet gives it to the pod's fsGroup, which it does for no hostPath.
+_VOLUME_DRIVER = """\
+#!/bin/sh
+set -e
+volumes=@volumes@
+case "$1" in
+init)
+    echo '{"status": "Success", "capabilities": {"attach": false}}'
+    exit
+    ;;
+mount)
+    name=$(printf %s "$3" | sed -n 's|.*"kubernetes.io/pvOrVolumeName":"\\([^"/]*\\)".*|\\1|p')
+    test -n "$name"
+    mkdir -p "$volumes/$name" "$2"
+    mount --bind "$volumes/$name" "$2"
+    ;;
+unmount)
+    umount "$2"
+    ;;
+*)
+    echo '{"status": "Not supported"}'
+    exit 1
+    ;;
+esac
+echo '{"status": "Success"}'
 """
