@@ -82,7 +82,7 @@ class Cluster:
         # Clients before servers, or each would complain at length about the loss of the other.
         last = [name for name in ("redis", "kube-apiserver", "etcd") if name in names]
         stopped = [name for name in [*(n for n in names if n not in last), *last] if self._processes.stop(name)]
-        if node.folder(self.state).exists():
+        if node.folder(self.state).exists() or self._claim.owner() == self.state:
             self._claim.release(clean=node.clean)
         if purge and self.state.exists():
             for path in sorted(self.state.rglob("*"), key=lambda p: -len(p.parts)):

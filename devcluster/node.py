@@ -34,7 +34,7 @@ PROGRAMS = ("containerd", "kubelet", "kube-proxy")
 
 _PAUSE = "localhost/devcluster/pause:1"
 _PLUGINS = Path("/usr/lib/cni")
-_PACKAGES: Mapping[str, tuple[str, ...]] = {
+PACKAGES: Mapping[str, tuple[str, ...]] = {
     "containerd": ("containerd", "containerd-shim-runc-v2", "ctr"),
     "runc": ("runc",),
     "containernetworking-plugins": tuple(str(_PLUGINS / name) for name in ("bridge", "host-local", "loopback")),
@@ -52,7 +52,7 @@ class NodeImpossible(DevclusterError):
 def missing() -> list[str]:
     """What a real node needs and this machine lacks: root, and Debian packages with what is wanted of them."""
     lacks = [] if os.geteuid() == 0 else ["root"]
-    for package, programs in _PACKAGES.items():
+    for package, programs in PACKAGES.items():
         absent = [name for name in programs if shutil.which(name, path=_PATH) is None]
         if absent:
             lacks.append(f"the Debian package {package} ({', '.join(absent)})")
