@@ -103,6 +103,7 @@ def containerd(site: Site) -> Program:
             plugins=json.dumps(str(_PLUGINS)),
             networks=json.dumps(str(place / "cni")),
             pause=json.dumps(_PAUSE),
+            snapshotter=json.dumps("native" if _file_system(place) == "overlay" else "overlayfs"),
         ),
     )
     argv = [_found("containerd"), "--config", str(config)]
@@ -247,6 +248,13 @@ def _found(program: str) -> str:
     return path
 
 
+def _file_system(path: Path) -> str:
+    """Type of the file system that holds `path`. An overlay, which is what a container has, carries no second one."""
+    found = [line.split(" - ") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    points = {Path(left.split()[4].replace(r"\040", " ")): right.split()[0] for left, right in found}
+    return points[next(parent for parent in (path, *path.parents) if parent in points)]
+
+
 def _write(path: Path, text: str) -> None:
     """Not if it is the same: kube-proxy ends when its file is written, and containerd reads its networks again."""
     if not path.exists() or path.read_text() != text:
@@ -275,6 +283,9 @@ netns_mounts_under_state_dir = true
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = {plugins}
 conf_dir = {networks}
+
+[plugins."io.containerd.grpc.v1.cri".containerd]
+snapshotter = {snapshotter}
 
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
