@@ -6,12 +6,16 @@ from typing import Annotated
 
 import typer
 
-from devcluster import toolchain
+from devcluster import node, toolchain
 from devcluster.cluster import Cluster
 from devcluster.errors import DevclusterError
 
 app = typer.Typer(help="A Kubernetes cluster of real parts, without Docker and without root.", no_args_is_help=True)
 State = Annotated[Path, typer.Option(help="Folder that holds everything of this cluster.")]
+Node = Annotated[
+    bool | None,
+    typer.Option("--node/--no-node", help="A real node beside the simulated ones; default: where this machine can."),
+]
 DEFAULT = Path(".cluster")
 
 
@@ -19,6 +23,8 @@ DEFAULT = Path(".cluster")
 def tools(extra: Annotated[bool, typer.Option(help="Also those that only tests need.")] = False) -> None:
     """Compile the pinned tools (once) and print where they are."""
     wanted = {**toolchain.CLUSTER, **(toolchain.EXTRA if extra else {})}
+    if not node.missing():
+        wanted |= toolchain.NODE
     for folder in toolchain.ensure(wanted).bins:
         print(folder)
 
@@ -27,11 +33,12 @@ def tools(extra: Annotated[bool, typer.Option(help="Also those that only tests n
 def up(
     state: State = DEFAULT,
     redis: Annotated[str | None, typer.Option(help="`system` or `wheel` (6.2); default: what there is.")] = None,
+    real_node: Node = None,
 ) -> None:
     """Start the cluster; what runs already is left alone."""
     started = time.monotonic()
     cluster = Cluster(state, redis=redis)
-    if cluster.up():
+    if cluster.up(real_node=real_node):
         print(f"ready after {time.monotonic() - started:.1f} s; to use it: source {state / 'env'}")
     else:
         print("it runs already; nothing was changed")
@@ -42,6 +49,12 @@ def down(state: State = DEFAULT, purge: Annotated[bool, typer.Option(help="Remov
     """Stop all that `up` started, and nothing else."""
     stopped = Cluster(state).down(purge=purge)
     print(f"stopped {', '.join(stopped)}" if stopped else "nothing ran")
+
+
+@app.command()
+def load_image(archive: Path, state: State = DEFAULT) -> None:
+    """Give the real node the images of an archive, Docker's format or OCI's."""
+    Cluster(state).load_image(archive)
 
 
 @app.command()

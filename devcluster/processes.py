@@ -92,10 +92,9 @@ class Processes:
         try:
             process.resume()
             process.send_signal(how)
-            process.wait(_STOP_SECONDS)
-        except psutil.TimeoutExpired:
-            process.kill()
-            process.wait(_STOP_SECONDS)
+            if not _ends(process):
+                process.kill()
+                _ends(process)
         except psutil.NoSuchProcess:
             pass
         _reap()
@@ -126,6 +125,16 @@ class Processes:
         log = self.log(name)
         text = log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
         return "\n".join([f"last lines of {log}:", *(f"    {line}" for line in text)])
+
+
+def _ends(process: psutil.Process) -> bool:
+    """Wait for its end; a zombie has ended too: its starter may be another process, and busy with other things."""
+    deadline = time.monotonic() + _STOP_SECONDS
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 _children: list[subprocess.Popen[bytes]] = []

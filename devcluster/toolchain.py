@@ -40,20 +40,25 @@ class Tool:
     """Name in the cache entry -> folder or file in the module."""
     minutes: float = 0.2
     """Cold compile time on two cores, for the progress display."""
+    folder: str = field(default="", repr=False)
+    """Folder of tools/ with its pins, if not its own name: two tools may come from one module."""
 
+
+_KUBERNETES = "k8s.io/kubernetes"
+_KUBERNETES_VERSION = (
+    "k8s.io/component-base/version.gitVersion={version}",
+    "k8s.io/component-base/version.gitMajor={major}",
+    "k8s.io/component-base/version.gitMinor={minor}",
+)
 
 CLUSTER: Mapping[str, Tool] = {
     "etcd": Tool(module="go.etcd.io/etcd/server/v3", packages={"etcd": ""}, minutes=0.6),
     "kubernetes": Tool(
-        module="k8s.io/kubernetes",
+        module=_KUBERNETES,
         packages={
             name: f"cmd/{name}" for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
         },
-        version_flags=(
-            "k8s.io/component-base/version.gitVersion={version}",
-            "k8s.io/component-base/version.gitMajor={major}",
-            "k8s.io/component-base/version.gitMinor={minor}",
-        ),
+        version_flags=_KUBERNETES_VERSION,
         minutes=4.5,
     ),
     "kwok": Tool(
@@ -77,6 +82,17 @@ CLUSTER: Mapping[str, Tool] = {
     ),
 }
 """What a running cluster needs, and helm."""
+
+NODE: Mapping[str, Tool] = {
+    "kubernetes-node": Tool(
+        module=_KUBERNETES,
+        packages={name: f"cmd/{name}" for name in ("kubelet", "kube-proxy")},
+        version_flags=_KUBERNETES_VERSION,
+        minutes=1,
+        folder="kubernetes",
+    )
+}
+"""What a real node needs besides."""
 
 EXTRA: Mapping[str, Tool] = {
     "helm3": Tool(
@@ -150,7 +166,8 @@ def ensure(
     Raises BuildFailed with the compiler's last lines.
     """
     cache = cache or cache_folder()
-    entries = {name: _entry(cache, sources / name, name, tool) for name, tool in wanted.items()}
+    places = {name: sources / (tool.folder or name) for name, tool in wanted.items()}
+    entries = {name: _entry(cache, places[name], name, tool) for name, tool in wanted.items()}
     missing = sorted(
         (name for name, entry in entries.items() if not entry.exists()), key=lambda name: -wanted[name].minutes
     )
@@ -160,12 +177,15 @@ def ensure(
         minutes = sum(wanted[name].minutes for name in missing)
         report(f"compiling {len(missing)} tools, once ({', '.join(missing)}); about {minutes:.0f} min on two cores")
         progress = _Progress(len(missing), report)
+
+        def build(place: Path) -> None:
+            # Those of one module after another: side by side, each would compile what they share.
+            for name in missing:
+                if places[name] == place:
+                    _build(go, place, wanted[name], entries[name], progress)
+
         with ThreadPoolExecutor(max_workers=2) as pool:
-            builds = [
-                pool.submit(_build, go, sources / name, wanted[name], entries[name], progress) for name in missing
-            ]
-            for build in builds:
-                build.result()
+            list(pool.map(build, dict.fromkeys(places[name] for name in missing)))
     return Tools(entries)
 
 
@@ -201,7 +221,7 @@ def _build(go: Path, source: Path, tool: Tool, entry: Path, progress: _Progress)
     with _locked(entry):
         if entry.exists():
             return
-        with progress.step(source.name, tool.minutes):
+        with progress.step(entry.name.rpartition("-")[0], tool.minutes):
             partial = Path(tempfile.mkdtemp(prefix=f"{entry.name}.part.", dir=entry.parent))
             try:
                 _compile(go, source, tool, partial)

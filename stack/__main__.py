@@ -39,7 +39,16 @@ API documentation: {url}/docs      Stop everything: make down
 
 
 @app.command()
-def up(state: State = STATE, port: Annotated[int, typer.Option(help="Port of the service.")] = PORT) -> None:
+def up(
+    state: State = STATE,
+    port: Annotated[int, typer.Option(help="Port of the service.")] = PORT,
+    real_node: Annotated[
+        bool | None,
+        typer.Option(
+            "--node/--no-node", help="A node with real pods beside the simulated ones; default: where possible."
+        ),
+    ] = None,
+) -> None:
     """Start cluster and service; what runs already is left alone."""
     began = time.monotonic()
     cluster = Cluster(state)
@@ -49,7 +58,7 @@ def up(state: State = STATE, port: Annotated[int, typer.Option(help="Port of the
     if not serving and _taken(port):
         raise DevclusterError(f"port {port} is in use by another program; end it, or choose another with PORT=<port>")
     stack = Stack(cluster, port=port)
-    started = stack.up()
+    started = stack.up(real_node=real_node)
     env = cluster.write_env({"SERVICE_URL": stack.url, "USERS_NAMESPACE": USERS})
     if not started:
         print(f"everything runs already; nothing was changed (service: {stack.url}, `source {env}`)")

@@ -40,9 +40,9 @@ class Stack:
         self._helm = helm
         self.name = name
 
-    def up(self) -> bool:
-        """Start cluster and service; whether anything had to be started."""
-        started = self.cluster.up()
+    def up(self, *, real_node: bool | None = False) -> bool:
+        """Start cluster and service; whether anything had to be started. `real_node` as in Cluster.up."""
+        started = self.cluster.up(real_node=real_node)
         self.prepare()
         return self.start() or started
 

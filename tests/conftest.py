@@ -27,7 +27,7 @@ SHORT = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Quick tests first: those on a cluster are told by their fixtures, so no marker can be forgotten."""
-    heavy = {"cluster", "stack"}
+    heavy = {"cluster", "stack", "real"}
     for item in items:
         if heavy & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.cluster)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,16 @@ def test_a_frozen_one_can_be_stopped(processes: Processes) -> None:
     assert process is not None
     process.suspend()
     assert processes.stop("a")
+
+
+def test_one_whose_starter_lives_is_stopped_by_another_process(processes: Processes, tmp_path: Path) -> None:
+    """It stays a zombie until its starter looks, which the other cannot make it do."""
+    processes.start(program("a", FOREVER))
+    code = "import sys, pathlib, devcluster.processes as p; p.Processes(pathlib.Path(sys.argv[1])).stop('a')"
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=10)
+    assert time.monotonic() - began < 8
+    assert not processes.alive("a")
 
 
 def test_they_outlive_their_starter_and_its_terminal(processes: Processes) -> None:

@@ -83,9 +83,21 @@ def test_two_at_once_build_once(tmp_path: Path, sources: Path) -> None:
     assert len([line for line in lines if "done in" in line]) == 1
 
 
+def test_two_tools_of_one_module_are_compiled_one_after_another(tmp_path: Path, sources: Path) -> None:
+    """Side by side, each would compile what they share."""
+    lines: list[str] = []
+    two = {name: Tool(module=MODULE, packages={name: ""}, folder="tiny") for name in ("tiny", "twin")}
+    tools = toolchain.ensure(two, cache=tmp_path / "cache", sources=sources, report=lines.append)
+    assert tools.path("tiny").exists()
+    assert tools.path("twin").exists()
+    assert [line.split(" in ")[0].split(" (")[0].strip() for line in lines[1:]] == [
+        "tiny: compiling", "tiny: done", "twin: compiling", "twin: done",
+    ]  # fmt: skip
+
+
 def test_every_tool_has_a_pinned_module_and_sums() -> None:
-    for name, tool in {**toolchain.CLUSTER, **toolchain.EXTRA}.items():
-        folder = toolchain.SOURCES / name
+    for name, tool in {**toolchain.CLUSTER, **toolchain.NODE, **toolchain.EXTRA}.items():
+        folder = toolchain.SOURCES / (tool.folder or name)
         assert re.fullmatch(r"v\d+\.\d+\.\d+", toolchain._version(folder, tool.module)), name
         assert (folder / "go.sum").stat().st_size > 0
 

@@ -1,0 +1,141 @@
+"""The real node's network on this machine: a bridge for pods, and a dead end for what else is meant for the cluster.
+
+All names are fixed, for there is one real node per machine (`claim.py`). The machine's forwarding stays as it is: only
+what comes from the pods' bridge is forwarded, and only back to it.
+"""
+
+import ipaddress
+import json
+import subprocess
+from pathlib import Path
+
+from devcluster import leftovers
+from devcluster.errors import DevclusterError
+
+POD_RANGE = "10.112.0.0/16"
+"""Beside the Services' range."""
+HOST = "10.112.0.1"
+"""The machine's own address on the bridge: the pods' gateway, and the node's address."""
+BRIDGE = "devcluster0"
+NOWHERE = "devcluster-none"
+"""A bridge without ports (not every kernel has `dummy` links), to which both ranges are routed: what kube-proxy does
+not redirect ends there."""
+TABLE = "devcluster"
+_PROXY_TABLES = (("ip", "kube-proxy"), ("ip6", "kube-proxy"))
+"""What kube-proxy calls its own; it leaves them behind when it ends."""
+
+# A pod talks to pods, Services and this machine, and to nobody else; nobody else gets to a pod by using this machine as
+# a router; and what is meant for the cluster does not leave even where a route is missing.
+_GUARD = f"""
+table inet {TABLE}
+delete table inet {TABLE}
+table inet {TABLE} {{
+    chain forward {{
+        type filter hook forward priority filter; policy accept;
+        iifname {BRIDGE} oifname != {BRIDGE} drop
+        iifname != {BRIDGE} oifname {BRIDGE} drop
+    }}
+    chain leave {{
+        type filter hook postrouting priority filter; policy accept;
+        ip daddr {{ @ranges@ }} oifname != {{ {BRIDGE}, {NOWHERE}, lo }} drop
+    }}
+}}
+"""
+
+
+def up(service_range: str) -> None:
+    """Make bridge, routes and guard, or complete them; what is there is left as it is."""
+    ranges = (service_range, POD_RANGE)
+    _run("nft", "-f", "-", stdin=_GUARD.replace("@ranges@", ", ".join(ranges)))
+    for link in (BRIDGE, NOWHERE):
+        if not exists(link):
+            _run("ip", "link", "add", link, "type", "bridge")
+        _run("ip", "link", "set", link, "up")
+    _run("ip", "address", "replace", f"{HOST}/{_prefix(POD_RANGE)}", "dev", BRIDGE)
+    Path(f"/proc/sys/net/ipv4/conf/{BRIDGE}/forwarding").write_text("1")
+    for target in ranges:
+        # The bridge's own route to the pods has a better metric; this one stays if the bridge goes.
+        _run("ip", "route", "replace", target, "dev", NOWHERE, "src", HOST, "metric", "1000")
+
+
+def down() -> None:
+    """Remove all that `up`, kube-proxy and the CNI plugins made; nothing of it need be there.
+
+    The guard goes last: without it, and without the bridge, kube-proxy's table is not taken for ours.
+    """
+    guarded = TABLE in tables("inet")
+    if guarded or exists(BRIDGE):
+        for family, name in _PROXY_TABLES:
+            if name in tables(family):
+                _run("nft", "delete", "table", family, name)
+    for link in (*ports(), BRIDGE, NOWHERE):
+        if exists(link):
+            # A pod's link may vanish with its namespace in between.
+            subprocess.run(["ip", "link", "delete", link], capture_output=True, check=False)
+    if left := [link for link in (BRIDGE, NOWHERE) if exists(link)]:
+        raise DevclusterError(f"cannot be removed: the links {', '.join(left)}")
+    if guarded:
+        _run("nft", "delete", "table", "inet", TABLE)
+
+
+def conflicts(service_range: str) -> list[str]:
+    """Why this machine's network cannot take the node in, unless a node of ours is there already."""
+    found = []
+    ranges = [ipaddress.ip_network(text) for text in (service_range, POD_RANGE)]
+    for route in json.loads(_run("ip", "-json", "-4", "route", "show", "table", "all")):
+        target = ipaddress.ip_network("0.0.0.0/0" if route["dst"] == "default" else route["dst"], strict=False)
+        if target.prefixlen and any(target.overlaps(mine) for mine in ranges):
+            found.append(f"the machine has a route {route['dst']} of its own, which the cluster's addresses would hide")
+    if any(name in tables(family) for family, name in _PROXY_TABLES):
+        found.append("another kube-proxy keeps its rules on this machine (nftables table kube-proxy)")
+    return found
+
+
+def exists(link: str) -> bool:
+    return Path(f"/sys/class/net/{link}").exists()
+
+
+def ports() -> list[str]:
+    """The machine's ends of the links into pods."""
+    folder = Path(f"/sys/class/net/{BRIDGE}/brif")
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def tables(family: str) -> list[str]:
+    """Names of the nftables tables of a family."""
+    found = json.loads(_run("nft", "--json", "list", "tables", family))["nftables"]
+    return [item["table"]["name"] for item in found if "table" in item]
+
+
+def cni(addresses: Path) -> dict[str, object]:
+    """The network as CNI plugins are told of it, with the folder in which they note the addresses given out.
+
+    The plugin `bridge` finds a bridge with its address, so it need not make the machine a router.
+    """
+    plugin = {
+        "type": "bridge",
+        "bridge": BRIDGE,
+        "isGateway": False,
+        "hairpinMode": True,  # a pod may call itself by its Service
+        "ipam": {
+            "type": "host-local",
+            "dataDir": str(addresses),
+            "ranges": [[{"subnet": POD_RANGE, "gateway": HOST}]],
+            "routes": [{"dst": "0.0.0.0/0"}],
+        },
+    }
+    return {"cniVersion": "0.4.0", "name": leftovers.NETWORK, "plugins": [plugin]}
+
+
+def _prefix(network: str) -> int:
+    return ipaddress.ip_network(network).prefixlen
+
+
+def _run(*argv: str, stdin: str | None = None) -> str:
+    try:
+        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise DevclusterError(f"{argv[0]} is not on PATH") from None
+    if done.returncode:
+        raise DevclusterError(f"`{' '.join(argv)}` failed: {done.stderr.strip()}")
+    return done.stdout

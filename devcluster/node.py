@@ -1,0 +1,323 @@
+"""A real node beside the simulated ones: containerd, kubelet and kube-proxy, and what the machine must have for them.
+
+Everything but what `network.py` and `leftovers.py` name is in `<state>/node`: containerd is an instance of its own, and
+the machine's is not touched.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from devcluster import components, image, leftovers, network
+from devcluster.components import SERVICE_RANGE, Site
+from devcluster.errors import DevclusterError, NotReady
+from devcluster.processes import Program, environment
+from devcluster.toolchain import Tools
+
+NAME = "real"
+LABEL = "devcluster/node"
+"""Label and taint of the node, with the value `real`: a pod gets there that selects the one and tolerates the other."""
+PLACEMENT: Mapping[str, Any] = {
+    "nodeSelector": {LABEL: NAME},
+    "tolerations": [{"key": LABEL, "operator": "Equal", "value": NAME, "effect": "NoSchedule"}],
+}
+"""What a pod's spec needs so that it becomes real."""
+PROGRAMS = ("containerd", "kubelet", "kube-proxy")
+
+_PAUSE = "localhost/devcluster/pause:1"
+_PLUGINS = Path("/usr/lib/cni")
+PACKAGES: Mapping[str, tuple[str, ...]] = {
+    "containerd": ("containerd", "containerd-shim-runc-v2", "ctr"),
+    "runc": ("runc",),
+    "containernetworking-plugins": tuple(str(_PLUGINS / name) for name in ("bridge", "host-local", "loopback")),
+    "nftables": ("nft",),
+    "iproute2": ("ip",),
+    "catatonit": ("catatonit",),  # static: with -P it does what a sandbox's image has to do
+}
+_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+
+class NodeImpossible(DevclusterError):
+    """This machine cannot have a real node; says what is missing."""
+
+
+def missing() -> list[str]:
+    """What a real node needs and this machine lacks: root, and Debian packages with what is wanted of them."""
+    lacks = [] if os.geteuid() == 0 else ["root"]
+    for package, programs in PACKAGES.items():
+        absent = [name for name in programs if shutil.which(name, path=_PATH) is None]
+        if absent:
+            lacks.append(f"the Debian package {package} ({', '.join(absent)})")
+    if not lacks and not os.access("/sys/fs/cgroup", os.W_OK):
+        lacks.append("a writable /sys/fs/cgroup")
+    return lacks
+
+
+def folder(state: Path) -> Path:
+    return state / "node"
+
+
+def alive(state: Path) -> bool:
+    """Whether anything of the node of that cluster runs."""
+    return bool(leftovers.processes(folder(state)))
+
+
+def clean(state: Path) -> None:
+    """Remove all that the node of that cluster has made on the machine; what is stored in its folder stays."""
+    leftovers.sweep(folder(state))
+    network.down()
+
+
+def prepare(state: Path) -> None:
+    """Make network and cgroup. Raises NodeImpossible if the machine does not allow it, or its own would collide."""
+    try:
+        if not network.exists(network.BRIDGE) and (reasons := network.conflicts(SERVICE_RANGE)):
+            raise NodeImpossible("; ".join(reasons))
+        folder(state).mkdir(exist_ok=True)
+        network.up(SERVICE_RANGE)
+        leftovers.make_cgroups()
+    except OSError as error:
+        raise NodeImpossible(f"this machine does not allow it: {error}") from error
+
+
+def containerd(site: Site) -> Program:
+    place = folder(site.state)
+    config = place / "containerd.toml"
+    (place / "cni").mkdir(parents=True, exist_ok=True)
+    _write(place / "cni" / "network.conflist", json.dumps(network.cni(place / "addresses"), indent=2))
+    _write(
+        config,
+        _CONTAINERD.format(
+            root=json.dumps(str(place / "containerd")),
+            run=json.dumps(str(place / "run")),
+            socket=json.dumps(str(_socket(site.state))),
+            runc=json.dumps(str(place / "runc")),
+            plugins=json.dumps(str(_PLUGINS)),
+            networks=json.dumps(str(place / "cni")),
+            pause=json.dumps(_PAUSE),
+            snapshotter=json.dumps("native" if _file_system(place) == "overlay" else "overlayfs"),
+        ),
+    )
+    argv = [_found("containerd"), "--config", str(config)]
+    return Program("containerd", argv, _environment(), lambda: _ctr(site.state, "version").returncode == 0)
+
+
+def kubelet(site: Site, tools: Tools) -> Program:
+    place = folder(site.state)
+    crt, key = site.authority.issue("kubelet-server", user="kubelet", hosts=(network.HOST, NAME))
+    plugins = _volume_plugins(site.state)
+    config = place / "kubelet.yaml"
+    settings = {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": network.HOST,
+        "port": site.ports["kubelet"],
+        "healthzBindAddress": "127.0.0.1",
+        "healthzPort": site.ports["kubelet-health"],
+        "tlsCertFile": str(crt),
+        "tlsPrivateKeyFile": str(key),
+        # The machine, where mostly nobody answers: pods look up no names, and learn that at once.
+        "clusterDNS": [network.HOST],
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "x509": {"clientCAFile": str(site.authority.certificate)},
+        },
+        "registerWithTaints": [{"key": LABEL, "value": NAME, "effect": "NoSchedule"}],
+        "containerRuntimeEndpoint": f"unix://{_socket(site.state)}",
+        "podLogsDir": str(place / "pod-logs"),
+        "volumePluginDir": str(plugins),
+        "cgroupRoot": f"/{leftovers.CGROUP}",
+        "cgroupDriver": "cgroupfs",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "enforceNodeAllocatable": [],
+        "makeIPTablesUtilChains": False,
+        "oomScoreAdj": 0,  # less needs CAP_SYS_RESOURCE, which containers often lack
+        # A full disk of a developer must not drive pods away, nor imported images, which nobody could pull again.
+        "evictionHard": {},
+        "imageGCHighThresholdPercent": 100,
+        "maxPods": 250,
+        # Defaults that are slow on purpose, to spare a big cluster's API server.
+        "kubeAPIQPS": 500,
+        "kubeAPIBurst": 1000,
+        "eventRecordQPS": 0,
+    }
+    _write(config, yaml.safe_dump(settings))
+    argv = [
+        str(tools.path("kubelet")),
+        f"--config={config}",
+        f"--kubeconfig={site.kubeconfig('kubelet', user=f'system:node:{NAME}', group='system:nodes')}",
+        f"--root-dir={place / 'kubelet'}",
+        f"--hostname-override={NAME}",
+        f"--node-ip={network.HOST}",
+        f"--node-labels={LABEL}={NAME}",
+    ]
+    health = components.answers(site, f"http://127.0.0.1:{site.ports['kubelet-health']}/healthz")
+    registered = components.reads(site, f"{site.server}/api/v1/nodes/{NAME}")
+
+    def ready() -> bool:
+        node = registered() if health() else None
+        conditions = json.loads(node)["status"]["conditions"] if node else []
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+    return Program("kubelet", argv, _environment(), ready)
+
+
+def kube_proxy(site: Site, tools: Tools) -> Program:
+    config = folder(site.state) / "kube-proxy.yaml"
+    health = f"127.0.0.1:{site.ports['kube-proxy-health']}"
+    settings = {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": "nftables",
+        "hostnameOverride": NAME,
+        "clientConnection": {"kubeconfig": str(site.kubeconfig("kube-proxy", user="system:kube-proxy"))},
+        "clusterCIDR": network.POD_RANGE,
+        "healthzBindAddress": health,
+        "metricsBindAddress": f"127.0.0.1:{site.ports['kube-proxy-metrics']}",
+        "nodePortAddresses": [f"{network.HOST}/32"],
+        "oomScoreAdj": 0,
+        # Zero: leave the machine's connection tracking as it is.
+        "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+        # Answers to a pod that calls a Service come back through this machine, also where the kernel does not show
+        # bridged packets to nftables.
+        "nftables": {"masqueradeAll": True, "minSyncPeriod": "50ms", "syncPeriod": "30s"},
+    }
+    _write(config, yaml.safe_dump(settings))
+    healthy = components.answers(site, f"http://{health}/healthz")
+
+    def ready() -> bool:
+        return healthy() and "kube-proxy" in network.tables("ip")
+
+    return Program("kube-proxy", [str(tools.path("kube-proxy")), f"--config={config}"], _environment(), ready)
+
+
+def _volume_plugins(state: Path) -> Path:
+    """A folder with the driver of `components.VOLUME_DRIVER`."""
+    plugins = folder(state) / "volume-plugins"
+    driver = plugins / components.VOLUME_DRIVER.replace("/", "~") / components.VOLUME_DRIVER.rpartition("/")[2]
+    driver.parent.mkdir(parents=True, exist_ok=True)
+    _write(driver, _VOLUME_DRIVER.replace("@volumes@", shlex.quote(str(state / "volumes"))))
+    driver.chmod(0o755)
+    return plugins
+
+
+def load_pause(state: Path) -> None:
+    """The image that every sandbox runs, from Debian's catatonit."""
+    program = Path(_found("catatonit"))
+    archive = folder(state) / "pause.tar"
+    load(state, image.write(archive, name=_PAUSE, files={"pause": program}, command=["/pause", "-P"]))
+
+
+def load(state: Path, archive: Path) -> None:
+    """Import an archive (Docker's format or OCI's) and wait until kubelet's next look finds its images."""
+    done = _ctr(state, "images", "import", str(archive))
+    if done.returncode:
+        raise DevclusterError(f"{archive} cannot be imported: {done.stderr.strip()}")
+    deadline = time.monotonic() + 10
+    # containerd tells the part of it that serves kubelet a moment later, which then labels the image.
+    while any(
+        "io.cri-containerd.image=managed" not in line for line in _ctr(state, "images", "list").stdout.splitlines()[1:]
+    ):
+        if time.monotonic() > deadline:
+            raise NotReady(f"the images of {archive} are imported, but containerd does not offer them to kubelet")
+        time.sleep(0.02)
+
+
+def _ctr(state: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    argv = [_found("ctr"), "--address", str(_socket(state)), "--namespace", "k8s.io", *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+
+def _socket(state: Path) -> Path:
+    return folder(state) / "containerd.sock"
+
+
+def _found(program: str) -> str:
+    path = shutil.which(program, path=_PATH)
+    if path is None:
+        raise NodeImpossible(f"{program} is not on PATH")
+    return path
+
+
+def _file_system(path: Path) -> str:
+    """Type of the file system that holds `path`. An overlay, which is what a container has, carries no second one."""
+    found = [line.split(" - ") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    points = {Path(left.split()[4].replace(r"\040", " ")): right.split()[0] for left, right in found}
+    return points[next(parent for parent in (path, *path.parents) if parent in points)]
+
+
+def _write(path: Path, text: str) -> None:
+    """Not if it is the same: kube-proxy ends when its file is written, and containerd reads its networks again."""
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
+def _environment() -> dict[str, str]:
+    return environment() | {"PATH": _PATH}
+
+
+_CONTAINERD = """\
+version = 2
+root = {root}
+state = {run}
+# Not needed, and they would write to folders of the machine.
+disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
+
+[grpc]
+address = {socket}
+
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = {pause}
+restrict_oom_score_adj = true  # without CAP_SYS_RESOURCE no sandbox would start
+netns_mounts_under_state_dir = true
+
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = {plugins}
+conf_dir = {networks}
+
+[plugins."io.containerd.grpc.v1.cri".containerd]
+snapshotter = {snapshotter}
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+Root = {runc}
+SystemdCgroup = false
+"""
+
+# A volume is a folder named like it. Kubelet gives it to the pod's fsGroup, which it does for no hostPath.
+_VOLUME_DRIVER = """\
+#!/bin/sh
+set -e
+volumes=@volumes@
+case "$1" in
+init)
+    echo '{"status": "Success", "capabilities": {"attach": false}}'
+    exit
+    ;;
+mount)
+    name=$(printf %s "$3" | sed -n 's|.*"kubernetes.io/pvOrVolumeName":"\\([^"/]*\\)".*|\\1|p')
+    test -n "$name"
+    mkdir -p "$volumes/$name" "$2"
+    mount --bind "$volumes/$name" "$2"
+    ;;
+unmount)
+    umount "$2"
+    ;;
+*)
+    echo '{"status": "Not supported"}'
+    exit 1
+    ;;
+esac
+echo '{"status": "Success"}'
+"""

@@ -1,0 +1,422 @@
+"""The real node: pods that are processes, their network, and that nothing of it stays on the machine.
+
+Where it cannot be had these tests are skipped with what is missing, but in CI they fail.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from devcluster import image, leftovers, network, node
+from devcluster.claim import Claim, Held
+from devcluster.cluster import Cluster
+from devcluster.components import SERVICE_RANGE
+from devcluster.errors import DevclusterError
+from devcluster.toolchain import Tools
+from tests.devcluster.test_cluster import ready, wait
+
+IMAGE = "localhost/tiny:1"
+PORT = 8080
+ROOT = Path(__file__).resolve().parents[2]
+
+
+# --- what it needs ---
+
+
+def test_what_is_missing_is_told_by_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devcluster.node.os.geteuid", lambda: 1000)
+    monkeypatch.setattr("devcluster.node.shutil.which", lambda name, path: None if name in ("ctr", "nft") else name)
+    assert node.missing() == ["root", "the Debian package containerd (ctr)", "the Debian package nftables (nft)"]
+
+
+def test_ci_installs_every_package_that_it_needs() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    assert [name for name in node.PACKAGES if f" {name} " not in script] == []
+
+
+def test_without_what_it_needs_pods_are_simulated(
+    cluster: Cluster, tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node, "missing", lambda: ["the Debian package runc (runc)"])
+    lines: list[str] = []
+    again = Cluster(cluster.state, tools=tools, report=lines.append)
+    assert not again.up(real_node=None)
+    assert lines == ["no real node, all pods are simulated: a real node needs the Debian package runc (runc)"]
+    with pytest.raises(node.NodeImpossible, match="runc"):
+        again.up(real_node=True)
+    with pytest.raises(DevclusterError, match="no real node"):
+        again.load_image(Path("any.tar"))
+
+
+# --- whose it is ---
+
+
+def claims(tmp_path: Path) -> tuple[Claim, Claim]:
+    one, other = (Claim(tmp_path / name, folder=tmp_path / "run") for name in ("one", "other"))
+    return one, other
+
+
+def dead(_state: Path) -> bool:
+    return False
+
+
+def test_a_second_cluster_is_told_who_has_the_node(tmp_path: Path) -> None:
+    one, other = claims(tmp_path)
+    one.take(alive=dead, clean=lambda _: None)
+    one.take(alive=dead, clean=lambda _: None)
+    with pytest.raises(Held, match=f"{tmp_path}/one has this machine's real node"):
+        other.take(alive=dead, clean=lambda _: None)
+    other.release(clean=lambda _: pytest.fail("not its own"))
+    one.release(clean=lambda _: None)
+    other.take(alive=dead, clean=lambda _: None)
+    assert other.owner() == tmp_path / "other"
+
+
+def test_a_dead_cluster_loses_the_node_and_is_cleaned_up(tmp_path: Path) -> None:
+    one, other = claims(tmp_path)
+    one.take(alive=dead, clean=lambda _: None)
+    file = tmp_path / "run" / "node.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"created": 1.0}))
+    with pytest.raises(Held):
+        other.take(alive=lambda state: state == tmp_path / "one", clean=lambda _: None)
+    cleaned: list[Path] = []
+    other.take(alive=dead, clean=cleaned.append)
+    assert cleaned == [tmp_path / "one"]
+
+
+# --- on the real thing ---
+
+
+def machine(state: Path) -> dict[str, Any]:
+    """All that a node changes on the machine outside of its folder."""
+    routes = subprocess.run(["ip", "route", "show", "table", "all"], capture_output=True, text=True, check=True).stdout
+    rules = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+    settings = ("net/ipv4/ip_forward", "kernel/panic", "kernel/panic_on_oops", "vm/overcommit_memory")
+    folders = ("/var/lib/kubelet", "/var/lib/cni", "/var/log/containers", "/run/containerd/s", "/opt/containerd")
+    return {
+        "links": sorted(path.name for path in Path("/sys/class/net").iterdir()),
+        "routes": sorted(routes.splitlines()),
+        "rules": sorted(rules.splitlines()),
+        "mounts": leftovers.mounts(state),
+        "cgroups": leftovers.cgroups(),
+        "processes": [p.name() for p in leftovers.processes(state)] + [p.name() for p in leftovers.contained()],
+        "settings": {name: (Path("/proc/sys") / name).read_text() for name in settings},
+        "folders": {name: sorted(p.name for p in Path(name).rglob("*")) for name in folders if Path(name).exists()},
+    }
+
+
+def busybox() -> Path:
+    """A static one, for an image with nothing else in it."""
+    found = shutil.which("busybox")
+    if found is None or b"/ld-linux" in Path(found).read_bytes()[:4096]:
+        raise node.NodeImpossible("these tests need the Debian package busybox-static")
+    return Path(found)
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("real")
+
+
+@pytest.fixture(scope="module")
+def before(state: Path) -> dict[str, Any]:
+    """The machine without the node."""
+    return machine(state) if not node.missing() else {}
+
+
+@pytest.fixture(scope="module")
+def real(state: Path, before: dict[str, Any], tools: Tools) -> Iterator[Cluster]:
+    """A cluster with the machine's real node, which has a tiny web server's image."""
+    cluster = Cluster(state, tools=tools)
+    try:
+        program = busybox()
+        cluster.up(real_node=True)
+    except (node.NodeImpossible, Held) as error:
+        cluster.down()
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    try:
+        archive = image.write(
+            state / "tiny.tar",
+            name=IMAGE,
+            files={"busybox": program, "www/index.html": b"hello\n"},
+            command=["/busybox", "httpd", "-f", "-p", str(PORT), "-h", "/www"],
+        )
+        cluster.load_image(archive)
+        yield cluster
+    finally:
+        cluster.down()
+
+
+def deployment(name: str, **spec: Any) -> dict[str, Any]:
+    """Of a real pod that serves `hello`; `spec` is more of the pod's."""
+    probe = {"httpGet": {"path": "/", "port": PORT}, "periodSeconds": 1}
+    container = {"name": "main", "image": IMAGE, "imagePullPolicy": "Never", "readinessProbe": probe}
+    pod = {"terminationGracePeriodSeconds": 0, "containers": [container], **node.PLACEMENT, **spec}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
+        },
+    }
+
+
+def service(name: str) -> dict[str, Any]:
+    spec = {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": PORT}]}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": spec,
+    }
+
+
+def pods(cluster: Cluster, name: str) -> list[dict[str, Any]]:
+    found: dict[str, Any] = json.loads(cluster.kubectl("get", "pods", f"--selector=app={name}", "-o", "json"))
+    return list(found["items"])
+
+
+def address(cluster: Cluster, name: str) -> str:
+    wait(lambda: ready(cluster, name) == 1, f"{name} is not ready")
+    (pod,) = pods(cluster, name)
+    return str(pod["status"]["podIP"])
+
+
+def get(host: str, port: int) -> str | None:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://{host}:{port}/", timeout=2) as answer:
+            return str(answer.read().decode())
+    except urllib.error.URLError:
+        return None
+
+
+@pytest.fixture(scope="module")
+def web(real: Cluster) -> str:
+    """A real pod with a Service, both by this name."""
+    real.apply(deployment("web"), service("web"))
+    address(real, "web")
+    return "web"
+
+
+def test_a_real_pod_gets_ready_and_the_machine_reaches_it(real: Cluster, web: str) -> None:
+    assert get(address(real, web), PORT) == "hello\n"
+    assert pods(real, web)[0]["spec"]["nodeName"] == node.NAME
+
+
+def test_it_starts_in_seconds(real: Cluster) -> None:
+    real.apply(deployment("quick"))
+    address(real, "quick")
+    real.kubectl("scale", "deployment", "quick", "--replicas=0")
+    wait(lambda: pods(real, "quick") == [], "the pod did not end")
+    began = time.monotonic()
+    real.kubectl("scale", "deployment", "quick", "--replicas=1")
+    address(real, "quick")
+    assert time.monotonic() - began < 10  # a second on an idle machine; this is no benchmark
+    real.kubectl("delete", "deployment", "quick")
+
+
+def test_a_service_leads_to_it_from_the_machine_and_from_pods(real: Cluster, web: str) -> None:
+    host = real.kubectl("get", "service", web, "-o", "jsonpath={.spec.clusterIP}")
+    wait(lambda: get(host, 80) == "hello\n", "the Service does not answer")
+    inside = real.kubectl("exec", f"deployment/{web}", "--", "/busybox", "wget", "-q", "-O-", f"http://{host}/")
+    assert inside == "hello\n"
+
+
+def test_simulated_pods_stay_on_simulated_nodes(real: Cluster, web: str) -> None:
+    simulated = deployment("simulated")
+    spec = simulated["spec"]["template"]["spec"]
+    del spec["nodeSelector"], spec["tolerations"]
+    simulated["spec"]["replicas"] = 8
+    real.apply(simulated)
+    wait(lambda: ready(real, "simulated") == 8, "the simulated pods are not ready")
+    assert node.NAME not in {pod["spec"]["nodeName"] for pod in pods(real, "simulated")}
+    assert pods(real, web)[0]["spec"]["nodeName"] == node.NAME
+    real.kubectl("delete", "deployment", "simulated")
+
+
+def test_a_pod_that_is_not_root_keeps_its_files_on_its_volume(real: Cluster, state: Path) -> None:
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    meta = {"name": "home", "namespace": "default"}
+    real.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": claim})
+    kept = deployment(
+        "kept",
+        securityContext={"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000},
+        volumes=[{"name": "home", "persistentVolumeClaim": {"claimName": "home"}}],
+    )
+    container = kept["spec"]["template"]["spec"]["containers"][0]
+    container |= {
+        "volumeMounts": [{"name": "home", "mountPath": "/home"}],
+        "resources": {"requests": {"ephemeral-storage": "1Gi"}},
+    }
+    real.apply(kept)
+    address(real, "kept")
+    real.kubectl("exec", "deployment/kept", "--", "/busybox", "touch", "/home/written")
+    real.kubectl("scale", "deployment", "kept", "--replicas=0")
+    wait(lambda: pods(real, "kept") == [], "the pod did not end")
+    real.kubectl("scale", "deployment", "kept", "--replicas=1")
+    address(real, "kept")
+    assert "written" in real.kubectl("exec", "deployment/kept", "--", "/busybox", "ls", "/home")
+    assert len(list((state / "volumes").glob("*/written"))) == 1
+    real.kubectl("delete", "deployment", "kept")
+
+
+def test_what_is_meant_for_the_cluster_is_routed_nowhere_else(real: Cluster, web: str) -> None:
+    unused = ["10.96.200.1", "10.111.255.254", "10.112.200.1"]
+    for target in [*unused, address(real, web)]:
+        route = subprocess.run(["ip", "-o", "route", "get", target], capture_output=True, text=True, check=True).stdout
+        assert f" dev {network.BRIDGE} " in route or f" dev {network.NOWHERE} " in route
+    assert get(unused[0], 80) is None
+
+
+OUTSIDE = "198.51.100.2"
+
+
+@pytest.fixture
+def outside(real: Cluster) -> Iterator[str]:
+    """A neighbour of the machine, on a link of its own, who takes the machine for the way to pods; serves `hello`."""
+    name = f"dc-test-{os.getpid()}"
+    inside = ["ip", "netns", "exec", name]
+    link = f"dct{os.getpid() % 1_000_000}"
+    served = real.state / "served"
+    served.mkdir()
+    (served / "index.html").write_text("hello\n")
+    try:
+        for command in (
+            ["ip", "netns", "add", name],
+            ["ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name],
+            ["ip", "address", "add", "198.51.100.1/30", "dev", link],
+            ["ip", "link", "set", link, "up"],
+            [*inside, "ip", "address", "add", f"{OUTSIDE}/30", "dev", "eth0"],
+            [*inside, "ip", "link", "set", "eth0", "up"],
+            [*inside, "ip", "route", "add", "default", "via", "198.51.100.1"],
+        ):
+            subprocess.run(command, check=True)
+        with subprocess.Popen([*inside, "busybox", "httpd", "-f", "-p", str(PORT), "-h", str(served)]) as server:
+            wait(lambda: get(OUTSIDE, PORT) == "hello\n", "the neighbour does not answer the machine")
+            yield name
+            server.kill()
+    finally:
+        subprocess.run(["ip", "link", "delete", link], check=False)
+        subprocess.run(["ip", "netns", "delete", name], check=False)
+        shutil.rmtree(served)
+
+
+def reaches(argv: list[str], host: str, port: int) -> bool:
+    command = [*argv, "busybox", "nc", "-w", "2", host, str(port)]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
+
+
+def test_a_pod_reaches_nobody_outside_and_nobody_outside_reaches_a_pod(real: Cluster, web: str, outside: str) -> None:
+    pod = address(real, web)
+    assert reaches([], pod, PORT)
+    assert not reaches(["ip", "netns", "exec", outside], pod, PORT)
+    host = real.kubectl("get", "service", web, "-o", "jsonpath={.spec.clusterIP}")
+    assert not reaches(["ip", "netns", "exec", outside], host, 80)
+    with pytest.raises(DevclusterError):
+        real.kubectl("exec", f"deployment/{web}", "--", "/busybox", "nc", "-w", "2", OUTSIDE, str(PORT))
+
+
+def test_even_without_the_routes_nothing_leaves(real: Cluster, outside: str) -> None:
+    """The neighbour is made the next hop for a part of the pods' range, and counts what arrives."""
+    part = ["10.112.200.0/24", "via", OUTSIDE]
+
+    def arrived(seconds: float) -> bool:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client, contextlib.suppress(PermissionError):
+            client.sendto(b"x", ("10.112.200.1", 9))
+        time.sleep(seconds)
+        count = ["ip", "netns", "exec", outside, "nft", "list", "counter", "inet", "count", "pods"]
+        counted = subprocess.run(count, capture_output=True, text=True, check=True).stdout
+        return int(counted.split("packets")[1].split()[0]) > 0
+
+    rules = f"""table inet count {{
+        counter pods {{ }}
+        chain arrived {{
+            type filter hook prerouting priority filter;
+            ip daddr {network.POD_RANGE} counter name pods
+        }}
+    }}"""
+    subprocess.run(["ip", "netns", "exec", outside, "nft", "-f", "-"], input=rules, text=True, check=True)
+    subprocess.run(["ip", "route", "add", *part], check=True)
+    try:
+        assert not arrived(1)
+        subprocess.run(["nft", "flush", "chain", "inet", network.TABLE, "leave"], check=True)
+        wait(lambda: arrived(0.1), "the neighbour would not have noticed anything")
+    finally:
+        subprocess.run(["ip", "route", "delete", *part], check=True)
+        network.up(SERVICE_RANGE)
+
+
+def test_the_machine_does_not_become_a_router(real: Cluster, web: str, before: dict[str, Any], state: Path) -> None:
+    assert ready(real, web)
+    assert machine(state)["settings"]["net/ipv4/ip_forward"] == before["settings"]["net/ipv4/ip_forward"]
+
+
+def test_another_cluster_does_not_get_the_node(real: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(Held, match=str(real.state)):
+        Claim(tmp_path).take(alive=node.alive, clean=node.clean)
+
+
+def test_a_second_up_leaves_the_node_alone(real: Cluster, web: str) -> None:
+    before = {name: real.pid(name) for name in node.PROGRAMS}
+    for wanted in (True, None, False):
+        assert not real.up(real_node=wanted)
+    assert {name: real.pid(name) for name in node.PROGRAMS} == before
+    assert ready(real, web)
+
+
+@pytest.mark.parametrize("name", node.PROGRAMS)
+def test_a_pod_survives_the_death_of_each_program(real: Cluster, web: str, name: str) -> None:
+    uid = pods(real, web)[0]["metadata"]["uid"]
+    psutil.Process(real.pid(name)).send_signal(signal.SIGKILL)
+    wait(lambda: not real.status()[name], "the death was not noticed")
+    assert get(address(real, web), PORT) == "hello\n"
+    assert real.up(real_node=True)
+    (pod,) = pods(real, web)
+    assert (pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["restartCount"]) == (uid, 0)
+
+
+def test_after_a_crash_of_everything_down_leaves_the_machine_as_it_was(
+    real: Cluster, web: str, state: Path, before: dict[str, Any]
+) -> None:
+    assert ready(real, web)
+    during = machine(state)
+    assert [name for name in before if during[name] == before[name]] == []
+    for process in leftovers.processes(state):
+        process.kill()
+    command = [sys.executable, "-m", "devcluster", "down", "--state", str(state)]
+    for _ in range(2):
+        done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert machine(state) == before
+
+
+def test_the_pods_come_back_with_the_next_up(real: Cluster, web: str, state: Path, before: dict[str, Any]) -> None:
+    assert real.up(real_node=True)
+    wait(lambda: get(address(real, web), PORT) == "hello\n", "the pod did not come back")
+    real.down()
+    assert machine(state) == before
+
+
+def test_without_the_node_nothing_waits_for_it(real: Cluster) -> None:
+    assert real.up()
+    assert node.NAME not in real.kubectl("get", "nodes", "-o", "name")
