@@ -218,7 +218,7 @@ def _entry(cache: Path, source: Path, name: str, tool: Tool) -> Path:
 
 
 def _build(go: Path, source: Path, tool: Tool, entry: Path, progress: _Progress) -> None:
-    with _locked(entry):
+    with locked(entry):
         if entry.exists():
             return
         with progress.step(entry.name.rpartition("-")[0], tool.minutes):
@@ -276,7 +276,8 @@ def _go(go: Path, source: Path, *arguments: str) -> str:
 
 
 @contextmanager
-def _locked(entry: Path) -> Iterator[None]:
+def locked(entry: Path) -> Iterator[None]:
+    """One process at a time makes this entry of the cache."""
     entry.parent.mkdir(parents=True, exist_ok=True)
     with entry.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

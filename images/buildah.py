@@ -1,0 +1,51 @@
+"""buildah as it works without a daemon and without a kernel's favours: files copied (vfs), processes in a chroot."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from images import programs
+
+
+class Buildah:
+    """One storage of images, of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def run(self, *arguments: str) -> str:
+        places = ["--root", str(self._folder / "storage"), "--runroot", str(self._folder / "run")]
+        argv = ["buildah", *places, "--storage-driver", "vfs", *arguments]
+        # What it unpacks meanwhile goes away with the storage too.
+        return programs.run(argv, environment={"TMPDIR": str(self._folder)}).strip()
+
+    def load(self, archive: Path) -> None:
+        self.run("pull", "--quiet", f"docker-archive:{archive}")
+
+    def build(self, dockerfile: Path, context: Path, *, tag: str, secrets: Mapping[str, Path]) -> None:
+        """Build from what is in the storage and in `context`; no image is asked for elsewhere."""
+        options = [f"--secret=id={name},src={path}" for name, path in secrets.items()]
+        fixed = ["--isolation", "chroot", "--pull-never", "--format", "docker"]
+        self.run("build", *fixed, *options, "--file", str(dockerfile), "--tag", tag, str(context))
+
+    def pack(self, root: Path, *, tag: str) -> None:
+        """An image of one layer out of a folder."""
+        container = self.run("from", "scratch")
+        self.run("add", "--quiet", container, str(root), "/")
+        self.run("config", "--cmd", "bash", container)
+        self.run("commit", "--quiet", "--rm", "--format", "docker", container, tag)
+
+    def save(self, tag: str, archive: Path) -> None:
+        self.run("push", "--quiet", tag, f"docker-archive:{archive}:{tag}")
+
+
+@contextmanager
+def storage(parent: Path) -> Iterator[Buildah]:
+    """A storage below `parent` that goes away in the end."""
+    folder = parent / "buildah"
+    folder.mkdir()
+    try:
+        yield Buildah(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,50 @@
+"""What building an image needs of the machine."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from devcluster.errors import BuildFailed, DevclusterError
+
+PACKAGES: Mapping[str, str] = {"buildah": "buildah", "debootstrap": "debootstrap"}
+"""Program -> the Debian package that brings it."""
+_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+
+class CannotBuild(DevclusterError):
+    """This machine cannot build the image; says what is missing."""
+
+
+def missing(programs: Sequence[str]) -> list[str]:
+    """What a build with these programs needs and this machine lacks; empty when it can be done."""
+    lacks = [] if os.geteuid() == 0 else ["root"]
+    return lacks + [
+        f"the Debian package {PACKAGES[name]}" for name in programs if shutil.which(name, path=_PATH) is None
+    ]
+
+
+def demand(what: str, programs: Sequence[str]) -> None:
+    """Raises CannotBuild unless all is there."""
+    if lacks := missing(programs):
+        raise CannotBuild(f"{what} cannot be built here; missing: {', '.join(lacks)}")
+
+
+def run(argv: Sequence[str], *, cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> str:
+    """What the program prints; raises BuildFailed with its last lines, from both of its outputs."""
+    env = {**os.environ, "PATH": _PATH, **(environment or {})}
+    done = subprocess.run(
+        argv,
+        cwd=cwd,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        tail = "\n".join(done.stdout.splitlines()[-25:])
+        raise BuildFailed(f"`{' '.join(argv[:2])}` failed:\n{tail}")
+    return done.stdout

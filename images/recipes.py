@@ -1,0 +1,149 @@
+"""Which images there are, and their archives in the cache beside the tools.
+
+An entry's key is all that its image is made of here; like a tool's it appears by a rename when it is complete, and two
+processes that want the same image build it once.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+from devcluster import golang, toolchain
+from devcluster.errors import BuildFailed
+from devcluster.toolchain import Report, say
+from images import base, buildah, programs
+
+SOURCES = Path(__file__).parent
+_FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", "-s -w")
+
+
+class Name(StrEnum):
+    TINY = "tiny"
+    WORKSPACE = "workspace"
+
+
+class Image(NamedTuple):
+    """A built image: the name that a pod asks for, and the archive that a node imports."""
+
+    reference: str
+    archive: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Recipe:
+    make: Callable[[Path, Path, str, Path], None]
+    """Gets a folder to work in, the archive to write, the image's name, and the cache."""
+    programs: tuple[str, ...]
+    minutes: float
+    """On two cores, with what it needs of the network at hand, for the progress display."""
+
+
+def build(name: Name, *, report: Report = say, cache: Path | None = None) -> Image:
+    """The image, from the cache or built. Raises CannotBuild or BuildFailed."""
+    cache = cache or toolchain.cache_folder()
+    recipe = _RECIPES[name]
+    image = located(name, cache=cache)
+    if not image.archive.exists():
+        programs.demand(f"the image {name}", recipe.programs)
+        _enter(
+            image.archive.parent,
+            f"the image {name}",
+            recipe.minutes,
+            report,
+            lambda folder, archive: recipe.make(folder, archive, image.reference, cache),
+        )
+    return image
+
+
+def located(name: Name, *, cache: Path | None = None) -> Image:
+    """How the image is called and where its archive is, once built."""
+    # The host part says that it comes from nowhere: without one, a node that lacks it would ask a public registry.
+    key = _key(name)
+    entry = (cache or toolchain.cache_folder()) / "images" / f"{name}-{key[:16]}"
+    return Image(f"localhost/user-pods/{name}:{key[:8]}", entry / "image.tar")
+
+
+def missing(name: Name) -> list[str]:
+    """What this machine lacks to build the image."""
+    return programs.missing(_RECIPES[name].programs)
+
+
+def compile_tiny(target: Path, *, cache: Path | None = None) -> Path:
+    """The tiny workspace as a static program."""
+    go = golang.find(cache or toolchain.cache_folder())
+    argv = [str(go), "build", *_FLAGS, "-o", str(target), "."]
+    source = SOURCES / Name.TINY
+    done = subprocess.run(argv, cwd=source, env=golang.environment(go), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BuildFailed(f"tiny: `go build` failed:\n{done.stderr}")
+    return target
+
+
+def _tiny(folder: Path, archive: Path, reference: str, cache: Path) -> None:
+    context = folder / "context"
+    context.mkdir()
+    compile_tiny(context / "tiny", cache=cache)
+    with buildah.storage(folder) as builder:
+        builder.build(SOURCES / Name.TINY / "Dockerfile", context, tag=reference, secrets={})
+        builder.save(reference, archive)
+
+
+def _workspace(folder: Path, archive: Path, reference: str, cache: Path) -> None:
+    source = SOURCES / Name.WORKSPACE
+    # Who opens TLS between here and the registries of packages is trusted while building, as it is here.
+    trusted = Path(os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"))
+    bundle = {"ca": trusted} if trusted.exists() else {}
+    with buildah.storage(folder) as builder:
+        builder.load(_base(cache))
+        builder.build(source / "Dockerfile", source, tag=reference, secrets=bundle)
+        builder.save(reference, archive)
+
+
+_RECIPES = {
+    Name.TINY: _Recipe(make=_tiny, programs=("buildah",), minutes=0.3),
+    Name.WORKSPACE: _Recipe(make=_workspace, programs=base.PROGRAMS, minutes=6),
+}
+
+
+def _base(cache: Path, report: Report = say) -> Path:
+    archive = cache / "images" / f"base-{base.SUITE}-{os.uname().machine}-{base.RECIPE}" / "image.tar"
+    if not archive.exists():
+        _enter(archive.parent, f"the base {base.NAME}", 1, report, base.make)
+    return archive
+
+
+def _key(name: Name) -> str:
+    digest = hashlib.sha256(f"{os.uname().machine} {base.RECIPE} {_FLAGS}".encode())
+    folder = SOURCES / name
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _enter(entry: Path, what: str, minutes: float, report: Report, make: Callable[[Path, Path], None]) -> None:
+    with toolchain.locked(entry):
+        if entry.exists():
+            return
+        for left in entry.parent.glob(f"{entry.name}.part.*"):  # of a build that was killed
+            shutil.rmtree(left)
+        report(f"building {what}, once; about {minutes * 60:.0f} s on two cores")
+        started = time.monotonic()
+        partial = Path(tempfile.mkdtemp(prefix=f"{entry.name}.part.", dir=entry.parent))
+        try:
+            made = partial / "entry"
+            made.mkdir()
+            make(partial, made / "image.tar")
+            size = (made / "image.tar").stat().st_size
+            made.rename(entry)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        report(f"  {what}: done in {time.monotonic() - started:.0f} s, {size / 1e6:.0f} MB")
