@@ -1,7 +1,7 @@
 """What the gateway adds to what goes through it, beside the barest pass-through and no proxy at all.
 
-Needs no cluster: workspace, gateway and pass-through are processes of their own. Throughput is counted per second of CPU
-that the process used, so that what others do on the machine does not count.
+Needs no cluster: workspace, gateway and pass-through are processes of their own. Throughput is counted per second of
+CPU that the process used, so that what others do on the machine does not count.
 """
 
 import asyncio
@@ -125,13 +125,16 @@ async def _sockets(http: aiohttp.ClientSession, way: _Way) -> float:
     if way.process is None:
         raise RuntimeError("a process is needed")
     async with AsyncExitStack() as opened:
-        # The first few pay for what all share.
-        for number in range(_SOCKETS + 50):
-            if number == 50:
-                before = way.process.memory_info().rss
-            await opened.enter_async_context(
-                http.ws_connect(f"{way.url}/ws", headers=way.headers, compress=0, autoping=False)
-            )
+
+        async def open_(count: int) -> None:
+            for _ in range(count):
+                await opened.enter_async_context(
+                    http.ws_connect(f"{way.url}/ws", headers=way.headers, compress=0, autoping=False)
+                )
+
+        await open_(50)  # who pay for what all share
+        before = way.process.memory_info().rss
+        await open_(_SOCKETS)
         await asyncio.sleep(1)
         return float(way.process.memory_info().rss - before) / 1e3 / _SOCKETS
 

@@ -13,9 +13,12 @@ import yaml
 from devcluster.cluster import Cluster
 from devcluster.errors import DevclusterError
 from devcluster.processes import environment
+from images.recipes import Image
+from stack import workspace
 
 ROOT = Path(__file__).resolve().parent.parent
 USERS = "users"
+GATEWAY_DOMAIN = "localhost"
 SERVICE = "session-service"
 SYSTEM = "user-pods"
 _SECRET = "redis-password"  # noqa: S105 - the name of a Secret
@@ -32,11 +35,18 @@ class Stack:
         settings: Mapping[str, str] | None = None,
         helm: str = "helm",
         name: str = "service",
+        gateway_port: int = 0,
+        image: Image | None = None,
     ) -> None:
+        """`gateway_port`: where workspaces can be opened, at hosts below `localhost`; 0: nowhere.
+
+        `image`: what pods run, on a real node; without one they are simulated.
+        """
         self.cluster = cluster
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
-        self.settings = dict(settings or {})
+        self.settings = {**(_gateway(gateway_port) if gateway_port else {}), **(settings or {})}
+        self._image = image
         self._helm = helm
         self.name = name
 
@@ -58,7 +68,11 @@ class Stack:
         }
         self.cluster.apply(*namespaces)
         self.cluster.apply(secret, *self._rights())
-        self._values.write_text(yaml.safe_dump({"redis": {"passwordSecret": {"name": _SECRET}}}))
+        values: dict[str, object] = {"redis": {"passwordSecret": {"name": _SECRET}}}
+        if self._image is not None:
+            self.cluster.load_image(self._image.archive)
+            values |= workspace.values(self._image)
+        self._values.write_text(yaml.safe_dump(values))
 
     def start(self) -> bool:
         """Start the service and wait until it is ready; False when it ran."""
@@ -116,6 +130,11 @@ class Stack:
         except urllib.error.HTTPError as error:
             error.close()
             return False
+
+
+def _gateway(port: int) -> dict[str, str]:
+    """Browsers find every host below `localhost` on their own machine, and trust it as they trust TLS."""
+    return {"GATEWAY_DOMAIN": GATEWAY_DOMAIN, "GATEWAY_SCHEME": "http", "GATEWAY_PORT": str(port)}
 
 
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from service.controller.pace import Pace
@@ -22,6 +23,8 @@ from service.domain.session import Pulse, Rhythm
 log = logging.getLogger(__name__)
 
 _BATCH = 500
+_SWEEP_BATCH = 100
+"""Of those that nothing is known to have happened to: a look at many at once would hold up everything else."""
 _AT_ONCE = 64
 """Sessions worked on at the same moment; more wait."""
 _PARKS_AT_ONCE = 8
@@ -48,7 +51,7 @@ class Keeper:
         parking: bool = True,
         parks_per_second: float = 50,
         unparks_per_second: float = 20,
-        patience: timedelta = timedelta(seconds=10),
+        patience: timedelta = timedelta(seconds=30),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._queues = queues
@@ -65,6 +68,8 @@ class Keeper:
         self._parks = asyncio.Semaphore(_PARKS_AT_ONCE)
         self._told: dict[SessionId, None] = {}
         """Whom to look at, in the order of telling."""
+        self._swept: dict[SessionId, None] = {}
+        """Whom to look at when there is nobody else."""
         self._busy: set[SessionId] = set()
         self._mine: dict[SessionId, datetime] = {}
         self._starting: dict[SessionId, datetime] = {}
@@ -89,6 +94,11 @@ class Keeper:
     def tend(self, uuid: SessionId) -> None:
         """Look at this session soon. Returns at once; may be called from anywhere in the loop's thread."""
         self._told[uuid] = None
+        self._news.set()
+
+    def sweep(self, uuid: SessionId) -> None:
+        """Look at this session when there is time."""
+        self._swept[uuid] = None
         self._news.set()
 
     def woken(self, uuid: SessionId) -> None:
@@ -131,7 +141,13 @@ class Keeper:
         batch = [uuid for uuid in self._told if uuid not in self._busy][:_BATCH]
         for uuid in batch:
             del self._told[uuid]
-        return batch
+        if batch:
+            return batch
+        swept = list(islice(self._swept, _SWEEP_BATCH))
+        for uuid in swept:
+            del self._swept[uuid]
+        # Who is being worked on has been looked at just now.
+        return [uuid for uuid in swept if uuid not in self._busy]
 
     async def _look(self, batch: list[SessionId]) -> None:
         try:

@@ -111,7 +111,7 @@ class Leader:
     async def sweep(self) -> None:
         """Have every session looked at once."""
         for number, uuid in enumerate(self._view.uuids()):
-            self._keeper.tend(uuid)
+            self._keeper.sweep(uuid)
             if number % _SWEEP_BATCH == _SWEEP_BATCH - 1:
                 await asyncio.sleep(0.01)
 

@@ -1,7 +1,7 @@
 """The keeper over the memory adapters: failures are tried again, floods are bounded, strangers are left alone."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -13,7 +13,7 @@ from service.controller.keeper import Keeper
 from service.controller.pace import Pace
 from service.domain.errors import ClusterUnavailable, RedisUnavailable
 from service.domain.names import SessionId
-from service.domain.session import Rhythm
+from service.domain.session import Pulse, Rhythm
 from tests.controller.simulation import UUID, asleep, record
 from tests.waiting import until
 
@@ -125,6 +125,27 @@ async def test_a_wake_does_not_wait_behind_many_parks(cluster: MemoryCluster, qu
         keeper.woken(UUID)
         await until(lambda: cluster.workload(UUID).replicas == 1)
         assert sum(workload.parked for workload in cluster.workloads.values()) < 10
+
+
+async def test_a_wake_does_not_wait_behind_a_sweep(cluster: MemoryCluster, queues: MemoryQueues) -> None:
+    looks: list[int] = []
+    pulses = queues.pulses
+
+    async def slow(uuids: Sequence[SessionId]) -> Mapping[SessionId, Pulse]:
+        looks.append(len(uuids))
+        await asyncio.sleep(0.005)
+        return await pulses(uuids)
+
+    queues.pulses = slow  # type: ignore[method-assign]
+    async with keeping(cluster, queues) as keeper:
+        for number in range(5000):
+            keeper.sweep(SessionId(f"{number:08d}"))
+        await until(lambda: len(looks) == 2)
+        await queues.wake(UUID, Rhythm().lease)
+        keeper.woken(UUID)
+        await until(lambda: cluster.workload(UUID).replicas == 1)
+        assert len(looks) < 10
+        await until(lambda: sum(looks) > 5000)
 
 
 async def test_unparks_wait_for_pods_that_are_being_started_and_then_go_a_few_at_a_time(

@@ -1,0 +1,12 @@
+"""What runs in the pods of a stack's sessions: an image on the real node, or, where there is none, a simulation."""
+
+from typing import Any
+
+from devcluster import node
+from images.recipes import Image
+
+
+def values(image: Image) -> dict[str, Any]:
+    """Values of the chart `user-pod` that bring the image's pods to the real node."""
+    repository, _, tag = image.reference.rpartition(":")
+    return {"image": {"repository": repository, "tag": tag, "pullPolicy": "Never"}, **node.PLACEMENT}

@@ -1,0 +1,105 @@
+"""Real pods of the tiny workspace on a real node, behind the real gateway."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+import aiohttp
+import pytest
+
+from devcluster import node
+from devcluster.cluster import Cluster
+from devcluster.toolchain import Tools
+from images import recipes
+from images.recipes import Name
+from stack.stack import GATEWAY_DOMAIN, Stack
+from tests.conftest import SHORT, free_port
+from tests.stack.client import Caller, Json
+
+
+@pytest.fixture(scope="package")
+def real_stack(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    lacks = [*node.missing(), *recipes.missing(Name.TINY)]
+    if lacks and not os.environ.get("CI"):
+        pytest.skip(f"real pods need {', '.join(lacks)}")
+    cluster = Cluster(tmp_path_factory.mktemp("real"), tools=tools)
+    try:
+        cluster.up(real_node=True)
+        image = recipes.build(Name.TINY)
+        stack = Stack(cluster, port=free_port(), gateway_port=free_port(), settings=SHORT, image=image)
+        stack.prepare()
+        stack.start()
+        yield stack
+    finally:
+        cluster.down()
+
+
+@dataclass
+class Visitor:
+    """Somebody with a session of their own; `headers` are those of a program that is let in."""
+
+    stack: Stack
+    caller: Caller
+    http: aiohttp.ClientSession
+    uuid: str
+    headers: dict[str, str]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.stack.settings['GATEWAY_PORT']}"
+
+    @property
+    def host(self) -> str:
+        return f"vs-code-{self.uuid}.{GATEWAY_DOMAIN}:{self.stack.settings['GATEWAY_PORT']}"
+
+    @property
+    def person(self) -> dict[str, str]:
+        return {**self.headers, "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Accept": "text/html"}
+
+    async def get(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
+        async with self.http.get(self.url + path, headers=headers or self.headers) as answer:
+            return answer.status, await answer.read()
+
+    async def status(self) -> Json:
+        return await self.caller.status(self.uuid)
+
+    async def asleep(self) -> None:
+        """Wait until the pod sleeps and nothing of it is left."""
+        await self.caller.until(self.uuid, "asleep")
+
+
+@pytest.fixture
+async def visitors(real_stack: Stack) -> AsyncIterator["Visitors"]:
+    timeout, connector = aiohttp.ClientTimeout(total=90), aiohttp.TCPConnector(limit=0, force_close=True)
+    async with aiohttp.ClientSession(
+        timeout=timeout, connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()
+    ) as http:
+        yield Visitors(real_stack, http)
+    await asyncio.sleep(0)
+
+
+@dataclass
+class Visitors:
+    stack: Stack
+    http: aiohttp.ClientSession
+
+    async def new(self) -> Visitor:
+        """A visitor with a new session, asleep."""
+        caller = Caller(self.stack.url, self.http)
+        _, created = await caller.create(f"ann-{secrets.token_hex(6)}@example.com")
+        uuid = created["uuid"]
+        visitor = Visitor(self.stack, caller, self.http, uuid, {})
+        code, opened = await caller.call("POST", f"/session/{uuid}/open")
+        assert code == 201, opened
+        path = opened["url"].removeprefix(f"http://{visitor.host}")
+        async with self.http.get(visitor.url + path, headers={"Host": visitor.host}, allow_redirects=False) as answer:
+            assert answer.status == 303
+            visitor.headers = {"Host": visitor.host, "Cookie": answer.headers["Set-Cookie"].split(";")[0]}
+        return visitor
+
+
+@pytest.fixture
+async def visitor(visitors: Visitors) -> Visitor:
+    return await visitors.new()

@@ -1,0 +1,119 @@
+"""Visits of real pods: they wake on the first request, sleep when their user is gone, and lose nothing between."""
+
+import asyncio
+import json
+
+import aiohttp
+import pytest
+
+from tests.workspaces.conftest import Visitor, Visitors
+
+
+async def test_the_first_request_of_a_program_waits_for_the_pod_and_is_served_by_it(visitor: Visitor) -> None:
+    async with visitor.http.post(visitor.url + "/echo?x=1", headers=visitor.headers, data=b"y" * 300_000) as answer:
+        told = json.loads(await answer.read())
+    assert (answer.status, told["method"], told["length"]) == (200, "POST", 300_000)
+    assert visitor.headers["Cookie"] not in json.dumps(told)
+
+
+async def test_a_person_sees_a_page_and_then_the_workspace(visitor: Visitor) -> None:
+    status, page = await visitor.get("/", visitor.person)
+    assert (status, b"waking up" in page) == (503, True)
+    _, events = await visitor.get("/.user-pods/wake")
+    assert events.decode().rstrip().rsplit("event: ", 1)[1].startswith("answers")
+    status, page = await visitor.get("/", visitor.person)
+    assert (status, b"waking up" in page) == (200, False)
+    assert f"user-{visitor.uuid}" in page.decode()
+
+
+async def test_a_websocket_goes_through_a_cold_start_and_is_closed_properly_at_the_sleep(visitor: Visitor) -> None:
+    async with visitor.http.ws_connect(visitor.url + "/ws", headers=visitor.headers, autoping=False) as socket:
+        await socket.send_str("first")
+        assert (await socket.receive_str(timeout=30)) == "first"
+        # Nobody sends anything any more: an open connection alone keeps nobody awake.
+        closed = await socket.receive(timeout=60)
+        assert closed.type is aiohttp.WSMsgType.CLOSE
+        assert (closed.data, closed.extra) == (1001, "the workspace went to sleep")
+    await visitor.asleep()
+
+
+async def test_what_comes_by_itself_neither_wakes_nor_keeps_awake(visitor: Visitor) -> None:
+    assert (await visitor.get("/healthz"))[0] == 503
+    await visitor.get("/echo")
+    slept = False
+    for _ in range(300):
+        status, _ = await visitor.get("/healthz")
+        slept = status == 503
+        if slept:
+            break
+        await asyncio.sleep(0.1)
+    assert slept
+    await visitor.asleep()
+
+
+async def test_whoever_types_is_not_put_to_sleep(visitor: Visitor) -> None:
+    async with visitor.http.ws_connect(visitor.url + "/ws", headers=visitor.headers) as socket:
+        for number in range(15):
+            await socket.send_str(f"key {number}")
+            assert (await socket.receive_str(timeout=30)) == f"key {number}"
+            await asyncio.sleep(1)
+        status = await visitor.status()
+    assert (status["phase"], status["activity_source"]) == ("ready", "input")
+
+
+async def test_a_pod_that_is_deleted_under_way_is_replaced_and_the_next_request_waits_for_it(visitor: Visitor) -> None:
+    await visitor.get("/echo")
+    visitor.stack.cluster.kubectl("-n", "users", "delete", "pod", "-l", f"uuid={visitor.uuid}", "--wait=false")
+    found = await asyncio.gather(*(visitor.get("/echo") for _ in range(20)))
+    assert {status for status, _ in found} == {200}
+
+
+async def test_twenty_at_once_are_all_served_by_their_own_pods(visitors: Visitors) -> None:
+    everybody = [await visitors.new() for _ in range(20)]
+    found = await asyncio.gather(*(each.get("/") for each in everybody))
+    for each, (status, page) in zip(everybody, found, strict=True):
+        assert status == 200
+        assert f"user-{each.uuid}" in page.decode()
+
+
+async def test_why_a_workspace_cannot_start_is_told_at_once(visitor: Visitor) -> None:
+    image = '{"spec": {"template": {"spec": {"containers": [{"name": "workspace", "image": "localhost/no/such:1"}]}}}}'
+    visitor.stack.cluster.kubectl("-n", "users", "patch", "deployment", f"user-{visitor.uuid}", "-p", image)
+    status, body = await visitor.get("/")
+    assert (status, json.loads(body)["title"]) == (503, "The workspace could not be started")
+    assert "ErrImageNeverPull" in json.loads(body)["detail"]
+    assert (await visitor.get("/", visitor.person))[0] == 503
+    _, events = await visitor.get("/.user-pods/wake")
+    assert "ErrImageNeverPull" in events.decode().rsplit("event: failed", 1)[1]
+
+
+async def test_nobody_reaches_another_users_pod(visitors: Visitors) -> None:
+    ann, bob = await visitors.new(), await visitors.new()
+    await bob.get("/")
+    status, _ = await bob.get("/", {**ann.headers, "Host": bob.host})
+    assert status == 401
+
+
+@pytest.mark.parametrize("size", [0, 50_000_000])
+async def test_large_bodies_go_both_ways(visitor: Visitor, size: int) -> None:
+    async with visitor.http.get(f"{visitor.url}/stream?bytes={size}", headers=visitor.headers) as answer:
+        length = 0
+        async for chunk in answer.content.iter_any():
+            length += len(chunk)
+    assert length == size
+
+
+async def test_the_status_tells_that_the_gateway_saw_somebody(visitor: Visitor) -> None:
+    await visitor.get("/echo")
+    await visitor.get("/echo")
+    sources: list[str] = []
+
+    async def look() -> None:
+        sources.append((await visitor.status())["activity_source"])
+
+    for _ in range(50):
+        await look()
+        if sources[-1] == "visit":
+            break
+        await asyncio.sleep(0.1)
+    assert sources[-1] == "visit"
