@@ -33,8 +33,9 @@ check: $(VENV)/ready ## Format, lint, types, layers, generated files
 	$(VENV)/bin/lint-imports
 	$(PY) -m stack generated --check
 
-bench: $(VENV)/ready ## Measure at 100 and 1,000 sessions beside plain KEDA, as JSON and as a table (half an hour)
+bench: $(VENV)/ready ## Measure at 100 and 1,000 sessions beside plain KEDA, and the gateway, as JSON and tables (40 minutes)
 	@$(PY) -m bench
+	@$(PY) -m bench.gateway
 
 bench-scale: $(VENV)/ready ## The same at 1,000 and 10,000, without plain KEDA
 	@$(PY) -m bench --sizes 1000,10000 --plain-up-to 0 --installs 0 --output bench/results/scale.json

@@ -17,6 +17,7 @@ class Arrivals:
 
     def __init__(self) -> None:
         self._ready: dict[str, float] = {}
+        self._addresses: dict[str, str] = {}
         self._standing: dict[str, set[str]] = {}
         self._news = asyncio.Condition()
 
@@ -39,6 +40,9 @@ class Arrivals:
                 pods.discard(pod["metadata"]["uid"])
             else:
                 pods.add(pod["metadata"]["uid"])
+                address = pod.get("status", {}).get("podIP")
+                if address and "deletionTimestamp" not in pod["metadata"]:
+                    self._addresses.setdefault(uuid, address)
                 if _is_ready(pod):
                     self._ready.setdefault(uuid, now)
             async with self._news:
@@ -50,11 +54,18 @@ class Arrivals:
             await self._news.wait_for(lambda: uuid in self._ready)
         return self._ready[uuid]
 
+    async def address(self, uuid: str) -> str:
+        """Wait until the pod has an address."""
+        async with asyncio.timeout(_PATIENCE), self._news:
+            await self._news.wait_for(lambda: uuid in self._addresses)
+        return self._addresses[uuid]
+
     async def gone(self, uuid: str) -> None:
         """Wait until the session has no pod any more, so that the next one counts anew."""
         async with asyncio.timeout(_PATIENCE), self._news:
             await self._news.wait_for(lambda: not self._standing.get(uuid))
         self._ready.pop(uuid, None)
+        self._addresses.pop(uuid, None)
 
 
 def _is_ready(pod: Json) -> bool:

@@ -72,7 +72,7 @@ class Stack:
         if self._image is not None:
             self.cluster.load_image(self._image.archive)
             values |= workspace.values(self._image)
-        self._values.write_text(yaml.safe_dump(values))
+        self.values.write_text(yaml.safe_dump(values))
 
     def start(self) -> bool:
         """Start the service and wait until it is ready; False when it ran."""
@@ -87,7 +87,7 @@ class Stack:
             "NAMESPACE": USERS,
             "KUBECONFIG": str(self.cluster.service_account(SYSTEM, SERVICE)),
             "REDIS_URL": self.cluster.redis_url,
-            "CHART_VALUES": str(self._values),
+            "CHART_VALUES": str(self.values),
             "HELM": str(self.cluster.tools.path(self._helm)),
             **self.settings,
         }
@@ -106,7 +106,8 @@ class Stack:
         return f"system:serviceaccount:{SYSTEM}:{SERVICE}"
 
     @property
-    def _values(self) -> Path:
+    def values(self) -> Path:
+        """The operator's values for every user's release."""
         return self.cluster.state / "config" / "user-pod.yaml"
 
     def _rights(self) -> list[dict[str, object]]:

@@ -1,0 +1,69 @@
+"""The second half of `make bench`: the gateway, with real pods where this machine can have them.
+
+All in one run on one machine, what is compared in random order: trust the ratios, not the seconds.
+"""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+
+from bench.figures import Figure, save, show
+from bench.ground import Ground
+from bench.passing import passing
+from bench.visits import CROWD, visits
+from devcluster import node
+from devcluster.cluster import Cluster
+from images import recipes
+from images.recipes import Name
+from stack.demo import free_port
+from stack.stack import Stack
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    rounds: Annotated[int, typer.Option(help="Visits of each kind.")] = 20,
+    repeats: Annotated[int, typer.Option(help="Rounds of everything else.")] = 3,
+    state: Annotated[Path, typer.Option(help="Folder of the benchmark's own cluster.")] = Path(".cluster-bench"),
+    output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("bench/results/gateway.json"),
+) -> None:
+    facts = {"cores": os.cpu_count(), "poll": "5 s", "pods": "real, the tiny workspace"}
+    print("what the gateway adds to what goes through it", flush=True)
+    figures = uvloop.run(passing(repeats))
+    save(figures, facts=facts, path=output)
+    if lacks := [*node.missing(), *recipes.missing(Name.TINY)]:
+        print(f"no visits of real pods: that needs {', '.join(lacks)}")
+    else:
+        print("visits of sleepers", flush=True)
+        figures += _visits(state, rounds, repeats)
+        save(figures, facts=facts, path=output)
+    show(figures, facts=facts)
+    print(f"as JSON: {output}")
+
+
+def _visits(state: Path, rounds: int, repeats: int) -> list[Figure]:
+    image = recipes.build(Name.TINY)
+    cluster = Cluster(state)
+    cluster.down(purge=True)
+    try:
+        cluster.up(real_node=True)
+        stack = Stack(cluster, port=free_port(), gateway_port=free_port(), image=image)
+        stack.up()
+        return uvloop.run(_measured(stack, rounds, repeats))
+    finally:
+        cluster.down(purge=True)
+
+
+async def _measured(stack: Stack, rounds: int, repeats: int) -> list[Figure]:
+    async with Ground.prepared(stack, bare=CROWD) as ground:
+        await asyncio.sleep(2)
+        return await visits(ground, rounds, repeats)
+
+
+if __name__ == "__main__":
+    app()
