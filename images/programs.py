@@ -8,8 +8,12 @@ from pathlib import Path
 
 from devcluster.errors import BuildFailed, DevclusterError
 
-PACKAGES: Mapping[str, str] = {"buildah": "buildah", "debootstrap": "debootstrap"}
-"""Program -> the Debian package that brings it."""
+PACKAGES: Mapping[str, str] = {
+    "buildah": "buildah",
+    "debootstrap": "debootstrap",
+    "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
+}
+"""Program or file -> the Debian package that brings it."""
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 
@@ -17,17 +21,19 @@ class CannotBuild(DevclusterError):
     """This machine cannot build the image; says what is missing."""
 
 
-def missing(programs: Sequence[str]) -> list[str]:
-    """What a build with these programs needs and this machine lacks; empty when it can be done."""
+def missing(parts: Sequence[str]) -> list[str]:
+    """What a build with these programs and files needs and this machine lacks; empty when it can be done."""
     lacks = [] if os.geteuid() == 0 else ["root"]
-    return lacks + [
-        f"the Debian package {PACKAGES[name]}" for name in programs if shutil.which(name, path=_PATH) is None
-    ]
+    return lacks + [f"the Debian package {PACKAGES[part]}" for part in parts if not _there(part)]
 
 
-def demand(what: str, programs: Sequence[str]) -> None:
+def _there(part: str) -> bool:
+    return Path(part).exists() if part.startswith("/") else shutil.which(part, path=_PATH) is not None
+
+
+def demand(what: str, parts: Sequence[str]) -> None:
     """Raises CannotBuild unless all is there."""
-    if lacks := missing(programs):
+    if lacks := missing(parts):
         raise CannotBuild(f"{what} cannot be built here; missing: {', '.join(lacks)}")
 
 

@@ -38,10 +38,22 @@ class Image(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Work:
+    """One build: a folder to work in, the archive to write, the image's name, and whom to tell."""
+
+    folder: Path
+    archive: Path
+    reference: str
+    cache: Path
+    report: Report
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Recipe:
-    make: Callable[[Path, Path, str, Path], None]
-    """Gets a folder to work in, the archive to write, the image's name, and the cache."""
+    make: Callable[[_Work], None]
     programs: tuple[str, ...]
+    pins: str
+    """What the image depends on besides its folder: a part of its key."""
     minutes: float
     """On two cores, with what it needs of the network at hand, for the progress display."""
 
@@ -53,13 +65,11 @@ def build(name: Name, *, report: Report = say, cache: Path | None = None) -> Ima
     image = located(name, cache=cache)
     if not image.archive.exists():
         programs.demand(f"the image {name}", recipe.programs)
-        _enter(
-            image.archive.parent,
-            f"the image {name}",
-            recipe.minutes,
-            report,
-            lambda folder, archive: recipe.make(folder, archive, image.reference, cache),
-        )
+
+        def make(folder: Path, archive: Path) -> None:
+            recipe.make(_Work(folder=folder, archive=archive, reference=image.reference, cache=cache, report=report))
+
+        _enter(image.archive.parent, f"the image {name}", recipe.minutes, report, make)
     return image
 
 
@@ -87,41 +97,41 @@ def compile_tiny(target: Path, *, cache: Path | None = None) -> Path:
     return target
 
 
-def _tiny(folder: Path, archive: Path, reference: str, cache: Path) -> None:
-    context = folder / "context"
+def _tiny(work: _Work) -> None:
+    context = work.folder / "context"
     context.mkdir()
-    compile_tiny(context / "tiny", cache=cache)
-    with buildah.storage(folder) as builder:
-        builder.build(SOURCES / Name.TINY / "Dockerfile", context, tag=reference, secrets={})
-        builder.save(reference, archive)
+    compile_tiny(context / "tiny", cache=work.cache)
+    with buildah.storage(work.folder) as builder:
+        builder.build(SOURCES / Name.TINY / "Dockerfile", context, tag=work.reference, secrets={})
+        builder.save(work.reference, work.archive)
 
 
-def _workspace(folder: Path, archive: Path, reference: str, cache: Path) -> None:
+def _workspace(work: _Work) -> None:
     source = SOURCES / Name.WORKSPACE
     # Who opens TLS between here and the registries of packages is trusted while building, as it is here.
     trusted = Path(os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"))
     bundle = {"ca": trusted} if trusted.exists() else {}
-    with buildah.storage(folder) as builder:
-        builder.load(_base(cache))
-        builder.build(source / "Dockerfile", source, tag=reference, secrets=bundle)
-        builder.save(reference, archive)
+    with buildah.storage(work.folder) as builder:
+        builder.load(_base(work.cache, work.report))
+        builder.build(source / "Dockerfile", source, tag=work.reference, secrets=bundle)
+        builder.save(work.reference, work.archive)
 
 
 _RECIPES = {
-    Name.TINY: _Recipe(make=_tiny, programs=("buildah",), minutes=0.3),
-    Name.WORKSPACE: _Recipe(make=_workspace, programs=base.PROGRAMS, minutes=6),
+    Name.TINY: _Recipe(make=_tiny, programs=("buildah",), pins=repr(_FLAGS), minutes=0.2),
+    Name.WORKSPACE: _Recipe(make=_workspace, programs=base.PROGRAMS, pins=f"base {base.RECIPE}", minutes=5),
 }
 
 
-def _base(cache: Path, report: Report = say) -> Path:
+def _base(cache: Path, report: Report) -> Path:
     archive = cache / "images" / f"base-{base.SUITE}-{os.uname().machine}-{base.RECIPE}" / "image.tar"
     if not archive.exists():
-        _enter(archive.parent, f"the base {base.NAME}", 1, report, base.make)
+        _enter(archive.parent, f"the base {base.NAME}", 1.5, report, base.make)
     return archive
 
 
 def _key(name: Name) -> str:
-    digest = hashlib.sha256(f"{os.uname().machine} {base.RECIPE} {_FLAGS}".encode())
+    digest = hashlib.sha256(f"{os.uname().machine} {_RECIPES[name].pins}".encode())
     folder = SOURCES / name
     for path in sorted(folder.rglob("*")):
         if path.is_file():

@@ -1,0 +1,115 @@
+"""The cache of images, on a recipe that needs neither root nor buildah, and what a machine is told that lacks them."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from devcluster.errors import BuildFailed
+from images import __main__ as command_line
+from images import base, programs, recipes
+from images.programs import CannotBuild
+from images.recipes import Name
+
+
+@pytest.fixture(autouse=True)
+def recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """Tiny becomes an archive that holds its own name; tells what was made."""
+    made: list[str] = []
+
+    def make(work: recipes._Work) -> None:
+        (work.folder / "left over").mkdir()
+        work.archive.write_text(work.reference)
+        made.append(work.reference)
+
+    recipe = recipes._Recipe(make=make, programs=(), pins="1", minutes=0.1)
+    monkeypatch.setattr(recipes, "_RECIPES", {Name.TINY: recipe})
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return made
+
+
+def entries(cache: Path) -> list[str]:
+    return sorted(path.name for path in (cache / "user-pods" / "images").iterdir() if path.is_dir())
+
+
+def test_an_image_is_built_once_and_told_about(tmp_path: Path, recipe: list[str]) -> None:
+    lines: list[str] = []
+    image = recipes.build(Name.TINY, report=lines.append)
+    assert image.archive.read_text() == image.reference
+    assert image.reference.startswith("localhost/user-pods/tiny:")
+    assert ("about 6 s" in lines[0], "done in" in lines[1]) == (True, True)
+    assert recipes.build(Name.TINY, report=lines.append) == image == recipes.located(Name.TINY)
+    assert (len(recipe), len(lines)) == (1, 2)
+    assert entries(tmp_path) == [image.archive.parent.name], "nothing else is left"
+
+
+def test_a_change_of_what_it_is_made_of_makes_another_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "main.go").write_text("package main\n")
+    monkeypatch.setattr(recipes, "SOURCES", tmp_path)
+    before = recipes.located(Name.TINY)
+    assert recipes.located(Name.TINY) == before
+    (tmp_path / "tiny" / "main.go").write_text("package main // changed\n")
+    after = recipes.located(Name.TINY)
+    assert after.reference != before.reference
+    assert after.archive != before.archive
+
+
+def test_a_build_that_fails_or_was_killed_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: list[str]
+) -> None:
+    def fail(_: recipes._Work) -> None:
+        raise BuildFailed("no")
+
+    with monkeypatch.context() as patch:
+        broken = recipes._Recipe(make=fail, programs=(), pins="1", minutes=0.1)
+        patch.setattr(recipes, "_RECIPES", {Name.TINY: broken})
+        with pytest.raises(BuildFailed):
+            recipes.build(Name.TINY)
+    assert entries(tmp_path) == []
+    entry = recipes.located(Name.TINY).archive.parent
+    entry.with_name(f"{entry.name}.part.killed").mkdir()
+    recipes.build(Name.TINY)
+    assert entries(tmp_path) == [entry.name]
+
+
+def test_two_at_once_build_once(recipe: list[str]) -> None:
+    threads = [threading.Thread(target=recipes.build, args=(Name.TINY,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(recipe) == 1
+
+
+def test_the_command_puts_the_archive_where_it_is_wanted(tmp_path: Path) -> None:
+    output = tmp_path / "out" / "tiny.tar"
+    for _ in range(2):
+        done = CliRunner().invoke(command_line.app, ["build", "tiny", "--output", str(output)])
+        assert done.exit_code == 0, done.output
+        assert done.stdout.split() == [recipes.located(Name.TINY).reference, str(output)]
+    assert output.read_text() == recipes.located(Name.TINY).reference
+
+
+def test_what_is_missing_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(programs, "_PATH", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(CannotBuild, match="missing: root, the Debian package buildah, the Debian package debootstrap"):
+        programs.demand("the image workspace", base.PROGRAMS)
+
+
+def test_a_program_that_fails_is_told_with_its_last_words() -> None:
+    with pytest.raises(BuildFailed, match=r"(?s)`sh -c` failed.*first.*second"):
+        programs.run(["sh", "-c", "echo first; echo second >&2; exit 3"])
+
+
+def test_the_base_gets_the_security_updates_of_the_same_mirror() -> None:
+    sources = base._with_updates("deb http://mirror.invalid/debian bookworm main\n")
+    assert sources.splitlines() == [
+        "deb http://mirror.invalid/debian bookworm main",
+        "deb http://mirror.invalid/debian-security bookworm-security main",
+        "deb http://mirror.invalid/debian bookworm-updates main",
+    ]
