@@ -20,6 +20,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from service.adapters.gathering import Gathering
 from service.domain.errors import (
     IdTaken,
     IndexIncomplete,
@@ -36,6 +37,8 @@ WHOLE = "user-pods:whole"
 PENDING = "user-pods:pending"
 PROGRESS = "user-pods:progress"
 """Channel on which the id of a session is told when its progress has changed, and the beginning of its key."""
+_AT_ONCE = 100
+"""Records read by one script: Redis does nothing else meanwhile."""
 WORK_LEASE = timedelta(seconds=15)
 """A crashed holder's lease lasts at most this long; a living one renews it three times as often."""
 
@@ -134,6 +137,7 @@ class RedisStore:
         self._released = script(_RELEASED)
         self._keep = script(_KEEP)
         self._read = script(_READ)
+        self._rows = Gathering(self._read_rows, most=_AT_ONCE)
 
     async def owner(self, user_id: str) -> SessionId | None:
         async with translated(), self._redis.pipeline(transaction=False) as pipe:
@@ -179,18 +183,22 @@ class RedisStore:
             await pipe.hset(session_key(record.uuid), mapping=fields).execute()
 
     async def record(self, uuid: SessionId) -> Record:
-        async with translated():
-            row, whole = await self._read(keys=[PENDING, WHOLE], args=[uuid])
+        row, whole = await self._rows.one(uuid)
         if not row[0]:
             raise SessionNotFound if whole else IndexIncomplete
         return _record(uuid, *row)
 
+    async def _read_rows(self, uuids: Sequence[SessionId]) -> Sequence[tuple[Any, bool]]:
+        """For each what `_READ` tells, and whether the index is whole."""
+        async with translated():
+            *rows, whole = await self._read(keys=[PENDING, WHOLE], args=uuids)
+        return [(row, bool(whole)) for row in rows]
+
     async def records(self, uuids: Sequence[SessionId]) -> Sequence[Record]:
         if not uuids:
             return []
-        async with translated():
-            *rows, _ = await self._read(keys=[PENDING, WHOLE], args=uuids)
-        return [_record(uuid, *row) for uuid, row in zip(uuids, rows, strict=True) if row[0]]
+        rows = await self._read_rows(uuids)
+        return [_record(uuid, *row) for uuid, (row, _) in zip(uuids, rows, strict=True) if row[0]]
 
     async def page(self, after: str, limit: int) -> Sequence[SessionId]:
         async with translated():

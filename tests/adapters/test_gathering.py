@@ -1,0 +1,64 @@
+"""Reads of many callers at once are made as one, and nobody is told what was so before he asked."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from service.adapters.gathering import Gathering
+
+
+class Source:
+    def __init__(self) -> None:
+        self.value = 0
+        self.reads: list[list[str]] = []
+        self.fails: Exception | None = None
+
+    async def read(self, keys: Sequence[str]) -> Sequence[str]:
+        self.reads.append(list(keys))
+        value = self.value
+        await asyncio.sleep(0.01)
+        if self.fails:
+            raise self.fails
+        return [f"{key}{value}" for key in keys]
+
+
+async def test_who_asks_while_a_read_is_under_way_is_in_the_next_with_all_the_others() -> None:
+    source = Source()
+    gathering = Gathering(source.read, most=100)
+    first = asyncio.create_task(gathering.one("a"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    source.value = 1
+    rest = await asyncio.gather(*(gathering.one(key) for key in ("b", "c", "b", "a")))
+    assert await first == "a0"
+    assert rest == ["b1", "c1", "b1", "a1"]
+    assert source.reads == [["a"], ["b", "c", "a"]]
+
+
+async def test_only_so_many_are_read_at_once() -> None:
+    source = Source()
+    gathering = Gathering(source.read, most=4)
+    assert await asyncio.gather(*(gathering.one(str(number)) for number in range(10))) == [f"{n}0" for n in range(10)]
+    assert [len(keys) for keys in source.reads] == [4, 4, 2]
+
+
+async def test_a_failure_is_told_to_those_of_its_read_and_the_next_read_is_made() -> None:
+    source = Source()
+    gathering = Gathering(source.read, most=100)
+    source.fails = LookupError()
+    found = await asyncio.gather(*(gathering.one(key) for key in "ab"), return_exceptions=True)
+    assert [type(each) for each in found] == [LookupError, LookupError]
+    source.fails = None
+    assert await gathering.one("a") == "a0"
+
+
+async def test_a_caller_that_goes_away_takes_nothing_along() -> None:
+    source = Source()
+    gathering = Gathering(source.read, most=100)
+    gone, stays = asyncio.create_task(gathering.one("a")), asyncio.create_task(gathering.one("a"))
+    await asyncio.sleep(0.001)
+    gone.cancel()
+    assert await stays == "a0"
+    with pytest.raises(asyncio.CancelledError):
+        await gone
