@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 PORT ?= 8080
+GATEWAY_PORT ?= 8081
 STATE ?= .cluster
 PYTEST_ARGS ?=
 
@@ -13,7 +14,7 @@ help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 up: $(VENV)/ready ## Start cluster and service on http://127.0.0.1:8080, and say what to try
-	@$(PY) -m stack up --state $(STATE) --port $(PORT)
+	@$(PY) -m stack up --state $(STATE) --port $(PORT) --gateway-port $(GATEWAY_PORT)
 
 demo: $(VENV)/ready ## Show the whole loop as a timeline
 	@$(PY) -m stack demo --state $(STATE)

@@ -101,6 +101,11 @@ class Cluster:
     def log(self, name: str) -> Path:
         return self._processes.log(name)
 
+    @property
+    def has_real_node(self) -> bool:
+        """Whether pods can be processes of this machine."""
+        return self._processes.alive("kubelet")
+
     def load_image(self, archive: Path) -> None:
         """Give the real node the images of an archive (Docker's format or OCI's), for no registry is asked.
 

@@ -9,9 +9,11 @@ import typer
 
 from devcluster.cluster import Cluster
 from devcluster.errors import DevclusterError
+from images import recipes
+from images.recipes import Image, Name
 from stack import demo as timeline
 from stack import generated as making
-from stack.stack import ROOT, USERS, Stack
+from stack.stack import GATEWAY_DOMAIN, ROOT, USERS, Stack
 
 app = typer.Typer(
     help="The service on an embedded cluster.",
@@ -21,6 +23,7 @@ app = typer.Typer(
 )
 STATE = Path(".cluster")
 PORT = 8080
+GATEWAY_PORT = 8081
 State = Annotated[Path, typer.Option(help="Folder that holds everything of this cluster.")]
 
 _NEXT = """
@@ -36,12 +39,22 @@ Try (or `make demo` for the whole loop in under a minute):
 
 API documentation: {url}/docs      Stop everything: make down
 """
+_OPEN = """A VS Code in a real pod, which sleeps until it is visited; open it in a browser on this machine:
+
+  {link}
+
+Another link, for the same session or your own: curl -s -X POST {url}/session/{uuid}/open
+"""
+_LONGER = {"GATEWAY_TICKET": "3600"}
+"""Who tries it out may read first."""
+_VISITOR = "visitor@example.com"
 
 
 @app.command()
 def up(
     state: State = STATE,
     port: Annotated[int, typer.Option(help="Port of the service.")] = PORT,
+    gateway_port: Annotated[int, typer.Option(help="Port where workspaces are opened.")] = GATEWAY_PORT,
     real_node: Annotated[
         bool | None,
         typer.Option(
@@ -55,16 +68,30 @@ def up(
     serving = cluster.env().get("SERVICE_URL") if cluster.status().get("service") else None
     if serving and serving != Stack(cluster, port=port).url:
         raise DevclusterError(f"the service runs already, on {serving}; `make down` first to have it on another port")
-    if not serving and _taken(port):
-        raise DevclusterError(f"port {port} is in use by another program; end it, or choose another with PORT=<port>")
-    stack = Stack(cluster, port=port)
-    started = stack.up(real_node=real_node)
-    env = cluster.write_env({"SERVICE_URL": stack.url, "USERS_NAMESPACE": USERS})
-    if not started:
+    for wanted, name in () if serving else ((port, "PORT"), (gateway_port, "GATEWAY_PORT")):
+        if _taken(wanted):
+            raise DevclusterError(
+                f"port {wanted} is in use by another program; end it, or choose another with {name}=<port>"
+            )
+    started = cluster.up(real_node=real_node)
+    stack = Stack(cluster, port=port, gateway_port=gateway_port, image=_image(cluster), settings=_LONGER)
+    started = stack.up(real_node=False) or started
+    env = cluster.write_env(
+        {
+            "SERVICE_URL": stack.url,
+            "USERS_NAMESPACE": USERS,
+            "GATEWAY_URL": f"http://127.0.0.1:{gateway_port}",
+            "GATEWAY_DOMAIN": GATEWAY_DOMAIN,
+        }
+    )
+    if started:
+        print(f"started in {time.monotonic() - began:.1f} s")
+        print(_NEXT.format(url=stack.url, env=env, users=USERS))
+    else:
         print(f"everything runs already; nothing was changed (service: {stack.url}, `source {env}`)")
-        return
-    print(f"started in {time.monotonic() - began:.1f} s")
-    print(_NEXT.format(url=stack.url, env=env, users=USERS))
+    if stack.image is not None:
+        uuid, link = timeline.invitation(stack.url, _VISITOR)
+        print(_OPEN.format(link=link, url=stack.url, uuid=uuid))
 
 
 @app.command()
@@ -94,6 +121,16 @@ def generated(
         print(f"{path.relative_to(ROOT)} is stale; run `make generated`")
     if stale:
         raise typer.Exit(1)
+
+
+def _image(cluster: Cluster) -> Image | None:
+    """The VS Code, where there is a real node for it and it can be built."""
+    if not cluster.has_real_node:
+        return None
+    if lacks := recipes.missing(Name.WORKSPACE):
+        print(f"no VS Code, all pods are simulated: its image needs {', '.join(lacks)}")
+        return None
+    return recipes.build(Name.WORKSPACE)
 
 
 def _taken(port: int) -> bool:

@@ -4,6 +4,7 @@ import json
 import secrets
 import socket
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from typing import Any
@@ -56,6 +57,21 @@ def _loop(url: str, report: Callable[[str], None]) -> None:
     _until(session, "asleep", tell)
     _call("DELETE", f"{session}?keep_data=false")
     tell("deleted: release, keys and volume are gone")
+
+
+def invitation(url: str, user_id: str) -> tuple[str, str]:
+    """The user's session, made if need be, and a link that opens its workspace."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            uuid = str(_call("POST", f"{url}/session/create", {"user_id": user_id})["uuid"])
+            break
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code != 503 or time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)  # a service that has just started fills its index first
+    return uuid, str(_call("POST", f"{url}/session/{uuid}/open")["url"])
 
 
 def _until(session: str, phase: str, tell: Callable[[str], None]) -> None:

@@ -46,7 +46,7 @@ class Stack:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.settings = {**(_gateway(gateway_port) if gateway_port else {}), **(settings or {})}
-        self._image = image
+        self.image = image
         self._helm = helm
         self.name = name
 
@@ -69,9 +69,9 @@ class Stack:
         self.cluster.apply(*namespaces)
         self.cluster.apply(secret, *self._rights())
         values: dict[str, object] = {"redis": {"passwordSecret": {"name": _SECRET}}}
-        if self._image is not None:
-            self.cluster.load_image(self._image.archive)
-            values |= workspace.values(self._image)
+        if self.image is not None:
+            self.cluster.load_image(self.image.archive)
+            values |= workspace.values(self.image)
         self.values.write_text(yaml.safe_dump(values))
 
     def start(self) -> bool:
