@@ -51,9 +51,9 @@ tools: $(VENV)/ready ## Compile every tool, once
 	@$(PY) -m devcluster tools --extra
 
 lock: $(VENV)/ready ## Rewrite both lock files from pyproject.toml
-	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --annotation-style line \
+	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    pyproject.toml -o requirements.lock
-	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --annotation-style line \
+	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    pyproject.toml --group dev -o requirements-dev.lock
 
 $(VENV)/ready: requirements-dev.lock

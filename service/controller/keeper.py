@@ -32,8 +32,8 @@ _FEW = 4
 """So many pods may be started while sessions are unparked."""
 _RETRY = (0.25, 5.0)
 """Seconds: the first pause after a failure, and the longest."""
-_ANSWERED = timedelta(seconds=1)
-"""How long a request to the cluster is trusted to show in the view, before it is made again."""
+_ANSWERED = timedelta(seconds=5)
+"""How long what the cluster was asked for is trusted to show in the view, before it is asked for again."""
 _MINE = timedelta(seconds=60)
 """How long a replica looks after a wake that it took itself, whoever leads."""
 
@@ -265,6 +265,8 @@ class Keeper:
 
     async def _note(self, uuid: SessionId, step: Step, act: Coroutine[Any, Any, None]) -> None:
         await act
+        if uuid in self._asked:
+            self._asked[uuid] = (self._asked[uuid][0], self._clock())
         self.done[step] += 1
         self.carried_out(uuid, step)
 
