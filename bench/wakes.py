@@ -57,6 +57,7 @@ async def crowd(ground: Ground, rounds: int, *, parked: bool) -> list[Figure]:
             if kind is wakes:
                 uuids = random.sample(ground.herd.uuids, CROWD)
                 wakes.append(await _last(ground, uuids, partial(_wake if parked else _push, ground)))
+                await asyncio.sleep(CROWD / 20 + 5)  # until the last of them is unparked, which costs too
                 await ground.put_to_sleep(uuids)
             else:
                 scales.append(await _last(ground, ground.bare[:CROWD], partial(ground.scale, replicas=1)))

@@ -14,12 +14,12 @@ class Measured(NamedTuple):
     line: str
 
 
-KEDA_REQUESTS_PER_WAKE = Measured(21, "requests", "parked: of these by KEDA")
-API_REQUESTS_PER_WAKE = Measured(65, "requests", "parked: API requests per wake and sleep")
+KEDA_REQUESTS_PER_WAKE = Measured(30, "requests", "parked: of these by KEDA")
+API_REQUESTS_PER_WAKE = Measured(68, "requests", "parked: API requests per wake and sleep")
 KEDA_REQUESTS_PER_POLL = Measured(
     1, "requests", "read in KEDA, not measured: a status patch per look at an awake session"
 )
-KEDA_RECONCILE = Measured(0.11, "s", "parked: wake to ready, of which KEDA's part is less")
+KEDA_RECONCILE = Measured(0.07, "s", "parked: wake to ready, of which KEDA's part is less")
 KEDA_MEMORY = Measured(123, "MB", "nobody: memory of keda")
 KEDA_MEMORY_PARKED = Measured(0.09, "MB", "parked: memory of keda, per session")
 KEDA_MEMORY_AWAKE = Measured(0.5, "MB", "plain KEDA: memory of keda, per session")
@@ -29,5 +29,5 @@ API_MEMORY = Measured(430, "MB", "nobody: memory of kube-apiserver")
 API_MEMORY_PARKED = Measured(0.55, "MB", "parked: memory of kube-apiserver, per session")
 SERVICE_MEMORY = Measured(82, "MB", "nobody: memory of service")
 SERVICE_MEMORY_PARKED = Measured(0.0025, "MB", "service: memory after start, per session")
-STATUS_PER_SECOND = Measured(2200, "calls", "status, per second of one core")
-CREATES_PER_SECOND = Measured(1.2, "creates", "creates, 2 at once")
+STATUS_PER_SECOND = Measured(5700, "calls", "status, per second of one core")
+CREATES_PER_SECOND = Measured(3.2, "creates", "creates, 2 at once")

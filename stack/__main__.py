@@ -39,7 +39,8 @@ Try (or `make demo` for the whole loop in under a minute):
 
 API documentation: {url}/docs      Stop everything: make down
 """
-_OPEN = """A VS Code in a real pod, which sleeps until it is visited; open it in a browser on this machine:
+_OPEN = """A VS Code in a real pod, which sleeps until it is visited; open it in a browser on this machine (what is made in it
+lasts until the pod sleeps again):
 
   {link}
 

@@ -61,17 +61,21 @@ def _loop(url: str, report: Callable[[str], None]) -> None:
 
 def invitation(url: str, user_id: str) -> tuple[str, str]:
     """The user's session, made if need be, and a link that opens its workspace."""
+    uuid = _created(url, user_id)
+    return uuid, str(_call("POST", f"{url}/session/{uuid}/open")["url"])
+
+
+def _created(url: str, user_id: str) -> str:
+    """The id of the user's session; a service that has just started fills its index first."""
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
-            uuid = str(_call("POST", f"{url}/session/create", {"user_id": user_id})["uuid"])
-            break
+            return str(_call("POST", f"{url}/session/create", {"user_id": user_id})["uuid"])
         except urllib.error.HTTPError as error:
             error.close()
             if error.code != 503 or time.monotonic() > deadline:
                 raise
-            time.sleep(0.5)  # a service that has just started fills its index first
-    return uuid, str(_call("POST", f"{url}/session/{uuid}/open")["url"])
+            time.sleep(0.5)
 
 
 def _until(session: str, phase: str, tell: Callable[[str], None]) -> None:

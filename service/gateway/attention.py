@@ -43,12 +43,13 @@ def is_background(request: BaseRequest) -> bool:
     """Whether the request comes by itself: such a one neither wakes nor keeps awake."""
     if "prefetch" in request.headers.get("Sec-Purpose", request.headers.get("Purpose", "")):
         return True
-    return request.path in _POLLED or _RECONNECTS in request.query_string
+    path, _, query = request.raw_path.partition("?")
+    return path in _POLLED or _RECONNECTS in query
 
 
 def is_editor(request: BaseRequest) -> bool:
     """Whether the WebSocket is one of a VS Code."""
-    return _EDITOR in request.query_string
+    return _EDITOR in request.raw_path.partition("?")[2]
 
 
 def is_input(frame: Frame, *, editor: bool) -> bool:

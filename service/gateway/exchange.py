@@ -34,11 +34,10 @@ class Passed(web.StreamResponse):
         self._send_headers_immediately = not body_is_there
 
     async def _prepare_headers(self) -> None:
-        given = set(self.headers)
+        added = [name for name in (hdrs.CONTENT_TYPE, hdrs.SERVER) if name not in self.headers]
         await super()._prepare_headers()
-        for added in (hdrs.CONTENT_TYPE, hdrs.SERVER):
-            if added not in given:
-                self.headers.popall(added, None)
+        for name in added:
+            self.headers.popall(name, None)
 
 
 class Body:

@@ -115,12 +115,13 @@ class Gateway:
         return uuid
 
     async def _serve(self, request: web.BaseRequest, uuid: SessionId) -> web.StreamResponse:
-        if request.path == ENTER:
+        path = request.raw_path.partition("?")[0]
+        if path == ENTER:
             return await self._enter(request, uuid)
         await self._admit(request, uuid)
-        if request.path == _WAKE:
+        if path == _WAKE:
             return await self._tell_of_wake(request, uuid)
-        if request.path.startswith(OWN):
+        if path.startswith(OWN):
             raise Refusal(404, "Not found", "There is nothing at this address.")
         if self._open[uuid] >= self._terms.open_per_session:
             raise Refusal(429, "Too many requests", "This workspace has too many open requests.", retry_after=1)

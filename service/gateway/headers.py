@@ -46,7 +46,8 @@ class Forwarding:
         headers["X-Forwarded-Host"] = host
         headers["X-Forwarded-Proto"] = scheme
         node = f'"[{client}]"' if ":" in client else client
-        headers["Forwarded"] = f'for={node};host="{host}";proto={scheme}'
+        # Without the host: it would have to be quoted, and code-server takes the quotes for a part of it.
+        headers["Forwarded"] = f"for={node};proto={scheme}"
         return headers
 
     def _told(self, request: BaseRequest, peer: str) -> tuple[str, str]:
