@@ -39,8 +39,8 @@ Try (or `make demo` for the whole loop in under a minute):
 
 API documentation: {url}/docs      Stop everything: make down
 """
-_OPEN = """A VS Code in a real pod, which sleeps until it is visited; open it in a browser on this machine (what is made in it
-lasts until the pod sleeps again):
+_OPEN = """A VS Code in a real pod, which sleeps until it is visited; what is made in it lasts until it sleeps again.
+Open it in a browser on this machine:
 
   {link}
 
