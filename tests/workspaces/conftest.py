@@ -16,7 +16,7 @@ from images import recipes
 from images.recipes import Name
 from stack.stack import GATEWAY_DOMAIN, Stack
 from tests.conftest import SHORT, free_port
-from tests.stack.client import Caller, Json
+from tests.stack.client import Caller, Json, until
 
 
 @pytest.fixture(scope="package")
@@ -87,8 +87,16 @@ class Visitors:
 
     async def new(self) -> Visitor:
         """A visitor with a new session, asleep."""
-        caller = Caller(self.stack.url, self.http)
-        _, created = await caller.create(f"ann-{secrets.token_hex(6)}@example.com")
+        caller, user = Caller(self.stack.url, self.http), f"ann-{secrets.token_hex(6)}@example.com"
+        created: Json = {}
+
+        async def is_there() -> bool:
+            nonlocal created
+            code, created = await caller.create(user)
+            return code == 201
+
+        # A service that has just started fills its index first.
+        await until(is_there, 20, lambda: f"not created: {created}")
         uuid = created["uuid"]
         visitor = Visitor(self.stack, caller, self.http, uuid, {})
         code, opened = await caller.call("POST", f"/session/{uuid}/open")
