@@ -148,7 +148,7 @@ class Gateway:
             if len(given) != 1 or not await self._entrance.admits(given[0], uuid):
                 raise Refusal(401, "You are not signed in to this workspace", "Open it anew from where you came.")
         # Hosts of other users are the same site to a browser, so it sends the pass along when their pages ask it to.
-        if not (_is_navigation(request) and request.method in ("GET", "HEAD")) and not _is_from_here(request):
+        if not _is_navigation(request) and not _is_from_here(request):
             raise Refusal(403, "Not from here", "Pages of another host may not use this workspace.")
 
     # --- awake, or to be woken ---
@@ -158,7 +158,7 @@ class Gateway:
         for _ in range(_ATTEMPTS):
             upstream = await self._awake(request, uuid)
             if upstream is None and _is_navigation(request):
-                await self._wake(uuid)
+                await self._sessions.wake(uuid)
                 return waiting.page(self._view.workload(uuid).hindrance)
             if upstream is None:
                 if background and self._view.workload(uuid).replicas == 0:
@@ -183,9 +183,6 @@ class Gateway:
             return None
         return upstream if await upstream.knock() else None
 
-    async def _wake(self, uuid: SessionId) -> None:
-        await self._sessions.wake(uuid)
-
     async def _hold(self, uuid: SessionId, *, rouse: bool) -> Upstream:
         """Keep the request until the pod answers; refuses when too many wait, or waiting is of no use."""
         if self._held.total() >= self._terms.held or self._held[uuid] >= self._terms.held_per_session:
@@ -205,7 +202,7 @@ class Gateway:
 
     async def _wait_for(self, uuid: SessionId, *, rouse: bool) -> Upstream:
         if rouse:
-            await self._wake(uuid)
+            await self._sessions.wake(uuid)
         looks = 0
         answering = asyncio.create_task(self._pods.answering(uuid))
         try:
@@ -218,7 +215,7 @@ class Gateway:
                 if workload.phase(beats=True) is Phase.FAILED:
                     raise Refusal(503, "The workspace could not be started", workload.broken or workload.trouble or "")
                 if rouse and workload.replicas == 0 and looks % _WAKE_AGAIN == 0:
-                    await self._wake(uuid)
+                    await self._sessions.wake(uuid)
         finally:
             answering.cancel()
         why = self._view.workload(uuid).hindrance or "It takes longer than expected; try again."

@@ -50,11 +50,7 @@ async def stream(
     with contextlib.suppress(ConnectionResetError), progress.following(uuid) as news:
         while not answers.done():
             news.clear()
-            try:
-                fresh = later(await progress.wake(uuid), after)
-            except Unavailable:
-                fresh = []
-            for event in fresh:
+            for event in await _rest(progress, uuid, after):
                 after = event.id
                 await response.write(_event(event))
             await _either(answers, news)
@@ -81,7 +77,7 @@ async def _either(answers: "asyncio.Task[object]", news: asyncio.Event) -> None:
 
 
 def _last(answers: "asyncio.Task[object]", rest: Sequence[Event]) -> bytes:
-    words = b"".join(_event(event) for event in rest if event.stage is not Stage.FAILED)
+    words = b"".join(map(_event, rest))
     error = answers.exception()
     if error is None:
         return words + b"event: answers\ndata: {}\n\n"
