@@ -27,6 +27,8 @@ class _Wake:
     pushed: datetime
     due: set[Stage] = field(default_factory=lambda: set(Stage))
     """Stages that it has not come to yet."""
+    unparked: bool = False
+    """The view says that it was not parked: true, unless the view is behind and the keeper unparks it after all."""
 
 
 class Stopwatch:
@@ -57,12 +59,17 @@ class Stopwatch:
         self._wakes[uuid] = wake = _Wake(self._clock(), self._now())
         if not workload.parked:
             wake.due.discard(Stage.UNPARKED)
+            wake.unparked = True
 
     def carried_out(self, uuid: SessionId, step: Step) -> None:
         """The keeper has carried out a step."""
         wake = self._wakes.get(uuid)
-        if wake is not None and step in _OF_STEP:
-            self._reach(wake, _OF_STEP[step])
+        if wake is None or step not in _OF_STEP:
+            return
+        if step is Step.UNPARK and wake.unparked:
+            wake.due.add(Stage.UNPARKED)
+            wake.unparked = False
+        self._reach(wake, _OF_STEP[step])
 
     def changed(self, uuid: SessionId) -> None:
         """The view has changed."""

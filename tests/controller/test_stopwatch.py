@@ -115,6 +115,15 @@ async def test_a_session_that_was_not_parked_has_no_stage_unparked(scene: Scene)
     assert set(scene.sheet.times) == set(Stage) - {Stage.UNPARKED}
 
 
+async def test_a_session_whose_park_the_view_did_not_show_yet_has_the_stage_all_the_same(scene: Scene) -> None:
+    scene.cluster.change(asleep(parked=False))
+    scene.watch.woken(UUID)
+    for _ in range(2):
+        scene.watch.carried_out(UUID, Step.UNPARK)
+    await scene.awaken()
+    assert [len(times) for times in scene.sheet.times.values()] == [1] * len(Stage)
+
+
 async def test_a_pod_taken_away_while_waking_makes_the_wake_as_long_as_it_was(scene: Scene) -> None:
     scene.watch.woken(UUID)
     await scene.cluster.scale(UUID, 1)

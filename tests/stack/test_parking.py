@@ -130,8 +130,11 @@ async def test_a_bare_push_while_the_service_is_away_ends_with_a_ready_pod(
 
 
 async def test_a_wake_outlives_a_service_that_is_killed_at_once_and_stays_away_longer_than_the_lease(
-    stack: Stack, caller: Caller, uuid: str
+    stack: Stack, caller: Caller, user: str
 ) -> None:
+    # After the API server's absence the others need seconds to start a pod: a pod may not be given up before.
+    created = await caller.call("POST", "/session/create", {"user_id": user, "idle": {"cooldown": 60}})
+    uuid = created[1]["uuid"]
     stack.cluster.stop("kube-apiserver")
     try:
         # The wake is taken, although nobody can be woken now; then the service dies, and the token runs out.

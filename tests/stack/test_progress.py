@@ -124,7 +124,8 @@ async def test_a_bare_push_is_a_wake_like_any_other(stack: Stack, caller: Caller
     await caller.until(uuid, "ready", 15)
 
     async def noted() -> bool:
-        return phases(await events(stack.url, uuid))[-1] == "ready"
+        # Until the wake is noted, the stream of an awake session tells only that it is ready, without an id.
+        return (await events(stack.url, uuid))[-1]["id"] is not None
 
     await until(noted, 10, lambda: "no wake was noted")
     check(await events(stack.url, uuid))
