@@ -251,6 +251,12 @@ def test_a_kept_volume_says_so_to_helm(helm: Helm) -> None:
     assert "annotations" not in other["metadata"]
 
 
+def test_a_release_carries_only_what_it_is_rendered_from(live: Helm) -> None:
+    """Each user's release keeps the chart in every revision."""
+    out = live("install", RELEASE, str(CHART), *ADDRESS, "--dry-run=client", "--output", "json")
+    assert [file["name"] for file in json.loads(out)["chart"]["files"]] == ["files/wake-and-ask.sh"]
+
+
 def test_notes_name_this_release(live: Helm, uuid: str) -> None:
     out = live("install", f"user-{uuid}", str(CHART), *ADDRESS, "--dry-run=client")
     assert f"queue:{uuid}" in out

@@ -65,6 +65,7 @@ class Pod:
             said = process.communicate(timeout=60)[0]
         for password in {self.env["REDISCLI_AUTH"], env.get("REDISCLI_AUTH", "")} - {""}:
             assert password not in said
+        assert "\r" not in said
         return process.returncode, said
 
 
@@ -295,6 +296,20 @@ def test_a_server_of_another_kind_cannot_bring_the_password_into_the_log(equippe
         code, said = equipped.run(REDIS=f"127.0.0.1:{server.server_address[1]}")
     assert code == 1
     assert "ERR what is" in said
+
+
+def test_another_shell_than_busyboxs_does_as_well_and_what_an_image_lacks_is_named(equipped: Pod) -> None:
+    shell, wget = equipped.folder / "sh", equipped.folder / "wget"
+    shell.unlink()
+    shell.symlink_to("/bin/sh")
+    with answering(equipped.env["WORKSPACE"]):
+        code, said = equipped.run()
+    assert code == 0, said
+    wget.unlink()
+    code, said = equipped.run()
+    assert code == 1
+    assert "the image of this test lacks wget" in said
+    assert "tests.image" in said
 
 
 def test_tls_without_redis_cli_is_refused_with_the_value_to_change(pod: Pod) -> None:

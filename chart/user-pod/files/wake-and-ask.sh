@@ -1,8 +1,9 @@
 # What `helm test` runs: wakes the pod through its queue, as a visitor does, and waits until it answers at its Service.
 # It needs of its image: a shell, date, sleep, timeout, wget, and redis-cli, or nc where Redis speaks no TLS.
 # The password stays in the environment and in pipes: every printf is the shell's own, so no argv has it.
-set -u
-LC_ALL=C # lengths are bytes
+set -uf
+LC_ALL=C                # lengths are bytes
+IFS=$(printf ' \n\r\t') # what Redis answers is told in one line
 REDISCLI_AUTH=${REDISCLI_AUTH-}
 host=${REDIS%:*} port=${REDIS##*:}
 began=$(date +%s)
@@ -15,6 +16,7 @@ fail() {
   printf '       %s\n' "$@"
   exit 1
 }
+lacks() { fail "the image of this test lacks $1." "Give it one that has it: tests.image."; }
 
 # Pushes a token that expires, so that nobody has to take it out. A longer lease stays, and so does a queue without one.
 push_script="local left = redis.call('PTTL', KEYS[1])
@@ -31,7 +33,9 @@ if command -v redis-cli >/dev/null; then
     timeout 5 redis-cli "$@" EVAL "$push_script" 1 "$QUEUE" "$LEASE"
   }
 elif [ -n "$REDIS_TLS" ]; then
-  fail "Redis speaks TLS, for which the image of this test lacks redis-cli." "Give it one that has it: tests.image."
+  lacks "redis-cli, without which it cannot speak TLS to Redis"
+elif ! command -v nc >/dev/null; then
+  lacks "redis-cli and nc"
 else
   command_of() {
     printf '*%d\r\n' $#
@@ -53,7 +57,7 @@ beat() {
     # Whatever it is that answers there, it may repeat what it was sent.
     [ -z "$REDISCLI_AUTH" ] || answer=${answer%%"$REDISCLI_AUTH"*}
     case $answer in *'queue length '[0-9]*) return ;; esac
-    say "no push, try $attempt: $REDIS: ${answer:-no answer}"
+    say "no push, try $attempt: $REDIS:" ${answer:-no answer}
     [ "$attempt" = 3 ] || sleep 1
   done
   case $answer in
@@ -83,13 +87,14 @@ ask() {
   case $status in [1-4]??) return 0 ;; *) return 1 ;; esac
 }
 
+command -v wget >/dev/null || lacks wget
 say "asking http://$WORKSPACE/, which $QUEUE at $REDIS is to wake"
 if ask; then
   say "$heard: it is awake already, so this run does not show that it can be woken"
 fi
 beat
 due=$(($(now) + BEAT)) told=
-say "pushed, $answer, for $LEASE ms; again every $BEAT s"
+say "pushed, with an expiry of $LEASE ms; again every $BEAT s"
 until ask; do
   [ "$heard" = "$told" ] || say "not yet: $heard"
   told=$heard
