@@ -46,12 +46,13 @@ def test_every_ci_file_satisfies_the_real_schemas(live: Helm, cluster: Cluster, 
 )
 def test_each_feature_adds_its_object_and_no_other(helm: Helm, file: str, more: set[str]) -> None:
     objects = helm.render(RELEASE, "--values", str(CHART / "ci" / f"{file}-values.yaml"))
-    assert kinds(objects) == {"Deployment", "Service", "ScaledObject"} | more
+    assert kinds(objects) == {"Deployment", "Service", "ScaledObject", "Pod"} | more
+    objects.remove(one(objects, "Pod"))
     assert {item["metadata"]["name"] for item in objects} == {RELEASE, f"{RELEASE}-scaler"}
     assert {item["metadata"]["labels"]["uuid"] for item in objects} == {"ab12cd34"}
 
 
-def test_without_autoscaling_there_is_nothing_of_keda(helm: Helm) -> None:
+def test_without_autoscaling_there_is_nothing_of_keda_and_no_test_that_wakes(helm: Helm) -> None:
     assert kinds(helm.render(RELEASE, "--set", "autoscaling.enabled=false")) == {"Deployment", "Service"}
 
 
@@ -59,7 +60,7 @@ def test_replicas_and_the_pause_are_never_rendered(helm: Helm) -> None:
     for file in FILES:
         text = json.dumps(helm.render(RELEASE, "--values", str(file)))
         assert '"replicas"' not in text
-        assert "keda.sh/paused" not in text
+        assert 'keda.sh/paused":' not in text
 
 
 @pytest.mark.parametrize("uuid", ["ab12cd34", "12345678", "00000000", "1e234567", "0x123456", "truefals", "null0000"])
@@ -110,6 +111,9 @@ def test_a_name_and_an_id_that_do_not_fit_are_refused(helm: Helm, release: str, 
         ({"redis": {"address": "redis://redis:6379"}}, "address"),
         ({"redis": {"password": "secret"}}, "password"),
         ({"redis": {"database": "0"}}, "database"),
+        ({"tests": {"image": "no image"}}, "image"),
+        ({"tests": {"timeout": 0}}, "timeout"),
+        ({"tests": {"redis": {"password": "secret"}}}, "password"),
         ({"persistence": {"size": "big"}}, "size"),
         ({"persistence": {"accessModes": ["Sometimes"]}}, "accessModes"),
         ({"homePath": "home"}, "homePath"),
@@ -170,16 +174,16 @@ def test_the_password_never_enters_the_users_pod(helm: Helm) -> None:
     assert "passwordFromEnv" not in json.dumps(objects)
 
 
-def test_the_pod_passes_the_restricted_standard(cluster: Cluster) -> None:
+def test_the_pods_pass_the_restricted_standard(cluster: Cluster) -> None:
     helm = Helm(cluster.tools.path("helm"), cluster.kubeconfig, "restricted")
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "restricted", "labels": labels}}
     cluster.apply(namespace)
-    deployment = one(helm.render(RELEASE, *ADDRESS), "Deployment")
-    template = deployment["spec"]["template"]
+    objects = helm.render(RELEASE, *ADDRESS)
+    template = one(objects, "Deployment")["spec"]["template"]
     template["metadata"]["name"] = "probe"
-    pod = {"apiVersion": "v1", "kind": "Pod", **template}
-    cluster.kubectl("-n", "restricted", "apply", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(pod))
+    for pod in ({"apiVersion": "v1", "kind": "Pod", **template}, one(objects, "Pod")):
+        cluster.kubectl("-n", "restricted", "apply", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(pod))
 
 
 def test_the_pod_gets_no_token_no_service_variables_and_one_place_at_a_time(helm: Helm) -> None:
@@ -188,6 +192,54 @@ def test_the_pod_gets_no_token_no_service_variables_and_one_place_at_a_time(helm
     assert (pod["automountServiceAccountToken"], pod["enableServiceLinks"]) == (False, False)
     assert spec["strategy"] == {"type": "Recreate"}
     assert set(pod["containers"][0]["resources"]["limits"]) == {"cpu", "memory", "ephemeral-storage"}
+
+
+def matches(selector: dict[str, str], labels: dict[str, str]) -> bool:
+    return selector.items() <= labels.items()
+
+
+def test_the_pod_of_helm_test_is_nobodys_workspace(helm: Helm) -> None:
+    """The service knows a user's pods by their label, and what happens to them by their names."""
+    objects = helm.render(RELEASE, *ADDRESS)
+    pod = one(objects, "Pod")["metadata"]
+    assert pod["annotations"]["helm.sh/hook"] == "test"
+    assert "uuid" not in pod["labels"]
+    assert not pod["name"].startswith(RELEASE)
+    assert not matches(one(objects, "Service")["spec"]["selector"], pod["labels"])
+    assert not matches(one(objects, "Deployment")["spec"]["selector"]["matchLabels"], pod["labels"])
+
+
+@pytest.mark.parametrize("file", ["network-policy", "network-policy-default"])
+def test_the_pod_of_helm_test_may_come_in_where_few_may(helm: Helm, file: str) -> None:
+    objects = helm.render(RELEASE, "--values", str(CHART / "ci" / f"{file}-values.yaml"))
+    rules = one(objects, "NetworkPolicy")["spec"]["ingress"]
+    peers = [peer["podSelector"]["matchLabels"] for rule in rules for peer in rule["from"] if "podSelector" in peer]
+    assert [matches(peer, one(objects, "Pod")["metadata"]["labels"]) for peer in peers].count(True) == 1
+    assert all(rule["ports"] == [{"port": "http"}] for rule in rules)
+
+
+def variables(objects: list[dict[str, Any]]) -> dict[str, Any]:
+    (container,) = one(objects, "Pod")["spec"]["containers"]
+    return {each["name"]: each.get("value", each.get("valueFrom")) for each in container["env"]}
+
+
+def test_helm_test_pushes_as_the_user_that_keda_reads_as_unless_told_otherwise(helm: Helm) -> None:
+    given = variables(helm.render(RELEASE, "--values", str(CHART / "ci" / "password-values.yaml")))
+    assert (given["REDIS"], given["REDIS_DATABASE"], given["REDIS_USERNAME"]) == ("redis.example:6379", "3", "keda")
+    assert given["REDISCLI_AUTH"] == {"secretKeyRef": {"name": "redis-password", "key": "secret"}}
+    given = variables(helm.render(RELEASE, "--values", str(CHART / "ci" / "all-values.yaml")))
+    assert (given["REDIS"], given["REDIS_USERNAME"]) == ("redis.other:6380", "tester")
+    assert given["REDISCLI_AUTH"] == {"secretKeyRef": {"name": "other", "key": "word"}}
+    assert (given["REDIS_TLS"], given["REDIS_INSECURE"]) == ("yes", "")
+
+
+@pytest.mark.parametrize(
+    ("lease", "milliseconds", "beat"), [("15", "15000", "5"), ("4", "4000", "1"), ("0.3", "300", "1")]
+)
+def test_helm_test_renews_its_lease_in_time(helm: Helm, lease: str, milliseconds: str, beat: str) -> None:
+    given = variables(helm.render("user-1e234567", *ADDRESS, "--set-json", f"autoscaling.lease={lease}"))
+    assert (given["LEASE"], given["BEAT"]) == (milliseconds, beat)
+    assert (given["UUID"], given["QUEUE"], given["WORKSPACE"]) == ("1e234567", "queue:1e234567", "user-1e234567")
 
 
 def test_a_kept_volume_says_so_to_helm(helm: Helm) -> None:
@@ -199,8 +251,15 @@ def test_a_kept_volume_says_so_to_helm(helm: Helm) -> None:
     assert "annotations" not in other["metadata"]
 
 
+def test_a_release_carries_only_what_it_is_rendered_from(live: Helm) -> None:
+    """Each user's release keeps the chart in every revision."""
+    out = live("install", RELEASE, str(CHART), *ADDRESS, "--dry-run=client", "--output", "json")
+    assert [file["name"] for file in json.loads(out)["chart"]["files"]] == ["files/wake-and-ask.sh"]
+
+
 def test_notes_name_this_release(live: Helm, uuid: str) -> None:
     out = live("install", f"user-{uuid}", str(CHART), *ADDRESS, "--dry-run=client")
     assert f"queue:{uuid}" in out
     assert f"kubectl -n charts get pods -l uuid={uuid}" in out
     assert f"helm uninstall user-{uuid} -n charts" in out
+    assert f"helm test user-{uuid} -n charts --logs" in out

@@ -11,15 +11,18 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
+import yaml
 from playwright.async_api import Browser, Page, async_playwright
 
-from devcluster import node
+from devcluster import network, node
 from devcluster.cluster import Cluster
+from devcluster.image import write
 from devcluster.toolchain import Tools
 from images import recipes
 from images.recipes import Name
 from stack.stack import GATEWAY_DOMAIN, ROOT, USERS, Stack
 from tests.conftest import SHORT, free_port
+from tests.devcluster.test_node import busybox
 from tests.stack.client import Caller, Json, until
 
 
@@ -34,10 +37,21 @@ def real_stack(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         image = recipes.build(Name.TINY)
         stack = Stack(cluster, port=free_port(), gateway_port=free_port(), settings=SHORT, image=image)
         stack.prepare()
+        stack.values.write_text(yaml.safe_dump(yaml.safe_load(stack.values.read_text()) | {"tests": _tests(cluster)}))
         stack.start()
         yield stack
     finally:
         cluster.down()
+
+
+def _tests(cluster: Cluster) -> Json:
+    """What `helm test` needs in this cluster: an image, a way to find Services without DNS, and one to Redis."""
+    name = "localhost/user-pods/busybox:1"
+    # One program that is a shell and all that its script calls.
+    archive = write(cluster.state / "busybox.tar", name=name, files={"bin/sh": busybox()}, command=["/bin/sh"])
+    cluster.load_image(archive)
+    # Redis listens on the machine's loopback: the test lets pods reach it, see `redis_for_pods`.
+    return {"image": name, "serviceLinks": True, "redis": {"address": f"{network.HOST}:{cluster.redis_port}"}}
 
 
 @dataclass

@@ -4,9 +4,11 @@ The only source of names and labels. Scopes: each takes the root context.
   user-pod.name       user-<uuid>: release, Deployment, Service
   user-pod.selector   the immutable selector; the service's reservation uses the same
   user-pod.labels     labels of every object
+  user-pod.chart      chart and version, as a label
   user-pod.owner      annotation with the user's id
   user-pod.ownerHash  label with the user's hash
   user-pod.claim      name of the claim for the home folder
+  user-pod.testSelector  labels of the pod of `helm test`, for the NetworkPolicy; the selector above does not match them
   user-pod.probe      a probe (takes the probe, not the root): helm merges maps, so the default handler yields to another
 */}}
 
@@ -35,8 +37,17 @@ app.kubernetes.io/instance: {{ include "user-pod.name" . | quote }}
 {{ include "user-pod.selector" . }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | quote }}
+helm.sh/chart: {{ include "user-pod.chart" . }}
 uuid: {{ include "user-pod.uuid" . | quote }}
+{{- end }}
+
+{{- define "user-pod.chart" -}}
+{{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | quote }}
+{{- end }}
+
+{{- define "user-pod.testSelector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}-test
+app.kubernetes.io/instance: {{ include "user-pod.name" . | quote }}
 {{- end }}
 
 {{- define "user-pod.owner" -}}
