@@ -49,6 +49,7 @@ from service.domain.names import SessionId
 from service.domain.recovery import Recovery
 from service.domain.sessions import Sessions
 from service.domain.slots import Slots
+from service.gateway.connections import Bounds
 from service.gateway.gateway import Gateway, Terms
 from service.gateway.headers import Forwarding
 from service.gateway.hosts import Hosts
@@ -252,6 +253,7 @@ def _terms(config: Settings) -> Terms:
         longest_connection=timedelta(seconds=config.gateway_connection_limit),
         patience=timedelta(seconds=config.gateway_patience),
         held=config.gateway_held,
+        bounds=Bounds(connections=config.gateway_connections),
     )
 
 

@@ -5,7 +5,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -26,6 +26,7 @@ from service.domain.session import Phase
 from service.domain.sessions import Sessions
 from service.gateway import attention, headers, waiting
 from service.gateway.attention import Attention, Mode
+from service.gateway.connections import Bounds
 from service.gateway.exchange import Body, PodLost, exchange
 from service.gateway.frames import Frame
 from service.gateway.headers import COOKIE, Forwarding
@@ -63,6 +64,7 @@ class Terms:
     held_per_session: int = 64
     open_per_session: int = 512
     """Requests and WebSockets of one session at the same time."""
+    bounds: Bounds = field(default_factory=Bounds)
 
 
 class Gateway:
@@ -90,6 +92,10 @@ class Gateway:
         self._attention = Attention(self._beat, _BEAT)
         self._held: Counter[SessionId] = Counter()
         self._open: Counter[SessionId] = Counter()
+
+    @property
+    def bounds(self) -> Bounds:
+        return self._terms.bounds
 
     async def close(self) -> None:
         await self._attention.close()
@@ -154,7 +160,7 @@ class Gateway:
     # --- awake, or to be woken ---
 
     async def _pass_on(self, request: web.BaseRequest, uuid: SessionId) -> web.StreamResponse:
-        body, background = Body(request), attention.is_background(request)
+        body, background = Body(request, self.bounds.stall), attention.is_background(request)
         for _ in range(_ATTEMPTS):
             upstream = await self._awake(request, uuid)
             if upstream is None and _is_navigation(request):

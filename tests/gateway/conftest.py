@@ -135,6 +135,9 @@ class Workspace:
         self.requests: list[tuple[str, str, dict[str, list[str]]]] = []
         self.sockets: list[web.WebSocketResponse] = []
         self.interrupted = asyncio.Event()
+        """A request has ended before its answer."""
+        self.sent = 0
+        """Bytes of a flood that somebody has taken."""
         self._runner: web.ServerRunner | None = None
 
     async def start(self) -> None:
@@ -156,7 +159,11 @@ class Workspace:
         act: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] = getattr(
             self, "_" + request.path.strip("/").split("/")[0].replace(".", "_"), self._echo
         )
-        return await act(request)
+        try:
+            return await act(request)
+        except (ConnectionResetError, asyncio.CancelledError):
+            self.interrupted.set()
+            raise
 
     async def _echo(self, request: web.BaseRequest) -> web.StreamResponse:
         digest, length = hashlib.sha256(), 0
@@ -181,14 +188,21 @@ class Workspace:
     async def _drip(self, request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        try:
-            for number in range(10_000):
-                await response.write(f"data: {number}\n\n".encode())
-                await asyncio.sleep(0.02)
-        except (ConnectionResetError, asyncio.CancelledError):
-            self.interrupted.set()
-            raise
+        for number in range(10_000):
+            await response.write(f"data: {number}\n\n".encode())
+            await asyncio.sleep(float(request.query.get("every", "0.02")))
         return response
+
+    async def _flood(self, request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(2**40)})
+        await response.prepare(request)
+        while True:
+            await response.write(bytes(2**16))
+            self.sent += 2**16
+
+    async def _late(self, _request: web.BaseRequest) -> web.StreamResponse:
+        await asyncio.sleep(1)
+        return web.Response(text="late")
 
     async def _broken(self, request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "1000"})
