@@ -173,6 +173,21 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 stopwatch.drop_overdue()
                 return await count(view, queues)
 
+            entrance = _entrance(config, RedisTickets(redis))
+            gateway = (
+                Gateway(
+                    hosts=Hosts(config.gateway_domain, config.gateway_prefix),
+                    entrance=entrance,
+                    sessions=sessions,
+                    progress=progress,
+                    view=view,
+                    forwarding=Forwarding(scheme=config.gateway_scheme, trusted=config.gateway_trusted),
+                    terms=_terms(config),
+                    meter=metrics,
+                )
+                if entrance
+                else None
+            )
             guard = Guard(view=view, store=store, meter=metrics, rhythm=config.rhythm, leads=lambda: leader.leads)
             metrics.read(
                 Readings(
@@ -185,10 +200,10 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                     retries=lambda: keeper.retries,
                     line=lambda: slots.taken,
                     refused=lambda: slots.refused,
+                    traffic=lambda: gateway.traffic if gateway else None,
                 )
             )
             view.subscribe(stopwatch.changed)
-            entrance = _entrance(config, RedisTickets(redis))
             application[keys.SESSIONS] = sessions
             application[keys.PROGRESS] = progress
             application[keys.HEALTH] = Health(
@@ -214,21 +229,7 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 served(metrics.exposition, config.host, config.metrics_port)
                 if config.metrics_port
                 else contextlib.nullcontext(),
-                gate(
-                    Gateway(
-                        hosts=Hosts(config.gateway_domain, config.gateway_prefix),
-                        entrance=entrance,
-                        sessions=sessions,
-                        progress=progress,
-                        view=view,
-                        forwarding=Forwarding(scheme=config.gateway_scheme, trusted=config.gateway_trusted),
-                        terms=_terms(config),
-                    ),
-                    config.host,
-                    config.gateway_port,
-                )
-                if entrance
-                else contextlib.nullcontext(),
+                gate(gateway, config.host, config.gateway_port) if gateway else contextlib.nullcontext(),
             ):
                 try:
                     yield

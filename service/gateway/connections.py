@@ -4,6 +4,7 @@ Who merely has nothing to say is left alone: a WebSocket or a stream of events w
 """
 
 import asyncio
+import errno
 import logging
 import resource
 import socket
@@ -13,6 +14,7 @@ from typing import cast
 
 from aiohttp import web
 
+from service.domain.meter import Doorkeeper, Slow
 from service.gateway.pods import HEADER_LIMIT
 from service.gateway.refusal import Refusal
 
@@ -47,7 +49,12 @@ class Bounds:
 class Server(web.Server):
     """Hands each connection's requests to `handler`, within `bounds`."""
 
-    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], bounds: Bounds) -> None:
+    def __init__(
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        bounds: Bounds,
+        meter: Doorkeeper,
+    ) -> None:
         super().__init__(
             handler,
             handler_cancellation=True,
@@ -58,6 +65,7 @@ class Server(web.Server):
             auto_decompress=False,
         )
         self.bounds = bounds
+        self.meter = meter
         self.turned_away: set[_Connection] = set()
         """Those beyond the bound that are being told so."""
 
@@ -101,6 +109,8 @@ class _Connection(web.RequestHandler):
         if self in self._server.turned_away:
             self._server.turned_away.discard(self)
             return
+        if isinstance(exc, OSError) and exc.errno == errno.ETIMEDOUT:
+            self._server.meter.ended(Slow.ANSWER)
         super().connection_lost(exc)
 
     @property
@@ -114,9 +124,11 @@ class _Connection(web.RequestHandler):
 
     def _too_slow(self) -> None:
         log.info("a request's head did not come along", extra={"peer": str(self.peername)})
+        self._server.meter.ended(Slow.HEAD)
         self.force_close()
 
     def _turn_away(self, transport: asyncio.Transport) -> None:
+        self._server.meter.turned_away()
         away = self._server.turned_away
         if len(away) * 10 >= self._server.bounds.connections:
             transport.abort()  # even a goodbye would take more than there is

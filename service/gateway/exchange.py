@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from aiohttp import (
     ClientConnectionError,
@@ -79,9 +79,18 @@ class Body:
 
 
 async def exchange(
-    request: web.BaseRequest, upstream: Upstream, headers: CIMultiDict[str], target: str, body: Body
+    request: web.BaseRequest,
+    upstream: Upstream,
+    headers: CIMultiDict[str],
+    target: str,
+    body: Body,
+    *,
+    heard: Callable[[], None],
 ) -> web.StreamResponse:
-    """Pass the request on and the answer back. Raises PodLost as long as nothing is lost, Refusal otherwise."""
+    """Pass the request on and the answer back. Raises PodLost as long as nothing is lost, Refusal otherwise.
+
+    `heard` is called when the pod answers.
+    """
     # The gateway itself says to go on, once the pod has taken the connection: a pod that does not know of this could
     # leave both sides waiting for each other.
     headers.popall(hdrs.EXPECT, None)
@@ -109,6 +118,7 @@ async def exchange(
         ) from error
     except ClientError as error:
         raise Refusal(502, "The workspace gave no proper answer", "What it sent is no HTTP.") from error
+    heard()
     async with answer:
         return await answered(request, answer)
 

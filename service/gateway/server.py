@@ -15,7 +15,9 @@ log = logging.getLogger(__name__)
 @asynccontextmanager
 async def served(gateway: Gateway, host: str, port: int, *, shutdown_timeout: float = 10) -> AsyncIterator[int]:
     """Serve for as long as the context lasts; the port that was taken."""
-    runner = web.ServerRunner(Server(gateway, affordable(gateway.bounds)), shutdown_timeout=shutdown_timeout)
+    server = Server(gateway, affordable(gateway.bounds), gateway.meter)
+    gateway.connections = lambda: server.open
+    runner = web.ServerRunner(server, shutdown_timeout=shutdown_timeout)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

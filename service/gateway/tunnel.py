@@ -57,10 +57,12 @@ async def tunnel(
     *,
     keep: int,
     sent: Callable[[Frame], None],
+    heard: Callable[[], None],
 ) -> web.StreamResponse:
     """Switch over, and stay until either end closes or the pod is gone. Raises PodLost when the pod took nothing.
 
-    `sent` is called with every frame of the browser, of whose payload it gets the first `keep` bytes.
+    `heard` is called when the pod answers, `sent` with every frame of the browser, of whose payload it gets the first
+    `keep` bytes.
     """
     headers.popall(hdrs.SEC_WEBSOCKET_EXTENSIONS, None)
     headers[hdrs.CONNECTION], headers[hdrs.UPGRADE] = "Upgrade", "websocket"
@@ -71,6 +73,7 @@ async def tunnel(
     except (ClientConnectionError, RuntimeError) as error:
         upstream.answered = False
         raise PodLost from error
+    heard()
     async with answer:
         if answer.status != 101:
             return await answered(request, answer)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from service.domain.meter import Slow
 from service.domain.names import SessionId
 from service.gateway.connections import Bounds, affordable
 from service.gateway.gateway import Terms
@@ -64,6 +65,7 @@ async def test_a_head_that_comes_byte_by_byte_is_not_waited_for(world: World) ->
         dribbling = asyncio.create_task(dribble(writer, b"GET / HTTP/1.1\r\n" + b"X-Header: slow\r\n" * 100))
         try:
             assert await ended(reader, 2) == b""
+            assert house.meter.slow == {Slow.HEAD: 1}
         finally:
             dribbling.cancel()
             await asyncio.gather(dribbling, return_exceptions=True)
@@ -77,6 +79,7 @@ async def test_nor_is_the_second_one_on_a_connection(world: World) -> None:
         dribbling = asyncio.create_task(dribble(writer, b"GET / HTTP/1.1\r\n" + b"X-Header: slow\r\n" * 100))
         try:
             assert await ended(reader, 2) == b""
+            assert house.meter.slow == {Slow.HEAD: 1}
         finally:
             dribbling.cancel()
             await asyncio.gather(dribbling, return_exceptions=True)
@@ -130,6 +133,7 @@ async def test_far_beyond_it_nobody_is_told_anything(world: World) -> None:
         for _, writer in opened:
             writer.transport.abort()
     assert [bool(each) for each in told] == [True, False, False]
+    assert house.meter.away == 3
 
 
 async def test_one_that_takes_nothing_of_a_download_costs_little_and_is_ended_and_so_is_the_pods_answer(
@@ -142,6 +146,7 @@ async def test_one_that_takes_nothing_of_a_download_costs_little_and_is_ended_an
             lazy.setblocking(False)
             await asyncio.get_running_loop().sock_sendall(lazy, await head(house, uuid, "/flood"))
             await asyncio.wait_for(workspace.interrupted.wait(), 10)
+        assert house.meter.slow == {Slow.ANSWER: 1}
         assert 0 < workspace.sent < 32 * 2**20  # what fits into the sockets' own buffers, and no more
 
 
@@ -163,6 +168,7 @@ async def test_one_that_stops_in_the_middle_of_its_upload_is_told_so_and_so_is_t
         async with asyncio.timeout(5):
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 408")
         await asyncio.wait_for(house.workspaces[uuid].interrupted.wait(), 5)
+        assert house.meter.slow == {Slow.BODY: 1}
 
 
 async def test_a_body_that_waits_for_its_pod_does_not_stall(world: World) -> None:
