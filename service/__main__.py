@@ -254,6 +254,7 @@ def _terms(config: Settings) -> Terms:
         longest_connection=timedelta(seconds=config.gateway_connection_limit),
         patience=timedelta(seconds=config.gateway_patience),
         held=config.gateway_held,
+        compression=config.gateway_compression,
         bounds=Bounds(connections=config.gateway_connections),
     )
 

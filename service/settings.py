@@ -159,6 +159,9 @@ class Settings(BaseSettings):
         description="Connections of browsers at the same time; beyond them the answer is 503. Fewer where the process"
         " may not open two files for each.",
     )  # fmt: skip
+    gateway_compression: bool = Field(
+        False, description="Compress WebSockets towards browsers that can (never towards pods): less to send, more CPU."
+    )
     gateway_trusted: Annotated[tuple[Network, ...], NoDecode] = Field(
         (),
         description="Networks of the proxies in front, separated by commas: their word on a client's address and scheme"

@@ -69,6 +69,8 @@ class Terms:
     held_per_session: int = 64
     open_per_session: int = 512
     """Requests and WebSockets of one session at the same time."""
+    compression: bool = False
+    """Of WebSockets towards browsers that can."""
     bounds: Bounds = field(default_factory=Bounds)
 
 
@@ -302,7 +304,15 @@ class Gateway:
             if attention.is_input(frame, editor=editor):
                 self._attention.note(uuid, Activity.INPUT)
 
-        switch = partial(tunnel, request, upstream, passed, request.raw_path, heard=visit.answered)
+        switch = partial(
+            tunnel,
+            request,
+            upstream,
+            passed,
+            request.raw_path,
+            heard=visit.answered,
+            compress=self._terms.compression,
+        )
         if self._terms.mode is Mode.INPUT:
             return await switch(keep=attention.KEEP, sent=sent)
         keeping = asyncio.create_task(self._keep_awake(uuid))

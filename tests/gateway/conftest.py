@@ -166,6 +166,8 @@ class Workspace:
         self.sockets: list[web.WebSocketResponse] = []
         self.interrupted = asyncio.Event()
         """A request has ended before its answer."""
+        self.raw = b""
+        """What it writes to a WebSocket that sends "raw", as it is."""
         self.sent = 0
         """Bytes of a flood that somebody has taken."""
         self._runner: web.ServerRunner | None = None
@@ -276,6 +278,9 @@ class Workspace:
             if message.type is WSMsgType.TEXT and message.data.startswith("close "):
                 _, code, reason = message.data.split(" ", 2)
                 await socket.close(code=int(code), message=reason.encode())
+            elif message.type is WSMsgType.TEXT and message.data == "raw":
+                assert request.transport is not None
+                request.transport.write(self.raw)
             elif message.type is WSMsgType.TEXT:
                 await socket.send_str(message.data)
             elif message.type is WSMsgType.BINARY:
