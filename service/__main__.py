@@ -49,6 +49,7 @@ from service.domain.names import SessionId
 from service.domain.recovery import Recovery
 from service.domain.sessions import Sessions
 from service.domain.slots import Slots
+from service.gateway.connections import Bounds
 from service.gateway.gateway import Gateway, Terms
 from service.gateway.headers import Forwarding
 from service.gateway.hosts import Hosts
@@ -172,6 +173,21 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 stopwatch.drop_overdue()
                 return await count(view, queues)
 
+            entrance = _entrance(config, RedisTickets(redis))
+            gateway = (
+                Gateway(
+                    hosts=Hosts(config.gateway_domain, config.gateway_prefix),
+                    entrance=entrance,
+                    sessions=sessions,
+                    progress=progress,
+                    view=view,
+                    forwarding=Forwarding(scheme=config.gateway_scheme, trusted=config.gateway_trusted),
+                    terms=_terms(config),
+                    meter=metrics,
+                )
+                if entrance
+                else None
+            )
             guard = Guard(view=view, store=store, meter=metrics, rhythm=config.rhythm, leads=lambda: leader.leads)
             metrics.read(
                 Readings(
@@ -184,10 +200,10 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                     retries=lambda: keeper.retries,
                     line=lambda: slots.taken,
                     refused=lambda: slots.refused,
+                    traffic=lambda: gateway.traffic if gateway else None,
                 )
             )
             view.subscribe(stopwatch.changed)
-            entrance = _entrance(config, RedisTickets(redis))
             application[keys.SESSIONS] = sessions
             application[keys.PROGRESS] = progress
             application[keys.HEALTH] = Health(
@@ -213,21 +229,7 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 served(metrics.exposition, config.host, config.metrics_port)
                 if config.metrics_port
                 else contextlib.nullcontext(),
-                gate(
-                    Gateway(
-                        hosts=Hosts(config.gateway_domain, config.gateway_prefix),
-                        entrance=entrance,
-                        sessions=sessions,
-                        progress=progress,
-                        view=view,
-                        forwarding=Forwarding(scheme=config.gateway_scheme, trusted=config.gateway_trusted),
-                        terms=_terms(config),
-                    ),
-                    config.host,
-                    config.gateway_port,
-                )
-                if entrance
-                else contextlib.nullcontext(),
+                gate(gateway, config.host, config.gateway_port) if gateway else contextlib.nullcontext(),
             ):
                 try:
                     yield
@@ -252,6 +254,8 @@ def _terms(config: Settings) -> Terms:
         longest_connection=timedelta(seconds=config.gateway_connection_limit),
         patience=timedelta(seconds=config.gateway_patience),
         held=config.gateway_held,
+        compression=config.gateway_compression,
+        bounds=Bounds(connections=config.gateway_connections),
     )
 
 

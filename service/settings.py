@@ -154,6 +154,14 @@ class Settings(BaseSettings):
     )
     gateway_patience: float = Field(60, ge=1, le=600, description="Seconds that a request waits for a pod that wakes.")
     gateway_held: int = Field(1000, ge=1, description="Requests that may wait at the same time.")
+    gateway_connections: int = Field(
+        10_000, ge=1,
+        description="Connections of browsers at the same time; beyond them the answer is 503. Fewer where the process"
+        " may not open two files for each.",
+    )  # fmt: skip
+    gateway_compression: bool = Field(
+        False, description="Compress WebSockets towards browsers that can (never towards pods): less to send, more CPU."
+    )
     gateway_trusted: Annotated[tuple[Network, ...], NoDecode] = Field(
         (),
         description="Networks of the proxies in front, separated by commas: their word on a client's address and scheme"

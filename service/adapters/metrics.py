@@ -13,7 +13,7 @@ from service import __version__
 from service.adapters.readings import PREFIX, Readings, States
 from service.domain.census import Census
 from service.domain.errors import Unavailable
-from service.domain.meter import Creation, HelmWork, Stage
+from service.domain.meter import Activity, Creation, HelmWork, Patient, Slow, Stage, Traffic, Visit
 
 # A third more series, which nobody looks at.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -26,7 +26,10 @@ _HTTP = (0.001, 0.0025, 0.005, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)
 
 
 class Metrics:
-    """See `service.domain.meter.Meter`. `read` is to be called when the parts that are read from have been made."""
+    """See `Meter` and `Doorkeeper` in service/domain/meter.py.
+
+    `read` is to be called when the parts that are read from have been made.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -61,17 +64,35 @@ class Metrics:
         self._early = self._counter(
             "false_sleeps", "Sessions that KEDA ended before last activity plus cooldown; told by the leader."
         )
+        self._gateway()
         self._begin()
         Info(f"{PREFIX}build", "The service's version.", registry=self.registry).info({"version": __version__})
         ProcessCollector(registry=self.registry)
         self._states = States()
         self.registry.register(self._states)
 
+    def _gateway(self) -> None:
+        requests = self._counter("gateway_requests", "Requests to the gateway, by what became of them.", ["outcome"])
+        self._visits = {outcome: requests.labels(outcome) for outcome in Visit}
+        self._waits = self._histogram(
+            "gateway_wait_seconds",
+            "How long a held request, or a page that somebody looks at, waited until the pod took connections.",
+            ["who"],
+            _WAKE,
+        )
+        self._notes = self._counter(
+            "gateway_activity", "Notes of activity, once per session and five seconds at most, by source.", ["source"]
+        )
+        self._slow = self._counter(
+            "gateway_slow", "Clients that were ended since they took too long, by what over.", ["over"]
+        )
+        self._away = self._counter("gateway_turned_away", "Connections beyond `GATEWAY_CONNECTIONS`.")
+
     def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
         return Histogram(f"{PREFIX}{name}", text, labels, buckets=buckets, registry=self.registry)
 
-    def _counter(self, name: str, text: str) -> Counter:
-        return Counter(f"{PREFIX}{name}", text, registry=self.registry)
+    def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
+        return Counter(f"{PREFIX}{name}", text, labels, registry=self.registry)
 
     def _begin(self) -> None:
         """Every series at 0: a rate can only be told of one that was there before its first event."""
@@ -82,6 +103,12 @@ class Metrics:
                 self._helm.labels(work, end)
         for stage in Stage:
             self._wake.labels(stage)
+        for who in Patient:
+            self._waits.labels(who)
+        for activity in Activity:
+            self._notes.labels(activity)
+        for slow in Slow:
+            self._slow.labels(slow)
 
     def read(self, readings: Readings) -> None:
         """Where to read states and totals from now on."""
@@ -127,6 +154,25 @@ class Metrics:
     def slept_early(self) -> None:
         self._early.inc()
 
+    # --- the Doorkeeper ---
+
+    def visited(self, outcome: Visit) -> None:
+        self._visits[outcome].inc()
+
+    def waited(self, who: Patient, seconds: float) -> None:
+        self._waits.labels(who).observe(seconds)
+
+    def noted(self, activity: Activity) -> None:
+        self._notes.labels(activity).inc()
+
+    def ended(self, slow: Slow) -> None:
+        self._slow.labels(slow).inc()
+
+    def turned_away(self) -> None:
+        self._away.inc()
+
+    # --- the API ---
+
     def answered(self, operation: str, status: int, seconds: float) -> None:
         """A request has been answered; `operation` is one of the API's, or `other`."""
         self._http.labels(operation, f"{status // 100}xx").observe(seconds)
@@ -135,8 +181,9 @@ class Metrics:
 def reference() -> str:
     """docs/metrics.md."""
     metrics = Metrics()
+    nothing = Traffic(connections=0, websockets=0, held=0)
     metrics.answered("status", 200, 0)  # a histogram with labels shows them with its first series
-    metrics.read(Readings(listens=lambda: True, breaks=lambda: {"lost": 0}))
+    metrics.read(Readings(listens=lambda: True, breaks=lambda: {"lost": 0}, traffic=lambda: nothing))
     metrics.enter(Census())
     lines = [
         "# Metrics",

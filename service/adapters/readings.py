@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from service.domain.census import Census
 from service.domain.lifecycle import Step
+from service.domain.meter import Traffic
 from service.domain.session import Phase
 
 PREFIX = "user_pods_"
@@ -31,6 +32,8 @@ class Readings:
     retries: Callable[[], int] = lambda: 0
     line: Callable[[], int] = lambda: 0
     refused: Callable[[], int] = lambda: 0
+    traffic: Callable[[], Traffic | None] = lambda: None
+    """None where no gateway is."""
 
 
 class States(Collector):
@@ -43,6 +46,9 @@ class States(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from _replica(self.readings)
         yield from _keeper(self.readings)
+        traffic = self.readings.traffic()
+        if traffic is not None:
+            yield from _gateway(traffic)
         if self.census is not None:
             yield from _sessions(self.census)
 
@@ -65,6 +71,12 @@ def _keeper(read: Readings) -> Iterator[Metric]:
     steps = {step.value: done.get(step, 0) for step in Step}
     yield _total("steps", "Steps that the keeper has carried out, by step.", steps, "step")
     yield _total("retries", "Looks at a session that the keeper put off because a step had failed.", read.retries())
+
+
+def _gateway(traffic: Traffic) -> Iterator[Metric]:
+    yield _gauge("gateway_connections", "Connections of browsers that are open.", traffic.connections)
+    yield _gauge("gateway_websockets", "WebSockets that are open.", traffic.websockets)
+    yield _gauge("gateway_held", "Requests and pages that wait for a pod.", traffic.held)
 
 
 def _sessions(census: Census) -> Iterator[Metric]:

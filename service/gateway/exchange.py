@@ -1,7 +1,8 @@
 """One request to a pod and its answer back, both streamed as they come, whatever their size."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from aiohttp import (
     ClientConnectionError,
@@ -26,6 +27,10 @@ class PodLost(Exception):
     """The pod went away, or never took the request, so that the request may be made again."""
 
 
+class Stalled(Exception):
+    """A body has stopped coming."""
+
+
 class Passed(web.StreamResponse):
     """An answer with the pod's own headers and no others."""
 
@@ -41,11 +46,16 @@ class Passed(web.StreamResponse):
 
 
 class Body:
-    """The body of a request, read once, from the moment on at which the pod wants it."""
+    """The body of a request, read once, from the moment on at which the pod wants it.
 
-    def __init__(self, request: web.BaseRequest) -> None:
+    Raises Stalled when nothing of it comes for `stall` seconds while the pod waits for it.
+    """
+
+    def __init__(self, request: web.BaseRequest, stall: float) -> None:
         self._request = request
+        self._stall = stall
         self.touched = False
+        self.stalled = False
 
     @property
     def is_there(self) -> bool:
@@ -56,14 +66,31 @@ class Body:
         if self._request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
             await self._request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._request.writer.output_size = 0
-        async for chunk in self._request.content.iter_any():
+        while chunk := await self._more():
             yield chunk
+
+    async def _more(self) -> bytes:
+        try:
+            async with asyncio.timeout(self._stall):
+                return await self._request.content.readany()
+        except TimeoutError:
+            self.stalled = True
+            raise Stalled from None
 
 
 async def exchange(
-    request: web.BaseRequest, upstream: Upstream, headers: CIMultiDict[str], target: str, body: Body
+    request: web.BaseRequest,
+    upstream: Upstream,
+    headers: CIMultiDict[str],
+    target: str,
+    body: Body,
+    *,
+    heard: Callable[[], None],
 ) -> web.StreamResponse:
-    """Pass the request on and the answer back. Raises PodLost as long as nothing is lost, Refusal otherwise."""
+    """Pass the request on and the answer back. Raises PodLost as long as nothing is lost, Refusal otherwise.
+
+    `heard` is called when the pod answers.
+    """
     # The gateway itself says to go on, once the pod has taken the connection: a pod that does not know of this could
     # leave both sides waiting for each other.
     headers.popall(hdrs.EXPECT, None)
@@ -80,6 +107,8 @@ async def exchange(
         raise PodLost from error
     except (ClientConnectionError, ClientPayloadError, RuntimeError) as error:
         # The last is what a session raises that was closed in between.
+        if body.stalled:
+            raise Refusal(408, "Too slow", "The request stopped in the middle.") from error
         if request.method in _REPEATABLE and not body.touched:
             raise PodLost from error
         raise Refusal(
@@ -89,6 +118,7 @@ async def exchange(
         ) from error
     except ClientError as error:
         raise Refusal(502, "The workspace gave no proper answer", "What it sent is no HTTP.") from error
+    heard()
     async with answer:
         return await answered(request, answer)
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
@@ -20,12 +22,15 @@ from service.domain.errors import (
     SessionNotFound,
     SessionReleased,
 )
+from service.domain.meter import SILENT, Activity, Doorkeeper, Patient, Slow, Traffic
+from service.domain.meter import Visit as Outcome
 from service.domain.names import SessionId
 from service.domain.ports import Progress, View
 from service.domain.session import Phase
 from service.domain.sessions import Sessions
 from service.gateway import attention, headers, waiting
 from service.gateway.attention import Attention, Mode
+from service.gateway.connections import Bounds
 from service.gateway.editor import LOOKED_AT
 from service.gateway.exchange import Body, PodLost, exchange
 from service.gateway.frames import Frame
@@ -34,6 +39,7 @@ from service.gateway.hosts import Hosts
 from service.gateway.pods import Pods, Upstream
 from service.gateway.refusal import KEEP_OUT, Refusal
 from service.gateway.tunnel import is_websocket, tunnel
+from service.gateway.visit import Visit
 
 OWN = "/.user-pods/"
 """Paths below this are the gateway's own, on every workspace's host."""
@@ -64,6 +70,9 @@ class Terms:
     held_per_session: int = 64
     open_per_session: int = 512
     """Requests and WebSockets of one session at the same time."""
+    compression: bool = False
+    """Of WebSockets towards browsers that can."""
+    bounds: Bounds = field(default_factory=Bounds)
 
 
 class Gateway:
@@ -79,6 +88,7 @@ class Gateway:
         view: View,
         forwarding: Forwarding,
         terms: Terms,
+        meter: Doorkeeper = SILENT,
     ) -> None:
         self._hosts = hosts
         self._entrance = entrance
@@ -87,22 +97,40 @@ class Gateway:
         self._view = view
         self._forwarding = forwarding
         self._terms = terms
+        self.meter = meter
         self._pods = Pods(view)
         self._attention = Attention(self._beat, _BEAT)
         self._held: Counter[SessionId] = Counter()
         self._open: Counter[SessionId] = Counter()
+        self._websockets = 0
+        self.connections: Callable[[], int] = lambda: 0
+        """How many connections are open; set by whoever serves."""
+
+    @property
+    def bounds(self) -> Bounds:
+        return self._terms.bounds
+
+    @property
+    def traffic(self) -> Traffic:
+        return Traffic(connections=self.connections(), websockets=self._websockets, held=self._held.total())
 
     async def close(self) -> None:
         await self._attention.close()
         await self._pods.close()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        visit = Visit(self.meter)
         try:
-            return await self._serve(request, self._session(request))
-        except Refusal as refusal:
+            return await self._serve(request, self._session(request), visit)
+        except (Refusal, SessionError) as error:
+            refusal = error if isinstance(error, Refusal) else _told(error)
+            visit.ended(refusal.outcome)
             return refusal.answer(page=_is_navigation(request))
-        except SessionError as error:
-            return _told(error).answer(page=_is_navigation(request))
+        except asyncio.CancelledError:
+            visit.ended(Outcome.LEFT)
+            raise
+        finally:
+            visit.ended(Outcome.FAILED)  # by a fault of our own
 
     def _session(self, request: web.BaseRequest) -> SessionId:
         """Whose workspace it is; refuses whatever could be understood differently by somebody behind."""
@@ -115,19 +143,27 @@ class Gateway:
             raise Refusal(404, "No such workspace", "No workspace has this address.")
         return uuid
 
-    async def _serve(self, request: web.BaseRequest, uuid: SessionId) -> web.StreamResponse:
+    async def _serve(self, request: web.BaseRequest, uuid: SessionId, visit: Visit) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
         if path == ENTER:
-            return await self._enter(request, uuid)
+            answer = await self._enter(request, uuid)
+            visit.ended(Outcome.OWN)
+            return answer
         await self._admit(request, uuid)
         if path == _WAKE:
-            return await self._tell_of_wake(request, uuid)
+            return await self._tell_of_wake(request, uuid, visit)
         if path.startswith(OWN):
             raise Refusal(404, "Not found", "There is nothing at this address.")
         if self._open[uuid] >= self._terms.open_per_session:
-            raise Refusal(429, "Too many requests", "This workspace has too many open requests.", retry_after=1)
+            raise Refusal(
+                429,
+                "Too many requests",
+                "This workspace has too many open requests.",
+                retry_after=1,
+                outcome=Outcome.BUSY,
+            )
         with _counted(self._open, uuid):
-            return await self._pass_on(request, uuid)
+            return await self._pass_on(request, uuid, visit)
 
     # --- who may enter ---
 
@@ -154,21 +190,25 @@ class Gateway:
 
     # --- awake, or to be woken ---
 
-    async def _pass_on(self, request: web.BaseRequest, uuid: SessionId) -> web.StreamResponse:
-        body, background = Body(request), attention.is_background(request)
+    async def _pass_on(self, request: web.BaseRequest, uuid: SessionId, visit: Visit) -> web.StreamResponse:
+        body, background = Body(request, self.bounds.stall), attention.is_background(request)
         for _ in range(_ATTEMPTS):
             upstream = await self._awake(request, uuid)
             if upstream is None and _is_navigation(request):
                 await self._sessions.wake(uuid)
+                visit.ended(Outcome.PAGE)
                 return waiting.page(self._view.workload(uuid).hindrance)
             if upstream is None:
                 if background and self._view.workload(uuid).replicas == 0:
-                    raise Refusal(503, "Asleep", "The workspace is asleep. Open or reload its page to wake it.")
+                    why = "The workspace is asleep. Open or reload its page to wake it."
+                    raise Refusal(503, "Asleep", why, outcome=Outcome.ASLEEP)
+                visit.held()
                 upstream = await self._hold(uuid, rouse=not background)
+                visit.served()
             elif not background:
-                self._attention.note(uuid, "visit")
+                self._attention.note(uuid, Activity.VISIT)
             with contextlib.suppress(PodLost):
-                return await self._to_pod(request, uuid, upstream, body)
+                return await self._to_pod(request, uuid, upstream, body, visit)
             await asyncio.sleep(_STARTING)
         raise Refusal(502, "The workspace does not answer", "It takes connections and ends them.", retry_after=2)
 
@@ -187,7 +227,8 @@ class Gateway:
     async def _hold(self, uuid: SessionId, *, rouse: bool) -> Upstream:
         """Keep the request until the pod answers; refuses when too many wait, or waiting is of no use."""
         if self._held.total() >= self._terms.held or self._held[uuid] >= self._terms.held_per_session:
-            raise Refusal(503, "Too many wait", "Too many requests wait for workspaces to wake.", retry_after=2)
+            why = "Too many requests wait for workspaces to wake."
+            raise Refusal(503, "Too many wait", why, retry_after=2, outcome=Outcome.BUSY)
         with _counted(self._held, uuid):
             async with self._answering(uuid, rouse=rouse) as answers:
                 return await answers
@@ -222,34 +263,62 @@ class Gateway:
         why = self._view.workload(uuid).hindrance or "It takes longer than expected; try again."
         raise Refusal(504, "The workspace did not wake in time", why, retry_after=5)
 
-    async def _tell_of_wake(self, request: web.BaseRequest, uuid: SessionId) -> web.StreamResponse:
+    async def _tell_of_wake(self, request: web.BaseRequest, uuid: SessionId, visit: Visit) -> web.StreamResponse:
         """For the page of somebody who waits, which has woken the pod already."""
         if self._held[uuid] >= self._terms.held_per_session:
-            raise Refusal(503, "Too many wait", "Too many pages wait for this workspace.", retry_after=2)
+            why = "Too many pages wait for this workspace."
+            raise Refusal(503, "Too many wait", why, retry_after=2, outcome=Outcome.BUSY)
+        visit.ended(Outcome.OWN)
+        begun = time.monotonic()
         with _counted(self._held, uuid):
             async with self._answering(uuid, rouse=False) as answers:
-                return await waiting.stream(request, uuid, self._progress, answers)
+                answer = await waiting.stream(request, uuid, self._progress, answers)
+                if answers.done() and answers.exception() is None:
+                    self.meter.waited(Patient.PAGE, time.monotonic() - begun)
+                return answer
 
     # --- on to the pod ---
 
     async def _to_pod(
-        self, request: web.BaseRequest, uuid: SessionId, upstream: Upstream, body: Body
+        self, request: web.BaseRequest, uuid: SessionId, upstream: Upstream, body: Body, visit: Visit
+    ) -> web.StreamResponse:
+        if is_websocket(request):
+            self._websockets += 1
+            try:
+                return await self._connect(request, uuid, upstream, visit)
+            finally:
+                self._websockets -= 1
+        passed = self._forwarding.to_pod(request)
+        try:
+            return await exchange(request, upstream, passed, request.raw_path, body, heard=visit.answered)
+        finally:
+            if body.stalled:
+                self.meter.ended(Slow.BODY)
+
+    async def _connect(
+        self, request: web.BaseRequest, uuid: SessionId, upstream: Upstream, visit: Visit
     ) -> web.StreamResponse:
         passed = self._forwarding.to_pod(request)
-        if not is_websocket(request):
-            return await exchange(request, upstream, passed, request.raw_path, body)
         watched = attention.editor(request)
 
         def sent(frame: Frame) -> None:
             if attention.is_input(frame, watched):
-                self._attention.note(uuid, "input")
+                self._attention.note(uuid, Activity.INPUT)
 
+        switch = partial(
+            tunnel,
+            request,
+            upstream,
+            passed,
+            request.raw_path,
+            heard=visit.answered,
+            compress=self._terms.compression,
+        )
         if self._terms.mode is Mode.INPUT:
-            keep = LOOKED_AT if watched else 0
-            return await tunnel(request, upstream, passed, request.raw_path, keep=keep, sent=sent)
+            return await switch(keep=LOOKED_AT if watched else 0, sent=sent)
         keeping = asyncio.create_task(self._keep_awake(uuid))
         try:
-            return await tunnel(request, upstream, passed, request.raw_path, keep=0, sent=lambda _: None)
+            return await switch(keep=0, sent=lambda _: None)
         finally:
             keeping.cancel()
 
@@ -257,12 +326,13 @@ class Gateway:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._terms.longest_connection.total_seconds()):
                 while True:
-                    self._attention.note(uuid, "connection")
+                    self._attention.note(uuid, Activity.CONNECTION)
                     await asyncio.sleep(_BEAT)
 
     async def _beat(self, uuid: SessionId, source: str) -> None:
         with contextlib.suppress(SessionAsleep):
             await self._sessions.beat(uuid, source)
+            self.meter.noted(Activity(source))
 
 
 @contextmanager

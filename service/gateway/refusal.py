@@ -5,6 +5,8 @@ import json
 
 from aiohttp import web
 
+from service.domain.meter import Visit
+
 _STYLE = (
     "body{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:18vh auto;padding:0 1rem;color-scheme:light dark}"
 )
@@ -14,14 +16,20 @@ KEEP_OUT = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Co
 
 
 class Refusal(Exception):
-    """`detail` is a sentence that says what to do; `retry_after` is in seconds."""
+    """`detail` is a sentence that says what to do; `retry_after` is in seconds.
 
-    def __init__(self, status: int, title: str, detail: str, *, retry_after: int | None = None) -> None:
+    `outcome` is how it counts; without, by its status: the fault of who asks, or of the workspace.
+    """
+
+    def __init__(
+        self, status: int, title: str, detail: str, *, retry_after: int | None = None, outcome: Visit | None = None
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.title = title
         self.detail = detail
         self.retry_after = retry_after
+        self.outcome = outcome or (Visit.FAILED if status >= 500 else Visit.REFUSED)
 
     def answer(self, *, page: bool) -> web.Response:
         headers = dict(KEEP_OUT)

@@ -6,27 +6,17 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from service.gateway.connections import Server, affordable
 from service.gateway.gateway import Gateway
-from service.gateway.pods import HEADER_LIMIT
 
 log = logging.getLogger(__name__)
-
-_KEEPALIVE = 75.0
-"""Seconds that an idle connection of a browser is kept."""
 
 
 @asynccontextmanager
 async def served(gateway: Gateway, host: str, port: int, *, shutdown_timeout: float = 10) -> AsyncIterator[int]:
     """Serve for as long as the context lasts; the port that was taken."""
-    server = web.Server(
-        gateway,
-        handler_cancellation=True,
-        keepalive_timeout=_KEEPALIVE,
-        access_log=None,
-        max_line_size=HEADER_LIMIT,
-        max_field_size=HEADER_LIMIT,
-        auto_decompress=False,
-    )
+    server = Server(gateway, affordable(gateway.bounds), gateway.meter)
+    gateway.connections = lambda: server.open
     runner = web.ServerRunner(server, shutdown_timeout=shutdown_timeout)
     await runner.setup()
     try:

@@ -1,17 +1,19 @@
 """A WebSocket to a pod: once the pod has switched over, bytes go through as they are, in both directions.
 
-So fragments, close codes and subprotocols are the two ends' own. Extensions are not agreed on: compression would hide
-from the gateway what it must tell apart, and cost memory for every connection.
+So fragments, close codes and subprotocols are the two ends' own. With the pod no extension is agreed on: compression
+would hide from the gateway what it must tell apart. Where it is wanted, it is between browser and gateway (deflate.py).
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 
 from aiohttp import ClientConnectionError, ClientError, ClientResponse, StreamReader, hdrs, web
 from aiohttp.http_writer import StreamWriter
 from multidict import CIMultiDict
 
+from service.gateway.deflate import Agreement, Packer, Unpacker, Violation, agreed, gathered
 from service.gateway.exchange import Passed, PodLost, answered
 from service.gateway.frames import Frame, Frames, close_frame
 from service.gateway.headers import to_browser
@@ -20,6 +22,7 @@ from service.gateway.pods import Upstream
 _BUFFER = 2**15
 """Bytes read ahead in each direction."""
 GOING_AWAY = 1001
+_PROTOCOL_ERROR = 1002
 _LAST_WORDS = 2.0
 """Seconds that a browser has to answer a close."""
 
@@ -49,6 +52,46 @@ def is_websocket(request: web.BaseRequest) -> bool:
     return request.headers.get(hdrs.UPGRADE, "").lower() == "websocket" and "upgrade" in tokens
 
 
+class _AsTheyAre:
+    """Frames go through byte for byte."""
+
+    def __init__(self, keep: int, sent: Callable[[Frame], None]) -> None:
+        self._sent = sent
+        self._to_pod = Frames(keep)
+        self._to_browser = Frames()
+
+    @property
+    def between(self) -> bool:
+        """Whether the browser has got whole frames until now, so that one may be put in."""
+        return self._to_browser.between
+
+    def outward(self, data: bytes) -> Iterator[bytes]:
+        for frame in self._to_pod.seen(data):
+            self._sent(frame)
+        yield data
+
+    def inward(self, data: bytes) -> Iterator[bytes]:
+        for _ in self._to_browser.seen(data):
+            pass
+        yield data
+
+
+class _Compressed:
+    """Compressed on the browser's side."""
+
+    between = True
+
+    def __init__(self, agreement: Agreement, keep: int, sent: Callable[[Frame], None]) -> None:
+        self._to_pod = Unpacker(keep, sent)
+        self._to_browser = Packer(agreement.window)
+
+    def outward(self, data: bytes) -> Iterator[bytes]:
+        return gathered(self._to_pod.carry(data))
+
+    def inward(self, data: bytes) -> Iterator[bytes]:
+        return gathered(self._to_browser.carry(data))
+
+
 async def tunnel(
     request: web.BaseRequest,
     upstream: Upstream,
@@ -57,12 +100,16 @@ async def tunnel(
     *,
     keep: int,
     sent: Callable[[Frame], None],
+    heard: Callable[[], None],
+    compress: bool = False,
 ) -> web.StreamResponse:
     """Switch over, and stay until either end closes or the pod is gone. Raises PodLost when the pod took nothing.
 
-    `sent` is called with every frame of the browser, of whose payload it gets the first `keep` bytes.
+    `heard` is called when the pod answers, `sent` with every frame of the browser, of whose payload it gets the first
+    `keep` bytes. `compress`: if the browser can.
     """
-    headers.popall(hdrs.SEC_WEBSOCKET_EXTENSIONS, None)
+    offers = headers.popall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ())
+    agreement = agreed(offers) if compress else None
     headers[hdrs.CONNECTION], headers[hdrs.UPGRADE] = "Upgrade", "websocket"
     try:
         answer = await upstream.http.get(
@@ -71,25 +118,32 @@ async def tunnel(
     except (ClientConnectionError, RuntimeError) as error:
         upstream.answered = False
         raise PodLost from error
+    heard()
     async with answer:
         if answer.status != 101:
             return await answered(request, answer)
-        return await _Tunnel(request, answer, keep, sent).run(upstream.gone)
+        way = _Compressed(agreement, keep, sent) if agreement else _AsTheyAre(keep, sent)
+        return await _Tunnel(request, answer, way, agreement).run(upstream.gone)
 
 
 class _Tunnel:
     def __init__(
-        self, request: web.BaseRequest, answer: ClientResponse, keep: int, sent: Callable[[Frame], None]
+        self,
+        request: web.BaseRequest,
+        answer: ClientResponse,
+        way: _AsTheyAre | _Compressed,
+        agreement: Agreement | None,
     ) -> None:
         self._request = request
         self._answer = answer
-        self._sent = sent
-        self._to_pod = Frames(keep)
-        self._to_browser = Frames()
+        self._way = way
+        self._agreement = agreement
 
     async def run(self, gone: asyncio.Event) -> web.StreamResponse:
         response = _Switched(status=101, reason=self._answer.reason, headers=to_browser(self._answer.headers))
         response.headers[hdrs.CONNECTION], response.headers[hdrs.UPGRADE] = "Upgrade", "websocket"
+        if self._agreement:
+            response.headers[hdrs.SEC_WEBSOCKET_EXTENSIONS] = self._agreement.text
         response.force_close()
         await response.prepare(self._request)
         loop = asyncio.get_running_loop()
@@ -100,15 +154,21 @@ class _Tunnel:
         from_pod, from_browser = StreamReader(pod, _BUFFER, loop=loop), StreamReader(browser, _BUFFER, loop=loop)
         pod.set_parser(_Feed(from_pod), from_pod)
         browser.set_parser(_Feed(from_browser))  # type: ignore[arg-type]  # it only calls these two methods
-        writer = StreamWriter(browser, loop)
-        outward = asyncio.create_task(_pump(from_browser, StreamWriter(pod, loop), self._look_out))
-        inward = asyncio.create_task(_pump(from_pod, writer, self._look_in))
+        browser_writer, pod_writer = StreamWriter(browser, loop), StreamWriter(pod, loop)
+        outward = asyncio.create_task(_pump(from_browser, pod_writer, self._way.outward))
+        inward = asyncio.create_task(_pump(from_pod, browser_writer, self._way.inward))
         ending = asyncio.create_task(gone.wait())
         try:
             await asyncio.wait((outward, inward, ending), return_when=asyncio.FIRST_COMPLETED)
-            if ending.done() and not outward.done():
+            violation = _violation(outward) or _violation(inward)
+            if violation:
+                outward.cancel()
                 inward.cancel()
-                await self._say_goodbye(writer, outward)
+                await asyncio.gather(outward, inward, return_exceptions=True)
+                await _refuse(violation, browser_writer, pod_writer, from_browser)
+            elif ending.done() and not outward.done():
+                inward.cancel()
+                await self._say_goodbye(browser_writer, outward)
         finally:
             for task in (outward, inward, ending):
                 task.cancel()
@@ -116,17 +176,9 @@ class _Tunnel:
             connection.close()
         return response
 
-    def _look_out(self, data: bytes) -> None:
-        for frame in self._to_pod.seen(data):
-            self._sent(frame)
-
-    def _look_in(self, data: bytes) -> None:
-        for _ in self._to_browser.seen(data):
-            pass
-
     async def _say_goodbye(self, writer: StreamWriter, outward: "asyncio.Task[None]") -> None:
         """Close the browser's side properly, which is possible between two frames only."""
-        if not self._to_browser.between:
+        if not self._way.between:
             return
         with contextlib.suppress(ConnectionResetError, TimeoutError):
             await writer.write(close_frame(GOING_AWAY, "the workspace went to sleep"))
@@ -134,10 +186,32 @@ class _Tunnel:
                 await outward
 
 
-async def _pump(reader: StreamReader, writer: StreamWriter, look: Callable[[bytes], None]) -> None:
+def _violation(task: "asyncio.Task[None]") -> Violation | None:
+    error = task.exception() if task.done() and not task.cancelled() else None
+    return error if isinstance(error, Violation) else None
+
+
+async def _refuse(
+    violation: Violation, browser_writer: StreamWriter, pod_writer: StreamWriter, from_browser: StreamReader
+) -> None:
+    """Close both sides, and read on until the browser has heard of it."""
+    with contextlib.suppress(ConnectionResetError):
+        await pod_writer.write(close_frame(_PROTOCOL_ERROR, str(violation), os.urandom(4)))
+    with contextlib.suppress(ConnectionResetError, TimeoutError):
+        await browser_writer.write(close_frame(_PROTOCOL_ERROR, str(violation)))
+        if browser_writer.transport is not None and browser_writer.transport.can_write_eof():
+            browser_writer.transport.write_eof()
+        async with asyncio.timeout(_LAST_WORDS):
+            while await from_browser.readany():
+                pass
+
+
+async def _pump(reader: StreamReader, writer: StreamWriter, carry: Callable[[bytes], Iterator[bytes]]) -> None:
     """Bytes from here to there until either ends; reads no faster than is taken."""
     with contextlib.suppress(ConnectionResetError, ClientError):
         while data := await reader.readany():
-            look(data)
-            await writer.write(data)
-            await writer.drain()
+            for number, piece in enumerate(carry(data)):
+                if number:
+                    await asyncio.sleep(0)  # what is unpacked from little may be much: others shall have their turn
+                await writer.write(piece)
+                await writer.drain()

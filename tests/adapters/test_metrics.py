@@ -13,7 +13,7 @@ from service.adapters.readings import Readings
 from service.domain.census import Census, count
 from service.domain.errors import HelmTimeout, RedisUnavailable, TooManyCreates
 from service.domain.lifecycle import Step
-from service.domain.meter import Creation, Stage
+from service.domain.meter import Activity, Creation, Patient, Slow, Stage, Traffic, Visit
 from service.domain.names import SessionId
 from service.domain.ports import Releases
 from service.domain.session import Rhythm
@@ -98,6 +98,31 @@ def test_a_place_that_is_refused_is_counted() -> None:
         with pytest.raises(TooManyCreates), slots.line():
             pass
     assert (slots.taken, slots.refused) == (0, 1)
+
+
+async def test_what_the_gateway_tells_is_counted_and_every_series_is_there_before(metrics: Metrics) -> None:
+    before = await scrape(metrics)
+    assert {value(before, "gateway_requests_total", outcome=outcome) for outcome in Visit} == {0}
+    assert {value(before, "gateway_slow_total", over=slow) for slow in Slow} == {0}
+    metrics.visited(Visit.HELD)
+    metrics.waited(Patient.REQUEST, 0.4)
+    metrics.noted(Activity.INPUT)
+    metrics.ended(Slow.BODY)
+    metrics.turned_away()
+    after = await scrape(metrics)
+    assert value(after, "gateway_requests_total", outcome="held") == 1
+    assert value(after, "gateway_wait_seconds_bucket", who="request", le="0.5") == 1
+    assert value(after, "gateway_wait_seconds_bucket", who="request", le="0.3") == 0
+    assert value(after, "gateway_activity_total", source="input") == 1
+    assert value(after, "gateway_slow_total", over="body") == 1
+    assert value(after, "gateway_turned_away_total") == 1
+
+
+async def test_what_the_gateway_has_open_is_told_where_there_is_one(metrics: Metrics) -> None:
+    assert ("user_pods_gateway_held", frozenset()) not in await scrape(metrics)
+    metrics.read(Readings(traffic=lambda: Traffic(connections=5, websockets=3, held=1)))
+    series = await scrape(metrics)
+    assert [value(series, f"gateway_{name}") for name in ("connections", "websockets", "held")] == [5, 3, 1]
 
 
 async def test_states_and_totals_are_read_at_the_scrape(metrics: Metrics) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from aiohttp import ClientSession, DummyCookieJar, TCPConnector, WSMsgType, web
 
 from service.adapters.memory import MemoryTickets
 from service.domain.entrance import Entrance
+from service.domain.meter import Activity, Patient, Silent, Slow, Visit
 from service.domain.names import SessionId
 from service.domain.session import Pod
 from service.gateway.gateway import Gateway, Terms
@@ -22,6 +24,32 @@ from tests.domain.conftest import World
 
 DOMAIN = "pods.test"
 Headers = dict[str, str]
+
+
+class Told(Silent):
+    """A Doorkeeper that remembers."""
+
+    def __init__(self) -> None:
+        self.visits: Counter[Visit] = Counter()
+        self.waits: list[tuple[Patient, float]] = []
+        self.notes: Counter[Activity] = Counter()
+        self.slow: Counter[Slow] = Counter()
+        self.away = 0
+
+    def visited(self, outcome: Visit) -> None:
+        self.visits[outcome] += 1
+
+    def waited(self, who: Patient, seconds: float) -> None:
+        self.waits.append((who, seconds))
+
+    def noted(self, activity: Activity) -> None:
+        self.notes[activity] += 1
+
+    def ended(self, slow: Slow) -> None:
+        self.slow[slow] += 1
+
+    def turned_away(self) -> None:
+        self.away += 1
 
 
 @dataclass
@@ -40,6 +68,7 @@ class House:
 
     def __post_init__(self) -> None:
         self.tickets = MemoryTickets()
+        self.meter = Told()
         self.entrance = Entrance(self.tickets, origin=lambda uuid: f"https://{self.host(uuid)}")
         self.stack = AsyncExitStack()
         self._starting: set[asyncio.Task[None]] = set()
@@ -47,7 +76,7 @@ class House:
     @asynccontextmanager
     async def open(self, forwarding: Forwarding | None = None) -> AsyncIterator["House"]:
         self.world.sessions._tend = self._woken
-        gateway = Gateway(
+        self.gateway = Gateway(
             hosts=Hosts(DOMAIN),
             entrance=self.entrance,
             sessions=self.world.sessions,
@@ -55,13 +84,14 @@ class House:
             view=self.world.cluster,
             forwarding=forwarding or Forwarding(scheme="https"),
             terms=self.terms,
+            meter=self.meter,
         )
         async with self.stack:
             connector = TCPConnector(force_close=True, limit=0)
             self.http = await self.stack.enter_async_context(
                 ClientSession(connector=connector, cookie_jar=DummyCookieJar(), auto_decompress=False)
             )
-            self.port = await self.stack.enter_async_context(served(gateway, "127.0.0.1", 0, shutdown_timeout=1))
+            self.port = await self.stack.enter_async_context(served(self.gateway, "127.0.0.1", 0, shutdown_timeout=1))
             yield self
             for task in self._starting:
                 task.cancel()
@@ -135,6 +165,11 @@ class Workspace:
         self.requests: list[tuple[str, str, dict[str, list[str]]]] = []
         self.sockets: list[web.WebSocketResponse] = []
         self.interrupted = asyncio.Event()
+        """A request has ended before its answer."""
+        self.raw = b""
+        """What it writes to a WebSocket that sends "raw", as it is."""
+        self.sent = 0
+        """Bytes of a flood that somebody has taken."""
         self._runner: web.ServerRunner | None = None
 
     async def start(self) -> None:
@@ -156,7 +191,11 @@ class Workspace:
         act: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] = getattr(
             self, "_" + request.path.strip("/").split("/")[0].replace(".", "_"), self._echo
         )
-        return await act(request)
+        try:
+            return await act(request)
+        except (ConnectionResetError, asyncio.CancelledError):
+            self.interrupted.set()
+            raise
 
     async def _echo(self, request: web.BaseRequest) -> web.StreamResponse:
         digest, length = hashlib.sha256(), 0
@@ -181,14 +220,21 @@ class Workspace:
     async def _drip(self, request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        try:
-            for number in range(10_000):
-                await response.write(f"data: {number}\n\n".encode())
-                await asyncio.sleep(0.02)
-        except (ConnectionResetError, asyncio.CancelledError):
-            self.interrupted.set()
-            raise
+        for number in range(10_000):
+            await response.write(f"data: {number}\n\n".encode())
+            await asyncio.sleep(float(request.query.get("every", "0.02")))
         return response
+
+    async def _flood(self, request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(2**40)})
+        await response.prepare(request)
+        while True:
+            await response.write(bytes(2**16))
+            self.sent += 2**16
+
+    async def _late(self, _request: web.BaseRequest) -> web.StreamResponse:
+        await asyncio.sleep(1)
+        return web.Response(text="late")
 
     async def _broken(self, request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "1000"})
@@ -232,6 +278,9 @@ class Workspace:
             if message.type is WSMsgType.TEXT and message.data.startswith("close "):
                 _, code, reason = message.data.split(" ", 2)
                 await socket.close(code=int(code), message=reason.encode())
+            elif message.type is WSMsgType.TEXT and message.data == "raw":
+                assert request.transport is not None
+                request.transport.write(self.raw)
             elif message.type is WSMsgType.TEXT:
                 await socket.send_str(message.data)
             elif message.type is WSMsgType.BINARY:

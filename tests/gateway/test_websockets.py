@@ -1,8 +1,11 @@
-"""WebSockets through the gateway, with a client that is not the gateway's own library: `websockets`."""
+"""WebSockets through the gateway, with a client that is not the gateway's own library: `websockets`.
+
+Each test runs twice: as frames go through byte for byte, and compressed on the browser's side.
+"""
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -19,14 +22,23 @@ from tests.gateway.conftest import House
 from tests.waiting import until
 
 
+@pytest.fixture(params=[False, True], ids=["plain", "compressed"])
+async def house(world: World, request: pytest.FixtureRequest) -> AsyncIterator[House]:
+    async with House(world, Terms(compression=request.param)).open() as house:
+        yield house
+
+
 @asynccontextmanager
-async def socket(house: House, uuid: SessionId, path: str = "/ws", **more: str) -> AsyncIterator[ClientConnection]:
+async def socket(
+    house: House, uuid: SessionId, path: str = "/ws", protocols: Sequence[str] = (), **more: str
+) -> AsyncIterator[ClientConnection]:
     headers = await house.headers(uuid, **more)
     del headers["Host"]
     url = f"ws://{house.host(uuid)}:{house.port}{path}"
     async with connect(
-        url, additional_headers=headers, host="127.0.0.1", port=house.port, max_size=None, proxy=None, close_timeout=2
-    ) as connection:
+        url, additional_headers=headers, host="127.0.0.1", port=house.port, max_size=None, proxy=None, close_timeout=2,
+        subprotocols=[Subprotocol(each) for each in protocols] or None,
+    ) as connection:  # fmt: skip
         yield connection
 
 
@@ -53,15 +65,13 @@ async def test_fragments_and_pings_between_them_go_through(house: House) -> None
 
 async def test_subprotocols_are_agreed_on_with_the_pod_and_extensions_are_not(house: House) -> None:
     uuid = await house.awake()
-    headers = await house.headers(uuid)
-    del headers["Host"]
-    async with connect(
-        f"ws://{house.host(uuid)}/ws", additional_headers=headers, host="127.0.0.1", port=house.port, proxy=None,
-        subprotocols=[Subprotocol("other"), Subprotocol("echo.v1")], compression="deflate",
-    ) as connection:  # fmt: skip
+    async with socket(house, uuid, protocols=["other", "echo.v1"]) as connection:
         assert connection.subprotocol == "echo.v1"
         assert connection.response is not None
-        assert "Sec-WebSocket-Extensions" not in connection.response.headers
+        assert ("Sec-WebSocket-Extensions" in connection.response.headers) is house.terms.compression
+    ((_, _, told),) = house.workspaces[uuid].requests
+    assert told["Sec-WebSocket-Protocol"] == ["other, echo.v1"]
+    assert not any("extensions" in name.lower() for name in told)
 
 
 @pytest.mark.parametrize(("code", "reason"), [(1000, "done"), (4001, "by hand"), (1011, "ü" * 50)])

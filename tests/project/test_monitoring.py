@@ -14,7 +14,7 @@ from promql_parser import Expr, VectorSelector
 from service.adapters.metrics import Metrics, reference
 from service.adapters.readings import Readings
 from service.domain.census import Census
-from service.domain.meter import Stage
+from service.domain.meter import Stage, Traffic, Visit
 from service.domain.session import Phase
 from stack.stack import ROOT
 
@@ -24,7 +24,7 @@ SCRAPER = {"instance", "job"}
 VALUES = {
     "phase": {phase.value for phase in Phase},
     "stage": {stage.value for stage in Stage},
-    "outcome": {"ok", "failed", "installed", "present"},
+    "outcome": {"ok", "failed", "installed", "present"} | {visit.value for visit in Visit},
 }
 RULES: list[dict[str, Any]] = yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"][0]["rules"]
 PANELS: list[dict[str, Any]] = json.loads((FOLDER / "dashboard.json").read_text())["panels"]
@@ -35,7 +35,8 @@ def series() -> dict[str, set[str]]:
     """Name of every series that a scrape can bring -> its labels."""
     metrics = Metrics()
     metrics.answered("status", 200, 0.1)
-    metrics.read(Readings(listens=lambda: True, breaks=lambda: {"lost": 1}))
+    traffic = Traffic(connections=0, websockets=0, held=0)
+    metrics.read(Readings(listens=lambda: True, breaks=lambda: {"lost": 1}, traffic=lambda: traffic))
     metrics.enter(Census())
     found: dict[str, set[str]] = {}
     for family in metrics.registry.collect():
@@ -102,5 +103,5 @@ def test_every_metric_is_in_the_reference_and_those_named_in_the_guide_exist() -
         assert any(family.startswith((name, f"user_pods_{name}")) for family in families) or name in VOCABULARY, name
 
 
-VOCABULARY = {"ready", "last_activity", "metrics"}
+VOCABULARY = {"ready", "last_activity", "metrics", "failed", "left", "answer"}
 """Words in code type that are no metrics."""
