@@ -36,6 +36,10 @@ class Image(NamedTuple):
     reference: str
     archive: Path
 
+    @property
+    def name(self) -> str:
+        return self.reference.rpartition("/")[2].partition(":")[0]
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Work:

@@ -75,7 +75,7 @@ def up(
                 f"port {wanted} is in use by another program; end it, or choose another with {name}=<port>"
             )
     started = cluster.up(real_node=real_node)
-    stack = Stack(cluster, port=port, gateway_port=gateway_port, image=_image(cluster), settings=_LONGER)
+    stack = Stack(cluster, port=port, gateway_port=gateway_port, image=_image(cluster), volume=True, settings=_LONGER)
     started = stack.up(real_node=False) or started
     env = cluster.write_env(
         {

@@ -37,16 +37,18 @@ class Stack:
         name: str = "service",
         gateway_port: int = 0,
         image: Image | None = None,
+        volume: bool = False,
     ) -> None:
         """`gateway_port`: where workspaces can be opened, at hosts below `localhost`; 0: nowhere.
 
-        `image`: what pods run, on a real node; without one they are simulated.
+        `image`: what pods run, on a real node; without one they are simulated. `volume`: a pod's home outlives it.
         """
         self.cluster = cluster
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.settings = {**(_gateway(gateway_port) if gateway_port else {}), **(settings or {})}
         self.image = image
+        self.volume = volume
         self._helm = helm
         self.name = name
 
@@ -71,7 +73,7 @@ class Stack:
         values: dict[str, object] = {"redis": {"passwordSecret": {"name": _SECRET}}}
         if self.image is not None:
             self.cluster.load_image(self.image.archive)
-            values |= workspace.values(self.image)
+            values |= workspace.values(self.image, volume=self.volume)
         self.values.write_text(yaml.safe_dump(values))
 
     def start(self) -> bool:
@@ -108,7 +110,8 @@ class Stack:
     @property
     def values(self) -> Path:
         """The operator's values for every user's release."""
-        return self.cluster.state / "config" / "user-pod.yaml"
+        kind = f"-{self.image.name}" if self.image else ""
+        return self.cluster.state / "config" / f"user-pod{kind}.yaml"
 
     def _rights(self) -> list[dict[str, object]]:
         """The RBAC part of the service's chart, so that what runs here has the rights that a cluster would give."""

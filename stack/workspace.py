@@ -6,7 +6,11 @@ from devcluster import node
 from images.recipes import Image
 
 
-def values(image: Image) -> dict[str, Any]:
-    """Values of the chart `user-pod` that bring the image's pods to the real node."""
+def values(image: Image, *, volume: bool) -> dict[str, Any]:
+    """Values of the chart `user-pod` that bring the image's pods to the real node. `volume`: homes outlive pods."""
     repository, _, tag = image.reference.rpartition(":")
-    return {"image": {"repository": repository, "tag": tag, "pullPolicy": "Never"}, **node.PLACEMENT}
+    return {
+        "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
+        "persistence": {"enabled": volume},
+        **node.PLACEMENT,
+    }

@@ -1,0 +1,105 @@
+"""A real VS Code in a real browser: it wakes on a visit, sleeps when its user is gone, and is as it was on the next."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+
+import aiohttp
+import pytest
+from playwright.async_api import Page, expect
+
+from images import recipes
+from images.recipes import Name
+from stack.stack import Stack
+from tests.conftest import SHORT, free_port
+from tests.waiting import until
+from tests.workspaces.conftest import Picture, Visitor, Visitors
+
+COOLDOWN = 8
+TERMINAL = ".terminal-wrapper.active .xterm-helper-textarea"
+
+
+@pytest.fixture(scope="package")
+def editors(real_stack: Stack) -> Iterator[Stack]:
+    """A second service on the same cluster, whose sessions are VS Codes."""
+    lacks = recipes.missing(Name.WORKSPACE)
+    if lacks and not os.environ.get("CI"):
+        pytest.skip(f"a VS Code needs {', '.join(lacks)}")
+    stack = Stack(
+        real_stack.cluster,
+        port=free_port(),
+        gateway_port=free_port(),
+        settings={**SHORT, "COOLDOWN": str(COOLDOWN)},
+        image=recipes.build(Name.WORKSPACE),
+        volume=True,
+        name="editor-service",
+    )
+    stack.prepare()
+    stack.start()
+    yield stack
+    real_stack.cluster.stop(stack.name)
+
+
+@pytest.fixture
+async def visitor(editors: Stack) -> AsyncIterator[Visitor]:
+    timeout, connector = aiohttp.ClientTimeout(total=90), aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector, trust_env=False) as http:
+        yield await Visitors(editors, http).new()
+    await asyncio.sleep(0)
+
+
+async def loaded(page: Page) -> None:
+    await page.wait_for_selector(".monaco-workbench .part.editor", timeout=60_000)
+
+
+async def opened_terminal(page: Page) -> None:
+    """An editor that is still loading does not hear the keys, so they are pressed until there is a terminal."""
+    terminal = page.locator(TERMINAL)
+    async with asyncio.timeout(60):
+        while await terminal.count() == 0:
+            await page.keyboard.press("Control+Shift+Backquote")
+            await asyncio.sleep(2)
+
+
+async def ran(page: Page, command: str, file: str) -> None:
+    """Type a command until it has made its file: a shell that has just started swallows what is typed meanwhile."""
+    made = page.get_by_role("treeitem", name=file)
+    async with asyncio.timeout(60):
+        while await made.count() == 0:
+            await page.keyboard.type(f"{command}\n", delay=20)
+            await asyncio.sleep(3)
+
+
+@pytest.mark.timeout(400)
+async def test_an_editor_sleeps_when_its_user_is_gone_and_comes_back_as_it_was(
+    editors: Stack, visitor: Visitor, page: Page, picture: Picture
+) -> None:
+    await page.goto(await visitor.link("/?folder=/home/coder"))
+    await expect(page.get_by_role("heading", name="Your workspace is waking up")).to_be_visible()
+    await picture(page, "1-waking")
+    await loaded(page)
+    assert "folder=/home/coder" in page.url
+    await opened_terminal(page)
+    await ran(page, "echo kept > kept.txt", "kept.txt")
+    await picture(page, "2-editor")
+    (file,) = editors.cluster.state.glob("volumes/*/kept.txt")
+    await until(lambda: file.read_text() == "kept\n")
+
+    # Its user types for longer than a pod stays awake by itself, and it does not fall asleep.
+    for _ in range(2 * COOLDOWN):
+        await page.keyboard.type("true\n")
+        await asyncio.sleep(1)
+        assert (await visitor.status())["phase"] == "ready"
+    assert (await visitor.status())["activity_source"] == "input"
+
+    # The tab stays open, and nobody touches it; something prints and writes meanwhile.
+    await page.keyboard.type("while date > now.txt; do date; sleep 1; done\n")
+    await visitor.stays_asleep(20)
+    await picture(page, "3-asleep")
+    await expect(page.get_by_text("reload the window", exact=False).first).to_be_visible()
+
+    await page.reload()
+    await loaded(page)
+    await page.get_by_role("treeitem", name="kept.txt").wait_for(timeout=30_000)
+    await picture(page, "4-back")
+    assert (await visitor.status())["phase"] == "ready"
