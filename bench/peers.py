@@ -61,6 +61,9 @@ def _measured(state: Path, rounds: int, crowds: int) -> list[Figure]:
         stack = Stack(cluster, port=free_port(), gateway_port=free_port(), image=image)
         stack.up()
         return uvloop.run(_side_by_side(stack, image, rounds, crowds))
+    except Exception:
+        print(cluster.tail("hub"))  # which goes with the cluster
+        raise
     finally:
         cluster.down(purge=True)
 
@@ -161,3 +164,7 @@ def _browser() -> aiohttp.ClientSession:
     jar = aiohttp.CookieJar(unsafe=True)
     timeout = aiohttp.ClientTimeout(total=120)
     return aiohttp.ClientSession(cookie_jar=jar, timeout=timeout, raise_for_status=True, trust_env=False)
+
+
+if __name__ == "__main__":
+    app()

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from bench.jupyterhub import Guest, JupyterHub, versions
 from devcluster import node
 from devcluster.cluster import Cluster
 from images.recipes import Image
+from stack.stack import ROOT
 
 IMAGE = Image("localhost/user-pods/tiny:1", Path("tiny.tar"))
 POD = "<p>A tiny workspace.</p>"
@@ -131,3 +134,9 @@ def test_its_pods_are_real_run_the_image_of_the_others_and_wait_for_no_registry(
 def test_what_is_measured_is_known_by_its_version() -> None:
     assert list(versions()) == ["JupyterHub", "KubeSpawner", "its proxy"]
     assert all(version[0].isdigit() for version in versions().values())
+
+
+def test_the_benchmark_tells_its_options() -> None:
+    argv = [sys.executable, "-m", "bench.peers", "--help"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert all(option in done.stdout for option in ("--rounds", "--crowds", "--state", "--output"))
