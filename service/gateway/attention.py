@@ -6,28 +6,21 @@ server) keeps nobody awake, so neither a build that runs without its user nor a 
 
 import asyncio
 import logging
-import struct
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
 from aiohttp.web import BaseRequest
 
 from service.domain.errors import SessionError
 from service.domain.names import SessionId
+from service.gateway.editor import Editor
 from service.gateway.frames import BINARY, Frame
 
 log = logging.getLogger(__name__)
 
-KEEP = 4096
-"""Bytes of a frame that are looked at: an editor puts several messages into one."""
 _EDITOR = "reconnectionToken"
 """In the query of a VS Code's WebSockets."""
 _RECONNECTS = "reconnection=true"
-_MESSAGE = struct.Struct("!BIII")
-"""Of VS Code's protocol: kind, number, number acknowledged, length of what follows."""
-_REGULAR = 1
-_UNASKED = (b"acknowledgeDataEvent", b"$acknowledge")
-"""Calls that an editor makes by itself while a terminal prints."""
 _POLLED = frozenset({"/healthz", "/update/check", "/favicon.ico", "/manifest.json", "/robots.txt"})
 """Paths that are asked for without anybody's doing."""
 
@@ -43,32 +36,23 @@ def is_background(request: BaseRequest) -> bool:
     """Whether the request comes by itself: such a one neither wakes nor keeps awake."""
     if "prefetch" in request.headers.get("Sec-Purpose", request.headers.get("Purpose", "")):
         return True
+    if "Service-Worker" in request.headers:
+        return True  # the browser looks whether there is a new one
     path, _, query = request.raw_path.partition("?")
     return path in _POLLED or _RECONNECTS in query
 
 
-def is_editor(request: BaseRequest) -> bool:
-    """Whether the WebSocket is one of a VS Code."""
-    return _EDITOR in request.raw_path.partition("?")[2]
+def editor(request: BaseRequest) -> Editor | None:
+    """What watches the WebSocket, if it is one of a VS Code."""
+    query = request.raw_path.partition("?")[2]
+    return Editor(resumed=_RECONNECTS in query) if _EDITOR in query else None
 
 
-def is_input(frame: Frame, *, editor: bool) -> bool:
-    """Whether the frame of a browser carries something that a user did."""
+def is_input(frame: Frame, watched: Editor | None) -> bool:
+    """Whether the frame of a browser tells of a user."""
     if not frame.is_data or frame.length == 0:
         return False
-    if not editor or frame.opcode != BINARY:
-        return True
-    return any(kind == _REGULAR and not any(call in body for call in _UNASKED) for kind, body in _messages(frame.head))
-
-
-def _messages(head: bytes) -> Iterator[tuple[int, bytes]]:
-    """VS Code's messages in a frame; the last one may be cut off."""
-    at = 0
-    while at + _MESSAGE.size <= len(head):
-        kind, _, _, length = _MESSAGE.unpack_from(head, at)
-        at += _MESSAGE.size
-        yield kind, head[at : at + length]
-        at += length
+    return watched is None or frame.opcode != BINARY or watched.shows_somebody(frame.head)
 
 
 class Attention:

@@ -26,6 +26,7 @@ from service.domain.session import Phase
 from service.domain.sessions import Sessions
 from service.gateway import attention, headers, waiting
 from service.gateway.attention import Attention, Mode
+from service.gateway.editor import LOOKED_AT
 from service.gateway.exchange import Body, PodLost, exchange
 from service.gateway.frames import Frame
 from service.gateway.headers import COOKIE, Forwarding
@@ -237,14 +238,15 @@ class Gateway:
         passed = self._forwarding.to_pod(request)
         if not is_websocket(request):
             return await exchange(request, upstream, passed, request.raw_path, body)
-        editor = attention.is_editor(request)
+        watched = attention.editor(request)
 
         def sent(frame: Frame) -> None:
-            if attention.is_input(frame, editor=editor):
+            if attention.is_input(frame, watched):
                 self._attention.note(uuid, "input")
 
         if self._terms.mode is Mode.INPUT:
-            return await tunnel(request, upstream, passed, request.raw_path, keep=attention.KEEP, sent=sent)
+            keep = LOOKED_AT if watched else 0
+            return await tunnel(request, upstream, passed, request.raw_path, keep=keep, sent=sent)
         keeping = asyncio.create_task(self._keep_awake(uuid))
         try:
             return await tunnel(request, upstream, passed, request.raw_path, keep=0, sent=lambda _: None)

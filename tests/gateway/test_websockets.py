@@ -11,9 +11,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from service.domain.names import SessionId
-from service.gateway import attention
 from service.gateway.attention import Mode
-from service.gateway.frames import Frame, Frames, close_frame
+from service.gateway.frames import Frames, close_frame
 from service.gateway.gateway import Terms
 from tests.domain.conftest import World
 from tests.gateway.conftest import House
@@ -165,26 +164,6 @@ async def test_an_open_socket_is_activity_where_that_is_wanted(world: World, mon
             await until(lambda: world.store.sessions[uuid].activity_source == "connection")
             before = world.store.sessions[uuid].last_activity
             await until(lambda: world.store.sessions[uuid].last_activity != before)
-
-
-def message(kind: int, body: bytes = b"") -> bytes:
-    return struct.pack("!BIII", kind, 1, 1, len(body)) + body
-
-
-@pytest.mark.parametrize(
-    ("payload", "counts"),
-    [
-        (message(1, b"typed"), True),
-        (message(9), False),
-        (message(3), False),
-        (message(3) + message(9), False),
-        (message(3) + message(1, b"typed"), True),
-        (message(1, b"\x00remoteterminal acknowledgeDataEvent"), False),
-        (b"", False),
-    ],
-)
-def test_of_an_editor_only_its_users_doings_count(payload: bytes, counts: bool) -> None:
-    assert attention.is_input(Frame(2, len(payload), payload), editor=True) is counts
 
 
 def masked(opcode: int, payload: bytes) -> bytes:

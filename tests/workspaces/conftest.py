@@ -3,18 +3,22 @@
 import asyncio
 import os
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import quote
 
 import aiohttp
 import pytest
+from playwright.async_api import Browser, Page, async_playwright
 
 from devcluster import node
 from devcluster.cluster import Cluster
 from devcluster.toolchain import Tools
 from images import recipes
 from images.recipes import Name
-from stack.stack import GATEWAY_DOMAIN, Stack
+from stack.stack import GATEWAY_DOMAIN, ROOT, USERS, Stack
 from tests.conftest import SHORT, free_port
 from tests.stack.client import Caller, Json, until
 
@@ -62,12 +66,33 @@ class Visitor:
         async with self.http.get(self.url + path, headers=headers or self.headers) as answer:
             return answer.status, await answer.read()
 
+    async def link(self, to: str = "/") -> str:
+        """A URL that lets the visitor's browser in."""
+        code, opened = await self.caller.call("POST", f"/session/{self.uuid}/open?to={quote(to, safe='')}")
+        assert code == 201, opened
+        return str(opened["url"])
+
     async def status(self) -> Json:
         return await self.caller.status(self.uuid)
+
+    def use(self, image: str) -> str:
+        """Let the next pod be of another image; the one used so far."""
+        kubectl, name = self.stack.cluster.kubectl, f"deployment/user-{self.uuid}"
+        path = "{.spec.template.spec.containers[0].image}"
+        before = kubectl("-n", USERS, "get", name, "-o", f"jsonpath={path}")
+        kubectl("-n", USERS, "set", "image", name, f"workspace={image}")
+        return before
 
     async def asleep(self) -> None:
         """Wait until the pod sleeps and nothing of it is left."""
         await self.caller.until(self.uuid, "asleep")
+
+    async def stays_asleep(self, seconds: float) -> None:
+        """Wait until it sleeps, and see that nobody wakes it."""
+        await self.asleep()
+        await asyncio.sleep(seconds)
+        status = await self.status()
+        assert (status["phase"], status["queue_length"], status["parked"]) == ("asleep", 0, True)
 
 
 @pytest.fixture
@@ -99,9 +124,7 @@ class Visitors:
         await until(is_there, 20, lambda: f"not created: {created}")
         uuid = created["uuid"]
         visitor = Visitor(self.stack, caller, self.http, uuid, {})
-        code, opened = await caller.call("POST", f"/session/{uuid}/open")
-        assert code == 201, opened
-        path = opened["url"].removeprefix(f"http://{visitor.host}")
+        path = (await visitor.link()).removeprefix(f"http://{visitor.host}")
         async with self.http.get(visitor.url + path, headers={"Host": visitor.host}, allow_redirects=False) as answer:
             assert answer.status == 303
             visitor.headers = {"Host": visitor.host, "Cookie": answer.headers["Set-Cookie"].split(";")[0]}
@@ -111,3 +134,39 @@ class Visitors:
 @pytest.fixture
 async def visitor(visitors: Visitors) -> Visitor:
     return await visitors.new()
+
+
+CHROMIUM = "chromium"
+PICTURES = ROOT / "tests" / "pictures"
+"""What pages looked like in the last run, for people to see."""
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    if shutil.which(CHROMIUM) is None and not os.environ.get("CI"):
+        pytest.skip("a browser needs the Debian package chromium")
+    async with async_playwright() as playwright:
+        # As root, as tests of a real node run, Chromium has no sandbox; it sees nothing but the tests' own pods.
+        chromium = await playwright.chromium.launch(executable_path=shutil.which(CHROMIUM), args=["--no-sandbox"])
+        yield chromium
+        await chromium.close()
+
+
+@pytest.fixture
+async def page(browser: Browser) -> Page:
+    return await browser.new_page()
+
+
+class Picture(Protocol):
+    async def __call__(self, page: Page, name: str) -> None: ...
+
+
+@pytest.fixture
+def picture() -> Picture:
+    """Keeps a picture of a page."""
+    PICTURES.mkdir(exist_ok=True)
+
+    async def take(page: Page, name: str) -> None:
+        await page.screenshot(path=PICTURES / f"{name}.png")
+
+    return take

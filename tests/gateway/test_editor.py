@@ -1,0 +1,132 @@
+"""What an editor's page says, and what of it tells that somebody is there."""
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.gateway.editor import Call, Editor, calls
+
+MINUTE = 60.0
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def message(body: bytes = b"", kind: int = 1) -> bytes:
+    return struct.pack("!BIII", kind, 1, 1, len(body)) + body
+
+
+def method(name: str, given: bytes = b"[]") -> bytes:
+    """A call of the extension host."""
+    return message(
+        b"\x01" + struct.pack("!IBB", 7, 3, len(name)) + name.encode() + struct.pack("!I", len(given)) + given
+    )
+
+
+def command(channel: str, name: str, kind: int = 100) -> bytes:
+    """A call of a channel."""
+    head = b"\x04\x04\x06" + bytes([kind]) + b"\x06\xac\x02"
+    return message(head + b"".join(b"\x01" + bytes([len(text)]) + text.encode() for text in (channel, name)) + b"\x00")
+
+
+KEEP_ALIVE, ACKNOWLEDGED = message(kind=9), message(kind=3)
+CONTEXT = message(b"\x01\x24renderer:$sits-here-and-is-a-text-only!!")
+"""The first message of a connection for channels."""
+HERE, AWAY = (method("$onDidChangeWindowActive", text) for text in (b"[true]", b"[false]"))
+
+
+def test_calls_are_told_apart() -> None:
+    frame = (
+        CONTEXT + command("remoteterminal", "$input") + KEEP_ALIVE + method("$onFileEvent") + message(b"\x09\0\0\0\x07")
+    )
+    assert [name for name, _ in calls(frame)] == ["remoteterminal.$input", "$onFileEvent"]
+
+
+def test_following_an_event_and_giving_it_up_are_no_calls() -> None:
+    assert not list(calls(command("remoteterminal", "$onProcessData", kind=102) + message(b"\x04\x02\x06\x67\x06\x01")))
+
+
+@given(st.binary(max_size=300))
+def test_whatever_comes_is_no_error(frame: bytes) -> None:
+    assert all(isinstance(call, Call) for call in calls(frame))
+    assert all(isinstance(call, Call) for call in calls(message(frame)))
+
+
+@pytest.mark.parametrize(
+    "doing",
+    [
+        command("remoteterminal", "$input"),
+        command("remoteFilesystem", "write"),
+        method("$acceptEditorPropertiesChanged"),
+        method("$onMessage"),
+    ],
+)
+def test_what_only_a_user_does_shows_somebody(doing: bytes, clock: Clock) -> None:
+    editor = Editor(resumed=True, clock=clock)
+    assert editor.shows_somebody(KEEP_ALIVE + doing)
+    assert not editor.shows_somebody(KEEP_ALIVE)
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [
+        KEEP_ALIVE,
+        ACKNOWLEDGED,
+        CONTEXT,
+        command("agentHostProxy", "send"),
+        command("remoteFilesystem", "stat"),
+        command("remoteFilesystem", "writeFile"),
+        method("$onFileEvent"),
+        method("$shellExecutionData"),
+        method("$acceptModelChanged"),
+    ],
+)
+def test_what_an_editor_says_by_itself_shows_nobody(talk: bytes, clock: Clock) -> None:
+    assert not Editor(resumed=True, clock=clock).shows_somebody(talk)
+
+
+def test_somebody_is_there_from_the_word_that_they_are_to_the_word_that_they_are_not(clock: Clock) -> None:
+    editor = Editor(resumed=True, clock=clock)
+    assert not editor.shows_somebody(KEEP_ALIVE)
+    assert editor.shows_somebody(HERE)
+    clock.now += 5 * MINUTE
+    assert editor.shows_somebody(KEEP_ALIVE)
+    assert not editor.shows_somebody(AWAY)
+    assert not editor.shows_somebody(KEEP_ALIVE)
+
+
+def test_who_has_just_opened_an_editor_is_there_until_it_says_otherwise(clock: Clock) -> None:
+    editor = Editor(resumed=False, clock=clock)
+    assert not editor.shows_somebody(message(b'{"type":"sign"}', kind=2))
+    assert editor.shows_somebody(method("$activateByEvent"))
+    assert editor.shows_somebody(KEEP_ALIVE)
+    assert not editor.shows_somebody(AWAY)
+    assert not editor.shows_somebody(method("$activateByEvent"))
+
+
+def test_a_connection_for_channels_says_nothing_of_presence(clock: Clock) -> None:
+    editor = Editor(resumed=False, clock=clock)
+    assert not editor.shows_somebody(CONTEXT + command("remoteFilesystem", "stat"))
+    assert not editor.shows_somebody(KEEP_ALIVE)
+
+
+def test_a_word_that_somebody_left_may_be_missed_without_keeping_awake_for_ever(clock: Clock) -> None:
+    editor = Editor(resumed=True, clock=clock)
+    assert editor.shows_somebody(HERE)
+    clock.now += 10 * MINUTE
+    assert editor.shows_somebody(method("$acceptEditorPropertiesChanged"))
+    clock.now += 10 * MINUTE
+    assert editor.shows_somebody(KEEP_ALIVE)
+    clock.now += 10 * MINUTE
+    assert not editor.shows_somebody(KEEP_ALIVE)

@@ -1,0 +1,121 @@
+"""Visits of real pods with a real browser: what people see while they wait, and what becomes of tabs left open."""
+
+import asyncio
+import json
+from typing import Literal
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from tests.workspaces.conftest import Picture, Visitor, Visitors
+
+WAKING = "Your workspace is waking up"
+PATIENCE = 20_000
+"""Milliseconds that a page may take to get to the pod."""
+
+
+async def arrived(page: Page, visitor: Visitor) -> None:
+    """Wait until the page is the pod's own, which tells its name."""
+    await expect(page.get_by_role("heading", name=f"user-{visitor.uuid}")).to_be_visible(timeout=PATIENCE)
+
+
+async def test_a_person_sees_the_wake_come_along_and_lands_at_the_very_url(page: Page, visitor: Visitor) -> None:
+    stages: list[str] = []
+    await page.expose_function("tell", lambda stage: stages.append(stage))  # noqa: PLW0108 - it wants a function
+    await page.add_init_script(
+        "new MutationObserver((changes) => { for (const change of changes) for (const node of change.addedNodes)"
+        " if (node.nodeName === 'LI') tell(node.textContent); }).observe(document, {childList: true, subtree: true})"
+    )
+    answers: list[int] = []
+    page.on("response", lambda a: answers.append(a.status) if a.request.resource_type == "document" else None)
+    await page.goto(await visitor.link("/echo/a%2Fb?x=1%262"))
+    echoed = json.loads(await page.locator("pre").inner_text(timeout=PATIENCE))
+    assert echoed["target"] == "/echo/a%2Fb?x=1%262"
+    assert page.url.endswith(echoed["target"])
+    assert "user-pods" not in json.dumps(echoed["headers"]), "the pod was shown the pass"
+    assert [status for status in answers if status != 303] == [503, 200]
+    assert stages[0].startswith("Asked for")
+
+
+async def test_the_page_needs_no_javascript(browser: Browser, visitor: Visitor) -> None:
+    page = await browser.new_page(java_script_enabled=False)
+    await page.goto(await visitor.link())
+    await expect(page.get_by_role("heading", name=WAKING)).to_be_visible()
+    await arrived(page, visitor)
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+async def test_the_page_tells_why_it_does_not_start_and_goes_on_once_that_is_repaired(
+    browser: Browser, visitor: Visitor, picture: Picture, scheme: Literal["dark", "light"]
+) -> None:
+    good = visitor.use("localhost/no/such:1")
+    page = await browser.new_page(color_scheme=scheme)
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    await page.goto(await visitor.link())
+    await expect(page.get_by_role("heading", name="could not be started")).to_be_visible(timeout=PATIENCE)
+    await expect(page.get_by_role("alert")).to_contain_text("ErrImageNeverPull")
+    await picture(page, f"cannot-start-{scheme}")
+    assert not [text for text in complaints if "Security Policy" in text]
+
+    visitor.use(good)
+    await page.get_by_role("button", name="Try again").click()
+    await arrived(page, visitor)
+
+
+async def test_two_users_side_by_side_get_their_own_and_cannot_reach_each_others(
+    browser: Browser, visitors: Visitors
+) -> None:
+    ann, bob = await visitors.new(), await visitors.new()
+    pages = [await browser.new_page() for _ in range(2)]
+    links = [await ann.link(), await bob.link()]
+    await asyncio.gather(pages[0].goto(links[0]), pages[1].goto(links[1]))
+    await arrived(pages[0], ann)
+    await arrived(pages[1], bob)
+    # A user who is in at both workspaces: the page of one is still nobody to the other.
+    await pages[0].goto(await bob.link())
+    await pages[0].goto(f"http://{ann.host}/")
+    reach = """async (url) => {
+        const web = await fetch("http://" + url + "/file", {credentials: "include", mode: "no-cors"}).then(
+            (answer) => answer.type, () => "refused");
+        const socket = new WebSocket("ws://" + url + "/ws");
+        return [web, await new Promise((done) => {
+            socket.onopen = () => done("open"); socket.onclose = () => done("refused"); })];
+    }"""
+    seen = json.loads((await bob.get("/counters"))[1])["requests"]
+    assert await pages[0].evaluate(reach, bob.host) == ["opaque", "refused"]
+    assert json.loads((await bob.get("/counters"))[1])["requests"] == seen + 1, "ann's page got to bob's pod"
+
+
+async def test_a_websocket_of_a_page_waits_for_the_pod(page: Page, visitor: Visitor) -> None:
+    await page.goto(await visitor.link())
+    await arrived(page, visitor)
+    await visitor.asleep()
+    talk = """() => new Promise((done) => {
+        const socket = new WebSocket("ws://" + location.host + "/ws");
+        socket.onopen = () => socket.send("hello");
+        socket.onmessage = (event) => { done(event.data); socket.close(); };
+        socket.onclose = (event) => done("closed " + event.code);
+    })"""
+    assert await page.evaluate(talk) == "hello"
+
+
+async def test_a_tab_in_the_background_gets_there_too_and_wakes_nobody_later(
+    browser: Browser, visitor: Visitor
+) -> None:
+    window = await browser.new_context()
+    page = await window.new_page()
+    await page.goto(await visitor.link())
+    front = await window.new_page()
+    await front.bring_to_front()
+    await arrived(page, visitor)
+    closed = page.evaluate(
+        """() => new Promise((done) => {
+            const socket = new WebSocket("ws://" + location.host + "/ws");
+            socket.onclose = (event) => done([event.code, event.reason]);
+        })"""
+    )
+    assert await closed == [1001, "the workspace went to sleep"]
+    await visitor.stays_asleep(5)
+    await page.reload()
+    await arrived(page, visitor)
