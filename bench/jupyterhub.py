@@ -14,21 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import yaml
 from yarl import URL
 
 from bench.visits import CONTROLS
-from devcluster import node
 from devcluster.cluster import Cluster
 from devcluster.processes import environment
-from images.recipes import Image
 from stack.demo import free_port
 from stack.stack import ROOT
 
 VENV = ROOT / ".venv-peers"
 NAMESPACE = "jupyterhub"
 _ACCOUNT = "hub"
-_PORT = 8080
 _SIGN = "A tiny workspace"
 """What only the pod's own page says."""
 _LOCK = ROOT / "bench" / "peers.lock"
@@ -51,9 +47,10 @@ def versions() -> dict[str, str]:
 class JupyterHub:
     """The processes `hub` and `proxy` of a cluster, on loopback only; `Cluster.down` ends them."""
 
-    def __init__(self, cluster: Cluster, image: Image) -> None:
+    def __init__(self, cluster: Cluster, pod: Mapping[str, Any]) -> None:
+        """`pod`: the spec of a pod of the chart's, which the hub's own pods shall be like."""
         self._cluster = cluster
-        self._image = image
+        self._pod = pod
         self._folder = cluster.state / "jupyterhub"
         self._hub = f"http://127.0.0.1:{free_port()}"
         self._routes = f"http://127.0.0.1:{free_port()}"
@@ -89,9 +86,10 @@ class JupyterHub:
         """The hub's configuration file.
 
         Other than by default: all is on loopback; the proxy is no child of the hub, as in the hub's own chart; and pods
-        are those of the others, with their image, which is on the node, their resources and their restrictions.
+        are like those of the others: image, volumes (for which kubelet takes a quarter of a second), resources,
+        restrictions. They have no probes, for KubeSpawner sets none, and would have to wait for them.
         """
-        pod = yaml.safe_load((ROOT / "chart" / "user-pod" / "values.yaml").read_text())
+        pod, container = self._pod, self._pod["containers"][0]
         return {
             "JupyterHub": {
                 "bind_url": self.url,
@@ -113,17 +111,21 @@ class JupyterHub:
             },
             "KubeSpawner": {
                 "namespace": NAMESPACE,
-                "image": self._image.reference,
-                "image_pull_policy": "Never",
+                "image": container["image"],
+                "image_pull_policy": container["imagePullPolicy"],
                 "cmd": ["-base", "$(JUPYTERHUB_SERVICE_PREFIX)"],  # the image's program gets it; kubelet fills it in
-                "port": _PORT,
-                "node_selector": node.PLACEMENT["nodeSelector"],
-                "tolerations": node.PLACEMENT["tolerations"],
+                "port": container["ports"][0]["containerPort"],
+                "node_selector": pod["nodeSelector"],
+                "tolerations": pod["tolerations"],
+                "volumes": pod["volumes"],
+                "volume_mounts": container["volumeMounts"],
+                "pod_security_context": pod["securityContext"],
+                "container_security_context": container["securityContext"],
+                "extra_container_config": {"resources": container["resources"]},
+                "extra_pod_config": {
+                    name: pod[name] for name in ("enableServiceLinks", "terminationGracePeriodSeconds", "restartPolicy")
+                },
                 "extra_labels": {"uuid": "{username}"},  # by which pods are followed here
-                "pod_security_context": pod["podSecurityContext"],
-                "container_security_context": pod["securityContext"],
-                "extra_container_config": {"resources": pod["resources"]},
-                "extra_pod_config": {"enableServiceLinks": False},
             },
         }
 

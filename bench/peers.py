@@ -26,7 +26,7 @@ from bench.visits import CROWD, REST, Visitor, by_person, get, invite, scale, ti
 from devcluster import node
 from devcluster.cluster import Cluster
 from images import recipes
-from images.recipes import Image, Name
+from images.recipes import Name
 from stack.demo import free_port
 from stack.stack import Stack
 
@@ -60,7 +60,7 @@ def _measured(state: Path, rounds: int, crowds: int) -> list[Figure]:
         cluster.up(real_node=True)
         stack = Stack(cluster, port=free_port(), gateway_port=free_port(), image=image)
         stack.up()
-        return uvloop.run(_side_by_side(stack, image, rounds, crowds))
+        return uvloop.run(_side_by_side(stack, rounds, crowds))
     except Exception:
         print(cluster.tail("hub"))  # which goes with the cluster
         raise
@@ -68,9 +68,9 @@ def _measured(state: Path, rounds: int, crowds: int) -> list[Figure]:
         cluster.down(purge=True)
 
 
-async def _side_by_side(stack: Stack, image: Image, rounds: int, crowds: int) -> list[Figure]:
-    hub = JupyterHub(stack.cluster, image)
+async def _side_by_side(stack: Stack, rounds: int, crowds: int) -> list[Figure]:
     async with Ground.prepared(stack, bare=CROWD) as ground:
+        hub = JupyterHub(stack.cluster, await ground.pod())
         await asyncio.to_thread(hub.up)
         visitors = [await invite(ground, number) for number in range(CROWD)]
         await ground.put_to_sleep([each.uuid for each in visitors])

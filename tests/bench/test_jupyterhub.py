@@ -17,11 +17,31 @@ from yarl import URL
 from bench.jupyterhub import Guest, JupyterHub, versions
 from devcluster import node
 from devcluster.cluster import Cluster
-from images.recipes import Image
 from stack.stack import ROOT
 
-IMAGE = Image("localhost/user-pods/tiny:1", Path("tiny.tar"))
 POD = "<p>A tiny workspace.</p>"
+
+
+def pod() -> dict[str, Any]:
+    """As the chart makes it, as far as it matters here."""
+    container = {
+        "image": "localhost/user-pods/tiny:1",
+        "imagePullPolicy": "Never",
+        "ports": [{"name": "http", "containerPort": 8080}],
+        "readinessProbe": {"tcpSocket": {"port": "http"}},
+        "resources": {"requests": {"cpu": "100m"}},
+        "securityContext": {"readOnlyRootFilesystem": True},
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - in the pod
+    }
+    return {
+        **node.PLACEMENT,
+        "containers": [container],
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+        "securityContext": {"runAsUser": 1000},
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 10,
+        "restartPolicy": "Always",
+    }
 
 
 class Hub:
@@ -112,7 +132,7 @@ async def test_leaving_takes_until_the_hub_knows_that_the_pod_is_gone(hub: Hub, 
 
 
 def test_nothing_listens_where_others_could_come_and_nobody_enters_without_the_password(tmp_path: Path) -> None:
-    hub = JupyterHub(Cluster(tmp_path), IMAGE)
+    hub = JupyterHub(Cluster(tmp_path), pod())
     settings = hub.settings()
     for part, name in (
         ("JupyterHub", "bind_url"),
@@ -121,14 +141,18 @@ def test_nothing_listens_where_others_could_come_and_nobody_enters_without_the_p
     ):
         assert URL(settings[part][name]).host == "127.0.0.1"
     assert settings["SharedPasswordAuthenticator"]["user_password"] == hub.password
-    assert JupyterHub(Cluster(tmp_path), IMAGE).password != hub.password
+    assert JupyterHub(Cluster(tmp_path), pod()).password != hub.password
 
 
-def test_its_pods_are_real_run_the_image_of_the_others_and_wait_for_no_registry(tmp_path: Path) -> None:
-    spawner = JupyterHub(Cluster(tmp_path), IMAGE).settings()["KubeSpawner"]
-    assert (spawner["image"], spawner["image_pull_policy"]) == (IMAGE.reference, "Never")
+def test_its_pods_are_those_of_the_others_without_the_probes_that_it_would_wait_for(tmp_path: Path) -> None:
+    spawner, wanted = JupyterHub(Cluster(tmp_path), pod()).settings()["KubeSpawner"], pod()
+    container = wanted["containers"][0]
+    assert (spawner["image"], spawner["image_pull_policy"]) == (container["image"], "Never")
     assert {"nodeSelector": spawner["node_selector"], "tolerations": spawner["tolerations"]} == node.PLACEMENT
-    assert "readinessProbe" not in spawner["extra_container_config"], "the hub would wait for it"
+    assert (spawner["volumes"], spawner["volume_mounts"]) == (wanted["volumes"], container["volumeMounts"])
+    assert spawner["container_security_context"] == container["securityContext"]
+    assert spawner["extra_container_config"] == {"resources": container["resources"]}
+    assert spawner["extra_pod_config"]["terminationGracePeriodSeconds"] == 10
 
 
 def test_what_is_measured_is_known_by_its_version() -> None:
