@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
+PEERS := .venv-peers
 PORT ?= 8080
 GATEWAY_PORT ?= 8081
 STATE ?= .cluster
@@ -41,6 +42,9 @@ bench: $(VENV)/ready ## Measure at 100 and 1,000 sessions beside plain KEDA, and
 bench-scale: $(VENV)/ready ## The same at 1,000 and 10,000, without plain KEDA
 	@$(PY) -m bench --sizes 1000,10000 --plain-up-to 0 --installs 0 --output bench/results/scale.json
 
+bench-peers: $(VENV)/ready $(PEERS)/ready ## Measure JupyterHub + KubeSpawner beside the gateway, on real pods (15 minutes)
+	@$(PY) -m bench.peers
+
 hammer: $(VENV)/ready ## Thousands of wakes at the moment of falling asleep, and what became of them
 	HAMMER_ROUNDS=60 $(PY) -m pytest tests/stack/test_hammer.py -s
 
@@ -50,15 +54,25 @@ generated: $(VENV)/ready ## Rewrite the files that are made from others
 tools: $(VENV)/ready ## Compile every tool, once
 	@$(PY) -m devcluster tools --extra
 
-lock: $(VENV)/ready ## Rewrite both lock files from pyproject.toml
+lock: $(VENV)/ready ## Rewrite the lock files from pyproject.toml
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    pyproject.toml -o requirements.lock
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    pyproject.toml --group dev -o requirements-dev.lock
+	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --group peers -o bench/peers.lock
 
 $(VENV)/ready: requirements-dev.lock
 	@echo "installing Python packages into $(VENV), about half a minute"
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
 	@$(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(PEERS)/ready: bench/peers.lock bench/npm/package.json bench/npm/package-lock.json
+	@echo "installing JupyterHub and its proxy into $(PEERS), about a minute"
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r bench/peers.lock
+	@cp bench/npm/package.json bench/npm/package-lock.json $(PEERS)/
+	@$(PEERS)/bin/npm ci --prefix $(PEERS) --silent --ignore-scripts --omit=dev --no-audit --no-fund
 	@touch $@

@@ -78,6 +78,12 @@ class Ground:
         path = f"{_DEPLOYMENTS.format(BARE)}/{name}/scale"
         await self.api.merge(path, {"spec": {"replicas": replicas}})
 
+    async def pod(self) -> Json:
+        """The spec of a bare Deployment's pods, which is the chart's."""
+        deployment = await self.api.get(f"{_DEPLOYMENTS.format(BARE)}/{self.bare[0]}")
+        spec: Json = deployment["spec"]["template"]["spec"]
+        return spec
+
     async def put_to_sleep(self, sessions: Iterable[str], bare: Iterable[str] = ()) -> None:
         """End all their pods, and wait until they are gone."""
         sessions, bare = list(sessions), list(bare)

@@ -23,12 +23,16 @@ _PLAIN = "plain001"
 _LEASE = 30
 _TRY = 0.01
 """Seconds between two attempts at a pod's own address."""
-_REST = (0.2, 1.2)
-_CONTROLS = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Accept": "text/html"}
+REST = (0.2, 1.2)
+"""Seconds between two measurements, at random, so that none keeps step with anything that comes round by itself."""
+CONTROLS = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Accept": "text/html"}
+"""By which a browser says that a person goes to a page."""
 
 
 @dataclass
-class _Visitor:
+class Visitor:
+    """Of the workspace `uuid`, whose gateway is at `url` and lets in who sends these headers."""
+
     uuid: str
     url: str
     headers: dict[str, str]
@@ -36,18 +40,18 @@ class _Visitor:
 
 async def visits(ground: Ground, rounds: int, crowds: int) -> list[Figure]:
     """`rounds` of each kind in random order, and `crowds` of many at once."""
-    everybody = [await _visitor(ground, number) for number in range(CROWD)]
+    everybody = [await invite(ground, number) for number in range(CROWD)]
     _install_plain(ground)
     await ground.put_to_sleep([each.uuid for each in everybody])
     times: dict[str, list[float]] = {name: [] for name in ("bare", "program", "page", "person", "socket", "plain")}
     for kind in random.sample(_KINDS * rounds, len(_KINDS) * rounds):
-        await asyncio.sleep(random.uniform(*_REST))  # noqa: S311
+        await asyncio.sleep(random.uniform(*REST))  # noqa: S311
         visitor, name = random.choice(everybody), random.choice(ground.bare)  # noqa: S311
         if kind == "bare":
-            times["bare"].append(await _timed(lambda name=name: _scale(ground, name)))  # type: ignore[misc]
+            times["bare"].append(await timed(lambda name=name: scale(ground, name)))  # type: ignore[misc]
             await ground.put_to_sleep([], [name])
         elif kind == "plain":
-            times["plain"].append(await _timed(lambda: _push(ground)))
+            times["plain"].append(await timed(lambda: _push(ground)))
             await _end_plain(ground)
         else:
             await _ACTS[kind](ground, visitor, times)
@@ -64,7 +68,7 @@ async def visits(ground: Ground, rounds: int, crowds: int) -> list[Figure]:
     ]
 
 
-async def _crowd(ground: Ground, everybody: list[_Visitor], rounds: int) -> list[Figure]:
+async def _crowd(ground: Ground, everybody: list[Visitor], rounds: int) -> list[Figure]:
     seen: list[float] = []
     scaled: list[float] = []
     for _ in range(rounds):
@@ -72,18 +76,19 @@ async def _crowd(ground: Ground, everybody: list[_Visitor], rounds: int) -> list
             await asyncio.sleep(5)
             began = time.perf_counter()
             if kind is seen:
-                await asyncio.gather(*(_get(ground, each, "/") for each in everybody))
+                await asyncio.gather(*(get(ground, each, "/") for each in everybody))
                 seen.append(time.perf_counter() - began)
                 await ground.put_to_sleep([each.uuid for each in everybody])
             else:
-                await asyncio.gather(*(_scale(ground, name) for name in ground.bare[:CROWD]))
+                await asyncio.gather(*(scale(ground, name) for name in ground.bare[:CROWD]))
                 scaled.append(time.perf_counter() - began)
                 await ground.put_to_sleep([], ground.bare[:CROWD])
     floor = Figure(f"{CROWD} bare scales at once, last 200", len(everybody), "s", scaled)
     return [floor, Figure.against(floor, f"{CROWD} visits at once, last 200", seen)]
 
 
-async def _timed(act: Callable[[], Awaitable[None]]) -> float:
+async def timed(act: Callable[[], Awaitable[object]]) -> float:
+    """Seconds that it took."""
     began = time.perf_counter()
     await act()
     return time.perf_counter() - began
@@ -92,29 +97,35 @@ async def _timed(act: Callable[[], Awaitable[None]]) -> float:
 # --- the ways ---
 
 
-async def _program(ground: Ground, visitor: _Visitor, times: dict[str, list[float]]) -> None:
-    times["program"].append(await _timed(lambda: _get(ground, visitor, "/")))
+async def _program(ground: Ground, visitor: Visitor, times: dict[str, list[float]]) -> None:
+    times["program"].append(await timed(lambda: get(ground, visitor, "/")))
 
 
-async def _person(ground: Ground, visitor: _Visitor, times: dict[str, list[float]]) -> None:
-    """A browser: the page, its stream until the pod answers, and the reload."""
+async def _person(ground: Ground, visitor: Visitor, times: dict[str, list[float]]) -> None:
     began = time.perf_counter()
-    headers = visitor.headers | _CONTROLS
+    times["page"].append(await by_person(ground, visitor))
+    times["person"].append(time.perf_counter() - began)
+
+
+async def by_person(ground: Ground, visitor: Visitor) -> float:
+    """A browser: the page, its stream until the pod answers, and the reload; seconds until the page was there."""
+    began = time.perf_counter()
+    headers = visitor.headers | CONTROLS
     async with ground.http.get(visitor.url, headers=headers, raise_for_status=False) as page:
         await page.read()
         if page.status != 503:
             raise RuntimeError(f"no waiting page, but {page.status}")
-    times["page"].append(time.perf_counter() - began)
+    shown = time.perf_counter() - began
     async with ground.http.get(visitor.url + "/.user-pods/wake", headers=visitor.headers) as stream:
         async for line in stream.content:
             if line.startswith(b"event: answers"):
                 break
     async with ground.http.get(visitor.url, headers=headers) as answer:
         await answer.read()
-    times["person"].append(time.perf_counter() - began)
+    return shown
 
 
-async def _socket(ground: Ground, visitor: _Visitor, times: dict[str, list[float]]) -> None:
+async def _socket(ground: Ground, visitor: Visitor, times: dict[str, list[float]]) -> None:
     began = time.perf_counter()
     async with ground.http.ws_connect(visitor.url + "/ws", headers=visitor.headers) as socket:
         await socket.send_str("x")
@@ -126,12 +137,14 @@ _ACTS = {"program": _program, "person": _person, "socket": _socket}
 _KINDS = ["bare", "plain", *_ACTS]
 
 
-async def _get(ground: Ground, visitor: _Visitor, path: str) -> None:
+async def get(ground: Ground, visitor: Visitor, path: str) -> None:
+    """A program's visit."""
     async with ground.http.get(visitor.url + path, headers=visitor.headers) as answer:
         await answer.read()
 
 
-async def _scale(ground: Ground, name: str) -> None:
+async def scale(ground: Ground, name: str) -> None:
+    """A bare scale of a bare Deployment, until its pod gives its first 200."""
     await ground.scale(name, 1)
     await _answers(ground, name)
 
@@ -157,7 +170,8 @@ async def _answers(ground: Ground, name: str) -> None:
 # --- what there is to visit ---
 
 
-async def _visitor(ground: Ground, number: int) -> _Visitor:
+async def invite(ground: Ground, number: int) -> Visitor:
+    """Make a workspace, and let its user in."""
     created = await ground.call("POST", "/session/create", {"user_id": f"visitor-{number}@example.com"})
     uuid = str(created["uuid"])
     opened = urlsplit(str((await ground.call("POST", f"/session/{uuid}/open"))["url"]))
@@ -166,7 +180,7 @@ async def _visitor(ground: Ground, number: int) -> _Visitor:
         f"{url}{opened.path}?{opened.query}", headers={"Host": opened.netloc}, allow_redirects=False
     ) as entered:
         cookie = entered.headers["Set-Cookie"].split(";")[0]
-    return _Visitor(uuid, url, {"Host": opened.netloc, "Cookie": cookie})
+    return Visitor(uuid, url, {"Host": opened.netloc, "Cookie": cookie})
 
 
 def _install_plain(ground: Ground) -> None:

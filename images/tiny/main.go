@@ -36,13 +36,14 @@ type server struct {
 func main() {
 	log.SetFlags(0)
 	address := flag.String("address", ":8080", "where to listen")
+	base := flag.String("base", "/", "path to serve everything below")
 	flag.Parse()
-	if err := run(*address); err != nil {
+	if err := run(*address, *base); err != nil {
 		log.Fatalf("tiny: %v", err)
 	}
 }
 
-func run(address string) error {
+func run(address, base string) error {
 	ending, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	// A workspace that takes its time to start, by the pod's environment.
@@ -59,7 +60,7 @@ func run(address string) error {
 	}
 	s := &server{host: host, home: cmp.Or(os.Getenv("HOME"), "/"), ending: ending}
 	web := &http.Server{
-		Handler: s.handler(),
+		Handler: http.StripPrefix(strings.TrimSuffix(base, "/"), s.handler()),
 		// Streams and slow answers end by themselves when the process is to end.
 		BaseContext:       func(net.Listener) context.Context { return ending },
 		ReadHeaderTimeout: 10 * time.Second,

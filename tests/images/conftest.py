@@ -51,9 +51,9 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def running(program: Path, home: Path, **environment: str) -> AsyncIterator[Tiny]:
+async def running(program: Path, home: Path, *arguments: str, **environment: str) -> AsyncIterator[Tiny]:
     port = free_port()
-    argv = [str(program), "-address", f"127.0.0.1:{port}"]
+    argv = [str(program), "-address", f"127.0.0.1:{port}", *arguments]
     process = subprocess.Popen(  # noqa: ASYNC220 - it starts at once
         argv, env={**os.environ, "HOME": str(home), **environment}, text=True
     )

@@ -269,6 +269,14 @@ async def test_it_listens_within_milliseconds_unless_told_to_take_its_time(progr
     assert await start(START_DELAY="300ms") > 0.3
 
 
+async def test_it_serves_below_another_path_when_told_so_and_nowhere_else(program: Path, tmp_path: Path) -> None:
+    async with running(program, tmp_path, "-base", "/user/ann/") as tiny, aiohttp.ClientSession(tiny.url) as http:
+        await tiny.answers()
+        for path, status in {"/user/ann/": 200, "/user/ann/healthz": 200, "/": 404, "/healthz": 404}.items():
+            async with http.get(path) as answer:
+                assert answer.status == status, path
+
+
 def test_the_program_is_formatted_and_go_finds_nothing_to_say() -> None:
     go = golang.find(toolchain.cache_folder())
     source = recipes.SOURCES / "tiny"

