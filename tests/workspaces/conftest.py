@@ -97,13 +97,13 @@ class Visitor:
         kubectl("-n", USERS, "set", "image", name, f"workspace={image}")
         return before
 
-    async def asleep(self) -> None:
+    async def asleep(self, within: float = 30) -> None:
         """Wait until the pod sleeps and nothing of it is left."""
-        await self.caller.until(self.uuid, "asleep")
+        await self.caller.until(self.uuid, "asleep", within)
 
-    async def stays_asleep(self, seconds: float) -> None:
-        """Wait until it sleeps, and see that nobody wakes it."""
-        await self.asleep()
+    async def stays_asleep(self, seconds: float, *, within: float = 30) -> None:
+        """Wait until it sleeps, and see that nobody wakes it for so long."""
+        await self.asleep(within)
         await asyncio.sleep(seconds)
         status = await self.status()
         assert (status["phase"], status["queue_length"], status["parked"]) == ("asleep", 0, True)

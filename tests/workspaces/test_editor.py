@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
@@ -16,6 +17,8 @@ from tests.waiting import until
 from tests.workspaces.conftest import Picture, Visitor, Visitors
 
 COOLDOWN = 8
+PRESENCE = 75
+"""Seconds after the last key, at most, until a VS Code says that its user is gone."""
 TERMINAL = ".terminal-wrapper.active .xterm-helper-textarea"
 
 
@@ -94,9 +97,9 @@ async def test_an_editor_sleeps_when_its_user_is_gone_and_comes_back_as_it_was(
 
     # The tab stays open, and nobody touches it; something prints and writes meanwhile.
     await page.keyboard.type("while date > now.txt; do date; sleep 1; done\n")
-    await visitor.stays_asleep(20)
+    await visitor.stays_asleep(20, within=PRESENCE + COOLDOWN + 30)
     await picture(page, "3-asleep")
-    await expect(page.get_by_text("reload the window", exact=False).first).to_be_visible()
+    await expect(page.get_by_text(re.compile("reconnect", re.IGNORECASE)).first).to_be_visible()
 
     await page.reload()
     await loaded(page)
