@@ -133,6 +133,7 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 keeper.woken(uuid)
                 reporter.woken(uuid)
 
+            keeper.begins = reporter.begins
             keeper.carried_out = carried_out
 
             sessions = Sessions(

@@ -89,6 +89,7 @@ class Keeper:
         """Steps carried out so far."""
         self.retries = 0
         """Looks at a session that were put off because a step had failed."""
+        self.begins: Callable[[SessionId, Step], None] = lambda _uuid, _step: None
         self.carried_out: Callable[[SessionId, Step], None] = lambda _uuid, _step: None
 
     def tend(self, uuid: SessionId) -> None:
@@ -264,6 +265,7 @@ class Keeper:
                 raise result
 
     async def _note(self, uuid: SessionId, step: Step, act: Coroutine[Any, Any, None]) -> None:
+        self.begins(uuid, step)
         await act
         if uuid in self._asked:
             self._asked[uuid] = (self._asked[uuid][0], self._clock())

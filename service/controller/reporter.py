@@ -24,7 +24,7 @@ _GLANCE = 1.0
 """Seconds between two looks at everybody who is on the way: a pod's deadline passes without any change."""
 _RETRY = 1.0
 _CARRIED_OUT: dict[Step, tuple[News, ...]] = {
-    Step.SCALE_UP: (News(Stage.ACCEPTED), News(Stage.SCALED)),  # nobody has accepted a push by somebody else before
+    Step.SCALE_UP: (News(Stage.SCALED),),
     Step.UNPARK: (News(Stage.UNPARKED),),
     Step.PARK: (),
 }
@@ -64,6 +64,14 @@ class Reporter:
         """This replica has taken a wake, or a heartbeat of an awake session."""
         if self._view.workload(uuid).ready == 0:
             self._look_at(uuid)
+
+    def begins(self, uuid: SessionId, step: Step) -> None:
+        """The keeper of this replica is about to do this: a push by somebody else has been accepted by nobody before.
+
+        Not told when it is done: the pod may be ready by then.
+        """
+        if step is Step.SCALE_UP:
+            self._look_at(uuid, [News(Stage.ACCEPTED)])
 
     def carried_out(self, uuid: SessionId, step: Step) -> None:
         """The keeper of this replica has done this."""

@@ -146,11 +146,26 @@ async def test_a_wake_that_nobody_accepted_begins_when_the_keeper_scales(world: 
     world.reporter.carried_out(UUID, Step.UNPARK)
     await world.settled()
     assert world.stages == []
+    world.reporter.begins(UUID, Step.UNPARK)
+    world.reporter.begins(UUID, Step.SCALE_UP)
+    await world.settled()
+    assert world.stages == ["accepted"]
     world.reporter.carried_out(UUID, Step.SCALE_UP)
     await world.settled()
     assert world.stages == ["accepted", "scaled"]
     await world.change(parked=False, replicas=1)
     assert world.stages == ["accepted", "scaled", "unparked"]
+
+
+async def test_a_wake_that_nobody_accepted_is_told_whole_though_the_pod_is_ready_before_the_keeper_is_done(
+    world: World,
+) -> None:
+    await world.lead()
+    world.reporter.begins(UUID, Step.SCALE_UP)
+    await world.change(parked=False, replicas=1, ready=1, pod=READY)
+    world.reporter.carried_out(UUID, Step.SCALE_UP)
+    await world.settled()
+    assert world.stages == ["accepted", "unparked", "scaled", "scheduled", "pulled", "started", "ready"]
 
 
 async def test_trouble_is_told_in_its_own_words_and_may_be_repaired(world: World) -> None:
