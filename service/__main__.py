@@ -133,8 +133,7 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 keeper.woken(uuid)
                 reporter.woken(uuid)
 
-            keeper.begins = reporter.begins
-            keeper.carried_out = carried_out
+            keeper.begins, keeper.carried_out = reporter.begins, carried_out
 
             sessions = Sessions(
                 store=store,
