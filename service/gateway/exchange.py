@@ -131,7 +131,7 @@ async def answered(request: web.BaseRequest, answer: ClientResponse) -> web.Stre
     await response.prepare(request)
     try:
         if request.method != "HEAD":
-            async for chunk in answer.content.iter_any():
+            while chunk := await answer.content.readany():
                 await response.write(chunk)
     except ClientError:
         # Cut the answer off: a proper end would make half of it look like all.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from aiohttp import hdrs
 from aiohttp.web import BaseRequest
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy, istr
 
 COOKIE = "__Host-user-pods"
 """Name of the pass. The prefix makes browsers refuse it from any other host, and from a page without TLS."""
@@ -17,13 +17,13 @@ _HOP_BY_HOP = (
     hdrs.KEEP_ALIVE,
     hdrs.PROXY_AUTHENTICATE,
     hdrs.PROXY_AUTHORIZATION,
-    "Proxy-Connection",
+    istr("Proxy-Connection"),
     hdrs.TE,
     hdrs.TRAILER,
     hdrs.TRANSFER_ENCODING,
     hdrs.UPGRADE,
 )
-_FORWARDED = (hdrs.FORWARDED, hdrs.X_FORWARDED_FOR, hdrs.X_FORWARDED_HOST, hdrs.X_FORWARDED_PROTO, "X-Real-IP")
+_FORWARDED = (hdrs.FORWARDED, hdrs.X_FORWARDED_FOR, hdrs.X_FORWARDED_HOST, hdrs.X_FORWARDED_PROTO, istr("X-Real-IP"))
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -42,12 +42,12 @@ class Forwarding:
         _without_pass(headers)
         peer, host = request.remote or "", request.host
         client, scheme = self._told(request, peer)
-        headers["X-Forwarded-For"] = client
-        headers["X-Forwarded-Host"] = host
-        headers["X-Forwarded-Proto"] = scheme
+        headers[hdrs.X_FORWARDED_FOR] = client
+        headers[hdrs.X_FORWARDED_HOST] = host
+        headers[hdrs.X_FORWARDED_PROTO] = scheme
         node = f'"[{client}]"' if ":" in client else client
         # Without the host: it would have to be quoted, and code-server takes the quotes for a part of it.
-        headers["Forwarded"] = f"for={node};proto={scheme}"
+        headers[hdrs.FORWARDED] = f"for={node};proto={scheme}"
         return headers
 
     def _told(self, request: BaseRequest, peer: str) -> tuple[str, str]:

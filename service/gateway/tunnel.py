@@ -46,10 +46,10 @@ class _Feed:
 
 
 def is_websocket(request: web.BaseRequest) -> bool:
-    tokens = (
-        part.strip().lower() for value in request.headers.getall(hdrs.CONNECTION, ()) for part in value.split(",")
-    )
-    return request.headers.get(hdrs.UPGRADE, "").lower() == "websocket" and "upgrade" in tokens
+    if request.headers.get(hdrs.UPGRADE, "").lower() != "websocket":
+        return False
+    tokens = (part for value in request.headers.getall(hdrs.CONNECTION, ()) for part in value.split(","))
+    return any(token.strip().lower() == "upgrade" for token in tokens)
 
 
 class _AsTheyAre:
