@@ -87,8 +87,8 @@ def _end_to_end(headers: "CIMultiDictProxy[str]") -> CIMultiDict[str]:
     for name in _HOP_BY_HOP:
         kept.popall(name, None)
     for value in named or ():
-        for name in value.split(","):
-            kept.popall(name.strip(), None)
+        for hop in value.split(","):
+            kept.popall(hop.strip(), None)
     return kept
 
 
