@@ -1,7 +1,7 @@
 """The Queues on Redis: each wake queue is a list with an expiry, which KEDA counts and nobody consumes.
 
 queue:<uuid>        list   wake tokens (the time of each push); its expiry is the lease
-user-pods:pending   zset   uuid -> the oldest push that KEDA is not known to have seen, in seconds since 1970
+user-pods:pending   zset   uuid -> the oldest push that is not known to be served, in seconds since 1970
 session:<uuid>      hash   last_activity, activity_source, kept_until, pushed_at: written here, read with the record
 """
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from service.controller.pace import Pace
 from service.domain.errors import SessionError, SessionReleased, Unavailable
-from service.domain.lifecycle import Step, seen, steps
+from service.domain.lifecycle import Step, served, steps
 from service.domain.names import SessionId
 from service.domain.ports import Cluster, Queues, View
 from service.domain.session import Pulse, Rhythm
@@ -249,7 +249,7 @@ class Keeper:
         """All steps of a wake side by side: each alone does no harm, and together they are as fast as the slowest."""
         workload = self._view.workload(uuid)
         lease = (workload.rhythm or self._rhythm).lease
-        settled = seen(workload, pulse, self._clock()) or self._clock()
+        settled = served(workload, pulse, self._clock()) or self._clock()
         acts: dict[Step, Callable[[], Coroutine[Any, Any, None]]] = {
             Step.SCALE_UP: lambda: self._cluster.scale(uuid, 1),
             Step.UNPARK: lambda: self._cluster.unpark(uuid),

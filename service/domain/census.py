@@ -23,7 +23,7 @@ class Census:
     """Sessions whose queue is not empty."""
     tokens: int = 0
     pending: int = 0
-    """Wakes that KEDA is not known to have seen."""
+    """Wakes that are not known to be served."""
     oldest: timedelta = timedelta(0)
     """The age of the oldest of those."""
 

@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from service.domain.session import Pulse, Rhythm, Workload
+from service.domain.session import Phase, Pulse, Rhythm, Workload
 
 _GIVE_UP = timedelta(hours=1)
-"""How long a wake is held for a KEDA that does not come back."""
+"""How long a wake is held for a KEDA that does not come back, or a pod that neither gets ready nor fails."""
 
 
 class Step(StrEnum):
     SETTLE = "settle"
-    """KEDA has seen the wake: the lease may run out from now on."""
+    """The pod is up, and KEDA has seen the wake: the lease may run out from now on."""
     RENEW = "renew"
-    """Give the queue a lease, with a token when it has none, and hold it until KEDA has seen it."""
+    """Give the queue a lease, with a token when it has none, and hold it until that is so."""
     UNPARK = "unpark"
     SCALE_UP = "scale-up"
     PARK = "park"
@@ -46,24 +46,28 @@ def _awake(workload: Workload, pulse: Pulse, now: datetime, parking: bool, lease
     if workload.parked:
         rousing = True
         yield Step.UNPARK
-    if seen(workload, pulse, now):
+    if served(workload, pulse, now):
         yield Step.SETTLE
     elif _runs_short(pulse, now, lease) or (rousing and pulse.pending_since is None):
         # The latter is somebody else's push: held like one of ours.
         yield Step.RENEW
 
 
-def seen(workload: Workload, pulse: Pulse, now: datetime) -> datetime | None:
+def served(workload: Workload, pulse: Pulse, now: datetime) -> datetime | None:
     """Up to when pushes are KEDA's business, if the pending wake is among them.
 
-    KEDA's time is in whole seconds, rounded down. After an hour a wake counts as seen, or it would be held for ever.
+    KEDA's time is in whole seconds, rounded down. Not before the pod is ready or has failed: a big image takes longer
+    to come than lease and cooldown, and a wake that ran out meanwhile would end the pod before anybody has seen it.
+    After an hour a wake counts as served, or it would be held for ever.
     """
     since = pulse.pending_since
     if since is None:
         return None
-    if workload.last_active is not None and workload.last_active > since:
-        return workload.last_active
-    return now if now - since > _GIVE_UP else None
+    if now - since > _GIVE_UP:
+        return now
+    if workload.phase(beats=True) is Phase.WAKING:
+        return None
+    return workload.last_active if workload.last_active is not None and workload.last_active > since else None
 
 
 def _runs_short(pulse: Pulse, now: datetime, lease: timedelta) -> bool:

@@ -80,8 +80,8 @@ class Store(Protocol):
 class Queues(Protocol):
     """The wake queues, in Redis: each a lease that keeps its session awake while it is not empty.
 
-    A *pending* wake is one that KEDA is not known to have seen; it is kept apart from the queue, without an expiry, so
-    that no outage of KEDA or of the service can lose it.
+    A *pending* wake is one that is not known to be served: KEDA has seen it, and the pod is up. It is kept apart from
+    the queue, without an expiry, so that no outage of KEDA or of the service can lose it.
     """
 
     async def wake(self, uuid: SessionId, lease: timedelta) -> int:
@@ -109,7 +109,7 @@ class Queues(Protocol):
         """Give the queue at least `lease` to live, with a token when it is empty. Notes no activity."""
 
     async def settle(self, uuid: SessionId, seen: datetime) -> None:
-        """KEDA has seen the queue at `seen`: only pushes since then are pending any more."""
+        """Pushes until `seen` are served: only those since then are pending any more."""
 
     def pushes(self) -> AsyncIterator[SessionId | None]:
         """Ids to whose queue anybody pushed, as it happens; None whenever listening begins, for missed ones are gone.

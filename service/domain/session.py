@@ -187,13 +187,13 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """The session's wish to be awake: its wake queue, and the wake that KEDA has not taken over yet."""
+    """The session's wish to be awake: its wake queue, and the wake that is not served yet."""
 
     tokens: int = 0
     lease_until: datetime | None = None
     """When the queue runs out; None when it is empty, or when somebody pushed a token without an expiry."""
     pending_since: datetime | None = None
-    """The oldest push of the service that KEDA is not known to have seen; until it has, the lease is renewed."""
+    """The oldest push of the service that is not known to be served (`lifecycle`); until it is, the lease is renewed."""
 
     @property
     def beats(self) -> bool:

@@ -67,7 +67,7 @@ class Keda:
                 replace(self.workload, replicas=replicas, last_active=self.clock().replace(microsecond=0))
             )
         elif active is False and (last is None or self.clock() - last >= RHYTHM.cooldown):
-            self.cluster.change(replace(self.workload, replicas=0, ready=0))
+            self.cluster.change(replace(self.workload, replicas=0, ready=0, trouble=None))
 
 
 def asleep(*, parked: bool = True) -> Workload:

@@ -1,12 +1,14 @@
 """No wake is lost and nobody stays awake, whatever the order: hypothesis chooses it, over the memory adapters.
 
 Covered: wakes through the service and pushes by hand, with and without an expiry; KEDA's looks and its late writes; the
-passing of time; parks, unparks and scales that are under way for as long as one likes; a crash of the leader and of the
-replica that took the wake, before and after every call. Not covered: the real parts (tests/stack/test_hammer.py).
+passing of time; pods that get ready early, late or never; parks, unparks and scales that are under way for as long as
+one likes; a crash of the leader and of the replica that took the wake, before and after every call. Not covered: the
+real parts (tests/stack/test_hammer.py).
 """
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from service.adapters.memory import MemoryCluster, MemoryQueues
+from service.domain.session import Phase
 from tests.controller.simulation import RHYTHM, UUID, Clock, Keda, Process, asleep, record
 
 POLL, LEASE, COOLDOWN = (part.total_seconds() for part in (RHYTHM.poll, RHYTHM.lease, RHYTHM.cooldown))
@@ -78,6 +81,16 @@ class Orders(RuleBasedStateMachine):
         self.keda.act()
         self._run()
 
+    @precondition(lambda self: self.cluster.workload(UUID).replicas)
+    @rule()
+    def the_pod_gets_ready(self) -> None:
+        self._change_pod(ready=1, trouble=None)
+
+    @precondition(lambda self: self.cluster.workload(UUID).replicas)
+    @rule()
+    def the_pod_fails(self) -> None:
+        self._change_pod(ready=0, trouble="CrashLoopBackOff")
+
     @precondition(lambda self: self.leader.gates.waiting)
     @rule(index=st.integers(0, 5))
     def the_leader_gets_on(self, index: int) -> None:
@@ -121,6 +134,8 @@ class Orders(RuleBasedStateMachine):
             self._quieten()
             if self._a_wake_is_not_seen():
                 assert self.queues.pulse(UUID).beats, "a wake that KEDA has not seen is not held any more"
+            if self.queues.pulse(UUID).pending_since is not None:
+                self._is_given_all_the_time_it_takes()
             if self.queues.pulse(UUID).beats:
                 self._stays_awake_for_lease_and_cooldown()
             self._falls_asleep_and_is_parked()
@@ -142,6 +157,18 @@ class Orders(RuleBasedStateMachine):
             self.keda.act()
         self.leader.keeper.tend(UUID)
         self._run()
+
+    def _is_given_all_the_time_it_takes(self) -> None:
+        """While a pod is on its way up, which a big image may keep it for longer than any lease and cooldown."""
+        if self.cluster.workload(UUID).phase(beats=True) is Phase.WAKING:
+            for _ in range(int(2 * (LEASE + COOLDOWN) / POLL)):
+                self._keda_lives()
+                assert self.cluster.workload(UUID).replicas == 1, "a pod was ended before it was ready"
+                self.clock.pass_(POLL)
+                self.leader.keeper.tend(UUID)
+                self._run()
+            self._change_pod(ready=1, trouble=None)
+            assert self.queues.pulse(UUID).beats, "a wake was let go before its pod was ready"
 
     def _stays_awake_for_lease_and_cooldown(self) -> None:
         assert self.cluster.workload(UUID).replicas == 1, "a wake was lost"
@@ -168,6 +195,10 @@ class Orders(RuleBasedStateMachine):
         self.keda.notice()
         self.keda.look()
         self.keda.act()
+        self._run()
+
+    def _change_pod(self, *, ready: int, trouble: str | None) -> None:
+        self.cluster.change(replace(self.cluster.workload(UUID), ready=ready, trouble=trouble))
         self._run()
 
     async def _end(self) -> None:

@@ -25,6 +25,9 @@ from tests.conftest import SHORT, free_port
 from tests.devcluster.test_node import busybox
 from tests.stack.client import Caller, Json, until
 
+BUSYBOX = "localhost/user-pods/busybox:1"
+"""An image that is a shell."""
+
 
 @pytest.fixture(scope="package")
 def real_stack(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
@@ -46,12 +49,11 @@ def real_stack(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def _tests(cluster: Cluster) -> Json:
     """What `helm test` needs in this cluster: an image, a way to find Services without DNS, and one to Redis."""
-    name = "localhost/user-pods/busybox:1"
     # One program that is a shell and all that its script calls.
-    archive = write(cluster.state / "busybox.tar", name=name, files={"bin/sh": busybox()}, command=["/bin/sh"])
+    archive = write(cluster.state / "busybox.tar", name=BUSYBOX, files={"bin/sh": busybox()}, command=["/bin/sh"])
     cluster.load_image(archive)
     # Redis listens on the machine's loopback: the test lets pods reach it, see `redis_for_pods`.
-    return {"image": name, "serviceLinks": True, "redis": {"address": f"{network.HOST}:{cluster.redis_port}"}}
+    return {"image": BUSYBOX, "serviceLinks": True, "redis": {"address": f"{network.HOST}:{cluster.redis_port}"}}
 
 
 @dataclass

@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+import time
 
 import aiohttp
 import pytest
 
-from tests.workspaces.conftest import Visitor, Visitors
+from tests.workspaces.conftest import BUSYBOX, Visitor, Visitors
 
 
 async def test_the_first_request_of_a_program_waits_for_the_pod_and_is_served_by_it(visitor: Visitor) -> None:
@@ -74,6 +75,19 @@ async def test_twenty_at_once_are_all_served_by_their_own_pods(visitors: Visitor
     for each, (status, page) in zip(everybody, found, strict=True):
         assert status == 200
         assert f"user-{each.uuid}" in page.decode()
+
+
+async def test_a_pod_that_takes_longer_than_lease_and_cooldown_is_waited_for(visitor: Visitor) -> None:
+    """As with an image that takes minutes to come."""
+    limits = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "1", "memory": "64Mi"}}
+    slow = {"name": "slow", "image": BUSYBOX, "command": ["/bin/sh", "-c", "sleep 15"], "resources": limits}
+    patch = json.dumps({"spec": {"template": {"spec": {"initContainers": [slow]}}}})
+    visitor.stack.cluster.kubectl("-n", "users", "patch", "deployment", f"user-{visitor.uuid}", "-p", patch)
+    began = time.monotonic()
+    status, page = await visitor.get("/")
+    assert status == 200
+    assert f"user-{visitor.uuid}" in page.decode()
+    assert time.monotonic() - began < 25, "it had to begin anew"
 
 
 async def test_why_a_workspace_cannot_start_is_told_at_once(visitor: Visitor) -> None:
