@@ -174,20 +174,7 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 return await count(view, queues)
 
             entrance = _entrance(config, RedisTickets(redis))
-            gateway = (
-                Gateway(
-                    hosts=Hosts(config.gateway_domain, config.gateway_prefix),
-                    entrance=entrance,
-                    sessions=sessions,
-                    progress=progress,
-                    view=view,
-                    forwarding=Forwarding(scheme=config.gateway_scheme, trusted=config.gateway_trusted),
-                    terms=_terms(config),
-                    meter=metrics,
-                )
-                if entrance
-                else None
-            )
+            gateway = _gateway(config, entrance, sessions, progress, view, meter=metrics) if entrance else None
             guard = Guard(view=view, store=store, meter=metrics, rhythm=config.rhythm, leads=lambda: leader.leads)
             metrics.read(
                 Readings(
@@ -247,15 +234,26 @@ def _entrance(config: Settings, tickets: RedisTickets) -> Entrance | None:
     return Entrance(tickets, origin=config.origin, ticket=ticket, stay=stay)
 
 
-def _terms(config: Settings) -> Terms:
-    return Terms(
-        closed=not config.gateway_open,
-        mode=config.gateway_activity,
-        longest_connection=timedelta(seconds=config.gateway_connection_limit),
-        patience=timedelta(seconds=config.gateway_patience),
-        held=config.gateway_held,
-        compression=config.gateway_compression,
-        bounds=Bounds(connections=config.gateway_connections),
+def _gateway(
+    config: Settings, entrance: Entrance, sessions: Sessions, progress: RedisProgress, view: KubeView, *, meter: Metrics
+) -> Gateway:
+    return Gateway(
+        hosts=Hosts(config.gateway_domain, config.gateway_prefix),
+        entrance=entrance,
+        sessions=sessions,
+        progress=progress,
+        view=view,
+        forwarding=Forwarding(scheme=config.gateway_scheme, trusted=config.gateway_trusted),
+        terms=Terms(
+            closed=not config.gateway_open,
+            mode=config.gateway_activity,
+            longest_connection=timedelta(seconds=config.gateway_connection_limit),
+            patience=timedelta(seconds=config.gateway_patience),
+            held=config.gateway_held,
+            compression=config.gateway_compression,
+            bounds=Bounds(connections=config.gateway_connections),
+        ),
+        meter=meter,
     )
 
 

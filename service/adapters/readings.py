@@ -91,7 +91,9 @@ def _sessions(census: Census) -> Iterator[Metric]:
     yield _gauge("sessions_parked", "Sessions that KEDA is told to leave alone.", census.parked)
     yield _gauge("queues_filled", "Sessions whose wake queue is not empty.", census.queued)
     yield _gauge("queue_tokens", "Tokens in all wake queues.", census.tokens)
-    yield _gauge("wakes_pending", "Wakes whose pod is not up yet, or that KEDA is not known to have seen.", census.pending)
+    yield _gauge(
+        "wakes_pending", "Wakes whose pod is not up yet, or that KEDA is not known to have seen.", census.pending
+    )
     yield _gauge("wakes_pending_oldest_seconds", "Age of the oldest of those, 0 without any.", _seconds(census.oldest))
 
 

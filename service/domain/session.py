@@ -193,7 +193,7 @@ class Pulse:
     lease_until: datetime | None = None
     """When the queue runs out; None when it is empty, or when somebody pushed a token without an expiry."""
     pending_since: datetime | None = None
-    """The oldest push of the service that is not known to be served (`lifecycle`); until it is, the lease is renewed."""
+    """The oldest push of the service that is not known to be served (lifecycle); until it is, the lease is renewed."""
 
     @property
     def beats(self) -> bool:
