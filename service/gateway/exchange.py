@@ -95,13 +95,7 @@ async def exchange(
     # leave both sides waiting for each other.
     headers.popall(hdrs.EXPECT, None)
     try:
-        answer = await upstream.http.request(
-            request.method,
-            upstream.url(target),
-            headers=headers,
-            data=body.stream() if body.is_there else None,
-            allow_redirects=False,
-        )
+        answer = await upstream.request(request.method, target, headers, data=body.stream() if body.is_there else None)
     except (ClientConnectorError, ServerTimeoutError) as error:
         upstream.answered = False
         raise PodLost from error

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -162,7 +162,7 @@ class Gateway:
                 retry_after=1,
                 outcome=Outcome.BUSY,
             )
-        with _counted(self._open, uuid):
+        with _Counted(self._open, uuid):
             return await self._pass_on(request, uuid, visit)
 
     # --- who may enter ---
@@ -193,7 +193,9 @@ class Gateway:
     async def _pass_on(self, request: web.BaseRequest, uuid: SessionId, visit: Visit) -> web.StreamResponse:
         body, background = Body(request, self.bounds.stall), attention.is_background(request)
         for _ in range(_ATTEMPTS):
-            upstream = await self._awake(request, uuid)
+            upstream = self._pods.present(uuid)
+            if upstream is not None and not upstream.answered and not await self._takes(request, upstream, uuid):
+                upstream = None
             if upstream is None and _is_navigation(request):
                 await self._sessions.wake(uuid)
                 visit.ended(Outcome.PAGE)
@@ -212,24 +214,21 @@ class Gateway:
             await asyncio.sleep(_STARTING)
         raise Refusal(502, "The workspace does not answer", "It takes connections and ends them.", retry_after=2)
 
-    async def _awake(self, request: web.BaseRequest, uuid: SessionId) -> Upstream | None:
-        """The pod, if it takes connections by now."""
-        upstream = self._pods.present(uuid)
-        if upstream is None or upstream.answered:
-            return upstream
-        if not self._view.workload(uuid).ready and _is_navigation(request):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_STARTING):
-                    return upstream if await upstream.knock() else None
-            return None
-        return upstream if await upstream.knock() else None
+    async def _takes(self, request: web.BaseRequest, upstream: Upstream, uuid: SessionId) -> bool:
+        """Whether the pod takes connections by now."""
+        if self._view.workload(uuid).ready or not _is_navigation(request):
+            return await upstream.knock()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STARTING):
+                return await upstream.knock()
+        return False
 
     async def _hold(self, uuid: SessionId, *, rouse: bool) -> Upstream:
         """Keep the request until the pod answers; refuses when too many wait, or waiting is of no use."""
         if self._held.total() >= self._terms.held or self._held[uuid] >= self._terms.held_per_session:
             why = "Too many requests wait for workspaces to wake."
             raise Refusal(503, "Too many wait", why, retry_after=2, outcome=Outcome.BUSY)
-        with _counted(self._held, uuid):
+        with _Counted(self._held, uuid):
             async with self._answering(uuid, rouse=rouse) as answers:
                 return await answers
 
@@ -270,7 +269,7 @@ class Gateway:
             raise Refusal(503, "Too many wait", why, retry_after=2, outcome=Outcome.BUSY)
         visit.ended(Outcome.OWN)
         begun = time.monotonic()
-        with _counted(self._held, uuid):
+        with _Counted(self._held, uuid):
             async with self._answering(uuid, rouse=False) as answers:
                 answer = await waiting.stream(request, uuid, self._progress, answers)
                 if answers.done() and answers.exception() is None:
@@ -335,15 +334,22 @@ class Gateway:
             self.meter.noted(Activity(source))
 
 
-@contextmanager
-def _counted(counter: Counter[SessionId], uuid: SessionId) -> Iterator[None]:
-    counter[uuid] += 1
-    try:
-        yield
-    finally:
-        counter[uuid] -= 1
-        if not counter[uuid]:
-            del counter[uuid]
+class _Counted:
+    """Counts who is within, by session; no generator, for that would cost every request as much as its headers do."""
+
+    __slots__ = ("_counter", "_uuid")
+
+    def __init__(self, counter: Counter[SessionId], uuid: SessionId) -> None:
+        self._counter = counter
+        self._uuid = uuid
+
+    def __enter__(self) -> None:
+        self._counter[self._uuid] += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._counter[self._uuid] -= 1
+        if not self._counter[self._uuid]:
+            del self._counter[self._uuid]
 
 
 def _is_navigation(request: web.BaseRequest) -> bool:

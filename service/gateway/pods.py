@@ -8,10 +8,12 @@ import asyncio
 import contextlib
 import socket
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, hdrs
+from multidict import CIMultiDict
 from yarl import URL
 
 from service.domain.names import SessionId
@@ -27,6 +29,8 @@ _READ = 256 * 1024
 """Bytes of an answer that are read ahead of its client."""
 HEADER_LIMIT = 64 * 1024
 """Bytes of one header, and of the request line, in both directions."""
+_ADDED = (hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING)
+"""Headers that the client adds by itself, beside a body's type."""
 
 
 class Upstream:
@@ -40,11 +44,10 @@ class Upstream:
         """It has taken a connection."""
         self.gone = asyncio.Event()
         """It is being deleted, or somebody else's turn has come."""
-        self.http = ClientSession(
+        self._http = ClientSession(
             connector=TCPConnector(limit=0, keepalive_timeout=_IDLE, ttl_dns_cache=None),
             cookie_jar=DummyCookieJar(),
             timeout=ClientTimeout(total=None, sock_connect=_KNOCK_TIMEOUT),
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             auto_decompress=False,
             trust_env=False,
             max_line_size=HEADER_LIMIT,
@@ -52,10 +55,29 @@ class Upstream:
             read_bufsize=_READ,
         )
 
-    def url(self, target: str) -> URL:
-        """`target` is a path with its query, taken as it stands."""
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return URL(f"http://{host}:{self.port}{target}", encoded=True)
+    def request(
+        self,
+        method: str,
+        target: str,
+        headers: CIMultiDict[str],
+        *,
+        data: AsyncIterator[bytes] | None = None,
+        read_until_eof: bool = True,
+    ) -> Coroutine[Any, Any, ClientResponse]:
+        """Ask the pod with these headers and no others; `target` is a path with its query, taken as it stands."""
+        # To tell the client what it must not add takes it longer than all else that it does with headers, and browsers
+        # leave nothing to add to most of their requests.
+        added = _ADDED if data is None else (*_ADDED, hdrs.CONTENT_TYPE)
+        missing = [name for name in added if name not in headers]
+        return self._http.request(
+            method,
+            self._url(target),
+            headers=headers,
+            data=data,
+            skip_auto_headers=missing or None,
+            allow_redirects=False,
+            read_until_eof=read_until_eof,
+        )
 
     async def knock(self) -> bool:
         """Whether it takes connections."""
@@ -72,7 +94,11 @@ class Upstream:
 
     async def close(self) -> None:
         self.gone.set()
-        await self.http.close()
+        await self._http.close()
+
+    def _url(self, target: str) -> URL:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return URL(f"http://{host}:{self.port}{target}", encoded=True)
 
 
 class Pods:

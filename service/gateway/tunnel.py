@@ -112,9 +112,7 @@ async def tunnel(
     agreement = agreed(offers) if compress else None
     headers[hdrs.CONNECTION], headers[hdrs.UPGRADE] = "Upgrade", "websocket"
     try:
-        answer = await upstream.http.get(
-            upstream.url(target), headers=headers, allow_redirects=False, read_until_eof=False
-        )
+        answer = await upstream.request(hdrs.METH_GET, target, headers, read_until_eof=False)
     except (ClientConnectionError, RuntimeError) as error:
         upstream.answered = False
         raise PodLost from error

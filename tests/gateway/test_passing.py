@@ -46,6 +46,21 @@ async def test_a_target_goes_through_byte_for_byte(house: House, target: str) ->
     assert house.workspaces[uuid].requests[-1][1] == target
 
 
+@pytest.mark.parametrize("sent", ["", "User-Agent: mine\r\nAccept: a/b\r\n", "Content-Type: a/b\r\n"])
+async def test_nothing_that_the_client_did_not_say_is_said_to_the_pod(house: House, sent: str) -> None:
+    uuid = await house.awake()
+    for method, body in (("GET", ""), ("PUT", "some body")):
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+        head = "".join(f"{name}: {value}\r\n" for name, value in (await house.headers(uuid)).items())
+        length = f"Content-Length: {len(body)}\r\n" if body else ""
+        writer.write(f"{method} /echo HTTP/1.1\r\n{head}{sent}{length}Connection: close\r\n\r\n{body}".encode())
+        told = json.loads((await reader.read()).partition(b"\r\n\r\n")[2])
+        writer.close()
+        names = {line.partition(":")[0].lower() for line in f"{sent}{length}".splitlines()}
+        ours = {"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"}
+        assert set(told["headers"]) == {"host"} | names | ours
+
+
 async def test_a_body_of_any_size_goes_through_chunked_or_not(house: House) -> None:
     uuid = await house.awake()
     part = bytes(range(256)) * 1024
