@@ -12,14 +12,9 @@ import typer
 import uvloop
 
 from bench.figures import Figure, save, show
-from bench.ground import Ground
+from bench.ground import Ground, lacks_for_real_pods, real_pods
 from bench.passing import passing
 from bench.visits import CROWD, visits
-from devcluster import node
-from devcluster.cluster import Cluster
-from images import recipes
-from images.recipes import Name
-from stack.demo import free_port
 from stack.stack import Stack
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -36,27 +31,15 @@ def main(
     print("what the gateway adds to what goes through it", flush=True)
     figures = uvloop.run(passing(repeats))
     save(figures, facts=facts, path=output)
-    if lacks := [*node.missing(), *recipes.missing(Name.TINY)]:
+    if lacks := lacks_for_real_pods():
         print(f"no visits of real pods: that needs {', '.join(lacks)}")
     else:
         print("visits of sleepers", flush=True)
-        figures += _visits(state, rounds, repeats)
+        with real_pods(state) as stack:
+            figures += uvloop.run(_measured(stack, rounds, repeats))
         save(figures, facts=facts, path=output)
     show(figures, facts=facts)
     print(f"as JSON: {output}")
-
-
-def _visits(state: Path, rounds: int, repeats: int) -> list[Figure]:
-    image = recipes.build(Name.TINY)
-    cluster = Cluster(state)
-    cluster.down(purge=True)
-    try:
-        cluster.up(real_node=True)
-        stack = Stack(cluster, port=free_port(), gateway_port=free_port(), image=image)
-        stack.up()
-        return uvloop.run(_measured(stack, rounds, repeats))
-    finally:
-        cluster.down(purge=True)
 
 
 async def _measured(stack: Stack, rounds: int, repeats: int) -> list[Figure]:

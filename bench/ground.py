@@ -3,9 +3,10 @@
 import asyncio
 import copy
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
@@ -16,6 +17,11 @@ from bench.api import Api, Json
 from bench.arrivals import Arrivals
 from bench.herd import Herd, Pattern
 from bench.meter import CLIENT_NAME, Meter
+from devcluster import node
+from devcluster.cluster import Cluster
+from images import recipes
+from images.recipes import Name
+from stack.demo import free_port
 from stack.stack import USERS, Stack
 
 BARE = "bare"
@@ -23,6 +29,26 @@ BARE = "bare"
 _DEPLOYMENTS = "/apis/apps/v1/namespaces/{}/deployments"
 _PATTERN = "pattern@example.com"
 _PATIENCE = 1200.0
+
+
+@contextmanager
+def real_pods(state: Path) -> Iterator[Stack]:
+    """A running stack in a cluster of its own, with a node for real pods of the tiny workspace; nothing stays of it."""
+    image = recipes.build(Name.TINY)
+    cluster = Cluster(state)
+    cluster.down(purge=True)
+    try:
+        cluster.up(real_node=True)
+        stack = Stack(cluster, port=free_port(), gateway_port=free_port(), image=image)
+        stack.up()
+        yield stack
+    finally:
+        cluster.down(purge=True)
+
+
+def lacks_for_real_pods() -> list[str]:
+    """What this machine lacks."""
+    return [*node.missing(), *recipes.missing(Name.TINY)]
 
 
 @dataclass

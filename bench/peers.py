@@ -20,14 +20,9 @@ import uvloop
 
 from bench import jupyterhub
 from bench.figures import Figure, save, show
-from bench.ground import Ground
+from bench.ground import Ground, lacks_for_real_pods, real_pods
 from bench.jupyterhub import Guest, JupyterHub
 from bench.visits import CROWD, REST, Visitor, by_person, get, invite, scale, timed
-from devcluster import node
-from devcluster.cluster import Cluster
-from images import recipes
-from images.recipes import Name
-from stack.demo import free_port
 from stack.stack import Stack
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -43,7 +38,7 @@ def main(
     state: Annotated[Path, typer.Option(help="Folder of the benchmark's own cluster.")] = Path(".cluster-bench"),
     output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("bench/results/peers.json"),
 ) -> None:
-    if lacks := [*jupyterhub.missing(), *node.missing(), *recipes.missing(Name.TINY)]:
+    if lacks := [*jupyterhub.missing(), *lacks_for_real_pods()]:
         raise typer.BadParameter(f"nothing can be measured here; that needs {', '.join(lacks)}")
     facts = {"cores": os.cpu_count(), "pods": "real, the tiny workspace", **jupyterhub.versions()}
     figures = _measured(state, rounds, crowds)
@@ -53,19 +48,12 @@ def main(
 
 
 def _measured(state: Path, rounds: int, crowds: int) -> list[Figure]:
-    image = recipes.build(Name.TINY)
-    cluster = Cluster(state)
-    cluster.down(purge=True)
-    try:
-        cluster.up(real_node=True)
-        stack = Stack(cluster, port=free_port(), gateway_port=free_port(), image=image)
-        stack.up()
-        return uvloop.run(_side_by_side(stack, rounds, crowds))
-    except Exception:
-        print(cluster.tail("hub"))  # which goes with the cluster
-        raise
-    finally:
-        cluster.down(purge=True)
+    with real_pods(state) as stack:
+        try:
+            return uvloop.run(_side_by_side(stack, rounds, crowds))
+        except Exception:
+            print(stack.cluster.tail("hub"))  # which goes with the cluster
+            raise
 
 
 async def _side_by_side(stack: Stack, rounds: int, crowds: int) -> list[Figure]:
