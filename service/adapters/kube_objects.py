@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from service.adapters.trouble import deployment_trouble, pod_hindrance, pod_trouble, scaler_trouble
+from service.adapters.trouble import deployment_trouble, pod_hindrance, pod_trouble, scaler_hindrance
 from service.domain.names import CONTAINER, LEASE_ANNOTATION, USER_ANNOTATION, UUID_LABEL, SessionId, parse_session_id
 from service.domain.session import Pod, Release, ReleaseState, Rhythm, Workload
 
@@ -45,7 +45,7 @@ class Scaler:
     parked: bool
     last_active: datetime | None
     rhythm: Rhythm
-    trouble: str | None
+    hindrance: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,11 @@ class Objects:
     def __bool__(self) -> bool:
         return bool(self.deployment or self.scaler or self.claim or self.revisions or self.pods)
 
+    @property
+    def age(self) -> bool:
+        """Whether time alone changes what they say together."""
+        return any(part.hindrance for part in self.pods.values())
+
     def workload(self, uuid: SessionId, *, patience: timedelta) -> Workload:
         """Put together; a pod that no node takes is in trouble when that lasts longer than `patience`."""
         deployment, scaler, claim = self.deployment, self.scaler, self.claim
@@ -123,8 +128,8 @@ class Objects:
             ready=deployment.ready if deployment else 0,
             pod=pod,
             chart=deployment.chart if deployment else None,
-            trouble=trouble or next((part.trouble for part in (deployment, scaler) if part and part.trouble), None),
-            hindrance=hindrance,
+            trouble=trouble or (deployment.trouble if deployment else None),
+            hindrance=hindrance or (scaler.hindrance if scaler else None),
         )
 
     def _pod(self, patience: timedelta) -> tuple[Pod | None, str | None, str | None]:
@@ -182,7 +187,7 @@ def _scaler(item: Json) -> Scaler:
         parked=parked,
         last_active=moment(status.get("lastActiveTime")),
         rhythm=_rhythms.setdefault(rhythm, rhythm),
-        trouble=scaler_trouble(item),
+        hindrance=scaler_hindrance(item),
     )
 
 

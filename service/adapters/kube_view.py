@@ -60,7 +60,7 @@ class KubeView:
         if objects is None:
             return Workload(uuid)
         workload = objects.workload(uuid, patience=self._patience)
-        if workload.hindrance is None:
+        if not objects.age:
             self._ready[uuid] = workload
         return workload
 

@@ -48,8 +48,11 @@ def deployment_trouble(status: Json) -> str | None:
     return None
 
 
-def scaler_trouble(scaled: Json) -> str | None:
-    """KEDA cannot work with the ScaledObject, for instance since Redis refuses the password."""
+def scaler_hindrance(scaled: Json) -> str | None:
+    """KEDA cannot work with the ScaledObject, for instance since Redis refuses the password.
+
+    It says so for a moment too, when it and the service write at the same time; and a pod that is there needs no KEDA.
+    """
     for condition in (scaled.get("status") or {}).get("conditions") or []:
         if condition["type"] == "Ready" and condition["status"] == "False":
             return _sentence(condition)

@@ -144,9 +144,9 @@ class Workload:
     chart: str | None = None
     """Chart and version, for example ``user-pod-0.1.0``; None while there is only a reservation."""
     trouble: str | None = None
-    """Why the pod will not get ready, in Kubernetes' or KEDA's own words."""
+    """Why the pod will not get ready, in Kubernetes' own words."""
     hindrance: str | None = None
-    """What holds the pod up and may pass by waiting, for example that no node has room."""
+    """What holds the pod up and may pass by waiting: no node has room, or KEDA cannot work with the ScaledObject."""
 
     @property
     def anything(self) -> bool:

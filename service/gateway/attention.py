@@ -10,17 +10,20 @@ from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
 from aiohttp.web import BaseRequest
+from multidict import istr
 
 from service.domain.errors import SessionError
 from service.domain.names import SessionId
 from service.gateway.editor import Editor
-from service.gateway.frames import BINARY, Frame
+from service.gateway.frames import BINARY, TEXT, Frame
 
 log = logging.getLogger(__name__)
 
 _EDITOR = "reconnectionToken"
 """In the query of a VS Code's WebSockets."""
 _RECONNECTS = "reconnection=true"
+_SEC_PURPOSE, _PURPOSE = istr("Sec-Purpose"), istr("Purpose")
+_SERVICE_WORKER, _LAST_EVENT_ID = istr("Service-Worker"), istr("Last-Event-ID")
 _POLLED = frozenset({"/healthz", "/update/check", "/favicon.ico", "/manifest.json", "/robots.txt"})
 """Paths that are asked for without anybody's doing."""
 
@@ -32,12 +35,19 @@ class Mode(StrEnum):
     """An open WebSocket is enough, for a time."""
 
 
+def is_prefetch(request: BaseRequest) -> bool:
+    """Whether a browser asks for what its user may want to see, and has not asked for."""
+    return "prefetch" in request.headers.get(_SEC_PURPOSE, request.headers.get(_PURPOSE, ""))
+
+
 def is_background(request: BaseRequest) -> bool:
     """Whether the request comes by itself: such a one neither wakes nor keeps awake."""
-    if "prefetch" in request.headers.get("Sec-Purpose", request.headers.get("Purpose", "")):
+    if is_prefetch(request):
         return True
-    if "Service-Worker" in request.headers:
+    if _SERVICE_WORKER in request.headers:
         return True  # the browser looks whether there is a new one
+    if _LAST_EVENT_ID in request.headers:
+        return True  # a stream of events that was cut off
     path, _, query = request.raw_path.partition("?")
     return path in _POLLED or _RECONNECTS in query
 
@@ -52,7 +62,10 @@ def is_input(frame: Frame, watched: Editor | None) -> bool:
     """Whether the frame of a browser tells of a user."""
     if not frame.is_data or frame.length == 0:
         return False
-    return watched is None or frame.opcode != BINARY or watched.shows_somebody(frame.head)
+    if watched is None or frame.opcode == TEXT:
+        return True
+    # What a long message goes on with tells nothing: its beginning has told.
+    return frame.opcode == BINARY and watched.shows_somebody(frame.head)
 
 
 class Attention:

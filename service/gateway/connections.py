@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from service.domain.meter import Doorkeeper, Slow
 from service.gateway.pods import HEADER_LIMIT
@@ -21,6 +22,7 @@ from service.gateway.refusal import Refusal
 log = logging.getLogger(__name__)
 
 _FULL = Refusal(503, "Too many connections", "The gateway has as many connections as it may have.", retry_after=5)
+_NO_HTTP = Refusal(400, "Bad request", "This is no HTTP, or a part of it is longer than may be.")
 _OTHER_FILES = 256
 """What the rest of the service opens, helm's pipes included."""
 _GOODBYE = 2.0
@@ -112,6 +114,21 @@ class _Connection(web.RequestHandler):
         if isinstance(exc, OSError) and exc.errno == errno.ETIMEDOUT:
             self._server.meter.ended(Slow.ANSWER)
         super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP, and tell the log of it without its words: they may hold a pass or a ticket."""
+        if not isinstance(exc, HttpProcessingError):
+            return super().handle_error(request, status, exc, message)
+        log.info("a request is no HTTP: %s", type(exc).__name__, extra={"peer": str(self.peername)})
+        answer = _NO_HTTP.answer(page=False)
+        answer.force_close()
+        return answer
 
     @property
     def _waits(self) -> bool:

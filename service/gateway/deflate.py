@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from service.gateway.frames import BINARY, CONTINUATION, FIN, PONG, Frame, Part, Parts, frame
+from service.gateway.frames import BINARY, BREATH, CONTINUATION, FIN, PONG, Frame, Part, Parts, frame
 
 COMPRESSED = 0x40
 """The reserved bit that the extension gives a meaning: on a message's first frame, all of it is compressed."""
@@ -42,13 +42,15 @@ class Agreement:
 
 
 def gathered(frames: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in fewer and longer pieces, of one frame or several."""
-    held = bytearray()
+    """The same bytes in fewer and longer pieces, of one frame or several, but not of too many."""
+    held, count = bytearray(), 0
     for each in frames:
         held += each
-        if len(held) >= _PIECE:
+        count += 1
+        if len(held) >= _PIECE or count >= BREATH:
             yield bytes(held)
             held.clear()
+            count = 0
     if held:
         yield bytes(held)
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from http import HTTPStatus
 
 from aiohttp import (
     ClientConnectionError,
@@ -17,10 +18,14 @@ from aiohttp import (
 from multidict import CIMultiDict
 
 from service.gateway.headers import to_browser
-from service.gateway.pods import Upstream
+from service.gateway.pods import PIECE, Upstream
 from service.gateway.refusal import Refusal
 
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def no_http() -> Refusal:
+    return Refusal(502, "The workspace gave no proper answer", "What it sent is no HTTP.")
 
 
 class PodLost(Exception):
@@ -48,12 +53,14 @@ class Passed(web.StreamResponse):
 class Body:
     """The body of a request, read once, from the moment on at which the pod wants it.
 
-    Raises Stalled when nothing of it comes for `stall` seconds while the pod waits for it.
+    Raises Stalled when nothing of it comes for `stall` seconds while the pod waits for it. `moves` is called with every
+    piece that does.
     """
 
-    def __init__(self, request: web.BaseRequest, stall: float) -> None:
+    def __init__(self, request: web.BaseRequest, stall: float, moves: Callable[[], None] = lambda: None) -> None:
         self._request = request
         self._stall = stall
+        self._moves = moves
         self.touched = False
         self.stalled = False
 
@@ -67,6 +74,7 @@ class Body:
             await self._request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._request.writer.output_size = 0
         while chunk := await self._more():
+            self._moves()
             yield chunk
 
     async def _more(self) -> bytes:
@@ -91,6 +99,8 @@ async def exchange(
 
     `heard` is called when the pod answers.
     """
+    if upstream.gone.is_set():
+        raise PodLost
     # The gateway itself says to go on, once the pod has taken the connection: a pod that does not know of this could
     # leave both sides waiting for each other.
     headers.popall(hdrs.EXPECT, None)
@@ -111,21 +121,36 @@ async def exchange(
             "It ended before it had answered. Whether it did what was asked is not known.",
         ) from error
     except ClientError as error:
-        raise Refusal(502, "The workspace gave no proper answer", "What it sent is no HTTP.") from error
+        raise no_http() from error
     heard()
     async with answer:
-        return await answered(request, answer)
+        if answer.status == HTTPStatus.SWITCHING_PROTOCOLS:
+            answer.close()
+            raise no_http()
+        return await answered(request, upstream, answer)
 
 
-async def answered(request: web.BaseRequest, answer: ClientResponse) -> web.StreamResponse:
+async def answered(request: web.BaseRequest, upstream: Upstream, answer: ClientResponse) -> web.StreamResponse:
     """Pass the pod's answer back."""
+    upstream.answers.add(answer)
+    try:
+        return await _streamed(request, answer)
+    finally:
+        upstream.answers.discard(answer)
+
+
+async def _streamed(request: web.BaseRequest, answer: ClientResponse) -> web.StreamResponse:
     response = Passed(status=answer.status, reason=answer.reason, headers=to_browser(answer.headers))
     # Headers and body of a small answer come together: then they leave together too.
     response.at_once(body_is_there=answer.content.total_bytes > 0 and request.method != "HEAD")
-    await response.prepare(request)
+    try:
+        await response.prepare(request)
+    except ValueError as error:  # a header with what must not be in one
+        answer.close()
+        raise no_http() from error
     try:
         if request.method != "HEAD":
-            while chunk := await answer.content.readany():
+            while chunk := await answer.content.read(PIECE):
                 await response.write(chunk)
     except ClientError:
         # Cut the answer off: a proper end would make half of it look like all.

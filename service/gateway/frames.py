@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 CONTINUATION, TEXT, BINARY, CLOSE, PONG = 0x0, 0x1, 0x2, 0x8, 0xA
 FIN = 0x80
+BREATH = 128
+"""So many frames are looked at in one go, within a millisecond: a flood of tiny ones shall hold up nobody else."""
 
 
 @dataclass(slots=True)
@@ -33,6 +35,8 @@ class Frames:
         self._frame: Frame | None = None
         self._mask = b""
         self._head = bytearray()
+        self.at = 0
+        """Where in the data the frame ended that was seen last."""
 
     @property
     def between(self) -> bool:
@@ -57,6 +61,7 @@ class Frames:
                 frame, self._frame = self._frame, None
                 frame.head = _unmasked(bytes(self._head), self._mask)
                 self._head.clear()
+                self.at = at
                 yield frame
 
     def _read_header(self, data: bytes, at: int) -> int:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from urllib.parse import urlsplit
+from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
@@ -38,7 +38,7 @@ from service.gateway.headers import COOKIE, Forwarding
 from service.gateway.hosts import Hosts
 from service.gateway.pods import Pods, Upstream
 from service.gateway.refusal import KEEP_OUT, Refusal
-from service.gateway.tunnel import is_websocket, tunnel
+from service.gateway.tunnel import is_handshake, is_websocket, tunnel
 from service.gateway.visit import Visit
 
 OWN = "/.user-pods/"
@@ -68,7 +68,7 @@ class Terms:
     patience: timedelta = timedelta(seconds=60)
     held: int = 1000
     held_per_session: int = 64
-    open_per_session: int = 512
+    open_per_session: int = 256
     """Requests and WebSockets of one session at the same time."""
     compression: bool = False
     """Of WebSockets towards browsers that can."""
@@ -125,7 +125,10 @@ class Gateway:
         except (Refusal, SessionError) as error:
             refusal = error if isinstance(error, Refusal) else _told(error)
             visit.ended(refusal.outcome)
-            return refusal.answer(page=_is_navigation(request))
+            answer = refusal.answer(page=_is_navigation(request))
+            if refusal.status == HTTPStatus.BAD_REQUEST:
+                answer.force_close()  # where a next request would begin is not certain
+            return answer
         except asyncio.CancelledError:
             visit.ended(Outcome.LEFT)
             raise
@@ -134,8 +137,10 @@ class Gateway:
 
     def _session(self, request: web.BaseRequest) -> SessionId:
         """Whose workspace it is; refuses whatever could be understood differently by somebody behind."""
-        if not request.raw_path.startswith("/") or request.method == hdrs.METH_CONNECT:
+        if not request.raw_path.startswith("/") or "#" in request.raw_path or request.method == hdrs.METH_CONNECT:
             raise Refusal(400, "Bad request", "Ask for a path of this host.")
+        if is_websocket(request) and not is_handshake(request):
+            raise Refusal(400, "Bad request", "A handshake is a GET without a body.")
         if len(request.headers.getall(hdrs.HOST, ())) != 1:
             raise Refusal(400, "Bad request", "Name one host.")
         uuid = self._hosts.session(request.host)
@@ -191,12 +196,18 @@ class Gateway:
     # --- awake, or to be woken ---
 
     async def _pass_on(self, request: web.BaseRequest, uuid: SessionId, visit: Visit) -> web.StreamResponse:
-        body, background = Body(request, self.bounds.stall), attention.is_background(request)
+        background = attention.is_background(request)
+
+        def moves() -> None:
+            if not background:
+                self._attention.note(uuid, Activity.VISIT)
+
+        body = Body(request, self.bounds.stall, moves)
         for _ in range(_ATTEMPTS):
             upstream = self._pods.present(uuid)
             if upstream is not None and not upstream.answered and not await self._takes(request, upstream, uuid):
                 upstream = None
-            if upstream is None and _is_navigation(request):
+            if upstream is None and _is_navigation(request) and not attention.is_prefetch(request):
                 await self._sessions.wake(uuid)
                 visit.ended(Outcome.PAGE)
                 return waiting.page(self._view.workload(uuid).hindrance)
@@ -225,12 +236,16 @@ class Gateway:
 
     async def _hold(self, uuid: SessionId, *, rouse: bool) -> Upstream:
         """Keep the request until the pod answers; refuses when too many wait, or waiting is of no use."""
-        if self._held.total() >= self._terms.held or self._held[uuid] >= self._terms.held_per_session:
-            why = "Too many requests wait for workspaces to wake."
-            raise Refusal(503, "Too many wait", why, retry_after=2, outcome=Outcome.BUSY)
+        self._has_room(uuid)
         with _Counted(self._held, uuid):
             async with self._answering(uuid, rouse=rouse) as answers:
                 return await answers
+
+    def _has_room(self, uuid: SessionId) -> None:
+        """Raises Refusal when too many wait."""
+        if self._held.total() >= self._terms.held or self._held[uuid] >= self._terms.held_per_session:
+            why = "Too many requests wait for workspaces to wake."
+            raise Refusal(503, "Too many wait", why, retry_after=2, outcome=Outcome.BUSY)
 
     @asynccontextmanager
     async def _answering(self, uuid: SessionId, *, rouse: bool) -> AsyncIterator["asyncio.Task[Upstream]"]:
@@ -264,9 +279,9 @@ class Gateway:
 
     async def _tell_of_wake(self, request: web.BaseRequest, uuid: SessionId, visit: Visit) -> web.StreamResponse:
         """For the page of somebody who waits, which has woken the pod already."""
-        if self._held[uuid] >= self._terms.held_per_session:
-            why = "Too many pages wait for this workspace."
-            raise Refusal(503, "Too many wait", why, retry_after=2, outcome=Outcome.BUSY)
+        if request.method != hdrs.METH_GET:
+            raise Refusal(405, "Not allowed", "The news of a wake are got.")
+        self._has_room(uuid)
         visit.ended(Outcome.OWN)
         begun = time.monotonic()
         with _Counted(self._held, uuid):
@@ -367,7 +382,7 @@ def _is_from_here(request: web.BaseRequest) -> bool:
     if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
         return False
     origins = request.headers.getall(hdrs.ORIGIN, ())
-    return all(_place(urlsplit(origin).netloc) == _place(request.host) for origin in origins)
+    return all(_place(origin.partition("://")[2]) == _place(request.host) for origin in origins)
 
 
 def _place(host: str) -> str:

@@ -11,6 +11,7 @@ from multidict import CIMultiDict, CIMultiDictProxy, istr
 COOKIE = "__Host-user-pods"
 """Name of the pass. The prefix makes browsers refuse it from any other host, and from a page without TLS."""
 
+_WITH_PORT = re.compile(r"([0-9.]+):[0-9]+|\[([^\]]+)\](?::[0-9]+)?")
 _PASS = re.compile(rf"(?:^|;)[ \t]*{COOKIE}=([^;]*)")
 _HOP_BY_HOP = (
     hdrs.CONNECTION,
@@ -55,7 +56,14 @@ class Forwarding:
         if not self._is_trusted(peer):
             return peer, self._scheme
         chain = [part.strip() for value in request.headers.getall("X-Forwarded-For", ()) for part in value.split(",")]
-        client = next((part for part in reversed(chain) if _address(part) and not self._is_trusted(part)), peer)
+        client = peer
+        for part in reversed(chain):
+            address = _address(part)
+            if address is None:
+                break  # whoever said what is left of it may be anybody
+            client = str(address)
+            if not self._is_trusted(client):
+                break
         scheme = request.headers.get("X-Forwarded-Proto", "").strip().lower()
         return client, scheme if scheme in ("http", "https") else self._scheme
 
@@ -68,11 +76,13 @@ def to_browser(headers: "CIMultiDictProxy[str]") -> CIMultiDict[str]:
     """The answer's headers as the browser gets them: a pod's cookies stay with its own host."""
     kept = _end_to_end(headers)
     for cookie in kept.popall(hdrs.SET_COOKIE, ()):
-        name, *attributes = cookie.split(";")
-        if name.split("=", 1)[0].strip() == COOKIE:
-            continue
-        own = [each for each in attributes if each.split("=", 1)[0].strip().lower() != "domain"]
-        kept.add(hdrs.SET_COOKIE, ";".join([name, *own]))
+        # Bytes that are no UTF-8 are left out when it is sent, so they must not hide anything here.
+        pair, *attributes = cookie.encode("utf-8", "ignore").decode().split(";")
+        name = pair.partition("=")[0].strip()
+        if not name or name == COOKIE:
+            continue  # a browser sends one without a name as its value alone, which may look like a pass
+        own = [each for each in attributes if each.partition("=")[0].strip().lower() != "domain"]
+        kept.add(hdrs.SET_COOKIE, ";".join([pair, *own]))
     return kept
 
 
@@ -88,7 +98,8 @@ def _end_to_end(headers: "CIMultiDictProxy[str]") -> CIMultiDict[str]:
         kept.popall(name, None)
     for value in named or ():
         for hop in value.split(","):
-            kept.popall(hop.strip(), None)
+            if hop.strip().lower() != "host":
+                kept.popall(hop.strip(), None)
     return kept
 
 
@@ -102,7 +113,10 @@ def _without_pass(headers: CIMultiDict[str]) -> None:
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Proxies write an address alone or with a port, and an old one in the clothes of a new one."""
+    bare = _WITH_PORT.fullmatch(text)
     try:
-        return ipaddress.ip_address(text)
+        address = ipaddress.ip_address((bare[1] or bare[2]) if bare else text)
     except ValueError:
         return None
+    return getattr(address, "ipv4_mapped", None) or address

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, hdrs
+from aiohttp import ClientPayloadError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, hdrs
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -25,8 +25,8 @@ _KNOCK = 0.02
 _KNOCK_TIMEOUT = 0.5
 _IDLE = 4.0
 """Seconds that an idle connection is kept: Node ends its own after five."""
-_READ = 256 * 1024
-"""Bytes of an answer that are read ahead of its client."""
+PIECE = 64 * 1024
+"""Bytes of an answer that are passed on in one go, and half of those that are read ahead of a slow client."""
 HEADER_LIMIT = 64 * 1024
 """Bytes of one header, and of the request line, in both directions."""
 _ADDED = (hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING)
@@ -44,6 +44,8 @@ class Upstream:
         """It has taken a connection."""
         self.gone = asyncio.Event()
         """It is being deleted, or somebody else's turn has come."""
+        self.answers: set[ClientResponse] = set()
+        """Those being passed on: what reads them gets a ClientPayloadError when the pod is gone."""
         self._http = ClientSession(
             connector=TCPConnector(limit=0, keepalive_timeout=_IDLE, ttl_dns_cache=None),
             cookie_jar=DummyCookieJar(),
@@ -52,7 +54,7 @@ class Upstream:
             trust_env=False,
             max_line_size=HEADER_LIMIT,
             max_field_size=HEADER_LIMIT,
-            read_bufsize=_READ,
+            read_bufsize=PIECE,
         )
 
     def request(
@@ -62,7 +64,6 @@ class Upstream:
         headers: CIMultiDict[str],
         *,
         data: AsyncIterator[bytes] | None = None,
-        read_until_eof: bool = True,
     ) -> Coroutine[Any, Any, ClientResponse]:
         """Ask the pod with these headers and no others; `target` is a path with its query, taken as it stands."""
         # To tell the client what it must not add takes it longer than all else that it does with headers, and browsers
@@ -76,7 +77,6 @@ class Upstream:
             data=data,
             skip_auto_headers=missing or None,
             allow_redirects=False,
-            read_until_eof=read_until_eof,
         )
 
     async def knock(self) -> bool:
@@ -94,6 +94,10 @@ class Upstream:
 
     async def close(self) -> None:
         self.gone.set()
+        for answer in self.answers:
+            if not answer.content.is_eof():
+                # The client alone would leave whoever waits for more of it waiting.
+                answer.content.set_exception(ClientPayloadError("the pod is gone"))
         await self._http.close()
 
     def _url(self, target: str) -> URL:

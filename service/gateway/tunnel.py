@@ -8,14 +8,15 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 
 from aiohttp import ClientConnectionError, ClientError, ClientResponse, StreamReader, hdrs, web
 from aiohttp.http_writer import StreamWriter
 from multidict import CIMultiDict
 
 from service.gateway.deflate import Agreement, Packer, Unpacker, Violation, agreed, gathered
-from service.gateway.exchange import Passed, PodLost, answered
-from service.gateway.frames import Frame, Frames, close_frame
+from service.gateway.exchange import Passed, PodLost, answered, no_http
+from service.gateway.frames import BREATH, Frame, Frames, close_frame
 from service.gateway.headers import to_browser
 from service.gateway.pods import Upstream
 
@@ -52,6 +53,12 @@ def is_websocket(request: web.BaseRequest) -> bool:
     return any(token.strip().lower() == "upgrade" for token in tokens)
 
 
+def is_handshake(request: web.BaseRequest) -> bool:
+    """Whether what asks for a WebSocket does so as it must: what else it brings might be taken for a next request."""
+    length = request.headers.get(hdrs.CONTENT_LENGTH, "0")
+    return request.method == hdrs.METH_GET and length == "0" and hdrs.TRANSFER_ENCODING not in request.headers
+
+
 class _AsTheyAre:
     """Frames go through byte for byte."""
 
@@ -66,14 +73,22 @@ class _AsTheyAre:
         return self._to_browser.between
 
     def outward(self, data: bytes) -> Iterator[bytes]:
-        for frame in self._to_pod.seen(data):
-            self._sent(frame)
-        yield data
+        return in_pieces(self._to_pod, data, self._sent)
 
     def inward(self, data: bytes) -> Iterator[bytes]:
-        for _ in self._to_browser.seen(data):
-            pass
-        yield data
+        return in_pieces(self._to_browser, data, lambda _: None)
+
+
+def in_pieces(frames: Frames, data: bytes, told: Callable[[Frame], None]) -> Iterator[bytes]:
+    """The same bytes, cut where many frames have been seen: what was looked at has left before more is."""
+    begun = 0
+    for number, frame in enumerate(frames.seen(data), 1):
+        told(frame)
+        if number % BREATH == 0:
+            yield data[begun : frames.at]
+            begun = frames.at
+    if begun < len(data):
+        yield data[begun:]
 
 
 class _Compressed:
@@ -108,18 +123,22 @@ async def tunnel(
     `heard` is called when the pod answers, `sent` with every frame of the browser, of whose payload it gets the first
     `keep` bytes. `compress`: if the browser can.
     """
+    if upstream.gone.is_set():
+        raise PodLost
     offers = headers.popall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ())
     agreement = agreed(offers) if compress else None
     headers[hdrs.CONNECTION], headers[hdrs.UPGRADE] = "Upgrade", "websocket"
     try:
-        answer = await upstream.request(hdrs.METH_GET, target, headers, read_until_eof=False)
+        answer = await upstream.request(hdrs.METH_GET, target, headers)
     except (ClientConnectionError, RuntimeError) as error:
         upstream.answered = False
         raise PodLost from error
+    except ClientError as error:
+        raise no_http() from error
     heard()
     async with answer:
-        if answer.status != 101:
-            return await answered(request, answer)
+        if answer.status != HTTPStatus.SWITCHING_PROTOCOLS:
+            return await answered(request, upstream, answer)
         way = _Compressed(agreement, keep, sent) if agreement else _AsTheyAre(keep, sent)
         return await _Tunnel(request, answer, way, agreement).run(upstream.gone)
 
@@ -138,7 +157,9 @@ class _Tunnel:
         self._agreement = agreement
 
     async def run(self, gone: asyncio.Event) -> web.StreamResponse:
-        response = _Switched(status=101, reason=self._answer.reason, headers=to_browser(self._answer.headers))
+        response = _Switched(
+            status=HTTPStatus.SWITCHING_PROTOCOLS, reason=self._answer.reason, headers=to_browser(self._answer.headers)
+        )
         response.headers[hdrs.CONNECTION], response.headers[hdrs.UPGRADE] = "Upgrade", "websocket"
         if self._agreement:
             response.headers[hdrs.SEC_WEBSOCKET_EXTENSIONS] = self._agreement.text
@@ -210,6 +231,8 @@ async def _pump(reader: StreamReader, writer: StreamWriter, carry: Callable[[byt
         while data := await reader.readany():
             for number, piece in enumerate(carry(data)):
                 if number:
-                    await asyncio.sleep(0)  # what is unpacked from little may be much: others shall have their turn
+                    await asyncio.sleep(
+                        0
+                    )  # little may unpack to much, or hold many frames: others shall have their turn
                 await writer.write(piece)
                 await writer.drain()

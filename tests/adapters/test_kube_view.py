@@ -144,5 +144,6 @@ async def test_a_lease_that_somebody_wrote_nonsense_into_counts_as_the_usual_one
     async with following(cluster) as (view, _):
         rhythm = view.workload(uuid).rhythm
         assert rhythm == Rhythm(lease=Rhythm().lease, cooldown=timedelta(seconds=300), poll=timedelta(seconds=7))
-        await until(lambda: view.workload(uuid).trouble is not None, 20)  # KEDA's own words: no Redis is there
+        await until(lambda: view.workload(uuid).hindrance is not None, 20)  # KEDA's own words: no Redis is there
+        assert view.workload(uuid).trouble is None, "a pod that is there needs no KEDA to get ready"
     cluster.kubectl("-n", NAMESPACE, "delete", "scaledobject", f"user-{uuid}-scaler")

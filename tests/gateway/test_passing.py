@@ -157,14 +157,25 @@ async def test_the_pod_learns_who_asks_and_cannot_be_told_otherwise(house: House
     assert told["forwarded"] == ["for=127.0.0.1;proto=https"]
 
 
-async def test_a_trusted_proxy_is_believed(world: World) -> None:
+@pytest.mark.parametrize(
+    ("chain", "client"),
+    [
+        ("6.6.6.6, 9.9.9.9, 10.1.1.1", "9.9.9.9"),
+        ("6.6.6.6, 9.9.9.9:4711", "9.9.9.9"),
+        ("6.6.6.6, [2001:db8::1]:4711, ::ffff:10.1.1.1", "2001:db8::1"),
+        ("6.6.6.6, unknown, 10.1.1.1", "10.1.1.1"),
+        ("unknown", "127.0.0.1"),
+        ("10.1.1.2, 10.1.1.1", "10.1.1.2"),
+    ],
+)
+async def test_a_trusted_proxy_is_believed_and_nobody_left_of_a_stranger(world: World, chain: str, client: str) -> None:
     trusted = [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("10.0.0.0/8")]
     async with House(world).open(Forwarding(scheme="https", trusted=trusted)) as house:
         uuid = await house.awake()
-        headers = await house.headers(uuid, X_Forwarded_For="6.6.6.6, 9.9.9.9, 10.1.1.1", X_Forwarded_Proto="http")
+        headers = await house.headers(uuid, X_Forwarded_For=chain, X_Forwarded_Proto="http")
         _, body = await answer(house, "/echo", headers)
     told = json.loads(body)["headers"]
-    assert (told["x-forwarded-for"], told["x-forwarded-proto"]) == (["9.9.9.9"], ["http"])
+    assert (told["x-forwarded-for"], told["x-forwarded-proto"]) == ([client], ["http"])
 
 
 async def test_the_pass_reaches_no_pod_and_a_pods_cookies_stay_with_its_own_host(house: House) -> None:

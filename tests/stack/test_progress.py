@@ -161,7 +161,10 @@ async def test_a_wake_that_is_given_up_ends_when_the_pod_is_sent_to_sleep(
     nowhere("elsewhere", SCHEDULE_TIMEOUT="60")
     uuid = (await caller.create(user))[1]["uuid"]
     await caller.call("POST", f"/session/{uuid}/wake")
-    told = await events(stack.url, uuid)  # KEDA sends it to sleep after its cooldown
+    telling = asyncio.create_task(events(stack.url, uuid))
+    await asyncio.sleep(1)
+    await caller.call("POST", f"/session/{uuid}/sleep")
+    told = await telling
     assert phases(told)[-1] == "asleep"
     assert "ready" not in phases(told)
 
@@ -183,6 +186,7 @@ async def test_open_streams_do_not_hold_up_the_end_of_the_service_and_go_on_else
     await asyncio.to_thread(stack.cluster.stop, stack.name)
     told = await cut
     assert phases(told)[0] == "accepted"
+    assert "failed" not in phases(told)
     rest = asyncio.create_task(events(second, uuid, told[-1]["id"]))
     _label_a_node(stack, "away=here")
     assert phases(await rest)[-1] == "ready"

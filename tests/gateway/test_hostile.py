@@ -1,0 +1,250 @@
+"""Pods and clients that do what they must not: it harms nobody else, and is told for what it is."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+from aiohttp import ClientPayloadError
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from service.domain.meter import Activity
+from service.domain.names import SessionId
+from service.domain.session import Pod
+from service.gateway.deflate import Unpacker, gathered
+from service.gateway.frames import BREATH, FIN, TEXT, Frame, Frames, frame
+from service.gateway.gateway import Terms
+from service.gateway.headers import COOKIE, to_browser
+from service.gateway.tunnel import in_pieces
+from tests.domain.conftest import World
+from tests.gateway.conftest import DOMAIN, Headers, House, answer
+from tests.waiting import until
+
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg==",
+}
+
+
+class Scripted:
+    """A pod that answers the head of whatever it is asked with the same bytes, and then waits."""
+
+    def __init__(self, said: bytes) -> None:
+        self._said = said
+        self._ends = b"Connection: close" in said
+        self.heads: list[bytes] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+                writer.write(self._said)
+                if self._ends:
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        writer.close()
+
+
+@asynccontextmanager
+async def scripted(house: House, said: bytes) -> AsyncIterator[tuple[SessionId, Scripted]]:
+    """An awake session with such a pod."""
+    uuid, pod = await house.session(), Scripted(said)
+    server = await asyncio.start_server(pod.serve, "127.0.0.1", 0)
+    async with server:
+        place = Pod("scripted", "127.0.0.1", server.sockets[0].getsockname()[1], scheduled=True, started=True)
+        house.world.cluster.change(replace(house.world.cluster.workload(uuid), replicas=1, ready=1, pod=place))
+        yield uuid, pod
+
+
+async def raw(house: House, head: str, headers: Headers, body: bytes = b"") -> bytes:
+    """What the gateway says until it closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    writer.write(f"{head} HTTP/1.1\r\n{fields}\r\n".encode("utf-8", "surrogateescape") + body)
+    try:
+        async with asyncio.timeout(5):
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+# --- floods ---
+
+
+def test_a_flood_of_tiny_frames_is_looked_at_in_pieces_that_leave_one_by_one() -> None:
+    tiny, frames, seen = frame(FIN | TEXT, b"", b"mask"), Frames(), list[Frame]()
+    flood = tiny * 10_000
+    pieces = []
+    for piece in in_pieces(frames, flood, seen.append):
+        pieces.append(piece)
+        assert frames.between
+        assert len(seen) * len(tiny) == sum(map(len, pieces)), "what was looked at has not left"
+    assert b"".join(pieces) == flood
+    assert max(map(len, pieces)) <= BREATH * len(tiny)
+
+
+def test_a_flood_of_tiny_frames_is_unpacked_in_pieces_too() -> None:
+    tiny = frame(FIN | TEXT, b"", b"mask")
+    pieces = list(gathered(Unpacker(0, lambda _: None).carry(tiny * 10_000)))
+    assert max(map(len, pieces)) <= BREATH * len(tiny)
+
+
+def test_a_large_frame_is_not_cut() -> None:
+    large = frame(FIN | TEXT, bytes(200_000), b"mask")
+    assert list(in_pieces(Frames(), large, lambda _: None)) == [large]
+
+
+# --- pods ---
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+        b"HTTP/1.1 200 OK\r\n\r\nhalf",
+    ],
+)
+async def test_an_answer_under_way_is_cut_off_when_the_workspace_falls_asleep(house: House, said: bytes) -> None:
+    async with (
+        scripted(house, said) as (uuid, _),
+        house.http.get(house.url(), headers=await house.headers(uuid)) as found,
+    ):
+        assert await found.content.readexactly(4) == b"half"
+        house.world.cluster.change(replace(house.world.cluster.workload(uuid), replicas=0, ready=0, pod=None))
+        with pytest.raises(ClientPayloadError):
+            await asyncio.wait_for(found.read(), 5)
+    await until(lambda: not house.gateway._open)
+
+
+async def test_a_whole_answer_that_is_taken_slowly_is_not_cut_off_with_its_pod(house: House) -> None:
+    size = 300_000
+    async with (
+        scripted(house, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size)) as (uuid, _),
+        house.http.get(house.url(), headers=await house.headers(uuid)) as found,
+    ):
+        await asyncio.sleep(0.2)
+        house.world.cluster.change(replace(house.world.cluster.workload(uuid), replicas=0, ready=0, pod=None))
+        assert len(await asyncio.wait_for(found.read(), 5)) == size
+
+
+@pytest.mark.parametrize(
+    ("said", "more"),
+    [
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", {}),
+        (b"HTTP/1.1 200 OK\r\nX-Odd: a\x01b\r\nContent-Length: 0\r\n\r\n", {}),
+        (b"no HTTP at all\r\n\r\n", {}),
+        (b"no HTTP at all\r\n\r\n", HANDSHAKE),
+    ],
+)
+async def test_a_pod_that_speaks_no_proper_http_is_named(house: House, said: bytes, more: Headers) -> None:
+    async with scripted(house, said) as (uuid, _):
+        status, body = await answer(house, "/", {**await house.headers(uuid), **more})
+    assert status == 502
+    assert b"gave no proper answer" in body
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 7\r\n", b"Connection: close\r\n"])
+async def test_why_a_pod_refuses_a_handshake_comes_through(house: House, length: bytes) -> None:
+    async with scripted(house, b"HTTP/1.1 403 Forbidden\r\n" + length + b"\r\nwhy not") as (uuid, _):
+        assert await answer(house, "/", {**await house.headers(uuid), **HANDSHAKE}) == (403, b"why not")
+
+
+@pytest.mark.parametrize(
+    ("cookie", "kept"),
+    [
+        (f"own=1; Dom\udcffain={DOMAIN}; Path=/", ["own=1; Path=/"]),
+        ("__Host-user\udcff-pods=forged; Path=/; Secure", []),
+        (f"={COOKIE}=forged; Path=/", []),
+        (f"{COOKIE}=forged", []),
+        ("a=b=c; HttpOnly", ["a=b=c; HttpOnly"]),
+    ],
+)
+def test_no_byte_hides_what_a_cookie_is(cookie: str, kept: list[str]) -> None:
+    assert to_browser(CIMultiDictProxy(CIMultiDict({"Set-Cookie": cookie}))).getall("Set-Cookie", []) == kept
+
+
+# --- clients ---
+
+
+@pytest.mark.parametrize(
+    ("head", "more"),
+    [
+        ("GET /x", {**HANDSHAKE, "Content-Length": "4"}),
+        ("GET /x", {**HANDSHAKE, "Transfer-Encoding": "chunked"}),
+        ("POST /x", {**HANDSHAKE}),
+        ("GET /x#y", {}),
+    ],
+)
+async def test_what_could_be_taken_for_another_request_is_refused_and_the_connection_closed(
+    house: House, head: str, more: Headers
+) -> None:
+    uuid = await house.awake()
+    said = await raw(house, head, {**await house.headers(uuid), **more}, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert said.partition(b" ")[2].startswith(b"400 ")
+    assert said.count(b"HTTP/1.") == 1
+    assert not house.workspaces[uuid].requests
+
+
+async def test_what_is_no_http_leaves_neither_pass_nor_ticket_in_log_or_answer(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    uuid = await house.awake()
+    headers = await house.headers(uuid)
+    secret = headers["Cookie"].partition("=")[2]
+    ticket = (await house.entrance.invite(uuid)).url.partition("ticket=")[2].partition("&")[0]
+    for head, more in (
+        ("GET /", {"Cookie": f"{headers['Cookie']}; a=\x01"}),
+        ("GET /", {"Cookie": f"{headers['Cookie']}; a={'x' * 70_000}"}),
+        (f"GET /.user-pods/enter?ticket={ticket}&to=%2F\udce9", {}),
+    ):
+        said = (await raw(house, head, {**headers, **more})).decode()
+        assert said.partition(" ")[2].startswith("400 ")
+        for told in (said, caplog.text):
+            assert secret not in told
+            assert ticket not in told
+    assert "a request is no HTTP" in caplog.text
+
+
+async def test_an_origin_that_is_none_is_not_from_here(house: House) -> None:
+    uuid = await house.awake()
+    assert (await answer(house, "/echo", await house.headers(uuid, Origin="http://["), "POST"))[0] == 403
+
+
+async def test_the_host_cannot_be_taken_away_as_a_header_of_the_connection(house: House) -> None:
+    uuid = await house.awake()
+    await answer(house, "/echo", await house.headers(uuid, Connection="close, Host"))
+    _, _, told = house.workspaces[uuid].requests[-1]
+    assert told["Host"] == [house.host(uuid)]
+
+
+async def test_the_news_of_a_wake_can_only_be_got_and_count_among_all_that_wait(world: World) -> None:
+    async with House(world, Terms(held=1), delay=60).open() as house:
+        uuids = [await house.session(user_id) for user_id in ("ann", "bob")]
+        headers = [await house.headers(uuid) for uuid in uuids]
+        said = await raw(house, "HEAD /.user-pods/wake", {**headers[0], "Connection": "close"})
+        assert said.startswith(b"HTTP/1.1 405")
+        assert said.endswith(b"\r\n\r\n")
+        async with house.http.get(house.url("/.user-pods/wake"), headers=headers[0]) as first:
+            assert first.status == 200
+            assert (await answer(house, "/.user-pods/wake", headers[1]))[0] == 503
+
+
+async def test_a_long_upload_counts_for_as_long_as_it_moves(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    uuid, counted = await house.awake(), list[str]()
+    monkeypatch.setattr(house.gateway._attention, "note", lambda _uuid, source: counted.append(source))
+
+    async def slowly() -> AsyncIterator[bytes]:
+        for _ in range(5):
+            yield b"x"
+            await asyncio.sleep(0.05)
+
+    await answer(house, "/echo", await house.headers(uuid), "PUT", data=slowly())
+    assert len(counted) >= 4
+    assert set(counted) == {Activity.VISIT}
