@@ -20,8 +20,8 @@ up: $(VENV)/ready ## Start cluster and service on http://127.0.0.1:8080, and say
 demo: $(VENV)/ready ## Show the whole loop as a timeline
 	@$(PY) -m stack demo --state $(STATE)
 
-down: $(VENV)/ready ## Stop all that `make up` started
-	@$(PY) -m stack down --state $(STATE)
+down: $(VENV)/ready ## Stop all that `make up` started; with PURGE=1 remove its data too
+	@$(PY) -m stack down --state $(STATE) $(if $(PURGE),--purge)
 
 test: $(VENV)/ready ## Compile what the tests need (once), check the code, run all tests
 	@$(PY) -m devcluster tools --extra >/dev/null

@@ -23,7 +23,7 @@ from devcluster.errors import DevclusterError
 from devcluster.processes import Processes, Program
 from devcluster.toolchain import Report, Tools
 
-_NODES = 4
+_SIMULATED = [f"simulated-{number}" for number in range(4)]
 _CAPACITY = {"cpu": "1000", "memory": "1Ti", "ephemeral-storage": "100Ti", "pods": "5000"}
 
 
@@ -67,7 +67,7 @@ class Cluster:
         third = [components.controller_manager(site), components.scheduler(site), components.kwok(site)]
         started = [self._start(group) for group in (first, second)]
         self._bootstrap()
-        self._free_lease()
+        self._free_leases()
         started += [self._start([*third, components.keda(site)])]
         started += [self._node(real_node)]
         self.write_env({})
@@ -122,8 +122,8 @@ class Cluster:
 
     def start(self, name: str) -> None:
         """Start a stopped component again, with the same port and data, and wait until the cluster answers with it."""
-        if name == "keda":
-            self._free_lease()
+        if name in ("keda", "kwok"):
+            self._free_leases()
         self._start([self._component(name)])
         if name == "etcd" and self._processes.alive("kube-apiserver"):
             # The API server finds its store again after a back-off only.
@@ -366,10 +366,12 @@ class Cluster:
             patch = json.dumps({"status": {"conditions": [condition]}})
             self.kubectl("patch", "node", node.NAME, "--subresource=status", "-p", patch)
 
-    def _free_lease(self) -> None:
-        """Remove the lease of a KEDA that is dead, for its successor would wait until it runs out."""
+    def _free_leases(self) -> None:
+        """Remove the leases of those who are dead, for their successors would wait until they run out."""
         if not self._processes.alive("keda"):
             self.kubectl("-n", KEDA_NAMESPACE, "delete", "lease", components.KEDA_LEASE, "--ignore-not-found")
+        if not self._processes.alive("kwok"):
+            self.kubectl("-n", "kube-node-lease", "delete", "lease", *_SIMULATED, "--ignore-not-found")
 
     def _bootstrap(self) -> None:
         """What the components expect to find: KEDA's kinds and namespace, nodes, and a class for volumes."""
@@ -380,13 +382,13 @@ class Cluster:
                 "apiVersion": "v1",
                 "kind": "Node",
                 "metadata": {
-                    "name": f"simulated-{number}",
+                    "name": name,
                     "annotations": {"kwok.x-k8s.io/node": "fake"},
-                    "labels": {"kubernetes.io/os": "linux", "kubernetes.io/hostname": f"simulated-{number}"},
+                    "labels": {"kubernetes.io/os": "linux", "kubernetes.io/hostname": name},
                 },
                 "status": {"capacity": _CAPACITY, "allocatable": _CAPACITY},
             }
-            for number in range(_NODES)
+            for name in _SIMULATED
         ]
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": KEDA_NAMESPACE}}
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(crds), "-f", str(storage))

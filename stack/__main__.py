@@ -39,8 +39,8 @@ Try (or `make demo` for the whole loop in under a minute):
 
 API documentation: {url}/docs      Stop everything: make down
 """
-_OPEN = """A VS Code in a real pod, which sleeps until it is visited; what is made in it lasts until it sleeps again.
-Open it in a browser on this machine:
+_OPEN = """A VS Code in a real pod, asleep until it is visited, and again when its user has left; its home is kept.
+Open it once, within an hour, in a browser on this machine that trusts `localhost` without TLS (Chromium, Firefox):
 
   {link}
 
@@ -66,9 +66,14 @@ def up(
     """Start cluster and service; what runs already is left alone."""
     began = time.monotonic()
     cluster = Cluster(state)
-    serving = cluster.env().get("SERVICE_URL") if cluster.status().get("service") else None
+    gateway_url = f"http://127.0.0.1:{gateway_port}"
+    known = cluster.env() if cluster.status().get("service") else {}
+    serving = known.get("SERVICE_URL")
     if serving and serving != Stack(cluster, port=port).url:
         raise DevclusterError(f"the service runs already, on {serving}; `make down` first to have it on another port")
+    if known.get("GATEWAY_URL", gateway_url) != gateway_url:
+        opened = known["GATEWAY_URL"]
+        raise DevclusterError(f"the gateway runs already, on {opened}; `make down` first to have it on another port")
     for wanted, name in () if serving else ((port, "PORT"), (gateway_port, "GATEWAY_PORT")):
         if _taken(wanted):
             raise DevclusterError(
@@ -81,7 +86,7 @@ def up(
         {
             "SERVICE_URL": stack.url,
             "USERS_NAMESPACE": USERS,
-            "GATEWAY_URL": f"http://127.0.0.1:{gateway_port}",
+            "GATEWAY_URL": gateway_url,
             "GATEWAY_DOMAIN": GATEWAY_DOMAIN,
         }
     )
@@ -103,9 +108,12 @@ def demo(state: State = STATE) -> None:
 
 
 @app.command()
-def down(state: State = STATE) -> None:
+def down(
+    state: State = STATE,
+    purge: Annotated[bool, typer.Option("--purge", help="Remove the data too: sessions, volumes, images.")] = False,
+) -> None:
     """Stop all that was started here, and nothing else; the data stays for the next start."""
-    stopped = Cluster(state).down() if state.exists() else []
+    stopped = Cluster(state).down(purge=purge) if state.exists() else []
     print(f"stopped {', '.join(stopped)}" if stopped else "nothing ran")
 
 

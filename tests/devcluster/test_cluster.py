@@ -142,6 +142,15 @@ def test_a_component_can_be_stopped_and_started_alone(second: Cluster, name: str
     second.kubectl("get", "--raw", "/readyz")
 
 
+def test_pods_are_started_at_once_by_the_successor_of_a_dead_kwok(second: Cluster) -> None:
+    second.apply(*workload("later"))
+    second.stop("kwok", how=signal.SIGKILL)
+    second.start("kwok")
+    second.kubectl("scale", "deployment", "later", "--replicas=8")  # some on every node
+    # Its predecessor's leases would last for 40 s.
+    wait(lambda: ready(second, "later") == 8, "the pods are not ready", 15)
+
+
 def test_data_outlives_a_restart(second: Cluster) -> None:
     with redis.Redis.from_url(second.redis_url) as client:
         client.set("kept", "yes")
