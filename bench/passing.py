@@ -114,7 +114,7 @@ async def _get(http: aiohttp.ClientSession, way: _Way) -> None:
 async def _download(http: aiohttp.ClientSession, way: _Way) -> float:
     """MB a second."""
     began, size = time.perf_counter(), 0
-    async with http.get(f"{way.url}/stream?bytes={_DOWNLOAD}", headers=way.headers) as answer:
+    async with http.get(f"{way.url}/stream?bytes={_DOWNLOAD}&length=yes", headers=way.headers) as answer:
         async for chunk in answer.content.iter_any():
             size += len(chunk)
     if size != _DOWNLOAD:

@@ -101,7 +101,8 @@ class _Connection(web.RequestHandler):
         heads = self._request_count
         super().data_received(data)
         if self._request_count != heads:
-            self._forget_deadline()
+            if self._deadline is not None:
+                self._forget_deadline()
         elif self._deadline is None and (heads == 0 or self._waits):
             # No request is being served, and these bytes have not made one.
             self._deadline = self._loop.call_later(self._server.bounds.head, self._too_slow)

@@ -18,7 +18,7 @@ from aiohttp import (
 from multidict import CIMultiDict
 
 from service.gateway.headers import to_browser
-from service.gateway.pods import PIECE, Upstream
+from service.gateway.pods import Upstream
 from service.gateway.refusal import Refusal
 
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -132,14 +132,6 @@ async def exchange(
 
 async def answered(request: web.BaseRequest, upstream: Upstream, answer: ClientResponse) -> web.StreamResponse:
     """Pass the pod's answer back."""
-    upstream.answers.add(answer)
-    try:
-        return await _streamed(request, answer)
-    finally:
-        upstream.answers.discard(answer)
-
-
-async def _streamed(request: web.BaseRequest, answer: ClientResponse) -> web.StreamResponse:
     response = Passed(status=answer.status, reason=answer.reason, headers=to_browser(answer.headers))
     # Headers and body of a small answer come together: then they leave together too.
     response.at_once(body_is_there=answer.content.total_bytes > 0 and request.method != "HEAD")
@@ -148,9 +140,11 @@ async def _streamed(request: web.BaseRequest, answer: ClientResponse) -> web.Str
     except ValueError as error:  # a header with what must not be in one
         answer.close()
         raise no_http() from error
+    upstream.answers.add(answer)
     try:
         if request.method != "HEAD":
-            while chunk := await answer.content.read(PIECE):
+            # All that is there at once: to be given less, the client copies what it holds back, again and again.
+            while chunk := await answer.content.readany():
                 await response.write(chunk)
     except ClientError:
         # Cut the answer off: a proper end would make half of it look like all.
@@ -158,6 +152,8 @@ async def _streamed(request: web.BaseRequest, answer: ClientResponse) -> web.Str
         if request.transport is not None:
             request.transport.abort()
         return response
+    finally:
+        upstream.answers.discard(answer)
     with contextlib.suppress(ConnectionResetError):
         await response.write_eof()
     return response

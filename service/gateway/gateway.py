@@ -154,7 +154,11 @@ class Gateway:
             answer = await self._enter(request, uuid)
             visit.ended(Outcome.OWN)
             return answer
-        await self._admit(request, uuid)
+        if self._terms.closed and not self._is_known(request, uuid):
+            await self._admit(request, uuid)
+        # Hosts of other users are the same site to a browser, so it sends the pass along when their pages ask it to.
+        if not _is_navigation(request) and not _is_from_here(request):
+            raise Refusal(403, "Not from here", "Pages of another host may not use this workspace.")
         if path == _WAKE:
             return await self._tell_of_wake(request, uuid, visit)
         if path.startswith(OWN):
@@ -184,45 +188,44 @@ class Gateway:
         answer.headers[hdrs.SET_COOKIE] = f"{COOKIE}={given}; Path=/; Max-Age={age}; Secure; HttpOnly; SameSite=Lax"
         return answer
 
+    def _is_known(self, request: web.BaseRequest, uuid: SessionId) -> bool:
+        """Whether its pass has been here before, as that of nearly every request."""
+        given = headers.passes(request)
+        return len(given) == 1 and self._entrance.knows(given[0], uuid)
+
     async def _admit(self, request: web.BaseRequest, uuid: SessionId) -> None:
-        if self._terms.closed:
-            given = headers.passes(request)
-            if len(given) != 1 or not await self._entrance.admits(given[0], uuid):
-                raise Refusal(401, "You are not signed in to this workspace", "Open it anew from where you came.")
-        # Hosts of other users are the same site to a browser, so it sends the pass along when their pages ask it to.
-        if not _is_navigation(request) and not _is_from_here(request):
-            raise Refusal(403, "Not from here", "Pages of another host may not use this workspace.")
+        given = headers.passes(request)
+        if len(given) != 1 or not await self._entrance.admits(given[0], uuid):
+            raise Refusal(401, "You are not signed in to this workspace", "Open it anew from where you came.")
 
     # --- awake, or to be woken ---
 
     async def _pass_on(self, request: web.BaseRequest, uuid: SessionId, visit: Visit) -> web.StreamResponse:
         background = attention.is_background(request)
-
-        def moves() -> None:
-            if not background:
-                self._attention.note(uuid, Activity.VISIT)
-
+        moves = _nothing if background else partial(self._attention.note, uuid, Activity.VISIT)
         body = Body(request, self.bounds.stall, moves)
-        for _ in range(_ATTEMPTS):
-            upstream = self._pods.present(uuid)
-            if upstream is not None and not upstream.answered and not await self._takes(request, upstream, uuid):
-                upstream = None
-            if upstream is None and _is_navigation(request) and not attention.is_prefetch(request):
-                await self._sessions.wake(uuid)
-                visit.ended(Outcome.PAGE)
-                return waiting.page(self._view.workload(uuid).hindrance)
-            if upstream is None:
-                if background and self._view.workload(uuid).replicas == 0:
-                    why = "The workspace is asleep. Open or reload its page to wake it."
-                    raise Refusal(503, "Asleep", why, outcome=Outcome.ASLEEP)
-                visit.held()
-                upstream = await self._hold(uuid, rouse=not background)
-                visit.served()
-            elif not background:
-                self._attention.note(uuid, Activity.VISIT)
-            with contextlib.suppress(PodLost):
-                return await self._to_pod(request, uuid, upstream, body, visit)
-            await asyncio.sleep(_STARTING)
+        try:
+            for _ in range(_ATTEMPTS):
+                upstream = self._pods.present(uuid)
+                if upstream is not None and not upstream.answered and not await self._takes(request, upstream, uuid):
+                    upstream = None
+                if upstream is None and _is_navigation(request) and not attention.is_prefetch(request):
+                    await self._sessions.wake(uuid)
+                    visit.ended(Outcome.PAGE)
+                    return waiting.page(self._view.workload(uuid).hindrance)
+                if upstream is None:
+                    upstream = await self._hold(uuid, visit, rouse=not background)
+                elif not background:
+                    self._attention.note(uuid, Activity.VISIT)
+                with contextlib.suppress(PodLost):
+                    if is_websocket(request):
+                        return await self._connect(request, uuid, upstream, visit)
+                    passed = self._forwarding.to_pod(request)
+                    return await exchange(request, upstream, passed, request.raw_path, body, heard=visit.answered)
+                await asyncio.sleep(_STARTING)
+        finally:
+            if body.stalled:
+                self.meter.ended(Slow.BODY)
         raise Refusal(502, "The workspace does not answer", "It takes connections and ends them.", retry_after=2)
 
     async def _takes(self, request: web.BaseRequest, upstream: Upstream, uuid: SessionId) -> bool:
@@ -234,12 +237,18 @@ class Gateway:
                 return await upstream.knock()
         return False
 
-    async def _hold(self, uuid: SessionId, *, rouse: bool) -> Upstream:
+    async def _hold(self, uuid: SessionId, visit: Visit, *, rouse: bool) -> Upstream:
         """Keep the request until the pod answers; refuses when too many wait, or waiting is of no use."""
+        if not rouse and self._view.workload(uuid).replicas == 0:
+            why = "The workspace is asleep. Open or reload its page to wake it."
+            raise Refusal(503, "Asleep", why, outcome=Outcome.ASLEEP)
+        visit.held()
         self._has_room(uuid)
         with _Counted(self._held, uuid):
             async with self._answering(uuid, rouse=rouse) as answers:
-                return await answers
+                upstream = await answers
+                visit.served()
+                return upstream
 
     def _has_room(self, uuid: SessionId) -> None:
         """Raises Refusal when too many wait."""
@@ -293,22 +302,6 @@ class Gateway:
 
     # --- on to the pod ---
 
-    async def _to_pod(
-        self, request: web.BaseRequest, uuid: SessionId, upstream: Upstream, body: Body, visit: Visit
-    ) -> web.StreamResponse:
-        if is_websocket(request):
-            self._websockets += 1
-            try:
-                return await self._connect(request, uuid, upstream, visit)
-            finally:
-                self._websockets -= 1
-        passed = self._forwarding.to_pod(request)
-        try:
-            return await exchange(request, upstream, passed, request.raw_path, body, heard=visit.answered)
-        finally:
-            if body.stalled:
-                self.meter.ended(Slow.BODY)
-
     async def _connect(
         self, request: web.BaseRequest, uuid: SessionId, upstream: Upstream, visit: Visit
     ) -> web.StreamResponse:
@@ -319,22 +312,24 @@ class Gateway:
             if attention.is_input(frame, watched):
                 self._attention.note(uuid, Activity.INPUT)
 
-        switch = partial(
-            tunnel,
-            request,
-            upstream,
-            passed,
-            request.raw_path,
-            heard=visit.answered,
-            compress=self._terms.compression,
-        )
-        if self._terms.mode is Mode.INPUT:
-            return await switch(keep=LOOKED_AT if watched else 0, sent=sent)
-        keeping = asyncio.create_task(self._keep_awake(uuid))
+        by_input = self._terms.mode is Mode.INPUT
+        keeping = None if by_input else asyncio.create_task(self._keep_awake(uuid))
+        self._websockets += 1
         try:
-            return await switch(keep=0, sent=lambda _: None)
+            return await tunnel(
+                request,
+                upstream,
+                passed,
+                request.raw_path,
+                keep=LOOKED_AT if by_input and watched else 0,
+                sent=sent if by_input else lambda _: None,
+                heard=visit.answered,
+                compress=self._terms.compression,
+            )
         finally:
-            keeping.cancel()
+            self._websockets -= 1
+            if keeping is not None:
+                keeping.cancel()
 
     async def _keep_awake(self, uuid: SessionId) -> None:
         with contextlib.suppress(TimeoutError):
@@ -365,6 +360,10 @@ class _Counted:
         self._counter[self._uuid] -= 1
         if not self._counter[self._uuid]:
             del self._counter[self._uuid]
+
+
+def _nothing() -> None:
+    pass
 
 
 def _is_navigation(request: web.BaseRequest) -> bool:

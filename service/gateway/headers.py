@@ -88,7 +88,10 @@ def to_browser(headers: "CIMultiDictProxy[str]") -> CIMultiDict[str]:
 
 def passes(request: BaseRequest) -> list[str]:
     """The passes that the request bears; a browser sends one."""
-    return [found for line in request.headers.getall(hdrs.COOKIE, ()) for found in _PASS.findall(line)]
+    lines = request.headers.getall(hdrs.COOKIE, ())
+    if len(lines) == 1:
+        return _PASS.findall(lines[0])
+    return [found for line in lines for found in _PASS.findall(line)]
 
 
 def _end_to_end(headers: "CIMultiDictProxy[str]") -> CIMultiDict[str]:

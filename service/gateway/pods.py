@@ -25,8 +25,8 @@ _KNOCK = 0.02
 _KNOCK_TIMEOUT = 0.5
 _IDLE = 4.0
 """Seconds that an idle connection is kept: Node ends its own after five."""
-PIECE = 64 * 1024
-"""Bytes of an answer that are passed on in one go, and half of those that are read ahead of a slow client."""
+_READ = 64 * 1024
+"""Half of the bytes of an answer that are read ahead of a slow client, give or take what comes in one go."""
 HEADER_LIMIT = 64 * 1024
 """Bytes of one header, and of the request line, in both directions."""
 _ADDED = (hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING)
@@ -54,7 +54,7 @@ class Upstream:
             trust_env=False,
             max_line_size=HEADER_LIMIT,
             max_field_size=HEADER_LIMIT,
-            read_bufsize=PIECE,
+            read_bufsize=_READ,
         )
 
     def request(
