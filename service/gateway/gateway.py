@@ -12,6 +12,7 @@ from functools import partial
 from http import HTTPStatus
 
 from aiohttp import hdrs, web
+from multidict import istr
 
 from service.domain.entrance import ENTER, Entrance
 from service.domain.errors import (
@@ -54,6 +55,8 @@ _ATTEMPTS = 10
 """So often a request is made anew whose pod went away before it had answered."""
 _BEAT = 5.0
 """Seconds between two notes of activity of one session."""
+
+_MODE, _DEST, _SITE = istr("Sec-Fetch-Mode"), istr("Sec-Fetch-Dest"), istr("Sec-Fetch-Site")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -370,15 +373,15 @@ def _is_navigation(request: web.BaseRequest) -> bool:
     """Whether a person looks at a page as a whole, who can be shown another one meanwhile."""
     if request.method not in ("GET", "HEAD") or is_websocket(request):
         return False
-    mode = request.headers.get("Sec-Fetch-Mode")
+    mode = request.headers.get(_MODE)
     if mode is None:
         return "text/html" in request.headers.get(hdrs.ACCEPT, "")
-    return mode == "navigate" and request.headers.get("Sec-Fetch-Dest", "document") == "document"
+    return mode == "navigate" and request.headers.get(_DEST, "document") == "document"
 
 
 def _is_from_here(request: web.BaseRequest) -> bool:
     """Whether the request comes from a page of this very host, or from no page at all."""
-    if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+    if request.headers.get(_SITE, "none") not in ("same-origin", "none"):
         return False
     origins = request.headers.getall(hdrs.ORIGIN, ())
     return all(_place(origin.partition("://")[2]) == _place(request.host) for origin in origins)

@@ -110,7 +110,7 @@ def _without_pass(headers: CIMultiDict[str]) -> None:
     lines = headers.popall(hdrs.COOKIE, None)
     if lines is None:
         return
-    kept = "; ".join(filter(None, (_PASS.sub("", line).strip("; ") for line in lines)))
+    kept = "; ".join(rest for line in lines if (rest := _PASS.sub("", line).strip("; ")))
     if kept:
         headers[hdrs.COOKIE] = kept
 

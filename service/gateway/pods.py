@@ -40,6 +40,7 @@ class Upstream:
         self.uid = uid
         self.address = address
         self.port = port
+        self._origin = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
         self.answered = False
         """It has taken a connection."""
         self.gone = asyncio.Event()
@@ -72,7 +73,7 @@ class Upstream:
         missing = [name for name in added if name not in headers]
         return self._http.request(
             method,
-            self._url(target),
+            URL(self._origin + target, encoded=True),
             headers=headers,
             data=data,
             skip_auto_headers=missing or None,
@@ -99,10 +100,6 @@ class Upstream:
                 # The client alone would leave whoever waits for more of it waiting.
                 answer.content.set_exception(ClientPayloadError("the pod is gone"))
         await self._http.close()
-
-    def _url(self, target: str) -> URL:
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return URL(f"http://{host}:{self.port}{target}", encoded=True)
 
 
 class Pods:
