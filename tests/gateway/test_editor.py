@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.gateway import attention
 from service.gateway.editor import Call, Editor, calls
+from service.gateway.frames import BINARY, CONTINUATION, Frame
 
 MINUTE = 60.0
 
@@ -94,6 +96,14 @@ def test_what_only_a_user_does_shows_somebody(doing: bytes, clock: Clock) -> Non
 )
 def test_what_an_editor_says_by_itself_shows_nobody(talk: bytes, clock: Clock) -> None:
     assert not Editor(resumed=True, clock=clock).shows_somebody(talk)
+
+
+@pytest.mark.parametrize(("doing", "counts"), [(method("$onFileEvent"), False), (method("$onMessage"), True)])
+def test_a_message_in_fragments_is_told_by_its_beginning(doing: bytes, counts: bool, clock: Clock) -> None:
+    editor = Editor(resumed=True, clock=clock)
+    begins = Frame(BINARY, 100_000, KEEP_ALIVE + doing)
+    goes_on = Frame(CONTINUATION, 100_000, bytes(1000))
+    assert [attention.is_input(each, editor) for each in (begins, goes_on, goes_on)] == [counts, False, False]
 
 
 def test_somebody_is_there_from_the_word_that_they_are_to_the_word_that_they_are_not(clock: Clock) -> None:

@@ -1,6 +1,7 @@
 """Pods and clients that do what they must not: it harms nobody else, and is told for what it is."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from service.gateway.deflate import Unpacker, gathered
 from service.gateway.frames import BREATH, FIN, TEXT, Frame, Frames, frame
 from service.gateway.gateway import Terms
 from service.gateway.headers import COOKIE, to_browser
+from service.gateway.pods import Upstream
 from service.gateway.tunnel import in_pieces
 from tests.domain.conftest import World
 from tests.gateway.conftest import DOMAIN, Headers, House, answer
@@ -100,6 +102,23 @@ def test_a_large_frame_is_not_cut() -> None:
 
 
 # --- pods ---
+
+
+async def test_a_request_whose_pod_is_replaced_before_it_has_begun_is_served_by_the_next(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid, knock = await house.awake(), Upstream.knock
+    first = house.workspaces[uuid]
+
+    async def slowly(upstream: Upstream) -> bool:
+        if upstream.uid == first.name:
+            await house.start(uuid)  # while the first is dialled
+        return await knock(upstream)
+
+    monkeypatch.setattr(Upstream, "knock", slowly)
+    status, body = await answer(house, "/echo", await house.headers(uuid), "POST", data=b"once")
+    assert (status, json.loads(body)["pod"]) == (200, house.workspaces[uuid].name)
+    assert not first.requests
 
 
 @pytest.mark.parametrize(
