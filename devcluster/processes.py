@@ -3,6 +3,7 @@
 A process is known by its pid *and* its start time, so a pid that the system gave to somebody else is never touched.
 """
 
+import atexit
 import json
 import os
 import signal
@@ -150,6 +151,9 @@ def _reap() -> None:
     for child in [*_children]:
         if child.poll() is not None:
             _children.remove(child)
+
+
+atexit.register(_reap)  # those that ended since the last look
 
 
 def environment(**extra: str) -> dict[str, str]:
