@@ -67,7 +67,7 @@ app = typer.Typer(
 )
 _REDIS_CONNECTIONS = 32
 _PENDING = timedelta(seconds=1)
-"""How often wakes that KEDA has not seen are looked at: more often than the shortest lease needs."""
+"""How often wakes that are not served yet are looked at: more often than the shortest lease needs."""
 log = logging.getLogger(__name__)
 
 

@@ -18,7 +18,7 @@ from aiohttp import (
 from multidict import CIMultiDict
 
 from service.gateway.headers import to_browser
-from service.gateway.pods import Upstream
+from service.gateway.pods import PodLost, Upstream
 from service.gateway.refusal import Refusal
 
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -26,10 +26,6 @@ _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 def no_http() -> Refusal:
     return Refusal(502, "The workspace gave no proper answer", "What it sent is no HTTP.")
-
-
-class PodLost(Exception):
-    """The pod went away, or never took the request, so that the request may be made again."""
 
 
 class Stalled(Exception):
@@ -99,8 +95,6 @@ async def exchange(
 
     `heard` is called when the pod answers.
     """
-    if upstream.gone.is_set():
-        raise PodLost
     # The gateway itself says to go on, once the pod has taken the connection: a pod that does not know of this could
     # leave both sides waiting for each other.
     headers.popall(hdrs.EXPECT, None)

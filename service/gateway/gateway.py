@@ -33,11 +33,11 @@ from service.gateway import attention, headers, waiting
 from service.gateway.attention import Attention, Mode
 from service.gateway.connections import Bounds
 from service.gateway.editor import LOOKED_AT
-from service.gateway.exchange import Body, PodLost, exchange
+from service.gateway.exchange import Body, exchange
 from service.gateway.frames import Frame
 from service.gateway.headers import COOKIE, Forwarding
 from service.gateway.hosts import Hosts
-from service.gateway.pods import Pods, Upstream
+from service.gateway.pods import PodLost, Pods, Upstream
 from service.gateway.refusal import KEEP_OUT, Refusal
 from service.gateway.tunnel import is_handshake, is_websocket, tunnel
 from service.gateway.visit import Visit

@@ -33,6 +33,10 @@ _ADDED = (hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING)
 """Headers that the client adds by itself, beside a body's type."""
 
 
+class PodLost(Exception):
+    """The pod went away, or never took the request, so that the request may be made again."""
+
+
 class Upstream:
     """One pod: `uid`, where it listens, and the connections to it."""
 
@@ -66,7 +70,12 @@ class Upstream:
         *,
         data: AsyncIterator[bytes] | None = None,
     ) -> Coroutine[Any, Any, ClientResponse]:
-        """Ask the pod with these headers and no others; `target` is a path with its query, taken as it stands."""
+        """Ask the pod with these headers and no others; `target` is a path with its query, taken as it stands.
+
+        Raises PodLost when the pod is gone by now.
+        """
+        if self.gone.is_set():
+            raise PodLost
         # To tell the client what it must not add takes it longer than all else that it does with headers, and browsers
         # leave nothing to add to most of their requests.
         added = _ADDED if data is None else (*_ADDED, hdrs.CONTENT_TYPE)

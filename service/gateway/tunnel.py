@@ -15,10 +15,10 @@ from aiohttp.http_writer import StreamWriter
 from multidict import CIMultiDict
 
 from service.gateway.deflate import Agreement, Packer, Unpacker, Violation, agreed, gathered
-from service.gateway.exchange import Passed, PodLost, answered, no_http
+from service.gateway.exchange import Passed, answered, no_http
 from service.gateway.frames import BREATH, Frame, Frames, close_frame
 from service.gateway.headers import to_browser
-from service.gateway.pods import Upstream
+from service.gateway.pods import PodLost, Upstream
 
 _BUFFER = 2**15
 """Bytes read ahead in each direction."""
@@ -123,8 +123,6 @@ async def tunnel(
     `heard` is called when the pod answers, `sent` with every frame of the browser, of whose payload it gets the first
     `keep` bytes. `compress`: if the browser can.
     """
-    if upstream.gone.is_set():
-        raise PodLost
     offers = headers.popall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ())
     agreement = agreed(offers) if compress else None
     headers[hdrs.CONNECTION], headers[hdrs.UPGRADE] = "Upgrade", "websocket"
@@ -231,8 +229,7 @@ async def _pump(reader: StreamReader, writer: StreamWriter, carry: Callable[[byt
         while data := await reader.readany():
             for number, piece in enumerate(carry(data)):
                 if number:
-                    await asyncio.sleep(
-                        0
-                    )  # little may unpack to much, or hold many frames: others shall have their turn
+                    # Little may unpack to much, or hold many frames: others shall have their turn.
+                    await asyncio.sleep(0)
                 await writer.write(piece)
                 await writer.drain()

@@ -82,15 +82,21 @@ async def test_a_pod_that_goes_away_while_somebody_waits_is_woken_again(house: H
         ("/healthz", {}),
         ("/stable/?reconnectionToken=1&reconnection=true", {"Connection": "Upgrade", "Upgrade": "websocket"}),
         ("/page", {"Sec-Purpose": "prefetch"}),
-        ("/page", {"Sec-Purpose": "prefetch;prerender", "Sec-Fetch-Mode": "navigate", "Accept": "text/html"}),
         ("/events", {"Accept": "text/event-stream", "Last-Event-ID": "7"}),
     ],
 )
 async def test_what_comes_by_itself_wakes_nobody(house: House, path: str, more: dict[str, str]) -> None:
     uuid = await house.session()
     status, body = await answer(house, path, {**await house.headers(uuid), **more})
+    assert (status, json.loads(body)["title"]) == (503, "Asleep")
+    assert house.world.cluster.workload(uuid).replicas == 0
+
+
+async def test_a_page_that_is_fetched_before_anybody_asks_for_it_wakes_nobody(house: House) -> None:
+    uuid = await house.session()
+    status, body = await answer(house, "/page", {**await house.person(uuid), "Sec-Purpose": "prefetch;prerender"})
     assert status == 503
-    assert b"Asleep" in body
+    assert b"<h1>Asleep</h1>" in body
     assert house.world.cluster.workload(uuid).replicas == 0
 
 
