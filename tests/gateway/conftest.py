@@ -305,3 +305,15 @@ async def answer(house: House, path: str, headers: Headers, method: str = "GET",
     """Status and body."""
     async with house.http.request(method, house.url(path), headers=headers, allow_redirects=False, **more) as found:
         return found.status, await found.read()
+
+
+async def raw(house: House, head: str, headers: Headers, body: bytes = b"") -> bytes:
+    """What the gateway says until it closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    writer.write(f"{head} HTTP/1.1\r\n{fields}\r\n".encode("utf-8", "surrogateescape") + body)
+    try:
+        async with asyncio.timeout(5):
+            return await reader.read()
+    finally:
+        writer.close()

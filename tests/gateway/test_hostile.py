@@ -21,7 +21,7 @@ from service.gateway.headers import COOKIE, to_browser
 from service.gateway.pods import Upstream
 from service.gateway.tunnel import in_pieces
 from tests.domain.conftest import World
-from tests.gateway.conftest import DOMAIN, Headers, House, answer
+from tests.gateway.conftest import DOMAIN, Headers, House, answer, raw
 from tests.waiting import until
 
 HANDSHAKE = {
@@ -61,18 +61,6 @@ async def scripted(house: House, said: bytes) -> AsyncIterator[tuple[SessionId, 
         place = Pod("scripted", "127.0.0.1", server.sockets[0].getsockname()[1], scheduled=True, started=True)
         house.world.cluster.change(replace(house.world.cluster.workload(uuid), replicas=1, ready=1, pod=place))
         yield uuid, pod
-
-
-async def raw(house: House, head: str, headers: Headers, body: bytes = b"") -> bytes:
-    """What the gateway says until it closes."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
-    fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    writer.write(f"{head} HTTP/1.1\r\n{fields}\r\n".encode("utf-8", "surrogateescape") + body)
-    try:
-        async with asyncio.timeout(5):
-            return await reader.read()
-    finally:
-        writer.close()
 
 
 # --- floods ---

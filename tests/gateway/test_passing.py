@@ -11,7 +11,7 @@ from aiohttp import ClientPayloadError
 
 from service.gateway.headers import COOKIE, Forwarding
 from tests.domain.conftest import World
-from tests.gateway.conftest import House, answer
+from tests.gateway.conftest import House, answer, raw
 
 BIG = 32 * 1024 * 1024
 
@@ -37,26 +37,19 @@ async def test_every_method_goes_through_with_its_body(house: House, method: str
 )
 async def test_a_target_goes_through_byte_for_byte(house: House, target: str) -> None:
     uuid = await house.awake()
-    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
-    head = "".join(f"{name}: {value}\r\n" for name, value in (await house.headers(uuid)).items())
-    writer.write(f"GET {target} HTTP/1.1\r\n{head}Connection: close\r\n\r\n".encode())
-    text = (await reader.read()).decode()
-    writer.close()
-    assert text.startswith("HTTP/1.1 200")
+    said = await raw(house, f"GET {target}", await house.headers(uuid, Connection="close"))
+    assert said.startswith(b"HTTP/1.1 200")
     assert house.workspaces[uuid].requests[-1][1] == target
 
 
-@pytest.mark.parametrize("sent", ["", "User-Agent: mine\r\nAccept: a/b\r\n", "Content-Type: a/b\r\n"])
-async def test_nothing_that_the_client_did_not_say_is_said_to_the_pod(house: House, sent: str) -> None:
+@pytest.mark.parametrize("more", [{}, {"User-Agent": "mine", "Accept": "a/b"}, {"Content-Type": "a/b"}])
+async def test_nothing_that_the_client_did_not_say_is_said_to_the_pod(house: House, more: dict[str, str]) -> None:
     uuid = await house.awake()
-    for method, body in (("GET", ""), ("PUT", "some body")):
-        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
-        head = "".join(f"{name}: {value}\r\n" for name, value in (await house.headers(uuid)).items())
-        length = f"Content-Length: {len(body)}\r\n" if body else ""
-        writer.write(f"{method} /echo HTTP/1.1\r\n{head}{sent}{length}Connection: close\r\n\r\n{body}".encode())
-        told = json.loads((await reader.read()).partition(b"\r\n\r\n")[2])
-        writer.close()
-        names = {line.partition(":")[0].lower() for line in f"{sent}{length}".splitlines()}
+    for method, body in (("GET", b""), ("PUT", b"some body")):
+        sent = {**more, "Content-Length": str(len(body))} if body else more
+        headers = {**await house.headers(uuid), **sent, "Connection": "close"}
+        told = json.loads((await raw(house, f"{method} /echo", headers, body)).partition(b"\r\n\r\n")[2])
+        names = {name.lower() for name in sent}
         ours = {"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"}
         assert set(told["headers"]) == {"host"} | names | ours
 
