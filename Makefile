@@ -9,7 +9,7 @@ STATE ?= .cluster
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo down test check bench hammer lock generated tools
+.PHONY: help up demo down test test-fast check lint bench bench-scale bench-peers hammer lock generated tools
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -28,12 +28,18 @@ test: $(VENV)/ready ## Compile what the tests need (once), check the code, run a
 	@$(MAKE) --no-print-directory check
 	$(PY) -m pytest $(PYTEST_ARGS)
 
-check: $(VENV)/ready ## Format, lint, types, layers, generated files
+test-fast: $(VENV)/ready lint ## Checks and tests that need no cluster, no compiler and no root, in minutes
+	$(PY) -m service generate --check
+	$(PY) -m pytest -m "not cluster and not compiled" $(PYTEST_ARGS)
+
+check: $(VENV)/ready lint ## Format, lint, types, layers, generated files
+	$(PY) -m stack generated --check
+
+lint: $(VENV)/ready
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(PY) -m stack generated --check
 
 bench: $(VENV)/ready ## Measure at 100 and 1,000 sessions beside plain KEDA, and the gateway, as JSON and tables (40 minutes)
 	@$(PY) -m bench

@@ -319,11 +319,24 @@ def plan(
 
 
 @app.command()
-def generate(root: Annotated[Path, typer.Option(help="The checkout to write into.")] = Path()) -> None:
-    """Rewrite what is made from the code: OpenAPI document, its page, docs/configuration.md."""
-    for path, text in generated().items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(text)
+def generate(
+    root: Annotated[Path, typer.Option(help="The checkout to write into.")] = Path(),
+    check: Annotated[bool, typer.Option("--check", help="Only compare; exit with 1 if any is stale.")] = False,
+) -> None:
+    """Rewrite what is made from the code: OpenAPI document, its page, docs/configuration.md, docs/metrics.md."""
+    stale = {root / path: text for path, text in generated().items() if not _holds(root / path, text)}
+    for path, text in stale.items():
+        if check:
+            typer.echo(f"{path} is stale; run `make generated`", err=True)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    if check and stale:
+        raise typer.Exit(1)
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text() == text
 
 
 def generated() -> dict[str, str]:

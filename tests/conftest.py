@@ -24,13 +24,19 @@ SHORT = {
 }
 """Settings of the service under test: the same rhythm as in production, ten times as fast."""
 
+_ON_A_CLUSTER = {"cluster", "stack", "real"}
+_COMPILED = {*_ON_A_CLUSTER, "tools", "program", "tiny", "workspace"}
+"""Fixtures that compile programs or build images, which takes minutes the first time."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tests first: those on a cluster are told by their fixtures, so no marker can be forgotten."""
-    heavy = {"cluster", "stack", "real"}
+    """Quick tests first. The fixtures of a test say what it needs, so no marker can be forgotten."""
     for item in items:
-        if heavy & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & _ON_A_CLUSTER:
             item.add_marker(pytest.mark.cluster)
+        if fixtures & _COMPILED:
+            item.add_marker(pytest.mark.compiled)
     items.sort(key=lambda item: item.get_closest_marker("cluster") is not None)
 
 

@@ -115,7 +115,7 @@ def test_make_help_lists_the_fixed_commands_and_each_can_be_planned() -> None:
         return subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
 
     listed = {line.split()[0] for line in make("help").splitlines() if line.strip()}
-    assert {"up", "demo", "down", "test", "bench", "check"} <= listed
+    assert {"up", "demo", "down", "test", "test-fast", "bench", "check"} <= listed
     for command in listed:
         assert make("-n", command).strip(), f"make {command} would do nothing"
 
