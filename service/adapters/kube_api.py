@@ -10,6 +10,7 @@ import aiohttp
 from kubernetes.aio import client, config
 
 from service.domain.errors import ClusterUnavailable
+from service.domain.names import FIELD_MANAGER
 
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _METADATA_ITEM = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -94,7 +95,7 @@ class KubeApi:
     async def patch(self, path: str, body: Json) -> bool:
         """Merge; False when there is no such object."""
         try:
-            await self.request("PATCH", path, body=body)
+            await self.request("PATCH", path, query={"fieldManager": FIELD_MANAGER}, body=body)
         except Refused as refused:
             if refused.status == HTTPStatus.NOT_FOUND:
                 return False

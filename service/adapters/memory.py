@@ -21,7 +21,17 @@ from service.domain.errors import (
 )
 from service.domain.names import SessionId, release_name
 from service.domain.progress import LAST, Event, News, Stage
-from service.domain.session import Pulse, Record, RecordStatus, Release, ReleaseState, Rhythm, Workload
+from service.domain.session import (
+    Pulse,
+    Record,
+    RecordStatus,
+    Release,
+    ReleaseState,
+    Rhythm,
+    ScaledBy,
+    SleepAsked,
+    Workload,
+)
 
 T = TypeVar("T")
 
@@ -88,7 +98,12 @@ class MemoryStore:
         self.users.setdefault(record.user_id, record.uuid)
         self._enter(record.uuid)
         kept = self.sessions.get(record.uuid)
-        self.sessions[record.uuid] = replace(record, pulse=Pulse(), kept_until=kept.kept_until if kept else None)
+        self.sessions[record.uuid] = replace(
+            record,
+            pulse=Pulse(),
+            kept_until=kept.kept_until if kept else None,
+            sleep_asked=kept.sleep_asked if kept else None,
+        )
 
     async def record(self, uuid: SessionId) -> Record:
         records = await self.records([uuid])
@@ -199,10 +214,11 @@ class MemoryQueues:
         self.sessions[uuid] = replace(self.sessions[uuid], kept_until=latest)
         return latest
 
-    async def hush(self, uuid: SessionId) -> None:
+    async def hush(self, uuid: SessionId, *, asked: str | None = None) -> None:
         self.drop(uuid)
         if uuid in self.sessions:
-            self.sessions[uuid] = replace(self.sessions[uuid], kept_until=None)
+            ask = SleepAsked(self.clock(), asked) if asked else self.sessions[uuid].sleep_asked
+            self.sessions[uuid] = replace(self.sessions[uuid], kept_until=None, sleep_asked=ask)
 
     async def pulses(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, Pulse]:
         return {uuid: self.pulse(uuid) for uuid in uuids}
@@ -347,8 +363,9 @@ class MemoryCluster:
     async def scale(self, uuid: SessionId, replicas: int) -> None:
         if uuid not in self.workloads or not self.workloads[uuid].deployed:
             raise SessionReleased
-        ready = min(self.workloads[uuid].ready, replicas)
-        self.change(replace(self.workloads[uuid], replicas=replicas, ready=ready))
+        workload = self.workloads[uuid]
+        by = ScaledBy.SERVICE if replicas != workload.replicas else workload.scaled_by
+        self.change(replace(workload, replicas=replicas, ready=min(workload.ready, replicas), scaled_by=by))
 
     async def park(self, uuid: SessionId) -> None:
         self._pause(uuid, parked=True)

@@ -59,10 +59,12 @@ class Metrics:
         )
         self._unfinished = self._counter("wakes_unfinished", "Wakes without a ready pod after ten minutes.")
         self._felled = self._counter(
-            "felled", "Pods taken away while their queue was not empty (KEDA's late 0); told by the leader."
+            "felled",
+            "Pods taken away while their queue was not empty, by KEDA's late 0 or by hand; told by the leader.",
         )
         self._early = self._counter(
-            "false_sleeps", "Sessions that KEDA ended before last activity plus cooldown; told by the leader."
+            "false_sleeps",
+            "Sessions that KEDA ended before last activity plus cooldown, unasked; told by the leader.",
         )
         self._gateway()
         self._begin()

@@ -2,7 +2,8 @@
 
 queue:<uuid>        list   wake tokens (the time of each push); its expiry is the lease
 user-pods:pending   zset   uuid -> the oldest push that is not known to be served, in seconds since 1970
-session:<uuid>      hash   last_activity, activity_source, kept_until, pushed_at: written here, read with the record
+session:<uuid>      hash   last_activity, activity_source, kept_until, pushed_at, sleep_asked_at, sleep_asked_in:
+                           written here, read with the record
 """
 
 import asyncio
@@ -71,9 +72,12 @@ if pushed and tonumber(pushed) >= tonumber(ARGV[2]) then return redis.call('ZADD
 return redis.call('ZREM', KEYS[2], ARGV[1])
 """
 
-# KEYS session queue pending; ARGV uuid
-_HUSH = """
+# KEYS session queue pending; ARGV uuid request ('' for none: nobody asks for sleep)
+_HUSH = f"""{_NOW}
 redis.call('HDEL', KEYS[1], 'kept_until', 'pushed_at')
+if ARGV[2] ~= '' and redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('HSET', KEYS[1], 'sleep_asked_at', now, 'sleep_asked_in', ARGV[2])
+end
 redis.call('ZREM', KEYS[3], ARGV[1])
 return redis.call('DEL', KEYS[2])
 """
@@ -126,9 +130,9 @@ class RedisQueues:
             raise {-1: SessionNotFound, -2: SessionDeleting, -3: IndexIncomplete}[length]
         return length
 
-    async def hush(self, uuid: SessionId) -> None:
+    async def hush(self, uuid: SessionId, *, asked: str | None = None) -> None:
         async with translated():
-            await self._hush(keys=[session_key(uuid), queue_key(uuid), PENDING], args=[uuid])
+            await self._hush(keys=[session_key(uuid), queue_key(uuid), PENDING], args=[uuid, asked or ""])
 
     async def pulses(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, Pulse]:
         found: dict[SessionId, Pulse] = dict.fromkeys(uuids, _IDLE)

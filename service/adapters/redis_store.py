@@ -12,7 +12,7 @@ user-pods:progress:<uuid>      what `redis_progress` notes of the last wake
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,7 +29,7 @@ from service.domain.errors import (
     SessionNotFound,
 )
 from service.domain.names import SessionId, queue_key, session_key
-from service.domain.session import Pulse, Record, RecordStatus
+from service.domain.session import Pulse, Record, RecordStatus, SleepAsked
 
 USERS = "user-pods:users"
 IDS = "user-pods:ids"
@@ -278,10 +278,16 @@ def _record(uuid: SessionId, flat: Sequence[str], length: int, left: int, since:
         last_activity=_time(fields.get("last_activity")),
         activity_source=fields.get("activity_source"),
         kept_until=_time(fields.get("kept_until")),
+        sleep_asked=_sleep_asked(fields),
         released_at=_time(fields.get("released_at")),
         keep_data=fields.get("keep_data", "1") == "1",
         pulse=pulse(length, left, since),
     )
+
+
+def _sleep_asked(fields: Mapping[str, str]) -> SleepAsked | None:
+    at = _time(fields.get("sleep_asked_at"))
+    return SleepAsked(at, fields.get("sleep_asked_in")) if at else None
 
 
 def _time(text: str | None) -> datetime | None:

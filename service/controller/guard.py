@@ -8,25 +8,25 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from service.domain.errors import Unavailable
 from service.domain.meter import Meter
 from service.domain.names import SessionId
 from service.domain.ports import Store, View
-from service.domain.session import Pulse, Record, Rhythm, Workload
+from service.domain.session import Record, Rhythm, Workload
+from service.domain.sleep import Why, sleep_cause, wanted
 
 log = logging.getLogger(__name__)
 
 _BATCH = 500
-_ROUNDING = timedelta(seconds=1)
-"""KEDA's times are in whole seconds."""
 
 
 @dataclass(slots=True)
 class _Fall:
     at: datetime
     workload: Workload
+    awake_since: datetime | None
     risen: datetime | None = None
     """When it was wanted again, if that was before anybody could ask why it fell."""
 
@@ -50,7 +50,8 @@ class Guard:
         self._rhythm = rhythm
         self._leads = leads
         self._now = now
-        self._awake: set[SessionId] = set()
+        self._awake: dict[SessionId, datetime | None] = {}
+        """Since when, for those that were asleep before."""
         self._falls: dict[SessionId, _Fall] = {}
         """Not judged yet."""
         self._felled: dict[SessionId, datetime] = {}
@@ -61,7 +62,7 @@ class Guard:
         """Work until cancelled."""
         unsubscribe = self._view.subscribe(self.changed)
         try:
-            self._awake = {uuid for uuid in self._view.uuids() if self._view.workload(uuid).replicas}
+            self._awake = {uuid: None for uuid in self._view.uuids() if self._view.workload(uuid).replicas}
             while True:
                 await self._news.wait()
                 self._news.clear()
@@ -74,16 +75,17 @@ class Guard:
         """The view has changed."""
         workload = self._view.workload(uuid)
         if workload.replicas:
-            self._awake.add(uuid)
+            if uuid not in self._awake:
+                self._awake[uuid] = self._now()
             self._rise(uuid)
             return
         if workload.broken or workload.deleting:
-            self._awake.discard(uuid)
+            self._awake.pop(uuid, None)
             self._felled.pop(uuid, None)
         elif uuid in self._awake:
-            self._awake.remove(uuid)
+            since = self._awake.pop(uuid)
             if self._leads():
-                self._falls[uuid] = _Fall(self._now(), workload)
+                self._falls[uuid] = _Fall(self._now(), workload, since)
                 self._news.set()
 
     def _rise(self, uuid: SessionId) -> None:
@@ -106,31 +108,16 @@ class Guard:
             self._judge(record, falls[record.uuid])
 
     def _judge(self, record: Record, fall: _Fall) -> None:
-        rhythm = fall.workload.rhythm or self._rhythm
+        cause = sleep_cause(record, fall.workload, at=fall.at, awake_since=fall.awake_since, rhythm=self._rhythm)
         if wanted(record.pulse, fall.at):
             self._meter.felled()
             if fall.risen is not None:
                 self._heal(fall.at, fall.risen)
             else:
                 self._felled[record.uuid] = fall.at
-        elif early(record.last_activity, fall.workload.last_active, fall.at, rhythm.cooldown):
+        if cause.why is Why.FALSE:
             log.error("a session fell asleep while it was in use", extra={"uuid": record.uuid})
             self._meter.slept_early()
 
     def _heal(self, felled: datetime, risen: datetime) -> None:
         self._meter.healed(max(0.0, (risen - felled).total_seconds()))
-
-
-def wanted(pulse: Pulse, at: datetime) -> bool:
-    """Whether the queue was not empty then: a push since does not count."""
-    return pulse.beats and (pulse.pending_since is None or pulse.pending_since <= at)
-
-
-def early(used: datetime | None, seen: datetime | None, at: datetime, cooldown: timedelta) -> bool:
-    """Whether KEDA has ended the pod at a time when it was still in use; use since then does not count.
-
-    KEDA waits for its cooldown from its last sight of the queue. An earlier end is somebody's will: a call of sleep, or
-    an operator's scale.
-    """
-    by_keda = seen is None or at >= seen + cooldown - _ROUNDING
-    return by_keda and used is not None and used <= at < used + cooldown

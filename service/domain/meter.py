@@ -127,13 +127,13 @@ class Meter(Protocol):
         """A wake has not led to a ready pod for so long that nobody waits for it any more."""
 
     def felled(self) -> None:
-        """A pod was taken away while its queue was not empty (KEDA's late 0); the keeper brings it back."""
+        """A pod was taken away while its queue was not empty (KEDA's late 0, or by hand); the keeper brings it back."""
 
     def healed(self, seconds: float) -> None:
         """A pod that was taken away so is wanted again."""
 
     def slept_early(self) -> None:
-        """KEDA has sent a session to sleep before its last activity plus cooldown: a false sleep."""
+        """KEDA has sent a session to sleep before its last activity plus cooldown, unasked: a false sleep."""
 
 
 class Silent:

@@ -20,6 +20,8 @@ USER_ID_PATTERN = "[!-~]{1,254}"
 
 HOST_PREFIX = "vs-code-"
 CHART_NAME = "user-pod"
+FIELD_MANAGER = "user-pods"
+"""What the service calls itself where it changes objects, so that its changes can be told from those of others."""
 CONTAINER = "workspace"
 """Name of the user's container in the chart; a reservation must use the same (docs/decisions/0002-replicas.md)."""
 

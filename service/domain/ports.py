@@ -96,8 +96,11 @@ class Queues(Protocol):
     async def keep(self, uuid: SessionId, until: datetime, lease: timedelta) -> datetime:
         """The same for a wish to be kept awake until then, which `lease` must reach; the latest wish there is."""
 
-    async def hush(self, uuid: SessionId) -> None:
-        """Empty the queue and forget pending wake and wish."""
+    async def hush(self, uuid: SessionId, *, asked: str | None = None) -> None:
+        """Empty the queue and forget pending wake and wish.
+
+        `asked`, the id of a request that asks for sleep, is noted in the record together with the time.
+        """
 
     async def pulses(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, Pulse]:
         """The pulse of each."""

@@ -70,6 +70,15 @@ class Release:
         )
 
 
+class ScaledBy(StrEnum):
+    """Who has set the wanted replicas last."""
+
+    SERVICE = "service"
+    KEDA = "keda"
+    OTHER = "other"
+    """An operator, or a program of theirs."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rhythm:
     """The times that rule falling asleep; the release is installed with the same."""
@@ -138,6 +147,8 @@ class Workload:
     volume: bool = False
     created_at: datetime | None = None
     replicas: int = 0
+    scaled_by: ScaledBy | None = None
+    """None when the API server does not tell."""
     ready: int = 0
     pod: Pod | None = None
     """The newest pod that is not on its way out."""
@@ -207,6 +218,14 @@ class Pulse:
 
 
 @dataclass(frozen=True, slots=True)
+class SleepAsked:
+    """A call of sleep: when, and the id of its request."""
+
+    at: datetime
+    request: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """What Redis keeps about one session; what matters of it can be rebuilt from the cluster."""
 
@@ -221,6 +240,8 @@ class Record:
     """What the last activity was: `wake`, or the name that its reporter gave."""
     kept_until: datetime | None = None
     """Its user asked for it to be kept awake until then."""
+    sleep_asked: SleepAsked | None = None
+    """The last call of sleep; what was active since has made it void."""
     released_at: datetime | None = None
     """When its release was first seen to be gone; None while there is one."""
     keep_data: bool = True

@@ -323,10 +323,10 @@ class Sessions:
         lease = max(rhythm.lease, by - rhythm.cooldown + rhythm.poll)
         return await self._queues.keep(uuid, datetime.now(UTC) + by, lease)
 
-    async def sleep(self, uuid: SessionId) -> None:
-        """Send the pod to sleep now, whoever uses it. Raises like `wake`."""
+    async def sleep(self, uuid: SessionId, *, request: str = "-") -> None:
+        """Send the pod to sleep now, whoever uses it. Raises like `wake`. `request` is the id of who asks for it."""
         await self.usable(uuid)
-        await self._queues.hush(uuid)
+        await self._queues.hush(uuid, asked=request)
         await self._cluster.scale(uuid, 0)
         await self._note(uuid, Stage.ASLEEP)
 

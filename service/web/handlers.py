@@ -25,6 +25,7 @@ from service.web.models import (
     SessionList,
     Status,
 )
+from service.web.request_id import current_request_id
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -45,7 +46,7 @@ async def wake(request: web.Request) -> web.Response:
 
 async def sleep(request: web.Request) -> web.Response:
     uuid = _uuid(request)
-    await request.app[SESSIONS].sleep(uuid)
+    await request.app[SESSIONS].sleep(uuid, request=current_request_id())
     return _json(Action(uuid=uuid, action="sleep"), 202)
 
 

@@ -86,6 +86,23 @@ async def test_hush_empties_the_queue_and_ends_every_wish(kept: Kept) -> None:
     assert (record.pulse, record.kept_until) == (IDLE, None)
 
 
+async def test_a_sleep_that_is_asked_for_is_noted_with_its_request_and_outlives_wakes_and_repairs(kept: Kept) -> None:
+    assert (await kept.store.record(A)).sleep_asked is None
+    await kept.queues.hush(A, asked="request-1")
+    asked = (await kept.store.record(A)).sleep_asked
+    assert asked is not None
+    assert (asked.request, abs(asked.at - datetime.now(UTC)) < timedelta(seconds=5)) == ("request-1", True)
+    await kept.queues.wake(A, LEASE)
+    await kept.queues.hush(A)
+    await kept.store.save(Record(A, "ann", RecordStatus.CREATED, NOW))
+    assert (await kept.store.record(A)).sleep_asked == asked
+
+
+async def test_of_a_session_that_is_gone_no_call_of_sleep_is_kept(kept: Kept) -> None:
+    await kept.queues.hush(B, asked="request-1")
+    assert await kept.store.records([B]) == []
+
+
 async def test_a_wake_is_pending_until_it_is_seen_even_when_its_token_has_run_out(kept: Kept) -> None:
     before = datetime.now(UTC)
     await kept.queues.wake(A, LEASE / 10)

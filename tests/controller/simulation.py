@@ -10,7 +10,7 @@ from typing import Any
 from service.adapters.memory import MemoryCluster, MemoryQueues
 from service.controller.keeper import Keeper
 from service.domain.names import SessionId
-from service.domain.session import Pulse, Record, RecordStatus, Release, ReleaseState, Rhythm, Workload
+from service.domain.session import Pulse, Record, RecordStatus, Release, ReleaseState, Rhythm, ScaledBy, Workload
 
 UUID = SessionId("abc123xy")
 RHYTHM = Rhythm(lease=timedelta(seconds=15), cooldown=timedelta(seconds=20), poll=timedelta(seconds=5))
@@ -67,7 +67,7 @@ class Keda:
                 replace(self.workload, replicas=replicas, last_active=self.clock().replace(microsecond=0))
             )
         elif active is False and (last is None or self.clock() - last >= RHYTHM.cooldown):
-            self.cluster.change(replace(self.workload, replicas=0, ready=0, trouble=None))
+            self.cluster.change(replace(self.workload, replicas=0, ready=0, trouble=None, scaled_by=ScaledBy.KEDA))
 
 
 def asleep(*, parked: bool = True) -> Workload:

@@ -10,6 +10,7 @@ import pytest
 from service.adapters.memory import MemoryCluster, MemoryQueues, MemoryStore
 from service.controller.guard import Guard
 from service.domain.meter import Silent
+from service.domain.session import ScaledBy
 from tests.controller.simulation import RHYTHM, UUID, Clock, asleep, record
 
 
@@ -55,8 +56,12 @@ class Scene:
             await self.queues.settle(UUID, self.clock())
             self.cluster.change(replace(self.cluster.workload(UUID), last_active=self.clock()))
 
-    async def fall(self) -> None:
-        await self.cluster.scale(UUID, 0)
+    def zero(self, by: ScaledBy | None = ScaledBy.KEDA) -> None:
+        """Somebody sets the wanted replicas to 0."""
+        self.cluster.change(replace(self.cluster.workload(UUID), replicas=0, ready=0, scaled_by=by))
+
+    async def fall(self, by: ScaledBy | None = ScaledBy.KEDA) -> None:
+        self.zero(by)
         await asyncio.sleep(0.01)
 
     @property
@@ -97,7 +102,7 @@ async def test_a_pod_taken_away_while_its_queue_is_filled_is_counted_and_its_hea
 
 async def test_a_healing_faster_than_the_guards_question_is_timed_too(scene: Scene) -> None:
     await scene.use()
-    await scene.cluster.scale(UUID, 0)
+    scene.zero()
     scene.clock.pass_(0.1)
     await scene.cluster.scale(UUID, 1)
     await asyncio.sleep(0.01)
@@ -108,7 +113,7 @@ async def test_a_healing_faster_than_the_guards_question_is_timed_too(scene: Sce
 async def test_a_wake_that_comes_after_an_honest_sleep_does_not_make_it_a_false_one(scene: Scene) -> None:
     await scene.use()
     scene.clock.pass_(60)
-    await scene.cluster.scale(UUID, 0)
+    scene.zero()
     scene.clock.pass_(0.01)
     await scene.use(seen=False)
     await asyncio.sleep(0.01)
@@ -125,12 +130,41 @@ async def test_a_sleep_by_keda_before_activity_and_cooldown_is_a_false_one(scene
     assert scene.told == (0, 1)
 
 
-async def test_an_end_that_somebody_wanted_is_no_false_sleep(scene: Scene) -> None:
+@pytest.mark.parametrize("by", [ScaledBy.OTHER, None])
+async def test_an_end_that_somebody_wanted_is_no_false_sleep(scene: Scene, by: ScaledBy | None) -> None:
     await scene.use()
     scene.clock.pass_(3)
     await scene.queues.hush(UUID)
-    await scene.fall()
+    await scene.fall(by)
     assert scene.told == (0, 0)
+
+
+@pytest.mark.parametrize("by", [*ScaledBy, None])
+async def test_a_sleep_that_was_asked_for_before_kedas_first_look_is_no_false_sleep(
+    scene: Scene, by: ScaledBy | None
+) -> None:
+    await scene.use(seen=False)
+    scene.clock.pass_(1)
+    await scene.queues.hush(UUID, asked="request-1")
+    scene.clock.pass_(0.1)
+    await scene.fall(by)
+    assert scene.told == (0, 0)
+
+
+async def test_an_operators_zero_before_kedas_first_look_is_no_false_sleep(scene: Scene) -> None:
+    await scene.use(seen=False)
+    await scene.queues.settle(UUID, scene.clock() + timedelta(seconds=1))
+    scene.clock.pass_(RHYTHM.lease.total_seconds() + 1)
+    await scene.fall(ScaledBy.OTHER)
+    assert scene.told == (0, 0)
+
+
+async def test_what_keda_ends_before_its_first_look_although_nobody_asked_is_a_false_sleep(scene: Scene) -> None:
+    await scene.use(seen=False)
+    await scene.queues.settle(UUID, scene.clock() + timedelta(seconds=1))
+    scene.clock.pass_(RHYTHM.lease.total_seconds() + 1)
+    await scene.fall()
+    assert scene.told == (0, 1)
 
 
 async def test_only_the_leader_counts_and_the_next_one_knows_who_is_awake(scene: Scene) -> None:

@@ -1,0 +1,81 @@
+"""Why a session's pod was taken away: one rule, for metrics, log and history alike."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from service.domain.session import Pulse, Record, Rhythm, ScaledBy, Workload
+
+_ROUNDING = timedelta(seconds=1)
+"""KEDA's times are in whole seconds."""
+
+
+class Why(StrEnum):
+    """The causes of a sleep."""
+
+    IDLE = "idle"
+    """KEDA, after the cooldown: nobody used the session any more."""
+    ASKED = "asked"
+    """A call of `POST /session/{uuid}/sleep`."""
+    OPERATOR = "operator"
+    """Somebody else than the service and KEDA's idle rule: `kubectl scale`, or a pause that scales to 0."""
+    LATE_ZERO = "late-zero"
+    """KEDA decided before a push, and wrote its 0 after it; the service scales up again."""
+    FALSE = "false"
+    """KEDA, although last activity + cooldown had not passed: this must not happen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    why: Why
+    idle_since: datetime | None = None
+    """The last sign of life before the sleep; None when none is known."""
+    request: str | None = None
+    """For `asked`: the id of the request that asked."""
+
+
+def sleep_cause(
+    record: Record, after: Workload, *, at: datetime, awake_since: datetime | None = None, rhythm: Rhythm | None = None
+) -> Cause:
+    """Why the pod was taken away at `at`, from what Redis and the cluster say right after it.
+
+    `awake_since` is when the pod was last wanted, None when nobody knows; `rhythm` is used when the workload has none.
+    """
+    rhythm = after.rhythm or rhythm or Rhythm()
+    used = _last_use(record, after, at, rhythm)
+    if _asked(record, after, awake_since):
+        return Cause(Why.ASKED, used, record.sleep_asked.request if record.sleep_asked else None)
+    if after.scaled_by is ScaledBy.OTHER:
+        return Cause(Why.OPERATOR, used)
+    if wanted(record.pulse, at):
+        return Cause(Why.LATE_ZERO, used)
+    if after.last_active is not None and at < after.last_active + rhythm.cooldown - _ROUNDING:
+        # KEDA waits for its cooldown from its last sight of the queue: what is earlier was somebody's will.
+        return Cause(Why.OPERATOR, used)
+    last = record.last_activity
+    early = last is not None and last <= at < last + rhythm.cooldown
+    return Cause(Why.FALSE if early else Why.IDLE, used)
+
+
+def wanted(pulse: Pulse, at: datetime) -> bool:
+    """Whether the queue was not empty then: a push since does not count."""
+    return pulse.beats and (pulse.pending_since is None or pulse.pending_since <= at)
+
+
+def _asked(record: Record, after: Workload, awake_since: datetime | None) -> bool:
+    """Whether a call asked for this sleep. Whoever wrote the 0: a queue that was emptied lets KEDA write it as well."""
+    if after.scaled_by is ScaledBy.SERVICE:
+        return True
+    if record.sleep_asked is None:
+        return False
+    asked, last = record.sleep_asked.at, record.last_activity
+    return (last is None or last <= asked) and (awake_since is None or awake_since <= asked)
+
+
+def _last_use(record: Record, after: Workload, at: datetime, rhythm: Rhythm) -> datetime | None:
+    """The last activity, or KEDA's last sight of the queue when somebody else filled it since."""
+    noted = record.last_activity if record.last_activity is None or record.last_activity <= at else None
+    seen = after.last_active if after.last_active is None or after.last_active <= at else None
+    if noted is None or seen is None:
+        return noted or seen
+    return seen if seen > noted + rhythm.lease else noted
