@@ -18,9 +18,12 @@ from aiohttp import (
 from multidict import CIMultiDict
 
 from service.gateway.headers import to_browser
+from service.gateway.heads import keep_bytes
 from service.gateway.pods import PodLost, Upstream
 from service.gateway.refusal import Refusal
 
+_STATUSES = (200, 599)
+"""The first and the last status of an answer."""
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -38,6 +41,16 @@ class Passed(web.StreamResponse):
     def at_once(self, *, body_is_there: bool) -> None:
         """Send the headers with the first of the body when that is there already, else without waiting for it."""
         self._send_headers_immediately = not body_is_there
+
+    async def _write_headers(self) -> None:
+        at_once, self._send_headers_immediately = self._send_headers_immediately, False
+        await super()._write_headers()
+        request, writer = self._req, self._payload_writer
+        if request is not None and writer is not None:
+            version = request.version
+            keep_bytes(writer, f"HTTP/{version[0]}.{version[1]} {self.status} {self.reason}", self.headers)
+            if at_once:
+                writer.send_headers()
 
     async def _prepare_headers(self) -> None:
         added = [name for name in (hdrs.CONTENT_TYPE, hdrs.SERVER) if name not in self.headers]
@@ -126,9 +139,14 @@ async def exchange(
 
 async def answered(request: web.BaseRequest, upstream: Upstream, answer: ClientResponse) -> web.StreamResponse:
     """Pass the pod's answer back."""
+    if not _STATUSES[0] <= answer.status <= _STATUSES[1]:
+        answer.close()
+        raise no_http()
     response = Passed(status=answer.status, reason=answer.reason, headers=to_browser(answer.headers))
     # Headers and body of a small answer come together: then they leave together too.
     response.at_once(body_is_there=answer.content.total_bytes > 0 and request.method != "HEAD")
+    if not request.content.is_eof():
+        response.force_close()  # which tells a client that is still uploading that it need not go on
     try:
         await response.prepare(request)
     except ValueError as error:  # a header with what must not be in one

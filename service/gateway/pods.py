@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from aiohttp import ClientPayloadError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, hdrs
+from aiohttp import ClientPayloadError, ClientResponse, hdrs
 from multidict import CIMultiDict
-from yarl import URL
 
 from service.domain.names import SessionId
 from service.domain.ports import View
 from service.domain.session import Pod
+from service.gateway.client import PodClient
 
 _KNOCK = 0.02
 """Seconds between two attempts to connect to a pod that is starting."""
@@ -44,22 +44,15 @@ class Upstream:
         self.uid = uid
         self.address = address
         self.port = port
-        self._origin = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
         self.answered = False
         """It has taken a connection."""
         self.gone = asyncio.Event()
         """It is being deleted, or somebody else's turn has come."""
         self.answers: set[ClientResponse] = set()
         """Those being passed on: what reads them gets a ClientPayloadError when the pod is gone."""
-        self._http = ClientSession(
-            connector=TCPConnector(limit=0, keepalive_timeout=_IDLE, ttl_dns_cache=None),
-            cookie_jar=DummyCookieJar(),
-            timeout=ClientTimeout(total=None, sock_connect=_KNOCK_TIMEOUT),
-            auto_decompress=False,
-            trust_env=False,
-            max_line_size=HEADER_LIMIT,
-            max_field_size=HEADER_LIMIT,
-            read_bufsize=_READ,
+        host = f"[{address}]" if ":" in address else address
+        self._http = PodClient(
+            f"http://{host}:{port}", connect_timeout=_KNOCK_TIMEOUT, idle=_IDLE, head_limit=HEADER_LIMIT, read=_READ
         )
 
     def request(
@@ -80,14 +73,7 @@ class Upstream:
         # leave nothing to add to most of their requests.
         added = _ADDED if data is None else (*_ADDED, hdrs.CONTENT_TYPE)
         missing = [name for name in added if name not in headers]
-        return self._http.request(
-            method,
-            URL(self._origin + target, encoded=True),
-            headers=headers,
-            data=data,
-            skip_auto_headers=missing or None,
-            allow_redirects=False,
-        )
+        return self._http.request(method, target, headers, data=data, skip=missing or None)
 
     async def knock(self) -> bool:
         """Whether it takes connections."""

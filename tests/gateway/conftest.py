@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+import uvloop
 from aiohttp import ClientSession, DummyCookieJar, TCPConnector, WSMsgType, web
 
 from service.adapters.memory import MemoryTickets
@@ -23,7 +24,16 @@ from service.gateway.server import served
 from tests.domain.conftest import World
 
 DOMAIN = "pods.test"
+_LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
 Headers = dict[str, str]
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """What relies on how a loop ends a connection is tried on both, the service's own (uvloop) and asyncio's."""
+    return _LOOPS if item.path.name == "test_client.py" else {"asyncio": _LOOPS["asyncio"]}
 
 
 class Told(Silent):
@@ -286,6 +296,45 @@ class Workspace:
             elif message.type is WSMsgType.BINARY:
                 await socket.send_bytes(message.data)
         return socket
+
+
+class Scripted:
+    """A pod that answers the head of whatever it is asked with the same bytes, reads no large body, and then waits."""
+
+    def __init__(self, said: bytes, *, ends: bool) -> None:
+        self._said = said
+        self._ends = ends
+        self.heads: list[bytes] = []
+        self.over = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+                writer.write(self._said)
+                if self._ends:
+                    break
+        except asyncio.LimitOverrunError:
+            await self.over.wait()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        writer.close()
+
+
+@asynccontextmanager
+async def scripted(
+    house: House, said: bytes, *, ends: bool = False, ready: bool = True
+) -> AsyncIterator[tuple[SessionId, Scripted]]:
+    """An awake session with such a pod. `ends`: it closes after its answer, as one that says so does."""
+    uuid, pod = await house.session(), Scripted(said, ends=ends or b"Connection: close" in said)
+    server = await asyncio.start_server(pod.serve, "127.0.0.1", 0)
+    async with server:
+        place = Pod(
+            "scripted", "127.0.0.1", server.sockets[0].getsockname()[1], scheduled=True, started=True, ready=ready
+        )
+        house.world.cluster.change(replace(house.world.cluster.workload(uuid), replicas=1, ready=int(ready), pod=place))
+        yield uuid, pod
+        pod.over.set()
 
 
 @pytest.fixture

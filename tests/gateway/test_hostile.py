@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -12,8 +11,6 @@ from aiohttp import ClientPayloadError
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from service.domain.meter import Activity
-from service.domain.names import SessionId
-from service.domain.session import Pod
 from service.gateway.deflate import Unpacker, gathered
 from service.gateway.frames import BREATH, FIN, TEXT, Frame, Frames, frame
 from service.gateway.gateway import Terms
@@ -21,7 +18,7 @@ from service.gateway.headers import COOKIE, to_browser
 from service.gateway.pods import Upstream
 from service.gateway.tunnel import in_pieces
 from tests.domain.conftest import World
-from tests.gateway.conftest import DOMAIN, Headers, House, answer, raw
+from tests.gateway.conftest import DOMAIN, Headers, House, answer, raw, scripted
 from tests.waiting import until
 
 HANDSHAKE = {
@@ -30,37 +27,6 @@ HANDSHAKE = {
     "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg==",
 }
-
-
-class Scripted:
-    """A pod that answers the head of whatever it is asked with the same bytes, and then waits."""
-
-    def __init__(self, said: bytes) -> None:
-        self._said = said
-        self._ends = b"Connection: close" in said
-        self.heads: list[bytes] = []
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                self.heads.append(await reader.readuntil(b"\r\n\r\n"))
-                writer.write(self._said)
-                if self._ends:
-                    break
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        writer.close()
-
-
-@asynccontextmanager
-async def scripted(house: House, said: bytes) -> AsyncIterator[tuple[SessionId, Scripted]]:
-    """An awake session with such a pod."""
-    uuid, pod = await house.session(), Scripted(said)
-    server = await asyncio.start_server(pod.serve, "127.0.0.1", 0)
-    async with server:
-        place = Pod("scripted", "127.0.0.1", server.sockets[0].getsockname()[1], scheduled=True, started=True)
-        house.world.cluster.change(replace(house.world.cluster.workload(uuid), replicas=1, ready=1, pod=place))
-        yield uuid, pod
 
 
 # --- floods ---

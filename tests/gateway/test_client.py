@@ -1,0 +1,169 @@
+"""What the gateway's client does that aiohttp's own does not, on both event loops: a new aiohttp may not change it."""
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import ClientResponse
+
+from tests.gateway.conftest import Headers, House, answer, raw, scripted
+
+LARGE = 20_000_000
+_LATIN = 'attachment; filename="M\udcfcller.pdf"'
+"""With a byte that is no UTF-8, as aiohttp keeps it."""
+
+
+async def chunks() -> AsyncIterator[bytes]:
+    for _ in range(LARGE // 100_000):
+        yield bytes(100_000)
+
+
+# --- answers before the end of the upload ---
+
+
+@pytest.mark.parametrize(
+    ("status", "head"),
+    [
+        (413, b"413 Payload Too Large\r\nContent-Length: 3"),
+        (401, b"401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 3"),
+        (302, b"302 Found\r\nLocation: /login\r\nContent-Length: 3"),
+        (400, b"400 Bad Request\r\nTransfer-Encoding: chunked"),
+        (413, b"413 Payload Too Large"),
+    ],
+)
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_pod_that_answers_an_upload_early_and_closes_is_heard(
+    house: House, status: int, head: bytes, chunked: bool
+) -> None:
+    body = b"3\r\nbig\r\n0\r\n\r\n" if b"chunked" in head else b"big"
+    said = b"HTTP/1.1 %s\r\nConnection: close\r\n\r\n%s" % (head, body)
+    async with scripted(house, said) as (uuid, pod):
+        for number in range(1, 4):
+            headers = await house.headers(uuid) if chunked else await house.headers(uuid, Content_Length=str(LARGE))
+            found = await answer(house, "/up", headers, "POST", data=chunks())
+            assert (found, len(pod.heads)) == ((status, b"big"), number)
+
+
+async def test_a_pod_that_answers_an_upload_early_and_takes_no_more_of_it_is_heard(house: House) -> None:
+    async with scripted(house, b"HTTP/1.1 413 Payload Too Large\r\nContent-Length: 3\r\n\r\nbig") as (uuid, _):
+        assert await answer(house, "/up", await house.headers(uuid), "POST", data=chunks()) == (413, b"big")
+
+
+async def test_a_client_that_is_answered_early_is_told_that_it_need_not_go_on(house: House) -> None:
+    async def ask(**more: object) -> ClientResponse:
+        async with house.http.post(house.url("/up"), headers=headers, **more) as found:  # type: ignore[arg-type]
+            return found
+
+    async with scripted(house, b"HTTP/1.1 413 Payload Too Large\r\nContent-Length: 3\r\n\r\nbig") as (uuid, _):
+        headers = {**await house.headers(uuid), "Connection": "keep-alive"}
+        assert (await ask(data=chunks())).headers["Connection"] == "close"
+        assert "Connection" not in (await ask(data=b"small")).headers
+
+
+async def test_an_upload_whose_pod_closes_without_an_answer_is_told_as_that(house: House) -> None:
+    async with scripted(house, b"", ends=True) as (uuid, pod):
+        status, body = await answer(house, "/up", await house.headers(uuid), "POST", data=chunks())
+    assert (status, json.loads(body)["title"]) == (502, "The workspace went away")
+    assert len(pod.heads) == 1
+
+
+# --- bytes ---
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/x?",
+        "/x??",
+        "/x?;",
+        "/x?a=%",
+        "/%",
+        "/%zz",
+        "/a%00b",
+        "//x/y",
+        "/[::1]",
+        "/a\\b",
+        '/{}|^`"<>',
+    ],
+)
+async def test_a_target_goes_out_byte_for_byte(house: House, target: str) -> None:
+    uuid = await house.awake()
+    said = await raw(house, f"GET {target}", await house.headers(uuid, Connection="close"))
+    assert said.startswith(b"HTTP/1.1 200")
+    assert house.workspaces[uuid].requests[-1][1] == target
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_header_bytes_that_are_no_utf8_reach_the_pod(house: House, method: str) -> None:
+    uuid = await house.awake()
+    headers = await house.headers(uuid, Connection="close", X_Latin=_LATIN, X_Utf8="€", Content_Length="0")
+    assert (await raw(house, f"{method} /bare", headers)).startswith(b"HTTP/1.1 204")
+    _, _, told = house.workspaces[uuid].requests[-1]
+    assert (told["X-Latin"], told["X-Utf8"]) == ([_LATIN], ["€"])
+
+
+async def test_header_bytes_that_are_no_utf8_reach_the_browser(house: House) -> None:
+    line = b'Content-Disposition: attachment; filename="M\xfcller.pdf"\r\n'
+    async with scripted(house, b"HTTP/1.1 299 M\xfcll\r\n" + line + b"Content-Length: 2\r\n\r\nok") as (uuid, _):
+        said = await raw(house, "GET /", await house.headers(uuid, Connection="close"))
+    assert said.startswith(b"HTTP/1.1 299 M\xfcll\r\n")
+    assert line in said
+    assert said.endswith(b"\r\n\r\nok")
+
+
+# --- answers of all kinds ---
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "body"),
+    [
+        (b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, b"ok"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 20 + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, b"ok"),
+        (b"HTTP/1.0 200 OK\r\nServer: SimpleHTTP/0.6\r\n\r\nhello", 200, b"hello"),
+        (b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", 200, b"ok"),
+        (b"HTTP/1.1 599 Odd\r\nContent-Length: 2\r\n\r\nok", 599, b"ok"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\ngrpc-status: 0\r\n\r\n",
+            200,
+            b"ok",
+        ),
+        (b"HTTP/1.1 200 OK\r\nX-Empty:\r\nContent-Length: 2\r\n\r\nok", 200, b"ok"),
+    ],
+    ids=["hints", "continues", "http10", "no reason", "599", "trailers", "empty header"],
+)
+async def test_unusual_answers_come_through(house: House, said: bytes, status: int, body: bytes) -> None:
+    async with scripted(house, said, ends=b"HTTP/1.0" in said) as (uuid, _):
+        headers: Headers = await house.headers(uuid)
+        for _ in range(2):
+            assert await answer(house, "/", headers) == (status, body)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 600 Odd\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 999 Odd\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 099 Odd\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A : b\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX A: b\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-\xfc: b\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
+        b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nETag: "\x01"\r\n\r\nok',
+        b"HTTP/1.1 200 \x01\r\nContent-Length: 2\r\n\r\nok",
+    ],
+)
+async def test_an_answer_that_others_might_read_differently_is_a_502_and_harms_nobody(
+    house: House, said: bytes
+) -> None:
+    other = await house.awake("bob")
+    async with scripted(house, said) as (uuid, _):
+        status, body = await answer(house, "/", await house.headers(uuid))
+    assert (status, json.loads(body)["title"]) == (502, "The workspace gave no proper answer")
+    assert (await answer(house, "/echo", await house.headers(other)))[0] == 200
+
+
+async def test_a_folded_header_comes_through_in_one_line(house: House) -> None:
+    async with scripted(house, b"HTTP/1.1 200 OK\r\nX-A: b\r\n c\r\nContent-Length: 2\r\n\r\nok") as (uuid, _):
+        said = await raw(house, "GET /", await house.headers(uuid, Connection="close"))
+    assert b"X-A: b c\r\n" in said
