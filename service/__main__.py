@@ -16,9 +16,6 @@ from typing import Annotated, Any
 import typer
 import uvloop
 from aiohttp import web
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from service import __version__, logs, settings
 from service import plan as planning
@@ -31,6 +28,7 @@ from service.adapters.kube_view import KubeView
 from service.adapters.metered import MeteredReleases
 from service.adapters.metrics import Metrics, reference
 from service.adapters.readings import Readings
+from service.adapters.redis_client import connected
 from service.adapters.redis_progress import RedisProgress
 from service.adapters.redis_queue import RedisQueues
 from service.adapters.redis_store import RedisStore
@@ -65,7 +63,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_REDIS_CONNECTIONS = 32
 _PENDING = timedelta(seconds=1)
 """How often wakes that are not served yet are looked at: more often than the shortest lease needs."""
 log = logging.getLogger(__name__)
@@ -80,16 +77,11 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
 
     @asynccontextmanager
     async def opened(application: web.Application) -> AsyncIterator[None]:
-        pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
-            config.redis_url.get_secret_value(),
-            max_connections=_REDIS_CONNECTIONS,
-            timeout=config.redis_timeout,
-            socket_timeout=config.redis_timeout,
-            socket_connect_timeout=config.redis_timeout,
-            decode_responses=True,
-            retry=Retry(NoBackoff(), 1),
-        )
-        async with Redis.from_pool(pool) as redis, await connect(config.kubeconfig) as api:
+        redis_url = config.redis_url.get_secret_value()
+        async with (
+            connected(redis_url, deadline=config.redis_timeout) as redis,
+            await connect(config.kubeconfig) as api,
+        ):
             kube = KubeApi(api, timeout=config.kube_timeout)
             patience = timedelta(seconds=config.schedule_timeout)
             store, queues, progress = RedisStore(redis), RedisQueues(redis), RedisProgress(redis)

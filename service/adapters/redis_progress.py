@@ -14,7 +14,9 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from service.adapters.redis_store import PROGRESS, progress_key, translated
+from service.adapters.redis_calls import Calls
+from service.adapters.redis_store import PROGRESS, progress_key
+from service.adapters.redis_subscription import Subscription
 from service.domain.errors import RedisUnavailable
 from service.domain.names import SessionId
 from service.domain.progress import Event, News, Stage
@@ -25,8 +27,6 @@ _LIMIT = 64
 """Events of one wake, warnings included: a pod that is in trouble for hours must not fill Redis."""
 _PAUSE = 1.0
 """Seconds between two tries to subscribe, in which followers look for themselves."""
-_SILENCE = 30.0
-"""Seconds without a message after which the connection is tried by a ping."""
 
 # KEYS progress; ARGV uuid channel seconds-to-live limit, then stage and reason of each piece of news.
 # Every replica that sees something notes it, so what is noted already is left out. Returns whether a wake took them.
@@ -67,6 +67,8 @@ class RedisProgress:
 
     def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
         self._redis: Any = redis
+        self._call = Calls.of(redis).call
+        self._news = Subscription(redis, PROGRESS)
         self._note = redis.register_script(_NOTE)
         self._flags: defaultdict[SessionId, set[asyncio.Event]] = defaultdict(set)
 
@@ -74,11 +76,11 @@ class RedisProgress:
         args: list[Any] = [uuid, PROGRESS, int(KEPT.total_seconds()), _LIMIT]
         for each in news:
             args += [each.stage.value, each.reason or ""]
-        async with translated():
+        async with self._call():
             return bool(await self._note(keys=[progress_key(uuid)], args=args))
 
     async def wake(self, uuid: SessionId) -> Sequence[Event]:
-        async with translated():
+        async with self._call():
             entries = await self._redis.xrange(progress_key(uuid))
         return [_event(id_, fields, entries[0][0]) for id_, fields in entries]
 
@@ -102,17 +104,11 @@ class RedisProgress:
             await asyncio.sleep(_PAUSE)
 
     async def _listen(self) -> None:
-        async with translated(), self._redis.pubsub() as pubsub:
-            await pubsub.subscribe(PROGRESS)
-            while True:
-                message = await pubsub.get_message(timeout=_SILENCE)
-                if message is None:
-                    async with asyncio.timeout(_SILENCE):
-                        await self._redis.ping()
-                elif message["type"] == "message":
-                    self._tell(SessionId(message["data"]))
-                else:
-                    self._tell_all()  # (re)connected, which the client does by itself: news may have been missed
+        async for uuid in self._news.messages():
+            if uuid is None:
+                self._tell_all()  # listening has begun (again): news may have been missed
+            else:
+                self._tell(SessionId(uuid))
 
     def _tell(self, uuid: SessionId) -> None:
         for flag in self._flags.get(uuid, ()):

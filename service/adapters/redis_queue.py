@@ -6,7 +6,7 @@ session:<uuid>      hash   last_activity, activity_source, kept_until, pushed_at
                            written here, read with the record
 """
 
-import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +14,9 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
-from service.adapters.redis_store import PENDING, WHOLE, pulse, translated
+from service.adapters.redis_calls import Calls
+from service.adapters.redis_store import PENDING, WHOLE, pulse
+from service.adapters.redis_subscription import Subscription
 from service.domain.errors import IndexIncomplete, NotificationsRefused, SessionDeleting, SessionNotFound
 from service.domain.names import SessionId, queue_key, session_key
 from service.domain.session import Pulse
@@ -22,8 +24,6 @@ from service.domain.session import Pulse
 QUEUE_LIMIT = 3
 """Tokens kept in a queue: one would do, more show an operator that wakes arrive."""
 _BATCH = 500
-_SILENCE = 30.0
-"""Seconds without a message after which the connection of the notifications is tried by a ping."""
 
 # Redis' own clock is the one that counts: those of the replicas may differ, or jump.
 _NOW = """
@@ -101,6 +101,7 @@ class RedisQueues:
 
     def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
         self._redis: Any = redis
+        self._call = Calls.of(redis).call
         script = redis.register_script
         self._push = script(_PUSH)
         self._renew = script(_RENEW)
@@ -117,73 +118,75 @@ class RedisQueues:
 
     async def keep(self, uuid: SessionId, until: datetime, lease: timedelta) -> datetime:
         await self._pushed(uuid, lease, "", until)
-        async with translated():
+        async with self._call():
             kept = await self._redis.hget(session_key(uuid), "kept_until")
         return datetime.fromtimestamp(float(kept), UTC) if kept else until
 
     async def _pushed(self, uuid: SessionId, lease: timedelta, source: str, until: datetime | None = None) -> int:
         keys = [session_key(uuid), queue_key(uuid), PENDING, WHOLE]
         kept = until.timestamp() if until else ""
-        async with translated():
+        async with self._call():
             length = int(await self._push(keys=keys, args=[uuid, _milliseconds(lease), QUEUE_LIMIT, source, kept]))
         if length < 0:
             raise {-1: SessionNotFound, -2: SessionDeleting, -3: IndexIncomplete}[length]
         return length
 
     async def hush(self, uuid: SessionId, *, asked: str | None = None) -> None:
-        async with translated():
+        async with self._call():
             await self._hush(keys=[session_key(uuid), queue_key(uuid), PENDING], args=[uuid, asked or ""])
 
     async def pulses(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, Pulse]:
         found: dict[SessionId, Pulse] = dict.fromkeys(uuids, _IDLE)
         for start in range(0, len(uuids), _BATCH):
-            async with translated():
+            async with self._call():
                 rows = await self._pulses(keys=[PENDING], args=uuids[start : start + _BATCH])
             for uuid, length, left, since in rows:
                 found[SessionId(uuid)] = pulse(length, left, since)
         return found
 
     async def pending(self, age: timedelta, limit: int) -> Sequence[SessionId]:
-        async with translated():
+        async with self._call():
             uuids = await self._pending(keys=[PENDING], args=[age.total_seconds(), limit])
         return [SessionId(uuid) for uuid in uuids]
 
     async def renew(self, uuid: SessionId, lease: timedelta) -> None:
-        async with translated():
+        async with self._call():
             await self._renew(keys=[session_key(uuid), queue_key(uuid), PENDING], args=[uuid, _milliseconds(lease)])
 
     async def settle(self, uuid: SessionId, seen: datetime) -> None:
-        async with translated():
+        async with self._call():
             await self._settle(keys=[session_key(uuid), PENDING], args=[uuid, seen.timestamp()])
 
     async def pushes(self) -> AsyncIterator[SessionId | None]:
         prefix, database = queue_key(SessionId("")), self._redis.connection_pool.connection_kwargs.get("db") or 0
-        async with translated():
-            await self._notify()
-            async with self._redis.pubsub() as pubsub:
-                await pubsub.subscribe(*(f"__keyevent@{database}__:{command}" for command in ("rpush", "lpush")))
-                while True:
-                    message = await pubsub.get_message(timeout=_SILENCE)
-                    if message is None:
-                        async with asyncio.timeout(_SILENCE):
-                            await self._redis.ping()
-                    elif message["type"] == "subscribe":
-                        yield None  # the client also reconnects by itself: pushes may have been missed
-                    elif message["data"].startswith(prefix):
-                        yield SessionId(message["data"].removeprefix(prefix))
-
-    async def _notify(self) -> None:
-        """Switch the notifications on that are missing; what others have switched on stays."""
-        wanted = {"E", "l"}
-        try:
-            flags = set((await self._redis.config_get("notify-keyspace-events"))["notify-keyspace-events"])
-            if "E" in flags and flags & {"l", "A"}:
-                return
-            await self._redis.config_set("notify-keyspace-events", "".join(sorted(flags | wanted)))
-        except (NoPermissionError, ResponseError, KeyError) as error:
-            raise NotificationsRefused from error
+        channels = [f"__keyevent@{database}__:{command}" for command in ("rpush", "lpush")]
+        pushed = Subscription(self._redis, *channels, prepare=_notify).messages()
+        async with contextlib.aclosing(pushed):
+            async for key in pushed:
+                if key is None:
+                    yield None
+                elif key.startswith(prefix):
+                    yield SessionId(key.removeprefix(prefix))
 
 
+async def _notify(connection: Any) -> None:
+    """Switch the notifications on that are missing, at the server of this connection; what others have stays on.
+
+    A server that was restarted, or has become the primary, may have them off.
+    """
+    try:
+        await connection.send_command("CONFIG", "GET", _EVENTS)
+        reply = await connection.read_response()
+        flags = set((reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True)))[_EVENTS])
+        if "E" in flags and flags & {"l", "A"}:
+            return
+        await connection.send_command("CONFIG", "SET", _EVENTS, "".join(sorted(flags | {"E", "l"})))
+        await connection.read_response()
+    except (NoPermissionError, ResponseError, KeyError) as error:
+        raise NotificationsRefused from error
+
+
+_EVENTS = "notify-keyspace-events"
 _IDLE = Pulse()
 
 

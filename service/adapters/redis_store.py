@@ -18,12 +18,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from service.adapters.gathering import Gathering
+from service.adapters.redis_calls import Calls
 from service.domain.errors import (
     IdTaken,
     IndexIncomplete,
+    RedisKeyInvalid,
     RedisUnavailable,
     SessionBusy,
     SessionNotFound,
@@ -37,6 +38,8 @@ WHOLE = "user-pods:whole"
 PENDING = "user-pods:pending"
 PROGRESS = "user-pods:progress"
 """Channel on which the id of a session is told when its progress has changed, and the beginning of its key."""
+_TYPES = {USERS: "hash", IDS: "zset", WHOLE: "string", PENDING: "zset"}
+"""The keys that all sessions depend on."""
 _AT_ONCE = 100
 """Records read by one script: Redis does nothing else meanwhile."""
 WORK_LEASE = timedelta(seconds=15)
@@ -106,29 +109,12 @@ return found
 """
 
 
-@asynccontextmanager
-async def translated() -> AsyncIterator[None]:
-    """Turns what the client raises into RedisUnavailable.
-
-    The client uses `asyncio.wait_for`, which in Python 3.11 loses a cancellation now and then. The task would go on for
-    ever, and a service that is asked to end would not; so a cancellation that was lost is raised here.
-    """
-    task = asyncio.current_task()
-    asked = task.cancelling() if task else 0
-    try:
-        yield
-    except (RedisError, OSError, TimeoutError) as error:
-        raise RedisUnavailable from error
-    finally:
-        if task and task.cancelling() > asked:
-            raise asyncio.CancelledError
-
-
 class RedisStore:
     """See `service.domain.ports.Store`."""
 
     def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
         self._redis: Any = redis
+        self._call = Calls.of(redis).call
         script = redis.register_script
         self._claim = script(_CLAIM)
         self._disclaim = script(_DISCLAIM)
@@ -140,26 +126,26 @@ class RedisStore:
         self._rows = Gathering(self._read_rows, most=_AT_ONCE)
 
     async def owner(self, user_id: str) -> SessionId | None:
-        async with translated(), self._redis.pipeline(transaction=False) as pipe:
+        async with self._call(), self._redis.pipeline(transaction=False) as pipe:
             uuid, whole = await pipe.hget(USERS, user_id).exists(WHOLE).execute()
         if uuid is None and not whole:
             raise IndexIncomplete
         return SessionId(uuid) if uuid else None
 
     async def claim(self, user_id: str, candidate: SessionId) -> SessionId:
-        async with translated():
+        async with self._call():
             uuid = await self._claim(keys=[USERS, IDS, session_key(candidate)], args=[user_id, candidate])
         if uuid is None:
             raise IdTaken(candidate)
         return SessionId(uuid)
 
     async def disclaim(self, user_id: str, uuid: SessionId) -> None:
-        async with translated():
+        async with self._call():
             await self._disclaim(keys=[USERS, IDS, session_key(uuid)], args=[user_id, uuid])
 
     async def claims(self) -> Sequence[tuple[SessionId, str]]:
         found = []
-        async with translated():
+        async with self._call():
             async for user_id, uuid in self._redis.hscan_iter(USERS, count=1000):
                 if not await self._redis.exists(session_key(uuid)):
                     found.append((SessionId(uuid), user_id))
@@ -177,20 +163,21 @@ class RedisStore:
                 fields[name] = moment.timestamp()
         if record.activity_source:
             fields["activity_source"] = record.activity_source
-        async with translated(), self._redis.pipeline(transaction=True) as pipe:
+        async with self._call(), self._redis.pipeline(transaction=True) as pipe:
             pipe.hsetnx(USERS, record.user_id, record.uuid).zadd(IDS, {record.uuid: 0})
             pipe.hdel(session_key(record.uuid), "released_at")
             await pipe.hset(session_key(record.uuid), mapping=fields).execute()
 
     async def record(self, uuid: SessionId) -> Record:
-        row, whole = await self._rows.one(uuid)
+        async with self._call():  # a read that is under way may have to end first: both within one deadline
+            row, whole = await self._rows.one(uuid)
         if not row[0]:
             raise SessionNotFound if whole else IndexIncomplete
         return _record(uuid, *row)
 
     async def _read_rows(self, uuids: Sequence[SessionId]) -> Sequence[tuple[Any, bool]]:
         """For each what `_READ` tells, and whether the index is whole."""
-        async with translated():
+        async with self._call():
             *rows, whole = await self._read(keys=[PENDING, WHOLE], args=uuids)
         return [(row, bool(whole)) for row in rows]
 
@@ -201,40 +188,40 @@ class RedisStore:
         return [_record(uuid, *row) for uuid, (row, _) in zip(uuids, rows, strict=True) if row[0]]
 
     async def page(self, after: str, limit: int) -> Sequence[SessionId]:
-        async with translated():
+        async with self._call():
             low = f"({after}" if after else "-"
             return [SessionId(uuid) for uuid in await self._redis.zrangebylex(IDS, low, "+", 0, limit)]
 
     async def deleting(self, uuid: SessionId, *, keep_data: bool) -> None:
-        async with translated():
+        async with self._call():
             if not await self._deleting(keys=[session_key(uuid)], args=[int(keep_data)]):
                 raise SessionNotFound
 
     async def released(self, uuid: SessionId, at: datetime | None) -> datetime | None:
-        async with translated():
+        async with self._call():
             since = await self._released(keys=[session_key(uuid)], args=[at.timestamp() if at else ""])
         if since is None:
             raise SessionNotFound
         return _time(since)
 
     async def forget(self, uuid: SessionId) -> None:
-        async with translated():
+        async with self._call():
             keys = [USERS, IDS, session_key(uuid), queue_key(uuid), PENDING, progress_key(uuid)]
             await self._forget(keys=keys, args=[uuid, PROGRESS])
 
     async def whole(self) -> bool:
-        async with translated():
+        async with self._call():
             return bool(await self._redis.exists(WHOLE))
 
     async def mark_whole(self) -> None:
-        async with translated():
+        async with self._call():
             await self._redis.set(WHOLE, "1")
 
     @asynccontextmanager
     async def working(self, uuid: SessionId) -> AsyncIterator[None]:
         key, holder = f"user-pods:work:{uuid}", secrets.token_hex(8)
         milliseconds = int(WORK_LEASE.total_seconds() * 1000)
-        async with translated():
+        async with self._call():
             if not await self._redis.set(key, holder, nx=True, px=milliseconds):
                 raise SessionBusy(retry_after=1)
         renewal = asyncio.create_task(self._renew(key, holder, milliseconds))
@@ -246,20 +233,26 @@ class RedisStore:
                 await renewal
             # A Redis that is away now lets the lease run out by itself.
             with contextlib.suppress(RedisUnavailable):
-                async with translated():
+                async with self._call():
                     await self._keep(keys=[key], args=[holder, 0])
 
     async def _renew(self, key: str, holder: str, milliseconds: int) -> None:
         while True:
             await asyncio.sleep(WORK_LEASE.total_seconds() / 3)
             with contextlib.suppress(RedisUnavailable):
-                async with translated():
+                async with self._call():
                     await self._keep(keys=[key], args=[holder, milliseconds])
 
     async def ping(self) -> None:
-        async with translated():
+        async with self._call():
             # A write, so that a replica or a full Redis counts as the failure that it is.
             await self._redis.set("user-pods:ping", "1", px=1000)
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for key in _TYPES:
+                    pipe.type(key)
+                types = await pipe.execute()
+        if wrong := [key for key, found in zip(_TYPES, types, strict=True) if found not in (_TYPES[key], "none")]:
+            raise RedisKeyInvalid(f"{', '.join(wrong)}: {RedisKeyInvalid.message}")
 
 
 def progress_key(uuid: SessionId) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from service.adapters.redis_store import translated
+from service.adapters.redis_calls import Calls
 from service.domain.names import SessionId
 
 _SECRET = "user-pods:gateway-secret"  # noqa: S105 - the name of a key
@@ -20,18 +20,19 @@ class RedisTickets:
 
     def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
         self._redis: Any = redis
+        self._call = Calls.of(redis).call
 
     async def put(self, digest: str, uuid: SessionId, life: timedelta) -> None:
-        async with translated():
+        async with self._call():
             await self._redis.set(_key(digest), uuid, px=int(life.total_seconds() * 1000))
 
     async def take(self, digest: str) -> SessionId | None:
-        async with translated():
+        async with self._call():
             uuid = await self._redis.getdel(_key(digest))
         return SessionId(uuid) if uuid else None
 
     async def secret(self, candidate: bytes) -> bytes:
-        async with translated(), self._redis.pipeline(transaction=True) as pipe:
+        async with self._call(), self._redis.pipeline(transaction=True) as pipe:
             found = await pipe.set(_SECRET, candidate.hex(), nx=True).get(_SECRET).execute()
         return bytes.fromhex(found[1])
 

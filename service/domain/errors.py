@@ -15,6 +15,11 @@
     |-- IndexIncomplete      the sessions are being restored after a loss of Redis
     `-- Unavailable          a part behind the service does not do its work; names the part
         |-- RedisUnavailable
+        |   |-- RedisFull            it has no memory left for what is to be written; reads go on
+        |   |-- RedisReadOnly        it is a replica, not the primary
+        |   |-- RedisWritesRefused   it cannot save its data or lacks replicas; reads go on
+        |   |-- RedisDenied          user, password or rights do not suffice
+        |   |-- RedisKeyInvalid      one of the service's own keys has another type than it must have
         |   `-- NotificationsRefused
         |-- ClusterUnavailable
         |-- KedaUnavailable
@@ -97,6 +102,38 @@ class Unavailable(SessionError):
 class RedisUnavailable(Unavailable):
     part = "redis"
     message = "Redis does not answer"
+
+
+class RedisFull(RedisUnavailable):
+    message = (
+        "Redis is full: its maxmemory is reached, so it refuses every write while reads go on;"
+        " give it more memory, or remove data of others from it"
+    )
+
+
+class RedisReadOnly(RedisUnavailable):
+    message = (
+        "Redis is read-only: this server is a replica; after a failover the primary is found within seconds,"
+        " otherwise REDIS_URL names the wrong server"
+    )
+
+
+class RedisWritesRefused(RedisUnavailable):
+    message = (
+        "Redis refuses writes while reads go on: it cannot save its data, or has too few replicas"
+        " (MISCONF, NOREPLICAS); its log says which"
+    )
+
+
+class RedisDenied(RedisUnavailable):
+    message = "Redis refuses the service's user, password or a command; check REDIS_URL and the rights of its user"
+
+
+class RedisKeyInvalid(RedisUnavailable):
+    message = (
+        "a key of the service in Redis has another type than the service gave it; `redis-cli TYPE` of user-pods:users,"
+        " user-pods:ids, user-pods:pending and user-pods:whole (hash, zset, zset, string) shows which"
+    )
 
 
 class NotificationsRefused(RedisUnavailable):
