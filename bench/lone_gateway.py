@@ -70,7 +70,7 @@ async def main(port: int, pod: int) -> None:
         progress=MemoryProgress(),
         view=cluster,
         forwarding=Forwarding(scheme="https"),
-        terms=Terms(open_per_session=100_000, compression=True),
+        terms=Terms(session_requests=100_000, compression=True),
     )
     ticket = (await entrance.invite(_UUID)).url.split("ticket=")[1].split("&")[0]
     given = await entrance.redeem(ticket, _UUID)

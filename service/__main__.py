@@ -166,7 +166,14 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 return await count(view, queues)
 
             entrance = _entrance(config, RedisTickets(redis))
-            gateway = _gateway(config, entrance, sessions, progress, view, meter=metrics) if entrance else None
+            application[keys.READINESS] = keys.Readiness(lambda: view.filled)
+            gateway = (
+                _gateway(
+                    config, entrance, sessions, progress, view, meter=metrics, readiness=application[keys.READINESS]
+                )
+                if entrance
+                else None
+            )
             guard = Guard(view=view, store=store, meter=metrics, rhythm=config.rhythm, leads=lambda: leader.leads)
             metrics.read(
                 Readings(
@@ -195,7 +202,6 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 remarks={"wakes by others": leader.remark},
                 seconds=config.health_cache,
             )
-            application[keys.READINESS] = keys.Readiness(lambda: view.filled)
             application[keys.EXPOSITION] = metrics.exposition
             application[keys.ENTRANCE] = entrance
             async with (
@@ -227,7 +233,14 @@ def _entrance(config: Settings, tickets: RedisTickets) -> Entrance | None:
 
 
 def _gateway(
-    config: Settings, entrance: Entrance, sessions: Sessions, progress: RedisProgress, view: KubeView, *, meter: Metrics
+    config: Settings,
+    entrance: Entrance,
+    sessions: Sessions,
+    progress: RedisProgress,
+    view: KubeView,
+    *,
+    meter: Metrics,
+    readiness: keys.Readiness,
 ) -> Gateway:
     return Gateway(
         hosts=Hosts(config.gateway_domain, config.gateway_prefix),
@@ -242,10 +255,12 @@ def _gateway(
             longest_connection=timedelta(seconds=config.gateway_connection_limit),
             patience=timedelta(seconds=config.gateway_patience),
             held=config.gateway_held,
+            session_requests=config.gateway_session_requests,
             compression=config.gateway_compression,
             bounds=Bounds(connections=config.gateway_connections),
         ),
         meter=meter,
+        ready=lambda: readiness.ready,
     )
 
 

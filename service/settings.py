@@ -154,6 +154,11 @@ class Settings(BaseSettings):
     )
     gateway_patience: float = Field(60, ge=1, le=600, description="Seconds that a request waits for a pod that wakes.")
     gateway_held: int = Field(1000, ge=1, description="Requests that may wait at the same time.")
+    gateway_session_requests: int = Field(
+        256, ge=1,
+        description="Requests of one session under way at the same time, and as many WebSockets. Four times as many"
+        " wait in line; beyond them the answer is 429.",
+    )  # fmt: skip
     gateway_connections: int = Field(
         10_000, ge=1,
         description="Connections of browsers at the same time; beyond them the answer is 503. Fewer where the process"

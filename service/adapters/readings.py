@@ -77,6 +77,7 @@ def _gateway(traffic: Traffic) -> Iterator[Metric]:
     yield _gauge("gateway_connections", "Connections of browsers that are open.", traffic.connections)
     yield _gauge("gateway_websockets", "WebSockets that are open.", traffic.websockets)
     yield _gauge("gateway_held", "Requests and pages that wait for a pod.", traffic.held)
+    yield _gauge("gateway_queued", "Requests that wait for others of their session to end.", traffic.queued)
 
 
 def _sessions(census: Census) -> Iterator[Metric]:

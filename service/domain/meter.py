@@ -90,6 +90,8 @@ class Traffic:
     websockets: int
     held: int
     """Requests and pages that wait for a pod."""
+    queued: int = 0
+    """Requests that wait for others of their session to end."""
 
 
 class Doorkeeper(Protocol):

@@ -37,6 +37,7 @@ from service.gateway.exchange import Body, exchange
 from service.gateway.frames import Frame
 from service.gateway.headers import COOKIE, Forwarding
 from service.gateway.hosts import Hosts
+from service.gateway.line import LineFull, Lines, Turn
 from service.gateway.pods import PodLost, Pods, Upstream
 from service.gateway.refusal import KEEP_OUT, Refusal
 from service.gateway.tunnel import is_handshake, is_websocket, tunnel
@@ -45,6 +46,10 @@ from service.gateway.visit import Visit
 OWN = "/.user-pods/"
 """Paths below this are the gateway's own, on every workspace's host."""
 _WAKE = f"{OWN}wake"
+HEALTH = f"{OWN}healthz"
+"""Answers load balancers, whatever host they name."""
+_HEALTH_ELSEWHERE = "/healthz"
+"""The same for hosts that are no workspace's; a workspace has its own."""
 _LOOK = 1.0
 """Seconds between two looks whether waiting is still of use."""
 _WAKE_AGAIN = 3
@@ -53,8 +58,13 @@ _STARTING = 0.05
 """Seconds that a person's request waits for a pod that may be about to answer, before there is a page instead."""
 _ATTEMPTS = 10
 """So often a request is made anew whose pod went away before it had answered."""
+_ROOM = 4
+"""So many times the requests that may be under way may wait in line."""
 _BEAT = 5.0
 """Seconds between two notes of activity of one session."""
+
+_UNKNOWN = "No workspace has this address. Check it, or open your workspace anew from where you came."
+_FOREIGN = "Pages of another host may neither use this workspace nor show it within them. Open it in a tab of its own."
 
 _MODE, _DEST, _SITE = istr("Sec-Fetch-Mode"), istr("Sec-Fetch-Dest"), istr("Sec-Fetch-Site")
 
@@ -71,8 +81,8 @@ class Terms:
     patience: timedelta = timedelta(seconds=60)
     held: int = 1000
     held_per_session: int = 64
-    open_per_session: int = 256
-    """Requests and WebSockets of one session at the same time."""
+    session_requests: int = 256
+    """Requests of one session that are under way at the same time, and as many WebSockets."""
     compression: bool = False
     """Of WebSockets towards browsers that can."""
     bounds: Bounds = field(default_factory=Bounds)
@@ -92,7 +102,9 @@ class Gateway:
         forwarding: Forwarding,
         terms: Terms,
         meter: Doorkeeper = SILENT,
+        ready: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`ready`: whether load balancers shall send requests here; while it is not, all that come are served."""
         self._hosts = hosts
         self._entrance = entrance
         self._sessions = sessions
@@ -101,10 +113,13 @@ class Gateway:
         self._forwarding = forwarding
         self._terms = terms
         self.meter = meter
+        self._ready = ready
         self._pods = Pods(view)
         self._attention = Attention(self._beat, _BEAT)
         self._held: Counter[SessionId] = Counter()
-        self._open: Counter[SessionId] = Counter()
+        limit, patience = terms.session_requests, terms.patience.total_seconds()
+        self._lines = Lines(limit=limit, room=_ROOM * limit, patience=patience)
+        self._sockets: Counter[SessionId] = Counter()
         self._websockets = 0
         self.connections: Callable[[], int] = lambda: 0
         """How many connections are open; set by whoever serves."""
@@ -115,13 +130,20 @@ class Gateway:
 
     @property
     def traffic(self) -> Traffic:
-        return Traffic(connections=self.connections(), websockets=self._websockets, held=self._held.total())
+        return Traffic(
+            connections=self.connections(),
+            websockets=self._websockets,
+            held=self._held.total(),
+            queued=self._lines.waiting,
+        )
 
     async def close(self) -> None:
         await self._attention.close()
         await self._pods.close()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.raw_path.endswith("/healthz") and self._is_health_check(request):
+            return self._health(request)
         visit = Visit(self.meter)
         try:
             return await self._serve(request, self._session(request), visit)
@@ -138,6 +160,20 @@ class Gateway:
         finally:
             visit.ended(Outcome.FAILED)  # by a fault of our own
 
+    def _is_health_check(self, request: web.BaseRequest) -> bool:
+        if request.raw_path == HEALTH:
+            return True
+        host = request.headers.get(hdrs.HOST, "")
+        return request.raw_path == _HEALTH_ELSEWHERE and self._hosts.session(host) is None
+
+    def _health(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Counted as nobody's visit: it comes every few seconds."""
+        if request.method not in ("GET", "HEAD"):
+            return Refusal(405, "Not allowed", "Health is asked for by GET.").answer(page=False)
+        if self._ready():
+            return web.Response(text="ok\n", headers=KEEP_OUT)
+        return web.Response(status=503, text="not ready: starting or draining\n", headers=KEEP_OUT)
+
     def _session(self, request: web.BaseRequest) -> SessionId:
         """Whose workspace it is; refuses whatever could be understood differently by somebody behind."""
         if not request.raw_path.startswith("/") or "#" in request.raw_path or request.method == hdrs.METH_CONNECT:
@@ -148,7 +184,7 @@ class Gateway:
             raise Refusal(400, "Bad request", "Name one host.")
         uuid = self._hosts.session(request.host)
         if uuid is None:
-            raise Refusal(404, "No such workspace", "No workspace has this address.")
+            raise Refusal(404, "No such workspace", _UNKNOWN)
         return uuid
 
     async def _serve(self, request: web.BaseRequest, uuid: SessionId, visit: Visit) -> web.StreamResponse:
@@ -161,21 +197,27 @@ class Gateway:
             await self._admit(request, uuid)
         # Hosts of other users are the same site to a browser, so it sends the pass along when their pages ask it to.
         if not _is_navigation(request) and not _is_from_here(request):
-            raise Refusal(403, "Not from here", "Pages of another host may not use this workspace.")
+            raise Refusal(403, "Not from here", _FOREIGN)
         if path == _WAKE:
             return await self._tell_of_wake(request, uuid, visit)
         if path.startswith(OWN):
             raise Refusal(404, "Not found", "There is nothing at this address.")
-        if self._open[uuid] >= self._terms.open_per_session:
-            raise Refusal(
-                429,
-                "Too many requests",
-                "This workspace has too many open requests.",
-                retry_after=1,
-                outcome=Outcome.BUSY,
-            )
-        with _Counted(self._open, uuid):
+        if is_websocket(request):
+            if self._sockets[uuid] >= self._terms.session_requests:
+                raise _too_many("This workspace has as many WebSockets open as it may. Close some of its tabs.")
+            with _Counted(self._sockets, uuid):
+                return await self._pass_on(request, uuid, visit)
+        turn = self._lines.enter(uuid) or await self._in_line(uuid)
+        try:
             return await self._pass_on(request, uuid, visit)
+        finally:
+            self._lines.leave(uuid, turn)
+
+    async def _in_line(self, uuid: SessionId) -> Turn:
+        try:
+            return await self._lines.wait(uuid)
+        except LineFull:
+            raise _too_many("This workspace has as many open requests as it may. Try again in a moment.") from None
 
     # --- who may enter ---
 
@@ -369,6 +411,10 @@ def _nothing() -> None:
     pass
 
 
+def _too_many(why: str) -> Refusal:
+    return Refusal(429, "Too many requests", why, retry_after=2, outcome=Outcome.BUSY)
+
+
 def _is_navigation(request: web.BaseRequest) -> bool:
     """Whether a person looks at a page as a whole, who can be shown another one meanwhile."""
     if request.method not in ("GET", "HEAD") or is_websocket(request):
@@ -381,9 +427,14 @@ def _is_navigation(request: web.BaseRequest) -> bool:
 
 def _is_from_here(request: web.BaseRequest) -> bool:
     """Whether the request comes from a page of this very host, or from no page at all."""
-    if request.headers.get(_SITE, "none") not in ("same-origin", "none"):
+    site = request.headers.get(_SITE)
+    if site not in ("same-origin", "none", None):
         return False
     origins = request.headers.getall(hdrs.ORIGIN, ())
+    if site == "same-origin" and origins == ["null"]:
+        # A page without a referrer says no origin with its forms. No page can set Sec-Fetch-Site, and a sandboxed
+        # one, whose origin is null as well, is "cross-site".
+        return True
     return all(_place(origin.partition("://")[2]) == _place(request.host) for origin in origins)
 
 
@@ -399,11 +450,11 @@ def _is_path(target: str) -> bool:
 def _told(error: SessionError) -> Refusal:
     match error:
         case SessionNotFound():
-            return Refusal(404, "No such workspace", "No workspace has this address.")
+            return Refusal(404, "No such workspace", _UNKNOWN)
         case SessionReleased():
             return Refusal(410, "The workspace was removed", "Create it again to bring it back.")
         case SessionDeleting():
-            return Refusal(409, "The workspace is being deleted", "It cannot be opened any more.")
+            return Refusal(409, "The workspace is being deleted", "Wait until that is done, then create it again.")
         case SessionBroken():
             return Refusal(503, "The workspace is broken", str(error))
         case _:

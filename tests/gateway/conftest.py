@@ -71,6 +71,8 @@ class House:
     delay: float = 0.05
     fails: str | None = None
     """Why no workspace gets ready, in Kubernetes' words."""
+    ready: bool = True
+    """What load balancers are told."""
     port: int = 0
     http: ClientSession = field(init=False)
     workspaces: dict[SessionId, "Workspace"] = field(default_factory=dict)
@@ -95,6 +97,7 @@ class House:
             forwarding=forwarding or Forwarding(scheme="https"),
             terms=self.terms,
             meter=self.meter,
+            ready=lambda: self.ready,
         )
         async with self.stack:
             connector = TCPConnector(force_close=True, limit=0)

@@ -92,7 +92,7 @@ async def test_an_answer_under_way_is_cut_off_when_the_workspace_falls_asleep(ho
         house.world.cluster.change(replace(house.world.cluster.workload(uuid), replicas=0, ready=0, pod=None))
         with pytest.raises(ClientPayloadError):
             await asyncio.wait_for(found.read(), 5)
-    await until(lambda: not house.gateway._open)
+    await until(lambda: house.gateway._lines.is_empty)
 
 
 async def test_a_whole_answer_that_is_taken_slowly_is_not_cut_off_with_its_pod(house: House) -> None:

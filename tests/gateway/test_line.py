@@ -1,0 +1,142 @@
+"""More requests of one page than may be under way wait in line; nobody holds up the others, and leavers leave."""
+
+import asyncio
+from collections import Counter
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+import pytest
+
+from service.domain.names import SessionId
+from service.gateway.gateway import Terms
+from service.gateway.line import LineFull, Lines, Turn
+from tests.domain.conftest import World
+from tests.gateway.conftest import House, answer
+from tests.gateway.test_websockets import socket
+from tests.waiting import until
+
+ANN, BOB = SessionId("aaaaaaa1"), SessionId("bbbbbbb1")
+
+
+def lines(*, limit: int = 2, room: int = 4, patience: float = 5) -> Lines:
+    return Lines(limit=limit, room=room, patience=patience)
+
+
+def entered(line: Lines, uuid: SessionId = ANN) -> Turn:
+    turn = line.enter(uuid)
+    assert turn is not None
+    return turn
+
+
+async def test_those_in_line_come_in_the_order_in_which_they_came() -> None:
+    line, served = lines(limit=1), list[int]()
+    first = entered(line)
+
+    async def one(number: int) -> None:
+        turn = await line.wait(ANN)
+        served.append(number)
+        line.leave(ANN, turn)
+
+    waiting = [asyncio.create_task(one(number)) for number in range(4)]
+    await until(lambda: line.waiting == 4)
+    assert line.enter(ANN) is None, "nobody overtakes those in line"
+    assert line.enter(BOB) is not None, "a line is one session's"
+    line.leave(ANN, first)
+    await asyncio.gather(*waiting)
+    assert served == [0, 1, 2, 3]
+
+
+async def test_the_line_has_an_end() -> None:
+    line = lines(limit=1, room=1)
+    first = entered(line)
+    waiting = asyncio.create_task(line.wait(ANN))
+    await until(lambda: line.waiting == 1)
+    with pytest.raises(LineFull):
+        await line.wait(ANN)
+    line.leave(ANN, first)
+    line.leave(ANN, await waiting)
+    assert line.is_empty
+
+
+async def test_who_goes_away_leaves_the_line_also_just_when_its_turn_comes() -> None:
+    line = lines(limit=1)
+    first = entered(line)
+    early, late, last = (asyncio.create_task(line.wait(ANN)) for _ in range(3))
+    await until(lambda: line.waiting == 3)
+    early.cancel()
+    await asyncio.wait({early})
+    assert line.waiting == 2
+    line.leave(ANN, first)
+    late.cancel()  # it has its turn, and has not heard of it yet
+    line.leave(ANN, await last)
+    assert late.cancelled()
+    assert line.is_empty
+
+
+async def test_who_waits_too_long_is_told_so_and_leaves_nothing_behind() -> None:
+    line = lines(limit=1, patience=0.02)
+    first = entered(line)
+    with pytest.raises(LineFull):
+        await line.wait(ANN)
+    line.leave(ANN, first)
+    assert line.is_empty
+
+
+async def test_what_takes_long_steps_aside_for_those_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.gateway.line._LONG", 0.05)
+    line = lines(limit=2, patience=0.3)
+    turns = [entered(line), entered(line), await line.wait(ANN), await line.wait(ANN)]
+    with pytest.raises(LineFull):  # not without end: no more may be aside than under way
+        await line.wait(ANN)
+    line.leave(ANN, turns.pop(0))
+    turns.append(await line.wait(ANN))
+    for turn in turns:
+        line.leave(ANN, turn)
+    assert line.is_empty
+
+
+async def test_hundreds_of_requests_of_one_page_are_all_served(house: House) -> None:
+    uuid = await house.awake()
+    headers = await house.headers(uuid)
+    found = await asyncio.gather(*(answer(house, f"/late?{number}", headers) for number in range(400)))
+    assert Counter(status for status, _ in found) == {200: 400}
+    await until(lambda: house.gateway._lines.is_empty)
+
+
+async def test_a_client_that_leaves_the_line_is_not_sent_to_the_pod(world: World) -> None:
+    async with House(world, Terms(session_requests=1)).open() as house:
+        uuid = await house.awake()
+        headers = await house.headers(uuid)
+        first = asyncio.create_task(answer(house, "/late", headers))
+        await until(lambda: len(house.workspaces[uuid].requests) == 1)
+        leaver = asyncio.create_task(answer(house, "/left", headers))
+        await until(lambda: house.gateway.traffic.queued == 1)
+        leaver.cancel()
+        await until(lambda: house.gateway.traffic.queued == 0)
+        assert (await first)[0] == 200
+        assert [path for _, path, _ in house.workspaces[uuid].requests] == ["/late"]
+
+
+async def test_beyond_the_line_the_answer_says_when_to_come_again(world: World) -> None:
+    terms = Terms(session_requests=1, patience=timedelta(seconds=5))
+    async with House(world, terms).open() as house:
+        uuid = await house.awake()
+        headers = await house.headers(uuid)
+        asked = [asyncio.create_task(answer(house, "/late", headers))]
+        await until(lambda: len(house.workspaces[uuid].requests) == 1)
+        asked += [asyncio.create_task(answer(house, "/echo", headers)) for _ in range(4)]
+        await until(lambda: house.gateway.traffic.queued == 4)
+        async with house.http.get(house.url("/echo"), headers=headers) as found:
+            assert (found.status, found.headers["Retry-After"]) == (429, "2")
+        assert {status for status, _ in await asyncio.gather(*asked)} == {200}
+
+
+async def test_websockets_take_no_room_from_requests_and_have_a_bound_of_their_own(world: World) -> None:
+    async with House(world, Terms(session_requests=1)).open() as house, AsyncExitStack() as opened:
+        uuid = await house.awake()
+        await opened.enter_async_context(socket(house, uuid))
+        headers = await house.headers(uuid)
+        assert (await answer(house, "/echo", headers))[0] == 200
+        more = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        status, body = await answer(house, "/ws", {**headers, **more})
+        assert (status, b"WebSockets" in body) == (429, True)
