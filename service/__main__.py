@@ -186,6 +186,7 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                     retries=lambda: keeper.retries,
                     line=lambda: slots.taken,
                     refused=lambda: slots.refused,
+                    unreadable=lambda: store.unreadable,
                     traffic=lambda: gateway.traffic if gateway else None,
                 )
             )

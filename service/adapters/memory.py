@@ -18,6 +18,7 @@ from service.domain.errors import (
     SessionDeleting,
     SessionNotFound,
     SessionReleased,
+    SessionUnreadable,
 )
 from service.domain.names import SessionId, release_name
 from service.domain.progress import LAST, Event, News, Stage
@@ -60,6 +61,10 @@ class MemoryStore:
     held: set[SessionId] = field(default_factory=set)
 
     @property
+    def unreadable(self) -> int:
+        return len(self.queues.spoiled.keys() | self.queues.spoiled_records.keys())
+
+    @property
     def sessions(self) -> dict[SessionId, Record]:
         return self.queues.sessions
 
@@ -98,6 +103,7 @@ class MemoryStore:
         self.users.setdefault(record.user_id, record.uuid)
         self._enter(record.uuid)
         kept = self.sessions.get(record.uuid)
+        self.queues.spoiled_records.pop(record.uuid, None)
         self.sessions[record.uuid] = replace(
             record,
             pulse=Pulse(),
@@ -112,7 +118,11 @@ class MemoryStore:
         return records[0]
 
     async def records(self, uuids: Sequence[SessionId]) -> Sequence[Record]:
-        return [replace(self.sessions[u], pulse=self.queues.pulse(u)) for u in uuids if u in self.sessions]
+        return [
+            replace(self.sessions[u], pulse=self.queues.pulse(u), fault=self.queues.spoiled_records.get(u))
+            for u in uuids
+            if u in self.sessions
+        ]
 
     async def page(self, after: str, limit: int) -> Sequence[SessionId]:
         start = bisect.bisect_right(self.ids, after) if after else 0
@@ -132,6 +142,7 @@ class MemoryStore:
 
     async def forget(self, uuid: SessionId) -> None:
         record = self.sessions.pop(uuid, None)
+        self.queues.spoiled_records.pop(uuid, None)
         self.queues.drop(uuid)
         self.progress.drop(uuid)
         if uuid in self.ids:
@@ -197,6 +208,9 @@ class MemoryQueues:
     """Id -> tokens, and when they expire."""
     waiting: dict[SessionId, datetime] = field(default_factory=dict)
     """Pending wakes."""
+    spoiled: dict[SessionId, str] = field(default_factory=dict)
+    """Queues that cannot be read, and why."""
+    spoiled_records: dict[SessionId, str] = field(default_factory=dict)
     pushed_at: dict[SessionId, datetime] = field(default_factory=dict)
     listeners: list[asyncio.Queue[SessionId | None]] = field(default_factory=list)
 
@@ -248,13 +262,15 @@ class MemoryQueues:
             heard.put_nowait(uuid)
 
     def pulse(self, uuid: SessionId) -> Pulse:
+        if uuid in self.spoiled:
+            return Pulse(fault=self.spoiled[uuid])
         count, until = self.tokens.get(uuid, (0, None))
         if until is not None and until <= self.clock():
             count, until = 0, None
         return Pulse(count, until if count else None, self.waiting.get(uuid))
 
     def drop(self, uuid: SessionId) -> None:
-        for part in (self.tokens, self.waiting, self.pushed_at):
+        for part in (self.tokens, self.waiting, self.pushed_at, self.spoiled):
             part.pop(uuid, None)
 
     def _push(self, uuid: SessionId, lease: timedelta) -> int:
@@ -263,6 +279,8 @@ class MemoryQueues:
             raise SessionNotFound if self.is_whole else IndexIncomplete
         if record.status is RecordStatus.DELETING:
             raise SessionDeleting
+        if fault := self.spoiled_records.get(uuid) or self.spoiled.get(uuid):
+            raise SessionUnreadable(fault)
         length = min(self.pulse(uuid).tokens + 1, QUEUE_LIMIT)
         self._extend(uuid, length, lease)
         self.pushed_at[uuid] = self.clock()

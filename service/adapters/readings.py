@@ -32,6 +32,7 @@ class Readings:
     retries: Callable[[], int] = lambda: 0
     line: Callable[[], int] = lambda: 0
     refused: Callable[[], int] = lambda: 0
+    unreadable: Callable[[], int] = lambda: 0
     traffic: Callable[[], Traffic | None] = lambda: None
     """None where no gateway is."""
 
@@ -62,6 +63,11 @@ def _replica(read: Readings) -> Iterator[Metric]:
         )
     yield _gauge("watch_behind_seconds", "How old the view may be; 0 while its watches keep up.", _seconds(behind))
     yield _total("watch_breaks", "Times that a watch could not simply go on, by reason.", read.breaks(), "reason")
+    yield _gauge(
+        "sessions_unreadable",
+        "Sessions whose queue or record in Redis this replica found unreadable; their status says what repairs them.",
+        read.unreadable(),
+    )
     yield _gauge("helm_line", "Creates and deletes that run helm or wait for it.", read.line())
     yield _total("refused", "Creates and deletes answered 429, since the line for helm was full.", read.refused())
 

@@ -19,6 +19,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
+from service.adapters.redis_faults import Faults
 from service.domain.errors import (
     RedisDenied,
     RedisFull,
@@ -55,6 +56,7 @@ class Calls:
         self._pool = weakref.proxy(pool)
         self.deadline: float = pool.connection_kwargs.get("socket_timeout") or _DEADLINE
         """Seconds for one call, whatever it has to wait for: a free connection, a connect, a retry, the answer."""
+        self.faults = Faults()
         self._leave_again = float("-inf")
         self.left = 0
         """How often the server was found to be no primary; a connection that is older must not be used further."""

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from service.adapters.redis_calls import Calls
 from service.adapters.redis_store import PROGRESS, progress_key
 from service.adapters.redis_subscription import Subscription
-from service.domain.errors import RedisUnavailable
+from service.domain.errors import RedisKeyInvalid, RedisUnavailable
 from service.domain.names import SessionId
 from service.domain.progress import Event, News, Stage
 
@@ -36,7 +36,14 @@ local function take(stage, reason)
   noted[stage == 'warning' and 'warning ' .. reason or stage] = true
   count = count + 1
 end
-for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', '+')) do take(entry[2][2], entry[2][4]) end
+local entries = redis.pcall('XRANGE', KEYS[1], '-', '+')
+if entries.err then
+  -- Not ours, although the key is: a wake must not be without progress for it.
+  if not string.find(entries.err, 'WRONGTYPE', 1, true) then error(entries.err) end
+  redis.call('DEL', KEYS[1])
+  entries = {}
+end
+for _, entry in ipairs(entries) do take(entry[2][2], entry[2][4] or '') end
 local taken = 0
 for at = 5, #ARGV, 2 do
   local stage, reason = ARGV[at], ARGV[at + 1]
@@ -80,9 +87,13 @@ class RedisProgress:
             return bool(await self._note(keys=[progress_key(uuid)], args=args))
 
     async def wake(self, uuid: SessionId) -> Sequence[Event]:
-        async with self._call():
-            entries = await self._redis.xrange(progress_key(uuid))
-        return [_event(id_, fields, entries[0][0]) for id_, fields in entries]
+        try:
+            async with self._call():
+                entries = await self._redis.xrange(progress_key(uuid))
+        except RedisKeyInvalid:
+            return []  # somebody else's: the next note makes it anew
+        events = [_event(id_, fields, entries[0][0]) for id_, fields in entries]
+        return [event for event in events if event is not None]
 
     @contextmanager
     def following(self, uuid: SessionId) -> Iterator[asyncio.Event]:
@@ -119,9 +130,14 @@ class RedisProgress:
             self._tell(uuid)
 
 
-def _event(id_: str, fields: dict[str, str], first: str) -> Event:
-    at = _time(id_)
-    return Event(id_, Stage(fields["stage"]), at, at - _time(first), fields["reason"] or None)
+def _event(id_: str, fields: dict[str, str], first: str) -> Event | None:
+    """None for an entry that the service cannot have made."""
+    try:
+        at, reason = _time(id_), fields["reason"]
+        reason.encode()
+        return Event(id_, Stage(fields["stage"]), at, at - _time(first), reason or None)
+    except (KeyError, ValueError, OverflowError, OSError):
+        return None
 
 
 def _time(id_: str) -> datetime:

@@ -8,17 +8,25 @@ session:<uuid>      hash   last_activity, activity_source, kept_until, pushed_at
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
+from service.adapters import redis_faults, redis_record
 from service.adapters.redis_calls import Calls
-from service.adapters.redis_store import PENDING, WHOLE, pulse
+from service.adapters.redis_faults import Part
+from service.adapters.redis_store import PENDING, TRIED, WHOLE
 from service.adapters.redis_subscription import Subscription
-from service.domain.errors import IndexIncomplete, NotificationsRefused, SessionDeleting, SessionNotFound
-from service.domain.names import SessionId, queue_key, session_key
+from service.domain.errors import (
+    IndexIncomplete,
+    NotificationsRefused,
+    SessionDeleting,
+    SessionNotFound,
+    SessionUnreadable,
+)
+from service.domain.names import SessionId, is_session_id, queue_key, session_key
 from service.domain.session import Pulse
 
 QUEUE_LIMIT = 3
@@ -32,17 +40,27 @@ local now = string.format('%d.%06d', time[1], time[2])
 """
 
 # KEYS session queue pending whole; ARGV uuid lease-milliseconds limit source kept-until
-# Returns the queue's length; -1 unknown, -2 deleting, -3 nobody can tell, since the index is not whole.
+# Returns the queue's length; -1 unknown, -2 deleting, -3 nobody can tell, since the index is not whole; or the type of
+# the queue that is no list; or what the record is instead of one that can be read.
 _PUSH = f"""{_NOW}
-local status = redis.call('HGET', KEYS[1], 'status')
-if not status then return redis.call('EXISTS', KEYS[4]) == 1 and -1 or -3 end
+local status = redis.pcall('HGET', KEYS[1], 'status')
+if type(status) == 'table' then return {{'', redis.call('TYPE', KEYS[1]).ok}} end
+if not status then
+  if redis.call('EXISTS', KEYS[1]) == 1 then return {{'', 'hash'}} end
+  return redis.call('EXISTS', KEYS[4]) == 1 and -1 or -3
+end
 if status == 'deleting' then return -2 end
-redis.call('RPUSH', KEYS[2], now)
+if status ~= 'created' and status ~= 'released' then return {{'', 'hash'}} end
+local pushed = redis.pcall('RPUSH', KEYS[2], now)
+if type(pushed) == 'table' then
+  if string.find(pushed.err, 'WRONGTYPE', 1, true) then return {{redis.call('TYPE', KEYS[2]).ok, ''}} end
+  error(pushed.err)
+end
 redis.call('LTRIM', KEYS[2], -ARGV[3], -1)
 if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
 if ARGV[5] ~= '' then
-  local kept = redis.call('HGET', KEYS[1], 'kept_until')
-  if not kept or tonumber(kept) < tonumber(ARGV[5]) then redis.call('HSET', KEYS[1], 'kept_until', ARGV[5]) end
+  local kept = tonumber(redis.call('HGET', KEYS[1], 'kept_until') or '')
+  if not kept or not (kept >= tonumber(ARGV[5])) then redis.call('HSET', KEYS[1], 'kept_until', ARGV[5]) end
 else
   redis.call('HSET', KEYS[1], 'last_activity', now, 'activity_source', ARGV[4])
 end
@@ -53,6 +71,8 @@ return redis.call('LLEN', KEYS[2])
 
 # KEYS session queue pending; ARGV uuid lease-milliseconds
 _RENEW = f"""{_NOW}
+local kind = redis.call('TYPE', KEYS[2]).ok
+if kind ~= 'list' and kind ~= 'none' then return 0 end
 if redis.call('LLEN', KEYS[2]) == 0 then redis.call('RPUSH', KEYS[2], now) end
 if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
 return redis.call('ZADD', KEYS[3], 'NX', now, ARGV[1])
@@ -67,29 +87,33 @@ return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1], 'LIMIT', 0, A
 _SETTLE = """
 local since = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if not since or tonumber(since) >= tonumber(ARGV[2]) then return 0 end
-local pushed = redis.call('HGET', KEYS[1], 'pushed_at')
-if pushed and tonumber(pushed) >= tonumber(ARGV[2]) then return redis.call('ZADD', KEYS[2], pushed, ARGV[1]) end
+local pushed = redis.pcall('HGET', KEYS[1], 'pushed_at')
+local at = type(pushed) == 'string' and tonumber(pushed)
+if at and at >= tonumber(ARGV[2]) then return redis.call('ZADD', KEYS[2], pushed, ARGV[1]) end
 return redis.call('ZREM', KEYS[2], ARGV[1])
 """
 
 # KEYS session queue pending; ARGV uuid request ('' for none: nobody asks for sleep)
 _HUSH = f"""{_NOW}
-redis.call('HDEL', KEYS[1], 'kept_until', 'pushed_at')
-if ARGV[2] ~= '' and redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('HSET', KEYS[1], 'sleep_asked_at', now, 'sleep_asked_in', ARGV[2])
+if redis.call('TYPE', KEYS[1]).ok == 'hash' then
+  redis.call('HDEL', KEYS[1], 'kept_until', 'pushed_at')
+  -- In a full Redis nobody can be told later who asked; the sleep itself takes no room.
+  if ARGV[2] ~= '' then redis.pcall('HSET', KEYS[1], 'sleep_asked_at', now, 'sleep_asked_in', ARGV[2]) end
 end
 redis.call('ZREM', KEYS[3], ARGV[1])
 return redis.call('DEL', KEYS[2])
 """
 
-# KEYS pending; ARGV uuids; returns uuid, length, milliseconds to live, pending since: of those that are not idle
-_PULSES = """
-local found = {}
+# KEYS pending; ARGV uuids; returns uuid, length, milliseconds to live, pending since, and the type of a queue that is
+# no list: of those that are not idle
+_PULSES = f"""{TRIED}
+local found = {{}}
 for _, uuid in ipairs(ARGV) do
   local queue = 'queue:' .. uuid
-  local length, since = redis.call('LLEN', queue), redis.call('ZSCORE', KEYS[1], uuid)
-  if length > 0 or since then
-    found[#found + 1] = {uuid, length, redis.call('PTTL', queue), since or ''}
+  local length, no_list = tried('LLEN', queue)
+  local since = redis.call('ZSCORE', KEYS[1], uuid)
+  if length ~= 0 or since then
+    found[#found + 1] = {{uuid, length or 0, redis.call('PTTL', queue), since or '', no_list}}
   end
 end
 return found
@@ -101,7 +125,7 @@ class RedisQueues:
 
     def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
         self._redis: Any = redis
-        self._call = Calls.of(redis).call
+        self._call, self._faults = Calls.of(redis).call, Calls.of(redis).faults
         script = redis.register_script
         self._push = script(_PUSH)
         self._renew = script(_RENEW)
@@ -120,13 +144,16 @@ class RedisQueues:
         await self._pushed(uuid, lease, "", until)
         async with self._call():
             kept = await self._redis.hget(session_key(uuid), "kept_until")
-        return datetime.fromtimestamp(float(kept), UTC) if kept else until
+        return redis_record.moment(kept) or until
 
     async def _pushed(self, uuid: SessionId, lease: timedelta, source: str, until: datetime | None = None) -> int:
         keys = [session_key(uuid), queue_key(uuid), PENDING, WHOLE]
         kept = until.timestamp() if until else ""
         async with self._call():
-            length = int(await self._push(keys=keys, args=[uuid, _milliseconds(lease), QUEUE_LIMIT, source, kept]))
+            pushed = await self._push(keys=keys, args=[uuid, _milliseconds(lease), QUEUE_LIMIT, source, kept])
+        if isinstance(pushed, list):
+            raise _unreadable(uuid, *pushed)
+        length = int(pushed)
         if length < 0:
             raise {-1: SessionNotFound, -2: SessionDeleting, -3: IndexIncomplete}[length]
         return length
@@ -138,16 +165,21 @@ class RedisQueues:
     async def pulses(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, Pulse]:
         found: dict[SessionId, Pulse] = dict.fromkeys(uuids, _IDLE)
         for start in range(0, len(uuids), _BATCH):
+            batch, faults = uuids[start : start + _BATCH], {}
             async with self._call():
-                rows = await self._pulses(keys=[PENDING], args=uuids[start : start + _BATCH])
-            for uuid, length, left, since in rows:
-                found[SessionId(uuid)] = pulse(length, left, since)
+                rows = await self._pulses(keys=[PENDING], args=batch)
+            for text, *row in rows:
+                uuid = SessionId(text)
+                found[uuid] = pulse = redis_record.pulse(uuid, *row)
+                if pulse.fault:
+                    faults[uuid] = pulse.fault
+            self._faults.looked(Part.QUEUE, batch, faults)
         return found
 
     async def pending(self, age: timedelta, limit: int) -> Sequence[SessionId]:
         async with self._call():
             uuids = await self._pending(keys=[PENDING], args=[age.total_seconds(), limit])
-        return [SessionId(uuid) for uuid in uuids]
+        return [SessionId(uuid) for uuid in uuids if is_session_id(uuid)]
 
     async def renew(self, uuid: SessionId, lease: timedelta) -> None:
         async with self._call():
@@ -165,8 +197,8 @@ class RedisQueues:
             async for key in pushed:
                 if key is None:
                     yield None
-                elif key.startswith(prefix):
-                    yield SessionId(key.removeprefix(prefix))
+                elif key.startswith(prefix) and is_session_id(uuid := key.removeprefix(prefix)):
+                    yield SessionId(uuid)
 
 
 async def _notify(connection: Any) -> None:
@@ -188,6 +220,14 @@ async def _notify(connection: Any) -> None:
 
 _EVENTS = "notify-keyspace-events"
 _IDLE = Pulse()
+
+
+def _unreadable(uuid: SessionId, queue: str, record: str) -> SessionUnreadable:
+    """`queue` is the queue's type when it is no list, and `record` the record's; one of them is ''."""
+    if queue:
+        return SessionUnreadable(redis_faults.of_queue(uuid, queue))
+    problem = "has no status that is known" if record == "hash" else f"is a {record}, not a hash"
+    return SessionUnreadable(redis_faults.of_record(uuid, problem))
 
 
 def _milliseconds(time_: timedelta) -> int:

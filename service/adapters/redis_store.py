@@ -12,15 +12,17 @@ user-pods:progress:<uuid>      what `redis_progress` notes of the last wake
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from redis.asyncio import Redis
 
+from service.adapters import redis_record
 from service.adapters.gathering import Gathering
 from service.adapters.redis_calls import Calls
+from service.adapters.redis_faults import Part
 from service.domain.errors import (
     IdTaken,
     IndexIncomplete,
@@ -28,9 +30,10 @@ from service.domain.errors import (
     RedisUnavailable,
     SessionBusy,
     SessionNotFound,
+    SessionUnreadable,
 )
-from service.domain.names import SessionId, queue_key, session_key
-from service.domain.session import Pulse, Record, RecordStatus, SleepAsked
+from service.domain.names import SessionId, is_session_id, is_user_id, queue_key, session_key
+from service.domain.session import Record
 
 USERS = "user-pods:users"
 IDS = "user-pods:ids"
@@ -49,7 +52,7 @@ WORK_LEASE = timedelta(seconds=15)
 _CLAIM = """
 local mine = redis.call('HGET', KEYS[1], ARGV[1])
 if mine then return mine end
-if redis.call('ZSCORE', KEYS[2], ARGV[2]) and redis.call('HGET', KEYS[3], 'user_id') ~= ARGV[1] then return false end
+if redis.call('ZSCORE', KEYS[2], ARGV[2]) and redis.pcall('HGET', KEYS[3], 'user_id') ~= ARGV[1] then return false end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('ZADD', KEYS[2], 0, ARGV[2])
 return ARGV[2]
@@ -64,25 +67,32 @@ return redis.call('ZREM', KEYS[2], ARGV[2])
 
 # KEYS users ids session queue pending progress; ARGV uuid channel
 _FORGET = """
-local user = redis.call('HGET', KEYS[3], 'user_id')
+local user = redis.pcall('HGET', KEYS[3], 'user_id')
+if type(user) ~= 'string' and redis.call('ZSCORE', KEYS[2], ARGV[1]) then
+  -- The record cannot tell whose it is; the owner's entry must not bring the session back to life.
+  local owners = redis.call('HGETALL', KEYS[1])
+  for at = 2, #owners, 2 do if owners[at] == ARGV[1] then user = owners[at - 1] end end
+end
 redis.call('DEL', KEYS[3], KEYS[4], KEYS[6])
 redis.call('PUBLISH', ARGV[2], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
-if user and redis.call('HGET', KEYS[1], user) == ARGV[1] then redis.call('HDEL', KEYS[1], user) end
+if type(user) == 'string' and redis.call('HGET', KEYS[1], user) == ARGV[1] then redis.call('HDEL', KEYS[1], user) end
 return 1
 """
 
 # KEYS session; ARGV keep_data
 _DELETING = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+local type = redis.call('TYPE', KEYS[1]).ok
+if type == 'none' then return 0 end
+if type ~= 'hash' then redis.call('DEL', KEYS[1]) end
 redis.call('HSET', KEYS[1], 'status', 'deleting', 'keep_data', ARGV[1])
 return 1
 """
 
 # KEYS session; ARGV released_at ('' for none)
 _RELEASED = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return false end
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return false end
 if ARGV[1] == '' then redis.call('HDEL', KEYS[1], 'released_at') return '' end
 redis.call('HSETNX', KEYS[1], 'released_at', ARGV[1])
 return redis.call('HGET', KEYS[1], 'released_at')
@@ -95,14 +105,43 @@ if ARGV[2] == '0' then return redis.call('DEL', KEYS[1]) end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 """
 
-# KEYS pending whole; ARGV uuids; returns for each its hash, the queue's length and milliseconds to live, pending since,
-# and last whether the index is whole. One script: a pipeline of the same reads costs the client sixteen times as much.
-_READ = """
+# KEYS any; returns for each whether it is there
+_EXIST = """
 local found = {}
+for number, key in ipairs(KEYS) do found[number] = redis.call('EXISTS', key) end
+return found
+"""
+
+# KEYS users ids session; ARGV user uuid, then fields and values
+_SAVE = """
+redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])
+redis.call('ZADD', KEYS[2], 0, ARGV[2])
+if redis.call('TYPE', KEYS[3]).ok ~= 'hash' then redis.call('DEL', KEYS[3]) end
+redis.call('HDEL', KEYS[3], 'released_at')
+return redis.call('HSET', KEYS[3], unpack(ARGV, 3))
+"""
+
+TRIED = """
+local function tried(command, key)
+  local reply = redis.pcall(command, key)
+  if type(reply) ~= 'table' or not reply.err then return reply, '' end
+  if not string.find(reply.err, 'WRONGTYPE', 1, true) then error(reply.err) end
+  return nil, redis.call('TYPE', key).ok
+end
+"""
+"""Lua: the reply to a command, and '' or the type of a key that has the wrong one: of one session, not of its batch."""
+
+# KEYS pending whole; ARGV uuids; returns for each its hash, the queue's length and milliseconds to live, pending since,
+# and the types of queue and record where they are wrong; last whether the index is whole. One script: a pipeline of the
+# same reads costs the client sixteen times as much.
+_READ = f"""{TRIED}
+local found = {{}}
 for number, uuid in ipairs(ARGV) do
   local queue = 'queue:' .. uuid
-  local length, left, since = redis.call('LLEN', queue), redis.call('PTTL', queue), redis.call('ZSCORE', KEYS[1], uuid)
-  found[number] = {redis.call('HGETALL', 'session:' .. uuid), length, left, since}
+  local length, no_list = tried('LLEN', queue)
+  local fields, no_hash = tried('HGETALL', 'session:' .. uuid)
+  local left, since = redis.call('PTTL', queue), redis.call('ZSCORE', KEYS[1], uuid)
+  found[number] = {{fields or {{}}, no_hash, length or 0, left, since, no_list}}
 end
 found[#found + 1] = redis.call('EXISTS', KEYS[2])
 return found
@@ -123,33 +162,46 @@ class RedisStore:
         self._released = script(_RELEASED)
         self._keep = script(_KEEP)
         self._read = script(_READ)
+        self._exist = script(_EXIST)
+        self._save = script(_SAVE)
         self._rows = Gathering(self._read_rows, most=_AT_ONCE)
+        self._faults = Calls.of(redis).faults
+
+    @property
+    def unreadable(self) -> int:
+        return len(self._faults)
 
     async def owner(self, user_id: str) -> SessionId | None:
         async with self._call(), self._redis.pipeline(transaction=False) as pipe:
             uuid, whole = await pipe.hget(USERS, user_id).exists(WHOLE).execute()
         if uuid is None and not whole:
             raise IndexIncomplete
-        return SessionId(uuid) if uuid else None
+        return _owned(uuid) if uuid else None
 
     async def claim(self, user_id: str, candidate: SessionId) -> SessionId:
         async with self._call():
             uuid = await self._claim(keys=[USERS, IDS, session_key(candidate)], args=[user_id, candidate])
         if uuid is None:
             raise IdTaken(candidate)
-        return SessionId(uuid)
+        return _owned(uuid)
 
     async def disclaim(self, user_id: str, uuid: SessionId) -> None:
         async with self._call():
             await self._disclaim(keys=[USERS, IDS, session_key(uuid)], args=[user_id, uuid])
 
     async def claims(self) -> Sequence[tuple[SessionId, str]]:
-        found = []
-        async with self._call():
-            async for user_id, uuid in self._redis.hscan_iter(USERS, count=1000):
-                if not await self._redis.exists(session_key(uuid)):
-                    found.append((SessionId(uuid), user_id))
-        return found
+        found, cursor = [], 0
+        while True:
+            async with self._call():
+                cursor, owners = await self._redis.hscan(USERS, cursor, count=500)
+            # Others may have written anything: it is nobody's claim.
+            ours = [(SessionId(u), user) for user, u in owners.items() if is_session_id(u) and is_user_id(user)]
+            if ours:
+                async with self._call():
+                    there = await self._exist(keys=[session_key(uuid) for uuid, _ in ours])
+                found += [claim for claim, exists in zip(ours, there, strict=True) if not exists]
+            if not cursor:
+                return found
 
     async def save(self, record: Record) -> None:
         fields: dict[str, str | float] = {
@@ -163,17 +215,29 @@ class RedisStore:
                 fields[name] = moment.timestamp()
         if record.activity_source:
             fields["activity_source"] = record.activity_source
-        async with self._call(), self._redis.pipeline(transaction=True) as pipe:
-            pipe.hsetnx(USERS, record.user_id, record.uuid).zadd(IDS, {record.uuid: 0})
-            pipe.hdel(session_key(record.uuid), "released_at")
-            await pipe.hset(session_key(record.uuid), mapping=fields).execute()
+        keys = [USERS, IDS, session_key(record.uuid)]
+        async with self._call():
+            pairs = [part for pair in fields.items() for part in pair]
+            await self._save(keys=keys, args=[record.user_id, record.uuid, *pairs])
 
     async def record(self, uuid: SessionId) -> Record:
         async with self._call():  # a read that is under way may have to end first: both within one deadline
             row, whole = await self._rows.one(uuid)
-        if not row[0]:
+        found = self._records([uuid], [row])
+        if not found:
             raise SessionNotFound if whole else IndexIncomplete
-        return _record(uuid, *row)
+        return found[0]
+
+    def _records(self, uuids: Sequence[SessionId], rows: Sequence[Any]) -> Sequence[Record]:
+        """The records of those that have one."""
+        records = [
+            redis_record.record(uuid, redis_record.fields(flat), no_hash, redis_record.pulse(uuid, *queue))
+            for uuid, (flat, no_hash, *queue) in zip(uuids, rows, strict=True)
+            if flat or no_hash
+        ]
+        self._faults.looked(Part.RECORD, uuids, {r.uuid: r.fault for r in records if r.fault})
+        self._faults.looked(Part.QUEUE, uuids, {r.uuid: r.pulse.fault for r in records if r.pulse.fault})
+        return records
 
     async def _read_rows(self, uuids: Sequence[SessionId]) -> Sequence[tuple[Any, bool]]:
         """For each what `_READ` tells, and whether the index is whole."""
@@ -185,12 +249,22 @@ class RedisStore:
         if not uuids:
             return []
         rows = await self._read_rows(uuids)
-        return [_record(uuid, *row) for uuid, (row, _) in zip(uuids, rows, strict=True) if row[0]]
+        return self._records(uuids, [row for row, _ in rows])
 
     async def page(self, after: str, limit: int) -> Sequence[SessionId]:
-        async with self._call():
-            low = f"({after}" if after else "-"
-            return [SessionId(uuid) for uuid in await self._redis.zrangebylex(IDS, low, "+", 0, limit)]
+        found: list[SessionId] = []
+        last = after or None
+        while len(found) < limit:
+            low = "-" if last is None else f"({last}"
+            async with self._call():
+                members = await self._redis.zrangebylex(IDS, low, "+", 0, limit)
+            # A member with a score of its own, which others must have given it, breaks the order of all.
+            later = [member for member in members if last is None or member > last]
+            found += [SessionId(member) for member in later if is_session_id(member)]
+            if len(members) < limit or not later:
+                break
+            last = max(later)
+        return found[:limit]
 
     async def deleting(self, uuid: SessionId, *, keep_data: bool) -> None:
         async with self._call():
@@ -202,7 +276,7 @@ class RedisStore:
             since = await self._released(keys=[session_key(uuid)], args=[at.timestamp() if at else ""])
         if since is None:
             raise SessionNotFound
-        return _time(since)
+        return redis_record.moment(since)
 
     async def forget(self, uuid: SessionId) -> None:
         async with self._call():
@@ -259,36 +333,10 @@ def progress_key(uuid: SessionId) -> str:
     return f"{PROGRESS}:{uuid}"
 
 
-def _record(uuid: SessionId, flat: Sequence[str], length: int, left: int, since: str | None) -> Record:
-    """From a hash as names and values in turn, and what else `_READ` tells."""
-    fields = dict(zip(flat[::2], flat[1::2], strict=True))
-    return Record(
-        uuid,
-        fields.get("user_id", ""),
-        RecordStatus(fields.get("status", "created")),
-        created_at=_time(fields.get("created_at")) or datetime.fromtimestamp(0, UTC),
-        written_at=_time(fields.get("written_at")),
-        last_activity=_time(fields.get("last_activity")),
-        activity_source=fields.get("activity_source"),
-        kept_until=_time(fields.get("kept_until")),
-        sleep_asked=_sleep_asked(fields),
-        released_at=_time(fields.get("released_at")),
-        keep_data=fields.get("keep_data", "1") == "1",
-        pulse=pulse(length, left, since),
-    )
-
-
-def _sleep_asked(fields: Mapping[str, str]) -> SleepAsked | None:
-    at = _time(fields.get("sleep_asked_at"))
-    return SleepAsked(at, fields.get("sleep_asked_in")) if at else None
-
-
-def _time(text: str | None) -> datetime | None:
-    return datetime.fromtimestamp(float(text), UTC) if text else None
-
-
-def pulse(length: int, left: int, since: str | float | None) -> Pulse:
-    """From a queue's length, its milliseconds to live (-1 without an expiry), and the pending wake's score."""
-    until = datetime.now(UTC) + timedelta(milliseconds=left) if length and left >= 0 else None
-    pending = datetime.fromtimestamp(float(since), UTC) if since not in (None, "") else None
-    return Pulse(length, until, pending)
+def _owned(uuid: str) -> SessionId:
+    if not is_session_id(uuid):
+        raise SessionUnreadable(
+            f"the user's entry in {USERS} in Redis is no id of a session; `redis-cli HDEL {USERS}` with the user's name"
+            " removes it, and a create then finds or makes the session"
+        )
+    return SessionId(uuid)

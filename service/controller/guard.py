@@ -108,6 +108,8 @@ class Guard:
             self._judge(record, falls[record.uuid])
 
     def _judge(self, record: Record, fall: _Fall) -> None:
+        if record.fault or record.pulse.fault:
+            return  # nobody can tell whether it was wanted
         cause = sleep_cause(record, fall.workload, at=fall.at, awake_since=fall.awake_since, rhythm=self._rhythm)
         if wanted(record.pulse, fall.at):
             self._meter.felled()

@@ -29,6 +29,8 @@ class Census:
 
     def enter(self, workload: Workload, pulse: Pulse, now: datetime) -> None:
         phase = Phase.DELETING if workload.deleting else workload.phase(beats=pulse.beats)
+        if pulse.fault and phase not in (Phase.DELETING, Phase.RELEASED):
+            phase = Phase.FAILED
         self.phases[phase] += 1
         self.parked += workload.parked
         self.queued += pulse.tokens > 0

@@ -6,6 +6,7 @@
     |-- SessionNotFound      no such session (or no such id at all)
     |-- SessionReleased      the session's release was removed; create brings it back
     |-- SessionBroken        the release exists but cannot serve; carries the reason
+    |-- SessionUnreadable    what Redis holds of the session cannot be read; carries the reason and the repair
     |-- SessionDeleting      a delete is under way
     |-- SessionAsleep        only an awake session can be kept awake; a wake wakes it
     |-- RhythmRefused        the caller's times for falling asleep are impossible or out of bounds
@@ -64,6 +65,10 @@ class SessionReleased(SessionError):
 
 class SessionBroken(SessionError):
     message = "the session's release is broken"
+
+
+class SessionUnreadable(SessionError):
+    message = "what Redis holds of the session cannot be read"
 
 
 class SessionDeleting(SessionError):

@@ -30,6 +30,8 @@ def steps(
     """The steps that are due, none when all is as it should be. `rhythm` is used when the workload has none."""
     if workload.broken or workload.deleting or workload.user_id is None:
         return frozenset()  # the last is no session of the service, but a chart that somebody installed by hand
+    if pulse.fault:
+        return frozenset()  # nobody can tell who wants it: what is awake stays awake, and what sleeps is left asleep
     if pulse.beats:
         return frozenset(_awake(workload, pulse, now, parking, (workload.rhythm or rhythm or Rhythm()).lease))
     if workload.replicas == 0:

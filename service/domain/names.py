@@ -48,6 +48,15 @@ def parse_session_id(text: str) -> SessionId:
     return SessionId(text)
 
 
+def is_session_id(text: str) -> bool:
+    """Whether the text could be an id: anybody may write a key that begins like ours."""
+    return _SESSION_ID.fullmatch(text) is not None
+
+
+def is_user_id(text: str) -> bool:
+    return _USER_ID.fullmatch(text) is not None
+
+
 def check_user_id(text: str) -> str:
     """Return `text` unchanged (case is kept) or raise InvalidUserId."""
     if not _USER_ID.fullmatch(text):

@@ -23,8 +23,15 @@ class Store(Protocol):
     and the methods that would give it raise IndexIncomplete instead.
     """
 
+    @property
+    def unreadable(self) -> int:
+        """Sessions whose record or queue was found unreadable, as far as this replica has looked.
+
+        One such session fails no read of others: its record or pulse carries the `fault`.
+        """
+
     async def owner(self, user_id: str) -> SessionId | None:
-        """The id that belongs to the user."""
+        """The id that belongs to the user. Raises SessionUnreadable when what is entered there is no id."""
 
     async def claim(self, user_id: str, candidate: SessionId) -> SessionId:
         """Make `candidate` the user's id, unless the user has one; return the user's id.
@@ -39,7 +46,7 @@ class Store(Protocol):
         """Claims without a record, as (id, user_id): creates that are under way or died half-way."""
 
     async def save(self, record: Record) -> None:
-        """Write the record (not the queue) and its owner entry, over whatever was there."""
+        """Write the record (not the queue) and its owner entry, over whatever was there, which heals a fault."""
 
     async def record(self, uuid: SessionId) -> Record:
         """The record with its pulse. Raises SessionNotFound."""
@@ -87,7 +94,7 @@ class Queues(Protocol):
     async def wake(self, uuid: SessionId, lease: timedelta) -> int:
         """One step: push a token, keep the queue short, extend its expiry to `lease`, note activity and pending wake.
 
-        Returns the queue's length. Raises SessionNotFound, SessionDeleting, IndexIncomplete.
+        Returns the queue's length. Raises SessionNotFound, SessionUnreadable, SessionDeleting, IndexIncomplete.
         """
 
     async def beat(self, uuid: SessionId, source: str, lease: timedelta) -> int:
@@ -97,7 +104,7 @@ class Queues(Protocol):
         """The same for a wish to be kept awake until then, which `lease` must reach; the latest wish there is."""
 
     async def hush(self, uuid: SessionId, *, asked: str | None = None) -> None:
-        """Empty the queue and forget pending wake and wish.
+        """Empty the queue, whatever it is, and forget pending wake and wish.
 
         `asked`, the id of a request that asks for sleep, is noted in the record together with the time.
         """

@@ -206,6 +206,9 @@ class Pulse:
     pending_since: datetime | None = None
     """The oldest push of the service that is not known to be served (lifecycle); until it is, the lease is renewed."""
 
+    fault: str | None = None
+    """Why the queue cannot be read, and what repairs it. Nothing may follow from what is unknown then."""
+
     @property
     def beats(self) -> bool:
         """Whether somebody wants the session awake."""
@@ -247,6 +250,8 @@ class Record:
     keep_data: bool = True
     """Only meaningful while deleting: whether the volume outlives the session."""
     pulse: Pulse = field(default_factory=Pulse)
+    fault: str | None = None
+    """Why the record cannot be read as a whole, and what repairs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +262,16 @@ class Session:
     workload: Workload
     rhythm: Rhythm = field(default_factory=Rhythm)
     """Used where the workload has none of its own."""
+
+    @property
+    def fault(self) -> str | None:
+        """Why its keys in Redis cannot be read, and what repairs them."""
+        return self.record.fault or self.record.pulse.fault
+
+    @property
+    def user_id(self) -> str:
+        """From the record, or from the cluster when that cannot be read."""
+        return self.record.user_id or self.workload.user_id or "unknown"
 
     @property
     def status(self) -> RecordStatus:
@@ -270,11 +285,15 @@ class Session:
             return Phase.DELETING
         if self.status is RecordStatus.RELEASED:
             return Phase.RELEASED
+        if self.fault:
+            return Phase.FAILED
         return self.workload.phase(beats=self.record.pulse.beats)
 
     @property
     def reason(self) -> str | None:
         """Why the phase is `failed`, or what hinders a wake that is under way."""
+        if self.phase is Phase.FAILED and self.fault:
+            return self.fault
         if self.phase in (Phase.FAILED, Phase.WAKING):
             return self.workload.broken or self.workload.trouble or self.workload.hindrance
         return None
@@ -283,7 +302,7 @@ class Session:
     def awake(self) -> bool:
         """Whether the pod runs or is being started."""
         return self.phase in (Phase.WAKING, Phase.READY) or (
-            self.phase is Phase.FAILED and self.workload.broken is None
+            self.phase is Phase.FAILED and self.workload.broken is None and self.workload.replicas > 0
         )
 
     @property

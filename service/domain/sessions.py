@@ -188,7 +188,7 @@ class Sessions:
             session = await self.status(uuid)
         except SessionNotFound:
             return False
-        return session.status is RecordStatus.CREATED and session.workload.broken is None
+        return session.status is RecordStatus.CREATED and session.workload.broken is None and not session.fault
 
     async def _claim(self, user_id: str) -> SessionId:
         """The user's id: from Redis, else from what the cluster still holds of the user, else a new one."""
@@ -238,13 +238,15 @@ class Sessions:
                     await self._store.disclaim(user_id, uuid)
                     raise IdTaken(uuid)
             installed = await self._install(workload, user_id, rhythm or self._rhythm)
-            if installed or record is None or record.status is not RecordStatus.CREATED:
+            if record is not None and record.pulse.fault:
+                await self._queues.hush(uuid)
+            if installed or record is None or record.status is not RecordStatus.CREATED or record.fault:
                 await self._store.save(
                     Record(
                         uuid,
                         user_id,
                         RecordStatus.CREATED,
-                        created_at=record.created_at if record else workload.created_at or datetime.now(UTC),
+                        created_at=_created_at(record, workload),
                         written_at=datetime.now(UTC),
                         last_activity=record.last_activity if record else None,
                         activity_source=record.activity_source if record else None,
@@ -387,7 +389,7 @@ class Sessions:
         """
         async with self._lease(uuid):
             record = await self._record_or_none(uuid)
-            if record is None or record.status is not RecordStatus.CREATED:
+            if record is None or record.status is not RecordStatus.CREATED or record.fault:
                 return False
             now = datetime.now(UTC)
             gone = (await self._fresh(uuid)).released
@@ -487,6 +489,12 @@ class Sessions:
         """Wait for the work under way: helm in the middle of an install is let finish."""
         while self._running:
             await asyncio.gather(*self._running, return_exceptions=True)
+
+
+def _created_at(record: Record | None, workload: Workload) -> datetime:
+    if record is not None and not record.fault:
+        return record.created_at
+    return workload.created_at or datetime.now(UTC)
 
 
 def _after(cursor: str | None) -> str:

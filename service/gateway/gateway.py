@@ -22,6 +22,7 @@ from service.domain.errors import (
     SessionError,
     SessionNotFound,
     SessionReleased,
+    SessionUnreadable,
 )
 from service.domain.meter import SILENT, Activity, Doorkeeper, Patient, Slow, Traffic
 from service.domain.meter import Visit as Outcome
@@ -455,7 +456,7 @@ def _told(error: SessionError) -> Refusal:
             return Refusal(410, "The workspace was removed", "Create it again to bring it back.")
         case SessionDeleting():
             return Refusal(409, "The workspace is being deleted", "Wait until that is done, then create it again.")
-        case SessionBroken():
+        case SessionBroken() | SessionUnreadable():
             return Refusal(503, "The workspace is broken", str(error))
         case _:
             return Refusal(503, "Not now", "A part of the system does not answer; try again.", retry_after=2)

@@ -111,7 +111,7 @@ class Status(Body):
         release = workload.release
         return cls(
             uuid=record.uuid,
-            session=SessionRecord(user_id=record.user_id, status=session.status),
+            session=SessionRecord(user_id=session.user_id, status=session.status),
             queue_length=record.pulse.tokens,
             replicas=workload.replicas,
             # A pod on its way out may still be ready.

@@ -111,7 +111,7 @@ OPERATIONS = (
     Operation(
         method="GET", path="/sessions", handler=handlers.list_sessions, query=ListQuery,
         summary="List sessions in the order of their ids. A page may be short although more follow: go by the cursor.",
-        answers={200: (SessionList, "A page.")}, problems=(422, 503),
+        answers={200: (SessionList, "A page.")}, problems=(409, 422, 503),
     ),
     Operation(
         method="GET", path="/health", handler=handlers.health, open=True,

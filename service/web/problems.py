@@ -22,6 +22,7 @@ TABLE: tuple[tuple[type[errors.SessionError], int, str], ...] = (
     (errors.SessionNotFound, 404, "session-not-found"),
     (errors.SessionReleased, 409, "session-released"),
     (errors.SessionBroken, 409, "session-broken"),
+    (errors.SessionUnreadable, 409, "session-unreadable"),
     (errors.SessionDeleting, 409, "session-deleting"),
     (errors.SessionAsleep, 409, "session-asleep"),
     (errors.RhythmRefused, 422, "idle-times-refused"),

@@ -137,6 +137,12 @@ async def test_states_and_totals_are_read_at_the_scrape(metrics: Metrics) -> Non
     assert (value(after, "leader"), value(after, "steps_total", step="park"), value(after, "listening")) == (1, 5, 1)
 
 
+async def test_sessions_that_cannot_be_read_are_counted(metrics: Metrics) -> None:
+    assert value(await scrape(metrics), "sessions_unreadable") == 0
+    metrics.read(Readings(unreadable=lambda: 2))
+    assert value(await scrape(metrics), "sessions_unreadable") == 2
+
+
 async def test_without_redis_the_sessions_are_unknown_and_everything_else_is_told(metrics: Metrics) -> None:
     async def unavailable() -> Census:
         raise RedisUnavailable

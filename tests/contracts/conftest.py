@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
 
 from devcluster import components
 from devcluster.errors import DevclusterError
 from devcluster.processes import Processes, Program, environment
 from service.adapters.memory import MemoryProgress, MemoryQueues, MemoryStore, MemoryTickets
+from service.adapters.redis_client import connected
 from service.adapters.redis_progress import RedisProgress
 from service.adapters.redis_queue import RedisQueues
 from service.adapters.redis_store import RedisStore
@@ -75,7 +75,7 @@ async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIt
         return
     if request.param not in ports:
         pytest.skip("no redis-server on PATH; the wheel's alone is tested")
-    async with Redis(port=ports[request.param], decode_responses=True) as redis:
+    async with connected(f"redis://127.0.0.1:{ports[request.param]}/0", deadline=5) as redis:
         await redis.flushall()
         store = RedisStore(redis)
         await store.mark_whole()

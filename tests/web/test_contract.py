@@ -197,3 +197,20 @@ async def test_what_is_no_id_is_told_what_one_looks_like(client: Client) -> None
     problem = await (await client.get("/session/NOPE/status")).json()
     assert (problem["status"], problem["type"]) == (404, "/problems/not-found")
     assert "8 characters" in problem["detail"]
+
+
+async def test_a_session_that_cannot_be_read_tells_so_and_takes_no_wake(client: Client, world: World) -> None:
+    created = await (await client.post("/session/create", json={"user_id": "ann"})).json()
+    uuid = created["uuid"]
+    world.queues.spoiled[uuid] = f"queue:{uuid} in Redis is a set; `redis-cli DEL queue:{uuid}` repairs it"
+    status = await client.get(f"/session/{uuid}/status")
+    assert status.status == 200
+    told = await status.json()
+    assert (told["phase"], told["session"]["user_id"]) == ("failed", "ann")
+    assert f"redis-cli DEL queue:{uuid}" in told["reason"]
+    listed = await (await client.get("/sessions")).json()
+    assert [each["phase"] for each in listed["sessions"]] == ["failed"]
+    refused = await client.post(f"/session/{uuid}/wake")
+    problem = await refused.json()
+    assert (refused.status, problem["type"]) == (409, "/problems/session-unreadable")
+    assert f"redis-cli DEL queue:{uuid}" in problem["detail"]

@@ -1,0 +1,113 @@
+"""A session whose keys in Redis cannot be read says so itself, keeps its pod, and is healed by a create or a delete."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from service.controller.keeper import Keeper
+from service.domain.census import count
+from service.domain.errors import SessionUnreadable
+from service.domain.names import SessionId
+from service.domain.session import Phase, Rhythm
+from tests.domain.conftest import World
+from tests.waiting import until
+
+FAULT = "queue:aaaaaaaa in Redis is a set, not a list; `redis-cli DEL queue:aaaaaaaa` repairs it"
+
+
+@pytest.fixture
+async def pair(world: World) -> tuple[SessionId, SessionId]:
+    """One whose queue cannot be read, and one that is as it should be."""
+    bad, good = [(await world.sessions.create(user)).uuid for user in ("ann", "bob")]
+    world.queues.spoiled[bad] = FAULT
+    return bad, good
+
+
+async def test_status_and_list_tell_the_fault_and_the_repair(world: World, pair: tuple[SessionId, SessionId]) -> None:
+    bad, good = pair
+    session = await world.sessions.status(bad)
+    assert (session.phase, session.reason) == (Phase.FAILED, FAULT)
+    assert {s.record.uuid: s.phase for s in (await world.sessions.page()).sessions} == {
+        bad: Phase.FAILED,
+        good: Phase.ASLEEP,
+    }
+    assert [s.record.uuid for s in (await world.sessions.page(phase=Phase.FAILED)).sessions] == [bad]
+
+
+async def test_a_record_that_cannot_be_read_is_told_too_with_the_clusters_user(world: World) -> None:
+    uuid = (await world.sessions.create("ann")).uuid
+    world.queues.spoiled_records[uuid] = "it is a string"
+    world.queues.sessions[uuid] = replace(world.queues.sessions[uuid], user_id="")
+    session = await world.sessions.status(uuid)
+    assert (session.phase, session.reason, session.user_id) == (Phase.FAILED, "it is a string", "ann")
+    assert await world.sessions.collect(uuid, timedelta(0)) is False
+
+
+async def test_its_wake_is_refused_with_the_repair_and_others_wake(
+    world: World, pair: tuple[SessionId, SessionId]
+) -> None:
+    bad, good = pair
+    with pytest.raises(SessionUnreadable, match="redis-cli DEL"):
+        await world.sessions.wake(bad)
+    assert await world.sessions.wake(good) == 1
+
+
+async def test_activity_and_extension_are_refused_while_its_pod_runs(
+    world: World, pair: tuple[SessionId, SessionId]
+) -> None:
+    bad, _ = pair
+    await world.cluster.scale(bad, 1)
+    with pytest.raises(SessionUnreadable):
+        await world.sessions.beat(bad, "typing")
+    with pytest.raises(SessionUnreadable):
+        await world.sessions.extend(bad, timedelta(minutes=1))
+
+
+async def test_the_keeper_wakes_the_others_of_its_batch_and_leaves_the_session_as_it_is(
+    world: World, pair: tuple[SessionId, SessionId]
+) -> None:
+    bad, good = pair
+    await world.cluster.unpark(bad)
+    await world.cluster.scale(bad, 1)
+    keeper = Keeper(queues=world.queues, cluster=world.cluster, view=world.cluster, rhythm=Rhythm())
+    world.queues.push_by_hand(good)
+    keeper.tend(bad)
+    keeper.tend(good)
+
+    running = asyncio.create_task(keeper.run())
+    await until(lambda: world.cluster.workload(good).replicas == 1)
+    await until(lambda: not keeper._busy)
+    workload = world.cluster.workload(bad)
+    assert (workload.replicas, workload.parked) == (1, False)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_it_is_counted_as_failed(world: World, pair: tuple[SessionId, SessionId]) -> None:
+    counted = await count(world.cluster, world.queues)
+    assert counted.phases == {Phase.FAILED: 1, Phase.ASLEEP: 1}
+    assert world.store.unreadable == 1
+
+
+@pytest.mark.parametrize("part", ["queue", "record"])
+async def test_a_create_heals_it(world: World, pair: tuple[SessionId, SessionId], part: str) -> None:
+    bad, _ = pair
+    if part == "record":
+        world.queues.spoiled.clear()
+        world.queues.spoiled_records[bad] = "it is a string"
+    assert (await world.sessions.create("ann")).uuid == bad
+    session = await world.sessions.status(bad)
+    assert (session.phase, session.fault) == (Phase.ASLEEP, None)
+    assert await world.sessions.wake(bad) == 1
+
+
+async def test_a_sleep_and_a_delete_are_carried_out(world: World, pair: tuple[SessionId, SessionId]) -> None:
+    bad, good = pair
+    await world.cluster.scale(bad, 1)
+    await world.sessions.sleep(bad)
+    assert world.cluster.workload(bad).replicas == 0
+    world.queues.spoiled[bad] = FAULT
+    await world.sessions.delete(bad, keep_data=False)
+    assert [s.record.uuid for s in (await world.sessions.page()).sessions] == [good]
