@@ -143,6 +143,7 @@ class Objects:
             pod=pod,
             chart=deployment.chart if deployment else None,
             trouble=trouble or (deployment.trouble if deployment else None),
+            final=bool(trouble),
             hindrance=hindrance or (scaler.hindrance if scaler else None),
         )
 

@@ -156,6 +156,8 @@ class Workload:
     """Chart and version, for example ``user-pod-0.1.0``; None while there is only a reservation."""
     trouble: str | None = None
     """Why the pod will not get ready, in Kubernetes' own words."""
+    final: bool = False
+    """Whether `trouble` is for good; otherwise Kubernetes keeps trying, and may succeed."""
     hindrance: str | None = None
     """What holds the pod up and may pass by waiting: no node has room, or KEDA cannot work with the ScaledObject."""
 

@@ -19,7 +19,7 @@ from multidict import CIMultiDict
 
 from service.gateway.headers import to_browser
 from service.gateway.heads import keep_bytes
-from service.gateway.pods import PodLost, Upstream
+from service.gateway.pods import UNAVAILABLE, PodLost, Upstream
 from service.gateway.refusal import Refusal
 
 _STATUSES = (200, 599)
@@ -103,10 +103,11 @@ async def exchange(
     body: Body,
     *,
     heard: Callable[[], None],
+    waits: bool = False,
 ) -> web.StreamResponse:
     """Pass the request on and the answer back. Raises PodLost as long as nothing is lost, Refusal otherwise.
 
-    `heard` is called when the pod answers.
+    `heard` is called when the pod answers. `waits`: there is time left to wait for a pod that is not ready.
     """
     # The gateway itself says to go on, once the pod has taken the connection: a pod that does not know of this could
     # leave both sides waiting for each other.
@@ -121,20 +122,34 @@ async def exchange(
         if body.stalled:
             raise Refusal(408, "Too slow", "The request stopped in the middle.") from error
         if request.method in _REPEATABLE and not body.touched:
+            upstream.failed()
             raise PodLost from error
         raise Refusal(
             502,
             "The workspace went away",
-            "It ended before it had answered. Whether it did what was asked is not known.",
+            "It ended before it had answered. Whether it did what was asked is not known: look before you try again.",
         ) from error
     except ClientError as error:
         raise no_http() from error
+    if waits and request.method in _REPEATABLE and not body.touched:
+        must_be_of_the_program(upstream, answer)
     heard()
     async with answer:
         if answer.status == HTTPStatus.SWITCHING_PROTOCOLS:
             answer.close()
             raise no_http()
         return await answered(request, upstream, answer)
+
+
+def must_be_of_the_program(upstream: Upstream, answer: ClientResponse) -> None:
+    """Raises PodLost for an answer of something before the program, which is not there yet.
+
+    Of a ready pod, and of one that is not but may not be waited for any more, every answer is passed on.
+    """
+    if answer.status in UNAVAILABLE and not upstream.ready:
+        answer.close()
+        upstream.failed()
+        raise PodLost
 
 
 async def answered(request: web.BaseRequest, upstream: Upstream, answer: ClientResponse) -> web.StreamResponse:

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from aiohttp import hdrs, web
 from multidict import istr
 
+from service.domain.backoff import Backoff
 from service.domain.entrance import ENTER, Entrance
 from service.domain.errors import (
     SessionAsleep,
@@ -23,6 +24,7 @@ from service.domain.errors import (
     SessionNotFound,
     SessionReleased,
     SessionUnreadable,
+    Unavailable,
 )
 from service.domain.meter import SILENT, Activity, Doorkeeper, Patient, Slow, Traffic
 from service.domain.meter import Visit as Outcome
@@ -39,7 +41,7 @@ from service.gateway.frames import Frame
 from service.gateway.headers import COOKIE, Forwarding
 from service.gateway.hosts import Hosts
 from service.gateway.line import LineFull, Lines, Turn
-from service.gateway.pods import PodLost, Pods, Upstream
+from service.gateway.pods import Hopeless, PodLost, Pods, Upstream
 from service.gateway.refusal import KEEP_OUT, Refusal
 from service.gateway.tunnel import is_handshake, is_websocket, tunnel
 from service.gateway.visit import Visit
@@ -57,8 +59,12 @@ _WAKE_AGAIN = 3
 """After so many looks at a sleeping pod it is woken again: somebody has put it to sleep meanwhile."""
 _STARTING = 0.05
 """Seconds that a person's request waits for a pod that may be about to answer, before there is a page instead."""
-_ATTEMPTS = 10
-"""So often a request is made anew whose pod went away before it had answered."""
+_ATTEMPTS = 6
+"""So often a request is made anew whose pod, which is ready, went away before it had answered."""
+_AGAIN = (0.05, 1.0)
+"""Seconds between two attempts: the first pause, and the longest."""
+_PAGE_WAITS = 3600.0
+"""Seconds that a page waits at most: one that somebody has forgotten must not have Kubernetes try for ever."""
 _ROOM = 4
 """So many times the requests that may be under way may wait in line."""
 _BEAT = 5.0
@@ -250,40 +256,65 @@ class Gateway:
         background = attention.is_background(request)
         moves = _nothing if background else partial(self._attention.note, uuid, Activity.VISIT)
         body = Body(request, self.bounds.stall, moves)
+        deadline = time.monotonic() + self._terms.patience.total_seconds()
+        tries = Backoff(*_AGAIN)
         try:
-            for _ in range(_ATTEMPTS):
+            while True:
                 upstream = self._pods.present(uuid)
-                if upstream is not None and not upstream.answered and not await self._takes(request, upstream, uuid):
-                    upstream = None
-                if upstream is None and _is_navigation(request) and not attention.is_prefetch(request):
-                    await self._sessions.wake(uuid)
-                    visit.ended(Outcome.PAGE)
-                    return waiting.page(self._view.workload(uuid).hindrance)
-                if upstream is None:
-                    upstream = await self._hold(uuid, visit, rouse=not background)
+                if upstream is None or not (upstream.answered or await self._takes(request, upstream)):
+                    if _is_navigation(request) and not attention.is_prefetch(request):
+                        return await self._page(uuid, visit)
+                    upstream = await self._hold(uuid, visit, deadline, rouse=not background)
                 elif not background:
                     self._attention.note(uuid, Activity.VISIT)
+                waits = time.monotonic() < deadline
                 with contextlib.suppress(PodLost):
                     if is_websocket(request):
-                        return await self._connect(request, uuid, upstream, visit)
-                    passed = self._forwarding.to_pod(request)
-                    return await exchange(request, upstream, passed, request.raw_path, body, heard=visit.answered)
-                await asyncio.sleep(_STARTING)
+                        return await self._connect(request, uuid, upstream, visit, waits=waits)
+                    passed, target = self._forwarding.to_pod(request), request.raw_path
+                    return await exchange(request, upstream, passed, target, body, heard=visit.answered, waits=waits)
+                await self._pause(uuid, upstream, tries, waits=waits)
         finally:
             if body.stalled:
                 self.meter.ended(Slow.BODY)
-        raise Refusal(502, "The workspace does not answer", "It takes connections and ends them.", retry_after=2)
 
-    async def _takes(self, request: web.BaseRequest, upstream: Upstream, uuid: SessionId) -> bool:
-        """Whether the pod takes connections by now."""
-        if self._view.workload(uuid).ready or not _is_navigation(request):
+    async def _page(self, uuid: SessionId, visit: Visit) -> web.StreamResponse:
+        """For a person, who sees how the wake comes along and goes on from there."""
+        await self._sessions.wake(uuid)
+        visit.ended(Outcome.PAGE)
+        return waiting.page(self._why(uuid))
+
+    def _why(self, uuid: SessionId) -> str | None:
+        """What holds the pod up, for people."""
+        workload = self._view.workload(uuid)
+        if workload.phase(beats=True) is Phase.READY:
+            return None
+        if workload.trouble:
+            return workload.trouble if workload.final else f"Kubernetes is still trying. {workload.trouble}"
+        return workload.hindrance
+
+    async def _takes(self, request: web.BaseRequest, upstream: Upstream) -> bool:
+        """Whether the pod answers by now."""
+        if upstream.ready or not _is_navigation(request):
             return await upstream.knock()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STARTING):
                 return await upstream.knock()
         return False
 
-    async def _hold(self, uuid: SessionId, visit: Visit, *, rouse: bool) -> Upstream:
+    async def _pause(self, uuid: SessionId, upstream: Upstream, tries: Backoff, *, waits: bool) -> None:
+        """Between two attempts; refuses when there is no use in another."""
+        if upstream.ready and tries.failures >= _ATTEMPTS:
+            why = "It takes connections and ends them. Try again in a moment; if that goes on, restart its program."
+            raise Refusal(502, "The workspace does not answer", why, retry_after=2)
+        if not upstream.ready and not waits:
+            why = self._why(uuid) or "Its program takes connections and ends them. Try again in a moment."
+            raise Refusal(504, "The workspace is not ready", why, retry_after=5)
+        self._has_room(uuid)
+        with _Counted(self._held, uuid):
+            await asyncio.sleep(tries.next())
+
+    async def _hold(self, uuid: SessionId, visit: Visit, deadline: float, *, rouse: bool) -> Upstream:
         """Keep the request until the pod answers; refuses when too many wait, or waiting is of no use."""
         if not rouse and self._view.workload(uuid).replicas == 0:
             why = "The workspace is asleep. Open or reload its page to wake it."
@@ -291,7 +322,7 @@ class Gateway:
         visit.held()
         self._has_room(uuid)
         with _Counted(self._held, uuid):
-            async with self._answering(uuid, rouse=rouse) as answers:
+            async with self._answering(uuid, deadline, rouse=rouse, keeps=rouse) as answers:
                 upstream = await answers
                 visit.served()
                 return upstream
@@ -303,34 +334,53 @@ class Gateway:
             raise Refusal(503, "Too many wait", why, retry_after=2, outcome=Outcome.BUSY)
 
     @asynccontextmanager
-    async def _answering(self, uuid: SessionId, *, rouse: bool) -> AsyncIterator["asyncio.Task[Upstream]"]:
-        task = asyncio.create_task(self._wait_for(uuid, rouse=rouse))
+    async def _answering(
+        self, uuid: SessionId, deadline: float, *, rouse: bool, keeps: bool
+    ) -> AsyncIterator["asyncio.Task[Upstream]"]:
+        task = asyncio.create_task(self._wait_for(uuid, deadline, rouse=rouse, keeps=keeps))
         try:
             yield task
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _wait_for(self, uuid: SessionId, *, rouse: bool) -> Upstream:
+    async def _wait_for(self, uuid: SessionId, deadline: float, *, rouse: bool, keeps: bool) -> Upstream:
+        """Wait until the pod answers. `rouse`: wake it, again where need be; `keeps`: keep it awake meanwhile.
+
+        Raises Refusal when waiting is of no use or has taken too long.
+        """
         if rouse:
             await self._sessions.wake(uuid)
-        looks = 0
         answering = asyncio.create_task(self._pods.answering(uuid))
         try:
-            while looks * _LOOK < self._terms.patience.total_seconds():
+            looks = 0
+            while time.monotonic() < deadline:
                 done, _ = await asyncio.wait({answering}, timeout=_LOOK)
                 if done:
                     return answering.result()
                 looks += 1
-                workload = self._view.workload(uuid)
-                if workload.phase(beats=True) is Phase.FAILED:
-                    raise Refusal(503, "The workspace could not be started", workload.broken or workload.trouble or "")
-                if rouse and workload.replicas == 0 and looks % _WAKE_AGAIN == 0:
-                    await self._sessions.wake(uuid)
+                if keeps and self._view.workload(uuid).replicas:
+                    # However long Kubernetes tries to start the pod, it must not be put to sleep meanwhile.
+                    self._attention.note(uuid, Activity.VISIT)
+                elif looks % _WAKE_AGAIN == 0:
+                    await self._must_be_waking(uuid, rouse=rouse)
+        except Hopeless as error:
+            raise Refusal(503, "The workspace could not be started", str(error)) from None
         finally:
             answering.cancel()
-        why = self._view.workload(uuid).hindrance or "It takes longer than expected; try again."
+        why = self._why(uuid) or "It takes longer than expected; try again."
         raise Refusal(504, "The workspace did not wake in time", why, retry_after=5)
+
+    async def _must_be_waking(self, uuid: SessionId, *, rouse: bool) -> None:
+        """Of a pod that nobody wants, wake it or refuse to wait for it. While Redis is away, both can wait."""
+        if self._view.workload(uuid).replicas:
+            return
+        with contextlib.suppress(Unavailable):
+            if rouse:
+                await self._sessions.wake(uuid)
+            elif not (await self._sessions.status(uuid)).awake:
+                why = "The workspace fell asleep. Open or reload its page to wake it."
+                raise Refusal(503, "Asleep", why, outcome=Outcome.ASLEEP)
 
     async def _tell_of_wake(self, request: web.BaseRequest, uuid: SessionId, visit: Visit) -> web.StreamResponse:
         """For the page of somebody who waits, which has woken the pod already."""
@@ -340,8 +390,10 @@ class Gateway:
         visit.ended(Outcome.OWN)
         begun = time.monotonic()
         with _Counted(self._held, uuid):
-            async with self._answering(uuid, rouse=False) as answers:
-                answer = await waiting.stream(request, uuid, self._progress, answers)
+            # One that was cut off and comes back by itself wakes nobody.
+            rouse = not attention.is_background(request)
+            async with self._answering(uuid, begun + _PAGE_WAITS, rouse=rouse, keeps=True) as answers:
+                answer = await waiting.stream(request, uuid, self._progress, answers, partial(self._why, uuid))
                 if answers.done() and answers.exception() is None:
                     self.meter.waited(Patient.PAGE, time.monotonic() - begun)
                 return answer
@@ -349,7 +401,7 @@ class Gateway:
     # --- on to the pod ---
 
     async def _connect(
-        self, request: web.BaseRequest, uuid: SessionId, upstream: Upstream, visit: Visit
+        self, request: web.BaseRequest, uuid: SessionId, upstream: Upstream, visit: Visit, *, waits: bool
     ) -> web.StreamResponse:
         passed = self._forwarding.to_pod(request)
         watched = attention.editor(request)
@@ -371,6 +423,7 @@ class Gateway:
                 sent=sent if by_input else lambda _: None,
                 heard=visit.answered,
                 compress=self._terms.compression,
+                waits=waits,
             )
         finally:
             self._websockets -= 1

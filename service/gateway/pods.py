@@ -7,22 +7,32 @@ no longer shows that pod as the session's.
 import asyncio
 import contextlib
 import socket
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from aiohttp import ClientPayloadError, ClientResponse, hdrs
+from aiohttp import ClientConnectionError, ClientError, ClientPayloadError, ClientResponse, hdrs
 from multidict import CIMultiDict
 
+from service.domain.backoff import Backoff
 from service.domain.names import SessionId
 from service.domain.ports import View
-from service.domain.session import Pod
+from service.domain.session import Phase, Pod
 from service.gateway.client import PodClient
 
 _KNOCK = 0.02
-"""Seconds between two attempts to connect to a pod that is starting."""
+"""Seconds between two attempts to connect to a pod that has just got its address: the first answer waits for them."""
+_EAGER = 3.0
+"""Seconds for which it is knocked at so often; later, and where something listens that is of no use yet, less often."""
+_AGAIN = (0.05, 0.5)
+"""Seconds: the first pause then, and the longest."""
 _KNOCK_TIMEOUT = 0.5
+_SPEAK_TIMEOUT = 1.0
+"""Seconds until a program that takes a request counts as there: it is only slow."""
+UNAVAILABLE = frozenset({502, 503, 504})
+"""Statuses by which something before the program (a sidecar) says that the program is not there."""
 _IDLE = 4.0
 """Seconds that an idle connection is kept: Node ends its own after five."""
 _READ = 64 * 1024
@@ -37,6 +47,10 @@ class PodLost(Exception):
     """The pod went away, or never took the request, so that the request may be made again."""
 
 
+class Hopeless(Exception):
+    """No pod will answer by waiting; the message says why."""
+
+
 class Upstream:
     """One pod: `uid`, where it listens, and the connections to it."""
 
@@ -44,15 +58,23 @@ class Upstream:
         self.uid = uid
         self.address = address
         self.port = port
+        self.ready = False
+        """Kubernetes says so. Before, something else than the workspace's program may answer for it."""
         self.answered = False
-        """It has taken a connection."""
+        """It has taken a connection, or a request where it is not ready."""
+        self.pause = _KNOCK
+        """Seconds until it is worth while to knock again."""
+        self._since = time.monotonic()
+        self._listens = False
+        self._backoff = Backoff(*_AGAIN)
+        self._knocking: asyncio.Task[bool] | None = None
         self.gone = asyncio.Event()
         """It is being deleted, or somebody else's turn has come."""
         self.answers: set[ClientResponse] = set()
         """Those being passed on: what reads them gets a ClientPayloadError when the pod is gone."""
-        host = f"[{address}]" if ":" in address else address
+        self._host = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
         self._http = PodClient(
-            f"http://{host}:{port}", connect_timeout=_KNOCK_TIMEOUT, idle=_IDLE, head_limit=HEADER_LIMIT, read=_READ
+            f"http://{self._host}", connect_timeout=_KNOCK_TIMEOUT, idle=_IDLE, head_limit=HEADER_LIMIT, read=_READ
         )
 
     def request(
@@ -76,7 +98,25 @@ class Upstream:
         return self._http.request(method, target, headers, data=data, skip=missing or None)
 
     async def knock(self) -> bool:
-        """Whether it takes connections."""
+        """Whether it answers. Those who ask at the same time share one look."""
+        if self._knocking is None:
+            self._knocking = asyncio.create_task(self._knock())
+            self._knocking.add_done_callback(self._has_knocked)
+        return await asyncio.shield(self._knocking)
+
+    def _has_knocked(self, _: "asyncio.Task[bool]") -> None:
+        self._knocking = None
+
+    async def _knock(self) -> bool:
+        self._listens = await self._takes_connections()
+        self.answered = self._listens and (self.ready or await self._speaks())
+        if self.answered:
+            self._backoff.reset()
+        elif self._listens or time.monotonic() - self._since > _EAGER:
+            self.pause = self._backoff.next()
+        return self.answered
+
+    async def _takes_connections(self) -> bool:
         try:
             async with asyncio.timeout(_KNOCK_TIMEOUT):
                 transport, _ = await asyncio.get_running_loop().create_connection(
@@ -85,8 +125,26 @@ class Upstream:
         except (OSError, TimeoutError):
             return False
         transport.abort()
-        self.answered = True
         return True
+
+    async def _speaks(self) -> bool:
+        """Whether the program itself answers, of a pod that is not ready: what stands before it resets, or says 502.
+
+        A harmless request finds out, so that no other one is lost.
+        """
+        headers = CIMultiDict({hdrs.HOST: self._host, hdrs.USER_AGENT: "user-pods-gateway", hdrs.ACCEPT: "*/*"})
+        try:
+            async with asyncio.timeout(_SPEAK_TIMEOUT), await self.request(hdrs.METH_HEAD, "/", headers) as answer:
+                return answer.status not in UNAVAILABLE
+        except (ClientConnectionError, PodLost, RuntimeError):
+            return False
+        except (ClientError, TimeoutError):
+            return True  # it takes its time, or is no HTTP, which is for whoever asks to hear
+
+    def failed(self) -> None:
+        """A request has found nothing of use there: look again before the next one, unless the pod is ready."""
+        if not self.ready:
+            self.answered = False
 
     async def close(self) -> None:
         self.gone.set()
@@ -95,6 +153,8 @@ class Upstream:
                 # The client alone would leave whoever waits for more of it waiting.
                 answer.content.set_exception(ClientPayloadError("the pod is gone"))
         await self._http.close()
+        if self._knocking is not None:
+            await asyncio.wait({self._knocking})
 
 
 class Pods:
@@ -116,13 +176,16 @@ class Pods:
             known = None
         if known is None and pod is not None and pod.address and pod.port:
             known = self._upstreams[uuid] = Upstream(pod.uid, pod.address, pod.port)
+        if known is not None and pod is not None:
+            known.ready = pod.ready
         return known
 
     async def answering(self, uuid: SessionId) -> Upstream:
-        """Wait, for as long as it takes, until the session has a pod that takes connections."""
+        """Wait, for as long as it takes, until the session has a pod that answers. Raises Hopeless."""
         with self._following(uuid) as news:
             while True:
                 news.clear()
+                self._must_be_possible(uuid)
                 upstream = self.present(uuid)
                 if upstream is None:
                     await news.wait()
@@ -130,8 +193,13 @@ class Pods:
                     return upstream
                 else:
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(_KNOCK):
+                        async with asyncio.timeout(upstream.pause):
                             await news.wait()
+
+    def _must_be_possible(self, uuid: SessionId) -> None:
+        workload = self._view.workload(uuid)
+        if workload.phase(beats=True) is Phase.FAILED and (workload.broken or workload.final):
+            raise Hopeless(workload.broken or workload.trouble or "Kubernetes does not say why.")
 
     async def close(self) -> None:
         self._unsubscribe()

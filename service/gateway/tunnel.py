@@ -15,7 +15,7 @@ from aiohttp.http_writer import StreamWriter
 from multidict import CIMultiDict
 
 from service.gateway.deflate import Agreement, Packer, Unpacker, Violation, agreed, gathered
-from service.gateway.exchange import Passed, answered, no_http
+from service.gateway.exchange import Passed, answered, must_be_of_the_program, no_http
 from service.gateway.frames import BREATH, Frame, Frames, close_frame
 from service.gateway.headers import to_browser
 from service.gateway.pods import PodLost, Upstream
@@ -117,11 +117,12 @@ async def tunnel(
     sent: Callable[[Frame], None],
     heard: Callable[[], None],
     compress: bool = False,
+    waits: bool = False,
 ) -> web.StreamResponse:
     """Switch over, and stay until either end closes or the pod is gone. Raises PodLost when the pod took nothing.
 
     `heard` is called when the pod answers, `sent` with every frame of the browser, of whose payload it gets the first
-    `keep` bytes. `compress`: if the browser can.
+    `keep` bytes. `compress`: if the browser can. `waits`: there is time left to wait for a pod that is not ready.
     """
     offers = headers.popall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ())
     agreement = agreed(offers) if compress else None
@@ -133,6 +134,8 @@ async def tunnel(
         raise PodLost from error
     except ClientError as error:
         raise no_http() from error
+    if waits:
+        must_be_of_the_program(upstream, answer)
     heard()
     async with answer:
         if answer.status != HTTPStatus.SWITCHING_PROTOCOLS:

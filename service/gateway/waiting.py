@@ -6,7 +6,8 @@ import html
 import json
 import secrets
 import string
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aiohttp import web
@@ -15,11 +16,13 @@ from service.domain.errors import Unavailable
 from service.domain.names import SessionId
 from service.domain.ports import Progress
 from service.domain.progress import Event, Stage, later
-from service.gateway.refusal import KEEP_OUT
+from service.gateway.refusal import KEEP_OUT, Refusal
 
 _PAGE = string.Template((Path(__file__).parent / "waiting.html").read_text())
 _HEARTBEAT = 10.0
 """Seconds between two comments on a stream, so that one whose browser is gone is noticed."""
+_LOOK = 1.0
+"""Seconds between two looks at what holds the pod up."""
 
 
 def page(reason: str | None) -> web.Response:
@@ -38,24 +41,36 @@ def page(reason: str | None) -> web.Response:
 
 
 async def stream(
-    request: web.BaseRequest, uuid: SessionId, progress: Progress, answers: "asyncio.Task[object]"
+    request: web.BaseRequest,
+    uuid: SessionId,
+    progress: Progress,
+    answers: "asyncio.Task[object]",
+    why: Callable[[], str | None],
 ) -> web.StreamResponse:
     """The wake's stages as server-sent events, and last `answers`, when the pod does; or `failed`, with the reason.
 
-    `answers` ends when the pod takes connections, or raises what is told as the reason.
+    `answers` ends when the pod answers, or raises what is told as the reason. `why` tells what holds the pod up: a
+    `warning`, which ends nothing, and an empty one when that has passed.
     """
     response = web.StreamResponse(headers={**KEEP_OUT, "Content-Type": "text/event-stream"})
     await response.prepare(request)
-    after = request.headers.get("Last-Event-ID")
+    after, told, said = request.headers.get("Last-Event-ID"), "", time.monotonic()
     with contextlib.suppress(ConnectionResetError), progress.following(uuid) as news:
+        news.set()
         while not answers.done():
-            news.clear()
-            for event in await _rest(progress, uuid, after):
-                after = event.id
-                await response.write(_event(event))
+            words = b""
+            if news.is_set() or time.monotonic() - said > _HEARTBEAT:
+                news.clear()
+                rest = await _rest(progress, uuid, after)
+                after = rest[-1].id if rest else after
+                words = b"".join(map(_event, rest)) or b": still waiting\n\n"
+            if (reason := why() or "") != told:
+                told = reason
+                words += f"event: warning\ndata: {json.dumps({'reason': reason})}\n\n".encode()
+            if words:
+                said = time.monotonic()
+                await response.write(words)
             await _either(answers, news)
-            if not answers.done() and not news.is_set():
-                await response.write(b": still waiting\n\n")
         await response.write(_last(answers, await _rest(progress, uuid, after)))
         await response.write_eof()
     return response
@@ -71,7 +86,7 @@ async def _rest(progress: Progress, uuid: SessionId, after: str | None) -> Seque
 async def _either(answers: "asyncio.Task[object]", news: asyncio.Event) -> None:
     hearing = asyncio.ensure_future(news.wait())
     try:
-        await asyncio.wait((answers, hearing), timeout=_HEARTBEAT, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((answers, hearing), timeout=_LOOK, return_when=asyncio.FIRST_COMPLETED)
     finally:
         hearing.cancel()
 
@@ -81,7 +96,9 @@ def _last(answers: "asyncio.Task[object]", rest: Sequence[Event]) -> bytes:
     error = answers.exception()
     if error is None:
         return words + b"event: answers\ndata: {}\n\n"
-    return words + f"event: failed\ndata: {json.dumps({'reason': str(error)})}\n\n".encode()
+    title = error.title if isinstance(error, Refusal) else "Your workspace could not be started"
+    reason = str(error) or "A part of the system does not answer. Try again in a moment."
+    return words + f"event: failed\ndata: {json.dumps({'title': title, 'reason': reason})}\n\n".encode()
 
 
 def _event(event: Event) -> bytes:

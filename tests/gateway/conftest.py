@@ -71,6 +71,8 @@ class House:
     delay: float = 0.05
     fails: str | None = None
     """Why no workspace gets ready, in Kubernetes' words."""
+    final: bool = False
+    """It is for good."""
     ready: bool = True
     """What load balancers are told."""
     port: int = 0
@@ -151,7 +153,7 @@ class House:
     async def _start_later(self, uuid: SessionId) -> None:
         await asyncio.sleep(self.delay)
         if self.fails:
-            self.world.cluster.change(replace(self.world.cluster.workload(uuid), trouble=self.fails))
+            self.world.cluster.change(replace(self.world.cluster.workload(uuid), trouble=self.fails, final=self.final))
         elif self.world.cluster.workload(uuid).replicas:
             await self.start(uuid)
 

@@ -129,8 +129,11 @@ async def test_many_requests_are_one_note_of_activity_and_the_last_one_is_not_fo
         await until(lambda: len(noted) == 2)
 
 
-async def test_why_a_workspace_does_not_start_is_told_to_programs_and_on_the_page(house: House) -> None:
-    house.fails = "ErrImagePull: no such image"
+async def test_why_a_workspace_cannot_start_is_told_to_programs_and_on_the_page_at_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.gateway.gateway._LOOK", 60)
+    house.fails, house.final = "InvalidImageName: no image has this name", True
     uuid = await house.session()
     await answer(house, "/", await house.person(uuid))
     status, body = await answer(house, "/echo", await house.headers(uuid))

@@ -1,0 +1,289 @@
+"""Pods that take their time: what Kubernetes keeps trying is waited for, and what only looks like an answer is none."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from aiohttp import ClientResponse
+
+from service.domain.errors import RedisUnavailable
+from service.domain.names import SessionId
+from service.domain.session import Pod
+from service.gateway.gateway import Terms
+from tests.domain.conftest import World
+from tests.gateway.conftest import Headers, House, answer
+from tests.waiting import until
+
+_PULL = "ErrImagePull: the registry answers 503"
+_BAD = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 3\r\n\r\nbad"
+_OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Sidecar:
+    """What takes a pod's connections before its program is there; `early` is what it says then, None: it resets."""
+
+    def __init__(self, early: bytes | None) -> None:
+        self.early = early
+        self.there = False
+        """The program."""
+        self.only: str | None = None
+        """The one path that the program does not serve yet."""
+        self.asked: list[str] = []
+
+    def serves(self, line: str) -> bool:
+        return self.there and (self.only is None or self.only not in line)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            if self.early is None and not self.there:
+                self.asked.append("reset")
+                writer.transport.abort()
+                return
+            line = (await reader.readuntil(b"\r\n\r\n")).decode().partition(" HTTP")[0]
+            self.asked.append(line)
+            said = _OK if self.serves(line) else self.early
+            if said is None:
+                writer.transport.abort()
+                return
+            writer.write(said.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if line.startswith("HEAD") else said)
+        writer.close()
+
+
+@asynccontextmanager
+async def starting(
+    house: House, early: bytes | None, *, ready: bool = False
+) -> AsyncIterator[tuple[SessionId, Sidecar]]:
+    """A session whose pod takes connections at once, and is ready or not as Kubernetes sees it."""
+    uuid, sidecar = await house.session(), Sidecar(early)
+    server = await asyncio.start_server(sidecar.serve, "127.0.0.1", 0)
+    async with server:
+        place = Pod("p1", "127.0.0.1", server.sockets[0].getsockname()[1], scheduled=True, started=True, ready=ready)
+        house.world.cluster.change(replace(house.world.cluster.workload(uuid), replicas=1, ready=int(ready), pod=place))
+        yield uuid, sidecar
+
+
+async def heal(house: House, uuid: SessionId) -> None:
+    """The next try of Kubernetes succeeds."""
+    house.world.cluster.change(replace(house.world.cluster.workload(uuid), trouble=None))
+    await house.start(uuid)
+
+
+async def next_event(stream: ClientResponse, name: str) -> dict[str, str]:
+    """The data of the stream's next event of that name."""
+    while True:
+        event = (await asyncio.wait_for(stream.content.readuntil(b"\n\n"), 5)).decode()
+        if f"event: {name}\n" in event:
+            data: dict[str, str] = json.loads(event.partition("data: ")[2])
+            return data
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.gateway.gateway._LOOK", 0.05)
+    monkeypatch.setattr("service.gateway.waiting._LOOK", 0.05)
+
+
+# --- what Kubernetes keeps trying ---
+
+
+async def test_a_request_waits_while_kubernetes_tries_again_and_is_served_then(house: House) -> None:
+    house.fails = _PULL
+    uuid = await house.session()
+    asking = asyncio.create_task(answer(house, "/echo", await house.headers(uuid), "POST", data=b"once"))
+    await until(lambda: house.world.cluster.workload(uuid).trouble is not None)
+    await asyncio.sleep(0.2)
+    assert not asking.done()
+    await heal(house, uuid)
+    status, body = await asking
+    assert (status, json.loads(body)["length"]) == (200, 4)
+
+
+async def test_the_page_says_early_why_it_takes_so_long_and_goes_on_when_a_try_succeeds(house: House) -> None:
+    house.fails = _PULL
+    uuid = await house.session()
+    await answer(house, "/", await house.person(uuid))
+    async with house.http.get(house.url("/.user-pods/wake"), headers=await house.headers(uuid)) as stream:
+        assert (await next_event(stream, "warning"))["reason"] == f"Kubernetes is still trying. {_PULL}"
+        _, page = await answer(house, "/", await house.person(uuid))
+        assert _PULL in page.decode()
+        await heal(house, uuid)
+        await next_event(stream, "answers")
+
+
+async def test_what_has_passed_is_taken_off_the_page(house: House) -> None:
+    house.fails = _PULL
+    uuid = await house.session()
+    async with house.http.get(house.url("/.user-pods/wake"), headers=await house.headers(uuid)) as stream:
+        await next_event(stream, "warning")
+        house.world.cluster.change(replace(house.world.cluster.workload(uuid), trouble=None))
+        assert (await next_event(stream, "warning"))["reason"] == ""
+
+
+async def test_patience_ends_with_what_kubernetes_is_still_trying(world: World) -> None:
+    async with House(world, Terms(patience=timedelta(seconds=0.3)), fails=_PULL).open() as house:
+        uuid = await house.session()
+        status, body = await answer(house, "/echo", await house.headers(uuid))
+        assert (status, json.loads(body)["detail"]) == (504, f"Kubernetes is still trying. {_PULL}")
+
+
+async def test_a_failure_that_turns_out_to_be_for_good_ends_the_wait(house: House) -> None:
+    house.fails = _PULL
+    uuid = await house.session()
+    headers = await house.headers(uuid)
+    async with house.http.get(house.url("/.user-pods/wake"), headers=headers) as stream:
+        asking = asyncio.create_task(answer(house, "/echo", headers))
+        await next_event(stream, "warning")
+        house.world.cluster.change(replace(house.world.cluster.workload(uuid), trouble="Evicted: no disk", final=True))
+        said = await next_event(stream, "failed")
+        assert said == {"title": "The workspace could not be started", "reason": "Evicted: no disk"}
+        assert (await asking)[0] == 503
+
+
+async def test_the_wake_is_kept_for_as_long_as_somebody_waits(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    beats: list[str] = []
+
+    async def counted(_uuid: SessionId, source: str) -> None:
+        beats.append(source)
+
+    house.gateway._attention._interval = 0.02
+    monkeypatch.setattr(house.world.sessions, "beat", counted)
+    house.fails = _PULL
+    uuid = await house.session()
+    async with house.http.get(house.url("/.user-pods/wake"), headers=await house.headers(uuid)):
+        await until(lambda: len(beats) > 3)
+    await until(lambda: not house.gateway._held)
+    await until(lambda: not house.gateway._attention._quiet)
+    seen = len(beats)
+    asking = asyncio.create_task(answer(house, "/echo", await house.headers(uuid)))
+    await until(lambda: len(beats) > seen + 3)
+    asking.cancel()
+    assert set(beats) == {"visit"}
+
+
+async def test_a_page_that_comes_back_by_itself_keeps_an_awake_pod_and_wakes_no_sleeper(house: House) -> None:
+    uuid = await house.session()
+    headers = await house.headers(uuid, Last_Event_ID="1-0")
+    async with house.http.get(house.url("/.user-pods/wake"), headers=headers) as stream:
+        assert (await next_event(stream, "failed"))["title"] == "Asleep"
+    assert house.world.cluster.workload(uuid).replicas == 0
+
+
+async def test_a_page_is_not_waited_on_for_ever(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.gateway.gateway._PAGE_WAITS", 0.2)
+    house.fails = _PULL
+    uuid = await house.session()
+    async with house.http.get(house.url("/.user-pods/wake"), headers=await house.headers(uuid)) as stream:
+        said = await next_event(stream, "failed")
+    assert said["title"] == "The workspace did not wake in time"
+    assert _PULL in said["reason"]
+
+
+async def test_redis_may_be_away_while_somebody_waits(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.delay = 30
+    uuid = await house.session()
+    asking = asyncio.create_task(answer(house, "/echo", await house.headers(uuid)))
+    await until(lambda: house.world.cluster.workload(uuid).replicas == 1)
+    tried = asyncio.Event()
+
+    async def away(_uuid: SessionId) -> int:
+        tried.set()
+        raise RedisUnavailable
+
+    monkeypatch.setattr(house.world.sessions, "wake", away)
+    house.world.cluster.change(replace(house.world.cluster.workload(uuid), replicas=0))
+    await asyncio.wait_for(tried.wait(), 5)
+    await house.start(uuid)
+    assert (await asking)[0] == 200
+
+
+# --- what stands before the program ---
+
+
+@pytest.mark.parametrize("early", [None, _BAD, _BAD.replace(b"502", b"503")], ids=["resets", "502", "503"])
+async def test_a_program_behind_an_early_sidecar_is_waited_for(house: House, early: bytes | None) -> None:
+    async with starting(house, early) as (uuid, sidecar):
+        headers = await house.headers(uuid)
+        asking = [asyncio.create_task(answer(house, "/api", headers)) for _ in range(5)]
+        asking += [asyncio.create_task(answer(house, "/api", headers, "POST", data=b"once"))]
+        await asyncio.sleep(1)
+        assert not any(task.done() for task in asking)
+        assert len(sidecar.asked) < 30, "it is not hammered at, however many wait"
+        sidecar.there = True
+        assert {await task for task in asking} == {(200, b"ok")}
+        assert sidecar.asked.count("POST /api") == 1
+
+
+async def test_the_page_goes_on_only_when_the_program_answers(house: House) -> None:
+    async with starting(house, _BAD) as (uuid, sidecar):
+        status, page = await answer(house, "/", await house.person(uuid))
+        assert (status, b"waking up" in page) == (503, True)
+        async with house.http.get(house.url("/.user-pods/wake"), headers=await house.headers(uuid)) as stream:
+            await until(lambda: len(sidecar.asked) > 3)
+            sidecar.there = True
+            await next_event(stream, "answers")
+        assert await answer(house, "/", await house.person(uuid)) == (200, b"ok")
+
+
+async def test_a_path_that_is_served_later_than_the_others_is_waited_for_where_that_is_safe(house: House) -> None:
+    async with starting(house, _BAD) as (uuid, sidecar):
+        sidecar.there, sidecar.only = True, "/api"
+        headers = await house.headers(uuid)
+        asking = asyncio.create_task(answer(house, "/api", headers))
+        await until(lambda: sidecar.asked.count("GET /api") > 1)
+        assert await answer(house, "/api", headers, "POST", data=b"once") == (502, b"bad")
+        assert sidecar.asked.count("POST /api") == 1
+        sidecar.only = None
+        assert await asking == (200, b"ok")
+
+
+async def test_a_websocket_waits_for_the_program_too(house: House) -> None:
+    async with starting(house, _BAD) as (uuid, sidecar):
+        sidecar.there, sidecar.only = True, "/ws"
+        handshake: Headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        asking = asyncio.create_task(answer(house, "/ws", {**await house.headers(uuid), **handshake}))
+        await until(lambda: sidecar.asked.count("GET /ws") > 1)
+        sidecar.only = None
+        assert (await asking)[0] == 200, "which is this program's answer to a handshake"
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+async def test_what_a_ready_pod_says_is_passed_on_untouched(house: House, status: int) -> None:
+    early = _BAD.replace(b"502", str(status).encode())
+    async with starting(house, early, ready=True) as (uuid, sidecar):
+        assert await answer(house, "/api", await house.headers(uuid)) == (status, b"bad")
+        assert sidecar.asked == ["GET /api"]
+
+
+async def test_when_patience_ends_the_pods_own_answer_is_passed_on(world: World) -> None:
+    async with (
+        House(world, Terms(patience=timedelta(seconds=0.3))).open() as house,
+        starting(house, _BAD) as (uuid, sidecar),
+    ):
+        sidecar.there, sidecar.only = True, "/api"
+        assert await answer(house, "/api", await house.headers(uuid)) == (502, b"bad")
+
+
+async def test_a_pod_that_only_resets_is_told_as_not_ready_when_patience_ends(world: World) -> None:
+    async with (
+        House(world, Terms(patience=timedelta(seconds=0.3))).open() as house,
+        starting(house, None) as (uuid, _),
+    ):
+        status, body = await answer(house, "/api", await house.headers(uuid))
+        assert (status, json.loads(body)["title"]) == (504, "The workspace did not wake in time")
+
+
+async def test_a_program_that_takes_its_time_over_a_request_counts_as_there(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.gateway.pods._SPEAK_TIMEOUT", 0.05)
+    uuid = await house.awake()
+    workload = house.world.cluster.workload(uuid)
+    assert workload.pod is not None
+    house.world.cluster.change(replace(workload, ready=0, pod=replace(workload.pod, ready=False)))
+    monkeypatch.setattr(house.workspaces[uuid], "_echo", house.workspaces[uuid]._late)
+    assert await answer(house, "/other", await house.headers(uuid)) == (200, b"late")
