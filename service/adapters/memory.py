@@ -59,6 +59,10 @@ class MemoryStore:
     users: dict[str, SessionId] = field(default_factory=dict)
     ids: list[SessionId] = field(default_factory=list)
     held: set[SessionId] = field(default_factory=set)
+    taken_over: set[SessionId] = field(default_factory=set)
+    """Sessions whose work lease another process has taken, as a test wants it."""
+    half: dict[SessionId, tuple[datetime, str | None]] = field(default_factory=dict)
+    """Unfinished creates and deletes: since when, and whose create."""
 
     @property
     def unreadable(self) -> int:
@@ -89,17 +93,27 @@ class MemoryStore:
             raise IdTaken(candidate)
         self.users[user_id] = candidate
         self._enter(candidate)
+        self.half[candidate] = (datetime.now(UTC), user_id)
         return candidate
 
     async def disclaim(self, user_id: str, uuid: SessionId) -> None:
         if uuid not in self.sessions and self.users.get(user_id) == uuid:
             del self.users[user_id]
             self.ids.remove(uuid)
+            self.half.pop(uuid, None)
 
     async def claims(self) -> Sequence[tuple[SessionId, str]]:
         return [(uuid, user_id) for user_id, uuid in self.users.items() if uuid not in self.sessions]
 
+    async def unfinished(self, age: timedelta, limit: int) -> Sequence[tuple[SessionId, str | None]]:
+        latest = datetime.now(UTC) - age
+        return [(u, user) for u, (at, user) in self.half.items() if at <= latest and u not in self.held][:limit]
+
+    async def finished(self, uuid: SessionId) -> None:
+        self.half.pop(uuid, None)
+
     async def save(self, record: Record) -> None:
+        self.half.pop(record.uuid, None)
         self.users.setdefault(record.user_id, record.uuid)
         self._enter(record.uuid)
         kept = self.sessions.get(record.uuid)
@@ -132,6 +146,7 @@ class MemoryStore:
         if uuid not in self.sessions:
             raise SessionNotFound
         self.sessions[uuid] = replace(self.sessions[uuid], status=RecordStatus.DELETING, keep_data=keep_data)
+        self.half[uuid] = (datetime.now(UTC), None)
 
     async def released(self, uuid: SessionId, at: datetime | None) -> datetime | None:
         if uuid not in self.sessions:
@@ -142,6 +157,7 @@ class MemoryStore:
 
     async def forget(self, uuid: SessionId) -> None:
         record = self.sessions.pop(uuid, None)
+        self.half.pop(uuid, None)
         self.queues.spoiled_records.pop(uuid, None)
         self.queues.drop(uuid)
         self.progress.drop(uuid)
@@ -157,12 +173,12 @@ class MemoryStore:
         self.is_whole = True
 
     @asynccontextmanager
-    async def working(self, uuid: SessionId) -> AsyncIterator[None]:
+    async def working(self, uuid: SessionId) -> AsyncIterator["MemoryLease"]:
         if uuid in self.held:
             raise SessionBusy(retry_after=1)
         self.held.add(uuid)
         try:
-            yield
+            yield MemoryLease(self, uuid)
         finally:
             self.held.remove(uuid)
 
@@ -172,6 +188,18 @@ class MemoryStore:
     def _enter(self, uuid: SessionId) -> None:
         if uuid not in self.ids:
             bisect.insort(self.ids, uuid)
+
+
+@dataclass
+class MemoryLease:
+    """See `service.domain.ports.WorkLease`."""
+
+    store: MemoryStore
+    uuid: SessionId
+
+    async def confirm(self) -> None:
+        if self.uuid in self.store.taken_over:
+            raise SessionBusy(retry_after=1)
 
 
 @dataclass

@@ -17,7 +17,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from service.adapters import redis_faults, redis_record
 from service.adapters.redis_calls import Calls
 from service.adapters.redis_faults import Part
-from service.adapters.redis_store import PENDING, TRIED, WHOLE
+from service.adapters.redis_store import NOW, PENDING, TRIED, WHOLE
 from service.adapters.redis_subscription import Subscription
 from service.domain.errors import (
     IndexIncomplete,
@@ -33,16 +33,10 @@ QUEUE_LIMIT = 3
 """Tokens kept in a queue: one would do, more show an operator that wakes arrive."""
 _BATCH = 500
 
-# Redis' own clock is the one that counts: those of the replicas may differ, or jump.
-_NOW = """
-local time = redis.call('TIME')
-local now = string.format('%d.%06d', time[1], time[2])
-"""
-
 # KEYS session queue pending whole; ARGV uuid lease-milliseconds limit source kept-until
 # Returns the queue's length; -1 unknown, -2 deleting, -3 nobody can tell, since the index is not whole; or the type of
 # the queue that is no list; or what the record is instead of one that can be read.
-_PUSH = f"""{_NOW}
+_PUSH = f"""{NOW}
 local status = redis.pcall('HGET', KEYS[1], 'status')
 if type(status) == 'table' then return {{'', redis.call('TYPE', KEYS[1]).ok}} end
 if not status then
@@ -70,7 +64,7 @@ return redis.call('LLEN', KEYS[2])
 """
 
 # KEYS session queue pending; ARGV uuid lease-milliseconds
-_RENEW = f"""{_NOW}
+_RENEW = f"""{NOW}
 local kind = redis.call('TYPE', KEYS[2]).ok
 if kind ~= 'list' and kind ~= 'none' then return 0 end
 if redis.call('LLEN', KEYS[2]) == 0 then redis.call('RPUSH', KEYS[2], now) end
@@ -79,7 +73,7 @@ return redis.call('ZADD', KEYS[3], 'NX', now, ARGV[1])
 """
 
 # KEYS pending; ARGV seconds limit; returns uuids, the oldest first
-_PENDING = f"""{_NOW}
+_PENDING = f"""{NOW}
 return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1], 'LIMIT', 0, ARGV[2])
 """
 
@@ -94,7 +88,7 @@ return redis.call('ZREM', KEYS[2], ARGV[1])
 """
 
 # KEYS session queue pending; ARGV uuid request ('' for none: nobody asks for sleep)
-_HUSH = f"""{_NOW}
+_HUSH = f"""{NOW}
 if redis.call('TYPE', KEYS[1]).ok == 'hash' then
   redis.call('HDEL', KEYS[1], 'kept_until', 'pushed_at')
   -- In a full Redis nobody can be told later who asked; the sleep itself takes no room.

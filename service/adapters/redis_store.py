@@ -5,15 +5,12 @@ session:<uuid>          hash   user_id, status, created_at, written_at, released
 user-pods:users         hash   user_id -> uuid, the owners
 user-pods:ids           zset   all ids, score 0, so that pages go in their order
 user-pods:whole         string present while the index is whole
-user-pods:work:<uuid>   string the work lease's holder
+user-pods:unfinished    hash   uuid -> when its create or delete began, and for a create a space and the user_id
 user-pods:progress:<uuid>      what `redis_progress` notes of the last wake
 """
 
-import asyncio
-import contextlib
-import secrets
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,16 +20,16 @@ from service.adapters import redis_record
 from service.adapters.gathering import Gathering
 from service.adapters.redis_calls import Calls
 from service.adapters.redis_faults import Part
+from service.adapters.redis_leases import RedisLeases
 from service.domain.errors import (
     IdTaken,
     IndexIncomplete,
     RedisKeyInvalid,
-    RedisUnavailable,
-    SessionBusy,
     SessionNotFound,
     SessionUnreadable,
 )
 from service.domain.names import SessionId, is_session_id, is_user_id, queue_key, session_key
+from service.domain.ports import WorkLease
 from service.domain.session import Record
 
 USERS = "user-pods:users"
@@ -41,31 +38,37 @@ WHOLE = "user-pods:whole"
 PENDING = "user-pods:pending"
 PROGRESS = "user-pods:progress"
 """Channel on which the id of a session is told when its progress has changed, and the beginning of its key."""
-_TYPES = {USERS: "hash", IDS: "zset", WHOLE: "string", PENDING: "zset"}
+UNFINISHED = "user-pods:unfinished"
+_TYPES = {USERS: "hash", IDS: "zset", WHOLE: "string", PENDING: "zset", UNFINISHED: "hash"}
 """The keys that all sessions depend on."""
 _AT_ONCE = 100
 """Records read by one script: Redis does nothing else meanwhile."""
-WORK_LEASE = timedelta(seconds=15)
-"""A crashed holder's lease lasts at most this long; a living one renews it three times as often."""
+NOW = """
+local time = redis.call('TIME')
+local now = string.format('%d.%06d', time[1], time[2])
+"""
+"""Lua: Redis' own clock is the one that counts: those of the replicas may differ, or jump."""
 
-# KEYS users ids session whole; ARGV user candidate
-_CLAIM = """
+# KEYS users ids session unfinished; ARGV user candidate
+_CLAIM = f"""{NOW}
 local mine = redis.call('HGET', KEYS[1], ARGV[1])
 if mine then return mine end
 if redis.call('ZSCORE', KEYS[2], ARGV[2]) and redis.pcall('HGET', KEYS[3], 'user_id') ~= ARGV[1] then return false end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('ZADD', KEYS[2], 0, ARGV[2])
+redis.call('HSET', KEYS[4], ARGV[2], now .. ' ' .. ARGV[1])
 return ARGV[2]
 """
 
-# KEYS users ids session; ARGV user uuid
+# KEYS users ids session unfinished; ARGV user uuid
 _DISCLAIM = """
 if redis.call('EXISTS', KEYS[3]) == 1 or redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[4], ARGV[2])
 return redis.call('ZREM', KEYS[2], ARGV[2])
 """
 
-# KEYS users ids session queue pending progress; ARGV uuid channel
+# KEYS users ids session queue pending progress unfinished; ARGV uuid channel
 _FORGET = """
 local user = redis.pcall('HGET', KEYS[3], 'user_id')
 if type(user) ~= 'string' and redis.call('ZSCORE', KEYS[2], ARGV[1]) then
@@ -77,16 +80,18 @@ redis.call('DEL', KEYS[3], KEYS[4], KEYS[6])
 redis.call('PUBLISH', ARGV[2], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('HDEL', KEYS[7], ARGV[1])
 if type(user) == 'string' and redis.call('HGET', KEYS[1], user) == ARGV[1] then redis.call('HDEL', KEYS[1], user) end
 return 1
 """
 
-# KEYS session; ARGV keep_data
-_DELETING = """
+# KEYS session unfinished; ARGV keep_data uuid
+_DELETING = f"""{NOW}
 local type = redis.call('TYPE', KEYS[1]).ok
 if type == 'none' then return 0 end
 if type ~= 'hash' then redis.call('DEL', KEYS[1]) end
 redis.call('HSET', KEYS[1], 'status', 'deleting', 'keep_data', ARGV[1])
+redis.call('HSET', KEYS[2], ARGV[2], now)
 return 1
 """
 
@@ -98,11 +103,18 @@ redis.call('HSETNX', KEYS[1], 'released_at', ARGV[1])
 return redis.call('HGET', KEYS[1], 'released_at')
 """
 
-# KEYS lease; ARGV holder milliseconds (0: give it back)
-_KEEP = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-if ARGV[2] == '0' then return redis.call('DEL', KEYS[1]) end
-return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+# KEYS unfinished; ARGV seconds limit; returns uuid and user ('' for a delete) of those that nobody is at work on
+_UNFINISHED = f"""{NOW}
+local found, entries = {{}}, redis.call('HGETALL', KEYS[1])
+for at = 1, #entries, 2 do
+  if #found >= tonumber(ARGV[2]) then break end
+  local since, user = string.match(entries[at + 1], '^([%d.]+) ?(.*)$')
+  local old = now - (tonumber(since or '') or 0) >= tonumber(ARGV[1])
+  if old and redis.call('EXISTS', 'user-pods:work:' .. entries[at]) == 0 then
+    found[#found + 1] = {{entries[at], user or ''}}
+  end
+end
+return found
 """
 
 # KEYS any; returns for each whether it is there
@@ -112,12 +124,13 @@ for number, key in ipairs(KEYS) do found[number] = redis.call('EXISTS', key) end
 return found
 """
 
-# KEYS users ids session; ARGV user uuid, then fields and values
+# KEYS users ids session unfinished; ARGV user uuid, then fields and values
 _SAVE = """
 redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])
 redis.call('ZADD', KEYS[2], 0, ARGV[2])
 if redis.call('TYPE', KEYS[3]).ok ~= 'hash' then redis.call('DEL', KEYS[3]) end
 redis.call('HDEL', KEYS[3], 'released_at')
+redis.call('HDEL', KEYS[4], ARGV[2])
 return redis.call('HSET', KEYS[3], unpack(ARGV, 3))
 """
 
@@ -160,12 +173,13 @@ class RedisStore:
         self._forget = script(_FORGET)
         self._deleting = script(_DELETING)
         self._released = script(_RELEASED)
-        self._keep = script(_KEEP)
+        self._unfinished = script(_UNFINISHED)
         self._read = script(_READ)
         self._exist = script(_EXIST)
         self._save = script(_SAVE)
         self._rows = Gathering(self._read_rows, most=_AT_ONCE)
         self._faults = Calls.of(redis).faults
+        self._leases = RedisLeases(redis)
 
     @property
     def unreadable(self) -> int:
@@ -180,14 +194,14 @@ class RedisStore:
 
     async def claim(self, user_id: str, candidate: SessionId) -> SessionId:
         async with self._call():
-            uuid = await self._claim(keys=[USERS, IDS, session_key(candidate)], args=[user_id, candidate])
+            uuid = await self._claim(keys=[USERS, IDS, session_key(candidate), UNFINISHED], args=[user_id, candidate])
         if uuid is None:
             raise IdTaken(candidate)
         return _owned(uuid)
 
     async def disclaim(self, user_id: str, uuid: SessionId) -> None:
         async with self._call():
-            await self._disclaim(keys=[USERS, IDS, session_key(uuid)], args=[user_id, uuid])
+            await self._disclaim(keys=[USERS, IDS, session_key(uuid), UNFINISHED], args=[user_id, uuid])
 
     async def claims(self) -> Sequence[tuple[SessionId, str]]:
         found, cursor = [], 0
@@ -203,6 +217,15 @@ class RedisStore:
             if not cursor:
                 return found
 
+    async def unfinished(self, age: timedelta, limit: int) -> Sequence[tuple[SessionId, str | None]]:
+        async with self._call():
+            rows = await self._unfinished(keys=[UNFINISHED], args=[age.total_seconds(), limit])
+        return [(SessionId(u), user if is_user_id(user) else None) for u, user in rows if is_session_id(u)]
+
+    async def finished(self, uuid: SessionId) -> None:
+        async with self._call():
+            await self._redis.hdel(UNFINISHED, uuid)
+
     async def save(self, record: Record) -> None:
         fields: dict[str, str | float] = {
             "user_id": record.user_id,
@@ -215,7 +238,7 @@ class RedisStore:
                 fields[name] = moment.timestamp()
         if record.activity_source:
             fields["activity_source"] = record.activity_source
-        keys = [USERS, IDS, session_key(record.uuid)]
+        keys = [USERS, IDS, session_key(record.uuid), UNFINISHED]
         async with self._call():
             pairs = [part for pair in fields.items() for part in pair]
             await self._save(keys=keys, args=[record.user_id, record.uuid, *pairs])
@@ -268,7 +291,7 @@ class RedisStore:
 
     async def deleting(self, uuid: SessionId, *, keep_data: bool) -> None:
         async with self._call():
-            if not await self._deleting(keys=[session_key(uuid)], args=[int(keep_data)]):
+            if not await self._deleting(keys=[session_key(uuid), UNFINISHED], args=[int(keep_data), uuid]):
                 raise SessionNotFound
 
     async def released(self, uuid: SessionId, at: datetime | None) -> datetime | None:
@@ -280,7 +303,7 @@ class RedisStore:
 
     async def forget(self, uuid: SessionId) -> None:
         async with self._call():
-            keys = [USERS, IDS, session_key(uuid), queue_key(uuid), PENDING, progress_key(uuid)]
+            keys = [USERS, IDS, session_key(uuid), queue_key(uuid), PENDING, progress_key(uuid), UNFINISHED]
             await self._forget(keys=keys, args=[uuid, PROGRESS])
 
     async def whole(self) -> bool:
@@ -291,31 +314,8 @@ class RedisStore:
         async with self._call():
             await self._redis.set(WHOLE, "1")
 
-    @asynccontextmanager
-    async def working(self, uuid: SessionId) -> AsyncIterator[None]:
-        key, holder = f"user-pods:work:{uuid}", secrets.token_hex(8)
-        milliseconds = int(WORK_LEASE.total_seconds() * 1000)
-        async with self._call():
-            if not await self._redis.set(key, holder, nx=True, px=milliseconds):
-                raise SessionBusy(retry_after=1)
-        renewal = asyncio.create_task(self._renew(key, holder, milliseconds))
-        try:
-            yield
-        finally:
-            renewal.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await renewal
-            # A Redis that is away now lets the lease run out by itself.
-            with contextlib.suppress(RedisUnavailable):
-                async with self._call():
-                    await self._keep(keys=[key], args=[holder, 0])
-
-    async def _renew(self, key: str, holder: str, milliseconds: int) -> None:
-        while True:
-            await asyncio.sleep(WORK_LEASE.total_seconds() / 3)
-            with contextlib.suppress(RedisUnavailable):
-                async with self._call():
-                    await self._keep(keys=[key], args=[holder, milliseconds])
+    def working(self, uuid: SessionId) -> AbstractAsyncContextManager[WorkLease]:
+        return self._leases.held(uuid)
 
     async def ping(self) -> None:
         async with self._call():

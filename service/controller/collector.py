@@ -53,3 +53,5 @@ class Collector:
             raise
         except SessionError as error:
             log.info("to be looked at again: %s", error, extra={"uuid": uuid})
+        except Exception:
+            log.exception("a released session could not be looked at; the next look tries again", extra={"uuid": uuid})

@@ -15,6 +15,16 @@ from service.domain.progress import Event, News
 from service.domain.session import Pulse, Record, Rhythm, Workload
 
 
+class WorkLease(Protocol):
+    """The right to work on one session, as long as nobody else has taken it over."""
+
+    async def confirm(self) -> None:
+        """Make sure that it is still held; to be called before every step that could undo another's work.
+
+        A process that was frozen may come back when another one has long gone on. Raises SessionBusy.
+        """
+
+
 class Store(Protocol):
     """Records and claims, in Redis.
 
@@ -45,6 +55,15 @@ class Store(Protocol):
     async def claims(self) -> Sequence[tuple[SessionId, str]]:
         """Claims without a record, as (id, user_id): creates that are under way or died half-way."""
 
+    async def unfinished(self, age: timedelta, limit: int) -> Sequence[tuple[SessionId, str | None]]:
+        """Creates and deletes that began that long ago, are not finished, and that nobody is at work on.
+
+        As (id, user_id), None for a delete. Cheap: from an index that claims and deletes enter and leave by themselves.
+        """
+
+    async def finished(self, uuid: SessionId) -> None:
+        """Take the session out of the index of unfinished work, where nothing is left to be done."""
+
     async def save(self, record: Record) -> None:
         """Write the record (not the queue) and its owner entry, over whatever was there, which heals a fault."""
 
@@ -74,10 +93,10 @@ class Store(Protocol):
 
     async def mark_whole(self) -> None: ...
 
-    def working(self, uuid: SessionId) -> AbstractAsyncContextManager[None]:
-        """Hold the session's work lease: one holder among all replicas, gone soon after its holder died.
+    def working(self, uuid: SessionId) -> AbstractAsyncContextManager[WorkLease]:
+        """Hold the session's work lease: one holder among all replicas, gone some seconds after its holder died.
 
-        Raises SessionBusy on entry when somebody else holds it.
+        Raises SessionBusy on entry when somebody else holds it. Who asks repeatedly finds out that the holder is dead.
         """
 
     async def ping(self) -> None:

@@ -36,7 +36,7 @@ from service.domain.errors import (
 )
 from service.domain.meter import SILENT, Creation, Meter
 from service.domain.names import SessionId
-from service.domain.ports import Cluster, Progress, Queues, Releases, Store, View
+from service.domain.ports import Cluster, Progress, Queues, Releases, Store, View, WorkLease
 from service.domain.progress import News, Stage
 from service.domain.session import (
     Phase,
@@ -218,16 +218,20 @@ class Sessions:
                 raise RhythmRefused(f"the {name} may be {most.total_seconds():g} s at most")
         return rhythm
 
-    async def finish(self, uuid: SessionId, user_id: str, rhythm: Rhythm | None = None) -> Created:
+    async def finish(
+        self, uuid: SessionId, user_id: str, rhythm: Rhythm | None = None, *, patient: bool = True
+    ) -> Created:
         """Bring a claimed session to its end state, from wherever it stands.
+
+        `patient`: wait for whoever is at work on it, or else raise SessionBusy.
 
         Raises IdTaken (and gives the claim back) when the id belongs to somebody else in the cluster.
         """
-        async with self._lease(uuid):
+        async with self._lease(uuid, patient=patient) as lease:
             workload = await self._fresh(uuid)
             record = await self._record_or_none(uuid)
             if record is not None and record.status is RecordStatus.DELETING:
-                await self._remove(record)
+                await self._remove(record, lease)
                 # What the delete left (a kept volume) is the user's own: the same id starts anew.
                 await self._store.claim(user_id, uuid)
                 workload = await self._fresh(uuid)
@@ -237,10 +241,11 @@ class Sessions:
                 if record is None:
                     await self._store.disclaim(user_id, uuid)
                     raise IdTaken(uuid)
-            installed = await self._install(workload, user_id, rhythm or self._rhythm)
+            installed = await self._install(workload, user_id, rhythm or self._rhythm, lease)
             if record is not None and record.pulse.fault:
                 await self._queues.hush(uuid)
             if installed or record is None or record.status is not RecordStatus.CREATED or record.fault:
+                await lease.confirm()
                 await self._store.save(
                     Record(
                         uuid,
@@ -254,7 +259,7 @@ class Sessions:
                 )
             return Created(uuid, fresh=installed)
 
-    async def _install(self, workload: Workload, user_id: str, rhythm: Rhythm) -> bool:
+    async def _install(self, workload: Workload, user_id: str, rhythm: Rhythm, lease: WorkLease) -> bool:
         """Install or repair the release unless it stands, and park it; whether helm had to be asked."""
         uuid, release = workload.uuid, workload.release
         if workload.broken is None:
@@ -262,6 +267,7 @@ class Sessions:
         if release is not None and self._may_be_running(release):
             raise SessionBusy(retry_after=5)
         async with self._slots.run():
+            await lease.confirm()
             if release is not None and release.unfinished:
                 log.warning("removing an unfinished release", extra={"uuid": uuid, "state": release.state})
                 await self._releases.uninstall(uuid)
@@ -273,6 +279,7 @@ class Sessions:
             if workload.replicas == 0:
                 # A wake of the session's life before, which nobody could answer, must not wake it now.
                 await self._queues.hush(uuid)
+            await lease.confirm()
             await self._releases.install(uuid, user_id, rhythm)
         if self._parking and workload.replicas == 0:
             await self._park(uuid)
@@ -360,26 +367,34 @@ class Sessions:
                     raise SessionBroken(session.workload.broken)
         return session.workload.rhythm or self._rhythm
 
-    async def delete(self, uuid: SessionId, *, keep_data: bool) -> None:
-        """Remove release, keys and, unless `keep_data`, the volume. Goes on when the caller goes away."""
-        await asyncio.shield(self._background(self._delete(uuid, keep_data=keep_data)))
+    async def delete(self, uuid: SessionId, *, keep_data: bool, patient: bool = True) -> None:
+        """Remove release, keys and, unless `keep_data`, the volume. Goes on when the caller goes away.
 
-    async def _delete(self, uuid: SessionId, *, keep_data: bool) -> None:
+        What cannot be done now, since a part is away, is finished later by the service itself (`Recovery`). `patient`:
+        wait for whoever is at work on the session, or else raise SessionBusy.
+        """
+        await asyncio.shield(self._background(self._delete(uuid, keep_data=keep_data, patient=patient)))
+
+    async def _delete(self, uuid: SessionId, *, keep_data: bool, patient: bool) -> None:
         await self._store.record(uuid)
         with self._slots.line():
-            async with self._lease(uuid):
+            async with self._lease(uuid, patient=patient) as lease:
                 await self._store.deleting(uuid, keep_data=keep_data)
-                await self._remove(await self._store.record(uuid))
+                await self._remove(await self._store.record(uuid), lease)
 
-    async def _remove(self, record: Record) -> None:
+    async def _remove(self, record: Record, lease: WorkLease) -> None:
         """The second half of a delete, repeatable from any point: release, volume, and the keys last."""
         await self._queues.hush(record.uuid)
         if (await self._fresh(record.uuid)).release is not None:
             async with self._slots.run():
+                await lease.confirm()
                 await self._releases.uninstall(record.uuid)
+        await lease.confirm()
         await self._cluster.unreserve(record.uuid)
         if not record.keep_data:
+            await lease.confirm()
             await self._cluster.delete_volume(record.uuid)
+        await lease.confirm()
         await self._store.forget(record.uuid)
 
     async def collect(self, uuid: SessionId, retention: timedelta) -> bool:
@@ -387,7 +402,7 @@ class Sessions:
 
         A kept volume stays: it says in the cluster whose it is, and the user's next create finds it.
         """
-        async with self._lease(uuid):
+        async with self._lease(uuid) as lease:
             record = await self._record_or_none(uuid)
             if record is None or record.status is not RecordStatus.CREATED or record.fault:
                 return False
@@ -396,6 +411,7 @@ class Sessions:
             since = await self._store.released(uuid, now if gone else None)
             if since is None or now - since < retention:
                 return False
+            await lease.confirm()
             await self._store.forget(uuid)
             return True
 
@@ -464,19 +480,20 @@ class Sessions:
     # --- helpers --------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _lease(self, uuid: SessionId) -> AsyncIterator[None]:
-        """The session's work lease, waited for as long as one helm run can take."""
-        deadline = asyncio.get_running_loop().time() + self._helm_deadline.total_seconds()
+    async def _lease(self, uuid: SessionId, *, patient: bool = True) -> AsyncIterator[WorkLease]:
+        """The session's work lease, waited for as long as one helm run can take if `patient`."""
         async with AsyncExitStack() as held:
-            while True:
-                try:
-                    await held.enter_async_context(self._store.working(uuid))
-                    break
-                except SessionBusy:
-                    if asyncio.get_running_loop().time() > deadline:
-                        raise
-                    await asyncio.sleep(_LEASE_RETRY)
-            yield
+            yield await self._entered(held, uuid, patient=patient)
+
+    async def _entered(self, held: AsyncExitStack, uuid: SessionId, *, patient: bool) -> WorkLease:
+        deadline = asyncio.get_running_loop().time() + self._helm_deadline.total_seconds()
+        while True:
+            try:
+                return await held.enter_async_context(self._store.working(uuid))
+            except SessionBusy:
+                if not patient or asyncio.get_running_loop().time() > deadline:
+                    raise
+                await asyncio.sleep(_LEASE_RETRY)
 
     def _background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """A task of its own, so that a caller's cancellation does not reach it; `close` waits for all."""

@@ -182,3 +182,40 @@ async def test_whoever_is_cancelled_while_redis_is_asked_ends(redis_port: int) -
             _, left = await asyncio.wait([task], timeout=5)
             task.cancel()
             assert not left, f"cancelled after {turns % 20} turns, it goes on"
+
+
+SOON = timedelta(seconds=-1)
+"""Of any age, whichever clock it is measured by."""
+
+
+async def test_what_is_begun_is_unfinished_until_it_is_saved_undone_or_forgotten(store: Store) -> None:
+    await store.claim("ann", A)
+    await store.claim("ann", B)  # it has one
+    assert await store.unfinished(SOON, 10) == [(A, "ann")]
+    assert await store.unfinished(timedelta(minutes=1), 10) == []
+    await store.save(record(A))
+    assert await store.unfinished(SOON, 10) == []
+    await store.deleting(A, keep_data=True)
+    await store.deleting(A, keep_data=False)
+    assert await store.unfinished(SOON, 10) == [(A, None)]
+    await store.forget(A)
+    await store.claim("bob", B)
+    await store.disclaim("bob", B)
+    assert await store.unfinished(SOON, 10) == []
+
+
+async def test_unfinished_work_that_somebody_is_at_is_not_told_and_a_look_is_bounded(store: Store) -> None:
+    for number in range(5):
+        await store.claim(f"user{number}", SessionId(f"{number:08d}"))
+    first = SessionId("00000000")
+    async with store.working(first):
+        assert first not in dict(await store.unfinished(SOON, 10))
+        assert len(await store.unfinished(SOON, 3)) == 3
+    assert first in dict(await store.unfinished(SOON, 10))
+    await store.finished(first)
+    assert first not in dict(await store.unfinished(SOON, 10))
+
+
+async def test_a_lease_that_is_held_is_confirmed(store: Store) -> None:
+    async with store.working(A) as lease:
+        await lease.confirm()

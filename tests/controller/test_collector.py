@@ -96,3 +96,22 @@ async def test_what_one_session_meets_does_not_keep_the_others(world: World, mon
 
 async def _away(_: object) -> None:
     raise ClusterUnavailable
+
+
+async def test_one_session_that_always_fails_keeps_no_other_from_being_forgotten(world: World) -> None:
+    uuids = [await uninstalled(world, f"user{number}") for number in range(3)]
+    await collector(world).look()
+    for uuid in uuids:
+        record = world.store.sessions[uuid]
+        assert record.released_at is not None
+        world.store.sessions[uuid] = replace(record, released_at=record.released_at - RETENTION)
+    collect, odd = world.sessions.collect, min(uuids)
+
+    async def fails(uuid: SessionId, retention: timedelta) -> bool:
+        if uuid == odd:
+            raise RuntimeError("odd")
+        return await collect(uuid, retention)
+
+    world.sessions.collect = fails  # type: ignore[method-assign]
+    await collector(world).look()
+    assert set(world.store.sessions) == {odd}
