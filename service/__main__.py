@@ -1,17 +1,15 @@
 """Command line and composition root: the only place that builds clients."""
 
-import asyncio
 import contextlib
 import json
-import logging
 import secrets
 import socket
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 import uvloop
@@ -47,6 +45,7 @@ from service.domain.names import SessionId
 from service.domain.recovery import Recovery
 from service.domain.sessions import Sessions
 from service.domain.slots import Slots
+from service.domain.supervisor import Supervisor, Work
 from service.gateway.connections import Bounds
 from service.gateway.gateway import Gateway, Terms
 from service.gateway.headers import Forwarding
@@ -65,7 +64,6 @@ app = typer.Typer(
 )
 _PENDING = timedelta(seconds=1)
 """How often wakes that are not served yet are looked at: more often than the shortest lease needs."""
-log = logging.getLogger(__name__)
 
 
 def resources(config: Settings, metrics: Metrics) -> Resources:
@@ -77,6 +75,7 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
 
     @asynccontextmanager
     async def opened(application: web.Application) -> AsyncIterator[None]:
+        supervisor = Supervisor(limit=timedelta(seconds=config.failure_limit))
         redis_url = config.redis_url.get_secret_value()
         async with (
             connected(redis_url, deadline=config.redis_timeout) as redis,
@@ -115,18 +114,6 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 view=view,
                 pod_events=KubePodEvents(kube, namespace=config.namespace),
             )
-
-            def carried_out(uuid: SessionId, step: Step) -> None:
-                stopwatch.carried_out(uuid, step)
-                reporter.carried_out(uuid, step)
-
-            def woken(uuid: SessionId) -> None:
-                stopwatch.woken(uuid)
-                keeper.woken(uuid)
-                reporter.woken(uuid)
-
-            keeper.begins, keeper.carried_out = reporter.begins, carried_out
-
             sessions = Sessions(
                 store=store,
                 queues=queues,
@@ -139,7 +126,7 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 helm_deadline=deadline,
                 parking=config.parking,
                 limits=config.limits,
-                tend=woken,
+                tend=_linked(keeper, reporter, stopwatch),
                 meter=metrics,
             )
             election = KubeElection(
@@ -155,10 +142,11 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 view=view,
                 sweep=timedelta(seconds=config.sweep_interval),
                 pending=_PENDING,
-                duties=[
-                    reporter.lead,
-                    Collector(sessions=sessions, retention=timedelta(seconds=config.retention)).lead,
-                ],
+                duties={
+                    "pod events": reporter.lead,
+                    "collector": Collector(sessions=sessions, retention=timedelta(seconds=config.retention)).lead,
+                },
+                supervisor=supervisor,
             )
 
             async def census() -> Census:
@@ -188,6 +176,8 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                     refused=lambda: slots.refused,
                     unreadable=lambda: store.unreadable,
                     traffic=lambda: gateway.traffic if gateway else None,
+                    parts=supervisor.states,
+                    restarts=lambda: supervisor.restarts,
                 )
             )
             view.subscribe(stopwatch.changed)
@@ -201,17 +191,24 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                     "helm": releases.check,
                 },
                 remarks={"wakes by others": leader.remark},
+                parts=supervisor.troubles,
                 seconds=config.health_cache,
             )
+            application[keys.SUPERVISOR] = supervisor
             application[keys.EXPOSITION] = metrics.exposition
             application[keys.ENTRANCE] = entrance
+            recovery = Recovery(sessions=sessions, store=store, cluster=cluster)
+            parts: dict[str, Work] = {
+                "recovery": lambda: recovery.run_forever(config.recovery_interval),
+                "progress": progress.run,
+                "controller": _when_filled(view, keeper.run),
+                "reporter": _when_filled(view, reporter.run),
+                "guard": _when_filled(view, guard.run),
+                "leader": _when_filled(view, leader.run),
+            }
             async with (
-                view.following(),
-                background(
-                    Recovery(sessions=sessions, store=store, cluster=cluster).run_forever(config.recovery_interval),
-                    progress.run(),
-                    _control(view, keeper, reporter, leader, guard),
-                ),
+                view.following(supervisor),
+                supervisor.running(parts),
                 served(metrics.exposition, config.host, config.metrics_port)
                 if config.metrics_port
                 else contextlib.nullcontext(),
@@ -265,31 +262,30 @@ def _gateway(
     )
 
 
-async def _control(view: KubeView, *parts: Keeper | Reporter | Leader | Guard) -> None:
-    """They need a view that is filled: what is not in it would count as not there."""
-    await view.wait_filled()
-    async with asyncio.TaskGroup() as group:
-        for part in parts:
-            group.create_task(part.run())
+def _linked(keeper: Keeper, reporter: Reporter, stopwatch: Stopwatch) -> Callable[[SessionId], None]:
+    """Have reporter and stopwatch follow what the keeper does; whom to tell of a wake that this replica takes."""
+
+    def carried_out(uuid: SessionId, step: Step) -> None:
+        stopwatch.carried_out(uuid, step)
+        reporter.carried_out(uuid, step)
+
+    def woken(uuid: SessionId) -> None:
+        stopwatch.woken(uuid)
+        keeper.woken(uuid)
+        reporter.woken(uuid)
+
+    keeper.begins, keeper.carried_out = reporter.begins, carried_out
+    return woken
 
 
-@asynccontextmanager
-async def background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run beside the context and end with it, the last first."""
-    tasks = [asyncio.create_task(each) for each in work]
-    for task in tasks:
-        task.add_done_callback(_told)
-    try:
-        yield
-    finally:
-        for task in reversed(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+def _when_filled(view: KubeView, work: Work) -> Work:
+    """For parts that need a view that is filled: what is not in it would count as not there."""
 
+    async def run() -> None:
+        await view.wait_filled()
+        await work()
 
-def _told(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        log.critical("a part of the service has ended", exc_info=task.exception())
+    return run
 
 
 @app.command()

@@ -117,6 +117,11 @@ class Settings(BaseSettings):
     health_cache: float = Field(
         5, ge=0, le=60, description="Seconds that an answer of /health is reused, so that probes cost nothing."
     )
+    failure_limit: float = Field(
+        300, gt=0,
+        description="Seconds that a part of the process (leader, controller, a watch) may fail without a break until"
+        " /livez answers 503, so that Kubernetes restarts the process.",
+    )  # fmt: skip
     shutdown_timeout: float = Field(
         75, ge=0, description="Seconds that requests under way get at the end: more than `HELM_TIMEOUT`."
     )

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 
 from service.adapters.kube_api import Expired, KubeApi
 from service.adapters.kube_objects import Json, Kind, Objects, cut, place
@@ -19,6 +20,7 @@ from service.adapters.kube_paths import Paths
 from service.domain.errors import ClusterUnavailable
 from service.domain.names import SessionId
 from service.domain.session import Workload
+from service.domain.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -83,15 +85,11 @@ class KubeView:
         return self._filled.is_set()
 
     @asynccontextmanager
-    async def following(self) -> AsyncIterator[None]:
+    async def following(self, supervisor: Supervisor | None = None) -> AsyncIterator[None]:
         """Follow for as long as the context lasts."""
-        tasks = [asyncio.create_task(self._follow(kind)) for kind in Kind] + [asyncio.create_task(self._probe())]
-        try:
+        watches = {f"watch {kind.value}": partial(self._follow, kind) for kind in Kind}
+        async with (supervisor or Supervisor()).running({**watches, "watch probe": self._probe}):
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def wait_filled(self) -> None:
         await self._filled.wait()

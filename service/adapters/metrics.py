@@ -14,6 +14,7 @@ from service.adapters.readings import PREFIX, Readings, States
 from service.domain.census import Census
 from service.domain.errors import Unavailable
 from service.domain.meter import Activity, Creation, HelmWork, Patient, Slow, Stage, Traffic, Visit
+from service.domain.supervisor import PartState
 
 # A third more series, which nobody looks at.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -185,7 +186,16 @@ def reference() -> str:
     metrics = Metrics()
     nothing = Traffic(connections=0, websockets=0, held=0)
     metrics.answered("status", 200, 0)  # a histogram with labels shows them with its first series
-    metrics.read(Readings(listens=lambda: True, breaks=lambda: {"lost": 0}, traffic=lambda: nothing))
+    well = PartState(None, "", ended=False)
+    metrics.read(
+        Readings(
+            listens=lambda: True,
+            breaks=lambda: {"lost": 0},
+            traffic=lambda: nothing,
+            parts=lambda: {"leader": well},
+            restarts=lambda: {"leader": 0},
+        )
+    )
     metrics.enter(Census())
     lines = [
         "# Metrics",

@@ -11,6 +11,7 @@ from service.domain.census import Census
 from service.domain.lifecycle import Step
 from service.domain.meter import Traffic
 from service.domain.session import Phase
+from service.domain.supervisor import PartState
 
 PREFIX = "user_pods_"
 
@@ -35,6 +36,8 @@ class Readings:
     unreadable: Callable[[], int] = lambda: 0
     traffic: Callable[[], Traffic | None] = lambda: None
     """None where no gateway is."""
+    parts: Callable[[], Mapping[str, PartState]] = dict
+    restarts: Callable[[], Mapping[str, int]] = dict
 
 
 class States(Collector):
@@ -46,6 +49,7 @@ class States(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from _replica(self.readings)
+        yield from _parts(self.readings)
         yield from _keeper(self.readings)
         traffic = self.readings.traffic()
         if traffic is not None:
@@ -70,6 +74,18 @@ def _replica(read: Readings) -> Iterator[Metric]:
     )
     yield _gauge("helm_line", "Creates and deletes that run helm or wait for it.", read.line())
     yield _total("refused", "Creates and deletes answered 429, since the line for helm was full.", read.refused())
+
+
+def _parts(read: Readings) -> Iterator[Metric]:
+    up = GaugeMetricFamily(
+        f"{PREFIX}part_up",
+        "1 while a part that must never end runs well, 0 while it fails; those that run in this process now, by part.",
+        labels=["part"],
+    )
+    for name, state in read.parts().items():
+        up.add_metric([name], not state.trouble)
+    yield up
+    yield _total("part_restarts", "Restarts of parts that must never end and did, by part.", read.restarts(), "part")
 
 
 def _keeper(read: Readings) -> Iterator[Metric]:

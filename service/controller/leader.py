@@ -6,13 +6,14 @@ Which one is decided by a lease in the cluster. Two leaders for a moment do no h
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from typing import Any
 
 from service.controller.keeper import Keeper
 from service.domain.errors import NotificationsRefused, Unavailable
 from service.domain.ports import Election, Queues, View
+from service.domain.supervisor import Supervisor, Work
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ _SWEEP_BATCH = 500
 class Leader:
     """`sweep`: how often everything is looked at, whatever was missed; `pending`: how often unsettled wakes are.
 
-    `duties` of others are done while this replica leads, each until it is cancelled.
+    `duties` of others run while this replica leads, by the names that they have as parts of the process.
     """
 
     def __init__(
@@ -35,7 +36,8 @@ class Leader:
         view: View,
         sweep: timedelta,
         pending: timedelta,
-        duties: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
+        duties: Mapping[str, Work] | None = None,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self._election = election
         self._keeper = keeper
@@ -43,7 +45,13 @@ class Leader:
         self._view = view
         self._sweep = sweep.total_seconds()
         self._pending = pending.total_seconds()
-        self._duties = duties
+        self._supervisor = supervisor or Supervisor()
+        self._duties: Mapping[str, Work] = {
+            "sweeps": self._sweeps,
+            "pending wakes": self._pendings,
+            "foreign pushes": self._listen,
+            **(duties or {}),
+        }
         self.leads = False
         self.listens: bool | None = None
         """Whether foreign pushes are heard of; None while somebody else leads."""
@@ -55,34 +63,28 @@ class Leader:
     async def run(self) -> None:
         """Take part in the election until cancelled; lead while elected."""
         term = self._election.term.total_seconds()
-        duties: asyncio.Task[None] | None = None
         renewed = -term
         clock = asyncio.get_running_loop().time
         try:
-            while True:
-                asked = clock()
-                try:
-                    elected = await self._election.stand()
-                    renewed = asked if elected else -term
-                except Unavailable as unavailable:
-                    log.warning("no word on who leads: %s does not answer", unavailable.part)
-                if duties is not None and duties.done():
-                    duties = None  # it has told why; begin anew
-                # Without an answer the lease is ours until its term could end for the others.
-                leads = clock() - renewed < term * 2 / 3
-                if leads and duties is None:
-                    log.info("this replica leads")
-                    duties = asyncio.create_task(self._lead())
-                elif not leads and duties is not None:
-                    log.info("this replica does not lead any more")
-                    await _ended(duties)
-                    duties = None
-                self.leads = leads
-                await asyncio.sleep(term / 5 * random.uniform(0.8, 1.2))  # noqa: S311 - only spreads the load
+            async with AsyncExitStack() as duties:
+                while True:
+                    asked = clock()
+                    try:
+                        elected = await self._election.stand()
+                        renewed = asked if elected else -term
+                    except Unavailable as unavailable:
+                        log.warning("no word on who leads: %s does not answer", unavailable.part)
+                    # Without an answer the lease is ours until its term could end for the others.
+                    leads = clock() - renewed < term * 2 / 3
+                    if leads and not self.leads:
+                        log.info("this replica leads")
+                        await duties.enter_async_context(self._lead())
+                    elif not leads and self.leads:
+                        log.info("this replica does not lead any more")
+                        await duties.aclose()
+                    await asyncio.sleep(term / 5 * random.uniform(0.8, 1.2))  # noqa: S311 - only spreads the load
         finally:
-            self.leads = False
-            if duties is not None:
-                await _ended(duties)
+            if clock() - renewed < term:
                 await self._resign()
 
     async def _resign(self) -> None:
@@ -91,16 +93,18 @@ class Leader:
         except (Unavailable, TimeoutError):
             log.info("could not resign; the lease runs out by itself")
 
-    async def _lead(self) -> None:
-        self._keeper.leading = True
+    @asynccontextmanager
+    async def _lead(self) -> AsyncIterator[None]:
+        """Carry out the duties beside the context."""
         try:
-            async with asyncio.TaskGroup() as group:
-                for duty in (self._sweeps, self._pendings, self._listen, *self._duties):
-                    group.create_task(duty())
-        except* Exception:
-            log.exception("a duty of the leader failed")
+            async with self._supervisor.running(self._duties):
+                self._keeper.leading = self.leads = True
+                try:
+                    yield
+                finally:
+                    # Before the duties end, which may take them a moment: another replica may lead by then.
+                    self._keeper.leading = self.leads = False
         finally:
-            self._keeper.leading = False
             self.listens = None
 
     async def _sweeps(self) -> None:
@@ -127,6 +131,7 @@ class Leader:
     async def _listen(self) -> None:
         """Foreign pushes; whenever listening begins, everything is looked at, since pushes may have been missed."""
         while True:
+            pause = 1.0
             try:
                 async for uuid in self._queues.pushes():
                     if uuid is None:
@@ -138,11 +143,7 @@ class Leader:
                 if self.listens is not False:
                     log.warning("%s", refused)
                 self.listens = False
-                await asyncio.sleep(self._sweep)
-            except Unavailable:
-                await asyncio.sleep(1)
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+                pause = self._sweep
+            except Unavailable as unavailable:
+                log.info("foreign pushes are not heard until %s answers", unavailable.part)
+            await asyncio.sleep(pause)

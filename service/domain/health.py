@@ -35,8 +35,11 @@ class Health:
         *,
         seconds: float,
         remarks: Mapping[str, Callable[[], str | None]] | None = None,
+        parts: Callable[[], Mapping[str, str | None]] = dict,
     ) -> None:
+        """`parts`: of the process's own parts what is wrong with each, known without a check."""
         self._checks = checks
+        self._parts = parts
         self._remarks = remarks or {}
         self._seconds = seconds
         self._run: asyncio.Task[Verdict] | None = None
@@ -52,7 +55,7 @@ class Health:
         wrong = await asyncio.gather(*(self._one(name, check) for name, check in self._checks.items()))
         self._until = asyncio.get_running_loop().time() + self._seconds
         remarks = {name: text for name, remark in self._remarks.items() if (text := remark())}
-        return Verdict(dict(zip(self._checks, wrong, strict=True)), remarks)
+        return Verdict({**dict(zip(self._checks, wrong, strict=True)), **self._parts()}, remarks)
 
     async def _one(self, name: str, check: Callable[[], Awaitable[None]]) -> str | None:
         try:

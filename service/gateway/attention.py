@@ -102,6 +102,8 @@ class Attention:
         except SessionError as error:
             # Asleep or gone by now, or Redis is away: the next activity tells of itself.
             log.info("activity could not be noted: %s", error, extra={"uuid": uuid})
+        except Exception:
+            log.exception("activity could not be noted", extra={"uuid": uuid})
 
     async def close(self) -> None:
         """Tell what is untold, and end."""

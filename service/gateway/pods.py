@@ -205,7 +205,7 @@ class Pods:
         self._unsubscribe()
         for uuid in list(self._upstreams):
             self._drop(uuid)
-        await asyncio.gather(*self._closing)
+        await asyncio.gather(*self._closing, return_exceptions=True)
 
     def _pod(self, uuid: SessionId) -> Pod | None:
         workload = self._view.workload(uuid)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from service.domain.errors import GatewayOff
 from service.domain.names import SessionId, parse_session_id
 from service.web import problems, stream
-from service.web.keys import ENTRANCE, EXPOSITION, HEALTH, READINESS, SESSIONS
+from service.web.keys import ENTRANCE, EXPOSITION, HEALTH, READINESS, SESSIONS, SUPERVISOR
 from service.web.models import (
     Action,
     Activity,
@@ -111,7 +111,10 @@ async def metrics(request: web.Request) -> web.Response:
     return web.Response(body=page, headers={"Content-Type": content_type})
 
 
-async def livez(_request: web.Request) -> web.Response:
+async def livez(request: web.Request) -> web.Response:
+    if dead := request.app[SUPERVISOR].dead():
+        why = f"these parts of the process do not recover: {', '.join(dead)}; restart the process"
+        raise problems.BadRequest(503, "not-alive", why, part=dead[0])
     return _json(Alive())
 
 

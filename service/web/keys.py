@@ -11,6 +11,7 @@ from service.domain.entrance import Entrance
 from service.domain.health import Health
 from service.domain.ports import Progress
 from service.domain.sessions import Sessions
+from service.domain.supervisor import Supervisor
 
 
 @dataclass
@@ -39,4 +40,5 @@ ENTRANCE: web.AppKey[Entrance | None] = web.AppKey("entrance")
 """None where no gateway is."""
 HEALTH = web.AppKey("health", Health)
 READINESS = web.AppKey("readiness", Readiness)
+SUPERVISOR = web.AppKey("supervisor", Supervisor)
 EXPOSITION: web.AppKey[Exposition] = web.AppKey("exposition")

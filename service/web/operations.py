@@ -125,7 +125,7 @@ OPERATIONS = (
     ),
     Operation(
         method="GET", path="/livez", handler=handlers.livez, open=True,
-        summary="Whether the process lives.", answers={200: (Alive, "It does.")},
+        summary="Whether the process lives.", answers={200: (Alive, "It does.")}, problems=(503,),
     ),
     Operation(
         method="GET", path="/readyz", handler=handlers.readyz, open=True,

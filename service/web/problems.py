@@ -58,6 +58,7 @@ _OF_THE_REQUEST = (
     ("unsupported-media-type", 415, "the body must be sent as application/json"),
     ("does-not-fit", 422, "body or query do not fit; `errors` tells what and where"),
     ("not-ready", 503, "this process is starting or on its way out; another one may serve"),
+    ("not-alive", 503, "a part of this process does not recover; `part` names it, and a restart of the process helps"),
     ("internal", 500, "something went wrong on our side; the log knows more under the problem's instance"),
 )
 """Problems that no error of the domain stands behind."""
@@ -69,8 +70,17 @@ _RETRY_AFTER = 5
 class BadRequest(Exception):
     """The request itself is wrong, found out while reading it."""
 
-    def __init__(self, status: int, slug: str, detail: str, fields: list[ProblemError] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        slug: str,
+        detail: str,
+        fields: list[ProblemError] | None = None,
+        *,
+        part: str | None = None,
+    ) -> None:
         super().__init__(detail)
+        self.part = part
         self.status = status
         self.slug = slug
         self.detail = detail
@@ -91,7 +101,7 @@ async def middleware(
     except web.HTTPException as error:
         return _of_http(error)
     except BadRequest as error:
-        return _respond(error.status, error.slug, error.detail, fields=error.fields)
+        return _respond(error.status, error.slug, error.detail, part=error.part, fields=error.fields)
     except errors.SessionError as error:
         return _of_domain(error)
     except Exception:

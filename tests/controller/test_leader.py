@@ -12,6 +12,7 @@ from service.controller.leader import Leader
 from service.domain.errors import ClusterUnavailable, NotificationsRefused
 from service.domain.names import SessionId
 from service.domain.session import Rhythm
+from service.domain.supervisor import Supervisor
 from tests.controller.simulation import UUID, asleep, record
 from tests.waiting import until
 
@@ -139,3 +140,41 @@ async def test_a_duty_that_fails_is_begun_again() -> None:
     async with replica.running():
         await until(failed.is_set)
         await until(lambda: replica.leader.listens is True)
+
+
+async def test_a_duty_that_fails_ends_neither_the_others_nor_the_leadership() -> None:
+    cluster, queues = world()
+    replica = Replica(cluster, queues, MemoryElection("first", TERM), pending=0.02)
+    failures = 0
+
+    async def fails() -> None:
+        nonlocal failures
+        failures += 1
+        raise RuntimeError("a bug")
+
+    replica.leader._duties = {**replica.leader._duties, "bad": fails}
+    async with replica.running():
+        await until(lambda: replica.leader.listens is True)
+        await until(lambda: failures > 1)
+        assert replica.leader.leads
+        assert replica.leader.listens, "it would have ended with the bad one"
+        queues.waiting[UUID] = queues.clock() - timedelta(seconds=30)
+        await until(lambda: cluster.workload(UUID).replicas == 1)
+
+
+async def test_a_leader_that_an_odd_answer_ends_is_restarted_and_leads_again() -> None:
+    cluster, queues = world()
+    replica = Replica(cluster, queues, MemoryElection("first", TERM))
+    supervisor = Supervisor(first=0.01)
+
+    async def nonsense() -> bool:
+        raise ValueError("<html>maintenance</html>")
+
+    async with supervisor.running({"controller": replica.keeper.run, "leader": replica.leader.run}):
+        await until(lambda: replica.leader.leads)
+        replica.election.stand = nonsense  # type: ignore[method-assign]
+        await until(lambda: supervisor.restarts["leader"] > 1)
+        assert "ValueError" in str(supervisor.troubles()["leader"])
+        assert supervisor.troubles()["controller"] is None
+        del replica.election.stand
+        await until(lambda: replica.leader.leads)

@@ -16,6 +16,7 @@ from service.adapters.readings import Readings
 from service.domain.census import Census
 from service.domain.meter import Stage, Traffic, Visit
 from service.domain.session import Phase
+from service.domain.supervisor import PartState
 from stack.stack import ROOT
 
 FOLDER = ROOT / "docs" / "monitoring"
@@ -36,7 +37,15 @@ def series() -> dict[str, set[str]]:
     metrics = Metrics()
     metrics.answered("status", 200, 0.1)
     traffic = Traffic(connections=0, websockets=0, held=0)
-    metrics.read(Readings(listens=lambda: True, breaks=lambda: {"lost": 1}, traffic=lambda: traffic))
+    metrics.read(
+        Readings(
+            listens=lambda: True,
+            breaks=lambda: {"lost": 1},
+            traffic=lambda: traffic,
+            parts=lambda: {"leader": PartState(None, "", ended=False)},
+            restarts=lambda: {"leader": 0},
+        )
+    )
     metrics.enter(Census())
     found: dict[str, set[str]] = {}
     for family in metrics.registry.collect():

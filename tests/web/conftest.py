@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -12,8 +13,9 @@ from service.adapters.memory import MemoryTickets
 from service.adapters.metrics import Metrics
 from service.domain.entrance import Entrance
 from service.domain.health import Health
+from service.domain.supervisor import Supervisor
 from service.web.app import make_app
-from service.web.keys import ENTRANCE, EXPOSITION, HEALTH, PROGRESS, READINESS, SESSIONS, Readiness
+from service.web.keys import ENTRANCE, EXPOSITION, HEALTH, PROGRESS, READINESS, SESSIONS, SUPERVISOR, Readiness
 from tests.domain.conftest import World
 
 Client = TestClient[web.Request, web.Application]
@@ -33,7 +35,12 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-async def serve(world: World, metrics: Metrics) -> AsyncIterator[Serve]:
+def supervisor() -> Supervisor:
+    return Supervisor(limit=timedelta(0), first=60)
+
+
+@pytest.fixture
+async def serve(world: World, metrics: Metrics, supervisor: Supervisor) -> AsyncIterator[Serve]:
     """Starts the application; `keys` are its bearer keys, and `gateway` tells whether workspaces can be opened."""
     clients: list[Client] = []
     entrance = Entrance(MemoryTickets(), origin=lambda uuid: f"https://vs-code-{uuid}.example.com")
@@ -44,11 +51,12 @@ async def serve(world: World, metrics: Metrics) -> AsyncIterator[Serve]:
             app[SESSIONS] = world.sessions
             app[PROGRESS] = world.progress
             app[READINESS] = Readiness()
+            app[SUPERVISOR] = supervisor
             app[ENTRANCE] = entrance if gateway else None
             app[EXPOSITION] = metrics.exposition
             # Looked up at each call: a test exchanges them.
             checks = {"redis": lambda: world.store.ping(), "kubernetes": lambda: world.cluster.check()}  # noqa: PLW0108
-            app[HEALTH] = Health(checks, seconds=0)
+            app[HEALTH] = Health(checks, seconds=0, parts=supervisor.troubles)
             yield
 
         return opened()

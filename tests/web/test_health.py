@@ -1,0 +1,46 @@
+"""What the process says of its own parts: a failing one in /health, a dead one in /livez, all of them in /metrics."""
+
+import asyncio
+
+from service.adapters.metrics import Metrics
+from service.adapters.readings import Readings
+from service.domain.supervisor import Supervisor
+from tests.waiting import until
+from tests.web.conftest import Client
+
+
+async def broken() -> None:
+    raise ValueError("whatever")
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+async def test_a_part_that_does_not_recover_is_named_until_the_process_is_restarted(
+    client: Client, supervisor: Supervisor, metrics: Metrics
+) -> None:
+    metrics.read(Readings(parts=supervisor.states, restarts=lambda: supervisor.restarts))
+    async with supervisor.running({"leader": broken, "reporter": forever}):
+        await until(lambda: bool(supervisor.dead()))
+        health = await client.get("/health")
+        assert health.status == 503
+        report = await health.json()
+        assert report["failing"] == ["leader"]
+        assert report["parts"]["reporter"] == "ok"
+        assert "ValueError" in report["parts"]["leader"]
+        assert "whatever" not in report["parts"]["leader"]
+        livez = await client.get("/livez")
+        assert (livez.status, livez.content_type) == (503, "application/problem+json")
+        problem = await livez.json()
+        assert (problem["type"], problem["part"]) == ("/problems/not-alive", "leader")
+        page = await (await client.get("/metrics")).text()
+        assert 'user_pods_part_up{part="leader"} 0.0' in page
+        assert 'user_pods_part_up{part="reporter"} 1.0' in page
+        assert 'user_pods_part_restarts_total{part="leader"} 0.0' in page
+
+
+async def test_a_process_whose_parts_run_lives(client: Client, supervisor: Supervisor) -> None:
+    async with supervisor.running({"leader": forever}):
+        assert (await client.get("/livez")).status == 200
+        assert (await client.get("/health")).status == 200
