@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from service.domain.recovery import Recovery
 from service.domain.supervisor import Supervisor
+from tests.domain.conftest import World
 from tests.waiting import until
 
 
@@ -164,23 +164,19 @@ async def test_an_end_does_not_wait_for_ever_for_a_part_that_hears_no_cancellati
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_recovery_goes_on_after_an_exception_that_nobody_expected() -> None:
-    looks = 0
+async def test_recovery_goes_on_after_an_exception_that_nobody_expected(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, whole = 0, world.store.whole
 
-    class Store:
-        async def whole(self) -> bool:
-            nonlocal looks
-            looks += 1
-            if looks < 3:
-                raise KeyError("metadata")
-            return True
+    async def odd() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks < 3:
+            raise KeyError("metadata")
+        return await whole()
 
-        async def claims(self) -> list[Any]:
-            return []
-
-        async def page(self, *_: Any) -> list[Any]:
-            return []
-
-    recovery = Recovery(sessions=None, store=Store(), cluster=None)  # type: ignore[arg-type]
+    monkeypatch.setattr(world.store, "whole", odd)
+    recovery = world.recovery()
     async with quick().running({"recovery": lambda: recovery.run_forever(0.001)}):
         await until(lambda: looks > 5)
