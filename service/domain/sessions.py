@@ -32,6 +32,7 @@ from service.domain.errors import (
     SessionDeleting,
     SessionNotFound,
     SessionReleased,
+    SessionUnreadable,
     Unavailable,
 )
 from service.domain.meter import SILENT, Creation, Meter
@@ -334,7 +335,7 @@ class Sessions:
 
     async def sleep(self, uuid: SessionId, *, request: str = "-") -> None:
         """Send the pod to sleep now, whoever uses it. Raises like `wake`. `request` is the id of who asks for it."""
-        await self.usable(uuid)
+        await self.standing(uuid)
         await self._queues.hush(uuid, asked=request)
         await self._cluster.scale(uuid, 0)
         await self._note(uuid, Stage.ASLEEP)
@@ -356,7 +357,13 @@ class Sessions:
         workload = self._view.workload(uuid)
         if workload.broken is None:
             return workload.rhythm or self._rhythm
+        return await self.standing(uuid)
+
+    async def standing(self, uuid: SessionId) -> Rhythm:
+        """The same by its record too, which alone says that a session is being deleted. One read of Redis."""
         session = await self.status(uuid)
+        if session.record.fault:
+            raise SessionUnreadable(session.record.fault)
         match session.status:
             case RecordStatus.RELEASED:
                 raise SessionReleased

@@ -66,7 +66,7 @@ async def open_(request: web.Request) -> web.Response:
     uuid, query, entrance = _uuid(request), _query(request, OpenQuery), request.app[ENTRANCE]
     if entrance is None:
         raise GatewayOff
-    await request.app[SESSIONS].usable(uuid)
+    await request.app[SESSIONS].standing(uuid)
     invitation = await entrance.invite(uuid, query.to)
     answer = _json(Opened(uuid=uuid, url=invitation.url, expires_at=invitation.until), 201)
     answer.headers["Cache-Control"] = "no-store"

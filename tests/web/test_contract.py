@@ -1,8 +1,11 @@
 """The contract with callers: members, codes and headers, as the design fixes them."""
 
+from dataclasses import replace
+
 import pytest
 
 from service.domain.errors import ClusterUnavailable, RedisUnavailable
+from service.domain.names import SessionId
 from tests.domain.conftest import World
 from tests.web.conftest import Client, Serve
 
@@ -56,6 +59,29 @@ async def test_open_gives_a_url_that_is_good_once(client: Client) -> None:
     assert (await again.json())["url"] != body["url"]
     assert (await client.post("/session/00000000/open")).status == 404
     assert (await client.post(f"/session/{uuid}/open?to=//evil.test")).status == 422
+
+
+@pytest.mark.parametrize(
+    ("call", "body"), [("open", None), ("sleep", None), ("wake", None), ("extend", {"seconds": 9})]
+)
+async def test_a_session_that_is_being_deleted_takes_no_more_calls_although_its_release_still_stands(
+    client: Client, world: World, call: str, body: dict[str, int] | None
+) -> None:
+    uuid = SessionId(await created(client))
+    world.cluster.change(replace(world.cluster.workload(uuid), replicas=1, ready=1))
+    await world.store.deleting(uuid, keep_data=False)
+    answer = await client.post(f"/session/{uuid}/{call}", json=body)
+    assert (answer.status, (await answer.json())["type"]) == (409, "/problems/session-deleting")
+    assert world.cluster.workload(uuid).replicas == 1
+
+
+async def test_a_session_whose_release_was_removed_is_not_opened(client: Client, world: World) -> None:
+    uuid = SessionId(await created(client))
+    await world.releases.uninstall(uuid)
+    record = await world.store.record(uuid)
+    await world.store.save(replace(record, written_at=None))
+    answer = await client.post(f"/session/{uuid}/open")
+    assert (answer.status, (await answer.json())["type"]) == (409, "/problems/session-released")
 
 
 async def test_open_says_so_where_no_gateway_is(serve: Serve) -> None:
