@@ -46,7 +46,7 @@ from service.domain.recovery import Recovery
 from service.domain.sessions import Sessions
 from service.domain.slots import Slots
 from service.domain.supervisor import Supervisor, Work
-from service.gateway.connections import Bounds
+from service.edge.bounds import Bounds
 from service.gateway.gateway import Gateway, Terms
 from service.gateway.headers import Forwarding
 from service.gateway.hosts import Hosts
@@ -255,7 +255,12 @@ def _gateway(
             held=config.gateway_held,
             session_requests=config.gateway_session_requests,
             compression=config.gateway_compression,
-            bounds=Bounds(connections=config.gateway_connections),
+            bounds=Bounds(
+                connections=config.gateway_connections,
+                per_address=config.gateway_connections_per_address,
+                uncounted=config.gateway_trusted,
+                head_bytes=config.header_limit,
+            ),
         ),
         meter=meter,
         ready=lambda: readiness.ready,

@@ -14,8 +14,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from service.domain.names import HOST_PREFIX, SessionId, public_host
 from service.domain.session import Rhythm
 from service.domain.sessions import Limits
+from service.edge.addresses import Network
+from service.edge.bounds import HEADER_LIMIT, HEADER_LINES
 from service.gateway.attention import Mode
-from service.gateway.headers import Network
 
 PREFIX = "USER_PODS_"
 _CHART = Path(__file__).resolve().parent.parent / "chart" / "user-pod"
@@ -42,6 +43,11 @@ class Settings(BaseSettings):
         description="Bearer keys, separated by commas, each of 16 characters or more. Several at once allow a change"
         " without an outage. Empty: no access control, and then only on loopback.",
     )
+    header_limit: int = Field(
+        HEADER_LIMIT, ge=4096, le=1_048_576,
+        description="Bytes of a request's line and headers, all together, at every port; beyond them the answer is 431."
+        f" There may be {HEADER_LINES} headers.",
+    )  # fmt: skip
     namespace: str = Field(
         "users",
         pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
@@ -168,6 +174,11 @@ class Settings(BaseSettings):
         10_000, ge=1,
         description="Connections of browsers at the same time; beyond them the answer is 503. Fewer where the process"
         " may not open two files for each.",
+    )  # fmt: skip
+    gateway_connections_per_address: int = Field(
+        0, ge=0,
+        description="Of these from one address (of IPv6, from one network of 64 bits); beyond them the answer is 429."
+        " 0: any number, since whole offices come from one. The proxies of `GATEWAY_TRUSTED` are not counted.",
     )  # fmt: skip
     gateway_compression: bool = Field(
         False, description="Compress WebSockets towards browsers that can (never towards pods): less to send, more CPU."

@@ -32,9 +32,9 @@ from service.domain.names import SessionId
 from service.domain.ports import Progress, View
 from service.domain.session import Phase
 from service.domain.sessions import Sessions
+from service.edge.bounds import Bounds
 from service.gateway import attention, headers, waiting
 from service.gateway.attention import Attention, Mode
-from service.gateway.connections import Bounds
 from service.gateway.editor import LOOKED_AT
 from service.gateway.exchange import Body, exchange
 from service.gateway.frames import Frame

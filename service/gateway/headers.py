@@ -1,6 +1,5 @@
 """What of a request's and an answer's headers goes through, and what the gateway adds or takes away."""
 
-import ipaddress
 import re
 from collections.abc import Sequence
 
@@ -8,10 +7,12 @@ from aiohttp import hdrs
 from aiohttp.web import BaseRequest
 from multidict import CIMultiDict, CIMultiDictProxy, istr
 
+from service.edge import addresses
+from service.edge.addresses import Network
+
 COOKIE = "__Host-user-pods"
 """Name of the pass. The prefix makes browsers refuse it from any other host, and from a page without TLS."""
 
-_WITH_PORT = re.compile(r"([0-9.]+):[0-9]+|\[([^\]]+)\](?::[0-9]+)?")
 _PASS = re.compile(rf"(?:^|;)[ \t]*{COOKIE}=([^;]*)")
 _HOP_BY_HOP = (
     hdrs.CONNECTION,
@@ -25,7 +26,6 @@ _HOP_BY_HOP = (
     hdrs.UPGRADE,
 )
 _FORWARDED = (hdrs.FORWARDED, hdrs.X_FORWARDED_FOR, hdrs.X_FORWARDED_HOST, hdrs.X_FORWARDED_PROTO, istr("X-Real-IP"))
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Forwarding:
@@ -58,7 +58,7 @@ class Forwarding:
         chain = [part.strip() for value in request.headers.getall("X-Forwarded-For", ()) for part in value.split(",")]
         client = peer
         for part in reversed(chain):
-            address = _address(part)
+            address = addresses.parse(part)
             if address is None:
                 break  # whoever said what is left of it may be anybody
             client = str(address)
@@ -68,8 +68,7 @@ class Forwarding:
         return client, scheme if scheme in ("http", "https") else self._scheme
 
     def _is_trusted(self, address: str) -> bool:
-        found = _address(address) if self._trusted else None
-        return found is not None and any(found in network for network in self._trusted)
+        return bool(self._trusted) and addresses.is_within(addresses.parse(address), self._trusted)
 
 
 def to_browser(headers: "CIMultiDictProxy[str]") -> CIMultiDict[str]:
@@ -113,13 +112,3 @@ def _without_pass(headers: CIMultiDict[str]) -> None:
     kept = "; ".join(rest for line in lines if (rest := _PASS.sub("", line).strip("; ")))
     if kept:
         headers[hdrs.COOKIE] = kept
-
-
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Proxies write an address alone or with a port, and an old one in the clothes of a new one."""
-    bare = _WITH_PORT.fullmatch(text)
-    try:
-        address = ipaddress.ip_address((bare[1] or bare[2]) if bare else text)
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address

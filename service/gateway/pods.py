@@ -20,6 +20,7 @@ from service.domain.backoff import Backoff
 from service.domain.names import SessionId
 from service.domain.ports import View
 from service.domain.session import Phase, Pod
+from service.edge.bounds import HEADER_LIMIT
 from service.gateway.client import PodClient
 
 _KNOCK = 0.02
@@ -37,8 +38,6 @@ _IDLE = 4.0
 """Seconds that an idle connection is kept: Node ends its own after five."""
 _READ = 64 * 1024
 """Half of the bytes of an answer that are read ahead of a slow client, give or take what comes in one go."""
-HEADER_LIMIT = 64 * 1024
-"""Bytes of one header, and of the request line, in both directions."""
 _ADDED = (hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING)
 """Headers that the client adds by itself, beside a body's type."""
 

@@ -2,10 +2,15 @@
 
 import html
 import json
+import logging
+import secrets
 
 from aiohttp import web
 
 from service.domain.meter import Visit
+from service.edge.faults import SLOW_HEAD, Fault
+
+log = logging.getLogger(__name__)
 
 _STYLE = (
     "body{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:18vh auto;padding:0 1rem;color-scheme:light dark}"
@@ -31,12 +36,22 @@ class Refusal(Exception):
         self.retry_after = retry_after
         self.outcome = outcome or (Visit.FAILED if status >= 500 else Visit.REFUSED)
 
-    def answer(self, *, page: bool) -> web.Response:
+    def answer(self, *, page: bool, name: str | None = None) -> web.Response:
+        """`name` is the id by which the log knows the request."""
         headers = dict(KEEP_OUT)
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)
         if not page:
-            problem = {"title": self.title, "status": self.status, "detail": self.detail}
+            if name is None:
+                name = secrets.token_hex(8)
+                log.debug("refused: %s", self.title, extra={"status": self.status, "request_id": name})
+            problem = {
+                "type": "about:blank",
+                "title": self.title,
+                "status": self.status,
+                "detail": self.detail,
+                "instance": f"urn:request:{name}",
+            }
             return web.Response(
                 status=self.status, text=json.dumps(problem), content_type="application/problem+json", headers=headers
             )
@@ -47,3 +62,11 @@ class Refusal(Exception):
             f"<title>{title}</title><style>{_STYLE}</style><main><h1>{title}</h1><p>{detail}</p></main></html>"
         )
         return web.Response(status=self.status, text=text, content_type="text/html", headers=headers)
+
+
+def of_fault(fault: Fault, name: str) -> web.Response | None:
+    """The answer to a request that no handler has seen. None, to a slow one: a browser's spare connection has none."""
+    if fault is SLOW_HEAD:
+        return None
+    refusal = Refusal(fault.status, fault.title, fault.detail, retry_after=fault.retry_after)
+    return refusal.answer(page=False, name=name)

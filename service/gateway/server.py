@@ -6,7 +6,9 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from service.gateway.connections import Server, affordable
+from service.edge.bounds import affordable
+from service.edge.connections import Server
+from service.gateway import refusal
 from service.gateway.gateway import Gateway
 
 log = logging.getLogger(__name__)
@@ -15,7 +17,8 @@ log = logging.getLogger(__name__)
 @asynccontextmanager
 async def served(gateway: Gateway, host: str, port: int, *, shutdown_timeout: float = 10) -> AsyncIterator[int]:
     """Serve for as long as the context lasts; the port that was taken."""
-    server = Server(gateway, affordable(gateway.bounds), gateway.meter)
+    bounds = affordable(gateway.bounds)
+    server = Server(gateway, bounds, refusal.of_fault, meter=gateway.meter, handler_cancellation=True)
     gateway.connections = lambda: server.open
     runner = web.ServerRunner(server, shutdown_timeout=shutdown_timeout)
     await runner.setup()

@@ -11,7 +11,7 @@ import pytest
 
 from service.domain.meter import Slow
 from service.domain.names import SessionId
-from service.gateway.connections import Bounds, affordable
+from service.edge.bounds import Bounds, affordable
 from service.gateway.gateway import Terms
 from tests.domain.conftest import World
 from tests.gateway.conftest import House, answer

@@ -1,0 +1,33 @@
+"""Addresses of clients and proxies."""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_WITH_PORT = re.compile(r"([0-9.]+):[0-9]+|\[([^\]]+)\](?::[0-9]+)?")
+_SITE = 64
+"""Bits of an IPv6 address that name one site: whoever has an address there has all of them."""
+
+
+def parse(text: str) -> Address | None:
+    """Proxies write an address alone or with a port, and an IPv4 one sometimes as IPv6; None when it is none."""
+    bare = _WITH_PORT.fullmatch(text)
+    try:
+        address = ipaddress.ip_address((bare[1] or bare[2]) if bare else text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def is_within(address: Address | None, networks: Sequence[Network]) -> bool:
+    return address is not None and any(address in network for network in networks)
+
+
+def client(address: Address) -> str:
+    """What one client has: an IPv4 address, or an IPv6 network of 64 bits."""
+    if address.version == 4:
+        return str(address)
+    return str(ipaddress.ip_network((int(address) >> (128 - _SITE) << (128 - _SITE), _SITE)))

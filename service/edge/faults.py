@@ -1,0 +1,93 @@
+"""What is wrong with a request that no handler sees, and with a connection that is one too many.
+
+Sentences here are fixed: nothing of the request is repeated, since any part of it may be a credential.
+"""
+
+from dataclasses import dataclass
+
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
+from aiohttp.http_exceptions import BadHttpMessage, ContentEncodingError, LineTooLong
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`slug` names the kind for programs, `detail` says what to do; `retry_after` is in seconds."""
+
+    status: int
+    slug: str
+    title: str
+    detail: str
+    retry_after: int | None = None
+
+
+BAD_REQUEST = Fault(400, "bad-request", "Bad request", "This is not a well-formed HTTP request.")
+BAD_FRAMING = Fault(
+    400, "bad-request", "Bad request", "It is not clear where the body ends. Send `Content-Length` or chunks, not both."
+)
+SLOW_HEAD = Fault(408, "request-timeout", "Request timeout", "The headers took too long. Send them at once.")
+TARGET_TOO_LONG = Fault(414, "uri-too-long", "URI too long", "The request line is longer than allowed. Shorten it.")
+UNKNOWN_CODING = Fault(
+    415, "unsupported-media-type", "Unsupported media type", "The body's `Content-Encoding` is not supported."
+)
+EXPECTATION = Fault(
+    417, "expectation-failed", "Expectation failed", "Only `Expect: 100-continue` is supported. Leave `Expect` out."
+)
+HEADERS_TOO_LARGE = Fault(
+    431,
+    "request-header-fields-too-large",
+    "Request header fields too large",
+    "The headers are larger, or more, than allowed. Delete cookies of this site, or send fewer headers.",
+)
+UNEXPECTED = Fault(
+    500, "internal", "Internal error", "Something went wrong here. The log has more under this instance."
+)
+UNKNOWN_TRANSFER = Fault(
+    501, "not-implemented", "Not implemented", "The only supported `Transfer-Encoding` is `chunked`."
+)
+CROWDED = Fault(503, "too-many-connections", "Too many connections", "All connections are taken. Try again.", 5)
+CROWDED_HEADS = Fault(503, "too-many-connections", "Too many connections", "Too many requests arrive. Try again.", 5)
+CROWDED_ADDRESS = Fault(
+    429, "too-many-connections-of-address", "Too many connections", "Your address has too many connections open.", 5
+)
+VERSION = Fault(505, "http-version-not-supported", "HTTP version not supported", "Use HTTP/1.1.")
+
+FAULTS = (
+    BAD_REQUEST, SLOW_HEAD, TARGET_TOO_LONG, UNKNOWN_CODING, EXPECTATION, HEADERS_TOO_LARGE, UNEXPECTED,
+    UNKNOWN_TRANSFER, CROWDED, CROWDED_ADDRESS, VERSION,
+)  # fmt: skip
+"""One of each kind."""
+
+
+_TOO_MANY = "Too many headers received"
+"""aiohttp's words: it has no class for this; a test holds them."""
+_VERSIONS = (HttpVersion11, HttpVersion10)
+
+
+def of_parser(error: BaseException) -> Fault:
+    """The fault that the parser has found. The texts of its errors hold parts of the request, so none is used."""
+    if isinstance(error, ContentEncodingError):
+        return UNKNOWN_CODING
+    if isinstance(error, LineTooLong) or (isinstance(error, BadHttpMessage) and error.message == _TOO_MANY):
+        return HEADERS_TOO_LARGE
+    return BAD_REQUEST
+
+
+def of_request(request: web.BaseRequest) -> Fault | None:
+    """What the parser lets pass, and somebody behind might read in another way; None for a plain request."""
+    version, headers = request.version, request.headers
+    if version is not HttpVersion11 and version not in _VERSIONS:
+        return VERSION
+    if hdrs.TRANSFER_ENCODING in headers:
+        return _of_coding(request)
+    if hdrs.EXPECT in headers and any(each.lower() != "100-continue" for each in headers.getall(hdrs.EXPECT)):
+        return EXPECTATION
+    return None
+
+
+def _of_coding(request: web.BaseRequest) -> Fault | None:
+    if request.version != HttpVersion11 or hdrs.CONTENT_LENGTH in request.headers:
+        return BAD_FRAMING
+    codings = request.headers.getall(hdrs.TRANSFER_ENCODING)
+    if codings != ["chunked"] and [each.lower() for each in codings if each.isascii()] != ["chunked"]:
+        return UNKNOWN_TRANSFER
+    return None
