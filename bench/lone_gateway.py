@@ -12,6 +12,7 @@ import uvloop
 
 from service.adapters.memory import (
     MemoryCluster,
+    MemoryHistory,
     MemoryProgress,
     MemoryQueues,
     MemoryReleases,
@@ -52,6 +53,7 @@ def _sessions(cluster: MemoryCluster, pod: int) -> Sessions:
         store=MemoryStore(queues),
         queues=queues,
         progress=MemoryProgress(),
+        history=MemoryHistory(),
         releases=MemoryReleases(cluster),
         cluster=cluster,
         view=cluster,

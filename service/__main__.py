@@ -18,6 +18,7 @@ from aiohttp import web
 from service import __version__, logs, settings
 from service import plan as planning
 from service.adapters.helm import HelmReleases, read_values
+from service.adapters.journal_log import LogJournal
 from service.adapters.kube import KubeCluster
 from service.adapters.kube_api import KubeApi, connect
 from service.adapters.kube_election import KubeElection
@@ -27,6 +28,7 @@ from service.adapters.metered import MeteredReleases
 from service.adapters.metrics import Metrics, reference
 from service.adapters.readings import Readings
 from service.adapters.redis_client import connected
+from service.adapters.redis_history import RedisHistory
 from service.adapters.redis_progress import RedisProgress
 from service.adapters.redis_queue import RedisQueues
 from service.adapters.redis_store import RedisStore
@@ -35,11 +37,14 @@ from service.controller.collector import Collector
 from service.controller.guard import Guard
 from service.controller.keeper import Keeper
 from service.controller.leader import Leader
+from service.controller.recorder import Recorder
 from service.controller.reporter import Reporter
 from service.controller.stopwatch import Stopwatch
 from service.domain.census import Census, count
 from service.domain.entrance import Entrance
 from service.domain.health import Health
+from service.domain.history import Historian
+from service.domain.journal import Journal, Journals
 from service.domain.lifecycle import Step
 from service.domain.names import SessionId
 from service.domain.recovery import Recovery
@@ -83,7 +88,10 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
         ):
             kube = KubeApi(api, timeout=config.kube_timeout)
             patience = timedelta(seconds=config.schedule_timeout)
-            store, queues, progress = RedisStore(redis), RedisQueues(redis), RedisProgress(redis)
+            store, queues = RedisStore(redis), RedisQueues(redis)
+            progress, history = RedisProgress(redis), RedisHistory(redis)
+            historian = Historian(history)
+            journal = Journals(LogJournal(), historian)
             view = KubeView(kube, namespace=config.namespace, patience=patience)
             cluster = KubeCluster(
                 kube, namespace=config.namespace, keda_namespace=config.keda_namespace or None, patience=patience
@@ -118,6 +126,7 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 store=store,
                 queues=queues,
                 progress=progress,
+                history=history,
                 releases=releases,
                 cluster=cluster,
                 view=view,
@@ -128,6 +137,7 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 limits=config.limits,
                 tend=_linked(keeper, reporter, stopwatch),
                 meter=metrics,
+                journal=journal,
             )
             election = KubeElection(
                 kube,
@@ -154,15 +164,24 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 return await count(view, queues)
 
             entrance = _entrance(config, RedisTickets(redis))
-            application[keys.READINESS] = keys.Readiness(lambda: view.filled)
+            _serve_with(
+                application, sessions=sessions, progress=progress, entrance=entrance, view=view, metrics=metrics
+            )
             gateway = (
                 _gateway(
-                    config, entrance, sessions, progress, view, meter=metrics, readiness=application[keys.READINESS]
+                    config,
+                    entrance,
+                    sessions,
+                    progress,
+                    view,
+                    meter=metrics,
+                    journal=journal,
+                    readiness=application[keys.READINESS],
                 )
                 if entrance
                 else None
             )
-            guard = Guard(view=view, store=store, meter=metrics, rhythm=config.rhythm, leads=lambda: leader.leads)
+            guard, recorder = _watchers(config, view, store, history, leader, meter=metrics, journal=journal)
             metrics.read(
                 Readings(
                     census=census,
@@ -181,8 +200,6 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 )
             )
             view.subscribe(stopwatch.changed)
-            application[keys.SESSIONS] = sessions
-            application[keys.PROGRESS] = progress
             application[keys.HEALTH] = Health(
                 {
                     "redis": store.ping,
@@ -195,8 +212,6 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 seconds=config.health_cache,
             )
             application[keys.SUPERVISOR] = supervisor
-            application[keys.EXPOSITION] = metrics.exposition
-            application[keys.ENTRANCE] = entrance
             recovery = Recovery(sessions=sessions, store=store, cluster=cluster)
             parts: dict[str, Work] = {
                 "recovery": lambda: recovery.run_forever(config.recovery_interval),
@@ -204,6 +219,8 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 "controller": _when_filled(view, keeper.run),
                 "reporter": _when_filled(view, reporter.run),
                 "guard": _when_filled(view, guard.run),
+                "recorder": _when_filled(view, recorder.run),
+                "history": historian.run,
                 "leader": _when_filled(view, leader.run),
             }
             async with (
@@ -220,6 +237,42 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                     await sessions.close()
 
     return opened
+
+
+def _serve_with(
+    application: web.Application,
+    *,
+    sessions: Sessions,
+    progress: RedisProgress,
+    entrance: Entrance | None,
+    view: KubeView,
+    metrics: Metrics,
+) -> None:
+    application[keys.SESSIONS] = sessions
+    application[keys.PROGRESS] = progress
+    application[keys.ENTRANCE] = entrance
+    application[keys.READINESS] = keys.Readiness(lambda: view.filled)
+    application[keys.EXPOSITION] = metrics.exposition
+
+
+def _watchers(
+    config: Settings,
+    view: KubeView,
+    store: RedisStore,
+    history: RedisHistory,
+    leader: Leader,
+    *,
+    meter: Metrics,
+    journal: Journal,
+) -> tuple[Guard, Recorder]:
+    """What the leader notes of the cluster: pods that fall asleep, and those that get ready or fail."""
+
+    def leads() -> bool:
+        return leader.leads
+
+    guard = Guard(view=view, store=store, meter=meter, journal=journal, rhythm=config.rhythm, leads=leads)
+    recorder = Recorder(view=view, store=store, history=history, journal=journal, rhythm=config.rhythm, leads=leads)
+    return guard, recorder
 
 
 def _entrance(config: Settings, tickets: RedisTickets) -> Entrance | None:
@@ -239,6 +292,7 @@ def _gateway(
     *,
     meter: Metrics,
     readiness: keys.Readiness,
+    journal: Journal,
 ) -> Gateway:
     return Gateway(
         hosts=Hosts(config.gateway_domain, config.gateway_prefix),
@@ -264,6 +318,7 @@ def _gateway(
         ),
         meter=meter,
         ready=lambda: readiness.ready,
+        journal=journal,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import structlog
 from structlog.typing import EventDict
 
-from service.web.request_id import current_request_id
+from service.domain.calls import current_request_id
 
 
 def configure(*, level: str, style: Literal["json", "console"]) -> None:
@@ -32,5 +32,5 @@ def configure(*, level: str, style: Literal["json", "console"]) -> None:
 
 
 def _add_request_id(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    event["request_id"] = current_request_id()
+    event.setdefault("request_id", current_request_id())
     return event

@@ -85,8 +85,8 @@ def _redis(load: Load) -> Iterator[Need]:
         f"awake x connections + replicas x {_POOL} + {_OTHERS} for others", (m.REDIS_CONNECTIONS_PER_AWAKE,),
     )  # fmt: skip
     yield Need(
-        "Redis", "memory, MB", _round(_SPARE * (2 + load.sessions * m.REDIS_DATA.value), 10),
-        "2 x (2 + sessions x MB), for the copy while it saves", (m.REDIS_DATA,),
+        "Redis", "memory, MB", _round(_SPARE * (2 + load.sessions * (m.REDIS_DATA.value + m.REDIS_HISTORY.value)), 10),
+        "2 x (2 + sessions x MB), for the copy while it saves", (m.REDIS_DATA, m.REDIS_HISTORY),
     )  # fmt: skip
 
 

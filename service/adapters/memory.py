@@ -5,7 +5,7 @@ tests/contracts holds these and the real adapters to one suite.
 
 import asyncio
 import bisect
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -20,10 +20,13 @@ from service.domain.errors import (
     SessionReleased,
     SessionUnreadable,
 )
+from service.domain.history import LIMIT, POD, mark
+from service.domain.journal import Kept, Woken
 from service.domain.names import SessionId, release_name
 from service.domain.progress import LAST, Event, News, Stage
 from service.domain.session import (
     Pulse,
+    Pushed,
     Record,
     RecordStatus,
     Release,
@@ -56,6 +59,7 @@ class MemoryStore:
 
     queues: "MemoryQueues" = field(default_factory=lambda: MemoryQueues())  # noqa: PLW0108 - defined below
     progress: "MemoryProgress" = field(default_factory=lambda: MemoryProgress())  # noqa: PLW0108 - defined below
+    history: "MemoryHistory" = field(default_factory=lambda: MemoryHistory())  # noqa: PLW0108 - defined below
     users: dict[str, SessionId] = field(default_factory=dict)
     ids: list[SessionId] = field(default_factory=list)
     held: set[SessionId] = field(default_factory=set)
@@ -161,6 +165,7 @@ class MemoryStore:
         self.queues.spoiled_records.pop(uuid, None)
         self.queues.drop(uuid)
         self.progress.drop(uuid)
+        self.history.kept.pop(uuid, None)
         if uuid in self.ids:
             self.ids.remove(uuid)
         if record is not None and self.users.get(record.user_id) == uuid:
@@ -242,8 +247,9 @@ class MemoryQueues:
     pushed_at: dict[SessionId, datetime] = field(default_factory=dict)
     listeners: list[asyncio.Queue[SessionId | None]] = field(default_factory=list)
 
-    async def wake(self, uuid: SessionId, lease: timedelta) -> int:
-        return await self.beat(uuid, "wake", lease)
+    async def wake(self, uuid: SessionId, lease: timedelta) -> Pushed:
+        first = uuid not in self.waiting
+        return Pushed(await self.beat(uuid, "wake", lease), first)
 
     async def beat(self, uuid: SessionId, source: str, lease: timedelta) -> int:
         length = self._push(uuid, lease)
@@ -372,6 +378,30 @@ class MemoryProgress:
         for followed, flag in self.flags:
             if followed == uuid:
                 flag.set()
+
+
+@dataclass
+class MemoryHistory:
+    """See `service.domain.ports.History`; `sessions` are those that have a record."""
+
+    sessions: Container[SessionId] = ()
+    kept: dict[SessionId, list[Kept]] = field(default_factory=dict)
+    """The newest first."""
+
+    async def append(self, event: Kept) -> bool:
+        if event.uuid is None or event.uuid not in self.sessions:
+            return False
+        events = self.kept.setdefault(event.uuid, [])
+        if any(mark(event) == mark(each) for each in events):
+            return False
+        if not isinstance(event, Woken) and event.pod is not None:
+            event = replace(event, pod=event.pod[:POD])
+        events.insert(0, replace(event, user=None))
+        del events[LIMIT:]
+        return True
+
+    async def events(self, uuid: SessionId) -> Sequence[Kept]:
+        return list(self.kept.get(uuid, ()))
 
 
 @dataclass

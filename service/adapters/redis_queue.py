@@ -27,23 +27,24 @@ from service.domain.errors import (
     SessionUnreadable,
 )
 from service.domain.names import SessionId, is_session_id, queue_key, session_key
-from service.domain.session import Pulse
+from service.domain.session import Pulse, Pushed
 
 QUEUE_LIMIT = 3
 """Tokens kept in a queue: one would do, more show an operator that wakes arrive."""
 _BATCH = 500
 
 # KEYS session queue pending whole; ARGV uuid lease-milliseconds limit source kept-until
-# Returns the queue's length; -1 unknown, -2 deleting, -3 nobody can tell, since the index is not whole; or the type of
-# the queue that is no list; or what the record is instead of one that can be read.
+# Returns the queue's length (-1 unknown, -2 deleting, -3 nobody can tell, since the index is not whole), and 1 when no
+# other push was pending; or the type of the queue that is no list; or what the record is instead of one that can be
+# read.
 _PUSH = f"""{NOW}
 local status = redis.pcall('HGET', KEYS[1], 'status')
 if type(status) == 'table' then return {{'', redis.call('TYPE', KEYS[1]).ok}} end
 if not status then
   if redis.call('EXISTS', KEYS[1]) == 1 then return {{'', 'hash'}} end
-  return redis.call('EXISTS', KEYS[4]) == 1 and -1 or -3
+  return {{redis.call('EXISTS', KEYS[4]) == 1 and -1 or -3, 0}}
 end
-if status == 'deleting' then return -2 end
+if status == 'deleting' then return {{-2, 0}} end
 if status ~= 'created' and status ~= 'released' then return {{'', 'hash'}} end
 local pushed = redis.pcall('RPUSH', KEYS[2], now)
 if type(pushed) == 'table' then
@@ -59,8 +60,8 @@ else
   redis.call('HSET', KEYS[1], 'last_activity', now, 'activity_source', ARGV[4])
 end
 redis.call('HSET', KEYS[1], 'pushed_at', now)
-redis.call('ZADD', KEYS[3], 'NX', now, ARGV[1])
-return redis.call('LLEN', KEYS[2])
+local first = redis.call('ZADD', KEYS[3], 'NX', now, ARGV[1])
+return {{redis.call('LLEN', KEYS[2]), first}}
 """
 
 # KEYS session queue pending; ARGV uuid lease-milliseconds
@@ -128,11 +129,11 @@ class RedisQueues:
         self._hush = script(_HUSH)
         self._pulses = script(_PULSES)
 
-    async def wake(self, uuid: SessionId, lease: timedelta) -> int:
+    async def wake(self, uuid: SessionId, lease: timedelta) -> Pushed:
         return await self._pushed(uuid, lease, "wake")
 
     async def beat(self, uuid: SessionId, source: str, lease: timedelta) -> int:
-        return await self._pushed(uuid, lease, source)
+        return (await self._pushed(uuid, lease, source)).length
 
     async def keep(self, uuid: SessionId, until: datetime, lease: timedelta) -> datetime:
         await self._pushed(uuid, lease, "", until)
@@ -140,17 +141,16 @@ class RedisQueues:
             kept = await self._redis.hget(session_key(uuid), "kept_until")
         return redis_record.moment(kept) or until
 
-    async def _pushed(self, uuid: SessionId, lease: timedelta, source: str, until: datetime | None = None) -> int:
+    async def _pushed(self, uuid: SessionId, lease: timedelta, source: str, until: datetime | None = None) -> Pushed:
         keys = [session_key(uuid), queue_key(uuid), PENDING, WHOLE]
         kept = until.timestamp() if until else ""
         async with self._call():
-            pushed = await self._push(keys=keys, args=[uuid, _milliseconds(lease), QUEUE_LIMIT, source, kept])
-        if isinstance(pushed, list):
-            raise _unreadable(uuid, *pushed)
-        length = int(pushed)
+            length, first = await self._push(keys=keys, args=[uuid, _milliseconds(lease), QUEUE_LIMIT, source, kept])
+        if isinstance(length, str):
+            raise _unreadable(uuid, length, first)
         if length < 0:
             raise {-1: SessionNotFound, -2: SessionDeleting, -3: IndexIncomplete}[length]
-        return length
+        return Pushed(length, bool(first))
 
     async def hush(self, uuid: SessionId, *, asked: str | None = None) -> None:
         async with self._call():

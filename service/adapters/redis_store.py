@@ -7,6 +7,7 @@ user-pods:ids           zset   all ids, score 0, so that pages go in their order
 user-pods:whole         string present while the index is whole
 user-pods:unfinished    hash   uuid -> when its create or delete began, and for a create a space and the user_id
 user-pods:progress:<uuid>      what `redis_progress` notes of the last wake
+user-pods:history:<uuid>       what `redis_history` keeps of the session's past
 """
 
 from collections.abc import Sequence
@@ -68,7 +69,7 @@ redis.call('HDEL', KEYS[4], ARGV[2])
 return redis.call('ZREM', KEYS[2], ARGV[2])
 """
 
-# KEYS users ids session queue pending progress unfinished; ARGV uuid channel
+# KEYS users ids session queue pending progress unfinished history; ARGV uuid channel
 _FORGET = """
 local user = redis.pcall('HGET', KEYS[3], 'user_id')
 if type(user) ~= 'string' and redis.call('ZSCORE', KEYS[2], ARGV[1]) then
@@ -76,7 +77,7 @@ if type(user) ~= 'string' and redis.call('ZSCORE', KEYS[2], ARGV[1]) then
   local owners = redis.call('HGETALL', KEYS[1])
   for at = 2, #owners, 2 do if owners[at] == ARGV[1] then user = owners[at - 1] end end
 end
-redis.call('DEL', KEYS[3], KEYS[4], KEYS[6])
+redis.call('DEL', KEYS[3], KEYS[4], KEYS[6], KEYS[8])
 redis.call('PUBLISH', ARGV[2], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
@@ -304,6 +305,7 @@ class RedisStore:
     async def forget(self, uuid: SessionId) -> None:
         async with self._call():
             keys = [USERS, IDS, session_key(uuid), queue_key(uuid), PENDING, progress_key(uuid), UNFINISHED]
+            keys += [history_key(uuid)]
             await self._forget(keys=keys, args=[uuid, PROGRESS])
 
     async def whole(self) -> bool:
@@ -331,6 +333,10 @@ class RedisStore:
 
 def progress_key(uuid: SessionId) -> str:
     return f"{PROGRESS}:{uuid}"
+
+
+def history_key(uuid: SessionId) -> str:
+    return f"user-pods:history:{uuid}"
 
 
 def _owned(uuid: str) -> SessionId:

@@ -10,9 +10,10 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from service.domain.journal import Kept
 from service.domain.names import SessionId
 from service.domain.progress import Event, News
-from service.domain.session import Pulse, Record, Rhythm, Workload
+from service.domain.session import Pulse, Pushed, Record, Rhythm, Workload
 
 
 class WorkLease(Protocol):
@@ -110,10 +111,10 @@ class Queues(Protocol):
     the queue, without an expiry, so that no outage of KEDA or of the service can lose it.
     """
 
-    async def wake(self, uuid: SessionId, lease: timedelta) -> int:
+    async def wake(self, uuid: SessionId, lease: timedelta) -> Pushed:
         """One step: push a token, keep the queue short, extend its expiry to `lease`, note activity and pending wake.
 
-        Returns the queue's length. Raises SessionNotFound, SessionUnreadable, SessionDeleting, IndexIncomplete.
+        Raises SessionNotFound, SessionUnreadable, SessionDeleting, IndexIncomplete.
         """
 
     async def beat(self, uuid: SessionId, source: str, lease: timedelta) -> int:
@@ -164,6 +165,19 @@ class Progress(Protocol):
 
         Once in a while news may be noted without it.
         """
+
+
+class History(Protocol):
+    """What has happened to each session lately, in Redis: bounded, and kept for as long as the session."""
+
+    async def append(self, event: Kept) -> bool:
+        """Keep the event, and drop the oldest beyond the bound; False when it is kept already, by `history.mark`.
+
+        Of a session that has no record nothing is kept, and of an event not its user, whom the record names.
+        """
+
+    async def events(self, uuid: SessionId) -> Sequence[Kept]:
+        """The newest first; whatever cannot be read is left out."""
 
 
 class Tickets(Protocol):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from service.domain.names import SessionId
 
@@ -228,6 +228,15 @@ class SleepAsked:
 
     at: datetime
     request: str | None = None
+
+
+class Pushed(NamedTuple):
+    """Outcome of a wake's push."""
+
+    length: int
+    """The queue's length."""
+    first: bool
+    """No other wake was pending: of those that find a sleeper, one is the first, whichever replicas take them."""
 
 
 @dataclass(frozen=True, slots=True)

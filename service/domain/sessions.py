@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from service.domain import journal as journals
 from service.domain import names
 from service.domain.errors import (
     ClusterUnavailable,
@@ -35,9 +36,11 @@ from service.domain.errors import (
     SessionUnreadable,
     Unavailable,
 )
+from service.domain.history import Entry, told
+from service.domain.journal import Deleted, Failed, Journal, Woken, hashed
 from service.domain.meter import SILENT, Creation, Meter
 from service.domain.names import SessionId
-from service.domain.ports import Cluster, Progress, Queues, Releases, Store, View, WorkLease
+from service.domain.ports import Cluster, History, Progress, Queues, Releases, Store, View, WorkLease
 from service.domain.progress import News, Stage
 from service.domain.session import (
     Phase,
@@ -110,6 +113,7 @@ class Sessions:
         store: Store,
         queues: Queues,
         progress: Progress,
+        history: History,
         releases: Releases,
         cluster: Cluster,
         view: View,
@@ -120,6 +124,7 @@ class Sessions:
         limits: Limits | None = None,
         tend: Callable[[SessionId], None] = lambda _: None,
         meter: Meter = SILENT,
+        journal: Journal = journals.SILENT,
         new_id: Callable[[], SessionId] = names.new_session_id,
     ) -> None:
         """`helm_deadline` is how long a helm process may live: an unfinished release older than that is abandoned.
@@ -129,6 +134,7 @@ class Sessions:
         self._store = store
         self._queues = queues
         self._progress = progress
+        self._history = history
         self._releases = releases
         self._cluster = cluster
         self._view = view
@@ -138,6 +144,7 @@ class Sessions:
         self._limits = limits or Limits()
         self._tend = tend
         self._meter = meter
+        self._journal = journal
         self._helm_deadline = helm_deadline
         self._new_id = new_id
         self._creating: dict[str, asyncio.Task[Created]] = {}
@@ -166,10 +173,22 @@ class Sessions:
         started, outcome = time.monotonic(), Creation.FAILED
         try:
             created = await self._ensure(user_id, rhythm)
+        except Unavailable as error:
+            self._failed("create", None, user_id, error, started)
+            raise
+        else:
             outcome = Creation.INSTALLED if created.fresh else Creation.PRESENT
+            took, user = time.monotonic() - started, hashed(user_id)
+            self._journal.note(journals.Created(uuid=created.uuid, user=user, outcome=outcome, seconds=took))
             return created
         finally:
             self._meter.created(outcome, time.monotonic() - started)
+
+    def _failed(
+        self, doing: str, uuid: SessionId | None, user_id: str | None, error: Unavailable, started: float
+    ) -> None:
+        took = time.monotonic() - started
+        self._journal.note(Failed(uuid=uuid, user=hashed(user_id), doing=doing, reason=str(error), seconds=took))
 
     async def _ensure(self, user_id: str, rhythm: Rhythm) -> Created:
         uuid = await self._store.owner(user_id)
@@ -298,14 +317,17 @@ class Sessions:
 
     # --- wake, sleep, delete --------------------------------------------------------------------------------------
 
-    async def wake(self, uuid: SessionId) -> int:
-        """Ask for the pod; returns the queue's length.
+    async def wake(self, uuid: SessionId, *, by: str = "api") -> int:
+        """Ask for the pod; returns the queue's length. `by` is who asks, for whoever wants to know later.
 
         Raises SessionNotFound, SessionReleased, SessionDeleting, SessionBroken.
         """
         rhythm = await self.usable(uuid)
-        length = await self._queues.wake(uuid, rhythm.lease)
-        if self._view.workload(uuid).replicas == 0:
+        length, first = await self._queues.wake(uuid, rhythm.lease)
+        workload = self._view.workload(uuid)
+        if workload.replicas == 0:
+            if first:
+                self._journal.note(Woken(uuid=uuid, user=hashed(workload.user_id), by=by))
             # Noted before anything is done for it, and before the caller can ask how it comes along.
             await self._note(uuid, Stage.ACCEPTED)
         self._tend(uuid)
@@ -383,14 +405,20 @@ class Sessions:
         await asyncio.shield(self._background(self._delete(uuid, keep_data=keep_data, patient=patient)))
 
     async def _delete(self, uuid: SessionId, *, keep_data: bool, patient: bool) -> None:
-        await self._store.record(uuid)
-        with self._slots.line():
-            async with self._lease(uuid, patient=patient) as lease:
-                await self._store.deleting(uuid, keep_data=keep_data)
-                await self._remove(await self._store.record(uuid), lease)
+        started, record = time.monotonic(), await self._store.record(uuid)
+        try:
+            with self._slots.line():
+                async with self._lease(uuid, patient=patient) as lease:
+                    await self._store.deleting(uuid, keep_data=keep_data)
+                    await self._remove(await self._store.record(uuid), lease)
+        except Unavailable as error:
+            if patient:  # the service itself tries again and again
+                self._failed("delete", uuid, record.user_id, error, started)
+            raise
 
     async def _remove(self, record: Record, lease: WorkLease) -> None:
         """The second half of a delete, repeatable from any point: release, volume, and the keys last."""
+        started = time.monotonic()
         await self._queues.hush(record.uuid)
         if (await self._fresh(record.uuid)).release is not None:
             async with self._slots.run():
@@ -402,7 +430,12 @@ class Sessions:
             await lease.confirm()
             await self._cluster.delete_volume(record.uuid)
         await lease.confirm()
-        await self._store.forget(record.uuid)
+        await self._forget(record, "request", time.monotonic() - started)
+
+    async def _forget(self, record: Record, by: str, seconds: float) -> None:
+        uuid, user, keep_data = record.uuid, hashed(record.user_id), record.keep_data
+        await self._store.forget(uuid)
+        self._journal.note(Deleted(uuid=uuid, user=user, by=by, keep_data=keep_data, seconds=seconds))
 
     async def collect(self, uuid: SessionId, retention: timedelta) -> bool:
         """Forget the keys of a session whose release has been gone for `retention`; whether that was done.
@@ -419,7 +452,7 @@ class Sessions:
             if since is None or now - since < retention:
                 return False
             await lease.confirm()
-            await self._store.forget(uuid)
+            await self._forget(record, "retention", 0)
             return True
 
     # --- reading --------------------------------------------------------------------------------------------------
@@ -428,6 +461,11 @@ class Sessions:
         """Raises SessionNotFound, IndexIncomplete."""
         (session,) = await self._joined([await self._store.record(uuid)])
         return session
+
+    async def history(self, uuid: SessionId) -> Sequence[Entry]:
+        """The session's last wakes, sleeps and failures, newest first. Raises SessionNotFound, IndexIncomplete."""
+        await self._store.record(uuid)
+        return told(await self._history.events(uuid))
 
     def behind(self) -> timedelta | None:
         """How old may be what the cluster's part of an answer says; None while the watch keeps up."""

@@ -14,6 +14,8 @@ from http import HTTPStatus
 from aiohttp import hdrs, web
 from multidict import istr
 
+from service.domain import calls
+from service.domain import journal as journals
 from service.domain.backoff import Backoff
 from service.domain.entrance import ENTER, Entrance
 from service.domain.errors import (
@@ -26,14 +28,17 @@ from service.domain.errors import (
     SessionUnreadable,
     Unavailable,
 )
+from service.domain.journal import Journal
 from service.domain.meter import SILENT, Activity, Doorkeeper, Patient, Slow, Traffic
 from service.domain.meter import Visit as Outcome
 from service.domain.names import SessionId
 from service.domain.ports import Progress, View
 from service.domain.session import Phase
 from service.domain.sessions import Sessions
+from service.domain.wake import VISIT
 from service.edge.bounds import Bounds
 from service.gateway import attention, headers, waiting
+from service.gateway.arrivals import Arrivals
 from service.gateway.attention import Attention, Mode
 from service.gateway.editor import LOOKED_AT
 from service.gateway.exchange import Body, exchange
@@ -73,6 +78,7 @@ _BEAT = 5.0
 _UNKNOWN = "No workspace has this address. Check it, or open your workspace anew from where you came."
 _FOREIGN = "Pages of another host may neither use this workspace nor show it within them. Open it in a tab of its own."
 
+_REQUEST_ID = istr("X-Request-Id")
 _MODE, _DEST, _SITE = istr("Sec-Fetch-Mode"), istr("Sec-Fetch-Dest"), istr("Sec-Fetch-Site")
 
 
@@ -110,6 +116,7 @@ class Gateway:
         terms: Terms,
         meter: Doorkeeper = SILENT,
         ready: Callable[[], bool] = lambda: True,
+        journal: Journal = journals.SILENT,
     ) -> None:
         """`ready`: whether load balancers shall send requests here; while it is not, all that come are served."""
         self._hosts = hosts
@@ -122,6 +129,7 @@ class Gateway:
         self.meter = meter
         self._ready = ready
         self._pods = Pods(view)
+        self._arrivals = Arrivals(journal, view)
         self._attention = Attention(self._beat, _BEAT)
         self._held: Counter[SessionId] = Counter()
         limit, patience = terms.session_requests, terms.patience.total_seconds()
@@ -151,6 +159,7 @@ class Gateway:
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.raw_path.endswith("/healthz") and self._is_health_check(request):
             return self._health(request)
+        calls.begin(request.headers.get(_REQUEST_ID, ""))
         visit = Visit(self.meter)
         try:
             return await self._serve(request, self._session(request), visit)
@@ -254,6 +263,9 @@ class Gateway:
 
     async def _pass_on(self, request: web.BaseRequest, uuid: SessionId, visit: Visit) -> web.StreamResponse:
         background = attention.is_background(request)
+        opens = _is_navigation(request) and not attention.is_prefetch(request)
+        if opens:
+            visit.opens(partial(self._arrivals.opened, uuid))
         moves = _nothing if background else partial(self._attention.note, uuid, Activity.VISIT)
         body = Body(request, self.bounds.stall, moves)
         deadline = time.monotonic() + self._terms.patience.total_seconds()
@@ -262,7 +274,7 @@ class Gateway:
             while True:
                 upstream = self._pods.present(uuid)
                 if upstream is None or not (upstream.answered or await self._takes(request, upstream)):
-                    if _is_navigation(request) and not attention.is_prefetch(request):
+                    if opens:
                         return await self._page(uuid, visit)
                     upstream = await self._hold(uuid, visit, deadline, rouse=not background)
                 elif not background:
@@ -280,7 +292,7 @@ class Gateway:
 
     async def _page(self, uuid: SessionId, visit: Visit) -> web.StreamResponse:
         """For a person, who sees how the wake comes along and goes on from there."""
-        await self._sessions.wake(uuid)
+        await self._sessions.wake(uuid, by=VISIT)
         visit.ended(Outcome.PAGE)
         return waiting.page(self._why(uuid))
 
@@ -350,7 +362,7 @@ class Gateway:
         Raises Refusal when waiting is of no use or has taken too long.
         """
         if rouse:
-            await self._sessions.wake(uuid)
+            await self._sessions.wake(uuid, by=VISIT)
         answering = asyncio.create_task(self._pods.answering(uuid))
         try:
             looks = 0
@@ -377,7 +389,7 @@ class Gateway:
             return
         with contextlib.suppress(Unavailable):
             if rouse:
-                await self._sessions.wake(uuid)
+                await self._sessions.wake(uuid, by=VISIT)
             elif not (await self._sessions.status(uuid)).awake:
                 why = "The workspace fell asleep. Open or reload its page to wake it."
                 raise Refusal(503, "Asleep", why, outcome=Outcome.ASLEEP)

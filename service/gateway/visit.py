@@ -1,9 +1,17 @@
 """What becomes of one request, told to the meter once."""
 
 import time
+from typing import Protocol
 
 from service.domain import meter
 from service.domain.meter import Doorkeeper, Patient
+
+_OPEN = frozenset({meter.Visit.PASSED, meter.Visit.HELD, meter.Visit.PAGE})
+
+
+class Opened(Protocol):
+    def __call__(self, *, asleep: bool, seconds: float) -> None:
+        """A page was opened; whether of a sleeper, and how long that took."""
 
 
 class Visit:
@@ -14,11 +22,19 @@ class Visit:
         self._is_known = False
         self._held_since: float | None = None
         self._waited: float | None = None
+        self._begun = 0.0
+        self._opened: Opened | None = None
+
+    def opens(self, opened: Opened) -> None:
+        """A person opens a page with it: to be told once the page is there, or the one that waits for the pod."""
+        self._begun, self._opened = time.monotonic(), opened
 
     def ended(self, outcome: meter.Visit) -> None:
         if not self._is_known:
             self._is_known = True
             self._meter.visited(outcome)
+            if self._opened is not None and outcome in _OPEN:
+                self._opened(asleep=outcome is not meter.Visit.PASSED, seconds=time.monotonic() - self._begun)
 
     def held(self) -> None:
         """It begins to wait for a pod."""

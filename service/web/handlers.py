@@ -6,9 +6,10 @@ from typing import TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from service.domain.calls import current_request_id
 from service.domain.errors import GatewayOff
 from service.domain.names import SessionId, parse_session_id
-from service.web import problems, stream
+from service.web import access, problems, stream
 from service.web.keys import ENTRANCE, EXPOSITION, HEALTH, READINESS, SESSIONS, SUPERVISOR
 from service.web.models import (
     Action,
@@ -19,13 +20,13 @@ from service.web.models import (
     DeleteQuery,
     Extension,
     HealthReport,
+    History,
     ListQuery,
     Opened,
     OpenQuery,
     SessionList,
     Status,
 )
-from service.web.request_id import current_request_id
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -40,7 +41,7 @@ async def create(request: web.Request) -> web.Response:
 
 async def wake(request: web.Request) -> web.Response:
     uuid = _uuid(request)
-    length = await request.app[SESSIONS].wake(uuid)
+    length = await request.app[SESSIONS].wake(uuid, by=access.caller(request))
     return _json(Action(uuid=uuid, action="wake", queue_length=length), 202)
 
 
@@ -80,6 +81,11 @@ async def status(request: web.Request) -> web.Response:
 
 async def events(request: web.Request) -> web.StreamResponse:
     return await stream.answer(request, await request.app[SESSIONS].status(_uuid(request)))
+
+
+async def history(request: web.Request) -> web.Response:
+    uuid = _uuid(request)
+    return _json(History.of(uuid, await request.app[SESSIONS].history(uuid)))
 
 
 async def list_sessions(request: web.Request) -> web.Response:

@@ -1,14 +1,17 @@
 """Bodies of requests and answers, as the OpenAPI document describes them."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
+from service.domain.history import Entry, Kind
 from service.domain.names import SESSION_ID_PATTERN, USER_ID_PATTERN
 from service.domain.progress import Event, Stage
 from service.domain.session import Phase, RecordStatus, ReleaseState, Session
 from service.domain.sessions import Page, Wish
+from service.domain.sleep import Why
 
 Uuid = Annotated[str, Field(pattern=f"^{SESSION_ID_PATTERN}$", description="Id of the session.", examples=["abc123xy"])]
 UserId = Annotated[
@@ -145,6 +148,51 @@ class ProgressEvent(Body):
     @classmethod
     def of(cls, event: Event) -> Self:
         return cls(phase=event.stage, at=event.at, seconds=event.after.total_seconds(), reason=event.reason)
+
+
+class HistoryEntry(Body):
+    """One wake, sleep or failure; what does not belong to its kind is null."""
+
+    kind: Kind
+    at: datetime = Field(description="When it happened; of a wake: when it was accepted.")
+    by: str | None = Field(
+        description="Who asked for the wake: `api`, `visit` (a browser at the gateway), `queue` (a push of somebody"
+        " else) or `operator`. Null when nobody did: its pod was replaced, or brought back."
+    )
+    ready_at: datetime | None = Field(description="Of a wake: when its pod was ready; null when it never was.")
+    seconds: float | None = Field(
+        description="Of a wake: from accepted to ready. Of a sleep: how long the session had been awake."
+    )
+    cause: Why | None = Field(
+        description="Of a sleep: `idle`, `asked` (a call of sleep), `operator`, `late-zero` (KEDA's, healed at once),"
+        " or `false`: it was in use."
+    )
+    idle_since: datetime | None = Field(description="Of a sleep: the last sign of life before it.")
+    reason: str | None = Field(description="Of a failure: why, in Kubernetes' own words.")
+    request_id: str | None = Field(description="Id of the request behind it, which the log knows too.")
+
+    @classmethod
+    def of(cls, entry: Entry) -> Self:
+        return cls(
+            kind=entry.kind,
+            at=entry.at,
+            by=entry.by,
+            ready_at=entry.ready_at,
+            seconds=entry.seconds if entry.seconds is None else round(entry.seconds, 3),
+            cause=entry.why,
+            idle_since=entry.idle_since,
+            reason=entry.reason,
+            request_id=entry.request,
+        )
+
+
+class History(Body):
+    uuid: Uuid
+    entries: list[HistoryEntry] = Field(description="The newest first.")
+
+    @classmethod
+    def of(cls, uuid: str, entries: Sequence[Entry]) -> Self:
+        return cls(uuid=uuid, entries=[HistoryEntry.of(entry) for entry in entries])
 
 
 class SessionList(Body):

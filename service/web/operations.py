@@ -20,6 +20,7 @@ from service.web.models import (
     DeleteQuery,
     Extension,
     HealthReport,
+    History,
     ListQuery,
     Opened,
     OpenQuery,
@@ -102,6 +103,11 @@ OPERATIONS = (
             204: (None, "Nothing comes after the given event."),
         },
         problems=(404, 503), request_headers={stream.LAST_EVENT_ID: "Go on after the event of this id."},
+    ),
+    Operation(
+        method="GET", path="/session/{uuid}/history", handler=handlers.history,
+        summary="The session's last wakes, sleeps and failures: who asked, why, and how long it took.",
+        answers={200: (History, "What is kept of it: twenty rounds or so.")}, problems=(404, 503),
     ),
     Operation(
         method="DELETE", path="/session/{uuid}", handler=handlers.delete, query=DeleteQuery,

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from service.domain import errors
+from service.domain.calls import current_request_id
 from service.web.models import Problem, ProblemError
-from service.web.request_id import current_request_id
 
 log = logging.getLogger(__name__)
 

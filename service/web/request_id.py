@@ -1,24 +1,18 @@
 """Names every request, in the answer, in problem documents and in every line that is logged meanwhile."""
 
 import logging
-import re
-import secrets
 import time
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 
 from aiohttp import web
 
+from service.domain import calls
+from service.domain.calls import current_request_id
+
 HEADER = "X-Request-Id"
-_WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _PROBES = frozenset({"/livez", "/readyz", "/health", "/metrics"})
-_current: ContextVar[str] = ContextVar("request_id", default="-")
 
 log = logging.getLogger("service.access")
-
-
-def current_request_id() -> str:
-    return _current.get()
 
 
 @web.middleware
@@ -26,9 +20,8 @@ async def middleware(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Take the caller's id when it is well-formed, else make one; log the request when it is over."""
-    given = request.headers.get(HEADER, "")
-    name = given if _WELL_FORMED.fullmatch(given) else secrets.token_hex(8)
-    _current.set(name)
+    calls.begin(request.headers.get(HEADER, ""))
+    name = current_request_id()
     started = time.perf_counter()
     response = await handler(request)
     if not response.prepared:

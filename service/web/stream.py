@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse, sse_response
 
+from service.domain.calls import current_request_id
 from service.domain.errors import Unavailable
 from service.domain.names import SessionId
 from service.domain.progress import later, over
@@ -29,7 +30,7 @@ async def answer(request: web.Request, session: Session) -> web.StreamResponse:
     wake = await request.app[PROGRESS].wake(uuid)
     if after and (not wake or over(wake)) and not later(wake, after):
         return web.Response(status=204)  # makes an EventSource stop, which otherwise comes back for ever
-    headers = {request_id.HEADER: request_id.current_request_id()}
+    headers = {request_id.HEADER: current_request_id()}
     async with sse_response(request, headers=headers, sep="\n", ping_interval=HEARTBEAT) as response:
         # Whoever is gone, or takes nothing any more, need not be told so.
         with contextlib.suppress(ConnectionResetError, TimeoutError):

@@ -58,6 +58,7 @@ def metered(world: World, metrics: Metrics, releases: Releases | None = None) ->
         store=world.store,
         queues=world.queues,
         progress=world.progress,
+        history=world.history,
         releases=MeteredReleases(releases or world.releases, metrics),
         cluster=world.cluster,
         view=world.cluster,

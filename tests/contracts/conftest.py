@@ -12,24 +12,26 @@ import pytest
 from devcluster import components
 from devcluster.errors import DevclusterError
 from devcluster.processes import Processes, Program, environment
-from service.adapters.memory import MemoryProgress, MemoryQueues, MemoryStore, MemoryTickets
+from service.adapters.memory import MemoryHistory, MemoryProgress, MemoryQueues, MemoryStore, MemoryTickets
 from service.adapters.redis_client import connected
+from service.adapters.redis_history import RedisHistory
 from service.adapters.redis_progress import RedisProgress
 from service.adapters.redis_queue import RedisQueues
 from service.adapters.redis_store import RedisStore
 from service.adapters.redis_tickets import RedisTickets
-from service.domain.ports import Progress, Queues, Store, Tickets
+from service.domain.ports import History, Progress, Queues, Store, Tickets
 from tests.conftest import free_port
 
 
 @dataclass
 class Kept:
-    """Store, queues and progress on the same Redis, or on none."""
+    """Everything that is kept in Redis, on the same one, or on none."""
 
     store: Store
     queues: Queues
     progress: Progress
     tickets: Tickets
+    history: History
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +73,8 @@ def _answers(port: int) -> bool:
 async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIterator[Kept]:
     if request.param == "memory":
         queues, memory = MemoryQueues(is_whole=True), MemoryProgress()
-        yield Kept(MemoryStore(queues, memory), queues, memory, MemoryTickets())
+        past = MemoryHistory(queues.sessions)
+        yield Kept(MemoryStore(queues, memory, past), queues, memory, MemoryTickets(), past)
         return
     if request.param not in ports:
         pytest.skip("no redis-server on PATH; the wheel's alone is tested")
@@ -81,6 +84,6 @@ async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIt
         await store.mark_whole()
         progress = RedisProgress(redis)
         listening = asyncio.create_task(progress.run())
-        yield Kept(store, RedisQueues(redis), progress, RedisTickets(redis))
+        yield Kept(store, RedisQueues(redis), progress, RedisTickets(redis), RedisHistory(redis))
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)

@@ -47,7 +47,7 @@ async def redis(redis_port: int) -> AsyncIterator[Any]:
 async def others_go_on(redis: Any) -> None:
     """Everything that is done with many sessions at once, and with one of the others."""
     store, queues = RedisStore(redis), RedisQueues(redis)
-    assert await queues.wake(B, LEASE) >= 1
+    assert (await queues.wake(B, LEASE)).length >= 1
     found = {record.uuid: record for record in await store.records([B, A, C])}
     assert (found[B].fault, found[B].pulse.fault, found[B].pulse.beats) == (None, None, True)
     assert found[C] == Record(C, f"user-{C}", RecordStatus.CREATED, NOW)
@@ -83,7 +83,7 @@ async def test_a_queue_that_is_no_list_is_told_of_its_session(redis: Any, kind: 
     assert await redis.type(f"queue:{A}") == kind
     assert store.unreadable == 1
     await redis.delete(f"queue:{A}")
-    assert await queues.wake(A, LEASE) == 1
+    assert (await queues.wake(A, LEASE)).length == 1
     assert (await queues.pulses([A]))[A].fault is None
     assert store.unreadable == 0
 

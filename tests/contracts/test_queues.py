@@ -27,7 +27,7 @@ async def kept(kept: Kept) -> Kept:
 
 
 async def test_a_wake_fills_the_queue_which_empties_itself(kept: Kept) -> None:
-    assert [await kept.queues.wake(A, LEASE) for _ in range(5)] == [1, 2, 3, 3, 3]
+    assert [(await kept.queues.wake(A, LEASE)).length for _ in range(5)] == [1, 2, 3, 3, 3]
     woken = await kept.store.record(A)
     assert (woken.pulse.tokens, woken.activity_source) == (3, "wake")
     assert woken.last_activity is not None

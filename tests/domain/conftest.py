@@ -6,12 +6,30 @@ from datetime import timedelta
 
 import pytest
 
-from service.adapters.memory import MemoryCluster, MemoryProgress, MemoryQueues, MemoryReleases, MemoryStore
+from service.adapters.memory import (
+    MemoryCluster,
+    MemoryHistory,
+    MemoryProgress,
+    MemoryQueues,
+    MemoryReleases,
+    MemoryStore,
+)
+from service.domain.journal import Happening
 from service.domain.names import SessionId, new_session_id
 from service.domain.recovery import Recovery
 from service.domain.session import Rhythm
 from service.domain.sessions import Sessions
 from service.domain.slots import Slots
+
+
+class Notes:
+    """A Journal that remembers."""
+
+    def __init__(self) -> None:
+        self.happenings: list[Happening] = []
+
+    def note(self, happening: Happening) -> None:
+        self.happenings.append(happening)
 
 
 @dataclass
@@ -25,7 +43,9 @@ class World:
 
     def __post_init__(self) -> None:
         self.progress = MemoryProgress()
-        self.store = MemoryStore(self.queues, self.progress)
+        self.history = MemoryHistory(self.queues.sessions)
+        self.journal = Notes()
+        self.store = MemoryStore(self.queues, self.progress, self.history)
         self.releases = MemoryReleases(self.cluster)
         self.sessions = self.replica()
 
@@ -34,6 +54,8 @@ class World:
             store=self.store,
             queues=self.queues,
             progress=self.progress,
+            history=self.history,
+            journal=self.journal,
             releases=self.releases,
             cluster=self.cluster,
             view=self.cluster,

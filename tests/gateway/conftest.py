@@ -100,6 +100,7 @@ class House:
             terms=self.terms,
             meter=self.meter,
             ready=lambda: self.ready,
+            journal=self.world.journal,
         )
         async with self.stack:
             connector = TCPConnector(force_close=True, limit=0)

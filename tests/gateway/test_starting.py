@@ -190,7 +190,7 @@ async def test_redis_may_be_away_while_somebody_waits(house: House, monkeypatch:
     await until(lambda: house.world.cluster.workload(uuid).replicas == 1)
     tried = asyncio.Event()
 
-    async def away(_uuid: SessionId) -> int:
+    async def away(_uuid: SessionId, **_: object) -> int:
         tried.set()
         raise RedisUnavailable
 

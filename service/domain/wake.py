@@ -1,0 +1,23 @@
+"""Who has woken a session, where no caller of the service has."""
+
+from datetime import datetime
+
+from service.domain.session import Record, Rhythm, ScaledBy, Workload
+
+API, VISIT, QUEUE, OPERATOR = "api", "visit", "queue", "operator"
+"""Who asks for wakes: a caller of the API, a person's browser, somebody else's push, somebody who scales by hand."""
+
+
+def other_waker(record: Record, risen: Workload, *, at: datetime, rhythm: Rhythm) -> str | None:
+    """Who made the pod wanted at `at`; None when that was a push of the service, which has noted it already.
+
+    A push notes its own time as the last activity, and as pending unless an earlier one is; what renews the lease of
+    somebody else's push notes the latter alone.
+    """
+    if risen.scaled_by is ScaledBy.OTHER:
+        return OPERATOR
+    used, pending = record.last_activity, record.pulse.pending_since
+    if used is None:
+        return QUEUE
+    ours = pending <= used if pending is not None else at < used + (risen.rhythm or rhythm).lease
+    return None if ours else QUEUE

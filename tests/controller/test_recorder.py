@@ -1,0 +1,258 @@
+"""What the leader notes of pods: who woke them, that they are ready, why they fail, and why they were taken away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from service.adapters.memory import MemoryCluster, MemoryHistory, MemoryQueues, MemoryStore
+from service.controller.guard import Guard
+from service.controller.recorder import Recorder
+from service.domain.errors import RedisUnavailable
+from service.domain.journal import Failed, Happening, Kept, Ready, Slept, Woken, hashed
+from service.domain.meter import SILENT
+from service.domain.names import SessionId
+from service.domain.session import Pod, ScaledBy
+from service.domain.sleep import Why
+from tests.controller.simulation import RHYTHM, START, UUID, Clock, asleep, record
+
+ANN = hashed("ann")
+PULL = "ErrImagePull: no such image"
+
+
+def after(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+class Replica:
+    """One process that follows the cluster; `leads` may be changed."""
+
+    def __init__(self, world: "World", *, leads: bool) -> None:
+        self.noted: list[Happening] = []
+        self.leads = leads
+        store = MemoryStore(world.queues)
+        guard = Guard(
+            view=world.cluster,
+            store=store,
+            meter=SILENT,
+            journal=self,
+            rhythm=RHYTHM,
+            leads=lambda: self.leads,
+            now=world.clock,
+        )
+        recorder = Recorder(
+            view=world.cluster,
+            store=store,
+            history=world.history,
+            journal=self,
+            rhythm=RHYTHM,
+            leads=lambda: self.leads,
+            now=world.clock,
+        )
+        self.tasks = [asyncio.create_task(part.run()) for part in (guard, recorder)]
+
+    def note(self, happening: Happening) -> None:
+        self.noted.append(happening)
+
+    async def end(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+class World:
+    """One session, asleep and parked."""
+
+    def __init__(self) -> None:
+        self.clock, self.cluster = Clock(), MemoryCluster()
+        self.queues = MemoryQueues(self.clock, {UUID: record()}, is_whole=True)
+        self.history = MemoryHistory(self.queues.sessions)
+        self.cluster.change(asleep())
+
+    async def change(self, **what: object) -> None:
+        self.cluster.change(replace(self.cluster.workload(UUID), **what))  # type: ignore[arg-type]
+        await asyncio.sleep(0.01)
+
+    async def rise(self, by: ScaledBy = ScaledBy.SERVICE) -> None:
+        await self.change(replicas=1, scaled_by=by, parked=False)
+
+    async def ready(self, uid: str = "p1") -> None:
+        await self.change(ready=1, pod=Pod(uid, scheduled=True, started=True, ready=True), trouble=None)
+
+    async def zero(self, by: ScaledBy = ScaledBy.KEDA) -> None:
+        await self.change(replicas=0, ready=0, scaled_by=by)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+async def replica(world: World) -> AsyncIterator[Replica]:
+    replica = Replica(world, leads=True)
+    await asyncio.sleep(0)
+    yield replica
+    await replica.end()
+
+
+async def test_a_life_is_told_with_its_times_and_causes(world: World, replica: Replica) -> None:
+    await world.queues.wake(UUID, RHYTHM.lease)
+    await world.history.append(Woken(uuid=UUID, user=None, at=world.clock(), request="request-1", by="api"))
+    world.clock.pass_(0.5)
+    await world.rise()
+    world.clock.pass_(1)
+    await world.ready()
+    await world.queues.settle(UUID, world.clock())
+    await world.change(last_active=START + timedelta(seconds=15))
+    world.clock.pass_(40)
+    await world.zero()
+    assert replica.noted == [
+        Ready(uuid=UUID, user=ANN, at=after(1.5), request="request-1", seconds=1.5, pod="p1"),
+        Slept(uuid=UUID, user=ANN, at=after(41.5), request="-", why=Why.IDLE, idle_since=START, seconds=41, pod="p1"),
+    ]
+
+
+async def test_a_sleep_that_was_asked_for_bears_the_request_that_asked(world: World, replica: Replica) -> None:
+    await world.rise()
+    replica.noted.clear()
+    await world.queues.hush(UUID, asked="request-2")
+    await world.zero(ScaledBy.SERVICE)
+    (slept,) = replica.noted
+    assert isinstance(slept, Slept)
+    assert (slept.why, slept.request) == (Why.ASKED, "request-2")
+
+
+async def test_an_operators_zero_is_named(world: World, replica: Replica) -> None:
+    await world.rise()
+    replica.noted.clear()
+    await world.zero(ScaledBy.OTHER)
+    assert [slept.why for slept in replica.noted if isinstance(slept, Slept)] == [Why.OPERATOR]
+
+
+async def test_kedas_late_zero_and_the_pod_that_comes_back_are_told(world: World, replica: Replica) -> None:
+    await world.queues.wake(UUID, RHYTHM.lease)
+    await world.rise()
+    await world.ready()
+    await world.queues.settle(UUID, world.clock() + timedelta(seconds=1))
+    world.clock.pass_(1)
+    await world.zero()
+    await world.rise()
+    await world.ready("p2")
+    assert [type(each) for each in replica.noted] == [Ready, Slept, Ready]
+    assert isinstance(replica.noted[1], Slept)
+    assert replica.noted[1].why is Why.LATE_ZERO
+
+
+@pytest.mark.parametrize(
+    ("by", "push", "expected"),
+    [
+        pytest.param(ScaledBy.SERVICE, True, "queue", id="push-that-the-service-answers"),
+        pytest.param(ScaledBy.KEDA, True, "queue", id="push-that-keda-answers"),
+        pytest.param(ScaledBy.OTHER, False, "operator", id="scale"),
+    ],
+)
+async def test_a_wake_that_no_caller_asked_for_is_told_by_whom(
+    world: World, replica: Replica, by: ScaledBy, push: bool, expected: str
+) -> None:
+    world.queues.sessions[UUID] = replace(world.queues.sessions[UUID], last_activity=START - timedelta(hours=1))
+    if push:
+        world.queues.push_by_hand(UUID)
+        await world.queues.renew(UUID, RHYTHM.lease)  # what the keeper does
+    await world.rise(by)
+    assert replica.noted == [Woken(uuid=UUID, user=ANN, at=START, request="-", by=expected)]
+
+
+async def test_a_wake_that_the_service_accepted_is_not_told_again_however_late_its_pod_is_wanted(
+    world: World, replica: Replica
+) -> None:
+    await world.queues.wake(UUID, RHYTHM.lease)
+    world.clock.pass_(600)  # the API server was away
+    await world.rise()
+    assert replica.noted == []
+
+
+async def test_trouble_is_told_once_and_its_end_too(world: World, replica: Replica) -> None:
+    await world.queues.wake(UUID, RHYTHM.lease)
+    await world.rise()
+    world.clock.pass_(20)
+    pod = Pod("p1", scheduled=True)
+    await world.change(pod=pod, trouble=PULL)
+    await world.change(pod=pod, trouble="ErrImagePull: back-off 20s")
+    await world.ready()
+    failed, ready = replica.noted
+    assert failed == Failed(
+        uuid=UUID,
+        user=ANN,
+        at=START + timedelta(seconds=20),
+        request="-",
+        doing="wake",
+        reason=PULL,
+        seconds=20,
+        pod="p1",
+    )
+    assert isinstance(ready, Ready)
+
+
+async def test_readiness_that_comes_and_goes_is_told_once_and_that_of_a_new_pod_again(
+    world: World, replica: Replica
+) -> None:
+    await world.queues.wake(UUID, RHYTHM.lease)
+    await world.rise()
+    await world.ready()
+    await world.change(ready=0, pod=Pod("p1", scheduled=True, started=True))
+    await world.ready()
+    await world.ready("p2")
+    assert [ready.pod for ready in replica.noted if isinstance(ready, Ready)] == ["p1", "p2"]
+
+
+async def test_of_several_replicas_the_leader_alone_tells_and_the_next_one_goes_on(
+    world: World, replica: Replica
+) -> None:
+    other = Replica(world, leads=False)
+    await asyncio.sleep(0)
+    await world.queues.wake(UUID, RHYTHM.lease)
+    await world.rise()
+    await world.ready()
+    replica.leads, other.leads = False, True
+    await world.change(last_active=START)
+    await world.queues.hush(UUID, asked="request-1")
+    await world.zero()
+    assert [type(each) for each in replica.noted] == [Ready]
+    assert [type(each) for each in other.noted] == [Slept]
+    await other.end()
+
+
+async def test_what_is_awake_already_at_the_start_is_no_news(world: World) -> None:
+    await world.rise()
+    await world.ready()
+    replica = Replica(world, leads=True)
+    await asyncio.sleep(0.01)
+    assert replica.noted == []
+    await world.zero(ScaledBy.OTHER)
+    assert [slept.seconds for slept in replica.noted if isinstance(slept, Slept)] == [None]
+    await replica.end()
+
+
+async def test_without_redis_a_ready_pod_is_told_all_the_same(
+    world: World, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_uuid: SessionId) -> list[Kept]:
+        raise RedisUnavailable
+
+    await world.queues.wake(UUID, RHYTHM.lease)
+    await world.rise()
+    monkeypatch.setattr(world.history, "events", away)
+    world.clock.pass_(2)
+    await world.ready()
+    assert [ready.seconds for ready in replica.noted if isinstance(ready, Ready)] == [2]
+
+
+async def test_a_deleted_session_leaves_nothing_to_tell(world: World, replica: Replica) -> None:
+    await world.queues.wake(UUID, RHYTHM.lease)
+    await world.rise()
+    await world.change(deleting=True)
+    await world.change(deployed=False, replicas=0)
+    assert replica.noted == []

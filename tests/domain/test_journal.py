@@ -1,0 +1,101 @@
+"""What the use cases note: one happening each, by whoever took the call, and never the user's id."""
+
+import asyncio
+from dataclasses import asdict, replace
+from datetime import timedelta
+
+import pytest
+
+from service.domain import calls
+from service.domain.errors import HelmTimeout
+from service.domain.journal import Created, Deleted, Failed, Woken, hashed
+from service.domain.meter import Creation
+from tests.domain.conftest import World
+
+USER = "john@example.com"
+
+
+async def test_a_create_is_noted_once_for_all_who_asked_for_it(world: World) -> None:
+    calls.begin("request-1")
+    await asyncio.gather(*(world.sessions.create(USER) for _ in range(5)))
+    (created,) = world.journal.happenings
+    assert isinstance(created, Created)
+    assert (created.user, created.request, created.outcome) == (hashed(USER), "request-1", Creation.INSTALLED)
+    await world.sessions.create(USER)
+    again = world.journal.happenings[1]
+    assert isinstance(again, Created)
+    assert (again.uuid, again.outcome) == (created.uuid, Creation.PRESENT)
+
+
+async def test_creates_and_deletes_that_a_part_makes_fail_are_noted_with_the_reason(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def late(*_: object) -> None:
+        raise HelmTimeout
+
+    uuid = (await world.sessions.create(USER)).uuid
+    world.journal.happenings.clear()
+    monkeypatch.setattr(world.releases, "install", late)
+    monkeypatch.setattr(world.releases, "uninstall", late)
+    with pytest.raises(HelmTimeout):
+        await world.sessions.create("bob")
+    with pytest.raises(HelmTimeout):
+        await world.sessions.delete(uuid, keep_data=True)
+    failures = [each for each in world.journal.happenings if isinstance(each, Failed)]
+    assert [(each.doing, each.uuid, each.user) for each in failures] == [
+        ("create", None, hashed("bob")),
+        ("delete", uuid, hashed(USER)),
+    ]
+    assert all(each.reason == HelmTimeout.message for each in failures)
+    assert len(world.journal.happenings) == 2
+
+
+async def test_a_wake_is_noted_when_it_finds_a_sleeper_and_a_heartbeat_never(world: World) -> None:
+    uuid = (await world.sessions.create(USER)).uuid
+    world.journal.happenings.clear()
+    other = world.replica()
+    for sessions in (world.sessions, other, world.sessions):
+        await sessions.wake(uuid, by="visit")
+    world.cluster.change(replace(world.cluster.workload(uuid), replicas=1, ready=1))
+    for _ in range(3):
+        await world.queues.settle(uuid, world.queues.clock() + timedelta(seconds=1))
+        await world.sessions.wake(uuid)
+        await world.sessions.beat(uuid, "typing")
+    (woken,) = world.journal.happenings
+    assert isinstance(woken, Woken)
+    assert (woken.uuid, woken.user, woken.by) == (uuid, hashed(USER), "visit")
+    await other.close()
+
+
+async def test_the_next_wake_of_a_session_that_was_sent_to_sleep_is_noted_again(world: World) -> None:
+    uuid = (await world.sessions.create(USER)).uuid
+    await world.sessions.wake(uuid)
+    await world.sessions.sleep(uuid)
+    await world.sessions.wake(uuid)
+    assert [each.by for each in world.journal.happenings if isinstance(each, Woken)] == ["api", "api"]
+
+
+async def test_a_delete_is_noted_once_also_when_it_is_finished_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid = (await world.sessions.create(USER)).uuid
+    await world.store.deleting(uuid, keep_data=False)
+    await world.recovery().run()
+    (deleted,) = [each for each in world.journal.happenings if isinstance(each, Deleted)]
+    assert (deleted.uuid, deleted.user, deleted.by, deleted.keep_data) == (uuid, hashed(USER), "request", False)
+
+
+async def test_a_session_that_is_forgotten_after_its_retention_is_noted(world: World) -> None:
+    uuid = (await world.sessions.create(USER)).uuid
+    await world.releases.uninstall(uuid)
+    assert await world.sessions.collect(uuid, timedelta(0))
+    (deleted,) = [each for each in world.journal.happenings if isinstance(each, Deleted)]
+    assert deleted.by == "retention"
+
+
+async def test_no_happening_holds_the_users_id(world: World) -> None:
+    uuid = (await world.sessions.create(USER)).uuid
+    await world.sessions.wake(uuid)
+    await world.sessions.delete(uuid, keep_data=True)
+    assert len(world.journal.happenings) == 3
+    assert all(USER not in str(asdict(each)) for each in world.journal.happenings)
