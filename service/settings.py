@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.adapters.redis_address import RedisAddress
 from service.domain.names import HOST_PREFIX, SessionId, public_host
 from service.domain.session import Rhythm
 from service.domain.sessions import Limits
@@ -65,10 +65,14 @@ class Settings(BaseSettings):
     )
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="Redis as `redis://[user:password@]host:port/database`, or `rediss://` for TLS. KEDA gets host,"
-        " port, database and user from here too, unless the chart values say otherwise.",
+        description="Redis as `redis://[user:password@]host:port/database`, or `rediss://` for TLS. Behind Sentinels"
+        " `redis+sentinel://[user:password@]host:port,host:port/master/database` (`rediss+sentinel://`), with"
+        " `?sentinel_username=…&sentinel_password=…` where they ask for that. Percent-encode what a URL cannot hold."
+        " KEDA gets addresses, database and users from here too, unless the chart values say otherwise.",
     )
-    redis_timeout: float = Field(2, gt=0, le=60, description="Seconds for one answer of Redis.")
+    redis_timeout: float = Field(
+        2, gt=0, le=60, description="Seconds for one call to Redis, whatever it has to wait for."
+    )
     chart: Path = Field(_CHART, description="The chart to install, a folder or an archive. The image carries its own.")
     chart_values: Path | None = Field(
         None, description="YAML file with values for every user's release, for example image and resources."
@@ -213,11 +217,7 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: SecretStr) -> SecretStr:
-        parts = urlsplit(value.get_secret_value())
-        if parts.scheme not in ("redis", "rediss") or not parts.hostname:
-            raise ValueError("must look like redis://host:6379/0")
-        if parts.path.strip("/") and not parts.path.strip("/").isdecimal():
-            raise ValueError("the part after the host must be a database number")
+        RedisAddress.parse(value.get_secret_value())
         return value
 
     @field_validator("kubeconfig", "chart_values", mode="before")
@@ -268,21 +268,41 @@ class Settings(BaseSettings):
 
         Raises SettingsError when KEDA could not work with them.
         """
-        url = urlsplit(self.redis_url.get_secret_value())
-        redis: dict[str, Any] = {
-            "address": f"{url.hostname}:{url.port or 6379}",
-            "database": int(url.path.strip("/") or 0),
-            "username": url.username if url.username and url.username != "default" else "",
-            "tls": {"enabled": url.scheme == "rediss"},
-        } | dict(operators.get("redis") or {})
+        address = RedisAddress.parse(self.redis_url.get_secret_value())
+        redis = _for_keda(address) | dict(operators.get("redis") or {})
+        if address.master:
+            redis["sentinel"] = _sentinel_for_keda(address, operators.get("redis") or {})
         if (operators.get("autoscaling") or {}).get("enabled", True) is not True:
             raise SettingsError(f"{PREFIX}CHART_VALUES switches autoscaling off: no session could ever sleep or wake")
-        if url.password and not (redis.get("passwordSecret") or {}).get("name"):
-            raise SettingsError(
-                f"{PREFIX}REDIS_URL has a password, but {PREFIX}CHART_VALUES gives no redis.passwordSecret.name:"
-                " KEDA could not read the queues"
-            )
+        for password, given, name in (
+            (address.password, redis, "redis.passwordSecret.name"),
+            (address.sentinel_password, redis.get("sentinel") or {}, "redis.sentinel.passwordSecret.name"),
+        ):
+            if password and not (given.get("passwordSecret") or {}).get("name"):
+                raise SettingsError(
+                    f"{PREFIX}REDIS_URL has a password, but {PREFIX}CHART_VALUES gives no {name}:"
+                    " KEDA could not read the queues"
+                )
         return {**operators, "redis": redis}
+
+
+def _for_keda(address: RedisAddress) -> dict[str, Any]:
+    return {
+        "address": "" if address.master else address.addresses[0],
+        "database": address.database,
+        "username": "" if address.username == "default" else address.username,
+        "tls": {"enabled": address.tls},
+    }
+
+
+def _sentinel_for_keda(address: RedisAddress, operators: Mapping[str, Any]) -> dict[str, Any]:
+    """The Sentinels, unless the operator has KEDA go to a server; the operator's own words come first."""
+    own = {
+        "addresses": [] if operators.get("address") else address.addresses,
+        "master": address.master,
+        "username": address.sentinel_username,
+    }
+    return own | dict(operators.get("sentinel") or {})
 
 
 def load() -> Settings:

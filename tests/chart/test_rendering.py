@@ -109,6 +109,9 @@ def test_a_name_and_an_id_that_do_not_fit_are_refused(helm: Helm, release: str, 
         ({"autoscaling": {"maxReplicaCount": 5}}, "maxReplicaCount"),
         ({"redis": {"address": "redis"}}, "address"),
         ({"redis": {"address": "redis://redis:6379"}}, "address"),
+        ({"redis": {"address": "fd00::6:6379"}}, "address"),
+        ({"redis": {"sentinel": {"addresses": ["sentinel"]}}}, "addresses"),
+        ({"redis": {"sentinel": {"password": "secret"}}}, "password"),
         ({"redis": {"password": "secret"}}, "password"),
         ({"redis": {"database": "0"}}, "database"),
         ({"tests": {"image": "no image"}}, "image"),
@@ -166,6 +169,37 @@ def test_the_all_file_sets_every_value_to_something_else() -> None:
     every = yaml.safe_load((CHART / "ci" / "all-values.yaml").read_text())
     assert set(every) == set(defaults)
     assert [key for key in defaults if defaults[key] == every[key]] == []
+
+
+def test_behind_sentinels_keda_asks_them_for_the_primary(helm: Helm) -> None:
+    objects = helm.render(RELEASE, "--values", str(CHART / "ci" / "sentinel-values.yaml"))
+    (trigger,) = one(objects, "ScaledObject")["spec"]["triggers"]
+    assert trigger["type"] == "redis-sentinel"
+    assert trigger["metadata"] == {
+        "addresses": "sentinel-0.example:26379,[fd00::6]:26379",
+        "sentinelMaster": "mymaster",
+        "sentinelUsername": "watcher",
+        "databaseIndex": "0",
+        "listName": f"queue:{RELEASE.removeprefix('user-')}",
+        "listLength": "1",
+    }
+    assert trigger["authenticationRef"] == {"name": RELEASE}
+    assert one(objects, "TriggerAuthentication")["spec"]["secretTargetRef"] == [
+        {"parameter": "password", "name": "redis-password", "key": "password"},
+        {"parameter": "sentinelPassword", "name": "sentinel-password", "key": "password"},
+    ]
+    assert not [each for each in objects if each["kind"] == "Pod"]  # `helm test` asks no Sentinel
+
+
+def test_sentinels_without_the_name_of_a_master_are_refused(helm: Helm) -> None:
+    done = helm.try_("template", RELEASE, str(CHART), "--set", "redis.sentinel.addresses={sentinel:26379}")
+    assert done.returncode != 0
+    assert "redis.sentinel.master" in done.stderr
+
+
+def test_an_ipv6_address_of_redis_reaches_keda(helm: Helm) -> None:
+    objects = helm.render(RELEASE, "--set-string", "redis.address=[fd00::6]:6379")
+    assert one(objects, "ScaledObject")["spec"]["triggers"][0]["metadata"]["address"] == "[fd00::6]:6379"
 
 
 def test_the_password_never_enters_the_users_pod(helm: Helm) -> None:

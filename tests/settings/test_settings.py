@@ -30,6 +30,11 @@ def test_the_defaults_can_be_used() -> None:
         ("NAMESPACE", "Users", "pattern"),
         ("REDIS_URL", "localhost:6379", "redis://host:6379/0"),
         ("REDIS_URL", "redis://host/db", "database number"),
+        ("REDIS_URL", "redis://one,two/0", "only redis+sentinel"),
+        ("REDIS_URL", "redis://fd00::6:6379/0", "brackets"),
+        ("REDIS_URL", "redis://host:70000/0", "redis://"),
+        ("REDIS_URL", "redis+sentinel://host:26379", "name of the master"),
+        ("REDIS_URL", "redis+sentinel://host:26379/mymaster/db", "database number"),
         ("API_KEYS", "short", "16 or more"),
         ("API_KEYS", "with space with space", "without spaces"),
         ("LEASE", "11", "USER_PODS_LEASE must be at least"),
@@ -85,6 +90,47 @@ def test_keda_gets_the_services_redis(monkeypatch: pytest.MonkeyPatch) -> None:
         "passwordSecret": {"name": "redis"},
     }
     assert values["port"] == 3000
+
+
+def test_keda_gets_an_ipv6_address_with_its_brackets_and_the_users_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USER_PODS_REDIS_URL", "redis://us%40er:p%2Fw@[fd00::6]:6380/2")
+    values = settings.load().values({"redis": {"passwordSecret": {"name": "redis"}}})["redis"]
+    assert (values["address"], values["username"], values["database"]) == ("[fd00::6]:6380", "us@er", 2)
+    monkeypatch.setenv("USER_PODS_REDIS_URL", "redis://[fd00::6]")
+    assert settings.load().values({})["redis"]["address"] == "[fd00::6]:6379"
+
+
+SENTINELS = "rediss+sentinel://keda:hunter2@one:26380,[fd00::6]/my%20master/3"
+
+
+def test_keda_gets_the_services_sentinels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USER_PODS_REDIS_URL", SENTINELS)
+    assert settings.load().values({"redis": {"passwordSecret": {"name": "redis"}}})["redis"] == {
+        "address": "",
+        "sentinel": {"addresses": ["one:26380", "[fd00::6]:26379"], "master": "my master", "username": ""},
+        "database": 3,
+        "username": "keda",
+        "tls": {"enabled": True},
+        "passwordSecret": {"name": "redis"},
+    }
+    operators = {"address": "redis.users:6379", "passwordSecret": {"name": "redis"}}
+    values = settings.load().values({"redis": operators})["redis"]
+    assert (values["address"], values["sentinel"]["addresses"]) == ("redis.users:6379", [])
+
+
+def test_a_password_of_the_sentinels_needs_a_secret_for_keda(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "redis+sentinel://one/mymaster?sentinel_username=watcher&sentinel_password=hunter2%20x"
+    monkeypatch.setenv("USER_PODS_REDIS_URL", url)
+    with pytest.raises(SettingsError, match=r"redis\.sentinel\.passwordSecret\.name") as stopped:
+        settings.load().values({})
+    assert "hunter2" not in str(stopped.value)
+    values = settings.load().values({"redis": {"sentinel": {"passwordSecret": {"name": "sentinels"}}}})["redis"]
+    assert values["sentinel"] == {
+        "addresses": ["one:26379"],
+        "master": "mymaster",
+        "username": "watcher",
+        "passwordSecret": {"name": "sentinels"},
+    }
 
 
 def test_what_can_never_work_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
