@@ -1,7 +1,8 @@
 """What the gateway needs of aiohttp's client beyond its public face, in one place.
 
 - A target goes out byte for byte. yarl, which the client takes targets from, drops an empty query (`/x?`).
-- Headers go out byte for byte (heads.py).
+- Headers go out byte for byte (heads.py), and none is added.
+- The head of an answer is bounded as a whole, floods of interim answers included, not only each line of it.
 - An early answer is heard. A pod may answer (413, 401, a redirect) and close while the upload is still under way. The
   client then finds that it cannot write, and gives the request up without looking whether an answer is there.
 
@@ -11,27 +12,36 @@ tests/gateway/test_client.py fails when a new aiohttp behaves differently.
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Iterable
 from functools import partial
-from typing import Any, cast
+from http import HTTPStatus
+from typing import cast
 
 from aiohttp import (
     ClientConnectionError,
+    ClientError,
+    ClientOSError,
     ClientRequest,
     ClientResponse,
     ClientSession,
     ClientTimeout,
-    DummyCookieJar,
+    ConnectionTimeoutError,
+    ServerDisconnectedError,
     TCPConnector,
+    hdrs,
 )
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
-from multidict import CIMultiDict, istr
+from aiohttp.http import HttpProcessingError, RawResponseMessage
+from aiohttp.streams import StreamReader
+from aiohttp.typedefs import LooseHeaders
+from multidict import CIMultiDict
 from yarl import URL
 
 from service.gateway.heads import HeadWriter
 
+_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 _LEFT = 2**20
 """Bytes that are read at most from a connection that has broken."""
 _AT_ONCE = 2**16
@@ -39,6 +49,26 @@ _AT_ONCE = 2**16
 
 class _Pod(ResponseHandler):
     """The client's side of a connection to a pod."""
+
+    was_used = False
+    """A request has been made over it."""
+    head_left = 0
+    """Bytes that the head of the awaited answer may still have; 0 when none is awaited."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.head_left:
+            self.head_left -= len(data)
+            if self.head_left <= 0:
+                self.head_left = 0
+                self.set_exception(HttpProcessingError(code=502, message="the head of the answer is too long"))
+                self.force_close()
+
+    def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
+        """An answer's head is complete; after an interim one the answer itself is still to come."""
+        if data[0].code >= HTTPStatus.OK:
+            self.head_left = 0
+        super().feed_data(data, size)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if exc is not None and self.transport is not None:
@@ -59,18 +89,25 @@ class _Pod(ResponseHandler):
 
 
 class _Request(ClientRequest):
-    target = "/"
-    """What is asked for, as it stands."""
+    """A request with the headers that it is given and no others."""
 
-    async def send(self, conn: Connection) -> ClientResponse:
-        """As in aiohttp, without what the gateway never uses, with `target` and a writer that keeps bytes."""
+    _skip_auto_headers = CIMultiDict({hdrs.CONTENT_TYPE: None})
+
+    def update_headers(self, headers: LooseHeaders | None) -> None:
+        self.headers = cast("CIMultiDict[str]", headers)
+
+    def update_auto_headers(self, skip_auto_headers: Iterable[str] | None) -> None:
+        """Add none."""
+
+    async def send_to(self, target: str, conn: Connection) -> ClientResponse:
+        """As `send` in aiohttp, without what the gateway never uses, with `target` and a writer that keeps bytes."""
         protocol = conn.protocol
         if protocol is None:
             raise ClientConnectionError("the connection is closed")
         writer = HeadWriter(protocol, self.loop)
         if self.chunked is not None:
             writer.enable_chunking()
-        await writer.write_headers(f"{self.method} {self.target} HTTP/1.1", self.headers)
+        await writer.write_headers(f"{self.method} {target} HTTP/1.1", self.headers)
         task: asyncio.Task[None] | None = None
         if self._body or protocol.writing_paused:
             task = asyncio.create_task(self.write_bytes(writer, conn, self._get_content_length()))
@@ -84,9 +121,9 @@ class _Request(ClientRequest):
             continue100=None,
             timer=self._timer,
             request_info=self.request_info,
-            traces=self._traces,
+            traces=[],
             loop=self.loop,
-            session=self._session,
+            session=cast("ClientSession", None),
             stream_writer=writer,
         )
 
@@ -112,49 +149,73 @@ class _Request(ClientRequest):
 
 
 class PodClient:
-    """HTTP/1.1 to one origin, over connections that are kept for `idle` seconds. Headers are sent as given."""
+    """HTTP/1.1 to one origin. A ClientSession without what only browsers need: cookies, redirects, proxies."""
 
-    def __init__(self, origin: str, *, connect_timeout: float, idle: float, head_limit: int, read: int) -> None:
-        """`head_limit`: bytes of one header; `read`: bytes of an answer that are read ahead."""
-        connector = TCPConnector(limit=0, keepalive_timeout=idle, ttl_dns_cache=None)
-        connector._factory = partial(_Pod, loop=asyncio.get_running_loop())  # type: ignore[assignment]  # noqa: SLF001
+    def __init__(
+        self, origin: str, *, connect_timeout: float, idle: float, head_limit: int, lines: int, read: int
+    ) -> None:
+        """`idle`: seconds that a connection is kept; `head_limit`: bytes of an answer's head, and `lines` of it;
+        `read`: bytes that are read ahead.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._connector = TCPConnector(limit=0, keepalive_timeout=idle, ttl_dns_cache=None)
+        self._connector._factory = partial(_Pod, loop=self._loop)  # type: ignore[assignment]  # noqa: SLF001
         self._origin = URL(origin)
-        self._http = ClientSession(
-            connector=connector,
-            request_class=_Request,
-            cookie_jar=DummyCookieJar(),
-            timeout=ClientTimeout(total=None, sock_connect=connect_timeout),
-            auto_decompress=False,
-            trust_env=False,
-            max_line_size=head_limit,
-            max_field_size=head_limit,
-            read_bufsize=read,
-        )
+        self._timeout = ClientTimeout(total=None, sock_connect=connect_timeout)
+        self._head_limit = head_limit
+        self._lines = lines
+        self._read = read
 
-    def request(
-        self,
-        method: str,
-        target: str,
-        headers: CIMultiDict[str],
-        *,
-        data: AsyncIterator[bytes] | None,
-        skip: list[istr] | None,
-    ) -> Coroutine[Any, Any, ClientResponse]:
-        """`skip`: headers that the client must not add."""
+    async def request(
+        self, method: str, target: str, headers: CIMultiDict[str], *, data: AsyncIterator[bytes] | None
+    ) -> ClientResponse:
+        """The answer, as soon as its head is there. Raises ClientError, and RuntimeError once this is closed.
 
-        async def aimed(request: ClientRequest, send: Any) -> ClientResponse:
-            cast("_Request", request).target = target
-            return cast("ClientResponse", await send(request))
+        A connection that was kept may have been ended by the pod just now: what is safe to repeat is asked anew.
+        """
+        repeatable = data is None and method in _IDEMPOTENT
+        while True:
+            if self._connector.closed:
+                raise RuntimeError("the pod is gone")
+            request = _Request(method, self._origin, headers=headers, data=data, loop=self._loop)
+            connection = await self._connect(request)
+            protocol = cast("_Pod", connection.protocol)
+            was_kept, protocol.was_used = protocol.was_used, True
+            try:
+                return await self._ask(request, target, connection, protocol)
+            except (ClientOSError, ServerDisconnectedError):
+                if not (was_kept and repeatable):
+                    raise
 
-        return self._http.request(
-            method,
-            self._origin,
-            headers=headers,
-            data=data,
-            skip_auto_headers=skip,
-            allow_redirects=False,
-            middlewares=(aimed,),
-        )
+    async def _connect(self, request: _Request) -> Connection:
+        try:
+            return await self._connector.connect(request, [], self._timeout)
+        except TimeoutError as error:
+            raise ConnectionTimeoutError(f"no connection to {self._origin} in time") from error
+
+    async def _ask(self, request: _Request, target: str, connection: Connection, protocol: _Pod) -> ClientResponse:
+        try:
+            protocol.set_response_params(
+                skip_payload=request.method == hdrs.METH_HEAD,
+                read_until_eof=True,
+                auto_decompress=False,
+                read_bufsize=self._read,
+                max_line_size=self._head_limit,
+                max_field_size=self._head_limit,
+                max_headers=self._lines,
+            )
+            protocol.head_left = self._head_limit
+            response = await request.send_to(target, connection)
+            try:
+                return await response.start(connection)
+            except BaseException:
+                response.close()
+                raise
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, OSError) and not isinstance(error, ClientError):
+                raise ClientOSError(*error.args) from error
+            raise
 
     async def close(self) -> None:
-        await self._http.close()
+        await self._connector.close()

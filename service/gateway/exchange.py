@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 
@@ -43,14 +44,15 @@ class Passed(web.StreamResponse):
         self._send_headers_immediately = not body_is_there
 
     async def _write_headers(self) -> None:
-        at_once, self._send_headers_immediately = self._send_headers_immediately, False
-        await super()._write_headers()
         request, writer = self._req, self._payload_writer
-        if request is not None and writer is not None:
-            version = request.version
-            keep_bytes(writer, f"HTTP/{version[0]}.{version[1]} {self.status} {self.reason}", self.headers)
-            if at_once:
-                writer.send_headers()
+        if request is None or writer is None:
+            raise RuntimeError("an answer that is not prepared has nobody to go to")
+        version = request.version
+        first, headers = f"HTTP/{version[0]}.{version[1]} {self.status} {self.reason}", self.headers
+        await writer.write_headers(first, headers)
+        keep_bytes(writer, first, headers)
+        if self._send_headers_immediately:
+            writer.send_headers()
 
     async def _prepare_headers(self) -> None:
         added = [name for name in (hdrs.CONTENT_TYPE, hdrs.SERVER) if name not in self.headers]
@@ -103,11 +105,12 @@ async def exchange(
     body: Body,
     *,
     heard: Callable[[], None],
-    waits: bool = False,
+    deadline: float = 0,
 ) -> web.StreamResponse:
     """Pass the request on and the answer back. Raises PodLost as long as nothing is lost, Refusal otherwise.
 
-    `heard` is called when the pod answers. `waits`: there is time left to wait for a pod that is not ready.
+    `heard` is called when the pod answers. `deadline`: until then (seconds of time.monotonic) a pod that is not
+    ready is waited for.
     """
     # The gateway itself says to go on, once the pod has taken the connection: a pod that does not know of this could
     # leave both sides waiting for each other.
@@ -131,8 +134,8 @@ async def exchange(
         ) from error
     except ClientError as error:
         raise no_http() from error
-    if waits and request.method in _REPEATABLE and not body.touched:
-        must_be_of_the_program(upstream, answer)
+    if answer.status in UNAVAILABLE and request.method in _REPEATABLE and not body.touched:
+        must_be_of_the_program(upstream, answer, deadline)
     heard()
     async with answer:
         if answer.status == HTTPStatus.SWITCHING_PROTOCOLS:
@@ -141,12 +144,12 @@ async def exchange(
         return await answered(request, upstream, answer)
 
 
-def must_be_of_the_program(upstream: Upstream, answer: ClientResponse) -> None:
-    """Raises PodLost for an answer of something before the program, which is not there yet.
+def must_be_of_the_program(upstream: Upstream, answer: ClientResponse, deadline: float) -> None:
+    """Raises PodLost for an answer (one of UNAVAILABLE) of something before the program, which is not there yet.
 
     Of a ready pod, and of one that is not but may not be waited for any more, every answer is passed on.
     """
-    if answer.status in UNAVAILABLE and not upstream.ready:
+    if not upstream.ready and time.monotonic() < deadline:
         answer.close()
         upstream.failed()
         raise PodLost

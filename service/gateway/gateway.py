@@ -132,8 +132,9 @@ class Gateway:
         self._arrivals = Arrivals(journal, view)
         self._attention = Attention(self._beat, _BEAT)
         self._held: Counter[SessionId] = Counter()
-        limit, patience = terms.session_requests, terms.patience.total_seconds()
-        self._lines = Lines(limit=limit, room=_ROOM * limit, patience=patience)
+        self._patience = terms.patience.total_seconds()
+        limit = terms.session_requests
+        self._lines = Lines(limit=limit, room=_ROOM * limit, patience=self._patience)
         self._sockets: Counter[SessionId] = Counter()
         self._websockets = 0
         self.connections: Callable[[], int] = lambda: 0
@@ -268,8 +269,8 @@ class Gateway:
             visit.opens(partial(self._arrivals.opened, uuid))
         moves = _nothing if background else partial(self._attention.note, uuid, Activity.VISIT)
         body = Body(request, self.bounds.stall, moves)
-        deadline = time.monotonic() + self._terms.patience.total_seconds()
-        tries = Backoff(*_AGAIN)
+        deadline = time.monotonic() + self._patience
+        tries: Backoff | None = None
         try:
             while True:
                 upstream = self._pods.present(uuid)
@@ -279,13 +280,15 @@ class Gateway:
                     upstream = await self._hold(uuid, visit, deadline, rouse=not background)
                 elif not background:
                     self._attention.note(uuid, Activity.VISIT)
-                waits = time.monotonic() < deadline
                 with contextlib.suppress(PodLost):
                     if is_websocket(request):
-                        return await self._connect(request, uuid, upstream, visit, waits=waits)
+                        return await self._connect(request, uuid, upstream, visit, deadline)
                     passed, target = self._forwarding.to_pod(request), request.raw_path
-                    return await exchange(request, upstream, passed, target, body, heard=visit.answered, waits=waits)
-                await self._pause(uuid, upstream, tries, waits=waits)
+                    return await exchange(
+                        request, upstream, passed, target, body, heard=visit.answered, deadline=deadline
+                    )
+                tries = tries or Backoff(*_AGAIN)
+                await self._pause(uuid, upstream, tries, deadline)
         finally:
             if body.stalled:
                 self.meter.ended(Slow.BODY)
@@ -314,12 +317,12 @@ class Gateway:
                 return await upstream.knock()
         return False
 
-    async def _pause(self, uuid: SessionId, upstream: Upstream, tries: Backoff, *, waits: bool) -> None:
+    async def _pause(self, uuid: SessionId, upstream: Upstream, tries: Backoff, deadline: float) -> None:
         """Between two attempts; refuses when there is no use in another."""
         if upstream.ready and tries.failures >= _ATTEMPTS:
             why = "It takes connections and ends them. Try again in a moment; if that goes on, restart its program."
             raise Refusal(502, "The workspace does not answer", why, retry_after=2)
-        if not upstream.ready and not waits:
+        if not upstream.ready and time.monotonic() >= deadline:
             why = self._why(uuid) or "Its program takes connections and ends them. Try again in a moment."
             raise Refusal(504, "The workspace is not ready", why, retry_after=5)
         self._has_room(uuid)
@@ -413,7 +416,7 @@ class Gateway:
     # --- on to the pod ---
 
     async def _connect(
-        self, request: web.BaseRequest, uuid: SessionId, upstream: Upstream, visit: Visit, *, waits: bool
+        self, request: web.BaseRequest, uuid: SessionId, upstream: Upstream, visit: Visit, deadline: float
     ) -> web.StreamResponse:
         passed = self._forwarding.to_pod(request)
         watched = attention.editor(request)
@@ -435,7 +438,7 @@ class Gateway:
                 sent=sent if by_input else lambda _: None,
                 heard=visit.answered,
                 compress=self._terms.compression,
-                waits=waits,
+                deadline=deadline,
             )
         finally:
             self._websockets -= 1

@@ -5,6 +5,7 @@ download, a stream of events, a held request) steps aside when others wait, so t
 """
 
 import asyncio
+import time
 from collections import deque
 
 from service.domain.names import SessionId
@@ -18,7 +19,7 @@ class LineFull(Exception):
 
 
 class Turn:
-    """One request that is under way, since `begun` (seconds of the loop's clock)."""
+    """One request that is under way, since `begun` (seconds of time.monotonic)."""
 
     __slots__ = ("begun",)
 
@@ -66,7 +67,7 @@ class Lines:
             line = self._lines[uuid] = _Line()
         elif line.waiting or len(line.under_way) >= self._limit:
             return None
-        turn = Turn(asyncio.get_running_loop().time())
+        turn = Turn(time.monotonic())
         line.under_way[turn] = None
         return turn
 
@@ -104,7 +105,7 @@ class Lines:
 
     def _admit(self, uuid: SessionId, line: _Line) -> None:
         """Let in whoever has room now, and come back when somebody may step aside."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         self._make_room(line, now)
         while line.waiting and len(line.under_way) < self._limit:
             mine = line.waiting.popleft()
@@ -112,8 +113,8 @@ class Lines:
             line.under_way[turn] = None
             mine.set_result(turn)
         if line.waiting and line.timer is None and len(line.aside) < self._limit:
-            due = next(iter(line.under_way)).begun + _LONG
-            line.timer = asyncio.get_running_loop().call_at(due, self._look_again, uuid, line)
+            after = max(0.0, next(iter(line.under_way)).begun + _LONG - now)
+            line.timer = asyncio.get_running_loop().call_later(after, self._look_again, uuid, line)
 
     def _make_room(self, line: _Line, now: float) -> None:
         for turn in list(line.under_way):

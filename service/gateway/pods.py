@@ -20,7 +20,7 @@ from service.domain.backoff import Backoff
 from service.domain.names import SessionId
 from service.domain.ports import View
 from service.domain.session import Phase, Pod
-from service.edge.bounds import HEADER_LIMIT
+from service.edge.bounds import HEADER_LIMIT, HEADER_LINES
 from service.gateway.client import PodClient
 
 _KNOCK = 0.02
@@ -38,8 +38,6 @@ _IDLE = 4.0
 """Seconds that an idle connection is kept: Node ends its own after five."""
 _READ = 64 * 1024
 """Half of the bytes of an answer that are read ahead of a slow client, give or take what comes in one go."""
-_ADDED = (hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING)
-"""Headers that the client adds by itself, beside a body's type."""
 
 
 class PodLost(Exception):
@@ -73,7 +71,12 @@ class Upstream:
         """Those being passed on: what reads them gets a ClientPayloadError when the pod is gone."""
         self._host = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
         self._http = PodClient(
-            f"http://{self._host}", connect_timeout=_KNOCK_TIMEOUT, idle=_IDLE, head_limit=HEADER_LIMIT, read=_READ
+            f"http://{self._host}",
+            connect_timeout=_KNOCK_TIMEOUT,
+            idle=_IDLE,
+            head_limit=HEADER_LIMIT,
+            read=_READ,
+            lines=HEADER_LINES,
         )
 
     def request(
@@ -90,11 +93,7 @@ class Upstream:
         """
         if self.gone.is_set():
             raise PodLost
-        # To tell the client what it must not add takes it longer than all else that it does with headers, and browsers
-        # leave nothing to add to most of their requests.
-        added = _ADDED if data is None else (*_ADDED, hdrs.CONTENT_TYPE)
-        missing = [name for name in added if name not in headers]
-        return self._http.request(method, target, headers, data=data, skip=missing or None)
+        return self._http.request(method, target, headers, data=data)
 
     async def knock(self) -> bool:
         """Whether it answers. Those who ask at the same time share one look."""

@@ -18,7 +18,7 @@ from service.gateway.deflate import Agreement, Packer, Unpacker, Violation, agre
 from service.gateway.exchange import Passed, answered, must_be_of_the_program, no_http
 from service.gateway.frames import BREATH, Frame, Frames, close_frame
 from service.gateway.headers import to_browser
-from service.gateway.pods import PodLost, Upstream
+from service.gateway.pods import UNAVAILABLE, PodLost, Upstream
 
 _BUFFER = 2**15
 """Bytes read ahead in each direction."""
@@ -117,12 +117,13 @@ async def tunnel(
     sent: Callable[[Frame], None],
     heard: Callable[[], None],
     compress: bool = False,
-    waits: bool = False,
+    deadline: float = 0,
 ) -> web.StreamResponse:
     """Switch over, and stay until either end closes or the pod is gone. Raises PodLost when the pod took nothing.
 
     `heard` is called when the pod answers, `sent` with every frame of the browser, of whose payload it gets the first
-    `keep` bytes. `compress`: if the browser can. `waits`: there is time left to wait for a pod that is not ready.
+    `keep` bytes. `compress`: if the browser can. `deadline`: until then (seconds of time.monotonic)
+    a pod that is not ready is waited for.
     """
     offers = headers.popall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ())
     agreement = agreed(offers) if compress else None
@@ -134,8 +135,8 @@ async def tunnel(
         raise PodLost from error
     except ClientError as error:
         raise no_http() from error
-    if waits:
-        must_be_of_the_program(upstream, answer)
+    if answer.status in UNAVAILABLE:
+        must_be_of_the_program(upstream, answer, deadline)
     heard()
     async with answer:
         if answer.status != HTTPStatus.SWITCHING_PROTOCOLS:

@@ -312,8 +312,14 @@ class Scripted:
         self._ends = ends
         self.heads: list[bytes] = []
         self.over = asyncio.Event()
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    def end_connections(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         try:
             while True:
                 self.heads.append(await reader.readuntil(b"\r\n\r\n"))

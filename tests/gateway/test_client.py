@@ -167,3 +167,44 @@ async def test_a_folded_header_comes_through_in_one_line(house: House) -> None:
     async with scripted(house, b"HTTP/1.1 200 OK\r\nX-A: b\r\n c\r\nContent-Length: 2\r\n\r\nok") as (uuid, _):
         said = await raw(house, "GET /", await house.headers(uuid, Connection="close"))
     assert b"X-A: b c\r\n" in said
+
+
+async def test_hundreds_of_header_lines_come_through(house: House) -> None:
+    lines = b"".join(b"X-%d: %d\r\n" % (number, number) for number in range(500))
+    async with scripted(house, b"HTTP/1.1 200 OK\r\n" + lines + b"Content-Length: 2\r\n\r\nok") as (uuid, _):
+        said = await raw(house, "GET /", await house.headers(uuid, Connection="close"))
+    assert lines.splitlines()[-1] in said
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: %s\r\n" % (n, b"x" * 60_000) for n in range(20)) + b"\r\n",
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" * 30_000 + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    ],
+    ids=["long lines", "interim answers"],
+)
+async def test_a_head_without_end_is_a_502(house: House, said: bytes) -> None:
+    async with scripted(house, said) as (uuid, _):
+        status, body = await answer(house, "/", await house.headers(uuid))
+    assert (status, json.loads(body)["title"]) == (502, "The workspace gave no proper answer")
+
+
+# --- connections ---
+
+
+async def test_a_kept_connection_that_the_pod_has_ended_costs_no_request_that_is_safe_to_repeat(house: House) -> None:
+    async with scripted(house, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") as (uuid, pod):
+        headers = await house.headers(uuid)
+        for number in range(1, 4):
+            assert await answer(house, "/", headers, "DELETE") == (200, b"ok")
+            assert len(pod.heads) == number
+            pod.end_connections()
+
+
+async def test_no_header_is_added_to_those_of_the_client(house: House) -> None:
+    uuid = await house.awake()
+    await raw(house, "POST /", await house.headers(uuid, Connection="close", Content_Length="2"), b"ok")
+    _, _, told = house.workspaces[uuid].requests[-1]
+    ours = {"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded"}
+    assert set(told) - ours == {"Host", "Content-Length"}
