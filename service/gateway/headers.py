@@ -75,14 +75,18 @@ def to_browser(headers: "CIMultiDictProxy[str]") -> CIMultiDict[str]:
     """The answer's headers as the browser gets them: a pod's cookies stay with its own host."""
     kept = _end_to_end(headers)
     for cookie in kept.popall(hdrs.SET_COOKIE, ()):
-        # Bytes that are no UTF-8 are left out when it is sent, so they must not hide anything here.
-        pair, *attributes = cookie.encode("utf-8", "ignore").decode().split(";")
-        name = pair.partition("=")[0].strip()
+        pair, *attributes = cookie.split(";")
+        name = _plain(pair.partition("=")[0])
         if not name or name == COOKIE:
             continue  # a browser sends one without a name as its value alone, which may look like a pass
-        own = [each for each in attributes if each.partition("=")[0].strip().lower() != "domain"]
+        own = [each for each in attributes if _plain(each.partition("=")[0]).lower() != "domain"]
         kept.add(hdrs.SET_COOKIE, ";".join([pair, *own]))
     return kept
+
+
+def _plain(name: str) -> str:
+    """Without the bytes that are no UTF-8: to whoever leaves them out, they must not have hidden anything."""
+    return name.encode("utf-8", "ignore").decode().strip()
 
 
 def passes(request: BaseRequest) -> list[str]:

@@ -136,6 +136,7 @@ async def test_why_a_pod_refuses_a_handshake_comes_through(house: House, length:
         (f"={COOKIE}=forged; Path=/", []),
         (f"{COOKIE}=forged", []),
         ("a=b=c; HttpOnly", ["a=b=c; HttpOnly"]),
+        ("caf\udce9=M\udcfcller; Path=/", ["caf\udce9=M\udcfcller; Path=/"]),
     ],
 )
 def test_no_byte_hides_what_a_cookie_is(cookie: str, kept: list[str]) -> None:
