@@ -16,6 +16,7 @@ from aiohttp import (
     hdrs,
     web,
 )
+from aiohttp.http import HttpVersion10, HttpVersion11
 from multidict import CIMultiDict
 
 from service.gateway.headers import to_browser
@@ -25,11 +26,20 @@ from service.gateway.refusal import Refusal
 
 _STATUSES = (200, 599)
 """The first and the last status of an answer."""
+_VERSIONS = (HttpVersion11, HttpVersion10)
+_CODINGS = ("chunked", "identity")
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def no_http() -> Refusal:
     return Refusal(502, "The workspace gave no proper answer", "What it sent is no HTTP.")
+
+
+def _is_proper(answer: ClientResponse) -> bool:
+    """Whether it is an answer of HTTP/1 that keeps its meaning when it is passed on."""
+    # aiohttp undoes chunks and nothing else: of a body that is encoded otherwise nobody would know how to read it.
+    coding = answer.headers.get(hdrs.TRANSFER_ENCODING, "chunked").lower()
+    return _STATUSES[0] <= answer.status <= _STATUSES[1] and answer.version in _VERSIONS and coding in _CODINGS
 
 
 class Stalled(Exception):
@@ -157,7 +167,7 @@ def must_be_of_the_program(upstream: Upstream, answer: ClientResponse, deadline:
 
 async def answered(request: web.BaseRequest, upstream: Upstream, answer: ClientResponse) -> web.StreamResponse:
     """Pass the pod's answer back."""
-    if not _STATUSES[0] <= answer.status <= _STATUSES[1]:
+    if not _is_proper(answer):
         answer.close()
         raise no_http()
     response = Passed(status=answer.status, reason=answer.reason, headers=to_browser(answer.headers))

@@ -337,6 +337,8 @@ class Gateway:
         visit.held()
         self._has_room(uuid)
         with _Counted(self._held, uuid):
+            if rouse:
+                await self._sessions.wake(uuid, by=VISIT)
             async with self._answering(uuid, deadline, rouse=rouse, keeps=rouse) as answers:
                 upstream = await answers
                 visit.served()
@@ -364,8 +366,6 @@ class Gateway:
 
         Raises Refusal when waiting is of no use or has taken too long.
         """
-        if rouse:
-            await self._sessions.wake(uuid, by=VISIT)
         answering = asyncio.create_task(self._pods.answering(uuid))
         try:
             looks = 0
@@ -400,7 +400,7 @@ class Gateway:
     async def _tell_of_wake(self, request: web.BaseRequest, uuid: SessionId, visit: Visit) -> web.StreamResponse:
         """For the page of somebody who waits, which has woken the pod already."""
         if request.method != hdrs.METH_GET:
-            raise Refusal(405, "Not allowed", "The news of a wake are got.")
+            raise Refusal(405, "Not allowed", "Ask for the news of a wake by GET.")
         self._has_room(uuid)
         visit.ended(Outcome.OWN)
         begun = time.monotonic()

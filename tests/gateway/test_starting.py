@@ -73,6 +73,11 @@ async def heal(house: House, uuid: SessionId) -> None:
     await house.start(uuid)
 
 
+async def page_shown(house: House, uuid: SessionId) -> None:
+    status, page = await answer(house, "/", await house.person(uuid))
+    assert (status, b"waking up" in page) == (503, True)
+
+
 async def next_event(stream: ClientResponse, name: str) -> dict[str, str]:
     """The data of the stream's next event of that name."""
     while True:
@@ -106,7 +111,7 @@ async def test_a_request_waits_while_kubernetes_tries_again_and_is_served_then(h
 async def test_the_page_says_early_why_it_takes_so_long_and_goes_on_when_a_try_succeeds(house: House) -> None:
     house.fails = _PULL
     uuid = await house.session()
-    await answer(house, "/", await house.person(uuid))
+    await page_shown(house, uuid)
     async with house.http.get(house.url("/.user-pods/wake"), headers=await house.headers(uuid)) as stream:
         assert (await next_event(stream, "warning"))["reason"] == f"Kubernetes is still trying. {_PULL}"
         _, page = await answer(house, "/", await house.person(uuid))
@@ -118,6 +123,7 @@ async def test_the_page_says_early_why_it_takes_so_long_and_goes_on_when_a_try_s
 async def test_what_has_passed_is_taken_off_the_page(house: House) -> None:
     house.fails = _PULL
     uuid = await house.session()
+    await page_shown(house, uuid)
     async with house.http.get(house.url("/.user-pods/wake"), headers=await house.headers(uuid)) as stream:
         await next_event(stream, "warning")
         house.world.cluster.change(replace(house.world.cluster.workload(uuid), trouble=None))
@@ -134,6 +140,7 @@ async def test_patience_ends_with_what_kubernetes_is_still_trying(world: World) 
 async def test_a_failure_that_turns_out_to_be_for_good_ends_the_wait(house: House) -> None:
     house.fails = _PULL
     uuid = await house.session()
+    await page_shown(house, uuid)
     headers = await house.headers(uuid)
     async with house.http.get(house.url("/.user-pods/wake"), headers=headers) as stream:
         asking = asyncio.create_task(answer(house, "/echo", headers))
@@ -154,6 +161,7 @@ async def test_the_wake_is_kept_for_as_long_as_somebody_waits(house: House, monk
     monkeypatch.setattr(house.world.sessions, "beat", counted)
     house.fails = _PULL
     uuid = await house.session()
+    await page_shown(house, uuid)
     async with house.http.get(house.url("/.user-pods/wake"), headers=await house.headers(uuid)):
         await until(lambda: len(beats) > 3)
     await until(lambda: not house.gateway._held)
@@ -177,6 +185,7 @@ async def test_a_page_is_not_waited_on_for_ever(house: House, monkeypatch: pytes
     monkeypatch.setattr("service.gateway.gateway._PAGE_WAITS", 0.2)
     house.fails = _PULL
     uuid = await house.session()
+    await page_shown(house, uuid)
     async with house.http.get(house.url("/.user-pods/wake"), headers=await house.headers(uuid)) as stream:
         said = await next_event(stream, "failed")
     assert said["title"] == "The workspace did not wake in time"
@@ -220,8 +229,7 @@ async def test_a_program_behind_an_early_sidecar_is_waited_for(house: House, ear
 
 async def test_the_page_goes_on_only_when_the_program_answers(house: House) -> None:
     async with starting(house, _BAD) as (uuid, sidecar):
-        status, page = await answer(house, "/", await house.person(uuid))
-        assert (status, b"waking up" in page) == (503, True)
+        await page_shown(house, uuid)
         async with house.http.get(house.url("/.user-pods/wake"), headers=await house.headers(uuid)) as stream:
             await until(lambda: len(sidecar.asked) > 3)
             sidecar.there = True
