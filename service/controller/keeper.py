@@ -1,19 +1,19 @@
 """Carries out the steps that `domain.lifecycle` finds due, for one session at a time and many sessions at once.
 
-Told of a session by anybody (`tend`), it reads the pulses of all it was told of in one go, and acts where view and
-pulse call for it. Nothing is remembered between two looks, so it does not matter how often it is told, by whom, or how
-many keepers there are.
+A session that anybody names (`tend`) goes into a work queue. The pulses of a batch are read in one go, and each session
+is acted on where view and pulse call for it. Nothing is remembered between two looks, so it does not matter how often a
+session is named, by whom, or how many keepers there are.
 """
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Any
 
 from service.controller.pace import Pace
+from service.controller.work_queue import WorkQueue
 from service.domain.errors import SessionError, SessionReleased, Unavailable
 from service.domain.lifecycle import Step, served, steps
 from service.domain.names import SessionId
@@ -66,11 +66,9 @@ class Keeper:
         self._clock = clock
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._parks = asyncio.Semaphore(_PARKS_AT_ONCE)
-        self._told: dict[SessionId, None] = {}
-        """Whom to look at, in the order of telling."""
-        self._swept: dict[SessionId, None] = {}
-        """Whom to look at when there is nobody else."""
-        self._busy: set[SessionId] = set()
+        self._work: WorkQueue[SessionId] = WorkQueue(
+            batch=_BATCH, low_batch=_SWEEP_BATCH, first=_RETRY[0], longest=_RETRY[1]
+        )
         self._mine: dict[SessionId, datetime] = {}
         self._starting: dict[SessionId, datetime] = {}
         """Whose pod this keeper has asked for, and when; until it is ready."""
@@ -80,27 +78,31 @@ class Keeper:
         self._resumption: asyncio.TimerHandle | None = None
         self._asked: dict[SessionId, tuple[frozenset[Step], datetime]] = {}
         """What the cluster was asked for and the view does not show yet."""
-        self._failures: Counter[SessionId] = Counter()
-        self._news = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.leading = False
         """Whether this keeper looks after every change, or only after the wakes that its own replica took."""
         self.done: Counter[Step] = Counter()
         """Steps carried out so far."""
-        self.retries = 0
-        """Looks at a session that were put off because a step had failed."""
         self.begins: Callable[[SessionId, Step], None] = lambda _uuid, _step: None
         self.carried_out: Callable[[SessionId, Step], None] = lambda _uuid, _step: None
 
+    @property
+    def retries(self) -> int:
+        """Looks at a session that were put off because a step had failed."""
+        return self._work.retries
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is queued or in progress; what waits for a retry may be left."""
+        return not len(self._work) and not self._work.in_progress
+
     def tend(self, uuid: SessionId) -> None:
         """Look at this session soon. Returns at once; may be called from anywhere in the loop's thread."""
-        self._told[uuid] = None
-        self._news.set()
+        self._work.add(uuid)
 
     def sweep(self, uuid: SessionId) -> None:
         """Look at this session when there is time."""
-        self._swept[uuid] = None
-        self._news.set()
+        self._work.add(uuid, low=True)
 
     def woken(self, uuid: SessionId) -> None:
         """This replica has taken a wake: it sees to it until it is settled, whoever leads."""
@@ -125,48 +127,64 @@ class Keeper:
         unsubscribe = self._view.subscribe(self.changed)
         try:
             while True:
-                await self._news.wait()
-                self._news.clear()
-                while batch := self._next():
-                    await self._look(batch)
+                await self._look(await self._work.get())
         finally:
             unsubscribe()
             if self._resumption is not None:
                 self._resumption.cancel()
+                self._resumption = None
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _next(self) -> list[SessionId]:
-        """Those to look at who are not being worked on; the others are looked at when that ends."""
-        batch = [uuid for uuid in self._told if uuid not in self._busy][:_BATCH]
-        for uuid in batch:
-            del self._told[uuid]
-        if batch:
-            return batch
-        swept = list(islice(self._swept, _SWEEP_BATCH))
-        for uuid in swept:
-            del self._swept[uuid]
-        # Who is being worked on has been looked at just now.
-        return [uuid for uuid in swept if uuid not in self._busy]
+            self._work.release()
+            self._asked.clear()
 
     async def _look(self, batch: list[SessionId]) -> None:
         try:
-            pulses = await self._queues.pulses(batch)
+            pulses = await self._pulses(batch)
         except Unavailable as unavailable:
             log.warning("the keeper waits for %s", unavailable.part)
-            self._told = dict.fromkeys(batch) | self._told
+            self._work.put_back(batch)
             await asyncio.sleep(_RETRY[0])
             return
         now = self._clock()
-        for uuid in batch:
-            due = self._bounded(uuid, self._due(uuid, pulses[uuid], now), now)
-            if due:
-                self._start(uuid, due, pulses[uuid], now)
-            else:
-                self._failures.pop(uuid, None)
-            if uuid in self._mine and (pulses[uuid].pending_since is None or now - self._mine[uuid] > _MINE):
-                del self._mine[uuid]
+        for uuid, pulse in pulses.items():
+            try:
+                started = self._act(uuid, pulse, now)
+            except Exception:
+                log.exception("the keeper failed", extra={"uuid": uuid})
+                self._again(uuid, None)
+                started = False
+            if not started:
+                self._work.done(uuid)
+
+    async def _pulses(self, batch: Sequence[SessionId]) -> dict[SessionId, Pulse]:
+        """The pulses of those that can be read. Whoever makes the read fail is put off; the others are not."""
+        try:
+            found = await self._queues.pulses(batch)
+            return {uuid: found[uuid] for uuid in batch}
+        except Unavailable:
+            raise
+        except Exception as error:
+            if len(batch) == 1:
+                log.warning("its queue cannot be read: %r", error, extra={"uuid": batch[0]})
+                self._again(batch[0], None)
+                self._work.done(batch[0])
+                return {}
+            log.exception("the queues of a batch cannot be read; looking for the one that is at fault")
+        middle = len(batch) // 2
+        return {**await self._pulses(batch[:middle]), **await self._pulses(batch[middle:])}
+
+    def _act(self, uuid: SessionId, pulse: Pulse, now: datetime) -> bool:
+        """Start what is due for the session; whether there is anything, which then calls `done`."""
+        due = self._bounded(uuid, self._due(uuid, pulse, now), now)
+        if due:
+            self._start(uuid, due, pulse, now)
+        else:
+            self._work.forget(uuid)
+        if uuid in self._mine and (pulse.pending_since is None or now - self._mine[uuid] > _MINE):
+            del self._mine[uuid]
+        return bool(due)
 
     def _due(self, uuid: SessionId, pulse: Pulse, now: datetime) -> frozenset[Step]:
         due = steps(self._view.workload(uuid), pulse, now=now, parking=self._parking, rhythm=self._rhythm)
@@ -207,16 +225,15 @@ class Keeper:
         return len(self._starting) > _FEW
 
     def _start(self, uuid: SessionId, due: frozenset[Step], pulse: Pulse, now: datetime) -> None:
-        self._busy.add(uuid)
         asked = due & {Step.SCALE_UP, Step.UNPARK}
         if asked:
             # Before the request, since the view may show what came of it before its answer is here.
             self._asked[uuid] = (asked | self._asked.get(uuid, (asked,))[0], now)
-        task = asyncio.create_task(self._work(uuid, due, pulse))
+        task = asyncio.create_task(self._carried(uuid, due, pulse))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _work(self, uuid: SessionId, due: frozenset[Step], pulse: Pulse) -> None:
+    async def _carried(self, uuid: SessionId, due: frozenset[Step], pulse: Pulse) -> None:
         try:
             if Step.PARK in due:
                 async with self._parks:
@@ -224,8 +241,12 @@ class Keeper:
             else:
                 async with self._slots:
                     await self._carry_out(uuid, due, pulse)
-            self._failures.pop(uuid, None)
+            self._work.forget(uuid)
+        except asyncio.CancelledError:
+            self._work.add(uuid)  # for the next run: nobody knows how far this one came
+            raise
         except SessionReleased:
+            self._work.forget(uuid)
             log.info("the session is gone", extra={"uuid": uuid})
         except SessionError as error:
             self._again(uuid, error)
@@ -233,17 +254,13 @@ class Keeper:
             log.exception("the keeper failed", extra={"uuid": uuid})
             self._again(uuid, None)
         finally:
-            self._busy.discard(uuid)
-            self._news.set()
+            self._work.done(uuid)
 
     def _again(self, uuid: SessionId, error: SessionError | None) -> None:
         """Look again after a pause that grows with every failure."""
         self._asked.pop(uuid, None)
-        pause = min(_RETRY[1], _RETRY[0] * 2 ** self._failures[uuid])
-        self._failures[uuid] += 1
-        self.retries += 1
+        pause = self._work.add_rate_limited(uuid)
         log.warning("to be tried again in %.2f s: %s", pause, error, extra={"uuid": uuid})
-        asyncio.get_running_loop().call_later(pause, self.tend, uuid)
 
     async def _carry_out(self, uuid: SessionId, due: frozenset[Step], pulse: Pulse) -> None:
         """All steps of a wake side by side: each alone does no harm, and together they are as fast as the slowest."""

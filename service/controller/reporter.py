@@ -9,7 +9,9 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from service.domain.errors import SessionReleased, Unavailable
+from service.controller.work_queue import WorkQueue
+from service.domain.backoff import Backoff
+from service.domain.errors import SessionError, SessionReleased, Unavailable
 from service.domain.lifecycle import Step
 from service.domain.names import SessionId
 from service.domain.ports import PodEvents, Progress, Queues, View
@@ -22,7 +24,12 @@ _AT_ONCE = 16
 """Sessions noted of at the same moment: half of the connections to Redis."""
 _GLANCE = 1.0
 """Seconds between two looks at everybody who is on the way: a pod's deadline passes without any change."""
-_RETRY = 1.0
+_RETRY = (0.25, 5.0)
+"""Seconds: the first pause after a failure, and the longest."""
+_HEAR_AGAIN = (1.0, 30.0)
+"""The same for the pods' events, without which a wake is told with fewer words."""
+_GIVE_UP = 10
+"""Failures in a row, of a kind that nobody expects, after which a wake is reported no further."""
 _CARRIED_OUT: dict[Step, tuple[News, ...]] = {
     Step.SCALE_UP: (News(Stage.SCALED),),
     Step.UNPARK: (News(Stage.UNPARKED),),
@@ -54,9 +61,7 @@ class Reporter:
         self._pod_events = pod_events
         self._leading = False
         self._ways: dict[SessionId, _Way] = {}
-        self._due: dict[SessionId, None] = {}
-        """Whom to look at, in the order of telling."""
-        self._news = asyncio.Event()
+        self._work: WorkQueue[SessionId] = WorkQueue(first=_RETRY[0], longest=_RETRY[1])
 
     # --- being told ---
 
@@ -87,8 +92,7 @@ class Reporter:
 
     def _look_at(self, uuid: SessionId, news: Iterable[News] = ()) -> None:
         self._ways.setdefault(uuid, _Way()).told.extend(news)
-        self._due[uuid] = None
-        self._news.set()
+        self._work.add(uuid)
 
     # --- noting ---
 
@@ -97,39 +101,44 @@ class Reporter:
         unsubscribe = self._view.subscribe(self.changed)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._glances())
-                group.create_task(self._looks())
+                for _ in range(_AT_ONCE):
+                    group.create_task(self._looks())
         finally:
             unsubscribe()
-
-    async def _glances(self) -> None:
-        while True:
-            await asyncio.sleep(_GLANCE)
-            for uuid in self._ways:
-                self._look_at(uuid)
+            self._work.release()
 
     async def _looks(self) -> None:
         while True:
-            await self._news.wait()
-            self._news.clear()
-            while batch := list(self._due)[:_AT_ONCE]:
-                for uuid in batch:
-                    del self._due[uuid]
-                await asyncio.gather(*(self._look(uuid) for uuid in batch))
+            for uuid in await self._work.get():
+                await self._look(uuid)
+                self._work.done(uuid)
 
     async def _look(self, uuid: SessionId) -> None:
         way = self._ways.get(uuid)
         if way is None:
             return  # it has arrived since
         try:
-            if await self._note(uuid, way):
-                del self._ways[uuid]
-        except Unavailable as unavailable:
-            # Whoever is on the way is looked at again with the next glance.
-            log.warning("progress waits for %s", unavailable.part, extra={"uuid": uuid})
-        except Exception:
-            log.exception("progress could not be noted", extra={"uuid": uuid})
+            over = await self._note(uuid, way)
+        except SessionError as error:
+            over = False
+            self._again(uuid, str(error))
+        except Exception as error:
+            log.exception("the progress of a wake cannot be noted", extra={"uuid": uuid})
+            over = self._work.failures(uuid) >= _GIVE_UP
+            if not over:
+                self._again(uuid, type(error).__name__)
+        else:
+            if not over:
+                self._work.forget(uuid)
+                self._work.add_after(uuid, _GLANCE)
+        if over:
+            self._work.forget(uuid)
             del self._ways[uuid]
+
+    def _again(self, uuid: SessionId, why: str) -> None:
+        """Try again after a pause that grows with every failure."""
+        pause = self._work.add_rate_limited(uuid)
+        log.warning("progress is to be noted again in %.2f s: %s", pause, why, extra={"uuid": uuid})
 
     async def _note(self, uuid: SessionId, way: _Way) -> bool:
         """Note what is new; whether there is nothing to come any more."""
@@ -164,9 +173,13 @@ class Reporter:
         try:
             for uuid in self._view.uuids():
                 self.changed(uuid)
+            pauses, clock = Backoff(*_HEAR_AGAIN), asyncio.get_running_loop().time
             while True:
+                began = clock()
                 await self._hear()
-                await asyncio.sleep(_RETRY)
+                if clock() - began > _HEAR_AGAIN[1]:
+                    pauses.reset()
+                await asyncio.sleep(pauses.next())
         finally:
             self._leading = False
 

@@ -13,7 +13,7 @@ from service.controller.keeper import Keeper
 from service.controller.pace import Pace
 from service.domain.errors import ClusterUnavailable, RedisUnavailable
 from service.domain.names import SessionId
-from service.domain.session import Pulse, Rhythm
+from service.domain.session import Pulse, Rhythm, Workload
 from tests.controller.simulation import UUID, asleep, record
 from tests.waiting import until
 
@@ -239,3 +239,64 @@ async def test_pace_lets_a_burst_through_and_then_one_at_a_time() -> None:
     for _ in range(110):
         await pace.turn()
     assert clock() - began >= 0.05
+
+
+async def test_a_session_whose_queue_makes_every_read_fail_stops_no_other_wake(
+    cluster: MemoryCluster, queues: MemoryQueues
+) -> None:
+    bad, pulses = SessionId("badbadba"), queues.pulses
+
+    async def poisoned(uuids: Sequence[SessionId]) -> Mapping[SessionId, Pulse]:
+        if bad in uuids:
+            raise RuntimeError("unable to perform operation on <TCPTransport closed=True reading=False>")
+        return await pulses(uuids)
+
+    queues.pulses = poisoned  # type: ignore[method-assign]
+    async with keeping(cluster, queues) as keeper:
+        await queues.wake(UUID, Rhythm().lease)
+        for uuid in (SessionId("00000000"), bad, UUID, SessionId("11111111")):
+            keeper.tend(uuid)
+        await until(lambda: cluster.workload(UUID).replicas == 1)
+        assert keeper.retries == 1
+
+
+async def test_a_session_whose_workload_cannot_be_judged_stops_no_other_wake(
+    cluster: MemoryCluster, queues: MemoryQueues
+) -> None:
+    bad, workload = SessionId("badbadba"), cluster.workload
+
+    def odd(uuid: SessionId) -> Workload:
+        if uuid == bad:
+            raise KeyError("spec")
+        return workload(uuid)
+
+    cluster.workload = odd  # type: ignore[method-assign]
+    async with keeping(cluster, queues) as keeper:
+        await queues.wake(UUID, Rhythm().lease)
+        keeper.tend(bad)
+        keeper.tend(UUID)
+        await until(lambda: workload(UUID).replicas == 1)
+
+
+async def test_a_keeper_that_is_restarted_goes_on_with_what_it_had(
+    cluster: MemoryCluster, queues: MemoryQueues
+) -> None:
+    keeper = Keeper(queues=queues, cluster=cluster, view=cluster, rhythm=Rhythm())
+    scale, begun = cluster.scale, asyncio.Event()
+
+    async def hangs(*_: object) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    cluster.scale = hangs  # type: ignore[method-assign, assignment]
+    await queues.wake(UUID, Rhythm().lease)
+    keeper.woken(UUID)
+    first = asyncio.create_task(keeper.run())
+    await begun.wait()
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    cluster.scale = scale  # type: ignore[method-assign]
+    second = asyncio.create_task(keeper.run())
+    await until(lambda: cluster.workload(UUID).replicas == 1)
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)

@@ -12,6 +12,7 @@ from service.adapters.memory import MemoryCluster, MemoryPodEvents, MemoryProgre
 from service.controller.reporter import Reporter
 from service.domain.errors import RedisUnavailable
 from service.domain.lifecycle import Step
+from service.domain.names import SessionId
 from service.domain.progress import News, Stage
 from service.domain.session import Pod
 from tests.controller.simulation import UUID, asleep, record
@@ -266,4 +267,43 @@ async def test_what_redis_did_not_take_is_noted_when_it_is_back(world: World, mo
         await world.change(replicas=1)
         assert world.stages == ["accepted"]
     await world.until(Stage.SCALED)
+    assert world.stages == ["accepted", "unparked", "scaled"]
+
+
+async def test_a_wake_that_cannot_be_noted_delays_no_other_and_is_given_up_in_the_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, note = SessionId("badbadba"), world.progress.note
+
+    async def odd(uuid: SessionId, *news: News) -> bool:
+        if uuid == bad:
+            raise TypeError("odd")
+        return await note(uuid, *news)
+
+    monkeypatch.setattr(world.progress, "note", odd)
+    monkeypatch.setattr("service.controller.reporter._GIVE_UP", 2)
+    world.cluster.change(replace(asleep(), uuid=bad))
+    world.reporter.woken(bad)
+    world.reporter.begins(bad, Step.SCALE_UP)
+    await world.wake()
+    await world.change(parked=False, replicas=1)
+    assert world.stages == ["accepted", "unparked", "scaled"]
+    async with asyncio.timeout(5):
+        while bad in world.reporter._ways:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+
+
+async def test_a_wake_whose_note_hangs_delays_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad, note = SessionId("badbadba"), world.progress.note
+
+    async def hangs(uuid: SessionId, *news: News) -> bool:
+        if uuid == bad:
+            await asyncio.Event().wait()
+        return await note(uuid, *news)
+
+    monkeypatch.setattr(world.progress, "note", hangs)
+    world.cluster.change(replace(asleep(), uuid=bad))
+    world.reporter.begins(bad, Step.SCALE_UP)
+    await world.wake()
+    await world.change(parked=False, replicas=1)
     assert world.stages == ["accepted", "unparked", "scaled"]

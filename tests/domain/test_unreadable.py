@@ -78,7 +78,7 @@ async def test_the_keeper_wakes_the_others_of_its_batch_and_leaves_the_session_a
 
     running = asyncio.create_task(keeper.run())
     await until(lambda: world.cluster.workload(good).replicas == 1)
-    await until(lambda: not keeper._busy)
+    await until(lambda: keeper.idle)
     workload = world.cluster.workload(bad)
     assert (workload.replicas, workload.parked) == (1, False)
     running.cancel()
