@@ -57,7 +57,7 @@ from service.gateway.headers import Forwarding
 from service.gateway.hosts import Hosts
 from service.gateway.server import served as gate
 from service.settings import Settings, SettingsError
-from service.web import docs, keys, operations, problems
+from service.web import docs, edge, keys, operations, problems
 from service.web.app import Resources, make_app
 from service.web.metrics import served
 
@@ -226,7 +226,7 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
             async with (
                 view.following(supervisor),
                 supervisor.running(parts),
-                served(metrics.exposition, config.host, config.metrics_port)
+                served(metrics.exposition, config.host, config.metrics_port, header_limit=config.header_limit)
                 if config.metrics_port
                 else contextlib.nullcontext(),
                 gate(gateway, config.host, config.gateway_port) if gateway else contextlib.nullcontext(),
@@ -314,6 +314,7 @@ def _gateway(
                 per_address=config.gateway_connections_per_address,
                 uncounted=config.gateway_trusted,
                 head_bytes=config.header_limit,
+                elsewhere=config.connections,
             ),
         ),
         meter=meter,
@@ -348,6 +349,19 @@ def _when_filled(view: KubeView, work: Work) -> Work:
     return run
 
 
+def _terms(config: Settings) -> edge.Terms:
+    return edge.Terms(
+        bounds=Bounds(
+            connections=config.connections,
+            per_address=config.connections_per_address,
+            head_bytes=config.header_limit,
+        ),
+        body=config.body_timeout,
+        streams=config.streams,
+        streams_per_session=config.streams_per_session,
+    )
+
+
 @app.command()
 def serve() -> None:
     """Run the service; every setting is an environment variable (docs/configuration.md)."""
@@ -358,6 +372,8 @@ def serve() -> None:
         resources(config, metrics),
         keys=[key.get_secret_value() for key in config.api_keys],
         answered=metrics.answered,
+        terms=_terms(config),
+        limits=config.limits,
     )
     uvloop.install()
     web.run_app(

@@ -43,6 +43,19 @@ class Settings(BaseSettings):
         description="Bearer keys, separated by commas, each of 16 characters or more. Several at once allow a change"
         " without an outage. Empty: no access control, and then only on loopback.",
     )
+    connections: int = Field(
+        2000, ge=1, description="Connections to `PORT` at the same time; beyond them the answer is 503."
+    )
+    connections_per_address: int = Field(
+        0, ge=0,
+        description="Of these from one address (of IPv6, from one network of 64 bits); beyond them the answer is 429."
+        " 0: any number.",
+    )  # fmt: skip
+    body_timeout: float = Field(
+        10, gt=0, le=600, description="Seconds until a call's body must have come; then the answer is 408."
+    )
+    streams: int = Field(1000, ge=1, description="Streams of events at the same time; beyond them the answer is 503.")
+    streams_per_session: int = Field(16, ge=1, description="Of these for one session; beyond them the answer is 429.")
     header_limit: int = Field(
         HEADER_LIMIT, ge=4096, le=1_048_576,
         description="Bytes of a request's line and headers, all together, at every port; beyond them the answer is 431."

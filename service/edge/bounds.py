@@ -24,6 +24,8 @@ class Bounds:
     """Open at the same time."""
     per_address: int = 0
     """Of these from one client's address (of IPv6, from one network of 64 bits); 0: any number."""
+    elsewhere: int = 0
+    """Connections that other ports of this process may have, and need files for."""
     uncounted: Sequence[Network] = ()
     """Networks of proxies, which bring many clients and are not counted so."""
     head_bytes: int = HEADER_LIMIT
@@ -46,13 +48,13 @@ def affordable(bounds: Bounds) -> Bounds:
 
     Beyond what the process may open, Redis and Kubernetes could not be reached either.
     """
-    needed = 2 * bounds.connections + _OTHER_FILES
+    needed = 2 * bounds.connections + bounds.elsewhere + _OTHER_FILES
     may, could = resource.getrlimit(resource.RLIMIT_NOFILE)
     if may != resource.RLIM_INFINITY and may < needed:
         may = needed if could == resource.RLIM_INFINITY else min(needed, could)
         resource.setrlimit(resource.RLIMIT_NOFILE, (may, could))
     if may == resource.RLIM_INFINITY or may >= needed:
         return bounds
-    there = max(1, (may - _OTHER_FILES) // 2)
+    there = max(1, (may - bounds.elsewhere - _OTHER_FILES) // 2)
     log.warning("fewer connections than wanted, by the limit of open files", extra={"connections": there, "files": may})
     return replace(bounds, connections=there)

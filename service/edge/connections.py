@@ -197,6 +197,9 @@ class Connection(web.RequestHandler):
         if isinstance(exc, OSError) and exc.errno == errno.ETIMEDOUT:
             self._server.meter.ended(Slow.ANSWER)
         super().connection_lost(exc)
+        if not self._body.is_eof() and self._body.exception() is None:
+            # aiohttp would wait for the rest of it for seconds, to throw it away.
+            self._body.set_exception(ConnectionResetError("the client is gone"))
 
     def fault(self, request: web.BaseRequest) -> Fault | None:
         """Why the request must not be served."""
@@ -230,7 +233,7 @@ class Connection(web.RequestHandler):
         """Log where an error came from. Its text is left out: it may hold a part of the request."""
         kind = type(exc_info).__name__
         if isinstance(exc_info, _BROKEN_OFF):
-            log.info("a client broke off its request", extra={"error": kind, "peer": str(self.peername)})
+            log.debug("a client broke off its request", extra={"error": kind, "peer": str(self.peername)})
             return
         stack = "".join(traceback.format_tb(exc_info.__traceback__)) if exc_info else ""
         log.error("a request failed unexpectedly", extra={"error": kind, "stack": stack})

@@ -1,13 +1,16 @@
 """Puts the web layer together; what it works on comes from outside, as one context manager."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from aiohttp import web
 
-from service.web import access, metrics, operations, problems, request_id, stream
-from service.web.keys import STREAMS
+from service.domain.sessions import Limits
+from service.web import access, edge, metrics, operations, problems, request_id, stream
+from service.web.keys import BODY_SECONDS, STREAM_ROOM, STREAMS
+from service.web.stream import Room
 
 Resources = Callable[[web.Application], AbstractAsyncContextManager[None]]
 _STATIC = Path(__file__).parent / "static"
@@ -17,9 +20,17 @@ _DOCS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors '
 
 
 def make_app(
-    resources: Resources, *, keys: Sequence[str] = (), answered: metrics.Answered = lambda *_: None
+    resources: Resources,
+    *,
+    keys: Sequence[str] = (),
+    answered: metrics.Answered = lambda *_: None,
+    terms: edge.Terms = edge.TERMS,
+    limits: Limits | None = None,
 ) -> web.Application:
-    """The application. `resources` fills the slots of `service.web.keys` and gives back what it opened."""
+    """The application. `resources` fills the slots of `service.web.keys` and gives back what it opened.
+
+    `limits` are in the OpenAPI document; whatever `resources` makes holds callers to them.
+    """
     app = web.Application(
         middlewares=[
             metrics.middleware(answered),
@@ -30,17 +41,24 @@ def make_app(
         client_max_size=_BODY_LIMIT,
     )
     app[STREAMS] = set()
+    app[STREAM_ROOM] = Room(terms.streams, terms.streams_per_session)
+    app[BODY_SECONDS] = terms.body
     app.on_shutdown.append(stream.drain)
     app.cleanup_ctx.append(resources)
     app.add_routes(operations.routes())
-    app.router.add_get("/openapi.json", _document)
+    app.router.add_get("/openapi.json", _document(limits or Limits()))
     app.router.add_get("/docs", _docs)
     app.router.add_get("/problems/{slug:[a-z-]+}", _problem)
-    return app
+    return edge.fit(app, terms.bounds)
 
 
-async def _document(_request: web.Request) -> web.FileResponse:
-    return web.FileResponse(_STATIC / "openapi.json")
+def _document(limits: Limits) -> Callable[[web.Request], Awaitable[web.Response]]:
+    text = json.dumps(operations.openapi(limits), indent=2) + "\n"
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(text=text, content_type="application/json")
+
+    return answer
 
 
 async def _docs(_request: web.Request) -> web.FileResponse:

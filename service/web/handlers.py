@@ -1,5 +1,6 @@
 """One function per operation: read the request, call the domain, answer."""
 
+import asyncio
 from datetime import timedelta
 from typing import TypeVar
 
@@ -10,7 +11,7 @@ from service.domain.calls import current_request_id
 from service.domain.errors import GatewayOff
 from service.domain.names import SessionId, parse_session_id
 from service.web import access, problems, stream
-from service.web.keys import ENTRANCE, EXPOSITION, HEALTH, READINESS, SESSIONS, SUPERVISOR
+from service.web.keys import BODY_SECONDS, ENTRANCE, EXPOSITION, HEALTH, READINESS, SESSIONS, SUPERVISOR
 from service.web.models import (
     Action,
     Activity,
@@ -29,6 +30,8 @@ from service.web.models import (
 )
 
 M = TypeVar("M", bound=BaseModel)
+_CODINGS = frozenset({"identity", "gzip", "deflate"})
+"""Content codings of bodies. Others need libraries that need not be there."""
 
 
 async def create(request: web.Request) -> web.Response:
@@ -137,10 +140,27 @@ def _uuid(request: web.Request) -> SessionId:
 async def _body(request: web.Request, model: type[M]) -> M:
     if request.content_type != "application/json":
         raise problems.BadRequest(415, "unsupported-media-type", "send the body as application/json")
+    text = await _text(request)
     try:
-        return model.model_validate_json(await request.read())
+        return model.model_validate_json(text)
     except ValidationError as error:
         raise problems.of_validation(error, source="body") from error
+
+
+async def _text(request: web.Request) -> bytes:
+    """The body, unpacked."""
+    coding = request.headers.get("Content-Encoding", "identity")
+    if coding.lower() not in _CODINGS:
+        raise problems.BadRequest(415, "unsupported-media-type", "send the body plain, or with gzip or deflate")
+    try:
+        async with asyncio.timeout(request.app[BODY_SECONDS]):
+            return await request.read()
+    except TimeoutError:
+        raise problems.BadRequest(408, "request-timeout", "the body took too long; send it at once") from None
+    except web.RequestPayloadError:
+        raise problems.BadRequest(400, "bad-request", "the body is cut off, or not what its headers say") from None
+    except ConnectionError:
+        raise problems.BadRequest(400, "bad-request", "the caller went away") from None
 
 
 def _query(request: web.Request, model: type[M]) -> M:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,6 +10,7 @@ from aiohttp import web
 
 from service.domain.entrance import Entrance
 from service.domain.health import Health
+from service.domain.names import SessionId
 from service.domain.ports import Progress
 from service.domain.sessions import Sessions
 from service.domain.supervisor import Supervisor
@@ -26,6 +28,12 @@ class Readiness:
         return self.filled() and not self.draining
 
 
+class Room(Protocol):
+    """How many streams of events there may be."""
+
+    def taken(self, uuid: SessionId, /) -> AbstractContextManager[None]: ...
+
+
 class Exposition(Protocol):
     """Makes the page of metrics in the format that the `Accept` header asks for; the page, and its content type."""
 
@@ -34,6 +42,9 @@ class Exposition(Protocol):
 
 SESSIONS = web.AppKey("sessions", Sessions)
 PROGRESS: web.AppKey[Progress] = web.AppKey("progress")
+BODY_SECONDS = web.AppKey("body_seconds", float)
+"""Seconds until a request's body must have come."""
+STREAM_ROOM: web.AppKey["Room"] = web.AppKey("stream_room")
 STREAMS: web.AppKey[set[asyncio.Event]] = web.AppKey("streams")
 """Of every open stream what wakes it."""
 ENTRANCE: web.AppKey[Entrance | None] = web.AppKey("entrance")

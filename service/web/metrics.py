@@ -3,11 +3,13 @@
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from service.web import access, handlers, problems, request_id
+from service.edge.bounds import HEADER_LIMIT
+from service.web import access, edge, handlers, problems, request_id
 from service.web.keys import EXPOSITION, Exposition
 
 Answered = Callable[[str, int, float], None]
@@ -29,12 +31,14 @@ def middleware(answered: Answered) -> Middleware:
 
 
 @asynccontextmanager
-async def served(exposition: Exposition, host: str, port: int) -> AsyncIterator[None]:
+async def served(
+    exposition: Exposition, host: str, port: int, *, header_limit: int = HEADER_LIMIT
+) -> AsyncIterator[None]:
     """Serve nothing but `/metrics` there, without a key. Raises OSError when the port is taken."""
     app = web.Application(middlewares=[request_id.middleware, problems.middleware, access.middleware(())])
     app[EXPOSITION] = exposition
     app.router.add_get("/metrics", handlers.metrics)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(edge.fit(app, replace(edge.METRICS, head_bytes=header_limit)), access_log=None)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

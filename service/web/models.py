@@ -1,10 +1,21 @@
 """Bodies of requests and answers, as the OpenAPI document describes them."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import (
+    AllowInfNan,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+)
 
 from service.domain.history import Entry, Kind
 from service.domain.names import SESSION_ID_PATTERN, USER_ID_PATTERN
@@ -24,6 +35,27 @@ UserId = Annotated[
 ]  # fmt: skip
 
 
+def _whole(value: object) -> object:
+    """JSON does not tell 5 from 5.0; everything else stays what it is, and is refused for it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _decimal(value: object) -> object:
+    """A number of a query, in digits as JSON has them."""
+    return int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value
+
+
+def _flag(value: object) -> object:
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
+_DIGITS = re.compile(r"-?(0|[1-9][0-9]{0,17})", re.ASCII)
+Whole = Annotated[StrictInt, BeforeValidator(_whole)]
+Number = Annotated[StrictFloat, AllowInfNan(False)]
+QueryNumber = Annotated[StrictInt, BeforeValidator(_decimal)]
+QueryFlag = Annotated[StrictBool, BeforeValidator(_flag)]
+
+
 class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -31,11 +63,13 @@ class Body(BaseModel):
 class IdleTimes(Body):
     """How this session falls asleep, where it shall differ from the others."""
 
-    cooldown: int | None = Field(
-        None, ge=1, le=31_536_000, description="Seconds without activity until the pod sleeps."
+    cooldown: Annotated[StrictInt, Field(ge=1, le=31_536_000), BeforeValidator(_whole)] | None = Field(
+        None, description="Seconds without activity until the pod sleeps."
     )
-    lease: float | None = Field(None, gt=0, le=31_536_000, description="Seconds that one wake or activity counts.")
-    poll: int | None = Field(None, ge=1, le=3600, description="Seconds between two looks of KEDA.")
+    lease: Number | None = Field(None, gt=0, le=31_536_000, description="Seconds that one wake or activity counts.")
+    poll: Annotated[StrictInt, Field(ge=1, le=3600), BeforeValidator(_whole)] | None = Field(
+        None, description="Seconds between two looks of KEDA."
+    )
 
     def wish(self) -> Wish:
         return Wish(lease=_seconds(self.lease), cooldown=_seconds(self.cooldown), poll=_seconds(self.poll))
@@ -55,7 +89,7 @@ class Activity(Body):
 
 
 class Extension(Body):
-    seconds: StrictInt = Field(ge=1, le=31_536_000, description="How long from now the session shall stay awake.")
+    seconds: Whole = Field(ge=1, le=31_536_000, description="How long from now the session shall stay awake.")
 
 
 class CreatedSession(Body):
@@ -205,8 +239,13 @@ class SessionList(Body):
 
 
 class ListQuery(Body):
-    cursor: str | None = Field(None, description="Where to go on, from the page before.", examples=["abc123xy"])
-    limit: int = Field(50, ge=1, le=500, description="At most so many sessions.")
+    cursor: str | None = Field(
+        None,
+        pattern=f"^{SESSION_ID_PATTERN}$",
+        description="Where to go on, from the page before.",
+        examples=["abc123xy"],
+    )
+    limit: QueryNumber = Field(50, ge=1, le=500, description="At most so many sessions.")
     user_id: UserId | None = None
     phase: Phase | None = None
 
@@ -225,7 +264,7 @@ class Opened(Body):
 
 
 class DeleteQuery(Body):
-    keep_data: bool = Field(True, description="Keep the volume, so that the user's next session has it again.")
+    keep_data: QueryFlag = Field(True, description="Keep the volume, so that the user's next session has it again.")
 
 
 class HealthReport(Body):

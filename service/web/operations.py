@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 from service import __version__
 from service.domain.names import SESSION_ID_PATTERN
+from service.domain.sessions import Limits
 from service.web import handlers, stream
 from service.web.models import (
     Action,
@@ -62,7 +63,7 @@ OPERATIONS = (
             201: (CreatedSession, "It was installed, or installed again."),
             200: (CreatedSession, "It was there already."),
         },
-        problems=(400, 409, 413, 415, 422, 429, 503, 504), headers={"Location": "Where its status is."},
+        problems=(400, 408, 409, 413, 415, 422, 429, 503, 504), headers={"Location": "Where its status is."},
     ),
     Operation(
         method="POST", path="/session/{uuid}/wake", handler=handlers.wake,
@@ -77,12 +78,12 @@ OPERATIONS = (
     Operation(
         method="POST", path="/session/{uuid}/activity", handler=handlers.activity, body=Activity,
         summary="Say that the user of an awake session is active. It never wakes a sleeper: a wake does.",
-        answers={202: (Action, "Noted.")}, problems=(400, 404, 409, 413, 415, 422, 503),
+        answers={202: (Action, "Noted.")}, problems=(400, 404, 408, 409, 413, 415, 422, 503),
     ),
     Operation(
         method="POST", path="/session/{uuid}/extend", handler=handlers.extend, body=Extension,
         summary="Keep an awake session awake for so long from now, whatever its user does.",
-        answers={202: (Action, "It is kept awake.")}, problems=(400, 404, 409, 413, 415, 422, 503),
+        answers={202: (Action, "It is kept awake.")}, problems=(400, 404, 408, 409, 413, 415, 422, 503),
     ),
     Operation(
         method="POST", path="/session/{uuid}/open", handler=handlers.open_, query=OpenQuery,
@@ -102,7 +103,7 @@ OPERATIONS = (
             200: (ProgressEvent, "One event after another, each with this as its data."),
             204: (None, "Nothing comes after the given event."),
         },
-        problems=(404, 503), request_headers={stream.LAST_EVENT_ID: "Go on after the event of this id."},
+        problems=(404, 429, 503), request_headers={stream.LAST_EVENT_ID: "Go on after the event of this id."},
     ),
     Operation(
         method="GET", path="/session/{uuid}/history", handler=handlers.history,
@@ -148,13 +149,14 @@ def routes() -> list[web.RouteDef]:
     ]
 
 
-def openapi() -> dict[str, Any]:
-    """The OpenAPI 3.1 document."""
+def openapi(limits: Limits | None = None) -> dict[str, Any]:
+    """The OpenAPI 3.1 document, for these limits of what a caller may ask for."""
     models = {m for o in OPERATIONS for m in (o.body, *(model for model, _ in o.answers.values())) if m} | {Problem}
     ordered = sorted(models, key=lambda model: model.__name__)
     _, definitions = models_json_schema(
         [(model, "validation") for model in ordered], ref_template="#/components/schemas/{model}"
     )
+    _bound(definitions["$defs"], limits or Limits())
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _describe(operation)
@@ -171,6 +173,19 @@ def openapi() -> dict[str, Any]:
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _bound(schemas: dict[str, Any], limits: Limits) -> None:
+    """Put the configured bounds in place of the models', which are those that no setting can exceed."""
+    for model, member, most in (
+        ("IdleTimes", "cooldown", limits.cooldown),
+        ("IdleTimes", "lease", limits.lease),
+        ("Extension", "seconds", limits.extension),
+    ):
+        part = schemas[model]["properties"][member]
+        number = part["anyOf"][0] if "anyOf" in part else part
+        seconds = most.total_seconds()
+        number["maximum"] = int(seconds) if number["type"] == "integer" else seconds
 
 
 def _describe(operation: Operation) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from pydantic_core import ErrorDetails
 
 from service.domain import errors
 from service.domain.calls import current_request_id
+from service.edge.faults import FAULTS, Fault
 from service.web.models import Problem, ProblemError
+from service.web.request_id import HEADER
 
 log = logging.getLogger(__name__)
 
@@ -54,14 +56,20 @@ _OF_THE_REQUEST = (
     ("cross-site", 403, "a page of another site may not call a service without keys"),
     ("not-found", 404, "nothing is served under this path; an id has 8 characters out of a-z and 0-9"),
     ("method-not-allowed", 405, "the path knows other methods; see `Allow`"),
+    ("request-timeout", 408, "the request took too long to arrive"),
     ("request-entity-too-large", 413, "the body is larger than any sensible one"),
-    ("unsupported-media-type", 415, "the body must be sent as application/json"),
+    ("unsupported-media-type", 415, "the body must be application/json, plain or with gzip or deflate"),
     ("does-not-fit", 422, "body or query do not fit; `errors` tells what and where"),
+    ("too-many-streams-of-session", 429, "the session's events are followed by too many; close some streams"),
+    ("too-many-streams", 503, "too many streams of events are open at this replica; try again in a moment"),
     ("not-ready", 503, "this process is starting or on its way out; another one may serve"),
     ("not-alive", 503, "a part of this process does not recover; `part` names it, and a restart of the process helps"),
     ("internal", 500, "something went wrong on our side; the log knows more under the problem's instance"),
 )
 """Problems that no error of the domain stands behind."""
+
+_OF_THE_EDGE = tuple((fault.slug, fault.status, fault.detail.rstrip(".")) for fault in FAULTS)
+"""Of requests that no handler sees."""
 
 _RETRY_AFTER = 5
 """Seconds that a caller is asked to wait when the error does not know better."""
@@ -89,7 +97,9 @@ class BadRequest(Exception):
 
 def kinds() -> list[tuple[str, int, str]]:
     """Every kind of problem: the slug that ends its `type`, its status, and what it means."""
-    return sorted([*_OF_THE_REQUEST, *((slug, status, kind.message) for kind, status, slug in TABLE)])
+    known = {slug for slug, _, _ in _OF_THE_REQUEST}
+    of_the_edge = (kind for kind in _OF_THE_EDGE if kind[0] not in known)
+    return sorted([*_OF_THE_REQUEST, *of_the_edge, *((slug, status, kind.message) for kind, status, slug in TABLE)])
 
 
 @web.middleware
@@ -101,12 +111,32 @@ async def middleware(
     except web.HTTPException as error:
         return _of_http(error)
     except BadRequest as error:
-        return _respond(error.status, error.slug, error.detail, part=error.part, fields=error.fields)
+        return _of_request(error)
     except errors.SessionError as error:
         return _of_domain(error)
     except Exception:
         log.exception("unexpected error")
         return _respond(500, "internal", "something went wrong on our side; the log knows more under this instance")
+
+
+def of_fault(fault: Fault, name: str) -> web.Response:
+    """The problem document for a request that no handler sees; `name` is the id by which the log knows it."""
+    response = _respond(fault.status, fault.slug, fault.detail, name=name)
+    response.headers[HEADER] = name
+    if fault.retry_after:
+        response.headers["Retry-After"] = str(fault.retry_after)
+    return response
+
+
+def _of_request(error: BadRequest) -> web.Response:
+    response = _respond(error.status, error.slug, error.detail, part=error.part, fields=error.fields)
+    if error.status in (429, 503):
+        response.headers["Retry-After"] = str(_RETRY_AFTER)
+    if error.status == HTTPStatus.REQUEST_TIMEOUT:
+        response.force_close()  # the rest of its body may still come
+    if error.status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
+        response.headers["Accept-Encoding"] = "gzip, deflate"
+    return response
 
 
 def _of_http(error: web.HTTPException) -> web.Response:
@@ -137,11 +167,16 @@ def of_validation(error: ValidationError, *, source: str) -> BadRequest:
     if any(item["type"] == "json_invalid" for item in details):
         return BadRequest(400, "not-json", "the body is not JSON")
     fields = [
-        ProblemError(pointer="/" + "/".join(map(str, item["loc"])) if source == "body" else str(item["loc"][0]),
+        ProblemError(pointer="".join(map(_token, item["loc"])) if source == "body" else str(item["loc"][0]),
                      detail=errors.InvalidUserId.message if _is_user_id(item) else item["msg"])
         for item in details
     ]  # fmt: skip
     return BadRequest(422, "does-not-fit", f"the {source} does not fit; see `errors`", fields)
+
+
+def _token(part: str | int) -> str:
+    """A part of a JSON pointer (RFC 6901), no longer than any name that we know."""
+    return "/" + str(part)[:64].replace("~", "~0").replace("/", "~1")
 
 
 def _is_user_id(item: ErrorDetails) -> bool:
@@ -149,14 +184,20 @@ def _is_user_id(item: ErrorDetails) -> bool:
 
 
 def _respond(
-    status: int, slug: str, detail: str, *, part: str | None = None, fields: list[ProblemError] | None = None
+    status: int,
+    slug: str,
+    detail: str,
+    *,
+    part: str | None = None,
+    fields: list[ProblemError] | None = None,
+    name: str | None = None,
 ) -> web.Response:
     problem = Problem(
         type=f"/problems/{slug}",
         title=HTTPStatus(status).phrase,
         status=status,
         detail=detail,
-        instance=f"urn:request:{current_request_id()}",
+        instance=f"urn:request:{name or current_request_id()}",
         part=part,
         errors=fields,
     )

@@ -29,10 +29,19 @@ async def middleware(
     level = logging.DEBUG if _is_routine(request, response) else logging.INFO
     if log.isEnabledFor(level):
         took = round((time.perf_counter() - started) * 1000, 1)
-        # The path without its query: a query may hold a user's name.
-        fields = {"method": request.method, "path": request.path[:200], "status": response.status, "ms": took}
+        fields = {"method": request.method, "path": _path(request), "status": response.status, "ms": took}
         log.log(level, "request", extra=fields)
     return response
+
+
+def _path(request: web.Request) -> str:
+    """The path without its query, which may hold a user's name, and only where it is one of ours: others, and free
+    parts of ours, may hold a credential that somebody put there by mistake."""
+    resource = request.match_info.route.resource
+    if resource is None:
+        return "-"
+    uuid = request.match_info.get("uuid")
+    return resource.canonical if uuid is None else resource.canonical.replace("{uuid}", uuid)
 
 
 def _is_routine(request: web.Request, response: web.StreamResponse) -> bool:

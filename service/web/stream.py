@@ -3,6 +3,9 @@
 import asyncio
 import contextlib
 import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from aiohttp import web
@@ -14,14 +17,39 @@ from service.domain.names import SessionId
 from service.domain.progress import later, over
 from service.domain.session import Session
 from service.web import request_id
-from service.web.keys import PROGRESS, READINESS, STREAMS
+from service.web.keys import PROGRESS, READINESS, STREAM_ROOM, STREAMS
 from service.web.models import ProgressEvent
+from service.web.problems import BadRequest
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 15
 """Seconds between two comments, so that no proxy takes the stream for a dead one; also the longest wait for news."""
 LAST_EVENT_ID = "Last-Event-ID"
+
+
+class Room:
+    """Bounds how many streams are open: at once in all, and of one session."""
+
+    def __init__(self, most: int, per_session: int) -> None:
+        self._most = most
+        self._per_session = per_session
+        self._open: Counter[SessionId] = Counter()
+
+    @contextmanager
+    def taken(self, uuid: SessionId) -> Iterator[None]:
+        """Have room for one more meanwhile. Raises BadRequest when there is none."""
+        if self._open[uuid] >= self._per_session:
+            raise BadRequest(429, "too-many-streams-of-session", "this session's events are followed by too many")
+        if self._open.total() >= self._most:
+            raise BadRequest(503, "too-many-streams", "too many streams of events are open; ask another replica")
+        self._open[uuid] += 1
+        try:
+            yield
+        finally:
+            self._open[uuid] -= 1
+            if not self._open[uuid]:
+                del self._open[uuid]
 
 
 async def answer(request: web.Request, session: Session) -> web.StreamResponse:
@@ -31,11 +59,18 @@ async def answer(request: web.Request, session: Session) -> web.StreamResponse:
     if after and (not wake or over(wake)) and not later(wake, after):
         return web.Response(status=204)  # makes an EventSource stop, which otherwise comes back for ever
     headers = {request_id.HEADER: current_request_id()}
+    with request.app[STREAM_ROOM].taken(uuid):
+        return await _answer(request, session, headers, after, known=bool(wake))
+
+
+async def _answer(
+    request: web.Request, session: Session, headers: dict[str, str], after: str | None, *, known: bool
+) -> web.StreamResponse:
     async with sse_response(request, headers=headers, sep="\n", ping_interval=HEARTBEAT) as response:
         # Whoever is gone, or takes nothing any more, need not be told so.
         with contextlib.suppress(ConnectionResetError, TimeoutError):
-            if wake:
-                await _follow(request, response, uuid, after)
+            if known:
+                await _follow(request, response, session.record.uuid, after)
             else:
                 present = ProgressEvent(phase=session.phase, at=datetime.now(UTC), seconds=None, reason=session.reason)
                 await _send(response, present, None)

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -41,7 +42,7 @@ def supervisor() -> Supervisor:
 
 @pytest.fixture
 async def serve(world: World, metrics: Metrics, supervisor: Supervisor) -> AsyncIterator[Serve]:
-    """Starts the application; `keys` are its bearer keys, and `gateway` tells whether workspaces can be opened."""
+    """Starts the application; `keys` are its bearer keys, `more` its terms; `gateway`: workspaces can be opened."""
     clients: list[Client] = []
     entrance = Entrance(MemoryTickets(), origin=lambda uuid: f"https://vs-code-{uuid}.example.com")
 
@@ -61,9 +62,9 @@ async def serve(world: World, metrics: Metrics, supervisor: Supervisor) -> Async
 
         return opened()
 
-    async def start(keys: Sequence[str] = (), *, gateway: bool = True) -> Client:
+    async def start(keys: Sequence[str] = (), *, gateway: bool = True, **more: Any) -> Client:
         opened = partial(resources, gateway=gateway)
-        client: Client = TestClient(TestServer(make_app(opened, keys=keys, answered=metrics.answered)))
+        client: Client = TestClient(TestServer(make_app(opened, keys=keys, answered=metrics.answered, **more)))
         clients.append(client)
         await client.start_server()
         return client
