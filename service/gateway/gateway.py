@@ -76,6 +76,9 @@ _BEAT = 5.0
 """Seconds between two notes of activity of one session."""
 
 _UNKNOWN = "No workspace has this address. Check it, or open your workspace anew from where you came."
+_NO_POD = "It takes longer than expected. Try again in a moment."
+_NO_PROGRAM = "Its pod is there, but its program does not answer yet. Try again in a moment."
+_FOR_GOOD = "(Nothing tries again by itself: open the workspace anew once that is repaired.)"
 _FOREIGN = "Pages of another host may neither use this workspace nor show it within them. Open it in a tab of its own."
 
 _REQUEST_ID = istr("X-Request-Id")
@@ -288,7 +291,9 @@ class Gateway:
                         request, upstream, passed, target, body, heard=visit.answered, deadline=deadline
                     )
                 tries = tries or Backoff(*_AGAIN)
+                visit.held()
                 await self._pause(uuid, upstream, tries, deadline)
+                visit.served()
         finally:
             if body.stalled:
                 self.meter.ended(Slow.BODY)
@@ -323,7 +328,7 @@ class Gateway:
             why = "It takes connections and ends them. Try again in a moment; if that goes on, restart its program."
             raise Refusal(502, "The workspace does not answer", why, retry_after=2)
         if not upstream.ready and time.monotonic() >= deadline:
-            why = self._why(uuid) or "Its program takes connections and ends them. Try again in a moment."
+            why = self._why(uuid) or _NO_PROGRAM
             raise Refusal(504, "The workspace is not ready", why, retry_after=5)
         self._has_room(uuid)
         with _Counted(self._held, uuid):
@@ -380,10 +385,10 @@ class Gateway:
                 elif looks % _WAKE_AGAIN == 0:
                     await self._must_be_waking(uuid, rouse=rouse)
         except Hopeless as error:
-            raise Refusal(503, "The workspace could not be started", str(error)) from None
+            raise Refusal(503, "The workspace could not be started", f"{error} {_FOR_GOOD}") from None
         finally:
             answering.cancel()
-        why = self._why(uuid) or "It takes longer than expected; try again."
+        why = self._why(uuid) or (_NO_POD if self._pods.present(uuid) is None else _NO_PROGRAM)
         raise Refusal(504, "The workspace did not wake in time", why, retry_after=5)
 
     async def _must_be_waking(self, uuid: SessionId, *, rouse: bool) -> None:

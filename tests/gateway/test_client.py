@@ -1,5 +1,6 @@
 """What the gateway's client does that aiohttp's own does not, on both event loops: a new aiohttp may not change it."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 
@@ -58,6 +59,21 @@ async def test_a_client_that_is_answered_early_is_told_that_it_need_not_go_on(ho
         headers = {**await house.headers(uuid), "Connection": "keep-alive"}
         assert (await ask(data=chunks())).headers["Connection"] == "close"
         assert "Connection" not in (await ask(data=b"small")).headers
+
+
+async def test_a_client_that_uploads_on_after_an_early_answer_gets_all_of_it_and_no_reset(house: House) -> None:
+    async with scripted(house, b"HTTP/1.1 413 Payload Too Large\r\nContent-Length: 3\r\n\r\nbig") as (uuid, _):
+        headers = await house.headers(uuid, Content_Length=str(LARGE + 100_000))
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+        fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        writer.write(f"POST /up HTTP/1.1\r\n{fields}\r\n".encode() + bytes(100_000))
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        assert b"413" in head.partition(b"\r\n")[0]
+        async for chunk in chunks():
+            writer.write(chunk)
+            await writer.drain()
+        assert await asyncio.wait_for(reader.read(), 5) == b"big"
+        writer.close()
 
 
 async def test_an_upload_whose_pod_closes_without_an_answer_is_told_as_that(house: House) -> None:

@@ -147,7 +147,8 @@ async def test_a_failure_that_turns_out_to_be_for_good_ends_the_wait(house: Hous
         await next_event(stream, "warning")
         house.world.cluster.change(replace(house.world.cluster.workload(uuid), trouble="Evicted: no disk", final=True))
         said = await next_event(stream, "failed")
-        assert said == {"title": "The workspace could not be started", "reason": "Evicted: no disk"}
+        assert said["title"] == "The workspace could not be started"
+        assert said["reason"].startswith("Evicted: no disk (Nothing tries again by itself")
         assert (await asking)[0] == 503
 
 
@@ -283,6 +284,7 @@ async def test_a_pod_that_only_resets_is_told_as_not_ready_when_patience_ends(wo
     ):
         status, body = await answer(house, "/api", await house.headers(uuid))
         assert (status, json.loads(body)["title"]) == (504, "The workspace did not wake in time")
+        assert "its program does not answer yet" in json.loads(body)["detail"]
 
 
 async def test_a_program_that_takes_its_time_over_a_request_counts_as_there(
