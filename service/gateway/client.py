@@ -65,8 +65,8 @@ class _Pod(ResponseHandler):
                 self.force_close()
 
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
-        """An answer's head is complete; after an interim one the answer itself is still to come."""
-        if data[0].code >= HTTPStatus.OK:
+        """An answer's head is complete; after an interim one, but for a switch, the answer itself is still to come."""
+        if data[0].code >= HTTPStatus.OK or data[0].code == HTTPStatus.SWITCHING_PROTOCOLS:
             self.head_left = 0
         super().feed_data(data, size)
 
