@@ -379,6 +379,7 @@ class Gateway:
                 if done:
                     return answering.result()
                 looks += 1
+                self._pods.must_be_possible(uuid)
                 if keeps and self._view.workload(uuid).replicas:
                     # However long Kubernetes tries to start the pod, it must not be put to sleep meanwhile.
                     self._attention.note(uuid, Activity.VISIT)

@@ -183,7 +183,7 @@ class Pods:
         with self._following(uuid) as news:
             while True:
                 news.clear()
-                self._must_be_possible(uuid)
+                self.must_be_possible(uuid)
                 upstream = self.present(uuid)
                 if upstream is None:
                     await news.wait()
@@ -194,7 +194,8 @@ class Pods:
                         async with asyncio.timeout(upstream.pause):
                             await news.wait()
 
-    def _must_be_possible(self, uuid: SessionId) -> None:
+    def must_be_possible(self, uuid: SessionId) -> None:
+        """Raises Hopeless when nothing can come of waiting; time alone may tell, so ask again and again."""
         workload = self._view.workload(uuid)
         if workload.phase(beats=True) is Phase.FAILED and (workload.broken or workload.final):
             raise Hopeless(workload.broken or workload.trouble or "Kubernetes does not say why.")

@@ -152,6 +152,16 @@ async def test_a_failure_that_turns_out_to_be_for_good_ends_the_wait(house: Hous
         assert (await asking)[0] == 503
 
 
+async def test_a_failure_that_time_alone_makes_final_ends_the_wait(house: House) -> None:
+    """As of a pod that was evicted, and has not been replaced for some seconds."""
+    house.fails = "Evicted: no disk"
+    uuid = await house.session()
+    asking = asyncio.create_task(answer(house, "/echo", await house.headers(uuid)))
+    await until(lambda: house.world.cluster.workload(uuid).trouble is not None)
+    house.world.cluster.workloads[uuid] = replace(house.world.cluster.workload(uuid), final=True)  # no listener hears
+    assert (await asking)[0] == 503
+
+
 async def test_the_wake_is_kept_for_as_long_as_somebody_waits(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     beats: list[str] = []
 
