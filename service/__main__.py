@@ -52,6 +52,7 @@ from service.domain.sessions import Sessions
 from service.domain.slots import Slots
 from service.domain.supervisor import Supervisor, Work
 from service.edge.bounds import Bounds
+from service.gateway.cookies import Cookies
 from service.gateway.gateway import Gateway, Terms
 from service.gateway.headers import Forwarding
 from service.gateway.hosts import Hosts
@@ -300,7 +301,9 @@ def _gateway(
         sessions=sessions,
         progress=progress,
         view=view,
-        forwarding=Forwarding(scheme=config.gateway_scheme, trusted=config.gateway_trusted),
+        forwarding=Forwarding(
+            scheme=config.gateway_scheme, trusted=config.gateway_trusted, cookies=Cookies(config.gateway_cookies)
+        ),
         terms=Terms(
             closed=not config.gateway_open,
             mode=config.gateway_activity,

@@ -16,7 +16,9 @@ from service.domain.session import Rhythm
 from service.domain.sessions import Limits
 from service.edge.addresses import Network
 from service.edge.bounds import HEADER_LIMIT, HEADER_LINES
+from service.gateway import cookies
 from service.gateway.attention import Mode
+from service.gateway.cookies import WITHHELD
 
 PREFIX = "USER_PODS_"
 _CHART = Path(__file__).resolve().parent.parent / "chart" / "user-pod"
@@ -200,6 +202,12 @@ class Settings(BaseSettings):
     gateway_compression: bool = Field(
         False, description="Compress WebSockets towards browsers that can (never towards pods): less to send, more CPU."
     )
+    gateway_cookies: Annotated[tuple[str, ...], NoDecode] = Field(
+        WITHHELD,
+        description="Which cookies pods see, by name, separated by commas: names that are let through, and no others;"
+        " or names with `!` in front that are withheld. `*` at the end stands for any rest. `*` alone: all. A cookie"
+        " that a frontend sets for the whole domain reaches every workspace under it. The pass is never seen.",
+    )
     gateway_trusted: Annotated[tuple[Network, ...], NoDecode] = Field(
         (),
         description="Networks of the proxies in front, separated by commas: their word on a client's address and scheme"
@@ -212,6 +220,15 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("gateway_cookies", mode="before")
+    @classmethod
+    def _cookies(cls, value: Any) -> Any:
+        patterns = tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        if patterns == ("*",):
+            return ()
+        cookies.check(patterns)
+        return patterns
 
     @field_validator("gateway_trusted", mode="before")
     @classmethod
@@ -350,6 +367,7 @@ def reference() -> str:
     for name, field in Settings.model_fields.items():
         default = {
             "chart": "the one beside the code",
+            "gateway_cookies": ",".join(WITHHELD),
             "helm_processes": "the core count",
             "redis_url": "redis://127.0.0.1:6379/0",
         }.get(name, "" if field.default in (None, ()) else field.default)

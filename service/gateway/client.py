@@ -56,6 +56,15 @@ class _Pod(ResponseHandler):
     """Bytes that the head of the awaited answer may still have; 0 when none is awaited."""
 
     def data_received(self, data: bytes) -> None:
+        left = self.head_left
+        if not left or len(data) <= left:
+            self._take(data)
+            return
+        self._take(data[:left])
+        if not self._exception:
+            super().data_received(data[left:])
+
+    def _take(self, data: bytes) -> None:
         super().data_received(data)
         if self.head_left:
             self.head_left -= len(data)

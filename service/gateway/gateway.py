@@ -43,7 +43,7 @@ from service.gateway.attention import Attention, Mode
 from service.gateway.editor import LOOKED_AT
 from service.gateway.exchange import Body, exchange
 from service.gateway.frames import Frame
-from service.gateway.headers import COOKIE, Forwarding
+from service.gateway.headers import COOKIE, OWN, Forwarding
 from service.gateway.hosts import Hosts
 from service.gateway.line import LineFull, Lines, Turn
 from service.gateway.pods import Hopeless, PodLost, Pods, Upstream
@@ -51,8 +51,6 @@ from service.gateway.refusal import KEEP_OUT, Refusal
 from service.gateway.tunnel import is_handshake, is_websocket, tunnel
 from service.gateway.visit import Visit
 
-OWN = "/.user-pods/"
-"""Paths below this are the gateway's own, on every workspace's host."""
 _WAKE = f"{OWN}wake"
 HEALTH = f"{OWN}healthz"
 """Answers load balancers, whatever host they name."""
@@ -514,7 +512,8 @@ def _is_from_here(request: web.BaseRequest) -> bool:
 
 
 def _place(host: str) -> str:
-    return host.lower().removesuffix(":443").removesuffix(":80")
+    # In ASCII alone: in Unicode, other letters become these (the sign of Kelvin a k).
+    return (host.lower() if host.isascii() else host).removesuffix(":443").removesuffix(":80")
 
 
 def _is_path(target: str) -> bool:

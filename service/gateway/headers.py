@@ -2,45 +2,37 @@
 
 import re
 from collections.abc import Sequence
+from urllib.parse import unquote
 
 from aiohttp import hdrs
 from aiohttp.web import BaseRequest
-from multidict import CIMultiDict, CIMultiDictProxy, istr
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from service.edge import addresses
 from service.edge.addresses import Network
+from service.gateway.cookies import COOKIE, Cookies
+from service.gateway.names import TO_BROWSER, TO_POD, Names
 
-COOKIE = "__Host-user-pods"
-"""Name of the pass. The prefix makes browsers refuse it from any other host, and from a page without TLS."""
+__all__ = ["COOKIE", "OWN", "Forwarding", "passes", "to_browser"]
+
+OWN = "/.user-pods/"
+"""Paths below this are the gateway's own, on every workspace's host."""
 
 _PASS = re.compile(rf"(?:^|;)[ \t]*{COOKIE}=([^;]*)")
-_HOP_BY_HOP = (
-    hdrs.CONNECTION,
-    hdrs.KEEP_ALIVE,
-    hdrs.PROXY_AUTHENTICATE,
-    hdrs.PROXY_AUTHORIZATION,
-    istr("Proxy-Connection"),
-    hdrs.TE,
-    hdrs.TRAILER,
-    hdrs.TRANSFER_ENCODING,
-    hdrs.UPGRADE,
-)
-_FORWARDED = (hdrs.FORWARDED, hdrs.X_FORWARDED_FOR, hdrs.X_FORWARDED_HOST, hdrs.X_FORWARDED_PROTO, istr("X-Real-IP"))
 
 
 class Forwarding:
     """`trusted`: proxies in front, whose word on the client's address and scheme is taken; nobody else's is."""
 
-    def __init__(self, *, scheme: str, trusted: Sequence[Network] = ()) -> None:
+    def __init__(self, *, scheme: str, trusted: Sequence[Network] = (), cookies: Cookies | None = None) -> None:
         self._scheme = scheme
         self._trusted = trusted
+        self._cookies = cookies or Cookies()
 
     def to_pod(self, request: BaseRequest) -> CIMultiDict[str]:
         """The request's headers as the pod gets them."""
-        headers = _end_to_end(request.headers)
-        for name in _FORWARDED:
-            headers.popall(name, None)
-        _without_pass(headers)
+        headers = _kept(request.headers, TO_POD)
+        self._withhold(headers)
         peer, host = request.remote or "", request.host
         client, scheme = self._told(request, peer)
         headers[hdrs.X_FORWARDED_FOR] = client
@@ -50,6 +42,16 @@ class Forwarding:
         # Without the host: it would have to be quoted, and code-server takes the quotes for a part of it.
         headers[hdrs.FORWARDED] = f"for={node};proto={scheme}"
         return headers
+
+    def _withhold(self, headers: CIMultiDict[str]) -> None:
+        """Take away the pass, others' cookies, and a ticket that the page before was opened with."""
+        lines = headers.popall(hdrs.COOKIE, None)
+        if lines and (cookies := self._cookies.to_pod(lines)):
+            headers[hdrs.COOKIE] = cookies
+        for referer in headers.getall(hdrs.REFERER, ()):
+            if _bears_ticket(referer):
+                headers.popall(hdrs.REFERER)
+                break
 
     def _told(self, request: BaseRequest, peer: str) -> tuple[str, str]:
         """Address of the client and scheme it used: by the proxy in front if that is trusted, else as seen here."""
@@ -73,7 +75,7 @@ class Forwarding:
 
 def to_browser(headers: "CIMultiDictProxy[str]") -> CIMultiDict[str]:
     """The answer's headers as the browser gets them: a pod's cookies stay with its own host."""
-    kept = _end_to_end(headers)
+    kept = _kept(headers, TO_BROWSER)
     for cookie in kept.popall(hdrs.SET_COOKIE, ()):
         pair, *attributes = cookie.split(";")
         name = _plain(pair.partition("=")[0])
@@ -97,10 +99,11 @@ def passes(request: BaseRequest) -> list[str]:
     return [found for line in lines for found in _PASS.findall(line)]
 
 
-def _end_to_end(headers: "CIMultiDictProxy[str]") -> CIMultiDict[str]:
+def _kept(headers: "CIMultiDictProxy[str]", names: Names) -> CIMultiDict[str]:
+    """The headers without those that stay, and those that are said to be of one connection only."""
     kept = headers.copy()
-    named = kept.getall(hdrs.CONNECTION, None)
-    for name in _HOP_BY_HOP:
+    named = headers.getall(hdrs.CONNECTION, None)
+    for name in names.staying(headers):
         kept.popall(name, None)
     for value in named or ():
         for hop in value.split(","):
@@ -109,10 +112,8 @@ def _end_to_end(headers: "CIMultiDictProxy[str]") -> CIMultiDict[str]:
     return kept
 
 
-def _without_pass(headers: CIMultiDict[str]) -> None:
-    lines = headers.popall(hdrs.COOKIE, None)
-    if lines is None:
-        return
-    kept = "; ".join(rest for line in lines if (rest := _PASS.sub("", line).strip("; ")))
-    if kept:
-        headers[hdrs.COOKIE] = kept
+def _bears_ticket(referer: str) -> bool:
+    """Whether it is one of the gateway's own addresses, in whatever spelling, or has one within."""
+    if "user-pods" not in referer and "%" not in referer:
+        return False
+    return OWN in unquote(unquote(referer)).lower()

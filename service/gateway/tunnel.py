@@ -47,7 +47,8 @@ class _Feed:
 
 
 def is_websocket(request: web.BaseRequest) -> bool:
-    if request.headers.get(hdrs.UPGRADE, "").lower() != "websocket":
+    wanted = request.headers.get(hdrs.UPGRADE, "")
+    if wanted.lower() != "websocket" or not wanted.isascii():
         return False
     tokens = (part for value in request.headers.getall(hdrs.CONNECTION, ()) for part in value.split(","))
     return any(token.strip().lower() == "upgrade" for token in tokens)

@@ -19,6 +19,7 @@ from service.gateway.pods import Upstream
 from service.gateway.tunnel import in_pieces
 from tests.domain.conftest import World
 from tests.gateway.conftest import DOMAIN, Headers, House, answer, raw, scripted
+from tests.malformed import MALFORMED, Malformed, tell_nothing
 from tests.waiting import until
 
 HANDSHAKE = {
@@ -222,3 +223,13 @@ async def test_a_long_upload_counts_for_as_long_as_it_moves(house: House, monkey
     await answer(house, "/echo", await house.headers(uuid), "PUT", data=slowly())
     assert len(counted) >= 4
     assert set(counted) == {Activity.VISIT}
+
+
+@pytest.mark.parametrize("case", MALFORMED, ids=str)
+async def test_a_malformed_request_gets_a_problem_that_repeats_nothing_and_no_log_does(
+    house: House, case: Malformed, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    uuid = await house.awake()
+    await tell_nothing(case, house.port, house.host(uuid), caplog.records)
+    assert not house.workspaces[uuid].requests
