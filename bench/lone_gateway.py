@@ -16,10 +16,12 @@ from service.adapters.memory import (
     MemoryProgress,
     MemoryQueues,
     MemoryReleases,
+    MemorySigningKeys,
     MemoryStore,
     MemoryTickets,
 )
 from service.domain.entrance import Entrance
+from service.domain.keyring import Keyring
 from service.domain.names import SessionId
 from service.domain.session import Pod, Record, RecordStatus, Release, ReleaseState, Rhythm, Workload
 from service.domain.sessions import Sessions
@@ -64,7 +66,10 @@ def _sessions(cluster: MemoryCluster, pod: int) -> Sessions:
 
 
 async def main(port: int, pod: int) -> None:
-    cluster, entrance = MemoryCluster(), Entrance(MemoryTickets(), origin=lambda uuid: f"https://{uuid}")
+    cluster, entrance = (
+        MemoryCluster(),
+        Entrance(MemoryTickets(), Keyring(MemorySigningKeys()), origin=lambda uuid: f"https://{uuid}"),
+    )
     gateway = Gateway(
         hosts=Hosts("pods.test"),
         entrance=entrance,

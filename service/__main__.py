@@ -23,6 +23,7 @@ from service.adapters.kube import KubeCluster
 from service.adapters.kube_api import KubeApi, connect
 from service.adapters.kube_election import KubeElection
 from service.adapters.kube_events import KubePodEvents
+from service.adapters.kube_signing_keys import KubeSigningKeys
 from service.adapters.kube_view import KubeView
 from service.adapters.metered import MeteredReleases
 from service.adapters.metrics import Metrics, reference
@@ -45,6 +46,7 @@ from service.domain.entrance import Entrance
 from service.domain.health import Health
 from service.domain.history import Historian
 from service.domain.journal import Journal, Journals
+from service.domain.keyring import Keyring
 from service.domain.lifecycle import Step
 from service.domain.names import SessionId
 from service.domain.recovery import Recovery
@@ -164,7 +166,7 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 stopwatch.drop_overdue()
                 return await count(view, queues)
 
-            entrance = _entrance(config, RedisTickets(redis))
+            entrance = _entrance(config, RedisTickets(redis), kube)
             _serve_with(
                 application, sessions=sessions, progress=progress, entrance=entrance, view=view, metrics=metrics
             )
@@ -208,7 +210,7 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                     "keda": cluster.check_keda,
                     "helm": releases.check,
                 },
-                remarks={"wakes by others": leader.remark},
+                remarks={"wakes by others": leader.remark, **({"entry": entrance.remark} if entrance else {})},
                 parts=supervisor.troubles,
                 seconds=config.health_cache,
             )
@@ -223,6 +225,7 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
                 "recorder": _when_filled(view, recorder.run),
                 "history": historian.run,
                 "leader": _when_filled(view, leader.run),
+                **({"entrance": entrance.run} if entrance else {}),
             }
             async with (
                 view.following(supervisor),
@@ -276,12 +279,21 @@ def _watchers(
     return guard, recorder
 
 
-def _entrance(config: Settings, tickets: RedisTickets) -> Entrance | None:
+def _entrance(config: Settings, tickets: RedisTickets, kube: KubeApi) -> Entrance | None:
     """The way in to workspaces; None where no gateway is."""
     if not config.gateway_domain:
         return None
-    ticket, stay = timedelta(seconds=config.gateway_ticket), timedelta(seconds=config.gateway_stay)
-    return Entrance(tickets, origin=config.origin, ticket=ticket, stay=stay)
+    namespace = config.gateway_keys_namespace or config.namespace
+    stored = KubeSigningKeys(kube, namespace=namespace, name=config.gateway_keys_secret)
+    limit = timedelta(seconds=config.gateway_stay_limit)
+    return Entrance(
+        tickets,
+        Keyring(stored, rotate=timedelta(seconds=config.gateway_keys_age), keep=limit),
+        origin=config.origin,
+        ticket=timedelta(seconds=config.gateway_ticket),
+        stay=timedelta(seconds=config.gateway_stay),
+        limit=limit,
+    )
 
 
 def _gateway(

@@ -173,8 +173,29 @@ class Settings(BaseSettings):
     )
     gateway_ticket: float = Field(60, ge=1, le=3600, description="Seconds that the URL of an open is good.")
     gateway_stay: float = Field(
-        43_200, ge=60, description="Seconds that a browser is let in without a new ticket: twelve hours."
+        43_200, ge=60,
+        description="Seconds that a browser is let in without a new ticket when it is not used: twelve hours. Use"
+        " renews them, from the half on.",
+    )  # fmt: skip
+    gateway_stay_limit: float = Field(
+        604_800, ge=60,
+        description="Seconds after its ticket until a browser needs a new one, however much it is used: seven days. At"
+        " least `GATEWAY_STAY`.",
+    )  # fmt: skip
+    gateway_keys_secret: str = Field(
+        "user-pods-signing-keys", pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$",
+        description="Secret with the keys that tickets and session cookies are sealed with. The service fills it, and"
+        " makes it where it may.",
+    )  # fmt: skip
+    gateway_keys_namespace: str = Field(
+        "",
+        pattern=r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?$",
+        description="Namespace of that Secret, better one without users. Empty: `NAMESPACE`.",
     )
+    gateway_keys_age: float = Field(
+        2_592_000, ge=600,
+        description="Seconds after which a new key seals, 30 days; the old one verifies for `GATEWAY_STAY_LIMIT` more.",
+    )  # fmt: skip
     gateway_activity: Mode = Field(
         Mode.INPUT,
         description="What keeps a pod awake: `input`, what its user does; `connection`, an open WebSocket too.",
@@ -264,6 +285,8 @@ class Settings(BaseSettings):
             raise ValueError(f"{PREFIX}METRICS_PORT must not be {PREFIX}PORT, where a key is asked for")
         if self.gateway_domain and self.gateway_port and self.gateway_port in (self.port, self.metrics_port):
             raise ValueError(f"{PREFIX}GATEWAY_PORT must be a port of its own")
+        if self.gateway_stay_limit < self.gateway_stay:
+            raise ValueError(f"{PREFIX}GATEWAY_STAY_LIMIT must be at least {PREFIX}GATEWAY_STAY")
         if self.gateway_open and not _loopback(self.host):
             raise ValueError(f"{PREFIX}GATEWAY_OPEN would let anybody in who reaches {self.host}; it is for loopback")
         if not self.api_keys and not _loopback(self.host):

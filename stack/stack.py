@@ -21,6 +21,8 @@ USERS = "users"
 GATEWAY_DOMAIN = "localhost"
 SERVICE = "session-service"
 SYSTEM = "user-pods"
+SIGNING_KEYS = f"{SERVICE}-signing-keys"
+"""The Secret that the service's chart has for it."""
 _SECRET = "redis-password"  # noqa: S105 - the name of a Secret
 
 
@@ -114,14 +116,14 @@ class Stack:
         return self.cluster.state / "config" / f"user-pod{kind}.yaml"
 
     def _rights(self) -> list[dict[str, object]]:
-        """The RBAC part of the service's chart, so that what runs here has the rights that a cluster would give."""
+        """The RBAC part of the service's chart, and the Secret it is about: the rights that a cluster would give."""
         helm = str(self.cluster.tools.path("helm"))
         argv = [helm, "template", SERVICE, str(ROOT / "chart" / SERVICE), "--namespace", SYSTEM]
-        argv += ["--set", f"usersNamespace={USERS}"]
+        argv += ["--set", f"usersNamespace={USERS},gateway.domain={GATEWAY_DOMAIN}"]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode:
             raise DevclusterError(f"the service's chart cannot be rendered: {done.stderr}")
-        wanted = ("ServiceAccount", "Role", "RoleBinding")
+        wanted = ("ServiceAccount", "Role", "RoleBinding", "Secret")
         objects = [item for item in yaml.safe_load_all(done.stdout) if item and item["kind"] in wanted]
         for item in objects:
             item["metadata"].setdefault("namespace", SYSTEM)
@@ -138,7 +140,13 @@ class Stack:
 
 def _gateway(port: int) -> dict[str, str]:
     """Browsers find every host below `localhost` on their own machine, and trust it as they trust TLS."""
-    return {"GATEWAY_DOMAIN": GATEWAY_DOMAIN, "GATEWAY_SCHEME": "http", "GATEWAY_PORT": str(port)}
+    return {
+        "GATEWAY_DOMAIN": GATEWAY_DOMAIN,
+        "GATEWAY_SCHEME": "http",
+        "GATEWAY_PORT": str(port),
+        "GATEWAY_KEYS_SECRET": SIGNING_KEYS,
+        "GATEWAY_KEYS_NAMESPACE": SYSTEM,
+    }
 
 
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

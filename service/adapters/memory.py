@@ -23,6 +23,7 @@ from service.domain.errors import (
 from service.domain.history import LIMIT, POD, mark
 from service.domain.journal import Kept, Woken
 from service.domain.names import SessionId, release_name
+from service.domain.ports import TICKETS
 from service.domain.progress import LAST, Event, News, Stage
 from service.domain.session import (
     Pulse,
@@ -36,6 +37,7 @@ from service.domain.session import (
     SleepAsked,
     Workload,
 )
+from service.domain.signing_key import SigningKey, StoredKeys
 
 T = TypeVar("T")
 
@@ -212,19 +214,40 @@ class MemoryTickets:
     """See `service.domain.ports.Tickets`; `clock` may be moved by a test."""
 
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    tickets: dict[str, tuple[SessionId, datetime]] = field(default_factory=dict)
-    shared: bytes | None = None
+    tickets: dict[SessionId, dict[str, datetime]] = field(default_factory=dict)
+    """Id -> digests of open tickets, and when their life ends."""
+    former_secret: str | None = None
 
     async def put(self, digest: str, uuid: SessionId, life: timedelta) -> None:
-        self.tickets[digest] = (uuid, self.clock() + life)
+        live = {each: ends for each, ends in self.tickets.get(uuid, {}).items() if ends > self.clock()}
+        live[digest] = self.clock() + life
+        self.tickets[uuid] = dict(list(live.items())[-TICKETS:])
 
-    async def take(self, digest: str) -> SessionId | None:
-        uuid, until = self.tickets.pop(digest, (None, self.clock()))
-        return uuid if until > self.clock() else None
+    async def take(self, digest: str, uuid: SessionId) -> bool:
+        ends = self.tickets.get(uuid, {}).pop(digest, None)
+        return ends is not None and ends > self.clock()
 
-    async def secret(self, candidate: bytes) -> bytes:
-        self.shared = self.shared or candidate
-        return self.shared
+    async def drop_secret(self) -> None:
+        self.former_secret = None
+
+
+@dataclass
+class MemorySigningKeys:
+    """See `service.domain.ports.SigningKeys`: replicas of one service share it."""
+
+    keys: Sequence[SigningKey] = ()
+    version: int = 0
+    reads: int = 0
+
+    async def read(self) -> StoredKeys:
+        self.reads += 1
+        return StoredKeys(self.keys, str(self.version) if self.version else None)
+
+    async def replace(self, keys: Sequence[SigningKey], version: str | None) -> bool:
+        if version != (str(self.version) if self.version else None):
+            return False
+        self.keys, self.version = tuple(keys), self.version + 1
+        return True
 
 
 QUEUE_LIMIT = 3

@@ -23,6 +23,7 @@
         |   |-- RedisKeyInvalid      one of the service's own keys has another type than it must have
         |   `-- NotificationsRefused
         |-- ClusterUnavailable
+        |   `-- SigningKeysUnavailable
         |-- KedaUnavailable
         |-- HelmUnavailable      no helm binary, or it cannot be started
         |-- HelmTimeout          helm did not end within its deadline
@@ -151,6 +152,13 @@ class NotificationsRefused(RedisUnavailable):
 class ClusterUnavailable(Unavailable):
     part = "kubernetes"
     message = "the Kubernetes API does not answer"
+
+
+class SigningKeysUnavailable(ClusterUnavailable):
+    message = (
+        "the keys that let people in to their workspaces cannot be read from Kubernetes yet; the service goes on"
+        " trying, so try again in a moment"
+    )
 
 
 class KedaUnavailable(Unavailable):

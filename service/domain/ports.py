@@ -14,6 +14,7 @@ from service.domain.journal import Kept
 from service.domain.names import SessionId
 from service.domain.progress import Event, News
 from service.domain.session import Pulse, Pushed, Record, Rhythm, Workload
+from service.domain.signing_key import SigningKey, StoredKeys
 
 
 class WorkLease(Protocol):
@@ -180,17 +181,31 @@ class History(Protocol):
         """The newest first; whatever cannot be read is left out."""
 
 
+TICKETS = 32
+"""Tickets of one session that can be open at the same time."""
+
+
 class Tickets(Protocol):
-    """What lets people in to their workspaces, in Redis."""
+    """Which tickets are not used yet, in Redis. Whether a ticket is genuine is not to be learned here."""
 
     async def put(self, digest: str, uuid: SessionId, life: timedelta) -> None:
-        """Keep a ticket's digest for its life."""
+        """Remember the digest of a new ticket for its life. The oldest of a session's is forgotten beyond TICKETS."""
 
-    async def take(self, digest: str) -> SessionId | None:
-        """The session of the ticket, which is used up by that; None when it is, or its life is over."""
+    async def take(self, digest: str, uuid: SessionId) -> bool:
+        """Whether the session's ticket was not used yet; it is by that."""
 
-    async def secret(self, candidate: bytes) -> bytes:
-        """The secret that all replicas share: the candidate when there was none."""
+    async def drop_secret(self) -> None:
+        """Remove the secret that earlier versions kept in Redis."""
+
+
+class SigningKeys(Protocol):
+    """What tickets and session cookies are sealed with, outside of Redis; shared by all replicas."""
+
+    async def read(self) -> StoredKeys:
+        """Every key that can be read, and the version of what is there."""
+
+    async def replace(self, keys: Sequence[SigningKey], version: str | None) -> bool:
+        """Keep exactly these keys; False when somebody else has written since that version, and nothing was done."""
 
 
 class Releases(Protocol):

@@ -19,6 +19,7 @@ from aiohttp import (
 from aiohttp.http import HttpVersion10, HttpVersion11
 from multidict import CIMultiDict
 
+from service.gateway.entering import renew
 from service.gateway.headers import to_browser
 from service.gateway.heads import keep_bytes
 from service.gateway.pods import UNAVAILABLE, PodLost, Upstream
@@ -69,6 +70,8 @@ class Passed(web.StreamResponse):
         await super()._prepare_headers()
         for name in added:
             self.headers.popall(name, None)
+        if self._req is not None and len(self._req):
+            renew(self._req, self.status, self.headers)
 
 
 class Body:

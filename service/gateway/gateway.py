@@ -17,7 +17,7 @@ from multidict import istr
 from service.domain import calls
 from service.domain import journal as journals
 from service.domain.backoff import Backoff
-from service.domain.entrance import ENTER, Entrance
+from service.domain.entrance import ENTER, Admission, Entrance
 from service.domain.errors import (
     SessionAsleep,
     SessionBroken,
@@ -26,6 +26,7 @@ from service.domain.errors import (
     SessionNotFound,
     SessionReleased,
     SessionUnreadable,
+    SigningKeysUnavailable,
     Unavailable,
 )
 from service.domain.journal import Journal
@@ -37,7 +38,7 @@ from service.domain.session import Phase
 from service.domain.sessions import Sessions
 from service.domain.wake import VISIT
 from service.edge.bounds import Bounds
-from service.gateway import attention, headers, waiting
+from service.gateway import attention, entering, headers, waiting
 from service.gateway.arrivals import Arrivals
 from service.gateway.attention import Attention, Mode
 from service.gateway.editor import LOOKED_AT
@@ -240,26 +241,52 @@ class Gateway:
     # --- who may enter ---
 
     async def _enter(self, request: web.BaseRequest, uuid: SessionId) -> web.StreamResponse:
-        if request.method != hdrs.METH_GET:
-            raise Refusal(405, "Not allowed", "A ticket is traded by opening its address.")
-        given = await self._entrance.redeem(request.query.get("ticket", ""), uuid)
-        if given is None:
-            raise Refusal(403, "This link has been used or is too old", "Open the workspace anew from where you came.")
+        if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_POST):
+            raise Refusal(405, "Not allowed", "A link is opened by GET or POST.")
+        if entering.is_ahead(request):
+            raise Refusal(503, "Not opened yet", "The link was fetched ahead of time. Open it to enter.")
+        if not entering.is_opened(request):
+            return entering.page()
+        cookie = await self._trade(request, uuid)
         target = request.query.get("to", "/")
         answer = web.Response(status=303, headers={**KEEP_OUT, hdrs.LOCATION: target if _is_path(target) else "/"})
-        age = int(self._entrance.stay.total_seconds())
-        answer.headers[hdrs.SET_COOKIE] = f"{COOKIE}={given}; Path=/; Max-Age={age}; Secure; HttpOnly; SameSite=Lax"
+        if cookie is not None:
+            answer.headers[hdrs.SET_COOKIE] = cookie
         return answer
+
+    async def _trade(self, request: web.BaseRequest, uuid: SessionId) -> str | None:
+        """A cookie for the ticket; None when it is used, and its bearer is let in already. Others are refused."""
+        try:
+            given = await self._entrance.redeem(request.query.get("ticket", ""), uuid)
+        except Unavailable:
+            if await self._admission(request, uuid) is None:
+                raise
+            return None
+        if given is not None:
+            return self._cookie(given)
+        if self._terms.closed and await self._admission(request, uuid) is None:
+            raise Refusal(403, "This link has been used or is too old", "Open the workspace anew from where you came.")
+        return None
+
+    def _cookie(self, given: str) -> str:
+        age = self._entrance.seconds_left(given)
+        return f"{COOKIE}={given}; Path=/; Max-Age={age}; Secure; HttpOnly; SameSite=Lax"
 
     def _is_known(self, request: web.BaseRequest, uuid: SessionId) -> bool:
         """Whether its pass has been here before, as that of nearly every request."""
         given = headers.passes(request)
         return len(given) == 1 and self._entrance.knows(given[0], uuid)
 
-    async def _admit(self, request: web.BaseRequest, uuid: SessionId) -> None:
+    async def _admission(self, request: web.BaseRequest, uuid: SessionId) -> Admission | None:
         given = headers.passes(request)
-        if len(given) != 1 or not await self._entrance.admits(given[0], uuid):
+        return await self._entrance.admits(given[0], uuid) if len(given) == 1 else None
+
+    async def _admit(self, request: web.BaseRequest, uuid: SessionId) -> None:
+        admission = await self._admission(request, uuid)
+        if admission is None:
             raise Refusal(401, "You are not signed in to this workspace", "Open it anew from where you came.")
+        if admission.renewed is not None:
+            request[entering.RENEWED] = self._cookie(admission.renewed)
 
     # --- awake, or to be woken ---
 
@@ -531,5 +558,7 @@ def _told(error: SessionError) -> Refusal:
             return Refusal(409, "The workspace is being deleted", "Wait until that is done, then create it again.")
         case SessionBroken() | SessionUnreadable():
             return Refusal(503, "The workspace is broken", str(error))
+        case SigningKeysUnavailable():
+            return Refusal(503, "Nobody can be let in just now", f"{str(error).capitalize()}.", retry_after=5)
         case _:
             return Refusal(503, "Not now", "A part of the system does not answer; try again.", retry_after=2)

@@ -39,6 +39,7 @@ TABLE: tuple[tuple[type[errors.SessionError], int, str], ...] = (
     (errors.RedisDenied, 503, "redis-denied"),
     (errors.RedisKeyInvalid, 503, "redis-key-invalid"),
     (errors.RedisUnavailable, 503, "redis-unavailable"),
+    (errors.SigningKeysUnavailable, 503, "signing-keys-unavailable"),
     (errors.ClusterUnavailable, 503, "kubernetes-unavailable"),
     (errors.KedaUnavailable, 503, "keda-unavailable"),
     (errors.HelmUnavailable, 503, "helm-unavailable"),

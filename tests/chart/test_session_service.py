@@ -1,5 +1,7 @@
 """The service's own chart: what it renders, what it refuses, and that the API server accepts it."""
 
+import secrets
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -106,3 +108,44 @@ def test_with_a_network_policy_nobody_scrapes_unless_let_in(helm: Helm) -> None:
 
 
 METRICS = ("--set", "metrics.enabled=true,networkPolicy.enabled=true")
+
+
+def test_with_a_gateway_the_service_may_fill_one_secret_and_see_no_other(helm: Helm) -> None:
+    assert "signing-keys" not in yaml.safe_dump_all(render(helm))
+    own = replace(helm, namespace="own")
+    objects = render(own, "--set", "gateway.domain=pods.example.com,usersNamespace=users")
+    keys = {item["kind"]: item for item in objects if item["metadata"]["name"] == "session-service-signing-keys"}
+    # Whatever it rendered here, an upgrade would write over the service's own.
+    assert not {"data", "stringData"} & set(keys["Secret"])
+    assert keys["Role"]["rules"] == [
+        {
+            "apiGroups": [""],
+            "resources": ["secrets"],
+            "resourceNames": ["session-service-signing-keys"],
+            "verbs": ["get", "patch"],
+        }
+    ]
+    assert "namespace" not in keys["Role"]["metadata"]
+    assert keys["RoleBinding"]["subjects"][0]["namespace"] == "own"
+    (deployment,) = [item for item in objects if item["kind"] == "Deployment"]
+    env = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {"name": "USER_PODS_GATEWAY_KEYS_SECRET", "value": "session-service-signing-keys"} in env
+    assert {"name": "USER_PODS_GATEWAY_KEYS_NAMESPACE", "value": "own"} in env
+
+
+def test_an_upgrade_leaves_the_keys_alone(live: Helm, cluster: Cluster) -> None:
+    """With both helms: neither takes away what it never rendered."""
+    namespace = f"keys-{secrets.token_hex(4)}"
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    own = replace(live, namespace=namespace)
+    arguments = ("signed", str(SERVICE), "--set", "gateway.domain=pods.test,keda.namespace=")
+    own("install", *arguments)
+    kubectl = cluster.kubectl
+    patch = '{"data":{"1-00000000":"aGVsbG8="}}'
+    kubectl("-n", namespace, "patch", "secret", "signed-signing-keys", "--type=merge", "--patch", patch)
+    own("upgrade", *arguments, "--set", "replicas=1")
+    kept = kubectl("-n", namespace, "get", "secret", "signed-signing-keys", "-o", "jsonpath={.data}")
+    assert "00000000" in kept
+    own("rollback", "signed", "1")
+    assert kubectl("-n", namespace, "get", "secret", "signed-signing-keys", "-o", "jsonpath={.data}") == kept
+    own("uninstall", "signed")

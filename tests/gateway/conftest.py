@@ -12,8 +12,9 @@ import pytest
 import uvloop
 from aiohttp import ClientSession, DummyCookieJar, TCPConnector, WSMsgType, web
 
-from service.adapters.memory import MemoryTickets
+from service.adapters.memory import MemorySigningKeys, MemoryTickets
 from service.domain.entrance import Entrance
+from service.domain.keyring import Keyring
 from service.domain.meter import Activity, Patient, Silent, Slow, Visit
 from service.domain.names import SessionId
 from service.domain.session import Pod
@@ -82,8 +83,10 @@ class House:
 
     def __post_init__(self) -> None:
         self.tickets = MemoryTickets()
+        self.signing_keys = MemorySigningKeys()
+        self.keyring = Keyring(self.signing_keys)
         self.meter = Told()
-        self.entrance = Entrance(self.tickets, origin=lambda uuid: f"https://{self.host(uuid)}")
+        self.entrance = Entrance(self.tickets, self.keyring, origin=lambda uuid: f"https://{self.host(uuid)}")
         self.stack = AsyncExitStack()
         self._starting: set[asyncio.Task[None]] = set()
 

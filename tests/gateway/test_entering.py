@@ -6,13 +6,17 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from service.adapters.memory import MemorySigningKeys
 from service.domain.entrance import Entrance
+from service.domain.errors import ClusterUnavailable, RedisUnavailable
+from service.domain.keyring import Keyring
 from service.domain.names import SessionId
+from service.domain.signing_key import StoredKeys
 from service.gateway.gateway import Terms
 from service.gateway.headers import COOKIE
 from service.gateway.hosts import Hosts
 from tests.domain.conftest import World
-from tests.gateway.conftest import DOMAIN, House, answer
+from tests.gateway.conftest import DOMAIN, House, answer, raw
 
 UUID = SessionId("abc123xy")
 
@@ -73,7 +77,8 @@ async def test_a_pass_of_one_session_opens_no_other(house: House) -> None:
 
 async def test_a_forged_or_stale_pass_is_none(world: World) -> None:
     now = 1_000_000.0
-    entrance = Entrance(House(world).tickets, origin=str, now=lambda: now)
+    house = House(world)
+    entrance = Entrance(house.tickets, house.keyring, origin=str, now=lambda: now)
     ticket = parse_qs(urlsplit((await entrance.invite(UUID)).url).query)["ticket"][0]
     given = await entrance.redeem(ticket, UUID)
     assert given is not None
@@ -87,6 +92,10 @@ async def test_a_forged_or_stale_pass_is_none(world: World) -> None:
         "",
         "x.y",
         f"{until}.ü",
+        f"{until}.\udcfc",
+        f"{given}\udce9",
+        f"{given}\n",
+        given.replace(".", ".0", 1),
         "9" * 40,
     ):
         assert not await entrance.admits(forged, UUID)
@@ -95,13 +104,161 @@ async def test_a_forged_or_stale_pass_is_none(world: World) -> None:
 
 
 async def test_every_replica_knows_the_passes_of_the_others(world: World) -> None:
-    tickets = House(world).tickets
-    first, second = Entrance(tickets, origin=str), Entrance(tickets, origin=str)
+    tickets, keys = House(world).tickets, MemorySigningKeys()
+    first, second = (Entrance(tickets, Keyring(keys), origin=str) for _ in range(2))
     assert not await second.admits("9999999999.x", UUID)
     ticket = parse_qs(urlsplit((await first.invite(UUID)).url).query)["ticket"][0]
     given = await second.redeem(ticket, UUID)
     assert given is not None
     assert await first.admits(given, UUID)
+
+
+CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
+NAVIGATION = {
+    "User-Agent": CHROME,
+    "Accept": "text/html",
+    "Sec-Fetch-Mode": "navigate",
+    "Sec-Fetch-Dest": "document",
+    "Sec-Fetch-Site": "cross-site",
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("HEAD", NAVIGATION, 200),
+        ("GET", NAVIGATION | {"Sec-Purpose": "prefetch"}, 503),
+        ("GET", NAVIGATION | {"Sec-Purpose": "prefetch;prerender"}, 503),
+        ("GET", NAVIGATION | {"Purpose": "prefetch"}, 503),
+        ("GET", NAVIGATION | {"X-Purpose": "preview"}, 503),
+        ("GET", NAVIGATION | {"X-Moz": "prefetch"}, 503),
+        ("GET", NAVIGATION | {"Sec-Fetch-Dest": "iframe"}, 200),
+        ("GET", {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}, 200),
+        ("GET", {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}, 200),
+        ("GET", {"User-Agent": CHROME, "Accept": "text/html"}, 200),
+        ("GET", {"User-Agent": "Mozilla/5.0 (compatible; Discordbot/2.0; +https://discordapp.com)"}, 200),
+        ("GET", {"User-Agent": "Mozilla/5.0 (Windows NT 6.1; WOW64) SkypeUriPreview Preview/0.5"}, 200),
+        ("GET", {"User-Agent": "Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)"}, 200),
+        ("GET", {"User-Agent": "facebookexternalhit/1.1"}, 200),
+        ("GET", {"User-Agent": "WhatsApp/2.23.20.0"}, 200),
+        ("GET", {"User-Agent": "TelegramBot (like TwitterBot)"}, 200),
+        ("GET", {"User-Agent": "LinkedInBot/1.0"}, 200),
+        ("GET", {"User-Agent": "Synapse (bot; +https://github.com/matrix-org/synapse)"}, 200),
+        ("GET", {"User-Agent": "previewer", "Range": "bytes=0-32768"}, 200),
+    ],
+)
+async def test_who_only_looks_at_a_link_leaves_its_ticket_good(
+    house: House, method: str, headers: dict[str, str], status: int
+) -> None:
+    uuid = await house.awake()
+    parts = urlsplit((await house.entrance.invite(uuid, "/?a=b")).url)
+    url = house.url(f"{parts.path}?{parts.query}")
+    async with house.http.request(method, url, headers={"Host": parts.netloc, **headers}) as looked:
+        assert looked.status == status
+        assert "Set-Cookie" not in looked.headers
+        assert looked.headers["Referrer-Policy"] == "no-referrer"
+        assert looked.headers["Cache-Control"] == "no-store"
+        text = await looked.text()
+    assert ("Open workspace" in text) == (method == "GET" and status == 200)
+    async with house.http.get(url, headers={"Host": parts.netloc, **NAVIGATION}, allow_redirects=False) as opened:
+        assert (opened.status, opened.headers["Location"]) == (303, "/?a=b")
+        assert COOKIE in opened.headers["Set-Cookie"]
+    assert not house.workspaces[uuid].requests
+
+
+async def test_the_page_of_a_link_opens_it_by_post(house: House) -> None:
+    uuid = await house.awake()
+    parts = urlsplit((await house.entrance.invite(uuid, "/x")).url)
+    url, host = house.url(f"{parts.path}?{parts.query}"), {"Host": parts.netloc}
+    async with house.http.get(url, headers={**host, "User-Agent": CHROME}) as looked:
+        policy, page = looked.headers["Content-Security-Policy"], await looked.text()
+    # The form goes to the address of the page itself, with the ticket that is in it.
+    assert '<form method="post">' in page
+    assert parse_qs(parts.query)["ticket"][0] not in page
+    nonce = policy.partition("script-src 'nonce-")[2].partition("'")[0]
+    assert f'<script nonce="{nonce}">' in page
+    # Without a referrer the browser says that the form comes from nowhere.
+    sent = {**host, **NAVIGATION, "Origin": "null", "Sec-Fetch-Site": "same-origin"}
+    async with house.http.post(url, headers=sent, data=b"", allow_redirects=False) as opened:
+        assert (opened.status, opened.headers["Location"]) == (303, "/x")
+        assert COOKIE in opened.headers["Set-Cookie"]
+    assert (await answer(house, f"{parts.path}?{parts.query}", host, "PUT"))[0] == 405
+
+
+async def test_a_used_link_leads_on_where_its_bearer_is_let_in_already(house: House) -> None:
+    uuid, other = await house.awake(), await house.awake("bob")
+    parts = urlsplit((await house.entrance.invite(uuid, "/?folder=/home")).url)
+    path, host = f"{parts.path}?{parts.query}", {"Host": parts.netloc, **NAVIGATION}
+    async with house.http.get(house.url(path), headers=host, allow_redirects=False) as first:
+        cookie = first.headers["Set-Cookie"].split(";")[0]
+    async with house.http.get(house.url(path), headers={**host, "Cookie": cookie}, allow_redirects=False) as again:
+        assert (again.status, again.headers["Location"]) == (303, "/?folder=/home")
+        assert "Set-Cookie" not in again.headers
+    assert (await answer(house, path, host))[0] == 403
+    assert (await answer(house, path, {**host, "Cookie": (await house.headers(other))["Cookie"]}))[0] == 403
+
+
+async def test_without_redis_a_link_leads_on_for_whoever_is_let_in_already(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> bool:
+        raise RedisUnavailable
+
+    uuid = await house.awake()
+    parts, given = urlsplit((await house.entrance.invite(uuid)).url), await house.person(uuid)
+    monkeypatch.setattr(house.tickets, "take", away)
+    path = f"{parts.path}?{parts.query}"
+    assert (await answer(house, path, given))[0] == 303
+    assert (await answer(house, path, {"Host": parts.netloc}))[0] == 503
+
+
+async def test_without_signing_keys_nobody_is_called_a_stranger(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away() -> StoredKeys:
+        raise ClusterUnavailable
+
+    uuid = await house.awake()
+    given = await house.person(uuid)
+    house.entrance = house.gateway._entrance = Entrance(house.tickets, Keyring(house.signing_keys), origin=str)
+    with monkeypatch.context() as patched:
+        patched.setattr(house.signing_keys, "read", away)
+        status, page = await answer(house, "/echo", given)
+        assert status == 503
+        assert b"try again in a moment" in page
+        assert (await answer(house, "/.user-pods/enter?ticket=x", given))[0] == 503
+    house.entrance._keyring._read_at = float("-inf")  # a second has passed
+    assert (await answer(house, "/echo", given))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "value", ["\udcff\udcfe", "1.2.00000000.\udce9", "ü", "9999999999.1.00000000." + "\udcc3" * 43, "="]
+)
+async def test_a_cookie_of_any_bytes_is_no_pass(house: House, value: str) -> None:
+    uuid = await house.awake()
+    said = await raw(
+        house, "GET /echo", {"Host": house.host(uuid), "Cookie": f"{COOKIE}={value}", "Connection": "close"}
+    )
+    assert said.partition(b" ")[2].startswith(b"401 ")
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "ticket=", "ticket=%FF%FE", "ticket=%ED%A0%80", "ticket=%C3%A9", "ticket=%00", "ticket=%",
+     "ticket=x&to=%ED%A0%80", "ticket=x&to=%FF", "ticket=x&ticket=y", "to=/"],
+)  # fmt: skip
+async def test_a_ticket_of_any_bytes_is_none(house: House, query: str) -> None:
+    uuid = await house.awake()
+    said = await raw(house, f"GET /.user-pods/enter?{query}", {"Host": house.host(uuid), "Connection": "close"})
+    assert said.partition(b" ")[2].startswith(b"403 ")
+
+
+@pytest.mark.parametrize("to", ["%FF", "%ED%A0%80", "%C3%A9", "/%0D%0AX:y", "%"])
+async def test_a_target_of_any_bytes_leads_to_the_workspace(house: House, to: str) -> None:
+    uuid = await house.awake()
+    ticket = parse_qs(urlsplit((await house.entrance.invite(uuid)).url).query)["ticket"][0]
+    head = f"GET /.user-pods/enter?ticket={ticket}&to={to}"
+    said = await raw(house, head, {"Host": house.host(uuid), "Connection": "close"})
+    assert said.partition(b" ")[2].startswith(b"303 ")
+    assert b"\r\nLocation: /\r\n" in said
 
 
 async def test_without_the_lock_everybody_gets_in(world: World) -> None:

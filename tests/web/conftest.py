@@ -10,10 +10,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from service.adapters.memory import MemoryTickets
+from service.adapters.memory import MemorySigningKeys, MemoryTickets
 from service.adapters.metrics import Metrics
 from service.domain.entrance import Entrance
 from service.domain.health import Health
+from service.domain.keyring import Keyring
 from service.domain.supervisor import Supervisor
 from service.web.app import make_app
 from service.web.keys import ENTRANCE, EXPOSITION, HEALTH, PROGRESS, READINESS, SESSIONS, SUPERVISOR, Readiness
@@ -44,7 +45,9 @@ def supervisor() -> Supervisor:
 async def serve(world: World, metrics: Metrics, supervisor: Supervisor) -> AsyncIterator[Serve]:
     """Starts the application; `keys` are its bearer keys, `more` its terms; `gateway`: workspaces can be opened."""
     clients: list[Client] = []
-    entrance = Entrance(MemoryTickets(), origin=lambda uuid: f"https://vs-code-{uuid}.example.com")
+    entrance = Entrance(
+        MemoryTickets(), Keyring(MemorySigningKeys()), origin=lambda uuid: f"https://vs-code-{uuid}.example.com"
+    )
 
     def resources(app: web.Application, *, gateway: bool) -> AbstractAsyncContextManager[None]:
         @asynccontextmanager

@@ -1,0 +1,87 @@
+"""What the keyring relies on in SigningKeys: in memory, and in the chart's Secret with the service's rights."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+
+from service.adapters.kube_api import KubeApi, connect
+from service.adapters.kube_signing_keys import KubeSigningKeys
+from service.adapters.memory import MemorySigningKeys
+from service.domain.errors import SigningKeysUnavailable
+from service.domain.ports import SigningKeys
+from service.domain.signing_key import SigningKey
+from stack.stack import SERVICE, SIGNING_KEYS, SYSTEM, USERS, Stack
+
+OLD = SigningKey("0a1b2c3d", datetime(2026, 1, 1, tzinfo=UTC), b"\x00\xff" * 16)
+NEW = SigningKey("ffffffff", datetime(2026, 2, 1, tzinfo=UTC), b"new" * 12)
+
+
+@pytest.fixture
+async def kube(stack: Stack) -> AsyncIterator[KubeApi]:
+    async with await connect(stack.cluster.service_account(SYSTEM, SERVICE)) as api:
+        yield KubeApi(api, timeout=5)
+
+
+@pytest.fixture(params=["memory", "chart", "made"])
+def stored(request: pytest.FixtureRequest) -> SigningKeys:
+    if request.param == "memory":
+        return MemorySigningKeys()
+    kube: KubeApi = request.getfixturevalue("kube")
+    stack: Stack = request.getfixturevalue("stack")
+    if request.param == "chart":
+        patch = ("patch", "secret", SIGNING_KEYS, "--type=merge", "--patch", '{"data":null}')
+        stack.cluster.kubectl("-n", SYSTEM, *patch)
+        return KubeSigningKeys(kube, namespace=SYSTEM, name=SIGNING_KEYS)
+    stack.cluster.kubectl("-n", USERS, "delete", "secret", "own-keys", "--ignore-not-found")
+    return KubeSigningKeys(kube, namespace=USERS, name="own-keys")
+
+
+async def test_what_was_written_is_read(stored: SigningKeys) -> None:
+    empty = await stored.read()
+    assert not empty.keys
+    assert await stored.replace([OLD], empty.version)
+    assert list((await stored.read()).keys) == [OLD]
+    assert await stored.replace([OLD, NEW], (await stored.read()).version)
+    assert sorted((await stored.read()).keys, key=lambda key: key.id) == [OLD, NEW]
+    assert await stored.replace([NEW], (await stored.read()).version)
+    assert list((await stored.read()).keys) == [NEW]
+
+
+async def test_of_racers_one_writes(stored: SigningKeys) -> None:
+    for _ in range(2):
+        version = (await stored.read()).version
+        racers = [SigningKey(f"{number:08x}", NEW.made_at, NEW.secret) for number in range(4)]
+        done = await asyncio.gather(*(stored.replace([racer], version) for racer in racers))
+        assert sorted(done) == [False, False, False, True]
+        assert list((await stored.read()).keys) == [racers[done.index(True)]]
+
+
+async def test_entries_that_are_no_keys_are_passed_over_and_go_with_the_next_write(kube: KubeApi, stack: Stack) -> None:
+    stored = KubeSigningKeys(kube, namespace=SYSTEM, name=SIGNING_KEYS)
+    stack.cluster.kubectl("-n", SYSTEM, "patch", "secret", SIGNING_KEYS, "--type=merge", "--patch", '{"data":null}')
+    data = {"note": "aGVsbG8=", "1-0a1b2c3d": base64.b64encode(b"short").decode(), "x-00000000": ""}
+    patch = json.dumps({"data": data, "metadata": {"labels": {"kept": "yes"}}})
+    stack.cluster.kubectl("-n", SYSTEM, "patch", "secret", SIGNING_KEYS, "--type=merge", "--patch", patch)
+    found = await stored.read()
+    assert not found.keys
+    assert await stored.replace([NEW], found.version)
+    secret = json.loads(stack.cluster.kubectl("-n", SYSTEM, "get", "secret", SIGNING_KEYS, "-o", "json"))
+    assert list(secret["data"]) == [f"{int(NEW.made_at.timestamp())}-{NEW.id}"]
+    assert secret["metadata"]["labels"]["kept"] == "yes"
+
+
+async def test_of_its_own_namespace_the_service_sees_no_other_secret(kube: KubeApi, stack: Stack) -> None:
+    stack.cluster.kubectl(
+        "-n", SYSTEM, "apply", "-f", "-",
+        stdin=json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "session-service-keys"}}),
+    )  # fmt: skip
+    others = KubeSigningKeys(kube, namespace=SYSTEM, name="session-service-keys")
+    with pytest.raises(SigningKeysUnavailable):
+        await others.read()
+    absent = KubeSigningKeys(kube, namespace=SYSTEM, name="absent")
+    with pytest.raises(SigningKeysUnavailable):
+        await absent.replace([NEW], None)

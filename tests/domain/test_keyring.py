@@ -1,0 +1,172 @@
+"""The keys of a replica: made once, rotated by age, and kept while anything that they have sealed may be good."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from unittest.mock import Mock
+
+import pytest
+
+from service.adapters.memory import MemorySigningKeys
+from service.domain import keyring as module
+from service.domain.errors import ClusterUnavailable, SigningKeysUnavailable
+from service.domain.keyring import REFRESH, SETTLING, Keyring
+from service.domain.signing_key import SigningKey, StoredKeys
+from tests.waiting import until
+
+ROTATE, KEEP = timedelta(days=30), timedelta(days=7)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_(self, time: timedelta) -> None:
+        self.now += time.total_seconds()
+
+
+class Flaky(MemorySigningKeys):
+    """Keys behind an API server that may be away."""
+
+    away = False
+
+    async def read(self) -> StoredKeys:
+        await asyncio.sleep(0)
+        if self.away:
+            raise ClusterUnavailable
+        return await super().read()
+
+    async def replace(self, keys: Sequence[SigningKey], version: str | None) -> bool:
+        await asyncio.sleep(0)
+        return await super().replace(keys, version)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def stored() -> Flaky:
+    return Flaky()
+
+
+@pytest.fixture
+def replica(stored: Flaky, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Keyring]:
+    monkeypatch.setattr(module, "_AGAIN", 0)
+    return lambda: Keyring(stored, rotate=ROTATE, keep=KEEP, now=clock)
+
+
+@asynccontextmanager
+async def running(keyring: Keyring) -> AsyncIterator[None]:
+    task = asyncio.create_task(keyring.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_replicas_that_start_together_agree_on_one_key(stored: Flaky, replica: Callable[[], Keyring]) -> None:
+    replicas = [replica() for _ in range(5)]
+    keys = await asyncio.gather(*(each.newest() for each in replicas))
+    assert len({key.id for key in keys}) == len(stored.keys) == 1
+
+
+async def test_a_key_gets_one_successor_when_it_is_old_and_goes_on_sealing_until_all_know_that(
+    stored: Flaky, clock: Clock, replica: Callable[[], Keyring]
+) -> None:
+    replicas = [replica() for _ in range(3)]
+    old = await replicas[0].newest()
+    clock.pass_(ROTATE - REFRESH)
+    await asyncio.gather(*(each._refresh() for each in replicas))
+    assert list(stored.keys) == [old]
+    clock.pass_(REFRESH)
+    await asyncio.gather(*(each._refresh() for each in replicas))
+    assert len(stored.keys) == 2
+    assert {(await each.newest()).id for each in replicas} == {old.id}
+    clock.pass_(SETTLING)
+    (new,) = {(await each.newest()).id for each in replicas}
+    assert new != old.id
+    assert all([await each.find(old.id) == old for each in replicas])
+
+
+async def test_an_old_key_verifies_until_all_that_it_has_sealed_is_past_its_limit(
+    stored: Flaky, clock: Clock, replica: Callable[[], Keyring]
+) -> None:
+    keyring, withdrawn = replica(), Mock()
+    keyring.withdrawn = withdrawn
+    old = await keyring.newest()
+    clock.pass_(ROTATE)
+    await keyring._refresh()
+    clock.pass_(SETTLING + KEEP)
+    await keyring._refresh()
+    assert await keyring.find(old.id) == old
+    withdrawn.assert_not_called()
+    clock.pass_(SETTLING)
+    await keyring._refresh()
+    assert await keyring.find(old.id) is None
+    withdrawn.assert_called_once_with()
+    assert len(stored.keys) == 1
+
+
+async def test_a_key_of_another_replica_is_read_when_it_is_met(replica: Callable[[], Keyring], stored: Flaky) -> None:
+    first, second = replica(), replica()
+    await second.newest()
+    stored.keys = ()
+    key = await first.newest()
+    assert await second.find(key.id) == key
+
+
+async def test_ids_that_do_not_exist_cause_one_read_in_a_while(stored: Flaky, clock: Clock) -> None:
+    keyring = Keyring(stored, now=clock)
+    await keyring.newest()
+    before = stored.reads
+    assert set(await asyncio.gather(*(keyring.find(f"{number:08x}") for number in range(100)))) == {None}
+    assert stored.reads <= before + 1
+
+
+async def test_known_keys_outlive_the_api_server(stored: Flaky, replica: Callable[[], Keyring]) -> None:
+    keyring = replica()
+    key = await keyring.newest()
+    stored.away = True
+    with pytest.raises(ClusterUnavailable):
+        await keyring._refresh()
+    assert await keyring.newest() == key
+    assert await keyring.find(key.id) == key
+    with pytest.raises(SigningKeysUnavailable):
+        await keyring.find("00000000")  # it may be another replica's
+    assert "cannot be read again" in (keyring.remark() or "")
+
+
+async def test_without_keys_nothing_is_sealed_and_the_keyring_recovers_by_itself(
+    stored: Flaky, replica: Callable[[], Keyring], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.domain.backoff.Backoff.next", lambda _: 0.01)
+    keyring = replica()
+    stored.away = True
+    async with running(keyring):
+        with pytest.raises(SigningKeysUnavailable, match="try again in a moment"):
+            await keyring.newest()
+        assert keyring.remark() is not None
+        stored.away = False
+        await until(lambda: keyring.remark() is None)
+        assert (await keyring.newest()).id
+
+
+async def test_emptying_the_store_withdraws_every_key(stored: Flaky, replica: Callable[[], Keyring]) -> None:
+    keyring = replica()
+    old = await keyring.newest()
+    stored.keys = ()
+    await keyring._refresh()
+    assert await keyring.find(old.id) is None
+    assert (await keyring.newest()).id != old.id
+
+
+def test_a_key_does_not_show_its_secret() -> None:
+    key = SigningKey("00000000", datetime.now(UTC), b"secret-bytes")
+    assert "secret-bytes" not in repr(key)
