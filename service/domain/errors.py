@@ -188,3 +188,16 @@ class InstallFailed(Unavailable):
 
 class IdTaken(Exception):
     """An id that was just made up belongs to another user or to somebody else's objects."""
+
+
+_CAUSE_LIMIT = 300
+
+
+def causes(error: BaseException) -> str | None:
+    """What stands behind the error, for one line of a log: class and text of each cause, the nearest first."""
+    found: list[str] = []
+    cause = error.__cause__
+    while cause is not None and len(found) < 5:
+        found.append(f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__)
+        cause = cause.__cause__
+    return "; ".join(found)[:_CAUSE_LIMIT] or None

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from service.domain.errors import SessionError
+from service.domain.errors import SessionError, causes
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Health:
         except TimeoutError:
             return "it does not answer in time"
         except SessionError as error:
-            log.warning("health check failed: %s", error, extra={"part": name})
+            log.warning("health check failed: %s", error, extra={"part": name, "cause": causes(error)})
             return str(error)
         except Exception:
             log.exception("health check failed", extra={"part": name})

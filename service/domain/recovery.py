@@ -16,10 +16,12 @@ from service.domain.errors import (
     IdTaken,
     RedisUnavailable,
     SessionBusy,
+    SessionError,
     SessionNotFound,
     SessionUnreadable,
     TooManyCreates,
     Unavailable,
+    causes,
 )
 from service.domain.names import SessionId
 from service.domain.ports import Cluster, Store
@@ -168,6 +170,9 @@ class Recovery:
             log.info("the id of a half-done create belongs to somebody else by now", extra={"uuid": uuid})
         except (SessionBusy, TooManyCreates, RedisUnavailable, ClusterUnavailable) as error:
             log.info("to be finished later: %s", error, extra={"uuid": uuid})
+            return False
+        except SessionError as error:
+            log.warning("left half-done, and tried again: %s", error, extra={"uuid": uuid, "cause": causes(error)})
             return False
         except Exception:
             log.exception("could not finish what was left half-done; it is tried again", extra={"uuid": uuid})

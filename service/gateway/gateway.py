@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -28,6 +29,7 @@ from service.domain.errors import (
     SessionUnreadable,
     SigningKeysUnavailable,
     Unavailable,
+    causes,
 )
 from service.domain.journal import Journal
 from service.domain.meter import SILENT, Activity, Doorkeeper, Patient, Slow, Traffic
@@ -51,6 +53,8 @@ from service.gateway.pods import Hopeless, PodLost, Pods, Upstream
 from service.gateway.refusal import KEEP_OUT, Refusal
 from service.gateway.tunnel import is_handshake, is_websocket, tunnel
 from service.gateway.visit import Visit
+
+log = logging.getLogger(__name__)
 
 _WAKE = f"{OWN}wake"
 HEALTH = f"{OWN}healthz"
@@ -169,7 +173,7 @@ class Gateway:
         except (Refusal, SessionError) as error:
             refusal = error if isinstance(error, Refusal) else _told(error)
             visit.ended(refusal.outcome)
-            answer = refusal.answer(page=_is_navigation(request))
+            answer = refusal.answer(page=_is_navigation(request), name=calls.current_request_id())
             if refusal.status == HTTPStatus.BAD_REQUEST:
                 answer.force_close()  # where a next request would begin is not certain
             return answer
@@ -561,4 +565,5 @@ def _told(error: SessionError) -> Refusal:
         case SigningKeysUnavailable():
             return Refusal(503, "Nobody can be let in just now", f"{str(error).capitalize()}.", retry_after=5)
         case _:
+            log.error("%s", error, extra={"cause": causes(error)})
             return Refusal(503, "Not now", "A part of the system does not answer; try again.", retry_after=2)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -115,6 +115,8 @@ async def middleware(
         return _of_request(error)
     except errors.SessionError as error:
         return _of_domain(error)
+    except ClientConnectionResetError:
+        raise  # the caller is gone; nobody can be answered
     except Exception:
         log.exception("unexpected error")
         return _respond(500, "internal", "something went wrong on our side; the log knows more under this instance")
@@ -154,8 +156,9 @@ def _of_http(error: web.HTTPException) -> web.Response:
 def _of_domain(error: errors.SessionError) -> web.Response:
     status, slug = next((status, slug) for kind, status, slug in TABLE if isinstance(error, kind))
     part = error.part if isinstance(error, errors.Unavailable) else None
-    if status >= 500:
-        log.error("%s", error, exc_info=error)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, errors.GatewayOff):
+        # Without a traceback: while a part is away, every call comes to this.
+        log.error("%s", error, extra={"part": part, "cause": errors.causes(error)})
     response = _respond(status, slug, str(error), part=part)
     if status in (429, 503) or error.retry_after:
         response.headers["Retry-After"] = str(error.retry_after or _RETRY_AFTER)

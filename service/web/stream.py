@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
 from aiohttp_sse import EventSourceResponse, sse_response
 
 from service.domain.calls import current_request_id
@@ -66,6 +66,8 @@ async def answer(request: web.Request, session: Session) -> web.StreamResponse:
 async def _answer(
     request: web.Request, session: Session, headers: dict[str, str], after: str | None, *, known: bool
 ) -> web.StreamResponse:
+    if request.transport is None:
+        raise ClientConnectionResetError  # which aiohttp-sse does not expect
     async with sse_response(request, headers=headers, sep="\n", ping_interval=HEARTBEAT) as response:
         # Whoever is gone, or takes nothing any more, need not be told so.
         with contextlib.suppress(ConnectionResetError, TimeoutError):
