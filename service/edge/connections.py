@@ -101,8 +101,9 @@ class Server(web.Server):
 
     def _checked(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
         """The handler's work, if the request may be served at all. No coroutine: it would cost every request one."""
-        connection = cast("Connection", request.protocol)
-        fault = connection.fault(request)
+        connection: Connection = request.protocol  # type: ignore[assignment]  # this server's
+        fault = connection.oversize(request) if connection.doubtful else None
+        fault = fault or faults.of_request(request)
         if fault is None:
             return self._handler(request)
         request._version = HttpVersion11  # noqa: SLF001  # the answer's
@@ -118,12 +119,13 @@ class Connection(web.RequestHandler):
         "_body",
         "_deadline",
         "_deaf",
-        "_doubtful",
         "_idle",
         "_least",
         "_line_seen",
         "_most",
+        "_most_head",
         "_server",
+        "doubtful",
     )
 
     def __init__(self, server: Server, **more: Any) -> None:
@@ -154,11 +156,13 @@ class Connection(web.RequestHandler):
         """Of the last request whose head is complete."""
         self._idle = 0
         """Bytes since that body last grown: extensions of chunks, or trailers."""
+        self._most_head = server.bounds.head_bytes + 1
+        """Bytes of a head that are one too many."""
         self._least = self._most = 0
         """Bytes of the head that is under way. It may have begun among bytes that completed what came before it."""
         self._line_seen = False
         """Of that head, the request line is complete."""
-        self._doubtful = False
+        self.doubtful = False
         """A head may be larger than allowed; it has to be measured."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -180,7 +184,7 @@ class Connection(web.RequestHandler):
             if not self._body.is_eof():
                 self._take_body(data)
                 return
-            room = self._server.bounds.head_bytes + 1 - self._least
+            room = self._most_head - self._least
             if len(data) <= room:
                 self._take_head(data)
                 return
@@ -201,11 +205,8 @@ class Connection(web.RequestHandler):
             # aiohttp would wait for the rest of it for seconds, to throw it away.
             self._body.set_exception(ConnectionResetError("the client is gone"))
 
-    def fault(self, request: web.BaseRequest) -> Fault | None:
-        """Why the request must not be served."""
-        if self._doubtful and _size(request) > self._server.bounds.head_bytes:
-            return faults.HEADERS_TOO_LARGE
-        return faults.of_request(request)
+    def oversize(self, request: web.BaseRequest) -> Fault | None:
+        return faults.HEADERS_TOO_LARGE if _size(request) > self._server.bounds.head_bytes else None
 
     def refusal(self, fault: Fault) -> web.Response:
         """The answer to the fault, after which the connection closes: where a next request would begin is uncertain."""
@@ -243,21 +244,29 @@ class Connection(web.RequestHandler):
     def _take_head(self, data: bytes) -> None:
         """Parse bytes that are no body's. They may complete a head, and begin a body or a next head."""
         before = self._request_count
-        self._parse(data)
+        try:
+            super().data_received(data)
+        except Exception as error:  # noqa: BLE001
+            self._parser_failed(error)
+            return
         if self._request_count == before:
             self._head_grew(data)
             return
         self._body = self._messages[-1][1]
         size = len(data)
-        if self._most + size > self._server.bounds.head_bytes:
-            self._doubtful = True
-        if self._deadline is not None or self._least:
+        if self._most + size >= self._most_head:
+            self.doubtful = True
+        if self._least or self._deadline is not None:
             self._forget_head()
         self._most = size
 
     def _take_body(self, data: bytes) -> None:
         before, body, length = self._request_count, self._body, self._body.total_bytes
-        self._parse(data)
+        try:
+            super().data_received(data)
+        except Exception as error:  # noqa: BLE001
+            self._parser_failed(error)
+            return
         if self._request_count != before:
             if not body.is_eof():
                 # The parser gave up on it, and tells nobody who reads it.
@@ -273,12 +282,10 @@ class Connection(web.RequestHandler):
             if self._idle > self._server.bounds.head_bytes:
                 self._refuse(faults.HEADERS_TOO_LARGE)
 
-    def _parse(self, data: bytes) -> None:
-        try:
-            super().data_received(data)
-        except Exception as error:  # noqa: BLE001  # asyncio would log its text, and the client get no answer
-            self.log_exception(exc_info=error)
-            self._refuse(faults.BAD_REQUEST)
+    def _parser_failed(self, error: Exception) -> None:
+        """By itself, asyncio would log the error's text, and the client get no answer."""
+        self.log_exception(exc_info=error)
+        self._refuse(faults.BAD_REQUEST)
 
     def _head_grew(self, data: bytes) -> None:
         """These bytes have not completed a head."""
