@@ -77,8 +77,8 @@ class Passed(web.StreamResponse):
 class Body:
     """The body of a request, read once, from the moment on at which the pod wants it.
 
-    Raises Stalled when nothing of it comes for `stall` seconds while the pod waits for it. `moves` is called with every
-    piece that does.
+    Raises Stalled when nothing of it comes for `stall` seconds while the pod waits for it, web.RequestPayloadError when
+    its chunks are malformed. `moves` is called with every piece that comes.
     """
 
     def __init__(self, request: web.BaseRequest, stall: float, moves: Callable[[], None] = lambda: None) -> None:
@@ -87,6 +87,14 @@ class Body:
         self._moves = moves
         self.touched = False
         self.stalled = False
+        self.malformed = False
+
+    def blame(self) -> None:
+        """Raises Refusal when it is the client's fault that the pod did not get all of it."""
+        if self.stalled:
+            raise Refusal(408, "Too slow", "The request stopped in the middle.")
+        if self.malformed:
+            raise Refusal(400, "Bad request", "The body of the request is malformed.")
 
     @property
     def is_there(self) -> bool:
@@ -108,6 +116,9 @@ class Body:
         except TimeoutError:
             self.stalled = True
             raise Stalled from None
+        except web.RequestPayloadError:
+            self.malformed = True
+            raise
 
 
 async def exchange(
@@ -135,8 +146,7 @@ async def exchange(
         raise PodLost from error
     except (ClientConnectionError, ClientPayloadError, RuntimeError) as error:
         # The last is what a session raises that was closed in between.
-        if body.stalled:
-            raise Refusal(408, "Too slow", "The request stopped in the middle.") from error
+        body.blame()
         if request.method in _REPEATABLE and not body.touched:
             upstream.failed()
             raise PodLost from error

@@ -134,7 +134,7 @@ class Gateway:
         self._terms = terms
         self.meter = meter
         self._ready = ready
-        self._pods = Pods(view)
+        self._pods = Pods(view, head_limit=terms.bounds.head_bytes)
         self._arrivals = Arrivals(journal, view)
         self._attention = Attention(self._beat, _BEAT)
         self._held: Counter[SessionId] = Counter()

@@ -51,7 +51,7 @@ class Hopeless(Exception):
 class Upstream:
     """One pod: `uid`, where it listens, and the connections to it."""
 
-    def __init__(self, uid: str, address: str, port: int) -> None:
+    def __init__(self, uid: str, address: str, port: int, head_limit: int = HEADER_LIMIT) -> None:
         self.uid = uid
         self.address = address
         self.port = port
@@ -74,7 +74,7 @@ class Upstream:
             f"http://{self._host}",
             connect_timeout=_KNOCK_TIMEOUT,
             idle=_IDLE,
-            head_limit=HEADER_LIMIT,
+            head_limit=head_limit,
             read=_READ,
             lines=HEADER_LINES,
         )
@@ -158,8 +158,10 @@ class Upstream:
 class Pods:
     """The upstreams of all sessions, as the view tells of them."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, *, head_limit: int = HEADER_LIMIT) -> None:
+        """`head_limit`: bytes of the head of a pod's answer."""
         self._view = view
+        self._head_limit = head_limit
         self._upstreams: dict[SessionId, Upstream] = {}
         self._waiting: defaultdict[SessionId, set[asyncio.Event]] = defaultdict(set)
         self._closing: set[asyncio.Task[None]] = set()
@@ -173,7 +175,7 @@ class Pods:
             self._drop(uuid)
             known = None
         if known is None and pod is not None and pod.address and pod.port:
-            known = self._upstreams[uuid] = Upstream(pod.uid, pod.address, pod.port)
+            known = self._upstreams[uuid] = Upstream(pod.uid, pod.address, pod.port, self._head_limit)
         if known is not None and pod is not None:
             known.ready = pod.ready
         return known

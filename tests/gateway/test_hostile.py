@@ -21,6 +21,7 @@ from tests.domain.conftest import World
 from tests.gateway.conftest import DOMAIN, Headers, House, answer, raw, scripted
 from tests.malformed import MALFORMED, Malformed, tell_nothing
 from tests.waiting import until
+from tests.wire import said, split
 
 HANDSHAKE = {
     "Connection": "Upgrade",
@@ -233,3 +234,21 @@ async def test_a_malformed_request_gets_a_problem_that_repeats_nothing_and_no_lo
     uuid = await house.awake()
     await tell_nothing(case, house.port, house.host(uuid), caplog.records)
     assert not house.workspaces[uuid].requests
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        pytest.param(b"no chunk\r\n", id="no-chunk"),
+        pytest.param(b"0\r\n" + b"X-Trailer: %s\r\n" % (b"x" * 1000) * 100, id="trailers"),
+    ],
+)
+async def test_an_upload_that_is_malformed_is_the_clients_fault_and_the_pod_gets_no_whole_one(
+    house: House, rest: bytes
+) -> None:
+    uuid = await house.awake()
+    fields = "".join(f"{name}: {value}\r\n" for name, value in (await house.headers(uuid)).items())
+    head = f"PUT /echo HTTP/1.1\r\n{fields}Transfer-Encoding: chunked\r\n\r\n".encode()
+    answer, _ = split(await said(house.port, head + b"4\r\nbody\r\n", rest))
+    assert answer.status == 400
+    await asyncio.wait_for(house.workspaces[uuid].interrupted.wait(), 5)
