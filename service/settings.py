@@ -137,8 +137,10 @@ class Settings(BaseSettings):
         description="Seconds that a session whose release was uninstalled is remembered as `released`; 30 days.",
     )  # fmt: skip
     schedule_timeout: float = Field(
-        120, ge=0, description="Seconds that a pod may wait for a node before the session counts as failed."
-    )
+        120, ge=0,
+        description="Seconds that a pod may wait for a node, or for the node to prepare it, before status warns. Its"
+        " wake is held all the same.",
+    )  # fmt: skip
     health_cache: float = Field(
         5, ge=0, le=60, description="Seconds that an answer of /health is reused, so that probes cost nothing."
     )

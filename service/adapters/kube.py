@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
 from service.adapters.kube_api import KubeApi, Refused
-from service.adapters.kube_objects import PAUSED, Kind, Objects, annotations, cut, going, moment, place
+from service.adapters.kube_fields import annotations, going, moment, name_of
+from service.adapters.kube_objects import PAUSED, Kind, Objects, cut, place
 from service.adapters.kube_paths import Paths
 from service.domain.errors import ClusterUnavailable, IdTaken, KedaUnavailable, SessionReleased
 from service.domain.names import (
@@ -67,7 +68,7 @@ class KubeCluster:
         for kind, items in zip(Kind, lists, strict=True):
             for item in items:
                 if uuid := place(kind, item):
-                    sessions[uuid].put(kind, item["metadata"]["name"], cut(kind, item))
+                    sessions[uuid].put(kind, name_of(item), cut(kind, item))
         return {uuid: objects.workload(uuid, patience=self._patience) for uuid, objects in sessions.items()}
 
     async def find(self, user_id: str) -> SessionId | None:

@@ -3,6 +3,7 @@
 A cut object takes a fiftieth of its JSON's memory, so a view of ten thousand sessions fits into a small process.
 """
 
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,31 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from service.adapters.trouble import deployment_trouble, pod_hindrance, pod_trouble, scaler_hindrance
+from service.adapters.kube_fields import (
+    Json,
+    Unreadable,
+    annotations,
+    as_dict,
+    as_dicts,
+    count,
+    going,
+    labels,
+    moment,
+    name_of,
+    needed_text,
+    seconds,
+    text,
+)
+from service.adapters.trouble import (
+    REPLACED,
+    Delay,
+    Trouble,
+    deployment_trouble,
+    pod_delay,
+    pod_trouble,
+    scaler_hindrance,
+)
+from service.domain.errors import SessionNotFound
 from service.domain.names import (
     CONTAINER,
     FIELD_MANAGER,
@@ -19,12 +44,16 @@ from service.domain.names import (
     UUID_LABEL,
     SessionId,
     parse_session_id,
+    release_name,
+    scaler_name,
 )
 from service.domain.session import Pod, Release, ReleaseState, Rhythm, ScaledBy, Workload
 
-PAUSED = "autoscaling.keda.sh/paused"
+log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
+PAUSED = "autoscaling.keda.sh/paused"
+_LONGEST = 10 * 365 * 86_400.0
+"""Seconds: no time of falling asleep is longer."""
 
 
 class Kind(StrEnum):
@@ -48,6 +77,8 @@ class Deployment:
     trouble: str | None
     scaled_by: str | None
     """The field manager that has set the replicas last."""
+    scaled_at: str
+    """When, by the API server's clock; empty when it does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +88,8 @@ class Scaler:
     last_active: datetime | None
     rhythm: Rhythm
     hindrance: str | None
+    odd: str | None
+    """Times that are none, for which the usual ones are taken."""
     keda: str | None
     """The field manager that writes its status: KEDA, whatever it calls itself there."""
 
@@ -71,10 +104,18 @@ class Claim:
 class PodPart:
     created: str
     going: bool
+    failed: bool
+    """It has ended for good; its ReplicaSet makes another one."""
     pod: Pod
-    trouble: str | None
-    hindrance: tuple[str, datetime | None] | None
-    """What holds it up, and since when."""
+    trouble: Trouble | None
+    delay: Delay | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """In the place of a part that cannot be read: why."""
+
+    words: str
 
 
 Part = Deployment | Scaler | Claim | Release | PodPart
@@ -93,9 +134,19 @@ class Objects:
     claim: Claim | None = None
     revisions: dict[str, Release] = field(default_factory=dict)
     pods: dict[str, PodPart] = field(default_factory=dict)
+    faults: dict[tuple[Kind, str], str] = field(default_factory=dict)
+    """What cannot be read, and why; what was last read of it stays."""
 
-    def put(self, kind: Kind, name: str, part: Part | None) -> bool:
+    def put(self, kind: Kind, name: str, part: Part | Fault | None) -> bool:
         """Enter the part, or remove what was there when there is none; whether that changes anything."""
+        if isinstance(part, Fault):
+            changed = self.faults.get((kind, name)) != part.words
+            self.faults[kind, name] = part.words
+            return changed
+        healed = self.faults.pop((kind, name), None) is not None
+        return self._put(kind, name, part) or healed
+
+    def _put(self, kind: Kind, name: str, part: Part | None) -> bool:
         if kind in _SINGLE:
             changed = bool(getattr(self, _SINGLE[kind]) != part)
             setattr(self, _SINGLE[kind], part)
@@ -109,93 +160,151 @@ class Objects:
         return changed
 
     def __bool__(self) -> bool:
-        return bool(self.deployment or self.scaler or self.claim or self.revisions or self.pods)
+        return bool(self.deployment or self.scaler or self.claim or self.revisions or self.pods or self.faults)
 
     @property
     def age(self) -> bool:
         """Whether time alone changes what they say together."""
-        return any(part.hindrance for part in self.pods.values())
+        return any(part.delay or part.failed for part in self.pods.values())
+
+    def _fault(self, *kinds: Kind) -> str | None:
+        """Why an object of these kinds cannot be read."""
+        return next((words for (kind, _), words in self.faults.items() if kind in kinds), None)
 
     def workload(self, uuid: SessionId, *, patience: timedelta) -> Workload:
-        """Put together; a pod that no node takes is in trouble when that lasts longer than `patience`."""
+        """Put together; a pod that waits for longer than `patience` is warned of."""
         deployment, scaler, claim = self.deployment, self.scaler, self.claim
         release = max(self.revisions.values(), key=lambda revision: revision.revision, default=None)
         if release is not None and release.state is ReleaseState.UNINSTALLED:
             release = None  # with `--keep-history`
-        pod, trouble, hindrance = self._pod(patience)
+        newest, now = self._newest(), datetime.now(UTC)
+        trouble, final = self._trouble(newest, now)
+        delay = newest.delay if newest else None
+        fault = self._fault(Kind.DEPLOYMENT, Kind.SCALER)
         owners = (part.user_id for part in (deployment, claim) if part)
         return Workload(
             uuid,
             user_id=next(filter(None, owners), None),
             release=release,
-            deployed=deployment is not None,
-            scaled=scaler is not None,
+            deployed=deployment is not None or self._fault(Kind.DEPLOYMENT) is not None,
+            scaled=scaler is not None or self._fault(Kind.SCALER) is not None,
             parked=scaler is not None and scaler.parked,
             last_active=scaler.last_active if scaler else None,
             rhythm=scaler.rhythm if scaler else None,
             deleting=any(part.going for part in (deployment, scaler) if part),
             # One that is being deleted stays until the last pod lets go of it; nobody can have it any more.
-            volume=claim is not None and not claim.going,
+            volume=(claim is not None and not claim.going) or self._fault(Kind.CLAIM) is not None,
             created_at=deployment.created_at if deployment else None,
             replicas=deployment.replicas if deployment else 0,
             scaled_by=_scaled_by(deployment, scaler),
             ready=deployment.ready if deployment else 0,
-            pod=pod,
+            pod=newest.pod if newest else None,
             chart=deployment.chart if deployment else None,
-            trouble=trouble or (deployment.trouble if deployment else None),
-            final=bool(trouble),
-            hindrance=hindrance or (scaler.hindrance if scaler else None),
+            fault=fault,
+            trouble=fault or trouble,
+            final=fault is not None or final,
+            hindrance=(delay.words if delay and delay.early else None) or (scaler.hindrance if scaler else None),
+            warning=_warning(delay, patience, now) or (scaler.odd if scaler else None) or self._fault(Kind.CLAIM),
         )
 
-    def _pod(self, patience: timedelta) -> tuple[Pod | None, str | None, str | None]:
-        standing = [part for part in self.pods.values() if not part.going]
-        if not standing:
-            return None, None, None
-        newest = max(standing, key=lambda part: part.created)
-        if newest.trouble or newest.hindrance is None:
-            return newest.pod, newest.trouble, None
-        words, since = newest.hindrance
-        lasting = since is not None and datetime.now(UTC) - since > patience
-        return newest.pod, words if lasting else None, None if lasting else words
+    def _newest(self) -> PodPart | None:
+        """The session's pod. One that has ended for good counts only until there is another one."""
+        since = self.deployment.scaled_at if self.deployment else ""
+        # Those that failed in a life before stay until somebody removes them: their ReplicaSet does not.
+        standing = [
+            part for part in self.pods.values() if not part.going and not (part.failed and part.created < since)
+        ]
+        return max(standing, key=lambda part: (not part.failed, part.created), default=None)
+
+    def _trouble(self, newest: PodPart | None, now: datetime) -> tuple[str | None, bool]:
+        """Why there is no pod that gets ready, and whether that is for good."""
+        odd = self._fault(Kind.POD)
+        if newest is None or newest.trouble is None:
+            return odd or (self.deployment.trouble if self.deployment else None), False
+        trouble = newest.trouble
+        replaced = newest.failed and trouble.since is not None and now - trouble.since < REPLACED
+        return trouble.words, trouble.final and not replaced
+
+
+def _warning(delay: Delay | None, patience: timedelta, now: datetime) -> str | None:
+    if delay is None or not delay.overdue(now, patience):
+        return None
+    return (
+        f"the pod has been waiting for more than {patience.total_seconds():g} s: {delay.words}. It is still waited for;"
+        " `kubectl describe pod` tells more, and a node or a repair lets it go on"
+    )
 
 
 def place(kind: Kind, item: Json) -> SessionId | None:
-    """The session that the object belongs to, by its label and, since a label can be put on anything, its name."""
-    metadata = item["metadata"]
-    labels, name = metadata.get("labels") or {}, metadata["name"]
-    uuid = labels.get("name", "").removeprefix("user-") if kind is Kind.REVISION else labels.get(UUID_LABEL, "")
-    prefix = f"sh.helm.release.v1.user-{uuid}." if kind is Kind.REVISION else f"user-{uuid}"
+    """The session that the object belongs to, None for somebody else's: a label can be put on anything, and a name may
+    merely begin like one of ours."""
+    found, name = labels(item), name_of(item)
+    claimed = found.get("name", "").removeprefix("user-") if kind is Kind.REVISION else found.get(UUID_LABEL, "")
     try:
-        return parse_session_id(uuid) if name.startswith(prefix) else None
-    except Exception:  # noqa: BLE001 - somebody else's object that happens to bear the label
+        uuid = parse_session_id(claimed)
+    except SessionNotFound:
         return None
+    return uuid if _OURS[kind](item, name, uuid) else None
 
 
-def cut(kind: Kind, item: Json) -> Part | None:
+def _is_revision(_item: Json, name: str, uuid: SessionId) -> bool:
+    prefix, dot, number = name.rpartition(".v")
+    return bool(dot) and prefix == f"sh.helm.release.v1.{release_name(uuid)}" and number.isascii() and number.isdigit()
+
+
+def _is_pod(item: Json, _name: str, uuid: SessionId) -> bool:
+    """Whether the session's own Deployment has made it: a bare pod, or one of a copy, may bear the same labels."""
+    replica_set = f"{release_name(uuid)}-{labels(item).get('pod-template-hash')}"
+    owners = as_dicts(as_dict(item.get("metadata")).get("ownerReferences"))
+    return any(owner.get("kind") == "ReplicaSet" and owner.get("name") == replica_set for owner in owners)
+
+
+_OURS: Mapping[Kind, Callable[[Json, str, SessionId], bool]] = {
+    Kind.DEPLOYMENT: lambda _, name, uuid: name == release_name(uuid),
+    Kind.SCALER: lambda _, name, uuid: name == scaler_name(uuid),
+    Kind.CLAIM: lambda _, name, uuid: name == release_name(uuid),
+    Kind.REVISION: _is_revision,
+    Kind.POD: _is_pod,
+}
+
+
+def cut(kind: Kind, item: Json) -> Part | Fault | None:
     """What is looked at of the object; None for a Secret that only looks like a revision."""
-    return _CUTS[kind](item)
+    try:
+        return _CUTS[kind](item)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is about this one object
+        name = name_of(item)
+        why = str(error) if isinstance(error, Unreadable) else repr(error)
+        log.warning("an object cannot be read", extra={"kind": kind.value, "object": name, "why": why[:200]})
+        return Fault(
+            f"the object {name} ({kind.value}) cannot be read: {why[:200]}. The session is left as it is until the"
+            " object is repaired or removed"
+        )
 
 
 def _deployment(item: Json) -> Deployment:
-    metadata, spec, status = item["metadata"], item["spec"], item.get("status") or {}
+    metadata, spec, status = as_dict(item.get("metadata")), as_dict(item.get("spec")), as_dict(item.get("status"))
+    writer, written = _writer(item, "f:spec", "f:replicas")
     return Deployment(
         user_id=annotations(item).get(USER_ANNOTATION),
         going=going(item),
         created_at=moment(metadata.get("creationTimestamp")),
-        replicas=int(spec.get("replicas", 0)),
-        ready=int(status.get("readyReplicas", 0)),
-        chart=(metadata.get("labels") or {}).get("helm.sh/chart"),
+        replicas=count(spec.get("replicas"), "spec.replicas"),
+        ready=count(status.get("readyReplicas") or 0, "status.readyReplicas"),
+        chart=labels(item).get("helm.sh/chart"),
         trouble=deployment_trouble(status),
-        scaled_by=_writer(item, "f:spec", "f:replicas"),
+        scaled_by=writer,
+        scaled_at=written,
     )
 
 
 def _scaler(item: Json) -> Scaler:
-    spec, status, notes = item["spec"], item.get("status") or {}, annotations(item)
+    spec, status, notes = as_dict(item.get("spec")), as_dict(item.get("status")), annotations(item)
+    lease, cooldown, poll = notes.get(LEASE_ANNOTATION), spec.get("cooldownPeriod"), spec.get("pollingInterval")
     rhythm = Rhythm(
-        lease=_seconds(notes.get(LEASE_ANNOTATION)) or Rhythm().lease,
-        cooldown=timedelta(seconds=spec.get("cooldownPeriod", 300)),
-        poll=timedelta(seconds=spec.get("pollingInterval", 30)),
+        lease=seconds(lease, least=1, most=_LONGEST) or Rhythm().lease,
+        cooldown=_or_kedas(cooldown, 300, least=0),
+        poll=_or_kedas(poll, 30, least=1),
     )
     parked = notes.get(PAUSED) == "true"
     return Scaler(
@@ -204,7 +313,31 @@ def _scaler(item: Json) -> Scaler:
         last_active=moment(status.get("lastActiveTime")),
         rhythm=_rhythms.setdefault(rhythm, rhythm),
         hindrance=scaler_hindrance(item),
-        keda=_writer(item, "f:status"),
+        odd=_odd(lease, cooldown, poll),
+        keda=_writer(item, "f:status")[0],
+    )
+
+
+def _or_kedas(value: Any, default: float, *, least: float) -> timedelta:
+    found = seconds(value, least=least, most=_LONGEST)
+    return timedelta(seconds=default) if found is None else found
+
+
+def _odd(lease: Any, cooldown: Any, poll: Any) -> str | None:
+    given = {
+        f"annotation {LEASE_ANNOTATION}": (lease, 1),
+        "cooldownPeriod": (cooldown, 0),
+        "pollingInterval": (poll, 1),
+    }
+    odd = [
+        f"{name} is {value!r:.40}"
+        for name, (value, least) in given.items()
+        if value is not None and seconds(value, least=least, most=_LONGEST) is None
+    ]
+    return (
+        f"the ScaledObject has odd times, so the usual ones are assumed: {', '.join(odd)}; correct them"
+        if odd
+        else None
     )
 
 
@@ -217,19 +350,20 @@ def _scaled_by(deployment: Deployment | None, scaler: Scaler | None) -> ScaledBy
     return ScaledBy.KEDA if by_keda else ScaledBy.OTHER
 
 
-def _writer(item: Json, *field: str) -> str | None:
-    """The field manager that has changed the field last; None when the API server does not tell.
+def _writer(item: Json, *field: str) -> tuple[str | None, str]:
+    """The field manager that has changed the field last, and when; None when the API server does not tell.
 
     A change takes the field from all managers but the one that made it; those who set the same value since share it.
     """
     written, writer = "", None
-    for entry in item["metadata"].get("managedFields") or []:
+    for entry in as_dicts(as_dict(item.get("metadata")).get("managedFields")):
         part: Any = entry.get("fieldsV1")
         for name in field:
             part = part.get(name) if isinstance(part, dict) else None
-        if part is not None and (entry.get("time") or "") >= written:
-            written, writer = entry.get("time") or "", sys.intern(entry.get("manager") or "")
-    return writer
+        time = text(entry.get("time")) or ""
+        if part is not None and time >= written:
+            written, writer = time, sys.intern(text(entry.get("manager")) or "")
+    return writer, written
 
 
 _rhythms: dict[Rhythm, Rhythm] = {}
@@ -241,40 +375,43 @@ def _claim(item: Json) -> Claim:
 
 
 def _revision(item: Json) -> Release | None:
-    labels = item["metadata"].get("labels") or {}
+    found = labels(item)
     try:
-        revision, state = int(labels["version"]), ReleaseState(labels["status"])
-        stamp = labels.get("modifiedAt") or labels.get("createdAt")
-        modified = datetime.fromtimestamp(int(stamp), UTC) if stamp else moment(item["metadata"]["creationTimestamp"])
-    except (KeyError, ValueError):
+        revision, state = int(found["version"]), ReleaseState(found["status"])
+        stamp = found.get("modifiedAt") or found.get("createdAt")
+        created = moment(as_dict(item.get("metadata")).get("creationTimestamp"))
+        modified = datetime.fromtimestamp(int(stamp), UTC) if stamp else created
+    except (KeyError, ValueError, OverflowError, OSError):
         return None
-    return Release(labels["name"], revision, state, modified or datetime.now(UTC))
+    return Release(found["name"], revision, state, modified or datetime.now(UTC))
 
 
 def _pod(item: Json) -> PodPart:
-    metadata, status = item["metadata"], item.get("status") or {}
-    conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
-    containers = {container["name"]: container for container in status.get("containerStatuses") or []}
+    metadata, spec, status = as_dict(item.get("metadata")), as_dict(item.get("spec")), as_dict(item.get("status"))
+    conditions = {condition.get("type"): condition for condition in as_dicts(status.get("conditions"))}
+    containers = {container.get("name"): container for container in as_dicts(status.get("containerStatuses"))}
     return PodPart(
-        created=metadata["creationTimestamp"] or "",
+        created=text(metadata.get("creationTimestamp")) or "",
         going=going(item),
+        failed=status.get("phase") == "Failed",
         pod=Pod(
-            uid=metadata["uid"],
-            address=status.get("podIP"),
-            port=_port(item["spec"]),
-            scheduled=bool(item["spec"].get("nodeName")),
-            started="running" in (containers.get(CONTAINER, {}).get("state") or {}),
+            uid=needed_text(item, "uid"),
+            address=text(status.get("podIP")),
+            port=_port(spec),
+            scheduled=bool(spec.get("nodeName")),
+            started="running" in as_dict(containers.get(CONTAINER, {}).get("state")),
             ready=conditions.get("Ready", {}).get("status") == "True",
         ),
         trouble=pod_trouble(item),
-        hindrance=pod_hindrance(item),
+        delay=pod_delay(item),
     )
 
 
 def _port(spec: Json) -> int | None:
     """The first port of the workspace's container."""
-    workspace: Json = next((each for each in spec.get("containers") or [] if each["name"] == CONTAINER), {})
-    return next((int(port["containerPort"]) for port in workspace.get("ports") or []), None)
+    workspace: Json = next((each for each in as_dicts(spec.get("containers")) if each.get("name") == CONTAINER), {})
+    ports = [port.get("containerPort") for port in as_dicts(workspace.get("ports"))]
+    return next((port for port in ports if isinstance(port, int) and 0 < port < 65536), None)
 
 
 _CUTS: Mapping[Kind, Callable[[Json], Part | None]] = {
@@ -284,23 +421,3 @@ _CUTS: Mapping[Kind, Callable[[Json], Part | None]] = {
     Kind.REVISION: _revision,
     Kind.POD: _pod,
 }
-
-
-def _seconds(text: str | None) -> timedelta | None:
-    try:
-        return timedelta(seconds=float(text)) if text else None
-    except (ValueError, OverflowError):
-        return None  # changed by hand to something else
-
-
-def going(item: Json) -> bool:
-    """Whether the object is being deleted."""
-    return "deletionTimestamp" in item["metadata"]
-
-
-def annotations(item: Json) -> dict[str, str]:
-    return item["metadata"].get("annotations") or {}
-
-
-def moment(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None

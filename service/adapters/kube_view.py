@@ -15,7 +15,8 @@ from datetime import timedelta
 from functools import partial
 
 from service.adapters.kube_api import Expired, KubeApi
-from service.adapters.kube_objects import Json, Kind, Objects, cut, place
+from service.adapters.kube_fields import Json, name_of
+from service.adapters.kube_objects import Fault, Kind, Objects, cut, place
 from service.adapters.kube_paths import Paths
 from service.domain.errors import ClusterUnavailable
 from service.domain.names import SessionId
@@ -135,7 +136,7 @@ class KubeView:
         gone, version = dict(self._names[kind]), ""
         async for page, version in self._api.pages(path, selector, metadata=self._paths.metadata(kind)):  # noqa: B007
             for item in page:
-                gone.pop(item["metadata"]["name"], None)
+                gone.pop(name_of(item), None)
                 self._enter(kind, item, gone=False)
             self._heard = _now()
             await asyncio.sleep(0)
@@ -150,12 +151,17 @@ class KubeView:
             self._filled.set()
 
     def _enter(self, kind: Kind, item: Json, *, gone: bool) -> None:
-        uuid = place(kind, item)
-        if uuid is not None:
-            self._put(kind, item["metadata"]["name"], uuid, None if gone else item)
+        name = name_of(item)
+        uuid, known = place(kind, item), self._names[kind].get(name)
+        if known is not None and (gone or uuid is None):
+            self._put(kind, name, known, None)  # it is gone, or is no session's any more
+        elif uuid is not None and not gone:
+            self._put(kind, name, uuid, item)
 
     def _put(self, kind: Kind, name: str, uuid: SessionId, item: Json | None) -> None:
         part = None if item is None else cut(kind, item)
+        if isinstance(part, Fault):
+            self.breaks["unreadable"] += 1
         objects = self._objects.get(uuid)
         if part is None:
             self._names[kind].pop(name, None)
@@ -170,7 +176,10 @@ class KubeView:
             del self._objects[uuid]
         self._ready.pop(uuid, None)
         for listener in [*self._listeners]:
-            listener(uuid)
+            try:
+                listener(uuid)
+            except Exception:
+                log.exception("a listener failed", extra={"uuid": uuid})
 
     async def _probe(self) -> None:
         """Find out about an API server that keeps its connections and sends nothing: a watch alone cannot tell."""

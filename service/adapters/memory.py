@@ -389,11 +389,14 @@ class MemoryProgress:
             wake.clear()
         elif not wake or stages & {Stage.READY, Stage.ASLEEP}:
             return False
-        known = {(e.stage, e.reason if e.stage is Stage.WARNING else None) for e in wake}
-        if (news.stage, news.reason if news.stage is Stage.WARNING else None) not in known:
+        if not any(_same(event, news) for event in wake):
             now, self.count = self.clock(), self.count + 1
             began = wake[0].at if wake else now
-            wake.append(Event(f"{int(now.timestamp() * 1000)}-{self.count}", news.stage, now, now - began, news.reason))
+            wake.append(
+                Event(
+                    f"{int(now.timestamp() * 1000)}-{self.count}", news.stage, now, now - began, news.reason, news.final
+                )
+            )
             self._tell(uuid)
         return True
 
@@ -401,6 +404,13 @@ class MemoryProgress:
         for followed, flag in self.flags:
             if followed == uuid:
                 flag.set()
+
+
+def _same(event: Event, news: News) -> bool:
+    """Whether the news are noted already: each stage once, each warning, a failure once more when it is final."""
+    if event.stage is not news.stage:
+        return False
+    return event.reason == news.reason if news.stage is Stage.WARNING else event.final or not news.final
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """The Progress on Redis: of every session one stream with its last wake, whose ids are the events' own.
 
-user-pods:progress:<uuid>   stream   stage, reason; begins with `accepted`, and is begun anew by the next wake
+user-pods:progress:<uuid>   stream   stage, reason, final; begins with `accepted`, and is begun anew by the next wake
 user-pods:progress          channel  the ids of sessions with news; one subscription per replica serves all followers
 """
 
@@ -28,12 +28,18 @@ _LIMIT = 64
 _PAUSE = 1.0
 """Seconds between two tries to subscribe, in which followers look for themselves."""
 
-# KEYS progress; ARGV uuid channel seconds-to-live limit, then stage and reason of each piece of news.
+# KEYS progress; ARGV uuid channel seconds-to-live limit, then stage, reason, final ('1' or '') of each piece of news.
 # Every replica that sees something notes it, so what is noted already is left out. Returns whether a wake took them.
 _NOTE = """
 local noted, count, fresh = {}, 0, false
-local function take(stage, reason)
-  noted[stage == 'warning' and 'warning ' .. reason or stage] = true
+-- What is noted once: each stage, each warning, and a failure once more when it has become final.
+local function mark(stage, reason, final)
+  if stage == 'warning' then return 'warning ' .. reason end
+  return final == '1' and stage .. ' finally' or stage
+end
+local function take(stage, reason, final)
+  if stage ~= 'warning' then noted[stage] = true end
+  noted[mark(stage, reason, final)] = true
   count = count + 1
 end
 local entries = redis.pcall('XRANGE', KEYS[1], '-', '+')
@@ -43,20 +49,20 @@ if entries.err then
   redis.call('DEL', KEYS[1])
   entries = {}
 end
-for _, entry in ipairs(entries) do take(entry[2][2], entry[2][4] or '') end
+for _, entry in ipairs(entries) do take(entry[2][2], entry[2][4] or '', entry[2][6] or '') end
 local taken = 0
-for at = 5, #ARGV, 2 do
-  local stage, reason = ARGV[at], ARGV[at + 1]
+for at = 5, #ARGV, 3 do
+  local stage, reason, final = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   if stage == 'accepted' and (noted.ready or noted.asleep or noted.failed) then
     redis.call('DEL', KEYS[1])
     noted, count = {}, 0
   end
   if (noted.accepted or stage == 'accepted') and not noted.ready and not noted.asleep then
     taken = 1
-    local known = noted[stage == 'warning' and 'warning ' .. reason or stage]
+    local known = noted[mark(stage, reason, final)]
     if not known and (stage ~= 'warning' or count < tonumber(ARGV[4])) then
-      redis.call('XADD', KEYS[1], '*', 'stage', stage, 'reason', reason)
-      take(stage, reason)
+      redis.call('XADD', KEYS[1], '*', 'stage', stage, 'reason', reason, 'final', final)
+      take(stage, reason, final)
       fresh = true
     end
   end
@@ -82,7 +88,7 @@ class RedisProgress:
     async def note(self, uuid: SessionId, *news: News) -> bool:
         args: list[Any] = [uuid, PROGRESS, int(KEPT.total_seconds()), _LIMIT]
         for each in news:
-            args += [each.stage.value, each.reason or ""]
+            args += [each.stage.value, each.reason or "", "1" if each.final else ""]
         async with self._call():
             return bool(await self._note(keys=[progress_key(uuid)], args=args))
 
@@ -135,7 +141,8 @@ def _event(id_: str, fields: dict[str, str], first: str) -> Event | None:
     try:
         at, reason = _time(id_), fields["reason"]
         reason.encode()
-        return Event(id_, Stage(fields["stage"]), at, at - _time(first), reason or None)
+        stage, final = Stage(fields["stage"]), fields.get("final") == "1"
+        return Event(id_, stage, at, at - _time(first), reason or None, final)
     except (KeyError, ValueError, OverflowError, OSError):
         return None
 

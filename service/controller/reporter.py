@@ -159,7 +159,7 @@ class Reporter:
         """The ends that are not the pod's own."""
         if workload.broken:
             reason = SessionReleased.message if workload.released else workload.broken
-            return [News(Stage.FAILED, reason)] if way.stood else []
+            return [News(Stage.FAILED, reason, final=True)] if way.stood else []
         if workload.replicas == 0 and way.rose:
             pulse = (await self._queues.pulses([workload.uuid]))[workload.uuid]
             return [] if pulse.beats else [News(Stage.ASLEEP)]

@@ -12,6 +12,8 @@ from service.domain.session import Phase, Pulse, Rhythm, Workload
 
 _GIVE_UP = timedelta(hours=1)
 """How long a wake is held for a KEDA that does not come back, or a pod that neither gets ready nor fails."""
+_RETRIED = timedelta(minutes=10)
+"""How long it is held for a pod that fails at something which Kubernetes retries: twice the longest back-off."""
 
 
 class Step(StrEnum):
@@ -30,7 +32,7 @@ def steps(
     """The steps that are due, none when all is as it should be. `rhythm` is used when the workload has none."""
     if workload.broken or workload.deleting or workload.user_id is None:
         return frozenset()  # the last is no session of the service, but a chart that somebody installed by hand
-    if pulse.fault:
+    if pulse.fault or workload.fault:
         return frozenset()  # nobody can tell who wants it: what is awake stays awake, and what sleeps is left asleep
     if pulse.beats:
         return frozenset(_awake(workload, pulse, now, parking, (workload.rhythm or rhythm or Rhythm()).lease))
@@ -58,16 +60,17 @@ def _awake(workload: Workload, pulse: Pulse, now: datetime, parking: bool, lease
 def served(workload: Workload, pulse: Pulse, now: datetime) -> datetime | None:
     """Up to when pushes are KEDA's business, if the pending wake is among them.
 
-    KEDA's time is in whole seconds, rounded down. Not before the pod is ready or has failed: a big image takes longer
-    to come than lease and cooldown, and a wake that ran out meanwhile would end the pod before anybody has seen it.
-    After an hour a wake counts as served, or it would be held for ever.
+    KEDA's time is in whole seconds, rounded down. Not before the pod is ready or has failed for good: a big image or
+    a new node takes longer to come than lease and cooldown, and a wake that ran out meanwhile would end the pod before
+    anybody has seen it. After an hour a wake counts as served, or it would be held for ever.
     """
     since = pulse.pending_since
     if since is None:
         return None
     if now - since > _GIVE_UP:
         return now
-    if workload.phase(beats=True) is Phase.WAKING:
+    phase = workload.phase(beats=True)
+    if phase is Phase.WAKING or (phase is Phase.FAILED and not workload.final and now - since < _RETRIED):
         return None
     return workload.last_active if workload.last_active is not None and workload.last_active > since else None
 

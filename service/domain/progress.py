@@ -28,13 +28,13 @@ class Stage(StrEnum):
     WARNING = "warning"
     """Kubernetes' own words about what is not as it should be."""
     FAILED = "failed"
-    """It will not get ready by waiting alone. If somebody repairs it, `ready` comes all the same."""
+    """Something failed. Unless it is final Kubernetes retries it; in either case `ready` may still come."""
     ASLEEP = "asleep"
     """Sent to sleep, or given up, before it was ready."""
 
 
 LAST = frozenset({Stage.READY, Stage.FAILED, Stage.ASLEEP})
-"""Nobody need wait any longer after one of these."""
+"""After one of these the next `accepted` begins a new wake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,8 @@ class News:
 
     stage: Stage
     reason: str | None = None
+    final: bool = False
+    """Of `failed`: nothing retries it, so waiting is of no use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,13 @@ class Event:
     after: timedelta
     """Since the wake was accepted."""
     reason: str | None = None
+    final: bool = False
+    """As in News."""
 
 
 def over(wake: Sequence[Event]) -> bool:
     """Whether nothing more is to be waited for."""
-    return any(event.stage in LAST for event in wake)
+    return any(event.stage in (Stage.READY, Stage.ASLEEP) or event.final for event in wake)
 
 
 def later(wake: Sequence[Event], after: str | None) -> Sequence[Event]:
@@ -91,5 +95,8 @@ def reached(workload: Workload) -> Iterator[News]:
     if workload.ready >= workload.replicas:
         if pod is not None and pod.ready:
             yield News(Stage.READY)
-    elif workload.trouble:
-        yield News(Stage.FAILED, workload.trouble)
+        return
+    if workload.warning:
+        yield News(Stage.WARNING, workload.warning)
+    if workload.trouble:
+        yield News(Stage.FAILED, workload.trouble, workload.final)

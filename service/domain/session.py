@@ -154,12 +154,19 @@ class Workload:
     """The newest pod that is not on its way out."""
     chart: str | None = None
     """Chart and version, for example ``user-pod-0.1.0``; None while there is only a reservation."""
+    fault: str | None = None
+    """Why an object of the session cannot be read, and what repairs it. Nothing may follow from what is unknown."""
     trouble: str | None = None
-    """Why the pod will not get ready, in Kubernetes' own words."""
+    """Why the pod does not get ready, in Kubernetes' own words."""
     final: bool = False
     """Whether `trouble` is for good; otherwise Kubernetes keeps trying, and may succeed."""
     hindrance: str | None = None
     """What holds the pod up and may pass by waiting: no node has room, or KEDA cannot work with the ScaledObject."""
+    warning: str | None = None
+    """What somebody should look after, and how: above all what has held the pod up for longer than `SCHEDULE_TIMEOUT`.
+
+    Waiting goes on all the same.
+    """
 
     @property
     def anything(self) -> bool:
@@ -189,7 +196,7 @@ class Workload:
         """The life of the pod, of a session that is not being deleted; `beats`: somebody wants it awake."""
         if self.released:
             return Phase.RELEASED
-        if self.broken:
+        if self.broken or self.fault:
             return Phase.FAILED
         if self.replicas == 0:
             return Phase.WAKING if beats else Phase.ASLEEP
@@ -306,8 +313,20 @@ class Session:
         if self.phase is Phase.FAILED and self.fault:
             return self.fault
         if self.phase in (Phase.FAILED, Phase.WAKING):
-            return self.workload.broken or self.workload.trouble or self.workload.hindrance
+            return self.workload.broken or self.workload.fault or self.workload.trouble or self.workload.hindrance
         return None
+
+    @property
+    def final(self) -> bool:
+        """Whether the phase is `failed` and waiting is of no use: nothing retries what has failed."""
+        if self.phase is not Phase.FAILED:
+            return False
+        return bool(self.fault or self.workload.broken or self.workload.fault) or self.workload.final
+
+    @property
+    def warning(self) -> str | None:
+        """What somebody should look after although nothing has failed for good."""
+        return None if self.phase in (Phase.DELETING, Phase.RELEASED) else self.workload.warning
 
     @property
     def awake(self) -> bool:

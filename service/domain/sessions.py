@@ -377,7 +377,7 @@ class Sessions:
     async def usable(self, uuid: SessionId) -> Rhythm:
         """The session's times, when a wake can succeed as far as the view knows; raises like `wake` otherwise."""
         workload = self._view.workload(uuid)
-        if workload.broken is None:
+        if workload.broken is None and workload.fault is None:
             return workload.rhythm or self._rhythm
         return await self.standing(uuid)
 
@@ -392,8 +392,8 @@ class Sessions:
             case RecordStatus.DELETING:
                 raise SessionDeleting
             case RecordStatus.CREATED:
-                if session.workload.broken:
-                    raise SessionBroken(session.workload.broken)
+                if reason := session.workload.broken or session.workload.fault:
+                    raise SessionBroken(reason)
         return session.workload.rhythm or self._rhythm
 
     async def delete(self, uuid: SessionId, *, keep_data: bool, patient: bool = True) -> None:

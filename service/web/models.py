@@ -125,6 +125,13 @@ class Status(Body):
     ready_replicas: int = Field(ge=0, description="Pods that are ready.")
     phase: Phase
     reason: str | None = Field(description="Why the phase is `failed`, or what hinders a wake that is under way.")
+    final: bool = Field(
+        description="With phase `failed`: whether waiting is of no use. False while Kubernetes retries what failed."
+    )
+    warning: str | None = Field(
+        description="What somebody should look after although nothing has failed for good: above all what has held"
+        " the pod up for longer than `SCHEDULE_TIMEOUT`, while its wake is still held. Else null."
+    )
     release: ReleaseView | None = Field(description="The Helm release; null when it was removed.")
     created_at: datetime
     last_activity: datetime | None = Field(description="The last wake or other activity; null before the first.")
@@ -155,6 +162,8 @@ class Status(Body):
             ready_replicas=min(workload.ready, workload.replicas),
             phase=session.phase,
             reason=session.reason,
+            final=session.final,
+            warning=session.warning,
             release=release
             and ReleaseView(name=release.name, revision=release.revision, state=release.state, chart=workload.chart),
             created_at=record.created_at,
@@ -178,10 +187,15 @@ class ProgressEvent(Body):
     at: datetime
     seconds: float | None = Field(description="Since the wake was accepted; null where no wake is known.")
     reason: str | None = Field(description="With `warning` and `failed`: why, in Kubernetes' own words.")
+    final: bool = Field(
+        description="With `failed`: whether waiting is of no use. False while Kubernetes retries what failed; the"
+        " stream then goes on."
+    )
 
     @classmethod
     def of(cls, event: Event) -> Self:
-        return cls(phase=event.stage, at=event.at, seconds=event.after.total_seconds(), reason=event.reason)
+        seconds = event.after.total_seconds()
+        return cls(phase=event.stage, at=event.at, seconds=seconds, reason=event.reason, final=event.final)
 
 
 class HistoryEntry(Body):

@@ -74,7 +74,10 @@ async def _answer(
             if known:
                 await _follow(request, response, session.record.uuid, after)
             else:
-                present = ProgressEvent(phase=session.phase, at=datetime.now(UTC), seconds=None, reason=session.reason)
+                now = datetime.now(UTC)
+                present = ProgressEvent(
+                    phase=session.phase, at=now, seconds=None, reason=session.reason, final=session.final
+                )
                 await _send(response, present, None)
     return response
 

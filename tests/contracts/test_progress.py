@@ -62,6 +62,18 @@ async def test_what_has_failed_may_still_get_ready_or_be_woken_anew(kept: Kept) 
     assert await told(kept) == [ACCEPTED]
 
 
+async def test_a_failure_is_noted_once_more_when_it_has_become_final(kept: Kept) -> None:
+    final = News(Stage.FAILED, "Evicted: no disk", final=True)
+    await kept.progress.note(A, ACCEPTED)
+    for news in (FAILED, FAILED, final, final, FAILED):
+        await kept.progress.note(A, news)
+    assert [(e.stage, e.final) for e in await kept.progress.wake(A)] == [
+        (Stage.ACCEPTED, False),
+        (Stage.FAILED, False),
+        (Stage.FAILED, True),
+    ]
+
+
 async def test_ids_of_the_next_wake_are_greater_than_those_before(kept: Kept) -> None:
     await kept.progress.note(A, ACCEPTED, READY)
     last = (await kept.progress.wake(A))[-1]

@@ -67,7 +67,8 @@ class Keda:
                 replace(self.workload, replicas=replicas, last_active=self.clock().replace(microsecond=0))
             )
         elif active is False and (last is None or self.clock() - last >= RHYTHM.cooldown):
-            self.cluster.change(replace(self.workload, replicas=0, ready=0, trouble=None, scaled_by=ScaledBy.KEDA))
+            asleep = replace(self.workload, replicas=0, ready=0, trouble=None, final=False, scaled_by=ScaledBy.KEDA)
+            self.cluster.change(asleep)
 
 
 def asleep(*, parked: bool = True) -> Workload:

@@ -87,9 +87,9 @@ class Orders(RuleBasedStateMachine):
         self._change_pod(ready=1, trouble=None)
 
     @precondition(lambda self: self.cluster.workload(UUID).replicas)
-    @rule()
-    def the_pod_fails(self) -> None:
-        self._change_pod(ready=0, trouble="CrashLoopBackOff")
+    @rule(final=st.booleans())
+    def the_pod_fails(self, final: bool) -> None:
+        self._change_pod(ready=0, trouble="InvalidImageName" if final else "CrashLoopBackOff", final=final)
 
     @precondition(lambda self: self.leader.gates.waiting)
     @rule(index=st.integers(0, 5))
@@ -159,8 +159,9 @@ class Orders(RuleBasedStateMachine):
         self._run()
 
     def _is_given_all_the_time_it_takes(self) -> None:
-        """While a pod is on its way up, which a big image may keep it for longer than any lease and cooldown."""
-        if self.cluster.workload(UUID).phase(beats=True) is Phase.WAKING:
+        """While a pod is on its way up, which an image or retries may keep it for longer than any cooldown."""
+        workload = self.cluster.workload(UUID)
+        if workload.phase(beats=True) in (Phase.WAKING, Phase.FAILED) and not workload.final:
             for _ in range(int(2 * (LEASE + COOLDOWN) / POLL)):
                 self._keda_lives()
                 assert self.cluster.workload(UUID).replicas == 1, "a pod was ended before it was ready"
@@ -197,8 +198,8 @@ class Orders(RuleBasedStateMachine):
         self.keda.act()
         self._run()
 
-    def _change_pod(self, *, ready: int, trouble: str | None) -> None:
-        self.cluster.change(replace(self.cluster.workload(UUID), ready=ready, trouble=trouble))
+    def _change_pod(self, *, ready: int, trouble: str | None, final: bool = False) -> None:
+        self.cluster.change(replace(self.cluster.workload(UUID), ready=ready, trouble=trouble, final=final))
         self._run()
 
     async def _end(self) -> None:

@@ -188,13 +188,21 @@ async def test_a_wake_that_failed_and_is_begun_anew_is_told_anew(world: World) -
     assert world.stages == ["accepted", "unparked", "scaled", "failed"]
 
 
-async def test_trouble_that_comes_by_time_alone_is_noticed(world: World) -> None:
+async def test_a_warning_that_comes_by_time_alone_is_noticed(world: World) -> None:
     await world.wake()
     await world.change(parked=False, replicas=1, hindrance="Unschedulable: no room")
     workload = world.cluster.workload(UUID)
-    world.cluster.workloads[UUID] = replace(workload, hindrance=None, trouble="Unschedulable: no room")
-    await world.until(Stage.FAILED)
-    assert world.last[1] == "Unschedulable: no room"
+    world.cluster.workloads[UUID] = replace(workload, warning="for more than 120 s: no room")
+    await world.until(Stage.WARNING)
+    assert world.last[1] == "for more than 120 s: no room"
+
+
+async def test_a_failure_that_becomes_final_is_told_once_more(world: World) -> None:
+    await world.wake()
+    for final in (False, True):
+        await world.change(parked=False, replicas=1, pod=SCHEDULED, trouble="Evicted: no disk", final=final)
+    failures = [event.final for event in world.progress.wakes[UUID] if event.stage is Stage.FAILED]
+    assert failures == [False, True]
 
 
 async def test_a_wake_ends_when_its_release_is_removed(world: World) -> None:

@@ -55,7 +55,29 @@ def test_sleeps_at_is_told_only_while_awake() -> None:
 
 def test_a_failed_session_tells_why() -> None:
     failed = Session(RECORD, replace(WHOLE, replicas=1, trouble="ErrImagePull: not found"))
-    assert failed.reason == "ErrImagePull: not found"
+    assert (failed.reason, failed.final) == ("ErrImagePull: not found", False)
+    evicted = replace(WHOLE, replicas=1, trouble="Evicted: the node had no disk left", final=True)
+    assert Session(RECORD, evicted).final
+    assert Session(RECORD, replace(WHOLE, scaled=False)).final
+
+
+def test_a_session_whose_objects_cannot_be_read_tells_so_awake_or_asleep() -> None:
+    for replicas in (0, 1):
+        odd = Session(RECORD, replace(WHOLE, replicas=replicas, ready=replicas, fault="spec.replicas is null"))
+        assert (odd.phase, odd.reason, odd.final) == (Phase.FAILED, "spec.replicas is null", True)
+
+
+def test_what_is_warned_of_fails_nothing() -> None:
+    waits = Session(RECORD, replace(WHOLE, replicas=1, hindrance="no room", warning="no room for more than 120 s"))
+    assert (waits.phase, waits.reason, waits.warning) == (Phase.WAKING, "no room", "no room for more than 120 s")
+
+
+async def test_a_session_whose_objects_cannot_be_read_takes_no_wake(world: World) -> None:
+    uuid = (await world.sessions.create("ann")).uuid
+    world.cluster.workloads[uuid] = replace(world.cluster.workloads[uuid], fault="spec.replicas is null")
+    with pytest.raises(SessionBroken, match=r"spec\.replicas is null"):
+        await world.sessions.wake(uuid)
+    assert not world.queues.tokens
 
 
 async def test_a_wake_fills_the_queue_up_to_its_limit_and_notes_the_activity(world: World) -> None:

@@ -79,8 +79,23 @@ async def test_a_heartbeat_of_an_awake_session_adds_nothing(client: Client, worl
 
 
 async def test_a_wake_that_is_over_is_told_in_full_and_ends(client: Client, world: World, uuid: SessionId) -> None:
-    await world.progress.note(uuid, News(Stage.ACCEPTED), News(Stage.FAILED, "ErrImagePull: none"))
-    assert [told.name for told in await everything(client, uuid)] == ["accepted", "failed"]
+    await world.progress.note(uuid, News(Stage.ACCEPTED), News(Stage.FAILED, "InvalidImageName: X", final=True))
+    told = await everything(client, uuid)
+    assert [(each.name, each.data["final"]) for each in told] == [("accepted", False), ("failed", True)]
+
+
+async def test_a_failure_that_kubernetes_retries_is_told_at_once_and_the_stream_goes_on(
+    client: Client, world: World, uuid: SessionId
+) -> None:
+    await world.progress.note(uuid, News(Stage.ACCEPTED))
+    async with client.get(f"/session/{uuid}/events") as answer:
+        events = (each async for each in read(answer) if isinstance(each, Told))
+        assert (await anext(events)).name == "accepted"
+        await world.progress.note(uuid, News(Stage.FAILED, "ErrImagePull: the registry is away"))
+        failed = await anext(events)
+        assert (failed.name, failed.data["final"]) == ("failed", False)
+        await world.progress.note(uuid, News(Stage.READY))
+        assert [each.name async for each in events] == ["ready"]
 
 
 async def test_it_can_be_resumed_after_any_event_and_needs_no_resuming_after_the_last(

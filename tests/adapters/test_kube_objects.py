@@ -1,0 +1,249 @@
+"""Which objects make up a session, what each of them says, and what comes of one that is odd."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from service.adapters.kube_objects import Kind, Objects, cut, place
+from service.domain.session import Phase, Rhythm, Workload
+from tests.adapters import samples
+from tests.adapters.samples import HASH, UUID, Json
+
+PATIENCE = timedelta(minutes=2)
+
+
+def together(**objects: list[Json] | Json) -> Workload:
+    """The workload of a whole session in which these objects stand for the usual ones."""
+    found: dict[Kind, Any] = {
+        Kind.DEPLOYMENT: samples.deployment(),
+        Kind.SCALER: samples.scaler(),
+        Kind.CLAIM: samples.claim(),
+        Kind.REVISION: samples.revision(),
+        Kind.POD: [],
+    }
+    found |= {Kind[kind.upper()]: items for kind, items in objects.items()}
+    parts = Objects()
+    for kind, items in found.items():
+        for item in items if isinstance(items, list) else [items]:
+            if place(kind, item) == UUID:
+                parts.put(kind, item["metadata"]["name"], cut(kind, item))
+    return parts.workload(UUID, patience=PATIENCE)
+
+
+def ago(seconds: float) -> str:
+    return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+# --- whose it is ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "make", "own", "others"),
+    [
+        (
+            Kind.DEPLOYMENT,
+            samples.deployment,
+            "user-abc123xy",
+            ["user-abc123xy-debug", "user-abc123xyz", "a-user-abc123xy"],
+        ),
+        (Kind.SCALER, samples.scaler, "user-abc123xy-scaler", ["user-abc123xy", "user-abc123xy-scaler-2"]),
+        (Kind.CLAIM, samples.claim, "user-abc123xy", ["user-abc123xy-copy", "user-abc123xy-scaler"]),
+        (
+            Kind.REVISION,
+            samples.revision,
+            "sh.helm.release.v1.user-abc123xy.v12",
+            ["sh.helm.release.v1.user-abc123xy-debug.v1", "sh.helm.release.v1.user-abc123xy.vx",
+             "sh.helm.release.v1.user-abc123xy.v1.bak", "sh.helm.release.v1.user-abc123xy", "user-abc123xy"],
+        ),
+    ],
+)  # fmt: skip
+def test_an_object_whose_name_merely_begins_like_a_sessions_is_somebody_elses(
+    kind: Kind, make: Callable[[str], Json], own: str, others: list[str]
+) -> None:
+    assert place(kind, make(own)) == UUID
+    assert [place(kind, make(name)) for name in others] == [None] * len(others)
+
+
+@pytest.mark.parametrize("owner", [None, f"user-abc123xy-debug-{HASH}", "user-abc123xy", "user-abc123xy-0000000"])
+def test_a_pod_that_the_sessions_own_deployment_has_not_made_is_somebody_elses(owner: str | None) -> None:
+    assert place(Kind.POD, samples.pod()) == UUID
+    assert place(Kind.POD, samples.pod(owner=owner)) is None
+
+
+def test_a_copy_of_the_deployment_neither_takes_its_place_nor_takes_it_along() -> None:
+    copy = samples.deployment("user-abc123xy-debug", replicas=0)
+    assert together(deployment=[samples.deployment(replicas=1), copy]).replicas == 1
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize(
+    "item", [{}, {"metadata": None}, {"metadata": {"name": None, "labels": None}}, {"metadata": []}]
+)
+def test_what_is_no_object_at_all_is_nobodys(kind: Kind, item: Json) -> None:
+    assert place(kind, item) is None
+
+
+# --- odd objects ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("replicas", [None, "1", -1, 1.5, True, [], {}])
+def test_a_deployment_whose_replicas_are_no_number_is_reported_by_its_session(replicas: Any) -> None:
+    workload = together(deployment=samples.deployment(replicas=replicas))
+    assert workload.phase(beats=False) is Phase.FAILED
+    assert workload.final
+    assert "spec.replicas" in (workload.fault or "")
+    assert workload.broken is None, "it is there, so nobody needs to make it again"
+
+
+def test_what_was_last_read_of_an_object_stays_while_it_cannot_be_read() -> None:
+    parts = Objects()
+    for item in (samples.deployment(replicas=1), samples.deployment(replicas=None)):
+        assert parts.put(Kind.DEPLOYMENT, "user-abc123xy", cut(Kind.DEPLOYMENT, item))
+    workload = parts.workload(UUID, patience=PATIENCE)
+    assert (workload.replicas, workload.fault is not None) == (1, True)
+    assert parts.put(Kind.DEPLOYMENT, "user-abc123xy", cut(Kind.DEPLOYMENT, samples.deployment(replicas=1)))
+    assert parts.workload(UUID, patience=PATIENCE).fault is None
+    parts.put(Kind.DEPLOYMENT, "user-abc123xy", cut(Kind.DEPLOYMENT, samples.deployment(replicas=None)))
+    parts.put(Kind.DEPLOYMENT, "user-abc123xy", None)
+    assert not parts
+
+
+@pytest.mark.parametrize("cooldown", [-1, "soon", 10**30, float("nan"), True, {}, []])
+def test_a_scaler_with_odd_times_counts_with_the_usual_ones_and_says_so(cooldown: Any) -> None:
+    odd = samples.scaler(annotations={"user-pods/lease": "nan"})
+    odd["spec"] |= {"cooldownPeriod": cooldown, "pollingInterval": 0}
+    workload = together(scaler=odd)
+    assert workload.rhythm == Rhythm(cooldown=timedelta(seconds=300), poll=timedelta(seconds=30))
+    for name in ("user-pods/lease", "cooldownPeriod", "pollingInterval"):
+        assert name in (workload.warning or "")
+    assert workload.phase(beats=False) is not Phase.FAILED
+
+
+def test_times_that_are_not_given_are_nothing_odd() -> None:
+    bare = samples.scaler()
+    bare["spec"] = {}
+    assert together(scaler=bare).warning is None
+
+
+@pytest.mark.parametrize("odd", [None, [], "x", 1, {"a": None}, [None], [{}], [{"type": None}]])
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        *((Kind.POD, path) for path in (
+            "spec", "spec.containers", "status", "status.conditions", "status.containerStatuses", "status.podIP",
+            "metadata.creationTimestamp", "metadata.annotations", "status.phase",
+        )),
+        *((Kind.DEPLOYMENT, path) for path in (
+            "status", "status.conditions", "metadata.annotations", "metadata.managedFields",
+        )),
+        *((Kind.SCALER, path) for path in (
+            "spec", "status", "status.lastActiveTime", "status.conditions", "metadata.annotations",
+        )),
+        (Kind.CLAIM, "metadata.annotations"),
+        (Kind.REVISION, "metadata.creationTimestamp"),
+    ],
+)  # fmt: skip
+def test_an_odd_field_stops_nobody(kind: Kind, path: str, odd: Any) -> None:
+    make = {Kind.POD: samples.pod, Kind.DEPLOYMENT: samples.deployment, Kind.SCALER: samples.scaler,
+            Kind.CLAIM: samples.claim, Kind.REVISION: samples.revision}[kind]  # fmt: skip
+    item = make()
+    *parents, last = path.split(".")
+    inner = item
+    for name in parents:
+        inner = inner.setdefault(name, {})
+    inner[last] = odd
+    workload = together(**{kind.name.lower(): item})
+    assert workload.fault is None
+    assert workload.phase(beats=False) in (Phase.WAKING, Phase.READY, Phase.ASLEEP)
+
+
+def test_a_pod_without_an_identity_is_told_and_its_session_goes_on() -> None:
+    nameless = samples.pod()
+    del nameless["metadata"]["uid"]
+    workload = together(pod=nameless)
+    assert (workload.pod, workload.fault, workload.final) == (None, None, False)
+    assert "metadata.uid is missing" in (workload.trouble or "")
+
+
+@pytest.mark.parametrize("stamp", ["yesterday", "0000-00-00T00:00:00Z", "9999-12-31T23:59:59-23:59", "", "2026"])
+def test_a_time_that_is_none_is_not_known(stamp: str) -> None:
+    late = samples.scaler()
+    late["status"]["lastActiveTime"] = stamp
+    assert together(scaler=late).last_active is None
+
+
+# --- a pod that does not get ready ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["ErrImagePull", "ImagePullBackOff", "CrashLoopBackOff", "CreateContainerError", "CreateContainerConfigError",
+     "RunContainerError"],
+)  # fmt: skip
+def test_what_kubernetes_retries_is_told_early_and_is_not_final(reason: str) -> None:
+    workload = together(pod=samples.pod(**samples.waiting(reason, "registry answers 503")))
+    assert workload.phase(beats=True) is Phase.FAILED
+    assert (workload.trouble, workload.final) == (f"{reason}: registry answers 503", False)
+
+
+@pytest.mark.parametrize("reason", ["InvalidImageName", "ErrImageNeverPull"])
+def test_what_nobody_retries_with_success_is_final(reason: str) -> None:
+    workload = together(pod=samples.pod(**samples.waiting(reason)))
+    assert (workload.trouble, workload.final) == (reason, True)
+
+
+def test_a_crash_loop_tells_how_the_program_ended() -> None:
+    end = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+    workload = together(pod=samples.pod(**samples.waiting("CrashLoopBackOff", lastState=end)))
+    assert "OOMKilled, exit code 137" in (workload.trouble or "")
+
+
+@pytest.mark.parametrize("reason", ["Evicted", "OutOfcpu", "OutOfmemory", "NodeAffinity", "UnexpectedAdmissionError"])
+def test_a_pod_that_the_node_has_given_up_is_final_when_none_takes_its_place(reason: str) -> None:
+    status = {"phase": "Failed", "reason": reason, "message": "the node says no"}
+    lasting = together(pod=samples.pod(**status, startTime=ago(10)))
+    assert (lasting.trouble, lasting.final) == (f"{reason}: the node says no", True)
+    just_now = together(pod=samples.pod(**status, startTime=ago(0)))
+    assert (just_now.trouble is not None, just_now.final) == (True, False), "its ReplicaSet makes another one"
+
+
+def test_the_pod_that_takes_the_place_of_an_evicted_one_is_what_counts() -> None:
+    evicted = samples.pod("a", phase="Failed", reason="Evicted", startTime=ago(60))
+    evicted["metadata"]["creationTimestamp"] = "2026-01-01T00:00:09Z"
+    other = samples.pod("b", phase="Running")
+    other["metadata"]["uid"] = "pod-2"
+    workload = together(pod=[evicted, other])
+    assert workload.pod is not None
+    assert (workload.pod.uid, workload.trouble) == ("pod-2", None)
+
+
+def test_a_pod_that_failed_in_a_life_before_says_nothing_of_this_one() -> None:
+    """A ReplicaSet that is scaled to 0 leaves failed pods where they are."""
+    old = samples.pod(phase="Failed", reason="Evicted", startTime=ago(3600))
+    old["metadata"]["creationTimestamp"] = ago(7200)
+    scaled = {"manager": "user-pods", "time": ago(1), "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+    workload = together(pod=old, deployment=samples.deployment(managedFields=[scaled]))
+    assert (workload.pod, workload.trouble) == (None, None)
+    assert workload.phase(beats=True) is Phase.WAKING
+
+
+def test_a_pod_that_no_node_takes_stays_waking_and_is_warned_of_after_a_while() -> None:
+    early = together(pod=samples.pod(**samples.unscheduled(ago(10))))
+    assert early.phase(beats=True) is Phase.WAKING
+    assert (early.hindrance, early.warning) == ("Unschedulable: 0/3 nodes are available", None)
+    late = together(pod=samples.pod(**samples.unscheduled(ago(3600))))
+    assert late.phase(beats=True) is Phase.WAKING
+    assert (late.hindrance, late.trouble) == (early.hindrance, None)
+    assert "more than 120 s: Unschedulable: 0/3 nodes are available" in (late.warning or "")
+
+
+def test_a_pod_that_its_node_does_not_get_ready_for_is_warned_of_after_a_while_and_not_before() -> None:
+    def creating(since: str) -> Workload:
+        bound = {"type": "PodScheduled", "status": "True", "lastTransitionTime": since}
+        return together(pod=samples.pod(conditions=[bound], **samples.waiting("ContainerCreating")))
+
+    assert (creating(ago(10)).hindrance, creating(ago(10)).warning) == (None, None)
+    assert "ContainerCreating" in (creating(ago(600)).warning or "")
+    assert creating(ago(600)).phase(beats=True) is Phase.WAKING
