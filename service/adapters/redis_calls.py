@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import logging
 import weakref
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -33,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _DEADLINE = 5.0
 """Seconds, for a client that was made without a timeout of its own."""
+_CANCEL_AGAIN = 0.1
+"""Seconds after the deadline until a call that has not ended is cancelled once more."""
 _LEAVE_AGAIN = 1.0
 """Seconds between two times of closing connections: many calls fail together."""
 _KINDS: tuple[tuple[type[RedisError] | None, str, type[RedisUnavailable]], ...] = (
@@ -68,8 +68,7 @@ class Calls:
             cls._all[pool] = cls(pool)
         return cls._all[pool]
 
-    @asynccontextmanager
-    async def call(self, *, wait: float = 0) -> AsyncIterator[None]:
+    def call(self, *, wait: float = 0) -> "_Call":
         """Around one call. Raises RedisUnavailable, or the kind of it that says more.
 
         `wait` is how many seconds the call itself asks the server to wait, beyond the deadline.
@@ -78,28 +77,17 @@ class Calls:
         then; a cancellation that was lost is raised when the block ends, and a block that never ends would keep the
         process from ending.
         """
-        task = asyncio.current_task()
-        asked = task.cancelling() if task else 0
-        try:
-            # Twice, since the client may lose the first as it may lose any other cancellation.
-            async with asyncio.timeout(self.deadline * 1.25 + wait), asyncio.timeout(self.deadline + wait):
-                yield
-        except (RedisError, OSError, TimeoutError) as error:
-            raise await self._translated(error) from error
-        finally:
-            if task and task.cancelling() > asked:
-                raise asyncio.CancelledError
+        return _Call(self, self.deadline + wait)
 
-    async def _translated(self, error: Exception) -> RedisUnavailable:
+    async def translated(self, error: Exception) -> RedisUnavailable:
         kind = kind_of(error)
         if kind is RedisReadOnly:
             self.left += 1
-            log.warning("Redis is read-only: connecting anew, in case another server is the primary now")
         if kind is RedisReadOnly or not isinstance(error, ResponseError):
-            await self._leave()
+            await self._leave(kind)
         return kind()
 
-    async def _leave(self) -> None:
+    async def _leave(self, kind: type[RedisUnavailable]) -> None:
         """Close idle connections, and have those in use closed when they are given back; once a second at most.
 
         After a failover they may lead to a server that is not the primary any more, or to none.
@@ -108,10 +96,47 @@ class Calls:
         if now < self._leave_again:
             return
         self._leave_again = now + _LEAVE_AGAIN
+        log.warning("connecting to Redis anew, in case another server is the primary now: %s", kind.message)
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(self.deadline / 4):
                 await self._pool.update_active_connections_for_reconnect()
                 await self._pool.disconnect(inuse_connections=False)
+
+
+class _Call:
+    """One call under way. By hand and not by `asyncio.timeout`, which cancels only once, and costs three times as much:
+    every status and every wake comes through here."""
+
+    __slots__ = ("_asked", "_calls", "_expired", "_seconds", "_task", "_timer")
+
+    def __init__(self, calls: Calls, seconds: float) -> None:
+        self._calls = calls
+        self._seconds = seconds
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - nothing is awaited outside of one
+        self._task = task
+        self._asked = task.cancelling()
+        self._expired = 0
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._expire)
+
+    def _expire(self) -> None:
+        self._expired += 1
+        self._task.cancel()
+        # The client may lose this one as it may lose any other.
+        self._timer = asyncio.get_running_loop().call_later(_CANCEL_AGAIN, self._expire)
+
+    async def __aexit__(self, _: object, error: BaseException | None, trace: object) -> None:
+        self._timer.cancel()
+        for _expiry in range(self._expired):
+            self._task.uncancel()
+        if self._task.cancelling() > self._asked:
+            raise asyncio.CancelledError
+        if isinstance(error, asyncio.CancelledError) and self._expired:
+            error = TimeoutError()
+        if isinstance(error, (RedisError, OSError, TimeoutError)):
+            raise await self._calls.translated(error) from error
 
 
 def kind_of(error: Exception) -> type[RedisUnavailable]:

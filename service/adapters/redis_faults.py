@@ -1,12 +1,18 @@
 """Keys of single sessions that cannot be read: somebody else wrote them, by hand or by mistake."""
 
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 
 from service.domain.names import SessionId, queue_key, session_key
 
 log = logging.getLogger(__name__)
+
+
+_OLD = 1800.0
+"""Seconds after which a fault that nobody has seen again is forgotten: another replica may have deleted the session. A
+recovery's pass over everything sees every record more often."""
 
 
 class Part(StrEnum):
@@ -17,12 +23,26 @@ class Part(StrEnum):
 class Faults:
     """Which sessions are unreadable, as far as this replica has looked. Logs a change, not a look."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._known: dict[Part, dict[SessionId, str]] = {part: {} for part in Part}
+        self._seen: dict[tuple[Part, SessionId], float] = {}
 
     def __len__(self) -> int:
         """Sessions with a fault of any part."""
+        for (part, uuid), at in list(self._seen.items()):
+            if self._clock() - at > _OLD:
+                self._drop(part, uuid)
         return len(set().union(*self._known.values()))
+
+    def gone(self, uuid: SessionId) -> None:
+        """The session has been forgotten, and its faults with it."""
+        for part in Part:
+            self._drop(part, uuid)
+
+    def _drop(self, part: Part, uuid: SessionId) -> None:
+        self._known[part].pop(uuid, None)
+        self._seen.pop((part, uuid), None)
 
     def looked(self, part: Part, uuids: Iterable[SessionId], faults: dict[SessionId, str]) -> None:
         """These sessions have been looked at, and these of them were found unreadable."""
@@ -30,11 +50,13 @@ class Faults:
         if not known and not faults:
             return  # nearly always
         for uuid in uuids:
-            fault = faults.get(uuid)
-            if fault == known.get(uuid):
+            fault, before = faults.get(uuid), known.get(uuid)
+            if fault is not None:
+                self._seen[part, uuid] = self._clock()
+            if fault == before:
                 continue
             if fault is None:
-                del known[uuid]
+                self._drop(part, uuid)
                 log.info("the session can be read again", extra={"uuid": uuid, "part": part.value})
             else:
                 known[uuid] = fault

@@ -307,6 +307,7 @@ class RedisStore:
             keys = [USERS, IDS, session_key(uuid), queue_key(uuid), PENDING, progress_key(uuid), UNFINISHED]
             keys += [history_key(uuid)]
             await self._forget(keys=keys, args=[uuid, PROGRESS])
+        self._faults.gone(uuid)
 
     async def whole(self) -> bool:
         async with self._call():

@@ -12,6 +12,8 @@ from service.domain.errors import RedisUnavailable
 
 QUIET = 15.0
 """Seconds without a message after which the connection is tried: a half-open one must be noticed within a minute."""
+_PATIENCE = 30.0
+"""Seconds that it gets to answer at most, however long a call may take."""
 
 
 class Subscription:
@@ -43,7 +45,7 @@ class Subscription:
         begun, tried, left = 0, False, self._calls.left
         async with self._subscribed() as pubsub:
             while left == self._calls.left:
-                message = await self._next(pubsub, self._calls.deadline if tried else QUIET)
+                message = await self._next(pubsub, min(self._calls.deadline, _PATIENCE) if tried else QUIET)
                 if message is None:
                     if tried:
                         raise RedisUnavailable

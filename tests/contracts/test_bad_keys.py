@@ -12,6 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from service.adapters.redis_client import connected
+from service.adapters.redis_faults import Faults, Part
 from service.adapters.redis_progress import RedisProgress
 from service.adapters.redis_queue import RedisQueues
 from service.adapters.redis_store import RedisStore
@@ -222,8 +223,9 @@ async def test_a_delete_of_an_unreadable_session_leaves_nothing(redis: Any) -> N
     await redis.set(f"queue:{A}", "1")
     await store.deleting(A, keep_data=False)
     record = await store.record(A)
-    assert (record.status, record.keep_data) == (RecordStatus.DELETING, False)
+    assert (record.status, record.keep_data, store.unreadable) == (RecordStatus.DELETING, False, 1)
     await store.forget(A)
+    assert store.unreadable == 0
     assert await store.owner(f"user-{A}") is None
     assert await store.claims() == []
     assert not await redis.exists(f"session:{A}", f"queue:{A}")
@@ -242,3 +244,13 @@ async def test_a_fault_is_logged_when_it_comes_and_when_it_goes(redis: Any, capl
     told = [record for record in caplog.records if getattr(record, "uuid", None) == A]
     assert [record.levelname for record in told] == ["ERROR", "INFO"]
     assert f"redis-cli DEL queue:{A}" in told[0].getMessage()
+
+
+def test_a_fault_that_nobody_has_seen_for_long_is_forgotten_for_another_replica_may_have_deleted_the_session() -> None:
+    now = 0.0
+    faults = Faults(lambda: now)
+    faults.looked(Part.RECORD, [A, B], {A: "odd", B: "odd"})
+    now = 1200.0
+    faults.looked(Part.RECORD, [B], {B: "odd"})
+    now = 2400.0
+    assert len(faults) == 1
