@@ -53,6 +53,22 @@ def redis_server(*arguments: str, port: int | None = None, which: str | None = N
             server.end()
 
 
+MASTER = "mymaster"
+
+
+@contextmanager
+def sentinel(folder: Path, primary: Server) -> Iterator[Server]:
+    """A Sentinel alone, which fails over when the primary has been away for half a second."""
+    config = folder / "sentinel.conf"
+    config.write_text(
+        f"sentinel monitor {MASTER} 127.0.0.1 {primary.port} 1\n"
+        f"sentinel down-after-milliseconds {MASTER} 500\n"
+        f"sentinel failover-timeout {MASTER} 2000\n"
+    )
+    with redis_server(str(config), "--sentinel") as server:
+        yield server
+
+
 def _wait(port: int) -> None:
     for _ in range(200):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):

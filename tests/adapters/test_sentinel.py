@@ -18,10 +18,9 @@ from service.domain.errors import RedisUnavailable
 from service.domain.names import SessionId
 from service.domain.session import Record, RecordStatus
 from tests.conftest import free_port
-from tests.redis_servers import Server, redis_server
+from tests.redis_servers import MASTER, Server, redis_server, sentinel
 
 A = SessionId("aaaaaaaa")
-MASTER = "mymaster"
 
 
 class Site:
@@ -32,13 +31,7 @@ class Site:
         self.replica = stack.enter_context(
             redis_server("--replicaof", "127.0.0.1", str(self.primary.port), "--repl-diskless-sync-delay", "0")
         )
-        config = folder / "sentinel.conf"
-        config.write_text(
-            f"sentinel monitor {MASTER} 127.0.0.1 {self.primary.port} 1\n"
-            f"sentinel down-after-milliseconds {MASTER} 500\n"
-            f"sentinel failover-timeout {MASTER} 2000\n"
-        )
-        self.sentinel = stack.enter_context(redis_server(str(config), "--sentinel"))
+        self.sentinel = stack.enter_context(sentinel(folder, self.primary))
 
     @property
     def url(self) -> str:
