@@ -15,13 +15,13 @@ from tests.gateway.conftest import Headers, House, answer
 Misbehaviour = Callable[[House, SessionId], Awaitable[object]]
 
 
-def say(first: str, rest: bytes = b"", *, reset: bool = True, **more: str) -> Misbehaviour:
+def say(first: str, rest: bytes = b"", *, more: Headers | None = None, reset: bool = True) -> Misbehaviour:
     """Begin a request, say the rest a moment later, and end the connection rudely, or once nothing more comes."""
 
     async def act(house: House, uuid: SessionId) -> None:
         headers: Headers = {
             **await house.headers(uuid),
-            **{name.replace("_", "-"): text for name, text in more.items()},
+            **(more or {}),
         }
         lines = [f"{first} HTTP/1.1", *(f"{name}: {text}" for name, text in headers.items()), "", ""]
         reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
@@ -49,8 +49,8 @@ def ask(path: str, **more: str) -> Misbehaviour:
 WEBSOCKET = {
     "Connection": "Upgrade",
     "Upgrade": "websocket",
-    "Sec_WebSocket_Version": "13",
-    "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
 }
 
 
@@ -64,10 +64,10 @@ WEBSOCKET = {
         pytest.param(say("GET /late", reset=True), id="reset-before-the-answer"),
         pytest.param(say("GET /drip", reset=True), id="reset-in-a-download"),
         pytest.param(say("GET /flood", reset=True), id="reset-in-a-flood"),
-        pytest.param(say("POST /echo", b"x", Content_Length="1000000"), id="reset-in-an-upload"),
-        pytest.param(say("POST /echo", b"zz\r\n", reset=False, Transfer_Encoding="chunked"), id="odd-chunk"),
-        pytest.param(say("GET /ws", **WEBSOCKET), id="reset-in-a-websocket"),
-        pytest.param(say("GET /ws", b"\xff\xff\xff\xff", **WEBSOCKET), id="no-frames"),
+        pytest.param(say("POST /echo", b"x", more={"Content-Length": "1000000"}), id="reset-in-an-upload"),
+        pytest.param(say("POST /echo", b"zz\r\n", more={"Transfer-Encoding": "chunked"}, reset=False), id="odd-chunk"),
+        pytest.param(say("GET /ws", more=WEBSOCKET), id="reset-in-a-websocket"),
+        pytest.param(say("GET /ws", b"\xff\xff\xff\xff", more=WEBSOCKET), id="no-frames"),
         pytest.param(say("GET /.user-pods/wake"), id="reset-on-the-waiting-page"),
         pytest.param(say("BREW tea", reset=False), id="odd-target"),
         pytest.param(ask("/broken"), id="pod-breaks-off"),
