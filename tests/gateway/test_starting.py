@@ -120,6 +120,18 @@ async def test_the_page_says_early_why_it_takes_so_long_and_goes_on_when_a_try_s
         await next_event(stream, "answers")
 
 
+async def test_a_pod_that_no_node_takes_yet_is_waited_for_and_the_page_says_so(house: House) -> None:
+    house.delay = 60
+    uuid = await house.session()
+    await page_shown(house, uuid)
+    full = "Unschedulable: 0/3 nodes are available"
+    house.world.cluster.change(replace(house.world.cluster.workload(uuid), hindrance=full))
+    async with house.http.get(house.url("/.user-pods/wake"), headers=await house.headers(uuid)) as stream:
+        assert (await next_event(stream, "warning"))["reason"] == full
+        await house.start(uuid)
+        await next_event(stream, "answers")
+
+
 async def test_what_has_passed_is_taken_off_the_page(house: House) -> None:
     house.fails = _PULL
     uuid = await house.session()
