@@ -1,21 +1,24 @@
 """Command line and composition root: the only place that builds clients."""
 
+from service import early  # noqa: F401  # first of all: imports take a while
+
+# isort: split
 import contextlib
 import json
 import secrets
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
-import uvloop
 from aiohttp import web
 
-from service import __version__, logs, settings
+from service import __version__, logs, process, settings
 from service import plan as planning
 from service.adapters.helm import HelmReleases, read_values
 from service.adapters.journal_log import LogJournal
@@ -54,15 +57,18 @@ from service.domain.sessions import Sessions
 from service.domain.slots import Slots
 from service.domain.supervisor import Supervisor, Work
 from service.edge.bounds import Bounds
+from service.edge.ports import PortUnusable, bind
 from service.gateway.cookies import Cookies
 from service.gateway.gateway import Gateway, Terms
 from service.gateway.headers import Forwarding
 from service.gateway.hosts import Hosts
 from service.gateway.server import served as gate
+from service.process import Life
 from service.settings import Settings, SettingsError
 from service.web import docs, edge, keys, operations, problems
 from service.web.app import Resources, make_app
 from service.web.metrics import served
+from service.web.server import running
 
 app = typer.Typer(
     help="An own pod for every user, that sleeps when idle and wakes when its user returns.",
@@ -74,7 +80,29 @@ _PENDING = timedelta(seconds=1)
 """How often wakes that are not served yet are looked at: more often than the shortest lease needs."""
 
 
-def resources(config: Settings, metrics: Metrics) -> Resources:
+@dataclass(frozen=True)
+class Ports:
+    """The bound sockets of each port that is configured."""
+
+    api: Sequence[socket.socket]
+    metrics: Sequence[socket.socket]
+    gateway: Sequence[socket.socket]
+
+    @classmethod
+    def bound(cls, config: Settings) -> "Ports":
+        """Raises PortUnusable."""
+
+        def bound(name: str, port: int, *, wanted: bool = True) -> list[socket.socket]:
+            return bind(f"{settings.PREFIX}{name}", config.host, port) if wanted else []
+
+        return cls(
+            bound("PORT", config.port),
+            bound("METRICS_PORT", config.metrics_port, wanted=bool(config.metrics_port)),
+            bound("GATEWAY_PORT", config.gateway_port, wanted=bool(config.gateway_domain)),
+        )
+
+
+def resources(config: Settings, metrics: Metrics, ports: Ports, life: Life) -> Resources:
     """Opens everything the application works with. Raises SettingsError for what cannot ever work."""
     try:
         values = config.values(read_values(config.chart_values) if config.chart_values else {})
@@ -230,15 +258,33 @@ def resources(config: Settings, metrics: Metrics) -> Resources:
             async with (
                 view.following(supervisor),
                 supervisor.running(parts),
-                served(metrics.exposition, config.host, config.metrics_port, header_limit=config.header_limit)
+                served(
+                    metrics.exposition,
+                    config.host,
+                    config.metrics_port,
+                    header_limit=config.header_limit,
+                    sockets=ports.metrics,
+                )
                 if config.metrics_port
                 else contextlib.nullcontext(),
-                gate(gateway, config.host, config.gateway_port) if gateway else contextlib.nullcontext(),
+                gate(
+                    gateway,
+                    config.host,
+                    config.gateway_port,
+                    sockets=ports.gateway,
+                    drain=life.drain,
+                    spread=min(config.gateway_close_spread, config.shutdown_timeout / 2),
+                    shutdown_timeout=config.shutdown_timeout,
+                )
+                if gateway
+                else contextlib.nullcontext(),
             ):
                 try:
                     yield
                 finally:
+                    life.doing = "finishing creates and deletes"
                     await sessions.close()
+                    life.doing = "closing the gateway, metrics and clients"
 
     return opened
 
@@ -382,23 +428,23 @@ def serve() -> None:
     """Run the service; every setting is an environment variable (docs/configuration.md)."""
     config = settings.load()
     logs.configure(level=config.log_level, style=config.log_format)
-    metrics = Metrics()
-    application = make_app(
-        resources(config, metrics),
-        keys=[key.get_secret_value() for key in config.api_keys],
-        answered=metrics.answered,
-        terms=_terms(config),
-        limits=config.limits,
-    )
-    uvloop.install()
-    web.run_app(
-        application,
-        host=config.host,
-        port=config.port,
-        access_log=None,
-        shutdown_timeout=config.shutdown_timeout,
-        print=lambda text: typer.echo(text, err=True),
-    )
+    ports, metrics = Ports.bound(config), Metrics()
+
+    async def main(life: Life) -> None:
+        application = make_app(
+            resources(config, metrics, ports, life),
+            keys=[key.get_secret_value() for key in config.api_keys],
+            answered=metrics.answered,
+            terms=_terms(config),
+            limits=config.limits,
+        )
+        async with running(
+            application, ports.api, drain=life.drain, shutdown_timeout=config.shutdown_timeout
+        ) as address:
+            typer.echo(f"The service listens on {address}", err=True)
+            await life.serve()
+
+    process.run(main, seconds=config.drain_seconds, timeout=config.shutdown_timeout)
 
 
 @app.command()
@@ -457,6 +503,9 @@ def main() -> None:
     except SettingsError as error:
         sys.stderr.write(f"user-pods: the settings cannot be used\n{error}\n")
         raise SystemExit(2) from None
+    except PortUnusable as error:
+        sys.stderr.write(f"user-pods: cannot listen\n{error}\n")
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

@@ -149,9 +149,16 @@ class Settings(BaseSettings):
         description="Seconds that a part of the process (leader, controller, a watch) may fail without a break until"
         " /livez answers 503, so that Kubernetes restarts the process.",
     )  # fmt: skip
+    drain_seconds: float = Field(
+        0, ge=0, le=600,
+        description="Seconds after a SIGTERM in which /readyz answers 503 while everything is still served, so that"
+        " load balancers move on before the ports close. The chart sets it; 0: nothing balances this process.",
+    )  # fmt: skip
     shutdown_timeout: float = Field(
-        75, ge=0, description="Seconds that requests under way get at the end: more than `HELM_TIMEOUT`."
-    )
+        75, ge=0,
+        description="Seconds that requests under way get at the end, after `DRAIN_SECONDS`: more than `HELM_TIMEOUT`."
+        " Then the process ends by force, and its log says what was under way.",
+    )  # fmt: skip
     recovery_interval: float = Field(
         10, gt=0, description="Seconds between two looks whether Redis still has the index of sessions."
     )
@@ -221,6 +228,11 @@ class Settings(BaseSettings):
         0, ge=0,
         description="Of these from one address (of IPv6, from one network of 64 bits); beyond them the answer is 429."
         " 0: any number, since whole offices come from one. The proxies of `GATEWAY_TRUSTED` are not counted.",
+    )  # fmt: skip
+    gateway_close_spread: float = Field(
+        10, ge=0, le=600,
+        description="Seconds over which open WebSockets are closed at the end, so that they do not all come back at"
+        " once; half of `SHUTDOWN_TIMEOUT` at most.",
     )  # fmt: skip
     gateway_compression: bool = Field(
         False, description="Compress WebSockets towards browsers that can (never towards pods): less to send, more CPU."

@@ -35,6 +35,10 @@ _LOOK_AGAIN = 30
 """Seconds of silence after which the kernel asks whether the other side is still there, and between two such questions.
 It answers by itself, without its browser; only one that has vanished does not, and loses the connection."""
 _BROKEN_OFF = (web.RequestPayloadError, HttpProcessingError, ConnectionError)
+_LOOK = 0.05
+"""Seconds between two looks, at the end of the process, whether requests are still under way."""
+_CANCELLED = 1.0
+"""Seconds that a request gets to end that has been cancelled."""
 _PIPELINED = 2
 """Requests of a connection that are read while one is served. Each may have a large head."""
 
@@ -74,6 +78,8 @@ class Server(web.Server):
         """Bytes of heads that have begun and are not complete."""
         self.turned_away: set[Connection] = set()
         """Those that are being told why, and lose their connection."""
+        self.draining = False
+        """Each answer is the last of its connection: clients move on to another replica before this one goes."""
 
     def __call__(self) -> web.RequestHandler:
         return Connection(self, loop=self._loop, **self._kwargs)
@@ -99,12 +105,37 @@ class Server(web.Server):
         if not self.by_address[address]:
             del self.by_address[address]
 
+    def pre_shutdown(self) -> None:
+        """Close the idle connections, and the others after their request.
+
+        aiohttp would stop reading from all of them: no upload under way could be completed, no WebSocket closed.
+        """
+        self.draining = True
+        self._close_idle()
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # it is aiohttp's
+        """Give requests under way `timeout` seconds, then end them."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + (timeout or 0)
+        while self._close_idle() and clock() < until:  # noqa: ASYNC110  # an event would cost every request
+            await asyncio.sleep(_LOOK)
+        await super().shutdown(_CANCELLED)
+
+    def _close_idle(self) -> bool:
+        """Whether there are others."""
+        idle = [connection for connection in self._connections if cast("Connection", connection).waits]
+        for connection in idle:
+            connection.close()
+        return len(idle) < len(self._connections)
+
     def _checked(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
         """The handler's work, if the request may be served at all. No coroutine: it would cost every request one."""
         connection: Connection = request.protocol  # type: ignore[assignment]  # this server's
         fault = connection.oversize(request) if connection.doubtful else None
         fault = fault or faults.of_request(request)
         if fault is None:
+            if self.draining:
+                request._message = request._message._replace(should_close=True)  # noqa: SLF001
             return self._handler(request)
         request._version = HttpVersion11  # noqa: SLF001  # the answer's
         return _told(connection.refusal(fault))
@@ -302,7 +333,7 @@ class Connection(web.RequestHandler):
             self._refuse(faults.HEADERS_TOO_LARGE if self._line_seen else faults.TARGET_TOO_LONG)
         elif server.unfinished > server.bounds.heads:
             self._refuse(faults.CROWDED_HEADS)
-        elif self._deadline is None and self._waits:
+        elif self._deadline is None and self.waits:
             self._deadline = self._loop.call_later(server.bounds.head, self._too_slow)
 
     def _forget_head(self) -> None:
@@ -314,7 +345,7 @@ class Connection(web.RequestHandler):
             self._deadline = None
 
     @property
-    def _waits(self) -> bool:
+    def waits(self) -> bool:
         """No request is being served."""
         return self._request_count == 0 or (self._waiter is not None and not self._waiter.done())
 
@@ -340,7 +371,7 @@ class Connection(web.RequestHandler):
         self._deaf = True
         if not self._body.is_eof():
             self._body.set_exception(web.RequestPayloadError("the body is malformed"))
-        if self._waits and self.transport is not None:
+        if self.waits and self.transport is not None:
             self._say_goodbye(self.transport, fault)
         else:
             self._note(fault)

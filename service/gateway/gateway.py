@@ -142,7 +142,9 @@ class Gateway:
         limit = terms.session_requests
         self._lines = Lines(limit=limit, room=_ROOM * limit, patience=self._patience)
         self._sockets: Counter[SessionId] = Counter()
-        self._websockets = 0
+        self._websockets: set[asyncio.Future[None]] = set()
+        """Of each that is open what makes it leave."""
+        self._leaving = False
         self.connections: Callable[[], int] = lambda: 0
         """How many connections are open; set by whoever serves."""
 
@@ -154,10 +156,23 @@ class Gateway:
     def traffic(self) -> Traffic:
         return Traffic(
             connections=self.connections(),
-            websockets=self._websockets,
+            websockets=len(self._websockets),
             held=self._held.total(),
             queued=self._lines.waiting,
         )
+
+    async def leave(self, seconds: float) -> None:
+        """The process ends: close every WebSocket, one after the other in so many seconds, and end the waiting pages.
+
+        Their clients come back to another replica.
+        """
+        self._leaving = True
+        leaving = list(self._websockets)
+        for number, each in enumerate(leaving):
+            if number:
+                await asyncio.sleep(seconds / len(leaving))
+            if not each.done():
+                each.set_result(None)
 
     async def close(self) -> None:
         await self._attention.close()
@@ -443,8 +458,10 @@ class Gateway:
             # One that was cut off and comes back by itself wakes nobody.
             rouse = not attention.is_background(request)
             async with self._answering(uuid, begun + _PAGE_WAITS, rouse=rouse, keeps=True) as answers:
-                answer = await waiting.stream(request, uuid, self._progress, answers, partial(self._why, uuid))
-                if answers.done() and answers.exception() is None:
+                answer = await waiting.stream(
+                    request, uuid, self._progress, answers, partial(self._why, uuid), leaving=lambda: self._leaving
+                )
+                if answers.done() and not answers.cancelled() and answers.exception() is None:
                     self.meter.waited(Patient.PAGE, time.monotonic() - begun)
                 return answer
 
@@ -462,7 +479,10 @@ class Gateway:
 
         by_input = self._terms.mode is Mode.INPUT
         keeping = None if by_input else asyncio.create_task(self._keep_awake(uuid))
-        self._websockets += 1
+        leave = asyncio.get_running_loop().create_future()
+        if self._leaving:
+            leave.set_result(None)
+        self._websockets.add(leave)
         try:
             return await tunnel(
                 request,
@@ -474,9 +494,10 @@ class Gateway:
                 heard=visit.answered,
                 compress=self._terms.compression,
                 deadline=deadline,
+                leave=leave,
             )
         finally:
-            self._websockets -= 1
+            self._websockets.discard(leave)
             if keeping is not None:
                 keeping.cancel()
 

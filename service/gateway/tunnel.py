@@ -23,9 +23,13 @@ from service.gateway.pods import UNAVAILABLE, PodLost, Upstream
 _BUFFER = 2**15
 """Bytes read ahead in each direction."""
 GOING_AWAY = 1001
+SERVICE_RESTART = 1012
 _PROTOCOL_ERROR = 1002
 _LAST_WORDS = 2.0
 """Seconds that a browser has to answer a close."""
+
+_REST_OF_FRAME = 0.02
+"""Seconds between two looks whether it has passed."""
 
 
 class _Switched(Passed):
@@ -119,12 +123,13 @@ async def tunnel(
     heard: Callable[[], None],
     compress: bool = False,
     deadline: float = 0,
+    leave: "asyncio.Future[None] | None" = None,
 ) -> web.StreamResponse:
     """Switch over, and stay until either end closes or the pod is gone. Raises PodLost when the pod took nothing.
 
     `heard` is called when the pod answers, `sent` with every frame of the browser, of whose payload it gets the first
     `keep` bytes. `compress`: if the browser can. `deadline`: until then (seconds of time.monotonic)
-    a pod that is not ready is waited for.
+    a pod that is not ready is waited for. `leave` is done when this process ends.
     """
     offers = headers.popall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ())
     agreement = agreed(offers) if compress else None
@@ -143,7 +148,9 @@ async def tunnel(
         if answer.status != HTTPStatus.SWITCHING_PROTOCOLS:
             return await answered(request, upstream, answer)
         way = _Compressed(agreement, keep, sent) if agreement else _AsTheyAre(keep, sent)
-        return await _Tunnel(request, answer, way, agreement).run(upstream.gone)
+        return await _Tunnel(request, answer, way, agreement).run(
+            upstream.gone, leave or asyncio.get_running_loop().create_future()
+        )
 
 
 class _Tunnel:
@@ -159,7 +166,7 @@ class _Tunnel:
         self._way = way
         self._agreement = agreement
 
-    async def run(self, gone: asyncio.Event) -> web.StreamResponse:
+    async def run(self, gone: asyncio.Event, leave: "asyncio.Future[None]") -> web.StreamResponse:
         response = _Switched(
             status=HTTPStatus.SWITCHING_PROTOCOLS, reason=self._answer.reason, headers=to_browser(self._answer.headers)
         )
@@ -181,7 +188,7 @@ class _Tunnel:
         inward = asyncio.create_task(_pump(from_pod, browser_writer, self._way.inward))
         ending = asyncio.create_task(gone.wait())
         try:
-            await asyncio.wait((outward, inward, ending), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((outward, inward, ending, leave), return_when=asyncio.FIRST_COMPLETED)
             violation = _violation(outward) or _violation(inward)
             if violation:
                 outward.cancel()
@@ -190,7 +197,16 @@ class _Tunnel:
                 await _refuse(violation, browser_writer, pod_writer, from_browser)
             elif ending.done() and not outward.done():
                 inward.cancel()
-                await self._say_goodbye(browser_writer, outward)
+                await self._say_goodbye(browser_writer, outward, GOING_AWAY, "the workspace went to sleep")
+            elif leave.done() and not outward.done():
+                await self._come_between(inward)
+                inward.cancel()
+                await asyncio.gather(inward, return_exceptions=True)
+                # The browser's answer goes on to the pod, which then closes.
+                rest = asyncio.ensure_future(_rest(from_pod))
+                words = "the gateway restarts; connect again"
+                await self._say_goodbye(browser_writer, outward, SERVICE_RESTART, words, rest)
+                rest.cancel()
         finally:
             for task in (outward, inward, ending):
                 task.cancel()
@@ -198,14 +214,32 @@ class _Tunnel:
             connection.close()
         return response
 
-    async def _say_goodbye(self, writer: StreamWriter, outward: "asyncio.Task[None]") -> None:
-        """Close the browser's side properly, which is possible between two frames only."""
+    async def _come_between(self, inward: "asyncio.Task[None]") -> None:
+        """Wait until the browser has got the rest of a frame that is under way."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS):
+                while not (self._way.between or inward.done()):  # noqa: ASYNC110  # an event would cost every frame
+                    await asyncio.sleep(_REST_OF_FRAME)
+
+    async def _say_goodbye(
+        self, writer: StreamWriter, outward: "asyncio.Task[None]", code: int, words: str, *others: "asyncio.Task[None]"
+    ) -> None:
+        """Close the browser's side properly, which is possible between two frames only.
+
+        Its answer has been heard when it closes the connection, or when one of the others is done.
+        """
         if not self._way.between:
             return
         with contextlib.suppress(ConnectionResetError, TimeoutError):
-            await writer.write(close_frame(GOING_AWAY, "the workspace went to sleep"))
-            async with asyncio.timeout(_LAST_WORDS):
-                await outward
+            await writer.write(close_frame(code, words))
+            await asyncio.wait((outward, *others), timeout=_LAST_WORDS, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _rest(reader: StreamReader) -> None:
+    """Throw away what still comes, until the other side closes."""
+    with contextlib.suppress(ConnectionResetError, ClientError):
+        while await reader.readany():
+            pass
 
 
 def _violation(task: "asyncio.Task[None]") -> Violation | None:

@@ -46,11 +46,14 @@ async def stream(
     progress: Progress,
     answers: "asyncio.Task[object]",
     why: Callable[[], str | None],
+    *,
+    leaving: Callable[[], bool] = lambda: False,
 ) -> web.StreamResponse:
     """The wake's stages as server-sent events, and last `answers`, when the pod does; or `failed`, with the reason.
 
     `answers` ends when the pod answers, or raises what is told as the reason. `why` tells what holds the pod up: a
-    `warning`, which ends nothing, and an empty one when that has passed.
+    `warning`, which ends nothing, and an empty one when that has passed. When this process is `leaving`, the stream
+    ends early: the page comes back by itself, to another replica, and goes on from the last event.
     """
     response = web.StreamResponse(headers={**KEEP_OUT, "Content-Type": "text/event-stream"})
     await response.prepare(request)
@@ -71,6 +74,9 @@ async def stream(
                 said = time.monotonic()
                 await response.write(words)
             await _either(answers, news)
+            if leaving() and not answers.done():
+                await response.write_eof()
+                return response
         await response.write(_last(answers, await _rest(progress, uuid, after)))
         await response.write_eof()
     return response

@@ -22,6 +22,9 @@ class Readiness:
 
     filled: Callable[[], bool] = lambda: True
     draining: bool = False
+    """Load balancers shall send nothing more here; what comes is served."""
+    closing: bool = False
+    """Event streams end, to be resumed at another replica."""
 
     @property
     def ready(self) -> bool:

@@ -1,13 +1,15 @@
 """`/metrics` on a port of its own, and the time that requests take."""
 
+import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from service.edge import ports
 from service.edge.bounds import HEADER_LIMIT
 from service.web import access, edge, handlers, problems, request_id
 from service.web.keys import EXPOSITION, Exposition
@@ -32,16 +34,25 @@ def middleware(answered: Answered) -> Middleware:
 
 @asynccontextmanager
 async def served(
-    exposition: Exposition, host: str, port: int, *, header_limit: int = HEADER_LIMIT
+    exposition: Exposition,
+    host: str,
+    port: int,
+    *,
+    header_limit: int = HEADER_LIMIT,
+    sockets: Sequence[socket.socket] = (),
 ) -> AsyncIterator[None]:
-    """Serve nothing but `/metrics` there, without a key. Raises OSError when the port is taken."""
+    """Serve nothing but `/metrics` there, without a key.
+
+    `sockets` are bound to host and port already; without any they are bound here. Raises PortUnusable.
+    """
     app = web.Application(middlewares=[request_id.middleware, problems.middleware, access.middleware(())])
     app[EXPOSITION] = exposition
     app.router.add_get("/metrics", handlers.metrics)
     runner = web.AppRunner(edge.fit(app, replace(edge.METRICS, head_bytes=header_limit)), access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        for each in sockets or ports.bind("metrics", host, port):
+            await web.SockSite(runner, each).start()
         yield
     finally:
         await runner.cleanup()

@@ -87,7 +87,7 @@ async def _follow(request: web.Request, response: EventSourceResponse, uuid: Ses
     with progress.following(uuid) as news:
         open_streams.add(news)
         try:
-            while not request.app[READINESS].draining:
+            while not request.app[READINESS].closing:
                 news.clear()
                 wake = await progress.wake(uuid)
                 for event in later(wake, after):
@@ -119,6 +119,7 @@ async def _send(response: EventSourceResponse, event: ProgressEvent, id_: str | 
 
 async def drain(app: web.Application) -> None:
     """End all streams: the process is on its way out, and clients resume at another replica."""
-    app[READINESS].draining = True
+    if READINESS in app:  # else the start did not come that far
+        app[READINESS].draining = app[READINESS].closing = True
     for news in app[STREAMS]:
         news.set()

@@ -149,3 +149,25 @@ def test_an_upgrade_leaves_the_keys_alone(live: Helm, cluster: Cluster) -> None:
     own("rollback", "signed", "1")
     assert kubectl("-n", namespace, "get", "secret", "signed-signing-keys", "-o", "jsonpath={.data}") == kept
     own("uninstall", "signed")
+
+
+@pytest.mark.parametrize(
+    ("values", "seconds", "drain"),
+    [
+        ((), 2 + 8 + 75 + 10, "8"),
+        (("--set", "termination.preStop=0,termination.drain=30"), 30 + 75 + 10, "30"),
+        (("--set-string", "settings.SHUTDOWN_TIMEOUT=30.5", "--set-string", "settings.DRAIN_SECONDS=0"), 43, "0"),
+        (("--set", "terminationGracePeriodSeconds=20"), 20, "8"),
+    ],
+)
+def test_the_grace_period_covers_all_that_happens_at_the_end(
+    helm: Helm, values: tuple[str, ...], seconds: int, drain: str
+) -> None:
+    deployment = next(item for item in render(helm, *values) if item["kind"] == "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    assert pod["terminationGracePeriodSeconds"] == seconds
+    environment = {item["name"]: item.get("value") for item in container["env"]}
+    assert len(environment) == len(container["env"]), "a name that is there twice is refused by server-side apply"
+    assert environment["USER_PODS_DRAIN_SECONDS"] == drain
+    assert ("lifecycle" in container) == ("termination.preStop=0,termination.drain=30" not in values)

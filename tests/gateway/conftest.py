@@ -18,6 +18,7 @@ from service.domain.keyring import Keyring
 from service.domain.meter import Activity, Patient, Silent, Slow, Visit
 from service.domain.names import SessionId
 from service.domain.session import Pod
+from service.edge.drain import Drain
 from service.gateway.gateway import Gateway, Terms
 from service.gateway.headers import COOKIE, Forwarding
 from service.gateway.hosts import Hosts
@@ -77,6 +78,9 @@ class House:
     ready: bool = True
     """What load balancers are told."""
     port: int = 0
+    drain: Drain = field(default_factory=Drain)
+    spread: float = 0
+    """Seconds over which WebSockets are closed at the end."""
     http: ClientSession = field(init=False)
     workspaces: dict[SessionId, "Workspace"] = field(default_factory=dict)
     starts: int = 0
@@ -110,7 +114,9 @@ class House:
             self.http = await self.stack.enter_async_context(
                 ClientSession(connector=connector, cookie_jar=DummyCookieJar(), auto_decompress=False)
             )
-            self.port = await self.stack.enter_async_context(served(self.gateway, "127.0.0.1", 0, shutdown_timeout=1))
+            self.port = await self.stack.enter_async_context(
+                served(self.gateway, "127.0.0.1", 0, drain=self.drain, spread=self.spread, shutdown_timeout=1)
+            )
             yield self
             for task in self._starting:
                 task.cancel()

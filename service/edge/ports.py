@@ -1,0 +1,47 @@
+"""The ports that the process listens on, taken before anything else is begun: a taken one ends the start at once."""
+
+import errno
+import os
+import socket
+
+_BACKLOG = 128
+
+
+class PortUnusable(Exception):
+    """The message names setting and port, and says what to do."""
+
+
+def bind(setting: str, host: str, port: int) -> list[socket.socket]:
+    """One listening socket for each address of the host; connections wait until somebody serves it.
+
+    Raises PortUnusable.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            listener = socket.socket(family, kind, protocol)
+            sockets.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind(address)
+            listener.listen(_BACKLOG)  # without it, another process could still take the port
+            listener.setblocking(False)
+    except OSError as error:
+        for listener in sockets:
+            listener.close()
+        raise PortUnusable(f"{setting}: {_why(error, host, port)}") from error
+    return sockets
+
+
+def _why(error: OSError, host: str, port: int) -> str:
+    if isinstance(error, socket.gaierror):
+        return f"the host {host} has no address; set one of this machine's"
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} of {host} is taken; end the process that listens there, or set another port"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"this user may not listen on port {port}; set one above 1023"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is no address of this machine; set one that is"
+    return f"cannot listen on port {port} of {host}: {os.strerror(error.errno or 0)}"

@@ -1,0 +1,49 @@
+"""The application as a server on a port of its own."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from service.edge.connections import Server
+from service.edge.drain import Drain
+from service.web.keys import READINESS
+
+
+@asynccontextmanager
+async def running(
+    application: web.Application, sockets: Sequence[socket.socket], *, drain: Drain, shutdown_timeout: float
+) -> AsyncIterator[str]:
+    """Open what the application works with and serve it on the bound sockets; its address.
+
+    From the beginning of `drain` on, /readyz answers 503 and each answer is the last of its connection. When the
+    context ends, event streams end, and other requests get `shutdown_timeout` seconds.
+    """
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=shutdown_timeout)
+    try:
+        await runner.setup()
+        for each in sockets:
+            await web.SockSite(runner, each).start()
+        async with _draining(application, runner.server, drain):
+            host, port = sockets[0].getsockname()[:2]
+            yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def _draining(application: web.Application, server: web.Server | None, drain: Drain) -> AsyncIterator[None]:
+    async def follow() -> None:
+        await drain.begun.wait()
+        application[READINESS].draining = True
+        if isinstance(server, Server):
+            server.draining = True
+
+    task = asyncio.create_task(follow(), name="api draining")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,126 @@
+"""The gateway of a process that ends: it serves on, then lets go of everybody, politely and not all at once."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from tests.domain.conftest import World
+from tests.gateway.conftest import House, answer, raw
+from tests.gateway.test_websockets import socket
+from tests.waiting import until
+
+
+async def closed(connection: ClientConnection) -> tuple[int, str, float]:
+    """Close code, reason, and when."""
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            await connection.recv()
+    return connection.close_code or 0, connection.close_reason or "", time.monotonic()
+
+
+async def test_while_it_drains_everything_is_served_and_no_connection_is_kept(world: World) -> None:
+    async with House(world).open() as house:
+        uuid = await house.awake()
+        async with socket(house, uuid) as before:
+            house.drain.begun.set()
+            await asyncio.sleep(0)
+            said = await raw(house, "GET /echo", await house.headers(uuid))
+            assert said.startswith(b"HTTP/1.1 200")
+            assert b"connection: close" in said.lower()
+            async with socket(house, uuid) as during:
+                for each in (before, during):
+                    await each.send("still here")
+                    assert await each.recv() == "still here"
+
+
+async def test_websockets_are_closed_with_a_code_and_one_after_the_other(world: World) -> None:
+    async with House(world, spread=0.4).open() as house:
+        uuid = await house.awake()
+        async with socket(house, uuid) as one, socket(house, uuid) as two, socket(house, uuid) as three:
+            ends = [asyncio.create_task(closed(each)) for each in (one, two, three)]
+            house.drain.begun.set()
+            house.drain.over.set()
+            said = await asyncio.gather(*ends)
+        assert {(code, reason) for code, reason, _ in said} == {(1012, "the gateway restarts; connect again")}
+        times = sorted(at for _, _, at in said)
+        assert times[-1] - times[0] >= 0.2, "all at once would come back at once"
+
+
+async def test_a_frame_under_way_is_not_cut_by_the_close(world: World) -> None:
+    async with House(world).open() as house:
+        uuid = await house.awake()
+        async with socket(house, uuid) as connection:
+            await until(lambda: bool(house.workspaces[uuid].sockets))
+            house.workspaces[uuid].raw = b"\x81\x05he"  # the beginning of a message of five characters
+            await connection.send("raw")
+            await asyncio.sleep(0.05)
+            house.drain.begun.set()
+            house.drain.over.set()
+            await asyncio.sleep(0.05)
+            house.workspaces[uuid].raw = b"llo"
+            await connection.send("raw")
+            assert await connection.recv() == "hello"
+            assert (await closed(connection))[0] == 1012
+
+
+async def test_a_held_request_is_served_before_the_gateway_goes(world: World) -> None:
+    async with House(world, delay=0.3).open() as house:
+        uuid = await house.session()
+        held = asyncio.create_task(answer(house, "/echo", await house.headers(uuid)))
+        await until(lambda: house.gateway.traffic.held == 1)
+        house.drain.begun.set()
+        house.drain.over.set()
+        assert (await held)[0] == 200
+
+
+async def test_the_page_that_waits_is_sent_to_another_replica_without_a_failure(world: World) -> None:
+    async with House(world, delay=60).open() as house:
+        uuid = await house.session()
+        async with house.http.get(house.url("/.user-pods/wake"), headers=await house.headers(uuid)) as stream:
+            await stream.content.readany()
+            house.drain.begun.set()
+            house.drain.over.set()
+            async with asyncio.timeout(5):
+                rest = await stream.content.read()
+        assert b"failed" not in rest, "the page would give up instead of asking again"
+
+
+async def test_new_connections_are_refused_when_draining_is_over(world: World) -> None:
+    async with House(world).open() as house:
+        house.drain.begun.set()
+        house.drain.over.set()
+
+        async def refused() -> bool:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", house.port)
+            except ConnectionRefusedError:
+                return True
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+            return False
+
+        async with asyncio.timeout(5):
+            while not await refused():  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.01)
+
+
+async def test_an_upload_under_way_is_completed(world: World) -> None:
+    async with House(world).open() as house:
+        uuid = await house.awake()
+
+        async def slowly() -> AsyncIterator[bytes]:
+            yield b"first"
+            await until(lambda: bool(house.workspaces[uuid].requests))
+            house.drain.begun.set()
+            house.drain.over.set()
+            for _ in range(5):
+                await asyncio.sleep(0.02)
+                yield b"more"
+
+        async with house.http.post(house.url("/echo"), headers=await house.headers(uuid), data=slowly()) as said:
+            assert (said.status, (await said.json())["length"]) == (200, 25)
