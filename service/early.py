@@ -1,10 +1,13 @@
-"""Imported before everything else: until there is a loop, a SIGTERM ends the process at once.
+"""Imported before everything else by the service's process: until there is a loop, a signal ends it at once.
 
-As the first process of a container too, from which the kernel keeps all signals that it has no handler for.
+Python's own SIGINT raises in the middle of an import, where the exception may get lost. The kernel keeps every signal
+without a handler from the first process of a container.
 """
 
 import os
 import signal
+import sys
 
-if os.getpid() == 1:
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+if "serve" in sys.argv[1:]:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: os._exit(128 + number))
