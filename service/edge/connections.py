@@ -78,6 +78,8 @@ class Server(web.Server):
         """Bytes of heads that have begun and are not complete."""
         self.turned_away: set[Connection] = set()
         """Those that are being told why, and lose their connection."""
+        self.closed = False
+        """What the kernel still brings is closed at once."""
         self.draining = False
         """Each answer is the last of its connection: clients move on to another replica before this one goes."""
 
@@ -119,6 +121,7 @@ class Server(web.Server):
         until = clock() + (timeout or 0)
         while self._close_idle() and clock() < until:  # noqa: ASYNC110  # an event would cost every request
             await asyncio.sleep(_LOOK)
+        self.closed = True
         await super().shutdown(_CANCELLED)
 
     def _close_idle(self) -> bool:
@@ -197,6 +200,10 @@ class Connection(web.RequestHandler):
         """A head may be larger than allowed; it has to be measured."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._server.closed:
+            self._deaf = True
+            transport.close()
+            return
         fault = self._one_too_many(transport)
         if fault is not None:
             self._server.meter.turned_away()
