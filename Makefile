@@ -9,7 +9,7 @@ STATE ?= .cluster
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo down test test-fast check lint bench bench-scale bench-peers hammer lock generated tools
+.PHONY: help up demo down test test-fast check lint bench bench-scale bench-peers hammer faults lock generated tools
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -53,6 +53,9 @@ bench-peers: $(VENV)/ready $(PEERS)/ready ## Measure JupyterHub + KubeSpawner be
 
 hammer: $(VENV)/ready ## Thousands of wakes at the moment of falling asleep, and what became of them
 	HAMMER_ROUNDS=60 $(PY) -m pytest tests/stack/test_hammer.py -s
+
+faults: $(VENV)/ready ## Let one part after another fail under load, and write what was lost (15 minutes)
+	@$(PY) -m faults
 
 generated: $(VENV)/ready ## Rewrite the files that are made from others
 	$(PY) -m stack generated

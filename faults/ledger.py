@@ -1,0 +1,314 @@
+"""The model: what was asked, what was promised, and what must therefore be true."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from faults.calls import Call, Operation, Rules, fault_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """The service's times in seconds."""
+
+    lease: float
+    cooldown: float
+    poll: float
+
+    @property
+    def kept(self) -> float:
+        """So long after a sign of life a pod stays; KEDA's time is in whole seconds."""
+        return self.lease - self.poll + self.cooldown - 1
+
+    @property
+    def asleep(self) -> float:
+        """So long after its last sign of life it sleeps at the latest."""
+        return self.lease + self.cooldown + self.poll + 2
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A session's Deployment from one moment on, as the cluster has it."""
+
+    at: float
+    replicas: int
+    ready: int
+
+
+@dataclass
+class Account:
+    """One user, and what the service owes them."""
+
+    user: str
+    uuid: str = ""
+    """Empty until a create was answered."""
+    beats: list[float] = field(default_factory=list)
+    """Beginnings of the accepted signs of life: wakes and activity."""
+    wake_owed: float | None = None
+    """Beginning of an accepted wake; the pod must have been ready since."""
+    sleep_owed: float | None = None
+    sleep_asked: float = -1e9
+    """End of the last call of sleep, answered or not."""
+    last_wish: float = -1e9
+    """End of the last call that may have woken, answered or not."""
+    delete_asked: bool = False
+    delete_accepted: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """What is there when all is over. Keys are ids of sessions."""
+
+    owners: Mapping[str, str]
+    """Deployments, and the user that each belongs to."""
+    releases: Mapping[str, str]
+    """Helm releases, and the state of the newest revision."""
+    keys: Mapping[str, Sequence[str]]
+    """Redis keys that bear the id."""
+    listed: Mapping[str, Mapping[str, tuple[str, str]]]
+    """Replica -> id -> user and state of the record, from its list of sessions."""
+
+
+class Ledger:
+    """Takes every call and everything seen in the cluster; `lost`, `wrong` and `bad` hold what must not be."""
+
+    def __init__(self, times: Times, rules: Rules | None = None) -> None:
+        self.times = times
+        self.rules = rules or Rules()
+        self.accounts: dict[str, Account] = {}
+        self.lost: list[str] = []
+        self.wrong: list[str] = []
+        self.bad: list[str] = []
+        self.calls = 0
+        self.late_zeros = 0
+        """Pods that a 0 of KEDA took which it had decided on before the wake; the service brings them back."""
+        self._users: dict[str, str] = {}
+        self._seen: dict[str, list[Seen]] = {}
+        self._forgotten = -1e9
+        """When Redis was emptied: signs of life before are forgotten, as documented."""
+        self._notes: Mapping[Operation, Callable[[Account, Call], None]] = {
+            Operation.CREATE: self._note_create,
+            Operation.WAKE: self._note_beat,
+            Operation.ACTIVITY: self._note_beat,
+            Operation.SLEEP: self._note_sleep,
+            Operation.DELETE: self._note_delete,
+            Operation.STATUS: self._note_status,
+            Operation.LIST: self._note_list,
+        }
+
+    def account(self, user: str) -> Account:
+        return self.accounts.setdefault(user, Account(user))
+
+    @property
+    def sessions(self) -> list[Account]:
+        """Those that were created, and of which no delete was asked for."""
+        return [a for a in self.accounts.values() if a.uuid and not a.delete_asked]
+
+    # --- calls ---
+
+    def asking(self, operation: Operation, user: str) -> None:
+        """A call is about to be made: it may have its effect from now on."""
+        account = self.account(user)
+        if operation is Operation.DELETE:
+            account.delete_asked = True
+        elif operation is Operation.SLEEP:
+            account.sleep_asked = float("inf")
+            account.wake_owed = None
+        elif operation in (Operation.WAKE, Operation.ACTIVITY):
+            account.last_wish = float("inf")
+            account.sleep_owed = None
+
+    def record(self, call: Call) -> None:
+        """A call is over."""
+        self.calls += 1
+        account = self.account(call.user)
+        fault = fault_of(call, self.rules, may_be_gone=account.delete_asked)
+        if fault is None and call.operation is Operation.STATUS and call.accepted:
+            fault = self._stale(call)
+        if fault:
+            self.bad.append(f"{call} ({fault})")
+            if self.rules.victims and call.uuid not in self.rules.victims:
+                self.wrong.append(f"{call}: affected by another session's fault ({fault})")
+        self._note_wishes(account, call)
+        note = self._notes.get(call.operation)
+        if note is not None and call.accepted:
+            note(account, call)
+
+    def _note_wishes(self, account: Account, call: Call) -> None:
+        if call.operation is Operation.SLEEP:
+            account.sleep_asked = call.ended
+        elif call.operation in (Operation.WAKE, Operation.ACTIVITY):
+            account.last_wish = call.ended
+
+    def _note_create(self, account: Account, call: Call) -> None:
+        uuid = str(call.body["uuid"])
+        if account.uuid and account.uuid != uuid:
+            self.wrong.append(f"{account.user} got {account.uuid}, and then another session {uuid}")
+        owner = self._users.setdefault(uuid, account.user)
+        if owner != account.user:
+            self.wrong.append(f"{uuid} was given to {owner} and to {account.user}")
+        account.uuid = uuid
+
+    def _note_beat(self, account: Account, call: Call) -> None:
+        account.beats.append(call.began)
+        if call.operation is Operation.WAKE and max(account.sleep_asked, self._forgotten) < call.began:
+            account.wake_owed = call.began
+
+    def _note_sleep(self, account: Account, call: Call) -> None:
+        if account.last_wish < call.began:
+            account.sleep_owed = call.began
+
+    def _note_delete(self, account: Account, _call: Call) -> None:
+        account.delete_accepted = True
+
+    def _note_status(self, account: Account, call: Call) -> None:
+        if call.body["session"].get("user_id") != account.user or call.body["uuid"] != account.uuid:
+            self.wrong.append(f"{call}: answers with another's data, {call.body['uuid']}")
+
+    def _note_list(self, account: Account, call: Call) -> None:
+        found = [(s["uuid"], s["session"]["user_id"]) for s in call.body["sessions"]]
+        if any(entry != (account.uuid, account.user) for entry in found) or len(found) > 1:
+            self.wrong.append(f"{call}: lists {found} for {account.user}")
+        if account.uuid and not found and not account.delete_asked:
+            self.bad.append(f"{call}: the list lacks {account.uuid}")
+
+    def _stale(self, call: Call) -> str | None:
+        """A status that does not show what the cluster has shown for long, and does not say that it is behind."""
+        history = self._seen.get(call.uuid)
+        if not history or call.body.get("behind_seconds") is not None:
+            return None
+        last = history[-1]
+        if call.began - last.at < self.rules.stale or call.body["replicas"] == last.replicas:
+            return None
+        return f"shows {call.body['replicas']} replicas, there are {last.replicas} for {call.began - last.at:.0f} s"
+
+    # --- what the cluster shows ---
+
+    def saw(self, uuid: str, seen: Seen) -> None:
+        """A Deployment changed, or was found at the beginning."""
+        history = self._seen.setdefault(uuid, [])
+        before = history[-1] if history else Seen(seen.at, 0, 0)
+        history.append(seen)
+        if before.replicas and not seen.replicas and uuid in self._users:
+            self._judge_fall(self.accounts[self._users[uuid]], seen.at)
+
+    def _judge_fall(self, account: Account, at: float) -> None:
+        """False sleep: the pod of somebody who has been active for longer than any decision of KEDA takes."""
+        if account.delete_asked or at < account.sleep_asked + self.times.kept:
+            return
+        run = self._run(account, at)
+        if run and at - run[-1] < self.times.kept:
+            if run[-1] - run[0] > self.times.kept:
+                self.wrong.append(f"{account.uuid} fell asleep {at - run[-1]:.1f} s after a sign of life")
+            else:
+                self.late_zeros += 1
+
+    def _run(self, account: Account, at: float) -> list[float]:
+        """The accepted signs of life up to then without a pause in which the queue may have run empty."""
+        run: list[float] = []
+        for beat in reversed([beat for beat in account.beats if self._forgotten < beat <= at]):
+            if run and run[0] - beat > self.times.lease - self.times.poll:
+                break
+            run.insert(0, beat)
+        return run
+
+    def emptied(self, at: float) -> None:
+        """Redis has lost all it had, the wakes that were not served yet included."""
+        self._forgotten = at
+        for account in self.accounts.values():
+            account.wake_owed = None
+
+    def now(self, uuid: str) -> Seen | None:
+        history = self._seen.get(uuid)
+        return history[-1] if history else None
+
+    def was(self, uuid: str, condition: Callable[[Seen], bool], since: float) -> bool:
+        """Whether the condition held at some moment since then."""
+        history = self._seen.get(uuid, [])
+        ends = [*(seen.at for seen in history[1:]), float("inf")]
+        return any(condition(seen) and end > since for seen, end in zip(history, ends, strict=True))
+
+    # --- the end ---
+
+    def owed(self) -> list[str]:
+        """Accepted wakes and sleeps whose effect has not come."""
+        found = []
+        for account in self.sessions:
+            wake, sleep = account.wake_owed, account.sleep_owed
+            if wake is not None and not self.was(account.uuid, lambda seen: seen.ready > 0, wake + _SETTLED):
+                found.append(f"{account.uuid}: its wake was accepted, its pod never got ready")
+            if sleep is not None and not self.was(account.uuid, lambda seen: seen.replicas == 0, sleep):
+                found.append(f"{account.uuid}: its sleep was accepted, its pod stayed")
+        return found
+
+    def awake(self) -> list[str]:
+        """Sessions whose pod is wanted in the cluster."""
+        return [a.uuid for a in self.sessions if (seen := self.now(a.uuid)) and seen.replicas]
+
+    def close(self, snapshot: Snapshot) -> None:
+        """Nobody has asked for anything for so long that every pod sleeps, and all work is done."""
+        self.lost += self.owed()
+        self.wrong += [f"{uuid} is awake, and nobody wants it to be" for uuid in self.awake()]
+        self.audit(snapshot)
+
+    def audit(self, snapshot: Snapshot) -> None:
+        """Hold what is there against what was promised."""
+        for account in self.accounts.values():
+            if account.delete_asked:
+                self._audit_deleted(account, snapshot)
+            elif account.uuid:
+                self.lost += _missing(account, snapshot)
+        self._audit_owners(snapshot)
+
+    def unfinished(self, snapshot: Snapshot) -> list[str]:
+        """Deletes of which something is left; the service finishes them by itself."""
+        asked = [account for account in self.accounts.values() if account.delete_asked]
+        return [account.uuid for account in asked if self._remains(account, snapshot)]
+
+    def _audit_deleted(self, account: Account, snapshot: Snapshot) -> None:
+        if left := self._remains(account, snapshot):
+            self.lost.append(f"{account.uuid}: its delete left {', '.join(left)}")
+
+    def _remains(self, account: Account, snapshot: Snapshot) -> Sequence[str]:
+        """What a delete left; nothing when it was refused before it began, and the session is whole."""
+        if not account.delete_accepted and not _missing(account, snapshot):
+            return ()
+        return _left(account.uuid, snapshot)
+
+    def _audit_owners(self, snapshot: Snapshot) -> None:
+        have: dict[str, list[str]] = {}
+        for uuid, owner in snapshot.owners.items():
+            if owner in self.accounts:
+                have.setdefault(owner, []).append(uuid)
+        for owner, uuids in have.items():
+            if len(uuids) > 1:
+                self.wrong.append(f"{owner} has several sessions: {', '.join(sorted(uuids))}")
+            unreleased = [uuid for uuid in uuids if uuid not in snapshot.releases]
+            if unreleased:
+                self.wrong.append(f"{owner} has a Deployment without release: {', '.join(unreleased)}")
+
+
+_SETTLED = 2.0
+"""Seconds after a wake until its pod counts: one that was just going is not it."""
+
+
+def _missing(account: Account, snapshot: Snapshot) -> Iterable[str]:
+    """What a session lacks that was created and not deleted."""
+    uuid, found = account.uuid, []
+    if snapshot.owners.get(uuid) != account.user:
+        found.append(f"{uuid}: its Deployment belongs to {snapshot.owners.get(uuid)}, not to {account.user}")
+    if snapshot.releases.get(uuid) != "deployed":
+        found.append(f"{uuid}: its release is {snapshot.releases.get(uuid)}")
+    for replica, sessions in snapshot.listed.items():
+        if sessions.get(uuid) != (account.user, "created"):
+            found.append(f"{uuid}: {replica} lists {sessions.get(uuid)} for {account.user}")
+    return found
+
+
+def _left(uuid: str, snapshot: Snapshot) -> list[str]:
+    left = [
+        f"a {name}"
+        for name, found in (("Deployment", snapshot.owners), ("release", snapshot.releases))
+        if uuid in found
+    ]
+    left += snapshot.keys.get(uuid, ())
+    return left + [f"an entry in the list of {name}" for name, found in snapshot.listed.items() if uuid in found]

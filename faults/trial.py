@@ -1,0 +1,181 @@
+"""One fault from beginning to end: load, fault, healing, and the audit."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from faults.calls import Call, Operation, Rules
+from faults.ledger import Ledger
+from faults.load import Load
+from faults.system import TIMES, Replica, System
+
+_WARM = 2.0
+"""Seconds of load before a fault begins."""
+_HEALING = 90.0
+"""Seconds after which a fault counts as not healed."""
+_OWED = 15.0
+"""Seconds that what was accepted may take after that."""
+_LEFTOVERS = 30.0
+"""Seconds until what the service finishes by itself is finished."""
+_MARGIN = 8.0
+"""Seconds beyond the latest moment of falling asleep, for a busy machine."""
+_LOOK = 0.1
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """`during` is a context: the fault begins on the way in and ends on the way out."""
+
+    name: str
+    rules: Callable[[], Rules]
+    during: Callable[[System, Load], AbstractAsyncContextManager[None]]
+    hold: float = 8.0
+    """Seconds between its beginning and its end."""
+
+
+@dataclass(kw_only=True)
+class Row:
+    """What came of one trial."""
+
+    fault: str
+    operations: int
+    """Calls from the fault's beginning until it was healed."""
+    lost: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    bad: list[str] = field(default_factory=list)
+    healed: float | None
+    """Seconds from the fault's end until every operation was right on both replicas; None: never."""
+    lasted: float
+    """Seconds from the fault's beginning to its end."""
+    right: dict[str, float] = field(default_factory=dict)
+    """The same for each operation."""
+    late_zeros: int = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing was lost or wrong, and all is well again."""
+        return not self.lost and not self.wrong and self.healed is not None
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+async def trial(system: System, fault: Fault, tell: Tell) -> Row:
+    """Run it. The system is as before afterwards."""
+    system.ledger = ledger = Ledger(TIMES)
+    system.observer.replay()
+    load = Load(system)
+    healing = Healing(system)
+    await asyncio.gather(load.prepare(), healing.prepare())
+    ledger.rules = fault.rules()
+    load.start()
+    await asyncio.sleep(_WARM)
+    before, began = ledger.calls, time.monotonic()
+    tell("begins")
+    async with fault.during(system, load):
+        await asyncio.sleep(fault.hold)
+    ended = time.monotonic()
+    tell(f"is over after {ended - began:.0f} s and {ledger.calls - before} operations")
+    whole = await healing.wait()
+    healed = max(healing.right.values()) - ended if whole else None
+    await load.stop()
+    operations = ledger.calls - before
+    tell("never healed" if healed is None else f"healed after {healed:.1f} s; waiting for what is owed")
+    await load.finish(_OWED)
+    await settle(system, ledger)
+    await system.settled.aclose()
+    return Row(
+        fault=fault.name,
+        operations=operations,
+        lost=ledger.lost,
+        wrong=ledger.wrong,
+        bad=ledger.bad,
+        healed=healed,
+        lasted=ended - began,
+        right={name: round(at - ended, 2) for name, at in healing.right.items()},
+        late_zeros=ledger.late_zeros,
+    )
+
+
+async def settle(system: System, ledger: Ledger) -> None:
+    """Wait until every promise is kept and every pod sleeps, or should, and hold the ledger against what is there."""
+    await system.seen(lambda: not ledger.owed(), _OWED)
+    await system.seen(lambda: not ledger.awake(), TIMES.asleep + _MARGIN)
+    deadline = time.monotonic() + _LEFTOVERS
+    snapshot = await system.snapshot(ledger)
+    while ledger.unfinished(snapshot) and time.monotonic() < deadline:
+        await asyncio.sleep(1)
+        snapshot = await system.snapshot(ledger)
+    ledger.close(snapshot)
+
+
+class Healing:
+    """Asks both replicas for everything until each answer, and what comes of it, is right."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._probes = {replica.name: system.user("probe") for replica in system.replicas}
+        self.right: dict[str, float] = {}
+        """Operation -> when it was right for the first time, at the later of the replicas."""
+
+    async def prepare(self) -> None:
+        """Make a session to wake per replica."""
+        for user in self._probes.values():
+            while not (await self._system.call(Operation.CREATE, user)).accepted:  # noqa: ASYNC110 - asked each time
+                await asyncio.sleep(_LOOK)
+
+    async def wait(self) -> bool:
+        """Whether everything was right in time."""
+        try:
+            async with asyncio.timeout(_HEALING):
+                await asyncio.gather(*(self._all(replica) for replica in self._system.replicas))
+        except TimeoutError:
+            return False
+        return True
+
+    async def _all(self, replica: Replica) -> None:
+        await asyncio.gather(self._good(replica, Operation.HEALTH), self._made(replica), self._used(replica))
+
+    async def _made(self, replica: Replica) -> None:
+        user = self._system.user("probe")
+        await self._good(replica, Operation.CREATE, user)
+        await self._good(replica, Operation.DELETE, user)
+
+    async def _used(self, replica: Replica) -> None:
+        user = self._probes[replica.name]
+        uuid = self._system.ledger.account(user).uuid
+
+        def ready() -> bool:
+            seen = self._system.ledger.now(uuid)
+            return seen is not None and seen.ready > 0
+
+        def shown(call: Call) -> bool:
+            return call.body["phase"] == "ready" and call.body["behind_seconds"] is None
+
+        await self._good(replica, Operation.WAKE, user)
+        while not await self._system.seen(ready, 5):
+            await self._good(replica, Operation.WAKE, user)
+        self._note("ready")
+        await self._good(replica, Operation.STATUS, user, shown)
+        await self._good(replica, Operation.ACTIVITY, user)
+        await self._good(replica, Operation.LIST, user)
+        await self._good(replica, Operation.SLEEP, user)
+
+    async def _good(
+        self, replica: Replica, operation: Operation, user: str = "", more: Callable[[Call], bool] = lambda _: True
+    ) -> None:
+        while True:
+            if replica.down_since is None:
+                call = await self._system.call(operation, user or self._probes[replica.name], at=replica)
+                if call.accepted and more(call):
+                    break
+            await asyncio.sleep(_LOOK)
+        self._note(operation)
+
+    def _note(self, what: str) -> None:
+        self.right[str(what)] = time.monotonic()
