@@ -238,7 +238,11 @@ def resources(config: Settings, metrics: Metrics, ports: Ports, life: Life) -> R
                     "keda": cluster.check_keda,
                     "helm": releases.check,
                 },
-                remarks={"wakes by others": leader.remark, **({"entry": entrance.remark} if entrance else {})},
+                remarks={
+                    "wakes by others": leader.remark,
+                    "sessions": store.remark,
+                    **({"entry": entrance.remark} if entrance else {}),
+                },
                 parts=supervisor.troubles,
                 seconds=config.health_cache,
             )

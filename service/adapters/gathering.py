@@ -41,7 +41,7 @@ class Gathering(Generic[K, V]):
 
     async def _settle(self, batch: dict[K, "asyncio.Future[V]"]) -> None:
         try:
-            values = await self._read(list(batch))
+            values = list(zip(batch.values(), await self._read(list(batch)), strict=True))
         except asyncio.CancelledError:
             for future in batch.values():
                 future.cancel()
@@ -51,5 +51,5 @@ class Gathering(Generic[K, V]):
                 future.set_exception(error)
                 future.exception()  # whoever wanted it may be gone
         else:
-            for future, value in zip(batch.values(), values, strict=True):
+            for future, value in values:
                 future.set_result(value)

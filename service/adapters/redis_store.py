@@ -186,6 +186,15 @@ class RedisStore:
     def unreadable(self) -> int:
         return len(self._faults)
 
+    def remark(self) -> str | None:
+        """What /health should tell although nothing fails. No names: whoever asks it needs no key."""
+        if not len(self._faults):
+            return None
+        return (
+            f"{len(self._faults)} session(s) have keys in Redis that cannot be read, and cannot wake;"
+            " `GET /sessions?phase=failed` tells which, and what repairs them"
+        )
+
     async def owner(self, user_id: str) -> SessionId | None:
         async with self._call(), self._redis.pipeline(transaction=False) as pipe:
             uuid, whole = await pipe.hget(USERS, user_id).exists(WHOLE).execute()

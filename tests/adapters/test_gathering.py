@@ -62,3 +62,13 @@ async def test_a_caller_that_goes_away_takes_nothing_along() -> None:
     assert await stays == "a0"
     with pytest.raises(asyncio.CancelledError):
         await gone
+
+
+async def test_a_read_that_gives_too_few_leaves_nobody_waiting() -> None:
+    async def short(keys: Sequence[str]) -> Sequence[str]:
+        return list(keys)[1:]
+
+    gathering = Gathering(short, most=100)
+    async with asyncio.timeout(5):
+        found = await asyncio.gather(*(gathering.one(key) for key in "ab"), return_exceptions=True)
+    assert [type(each) for each in found] == [ValueError, ValueError]

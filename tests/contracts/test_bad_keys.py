@@ -83,10 +83,11 @@ async def test_a_queue_that_is_no_list_is_told_of_its_session(redis: Any, kind: 
     await queues.renew(A, LEASE)
     assert await redis.type(f"queue:{A}") == kind
     assert store.unreadable == 1
+    assert (store.remark() or "").startswith("1 session")
     await redis.delete(f"queue:{A}")
     assert (await queues.wake(A, LEASE)).length == 1
     assert (await queues.pulses([A]))[A].fault is None
-    assert store.unreadable == 0
+    assert (store.unreadable, store.remark()) == (0, None)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in SPOIL if kind != "hash"])

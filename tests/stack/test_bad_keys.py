@@ -25,7 +25,9 @@ async def test_one_overwritten_queue_stops_no_other_session(stack: Stack, caller
             assert (code, problem["type"]) == (409, "/problems/session-unreadable")
             code, listed = await caller.call("GET", "/sessions?phase=failed&limit=500")
             assert (code, [each["uuid"] for each in listed["sessions"]]) == (200, [bad])
-            assert (await caller.call("GET", "/health"))[0] == 200
+            code, report = await caller.call("GET", "/health")
+            assert (code, report["failing"]) == (200, [])
+            assert "GET /sessions?phase=failed" in report["remarks"]["sessions"]
         finally:
             await redis.delete(f"queue:{bad}", b"queue:\xff")
             await redis.zrem("user-pods:ids", b"\xff")
