@@ -48,7 +48,7 @@ class Subscription:
                 message = await self._next(pubsub, min(self._calls.deadline, _PATIENCE) if tried else QUIET)
                 if message is None:
                     if tried:
-                        raise RedisUnavailable
+                        return  # half-open
                     await self._ping(pubsub)
                     tried = True
                     continue

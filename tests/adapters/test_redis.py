@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -121,6 +121,18 @@ async def test_a_half_open_subscription_to_progress_is_noticed_too(
             way.swallow()
             flag.clear()
             await asyncio.wait_for(flag.wait(), 5)  # told when it listens again
+
+
+async def test_a_half_open_subscription_goes_on_by_itself_over_a_new_connection(server: Server, quickly: None) -> None:
+    async with (
+        way_to(server.port) as way,
+        connected(url(way.port), deadline=DEADLINE) as redis,
+        aclosing(RedisQueues(redis).pushes()) as pushes,  # type: ignore[type-var]
+        asyncio.timeout(10),
+    ):
+        assert [await anext(pushes), await anext(pushes)] == [None, None]
+        way.swallow()
+        assert await anext(pushes) is None
 
 
 async def test_a_quiet_subscription_that_lives_is_left_alone(
