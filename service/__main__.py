@@ -419,6 +419,7 @@ def _terms(config: Settings) -> edge.Terms:
         bounds=Bounds(
             connections=config.connections,
             per_address=config.connections_per_address,
+            uncounted=config.gateway_trusted,
             head_bytes=config.header_limit,
         ),
         body=config.body_timeout,

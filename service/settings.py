@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     connections_per_address: int = Field(
         0, ge=0,
         description="Of these from one address (of IPv6, from one network of 64 bits); beyond them the answer is 429."
-        " 0: any number.",
+        " 0: any number. The proxies of `GATEWAY_TRUSTED` are not counted.",
     )  # fmt: skip
     body_timeout: float = Field(
         10, gt=0, le=600, description="Seconds until a call's body must have come; then the answer is 408."
