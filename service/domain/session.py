@@ -148,7 +148,7 @@ class Workload:
     created_at: datetime | None = None
     replicas: int = 0
     scaled_by: ScaledBy | None = None
-    """None when the API server does not tell."""
+    """None when the API server does not tell: it knows of changes of the Deployment itself, and rarely of a scale."""
     ready: int = 0
     pod: Pod | None = None
     """The newest pod that is not on its way out."""

@@ -47,11 +47,12 @@ def sleep_cause(
         return Cause(Why.ASKED, used, record.sleep_asked.request if record.sleep_asked else None)
     if after.scaled_by is ScaledBy.OTHER:
         return Cause(Why.OPERATOR, used)
+    if after.last_active is not None and at < after.last_active + rhythm.cooldown - _ROUNDING:
+        # KEDA waits for its cooldown from its last sight of the queue: what is earlier was somebody's will. The API
+        # server names nobody who has scaled to 0 by the scale subresource, so `scaled_by` alone cannot tell.
+        return Cause(Why.OPERATOR, used)
     if wanted(record.pulse, at):
         return Cause(Why.LATE_ZERO, used)
-    if after.last_active is not None and at < after.last_active + rhythm.cooldown - _ROUNDING:
-        # KEDA waits for its cooldown from its last sight of the queue: what is earlier was somebody's will.
-        return Cause(Why.OPERATOR, used)
     last = record.last_activity
     early = last is not None and last <= at < last + rhythm.cooldown
     return Cause(Why.FALSE if early else Why.IDLE, used)

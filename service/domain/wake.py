@@ -14,8 +14,8 @@ def other_waker(record: Record, risen: Workload, *, at: datetime, rhythm: Rhythm
     A push notes its own time as the last activity, and as pending unless an earlier one is; what renews the lease of
     somebody else's push notes the latter alone.
     """
-    if risen.scaled_by is ScaledBy.OTHER:
-        return OPERATOR
+    if risen.scaled_by is ScaledBy.OTHER or not record.pulse.beats:
+        return OPERATOR  # a pod that no queue has asked for
     used, pending = record.last_activity, record.pulse.pending_since
     if used is None:
         return QUEUE

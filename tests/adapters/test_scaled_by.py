@@ -68,3 +68,9 @@ def test_of_several_who_set_the_same_value_the_last_counts() -> None:
 def test_without_a_word_of_the_api_server_nobody_is_named(fields: Any) -> None:
     assert by(managed("kubectl", fields)) is None
     assert by() is None
+
+
+def test_an_entry_of_the_scale_subresource_has_no_time_and_counts_all_the_same() -> None:
+    scaled = managed("kubectl", REPLICAS, subresource="scale")
+    del scaled["time"]
+    assert by(managed("helm", {"f:spec": {"f:template": {}}}), scaled) is ScaledBy.OTHER

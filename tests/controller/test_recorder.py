@@ -75,7 +75,7 @@ class World:
         self.cluster.change(replace(self.cluster.workload(UUID), **what))  # type: ignore[arg-type]
         await asyncio.sleep(0.01)
 
-    async def rise(self, by: ScaledBy = ScaledBy.SERVICE) -> None:
+    async def rise(self, by: ScaledBy | None = ScaledBy.SERVICE) -> None:
         await self.change(replicas=1, scaled_by=by, parked=False)
 
     async def ready(self, uid: str = "p1") -> None:
@@ -152,10 +152,11 @@ async def test_kedas_late_zero_and_the_pod_that_comes_back_are_told(world: World
         pytest.param(ScaledBy.SERVICE, True, "queue", id="push-that-the-service-answers"),
         pytest.param(ScaledBy.KEDA, True, "queue", id="push-that-keda-answers"),
         pytest.param(ScaledBy.OTHER, False, "operator", id="scale"),
+        pytest.param(None, False, "operator", id="scale-that-nobody-is-named-for"),
     ],
 )
 async def test_a_wake_that_no_caller_asked_for_is_told_by_whom(
-    world: World, replica: Replica, by: ScaledBy, push: bool, expected: str
+    world: World, replica: Replica, by: ScaledBy | None, push: bool, expected: str
 ) -> None:
     world.queues.sessions[UUID] = replace(world.queues.sessions[UUID], last_activity=START - timedelta(hours=1))
     if push:

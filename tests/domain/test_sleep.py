@@ -51,6 +51,7 @@ CASES = [
     pytest.param(Case(by=OTHER, used=1, seen=1, tokens=1), Why.OPERATOR, 1, id="operator-while-wanted"),
     pytest.param(Case(used=10, seen=8), Why.OPERATOR, 10, id="a-pause-at-0-which-keda-carries-out"),
     pytest.param(Case(by=None, used=10, seen=8), Why.OPERATOR, 10, id="earlier-than-keda-could"),
+    pytest.param(Case(by=None, used=3, seen=2, tokens=1), Why.OPERATOR, 3, id="by-hand-while-wanted-and-seen"),
     pytest.param(Case(used=1, pushed=1, tokens=1), Why.LATE_ZERO, 1, id="late-zero"),
     pytest.param(Case(used=1, tokens=1), Why.LATE_ZERO, 1, id="late-zero-once-settled"),
     pytest.param(Case(used=-0.1, pushed=-0.1, tokens=1), Why.IDLE, 121, id="a-wake-since-makes-no-late-zero"),
