@@ -137,10 +137,20 @@ class Cluster:
         self._running(name).resume()
 
     def run(
-        self, name: str, argv: Sequence[str], *, env: Mapping[str, str], ready: Callable[[], bool], seconds: float = 60
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        ready: Callable[[], bool],
+        seconds: float = 60,
+        port: int | None = None,
     ) -> bool:
-        """Run another program beside the components, stopped by `down` like them; whether it had to be started."""
-        return self._start([Program(name, argv, env, ready, seconds)])
+        """Run another program beside the components, stopped by `down` like them; whether it had to be started.
+
+        With a `port` it is not ready before it listens there itself: somebody else's answer does not count.
+        """
+        return self._start([Program(name, argv, env, ready, seconds, port)])
 
     def pid(self, name: str) -> int:
         return int(self._running(name).pid)

@@ -102,7 +102,7 @@ def etcd(site: Site) -> Program:
         "--auto-compaction-retention=5m",
         "--log-level=warn",
     ]
-    return Program("etcd", argv, environment(), answers(site, f"{client}/health"))
+    return Program("etcd", argv, environment(), answers(site, f"{client}/health"), port=site.ports["etcd"])
 
 
 def apiserver(site: Site) -> Program:
@@ -141,7 +141,8 @@ def apiserver(site: Site) -> Program:
         "--audit-log-mode=batch",
         "--profiling=false",
     ]
-    return Program("kube-apiserver", argv, environment(), answers(site, f"{site.server}/readyz"))
+    ready = answers(site, f"{site.server}/readyz")
+    return Program("kube-apiserver", argv, environment(), ready, port=site.ports["apiserver"])
 
 
 def controller_manager(site: Site) -> Program:
@@ -178,7 +179,8 @@ def _control(site: Site, program: str, port: str, config: Path, extra: list[str]
         "--kube-api-burst=1000",
         *extra,
     ]
-    return Program(program, argv, environment(), answers(site, f"https://127.0.0.1:{site.ports[port]}/healthz"))
+    ready = answers(site, f"https://127.0.0.1:{site.ports[port]}/healthz")
+    return Program(program, argv, environment(), ready, port=site.ports[port])
 
 
 def kwok(site: Site) -> Program:
@@ -201,7 +203,7 @@ def kwok(site: Site) -> Program:
         "--node-lease-duration-seconds=40",
     ]
     ready = answers(site, f"http://127.0.0.1:{site.ports['kwok']}/healthz")
-    return Program("kwok", argv, environment(), ready)
+    return Program("kwok", argv, environment(), ready, port=site.ports["kwok"])
 
 
 def keda(site: Site) -> Program:
@@ -236,7 +238,8 @@ def keda(site: Site) -> Program:
         KEDA_OPERATOR_LEADER_ELECTION_RENEW_DEADLINE="50s",
         KEDA_OPERATOR_LEADER_ELECTION_RETRY_PERIOD="2s",
     )
-    return Program("keda", argv, env, answers(site, f"http://127.0.0.1:{site.ports['keda-health']}/readyz"))
+    ready = answers(site, f"http://127.0.0.1:{site.ports['keda-health']}/readyz")
+    return Program("keda", argv, env, ready, port=site.ports["keda-health"])
 
 
 def redis(site: Site) -> Program:
@@ -255,7 +258,8 @@ def redis(site: Site) -> Program:
     }
     config.touch(mode=0o600)
     config.write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
-    return Program("redis", [str(site.redis_server), str(config)], environment(), _redis_answers(site))
+    argv = [str(site.redis_server), str(config)]
+    return Program("redis", argv, environment(), _redis_answers(site), port=site.ports["redis"])
 
 
 def redis_server(which: str | None) -> Path:

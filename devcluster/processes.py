@@ -30,6 +30,8 @@ class Program:
     ready: Callable[[], bool]
     seconds: float = 60
     """How long getting ready may take."""
+    port: int | None = None
+    """Where it answers `ready`. Somebody else who listens there could answer in its place."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Processes:
         deadline = time.monotonic() + program.seconds
         while True:
             try:
-                if program.ready():
+                if program.ready() and self._is_its_own(program):
                     return
             except OSError:
                 pass
@@ -83,6 +85,23 @@ class Processes:
             if time.monotonic() > deadline:
                 raise NotReady(f"{program.name} is not ready after {program.seconds:.0f} s; {self.tail(program.name)}")
             time.sleep(0.05)
+
+    def _is_its_own(self, program: Program) -> bool:
+        """Whether the port that was asked is the program's, not a stranger's."""
+        process = self.process(program.name)
+        if program.port is None:
+            return True
+        if process is None:
+            return False
+        try:
+            found = [
+                each for one in (process, *process.children(recursive=True)) for each in one.net_connections("tcp")
+            ]
+        except psutil.AccessDenied:
+            return True  # another user's: nobody can tell
+        except psutil.NoSuchProcess:
+            return False
+        return any(each.status == psutil.CONN_LISTEN and each.laddr.port == program.port for each in found)
 
     def stop(self, name: str, *, how: signal.Signals = signal.SIGTERM) -> bool:
         """End it, by force after 15 s; whether it ran."""

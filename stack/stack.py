@@ -80,9 +80,8 @@ class Stack:
 
     def start(self) -> bool:
         """Start the service and wait until it is ready; False when it ran."""
-        return self.cluster.run(
-            self.name, [sys.executable, "-m", "service", "serve"], env=self.environment(), ready=self._ready, seconds=30
-        )
+        argv = [sys.executable, "-m", "service", "serve"]
+        return self.cluster.run(self.name, argv, env=self.environment(), ready=self._ready, seconds=30, port=self.port)
 
     def environment(self) -> dict[str, str]:
         """The service's environment: its settings, and a PATH with helm."""

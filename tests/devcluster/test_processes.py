@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -105,3 +107,29 @@ def test_they_outlive_their_starter_and_its_terminal(processes: Processes) -> No
     process = processes.process("a")
     assert process is not None
     assert os.getsid(process.pid) == process.pid
+
+
+def listener(port: int) -> str:
+    return f"import socket; listening = socket.create_server(('127.0.0.1', {port})); {FOREVER}"
+
+
+def test_a_strangers_answer_on_its_port_makes_nobody_ready(processes: Processes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = stranger.getsockname()[1]
+        deaf = replace(program("a", FOREVER, seconds=0.5), port=port)
+        processes.start(deaf)
+        with pytest.raises(NotReady):
+            processes.wait(deaf)
+        dying = replace(program("b", listener(port)), port=port)
+        processes.start(dying)
+        with pytest.raises(ProcessDied, match="in use"):
+            processes.wait(dying)
+
+
+def test_one_that_listens_on_its_port_itself_or_by_a_child_is_ready(processes: Processes) -> None:
+    for name, code in (("a", "{}"), ("b", "import subprocess, sys; subprocess.run([sys.executable, '-c', {!r}])")):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        own = replace(program(name, code.format(listener(port))), port=port)
+        processes.start(own)
+        processes.wait(own)

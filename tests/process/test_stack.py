@@ -1,0 +1,54 @@
+"""`make up` believes in no other service than its own."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from devcluster.errors import ProcessDied
+from devcluster.processes import Processes, Program
+from stack.stack import Stack
+
+
+class Ready(BaseHTTPRequestHandler):
+    """Somebody else's service."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def stranger() -> Iterator[int]:
+    with HTTPServer(("127.0.0.1", 0), Ready) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def test_a_strangers_readyz_on_the_same_port_does_not_make_the_stack_run(
+    tmp_path: Path, stranger: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processes = Processes(tmp_path)
+
+    def run(name: str, argv: Any, *, env: Any, ready: Any, seconds: float, port: int | None) -> bool:
+        program = Program(name, argv, env, ready, seconds, port)
+        started = processes.start(program)
+        processes.wait(program)
+        return started
+
+    stack = Stack(SimpleNamespace(run=run), port=stranger)  # type: ignore[arg-type]
+    assert stack._ready(), "the stranger answers"
+    environment = {"USER_PODS_PORT": str(stranger), "PYTHONPATH": str(Path.cwd()), "PATH": "/usr/bin:/bin"}
+    monkeypatch.setattr(stack, "environment", lambda: environment)
+    with pytest.raises(ProcessDied, match=f"USER_PODS_PORT: port {stranger} of 127.0.0.1 is taken"):
+        stack.start()
