@@ -3,10 +3,10 @@
 import html
 import json
 import logging
-import secrets
 
 from aiohttp import web
 
+from service.domain.calls import current_request_id
 from service.domain.meter import Visit
 from service.edge.faults import SLOW_HEAD, Fault
 
@@ -43,8 +43,8 @@ class Refusal(Exception):
             headers["Retry-After"] = str(self.retry_after)
         if not page:
             if name is None:
-                name = secrets.token_hex(8)
-                log.debug("refused: %s", self.title, extra={"status": self.status, "request_id": name})
+                name = current_request_id()
+                log.debug("refused: %s", self.title, extra={"status": self.status})
             problem = {
                 "type": "about:blank",
                 "title": self.title,

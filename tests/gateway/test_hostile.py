@@ -252,3 +252,10 @@ async def test_an_upload_that_is_malformed_is_the_clients_fault_and_the_pod_gets
     answer, _ = split(await said(house.port, head + b"4\r\nbody\r\n", rest))
     assert answer.status == 400
     await asyncio.wait_for(house.workspaces[uuid].interrupted.wait(), 5)
+
+
+async def test_a_refusal_names_the_request_as_the_log_does(house: House) -> None:
+    sent = {"Host": f"other.{DOMAIN}", "X-Request-Id": "request-1234"}
+    status, body = await answer(house, "/", sent)
+    problem = json.loads(body)
+    assert (status, problem["type"], problem["instance"]) == (404, "about:blank", "urn:request:request-1234")
