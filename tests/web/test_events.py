@@ -178,6 +178,24 @@ async def test_a_server_that_ends_closes_its_streams_properly(client: Client, uu
     assert not client.app[READINESS].ready
 
 
+async def test_while_a_server_drains_its_streams_go_on_and_new_ones_are_served(
+    client: Client, world: World, uuid: SessionId
+) -> None:
+    await client.post(f"/session/{uuid}/wake")
+    assert client.app is not None
+    before = asyncio.create_task(everything(client, uuid))
+    await asyncio.sleep(0.1)
+    client.app[READINESS].draining = True
+    assert (await client.get("/readyz")).status == 503
+    during = asyncio.create_task(everything(client, uuid))
+    await asyncio.sleep(0.1)
+    assert not before.done()
+    assert not during.done()
+    await world.progress.note(uuid, News(Stage.READY))
+    for stream_ in (before, during):
+        assert [told.name for told in await asyncio.wait_for(stream_, 10)] == ["accepted", "ready"]
+
+
 async def test_a_redis_that_goes_away_is_a_problem_before_and_an_end_in_between(
     client: Client, world: World, uuid: SessionId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
