@@ -2,7 +2,7 @@
 
 Chat and mail programs fetch every link for a preview, before its reader opens it. They must not use up its ticket, so
 the link itself does so only for what a person opens, or a program that a person has started. Everything else gets
-a page that does it by POST, at once where scripts run. docs/decisions/0014-entry.md has the reasons.
+a page that does it by POST, at once where scripts run. docs/decisions/0017-entry.md has the reasons.
 """
 
 import re
