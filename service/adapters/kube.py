@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
 from service.adapters.kube_api import KubeApi, Refused
-from service.adapters.kube_fields import annotations, going, moment, name_of
+from service.adapters.kube_fields import annotations, as_dict, going, moment, name_of
 from service.adapters.kube_objects import PAUSED, Kind, Objects, cut, place
 from service.adapters.kube_paths import Paths
 from service.domain.errors import ClusterUnavailable, IdTaken, KedaUnavailable, SessionReleased
@@ -77,8 +77,9 @@ class KubeCluster:
         lists = await asyncio.gather(*(self._api.list(self._paths.of(kind), selector, metadata=True) for kind in kinds))
         for kind, items in zip(kinds, lists, strict=True):
             for item in items:
-                if annotations(item).get(USER_ANNOTATION) == user_id and not going(item):
-                    return place(kind, item)
+                uuid = place(kind, item) if annotations(item).get(USER_ANNOTATION) == user_id else None
+                if uuid is not None and not going(item):
+                    return uuid
         return None
 
     # --- writing ---
@@ -163,6 +164,6 @@ class KubeCluster:
             return
         path = f"/apis/coordination.k8s.io/v1/namespaces/{self._keda_namespace}/leases/{_KEDA_LEASE}"
         lease = await self._api.get(path)
-        renewed = moment(((lease or {}).get("spec") or {}).get("renewTime"))
+        renewed = moment(as_dict((lease or {}).get("spec")).get("renewTime"))
         if renewed is None or datetime.now(UTC) - renewed > _STALE:
             raise KedaUnavailable

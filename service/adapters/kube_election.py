@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
-from service.adapters.kube_api import KubeApi, Refused
+from service.adapters.kube_api import KubeApi, Nonsense, Refused
+from service.adapters.kube_fields import Json, as_dict, text
 from service.domain.errors import ClusterUnavailable
 
 NAME = "user-pods-controller"
@@ -31,33 +32,33 @@ class KubeElection:
         lease = await self._api.get(self._path)
         if lease is None:
             return await self._write("POST", self._collection, {"metadata": {"name": NAME}}, self._identity)
-        spec = lease.get("spec") or {}
-        version, now = lease["metadata"]["resourceVersion"], asyncio.get_running_loop().time()
+        spec, version, now = as_dict(lease.get("spec")), _version(lease), asyncio.get_running_loop().time()
         if self._seen[0] != version:
             self._seen = (version, now)
         holder = spec.get("holderIdentity")
-        running = now - self._seen[1] < spec.get("leaseDurationSeconds", 0)
+        running = now - self._seen[1] < _number(spec.get("leaseDurationSeconds"))
         if holder and holder != self._identity and running:
             return False
         return await self._write("PUT", self._path, lease, self._identity)
 
     async def resign(self) -> None:
         lease = await self._api.get(self._path)
-        if lease is not None and (lease.get("spec") or {}).get("holderIdentity") == self._identity:
+        if lease is not None and as_dict(lease.get("spec")).get("holderIdentity") == self._identity:
             await self._write("PUT", self._path, lease, "")
 
     async def _write(self, method: str, path: str, lease: dict[str, Any], holder: str) -> bool:
         """Whether it could be written; another candidate may have been faster."""
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        spec = dict(lease.get("spec") or {})
+        spec = dict(as_dict(lease.get("spec")))
         if spec.get("holderIdentity") != holder:
-            spec |= {"acquireTime": now, "leaseTransitions": spec.get("leaseTransitions", 0) + 1}
+            spec |= {"acquireTime": now, "leaseTransitions": int(_number(spec.get("leaseTransitions"))) + 1}
         spec |= {
             "holderIdentity": holder,
             "leaseDurationSeconds": max(1, round(self.term.total_seconds())),
             "renewTime": now,
         }
-        metadata = {key: lease["metadata"][key] for key in ("name", "resourceVersion") if key in lease["metadata"]}
+        known = as_dict(lease.get("metadata"))
+        metadata = {key: known[key] for key in ("name", "resourceVersion") if key in known}
         body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
         try:
             await self._api.request(method, path, body=body)
@@ -66,3 +67,16 @@ class KubeElection:
                 return False
             raise ClusterUnavailable from refused
         return True
+
+
+def _version(lease: Json) -> str:
+    """Raises ClusterUnavailable for what is no object of the API."""
+    version = text(as_dict(lease.get("metadata")).get("resourceVersion"))
+    if version is None:
+        raise ClusterUnavailable from Nonsense("a Lease without a version")
+    return version
+
+
+def _number(value: Any) -> float:
+    """0 for what somebody else wrote there and is none."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e6 else 0

@@ -1,23 +1,24 @@
 """The View on watches: lists each kind once, then follows its changes, so that reading costs no request.
 
 One reflector per kind goes on from the last resourceVersion it saw (bookmarks included), lists again when the API
-server no longer has that version, and backs off with jitter when it does not answer.
+server no longer has that version, and backs off with jitter when it does not answer, or ends a watch at once. A watch
+whose other end is gone without a word is noticed by its own end, which comes within a minute.
 """
 
 import asyncio
 import contextlib
 import logging
-import random
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 
-from service.adapters.kube_api import Expired, KubeApi
-from service.adapters.kube_fields import Json, name_of
+from service.adapters.kube_api import Expired, KubeApi, pause_of
+from service.adapters.kube_fields import Json, as_dict, name_of, text
 from service.adapters.kube_objects import Fault, Kind, Objects, cut, place
 from service.adapters.kube_paths import Paths
+from service.domain.backoff import Backoff
 from service.domain.errors import ClusterUnavailable
 from service.domain.names import SessionId
 from service.domain.session import Workload
@@ -29,8 +30,14 @@ _PROBE = 5.0
 """Seconds of silence after which the API server is asked whether it is still there."""
 BREAKS = ("expired", "lost", "unreadable")
 """The version was too old to go on from; the API server did not answer; an object could not be read."""
-_BACKOFF = (0.1, 5.0)
-"""Seconds: the first pause after a failure, and the longest."""
+_BACKOFF = (0.1, 2.0)
+"""Seconds: the first pause after a failure, and the longest: an API server that is back is found soon."""
+_RELIST = (0.5, 30.0)
+"""The same before everything is listed again, which costs an API server much."""
+_STEADY = 5.0
+"""Seconds after which a watch counts as one that works."""
+_LISTS_AT_ONCE = 2
+"""Kinds that one replica lists at the same time."""
 
 
 class KubeView:
@@ -47,8 +54,11 @@ class KubeView:
         self._listeners: list[Callable[[SessionId], None]] = []
         self._lost: dict[Kind, float] = dict.fromkeys(Kind, 0.0)
         """Kinds whose watch does not run, and since when (0: never ran)."""
+        self._listing = asyncio.Semaphore(_LISTS_AT_ONCE)
         self._heard = 0.0
         self._silent = False
+        self._unlisted = set(Kind)
+        """Kinds that have never been listed; whether their watches hold is another matter."""
         self._filled = asyncio.Event()
         self.breaks: Counter[str] = Counter(dict.fromkeys(BREAKS, 0))
         """How often a watch could not simply go on, and why (see BREAKS)."""
@@ -96,32 +106,42 @@ class KubeView:
         await self._filled.wait()
 
     async def _follow(self, kind: Kind) -> None:
-        version, pause = "", _BACKOFF[0]
+        version, lost, relists = "", Backoff(*_BACKOFF), Backoff(*_RELIST)
         while True:
+            begun = _now()
             try:
-                if not version:
-                    version = await self._list(kind)
+                version = version or await self._list(kind)
+                begun = _now()
                 self._found(kind)
                 async for change, item in self._watch(kind, version):
-                    version, pause = item["metadata"]["resourceVersion"], _BACKOFF[0]
+                    version = text(as_dict(item.get("metadata")).get("resourceVersion")) or version
                     self._heard = _now()
                     if change != "BOOKMARK":
                         self._enter(kind, item, gone=change == "DELETED")
+                # An API server ends every watch after a while. One that ends at once is not what it should be.
+                pause = 0.0 if _now() - begun >= _STEADY else lost.next()
             except Expired:
-                log.info("listing again: the watch cannot go on from where it was", extra={"kind": kind.value})
-                version = ""
+                log.info("listing again: the API server cannot go on", extra={"kind": kind.value})
+                version, pause = "", relists.next()
                 self.breaks["expired"] += 1
             except ClusterUnavailable as error:
-                self.breaks["lost"] += 1
-                self._lost.setdefault(kind, _now())
-                log.warning("the watch broke off", extra={"kind": kind.value, "why": repr(error.__cause__)[:200]})
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - only spreads the load
-                pause = min(_BACKOFF[1], pause * 2)
+                pause = self._is_lost(kind, error, lost.next())
             except Exception:
-                log.exception("an object could not be read; listing again", extra={"kind": kind.value})
-                version = ""
+                log.exception("a watch failed; listing again", extra={"kind": kind.value})
+                version, pause = "", relists.next()
+                self._lost.setdefault(kind, _now())
                 self.breaks["unreadable"] += 1
-                await asyncio.sleep(_BACKOFF[1])
+            if _now() - begun >= _STEADY:
+                lost.reset()
+                relists.reset()
+            await asyncio.sleep(pause)
+
+    def _is_lost(self, kind: Kind, error: ClusterUnavailable, pause: float) -> float:
+        """Note that the watch does not run; the pause until the next try, longer where the API server asks for it."""
+        self.breaks["lost"] += 1
+        self._lost.setdefault(kind, _now())
+        log.warning("the watch broke off", extra={"kind": kind.value, "why": repr(error.__cause__)[:200]})
+        return pause if error.retry_after is None else max(pause, pause_of(error.retry_after))
 
     async def _watch(self, kind: Kind, version: str) -> AsyncGenerator[tuple[str, Json]]:
         path, selector = self._paths.of(kind), self._paths.selector(kind)
@@ -132,6 +152,10 @@ class KubeView:
 
     async def _list(self, kind: Kind) -> str:
         """Take in everything there is and forget what is not there any more; the version to go on from."""
+        async with self._listing:
+            return await self._list_all(kind)
+
+    async def _list_all(self, kind: Kind) -> str:
         path, selector = self._paths.of(kind), self._paths.selector(kind)
         gone, version = dict(self._names[kind]), ""
         async for page, version in self._api.pages(path, selector, metadata=self._paths.metadata(kind)):  # noqa: B007
@@ -142,13 +166,14 @@ class KubeView:
             await asyncio.sleep(0)
         for name, uuid in gone.items():
             self._put(kind, name, uuid, None)
+        self._unlisted.discard(kind)
+        if not self._unlisted:
+            self._filled.set()
         return version
 
     def _found(self, kind: Kind) -> None:
         self._lost.pop(kind, None)
         self._heard = _now()
-        if not self._lost:
-            self._filled.set()
 
     def _enter(self, kind: Kind, item: Json, *, gone: bool) -> None:
         name = name_of(item)

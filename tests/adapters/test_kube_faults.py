@@ -1,0 +1,282 @@
+"""The adapters for Kubernetes at an API server that answers nonsense, is too busy, or says nothing any more."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from service.adapters import kube_api
+from service.adapters.kube import KubeCluster
+from service.adapters.kube_api import KubeApi, connect
+from service.adapters.kube_election import KubeElection
+from service.adapters.kube_events import KubePodEvents
+from service.adapters.kube_view import KubeView
+from service.domain.errors import ClusterUnavailable
+from service.domain.names import SessionId
+from service.domain.progress import Stage
+from tests.adapters import samples
+from tests.adapters.samples import UUID, Json
+from tests.waiting import until
+
+Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+PATIENCE = timedelta(minutes=2)
+
+
+class FakeApi:
+    """An API server with one pod; `lists` and `watches` say what it answers instead of what it should."""
+
+    def __init__(self) -> None:
+        self.lists: Answer | None = None
+        self.watches: Answer | None = None
+        self.items: dict[str, list[Json]] = {"pods": [samples.pod()]}
+        self.count: Counter[str] = Counter()
+        self.timeouts: list[int] = []
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        watch = "watch" in request.query
+        self.count["watch" if watch else "list"] += 1
+        if watch:
+            self.timeouts.append(int(request.query["timeoutSeconds"]))
+        special = self.watches if watch else self.lists
+        if special is not None:
+            return await special(request)
+        return await (silence(request) if watch else self.page(request))
+
+    async def page(self, request: web.BaseRequest, **more: str) -> web.StreamResponse:
+        items = self.items.get(request.path.rpartition("/")[2], [])
+        return web.json_response({"items": items, "metadata": {"resourceVersion": "5", **more}})
+
+
+async def silence(request: web.BaseRequest) -> web.StreamResponse:
+    """A watch on which nothing is ever told."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110 - aiohttp has no event for it
+        await asyncio.sleep(0.02)
+    return response
+
+
+def says(text: str, status: int = 200, **headers: str) -> Answer:
+    async def answer(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(text=text, status=status, headers=headers)
+
+    return answer
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeApi]:
+    fake = FakeApi()
+    runner = web.ServerRunner(web.Server(fake.handle), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    fake.port = runner.addresses[0][1]  # type: ignore[attr-defined]
+    yield fake
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def kube(fake: FakeApi, tmp_path: Path) -> AsyncIterator[KubeApi]:
+    config = tmp_path / "kubeconfig"
+    cluster = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{fake.port}"}}  # type: ignore[attr-defined]
+    config.write_text(
+        json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "c",
+                "clusters": [cluster],
+                "users": [{"name": "u", "user": {"token": "t"}}],
+                "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            }
+        )
+    )
+    async with await connect(config) as client:
+        yield KubeApi(client, timeout=5)
+
+
+@asynccontextmanager
+async def following(kube: KubeApi) -> AsyncIterator[KubeView]:
+    view = KubeView(kube, namespace="users", patience=PATIENCE)
+    async with view.following():
+        yield view
+
+
+def a_cluster(kube: KubeApi) -> KubeCluster:
+    return KubeCluster(kube, namespace="users", keda_namespace="keda", patience=PATIENCE)
+
+
+NONSENSE = [
+    "<html>maintenance</html>",
+    "",
+    "[]",
+    "null",
+    "7",
+    '{"items": []}',
+    '{"items": 7, "metadata": {"resourceVersion": "1"}}',
+    '{"items": [], "metadata": {"resourceVersion": 1}}',
+    '{"metadata": null}',
+    "[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("text", NONSENSE)
+async def test_an_answer_that_is_none_of_the_api_counts_as_none(fake: FakeApi, kube: KubeApi, text: str) -> None:
+    fake.lists = says(text)
+    cluster = a_cluster(kube)
+    for call in (lambda: cluster.read([UUID]), lambda: cluster.find("ann"), cluster.check):
+        with pytest.raises(ClusterUnavailable):
+            await call()
+    with pytest.raises(ClusterUnavailable):
+        await anext(aiter(KubePodEvents(kube, namespace="users").news()))
+
+
+@pytest.mark.parametrize("text", ["<html>", "[]", "7", '{"metadata": 7}', '{"metadata": {"name": "x"}, "spec": {}}'])
+async def test_an_election_over_nonsense_is_undecided(fake: FakeApi, kube: KubeApi, text: str) -> None:
+    fake.lists = says(text)
+    with pytest.raises(ClusterUnavailable):
+        await KubeElection(kube, namespace="users", identity="me", term=timedelta(seconds=10)).stand()
+
+
+@pytest.mark.parametrize("duration", [None, "long", -1, True, [], 1e300])
+async def test_a_lease_with_an_odd_duration_is_taken(fake: FakeApi, kube: KubeApi, duration: object) -> None:
+    lease = {"holderIdentity": "other", "leaseDurationSeconds": duration, "leaseTransitions": duration}
+    fake.lists = says(json.dumps({"metadata": {"name": "l", "resourceVersion": "3"}, "spec": lease}))
+    assert await KubeElection(kube, namespace="users", identity="me", term=timedelta(seconds=10)).stand()
+
+
+async def test_a_list_whose_next_page_is_gone_is_begun_anew_and_never_leaks_that(fake: FakeApi, kube: KubeApi) -> None:
+    async def broken(request: web.BaseRequest) -> web.StreamResponse:
+        if "continue" in request.query:
+            return web.json_response({"kind": "Status", "code": 410}, status=410)
+        return await fake.page(request, **{"continue": "abc"})
+
+    async def heals(request: web.BaseRequest) -> web.StreamResponse:
+        return await (broken(request) if fake.count["list"] < 11 else fake.page(request))
+
+    fake.lists = broken
+    with pytest.raises(ClusterUnavailable):
+        [workload async for workload in a_cluster(kube).scan()]
+    fake.count.clear()
+    fake.lists = heals
+    assert (await a_cluster(kube).read([UUID]))[UUID].pod is not None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        says(json.dumps({"type": "ERROR", "object": {"kind": "Status", "code": 410}}) + "\n"),
+        says(""),
+        says("<html>maintenance</html>\n"),
+        says('{"type": "MODIFIED"}\n{"type": null}\n'),
+        says("busy", 429),
+        says("gone", 410),
+    ],
+    ids=["too old", "ends at once", "html", "no object", "busy", "gone"],
+)
+async def test_a_watch_that_does_not_hold_is_begun_anew_with_ever_longer_pauses(
+    fake: FakeApi, kube: KubeApi, answer: Answer
+) -> None:
+    fake.watches = answer
+    async with following(kube) as view:
+        await view.wait_filled()
+        await asyncio.sleep(1.5)
+        assert fake.count["list"] <= 30
+        assert fake.count["watch"] <= 60
+        fake.watches = None
+        await until(lambda: view.behind() is None, 5)
+
+
+async def test_how_long_the_api_server_asks_to_be_left_alone_is_heeded(fake: FakeApi, kube: KubeApi) -> None:
+    async with following(kube) as view:
+        await view.wait_filled()
+        fake.watches = says("busy", 429, **{"Retry-After": "30"})
+    async with following(kube) as view:
+        await view.wait_filled()
+        await asyncio.sleep(1)
+        before = fake.count["watch"]
+        await asyncio.sleep(1)
+        assert fake.count["watch"] == before
+
+
+async def test_a_request_that_came_too_often_is_made_again_when_the_api_server_says(
+    fake: FakeApi, kube: KubeApi
+) -> None:
+    async def once(request: web.BaseRequest) -> web.StreamResponse:
+        if fake.count["list"] == 1:
+            return web.Response(status=429, headers={"Retry-After": "1"})
+        return web.json_response({"metadata": {"name": "x"}})
+
+    fake.lists = once
+    begun = asyncio.get_running_loop().time()
+    assert await kube.patch("/x", {})
+    assert asyncio.get_running_loop().time() - begun >= 1
+    fake.lists = says("", 429, **{"Retry-After": "40"})
+    with pytest.raises(ClusterUnavailable) as refused:
+        await kube.patch("/x", {})
+    assert refused.value.retry_after == 40
+
+
+async def test_a_half_open_watch_is_noticed_by_itself(
+    fake: FakeApi, kube: KubeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert kube_api._WATCH_SECONDS[1] + kube_api._WATCH_GRACE < 60
+    monkeypatch.setattr(kube_api, "_WATCH_SECONDS", (1, 1))
+    monkeypatch.setattr(kube_api, "_WATCH_GRACE", 0)
+    async with following(kube) as view:
+        await view.wait_filled()
+        moved = samples.pod(podIP="10.0.0.9")
+        moved["metadata"]["resourceVersion"] = "6"
+
+        async def tells(request: web.BaseRequest) -> web.StreamResponse:
+            if not request.path.endswith("/pods") or request.query["resourceVersion"] != "5":
+                return await silence(request)
+            return web.Response(text=json.dumps({"type": "MODIFIED", "object": moved}) + "\n")
+
+        fake.watches = tells  # the watches under way stay silent for ever
+        await until(lambda: (pod := view.workload(UUID).pod) is not None and pod.address == "10.0.0.9", 10)
+    assert set(fake.timeouts) == {1}
+
+
+async def test_an_odd_object_stops_no_watch(fake: FakeApi, kube: KubeApi) -> None:
+    odd = samples.deployment(uuid="oddodd00", replicas=None)
+    odd["metadata"]["resourceVersion"] = "6"
+    nothing = {"metadata": None}
+    fake.items["deployments"] = [samples.deployment(replicas=1), odd, nothing]
+
+    async def tells(request: web.BaseRequest) -> web.StreamResponse:
+        if not request.path.endswith("/deployments") or request.query["resourceVersion"] != "5":
+            return await silence(request)
+        fine = samples.deployment(replicas=0)
+        fine["metadata"]["resourceVersion"] = "7"
+        changes = [("MODIFIED", odd), ("ADDED", nothing), ("MODIFIED", fine)]
+        lines = (json.dumps({"type": change, "object": item}) for change, item in changes)
+        return web.Response(text="\n".join(lines) + "\n")
+
+    fake.watches = tells
+    async with following(kube) as view:
+        await view.wait_filled()
+        await until(lambda: view.workload(UUID).replicas == 0, 5)
+        assert "spec.replicas" in (view.workload(SessionId("oddodd00")).fault or "")
+        assert view.workload(UUID).fault is None
+        assert view.breaks["lost"] == view.breaks["expired"] == 0
+        assert view.breaks["unreadable"] >= 1
+        assert fake.count["list"] == 5
+
+
+async def test_odd_events_of_pods_are_passed_over(fake: FakeApi, kube: KubeApi) -> None:
+    good = {
+        "metadata": {"resourceVersion": "9"},
+        "involvedObject": {"name": f"user-{UUID}-x", "uid": "pod-1"},
+        "type": "Warning",
+        "message": None,
+    }
+    events = [{}, {"involvedObject": None}, {"involvedObject": {"name": 7}}, good]
+    fake.watches = says("".join(json.dumps({"type": "ADDED", "object": event}) + "\n" for event in events))
+    uuid, uid, news = await asyncio.wait_for(anext(aiter(KubePodEvents(kube, namespace="users").news())), 5)
+    assert (uuid, uid, news.stage, news.reason) == (UUID, "pod-1", Stage.WARNING, "Unknown: ")
