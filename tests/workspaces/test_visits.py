@@ -90,6 +90,28 @@ async def test_a_pod_that_takes_longer_than_lease_and_cooldown_is_waited_for(vis
     assert time.monotonic() - began < 25, "it had to begin anew"
 
 
+async def test_a_start_that_succeeds_at_a_later_try_of_kubernetes_is_waited_for(visitor: Visitor) -> None:
+    """Two tries fail; the third comes ten seconds later, which is longer than lease and cooldown together."""
+    limits = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "1", "memory": "64Mi"}}
+    flaky = {
+        "name": "flaky",
+        "image": BUSYBOX,
+        "command": ["/bin/sh", "-c", "echo >> /kept/tries; test $(wc -l < /kept/tries) -gt 2"],
+        "resources": limits,
+        "volumeMounts": [{"name": "kept", "mountPath": "/kept"}],
+    }
+    spec = {"initContainers": [flaky], "volumes": [{"name": "kept", "emptyDir": {}}]}
+    patch = json.dumps({"spec": {"template": {"spec": spec}}})
+    visitor.stack.cluster.kubectl("-n", "users", "patch", "deployment", f"user-{visitor.uuid}", "-p", patch)
+    asking = asyncio.create_task(visitor.get("/"))
+    _, page = await visitor.get("/", visitor.person)
+    assert b"waking up" in page
+    _, events = await visitor.get("/.user-pods/wake")
+    assert "Kubernetes is still trying. CrashLoopBackOff" in events.decode()
+    assert events.decode().rstrip().rsplit("event: ", 1)[1].startswith("answers")
+    assert (await asking)[0] == 200
+
+
 async def test_why_a_workspace_cannot_start_is_told_at_once(visitor: Visitor) -> None:
     image = '{"spec": {"template": {"spec": {"containers": [{"name": "workspace", "image": "localhost/no/such:1"}]}}}}'
     visitor.stack.cluster.kubectl("-n", "users", "patch", "deployment", f"user-{visitor.uuid}", "-p", image)
