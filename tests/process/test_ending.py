@@ -63,7 +63,7 @@ def test_a_second_signal_ends_it_at_once(service: Make) -> None:
 
 
 def test_while_it_drains_it_says_so_and_serves_everything(service: Make) -> None:
-    each = service(DRAIN_SECONDS="1.5").start()
+    each = service(DRAIN_SECONDS="4").start()
     each.lives()
     each.signal()
     each.until(lambda: "draining" in each.log)
