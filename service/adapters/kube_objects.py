@@ -52,6 +52,8 @@ from service.domain.session import Pod, Release, ReleaseState, Rhythm, ScaledBy,
 log = logging.getLogger(__name__)
 
 PAUSED = "autoscaling.keda.sh/paused"
+PAUSED_REPLICAS = "autoscaling.keda.sh/paused-replicas"
+"""The service never writes this one: whoever did wants KEDA to hold the pod at that number."""
 _LONGEST = 10 * 365 * 86_400.0
 """Seconds: no time of falling asleep is longer."""
 
@@ -87,6 +89,8 @@ class Scaler:
     parked: bool
     last_active: datetime | None
     rhythm: Rhythm
+    pause: str | None
+    """The number of pods at which an operator has KEDA hold it."""
     hindrance: str | None
     odd: str | None
     """Times that are none, for which the usual ones are taken."""
@@ -203,6 +207,7 @@ class Objects:
             fault=fault,
             trouble=fault or trouble,
             final=fault is not None or final,
+            paused=_pause(uuid, scaler),
             hindrance=(delay.words if delay and delay.early else None) or (scaler.hindrance if scaler else None),
             warning=_warning(delay, patience, now) or (scaler.odd if scaler else None) or self._fault(Kind.CLAIM),
         )
@@ -224,6 +229,15 @@ class Objects:
         trouble = newest.trouble
         replaced = newest.failed and trouble.since is not None and now - trouble.since < REPLACED
         return trouble.words, trouble.final and not replaced
+
+
+def _pause(uuid: SessionId, scaler: Scaler | None) -> str | None:
+    if scaler is None or scaler.pause is None:
+        return None
+    return (
+        f"an operator has paused the session at {scaler.pause[:20]} pods (annotation {PAUSED_REPLICAS} of the"
+        f" ScaledObject {scaler_name(uuid)}); wakes are held until it is removed"
+    )
 
 
 def _warning(delay: Delay | None, patience: timedelta, now: datetime) -> str | None:
@@ -312,6 +326,7 @@ def _scaler(item: Json) -> Scaler:
         parked=parked,
         last_active=moment(status.get("lastActiveTime")),
         rhythm=_rhythms.setdefault(rhythm, rhythm),
+        pause=notes.get(PAUSED_REPLICAS),
         hindrance=scaler_hindrance(item),
         odd=_odd(lease, cooldown, poll),
         keda=_writer(item, "f:status")[0],

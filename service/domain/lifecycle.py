@@ -32,6 +32,8 @@ def steps(
     """The steps that are due, none when all is as it should be. `rhythm` is used when the workload has none."""
     if workload.broken or workload.deleting or workload.user_id is None:
         return frozenset()  # the last is no session of the service, but a chart that somebody installed by hand
+    if workload.paused:
+        return frozenset()  # an operator's will; a pending wake waits in Redis until it is taken back
     if pulse.fault or workload.fault:
         return frozenset()  # nobody can tell who wants it: what is awake stays awake, and what sleeps is left asleep
     if pulse.beats:

@@ -156,6 +156,8 @@ class Workload:
     """Chart and version, for example ``user-pod-0.1.0``; None while there is only a reservation."""
     fault: str | None = None
     """Why an object of the session cannot be read, and what repairs it. Nothing may follow from what is unknown."""
+    paused: str | None = None
+    """An operator has KEDA hold the number of pods, in words that say how it goes on; the service leaves it alone."""
     trouble: str | None = None
     """Why the pod does not get ready, in Kubernetes' own words."""
     final: bool = False
@@ -313,7 +315,13 @@ class Session:
         if self.phase is Phase.FAILED and self.fault:
             return self.fault
         if self.phase in (Phase.FAILED, Phase.WAKING):
-            return self.workload.broken or self.workload.fault or self.workload.trouble or self.workload.hindrance
+            return (
+                self.workload.broken
+                or self.workload.fault
+                or self.workload.trouble
+                or self.workload.paused
+                or self.workload.hindrance
+            )
         return None
 
     @property
@@ -326,7 +334,9 @@ class Session:
     @property
     def warning(self) -> str | None:
         """What somebody should look after although nothing has failed for good."""
-        return None if self.phase in (Phase.DELETING, Phase.RELEASED) else self.workload.warning
+        if self.phase in (Phase.DELETING, Phase.RELEASED):
+            return None
+        return self.workload.paused or self.workload.warning
 
     @property
     def awake(self) -> bool:

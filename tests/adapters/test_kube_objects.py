@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from service.adapters.kube_objects import Kind, Objects, cut, place
-from service.domain.session import Phase, Rhythm, Workload
+from service.domain.lifecycle import Step, steps
+from service.domain.session import Phase, Pulse, Record, RecordStatus, Rhythm, Session, Workload
 from tests.adapters import samples
 from tests.adapters.samples import HASH, UUID, Json
 
@@ -172,6 +173,21 @@ def test_a_time_that_is_none_is_not_known(stamp: str) -> None:
     late = samples.scaler()
     late["status"]["lastActiveTime"] = stamp
     assert together(scaler=late).last_active is None
+
+
+def test_a_pause_of_an_operator_is_shown_and_left_alone_until_it_is_taken_back() -> None:
+    held = samples.scaler(annotations={"autoscaling.keda.sh/paused-replicas": "0"})
+    workload = together(scaler=held, deployment=samples.deployment(replicas=0))
+    now = datetime.now(UTC)
+    woken = Pulse(1, now, pending_since=now)
+    assert "paused-replicas" in (workload.paused or "")
+    assert not steps(workload, woken, now=now, parking=True)
+    session = Session(Record(UUID, "ann", RecordStatus.CREATED, now, pulse=woken), workload)
+    assert (session.phase, session.reason, session.warning) == (Phase.WAKING, workload.paused, workload.paused)
+    free = together(deployment=samples.deployment(replicas=0))
+    assert free.paused is None
+    # The wake was held meanwhile, also when its lease has run out.
+    assert Step.SCALE_UP in steps(free, Pulse(0, None, pending_since=now), now=now, parking=True)
 
 
 # --- a pod that does not get ready ------------------------------------------------------------------------------------
