@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import random
 import secrets
 import signal
@@ -37,6 +38,7 @@ SETTINGS: Mapping[str, str] = {
     "REDIS_TIMEOUT": "2",
     "SWEEP_INTERVAL": "5",
     "LEADER_TERM": "2",
+    "DRAIN_SECONDS": "2",
 }
 """The rhythm of production, ten times as fast."""
 TIMES = Times(lease=4, cooldown=3, poll=1)
@@ -53,6 +55,8 @@ _PATHS: Mapping[Operation, tuple[str, str]] = {
 }
 _LOOK = 0.2
 """Seconds between two looks at a replica's readiness, as a load balancer has them."""
+_ENDING = 30.0
+"""Seconds that a replica may take to end: its drain, and a helm that is under way."""
 _PAGE = 500
 
 
@@ -150,8 +154,15 @@ class System:
 
     async def terminate(self, replica: Replica) -> None:
         """Ask it to end and wait until it has: whoever calls it meanwhile must be served."""
-        await asyncio.to_thread(self.cluster.stop, replica.name)
+        os.kill(self.cluster.pid(replica.name), signal.SIGTERM)
+        deadline = time.monotonic() + _ENDING
+        while self.cluster.status()[replica.name]:
+            if time.monotonic() > deadline:
+                self.ledger.wrong.append(f"{replica.name} is still there {_ENDING:.0f} s after SIGTERM")
+                break
+            await asyncio.sleep(0.1)
         replica.away()
+        await asyncio.to_thread(self.cluster.stop, replica.name)
 
     async def _look(self, replica: Replica) -> None:
         while True:
