@@ -19,6 +19,8 @@ from faults.trial import Fault
 During = Callable[[System, Load], AbstractAsyncContextManager[None]]
 _REDIS = frozenset({"redis"})
 _KUBERNETES = frozenset({"kubernetes"})
+_CAUGHT = ("helm-timeout", "install-failed")
+"""What is true of a helm that was under way when the API server went: it did not finish."""
 _BURST = 4
 
 
@@ -230,9 +232,9 @@ FAULTS = (
     _fault("Redis full", redis_full, parts=_REDIS),
     _fault("Redis failed over", redis_failed_over, parts=_REDIS, hold=4),
     _fault("Redis connections half-open", redis_half_open, parts=_REDIS, hold=0),
-    _fault("API server frozen", api_server_frozen, parts=_KUBERNETES),
-    _fault("API server killed", api_server_killed, parts=_KUBERNETES),
-    _fault("API server answers nonsense", api_server_nonsense, parts=_KUBERNETES),
+    _fault("API server frozen", api_server_frozen, parts=_KUBERNETES, kinds=_CAUGHT),
+    _fault("API server killed", api_server_killed, parts=_KUBERNETES, kinds=_CAUGHT),
+    _fault("API server answers nonsense", api_server_nonsense, parts=_KUBERNETES, kinds=_CAUGHT),
     _fault("watches half-open", watch_half_open, parts=_KUBERNETES, stale=60, hold=0),
     _fault("bad keys of single sessions", bad_keys),
 )

@@ -17,8 +17,8 @@ _STARTS = 24
 _AT_ONCE = 2
 _LIMIT = 10.0
 """Seconds from SIGTERM to the end, at most."""
-_SANE = (0, -signal.SIGTERM)
-"""Exit codes: ended in order, or, before Python has come to any code of ours, by the signal itself."""
+_SANE = (0, 128 + signal.SIGTERM, -signal.SIGTERM)
+"""Exit codes: ended in order; broken off, as shells tell it; or ended by the signal before any code of ours ran."""
 
 
 class Starts:

@@ -56,7 +56,7 @@ def shown(status: dict[str, Any]) -> dict[str, Any]:
 async def test_a_create_right_after_an_uninstall_installs_again_every_time(
     stack: Stack, caller: Caller, user: str
 ) -> None:
-    users = [f"{number}-{user}" for number in range(10)]
+    users = [f"{number}-{user}" for number in range(5)]
     helm = [str(stack.cluster.tools.path("helm")), "--kubeconfig", str(stack.cluster.kubeconfig), "-n", USERS]
     uuids = []
     for name in users:
