@@ -14,10 +14,15 @@ def other_waker(record: Record, risen: Workload, *, at: datetime, rhythm: Rhythm
     A push notes its own time as the last activity, and as pending unless an earlier one is; what renews the lease of
     somebody else's push notes the latter alone.
     """
-    if risen.scaled_by is ScaledBy.OTHER or not record.pulse.beats:
-        return OPERATOR  # a pod that no queue has asked for
+    if risen.scaled_by is ScaledBy.OTHER:
+        return OPERATOR
     used, pending = record.last_activity, record.pulse.pending_since
+    recent = used is not None and at < used + (risen.rhythm or rhythm).lease
+    if not record.pulse.beats:
+        # A pod that no queue has asked for, unless a sleep has emptied the queue of our push since.
+        asked = record.sleep_asked
+        return None if recent and asked is not None and used is not None and used <= asked.at else OPERATOR
     if used is None:
         return QUEUE
-    ours = pending <= used if pending is not None else at < used + (risen.rhythm or rhythm).lease
+    ours = pending <= used if pending is not None else recent
     return None if ours else QUEUE

@@ -175,6 +175,15 @@ async def test_a_wake_that_the_service_accepted_is_not_told_again_however_late_i
     assert replica.noted == []
 
 
+async def test_a_wake_whose_queue_a_sleep_has_emptied_before_the_pod_is_shown_is_no_operators(
+    world: World, replica: Replica
+) -> None:
+    await world.queues.wake(UUID, RHYTHM.lease)
+    await world.queues.hush(UUID, asked="request-2")
+    await world.rise()
+    assert replica.noted == []
+
+
 async def test_trouble_is_told_once_and_its_end_too(world: World, replica: Replica) -> None:
     await world.queues.wake(UUID, RHYTHM.lease)
     await world.rise()

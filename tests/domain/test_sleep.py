@@ -45,6 +45,9 @@ CASES = [
     pytest.param(Case(asked=0.2, by=SERVICE, used=0.1, seen=8), Why.ASKED, 0.1, id="asked-and-woken-at-once"),
     pytest.param(Case(asked=20, used=10, seen=None), Why.FALSE, 10, id="asked-before-a-wake-since"),
     pytest.param(Case(asked=700, used=None, awake=600), Why.IDLE, 121, id="asked-in-a-life-before"),
+    pytest.param(
+        Case(asked=0.15, used=0.4, seen=None, awake=0.1), Why.ASKED, 0.4, id="asked-before-the-wake-was-shown"
+    ),
     pytest.param(Case(asked=100, used=200, seen=121, awake=None), Why.ASKED, 121, id="asked-and-the-scale-failed"),
     pytest.param(Case(by=OTHER, used=10, seen=None), Why.OPERATOR, 10, id="operator-before-kedas-first-look"),
     pytest.param(Case(by=OTHER), Why.OPERATOR, 135, id="operator-after-the-cooldown"),
