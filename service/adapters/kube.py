@@ -13,6 +13,7 @@ from service.adapters.kube_paths import Paths
 from service.domain.errors import ClusterUnavailable, IdTaken, KedaUnavailable, SessionReleased
 from service.domain.names import (
     CONTAINER,
+    PARKED_ANNOTATION,
     USER_ANNOTATION,
     USER_HASH_LABEL,
     UUID_LABEL,
@@ -139,7 +140,7 @@ class KubeCluster:
 
     async def _pause(self, uuid: SessionId, value: str | None) -> None:
         path = f"{self._paths.of(Kind.SCALER)}/{scaler_name(uuid)}"
-        await self._api.patch(path, {"metadata": {"annotations": {PAUSED: value}}})
+        await self._api.patch(path, {"metadata": {"annotations": {PAUSED: value, PARKED_ANNOTATION: value}}})
 
     async def delete_volume(self, uuid: SessionId) -> None:
         await self._api.delete(f"{self._paths.of(Kind.CLAIM)}/{release_name(uuid)}")

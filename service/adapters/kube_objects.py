@@ -40,6 +40,7 @@ from service.domain.names import (
     CONTAINER,
     FIELD_MANAGER,
     LEASE_ANNOTATION,
+    PARKED_ANNOTATION,
     USER_ANNOTATION,
     UUID_LABEL,
     SessionId,
@@ -54,6 +55,8 @@ log = logging.getLogger(__name__)
 PAUSED = "autoscaling.keda.sh/paused"
 PAUSED_REPLICAS = "autoscaling.keda.sh/paused-replicas"
 """The service never writes this one: whoever did wants KEDA to hold the pod at that number."""
+_SERVICE = (FIELD_MANAGER, "OpenAPI-Generator")
+"""What the API server calls the service; the latter, the default of its client, is what it called former versions."""
 _LONGEST = 10 * 365 * 86_400.0
 """Seconds: no time of falling asleep is longer."""
 
@@ -89,8 +92,8 @@ class Scaler:
     parked: bool
     last_active: datetime | None
     rhythm: Rhythm
-    pause: str | None
-    """The number of pods at which an operator has KEDA hold it."""
+    pauses: tuple[str, ...]
+    """The annotations by which an operator has KEDA leave the number of pods as it is."""
     hindrance: str | None
     odd: str | None
     """Times that are none, for which the usual ones are taken."""
@@ -232,11 +235,12 @@ class Objects:
 
 
 def _pause(uuid: SessionId, scaler: Scaler | None) -> str | None:
-    if scaler is None or scaler.pause is None:
+    if scaler is None or not scaler.pauses:
         return None
+    removed = " ".join(f"{name}-" for name in scaler.pauses)
     return (
-        f"an operator has paused the session at {scaler.pause[:20]} pods (annotation {PAUSED_REPLICAS} of the"
-        f" ScaledObject {scaler_name(uuid)}); wakes are held until it is removed"
+        f"an operator has paused the session, so it is neither woken nor sent to sleep; wakes are held until"
+        f" `kubectl annotate scaledobject {scaler_name(uuid)} {removed}` ends the pause"
     )
 
 
@@ -320,17 +324,40 @@ def _scaler(item: Json) -> Scaler:
         cooldown=_or_kedas(cooldown, 300, least=0),
         poll=_or_kedas(poll, 30, least=1),
     )
-    parked = notes.get(PAUSED) == "true"
+    paused = _is_true(notes.get(PAUSED))
+    parked = paused and _is_our_park(item, notes)
+    pauses = {PAUSED: paused and not parked, PAUSED_REPLICAS: PAUSED_REPLICAS in notes}
     return Scaler(
         going=going(item),
         parked=parked,
         last_active=moment(status.get("lastActiveTime")),
         rhythm=_rhythms.setdefault(rhythm, rhythm),
-        pause=notes.get(PAUSED_REPLICAS),
+        pauses=tuple(name for name, set_by_operator in pauses.items() if set_by_operator),
         hindrance=scaler_hindrance(item),
         odd=_odd(lease, cooldown, poll),
         keda=_writer(item, "f:status")[0],
     )
+
+
+def _is_true(paused: str | None) -> bool:
+    """As KEDA reads it: what is no truth value pauses as well."""
+    return paused is not None and paused not in ("0", "f", "F", "false", "FALSE", "False")
+
+
+def _is_our_park(item: Json, notes: Mapping[str, str]) -> bool:
+    """Whether the service has set `paused`, and no operator.
+
+    Former versions set no mark. Nor does a mark alone say so: such a version leaves it behind when it unparks, and an
+    operator may be a moment ahead of a park. But a restored backup has one manager for both.
+    """
+    writer = _writer(item, *_ANNOTATION, f"f:{PAUSED}")[0]
+    if writer in _SERVICE:
+        return True
+    return PARKED_ANNOTATION in notes and writer == _writer(item, *_ANNOTATION, f"f:{PARKED_ANNOTATION}")[0]
+
+
+_ANNOTATION = ("f:metadata", "f:annotations")
+"""Where managed fields have annotations."""
 
 
 def _or_kedas(value: Any, default: float, *, least: float) -> timedelta:

@@ -53,11 +53,11 @@ class Stopwatch:
         """This replica has just pushed a wake."""
         self.drop_overdue()
         workload, running = self._view.workload(uuid), self._wakes.get(uuid)
-        if workload.replicas or (running is not None and Stage.READY in running.due):
+        if workload.replicas or workload.paused or (running is not None and Stage.READY in running.due):
             return
         self._wakes.pop(uuid, None)
         self._wakes[uuid] = wake = _Wake(self._clock(), self._now())
-        if not workload.parked:
+        if workload.polled:
             wake.due.discard(Stage.UNPARKED)
             wake.unparked = True
 
@@ -118,7 +118,7 @@ def _stages(workload: Workload, pushed: datetime) -> Iterator[Stage]:
             yield Stage.STARTED
         if workload.ready:
             yield Stage.READY
-    if not workload.parked:
+    if workload.polled:
         yield Stage.UNPARKED
     if workload.last_active is not None and workload.last_active > pushed:
         yield Stage.SETTLED

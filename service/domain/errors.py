@@ -9,6 +9,7 @@
     |-- SessionUnreadable    what Redis holds of the session cannot be read; carries the reason and the repair
     |-- SessionDeleting      a delete is under way
     |-- SessionAsleep        only an awake session can be kept awake; a wake wakes it
+    |-- SessionPaused        an operator has paused the session; carries the reason
     |-- RhythmRefused        the caller's times for falling asleep are impossible or out of bounds
     |-- GatewayOff           workspaces cannot be opened by this service
     |-- SessionBusy          another piece of helm work on this session is under way
@@ -78,6 +79,10 @@ class SessionDeleting(SessionError):
 
 class SessionAsleep(SessionError):
     message = "the session is asleep; wake it first"
+
+
+class SessionPaused(SessionError):
+    message = "an operator has paused the session"
 
 
 class RhythmRefused(SessionError):

@@ -33,7 +33,7 @@ def steps(
     if workload.broken or workload.deleting or workload.user_id is None:
         return frozenset()  # the last is no session of the service, but a chart that somebody installed by hand
     if workload.paused:
-        return frozenset()  # an operator's will; a pending wake waits in Redis until it is taken back
+        return frozenset()  # by an operator; a pending wake waits in Redis until the pause is removed
     if pulse.fault or workload.fault:
         return frozenset()  # nobody can tell who wants it: what is awake stays awake, and what sleeps is left asleep
     if pulse.beats:
@@ -52,10 +52,12 @@ def _awake(workload: Workload, pulse: Pulse, now: datetime, parking: bool, lease
     if workload.parked:
         rousing = True
         yield Step.UNPARK
-    if served(workload, pulse, now):
+    short = _runs_short(pulse, now, lease)
+    if served(workload, pulse, now) and (workload.replicas or not short):
         yield Step.SETTLE
-    elif _runs_short(pulse, now, lease) or (rousing and pulse.pending_since is None):
-        # The latter is somebody else's push: held like one of ours.
+    elif short or (rousing and pulse.pending_since is None):
+        # The latter is somebody else's push: held like one of ours. And who sleeps, although a wake has waited for an
+        # hour, was paused for so long, or Kubernetes was away: the pod gets a lease before the wake is let go.
         yield Step.RENEW
 
 

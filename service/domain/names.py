@@ -32,6 +32,9 @@ USER_HASH_LABEL = "user-pods/user-hash"
 LEASE_ANNOTATION = "user-pods/lease"
 """On the ScaledObject, beside KEDA's own times: seconds that one wake keeps the queue non-empty."""
 
+PARKED_ANNOTATION = "user-pods/parked"
+"""On the ScaledObject, beside KEDA's `paused`: the service has set that one, so it is no operator's pause."""
+
 _ALPHABET = string.ascii_lowercase + string.digits
 _SESSION_ID = re.compile(SESSION_ID_PATTERN)
 _USER_ID = re.compile(USER_ID_PATTERN)

@@ -81,8 +81,9 @@ def _place(id_: str | None) -> tuple[int, int]:
 
 def reached(workload: Workload) -> Iterator[News]:
     """Everything that a wake has come to by now, in its order, as far as the cluster can tell."""
-    if workload.deployed and not workload.parked:
+    if workload.deployed and workload.polled:
         yield News(Stage.UNPARKED)
+    yield from _pause(workload)
     if workload.replicas == 0:
         return  # a pod that is still to be seen is one of the life before
     yield News(Stage.SCALED)
@@ -100,3 +101,8 @@ def reached(workload: Workload) -> Iterator[News]:
         yield News(Stage.WARNING, workload.warning)
     if workload.trouble:
         yield News(Stage.FAILED, workload.trouble, workload.final)
+
+
+def _pause(workload: Workload) -> Iterator[News]:
+    if workload.paused:
+        yield News(Stage.WARNING, workload.paused)

@@ -137,7 +137,7 @@ class Workload:
     scaled: bool = False
     """The ScaledObject exists."""
     parked: bool = False
-    """KEDA is told to leave the session alone: no poll, no connection, no HPA."""
+    """The service has told KEDA to leave the session alone: no poll, no connection, no HPA."""
     last_active: datetime | None = None
     """When KEDA last saw the queue non-empty, in whole seconds (rounded down)."""
     rhythm: Rhythm | None = None
@@ -157,7 +157,7 @@ class Workload:
     fault: str | None = None
     """Why an object of the session cannot be read, and what repairs it. Nothing may follow from what is unknown."""
     paused: str | None = None
-    """An operator has KEDA hold the number of pods, in words that say how it goes on; the service leaves it alone."""
+    """An operator has KEDA leave the number of pods as it is; why, and what ends that. The service leaves it too."""
     trouble: str | None = None
     """Why the pod does not get ready, in Kubernetes' own words."""
     final: bool = False
@@ -180,6 +180,11 @@ class Workload:
         """Neither a release nor a Deployment is left, or helm is removing the last of it; a kept volume may be."""
         gone = self.release is None or self.release.state is ReleaseState.UNINSTALLING
         return gone and not self.deployed
+
+    @property
+    def polled(self) -> bool:
+        """Whether KEDA looks at the session's queue."""
+        return not self.parked and self.paused is None
 
     @property
     def broken(self) -> str | None:
@@ -349,7 +354,7 @@ class Session:
     def sleeps_at(self) -> datetime | None:
         """The earliest moment of falling asleep without further activity; None while asleep, or when unknown."""
         rhythm, pulse = self.workload.rhythm or self.rhythm, self.record.pulse
-        if not self.awake:
+        if not self.awake or self.workload.paused:
             return None
         if pulse.beats:
             return pulse.lease_until and rhythm.earliest(pulse.lease_until)

@@ -32,6 +32,7 @@ from service.domain.errors import (
     SessionBusy,
     SessionDeleting,
     SessionNotFound,
+    SessionPaused,
     SessionReleased,
     SessionUnreadable,
     Unavailable,
@@ -301,7 +302,7 @@ class Sessions:
                 await self._queues.hush(uuid)
             await lease.confirm()
             await self._releases.install(uuid, user_id, rhythm)
-        if self._parking and workload.replicas == 0:
+        if self._parking and workload.replicas == 0 and not workload.paused:
             await self._park(uuid)
         return True
 
@@ -356,8 +357,15 @@ class Sessions:
         return await self._queues.keep(uuid, datetime.now(UTC) + by, lease)
 
     async def sleep(self, uuid: SessionId, *, request: str = "-") -> None:
-        """Send the pod to sleep now, whoever uses it. Raises like `wake`. `request` is the id of who asks for it."""
+        """Send the pod to sleep now, whoever uses it. `request` is the id of who asks for it.
+
+        Raises SessionPaused for a pod that an operator has paused: KEDA may hold it at its number, and would bring it
+        back. Otherwise as `wake`.
+        """
         await self.standing(uuid)
+        workload = self._view.workload(uuid)
+        if workload.paused and workload.replicas:
+            raise SessionPaused(workload.paused)
         await self._queues.hush(uuid, asked=request)
         await self._cluster.scale(uuid, 0)
         await self._note(uuid, Stage.ASLEEP)

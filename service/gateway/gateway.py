@@ -355,7 +355,7 @@ class Gateway:
             return None
         if workload.trouble:
             return workload.trouble if workload.final else f"Kubernetes is still trying. {workload.trouble}"
-        return workload.hindrance or workload.warning
+        return workload.paused or workload.hindrance or workload.warning
 
     async def _takes(self, request: web.BaseRequest, upstream: Upstream) -> bool:
         """Whether the pod answers by now."""

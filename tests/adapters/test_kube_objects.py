@@ -175,12 +175,72 @@ def test_a_time_that_is_none_is_not_known(stamp: str) -> None:
     assert together(scaler=late).last_active is None
 
 
-def test_a_pause_of_an_operator_is_shown_and_left_alone_until_it_is_taken_back() -> None:
-    held = samples.scaler(annotations={"autoscaling.keda.sh/paused-replicas": "0"})
+PAUSED, PAUSED_REPLICAS, MARK = "autoscaling.keda.sh/paused", "autoscaling.keda.sh/paused-replicas", "user-pods/parked"
+OURS, FORMER, KUBECTL = "user-pods", "OpenAPI-Generator", "kubectl-annotate"
+
+
+def annotated(notes: dict[str, str], writers: dict[str, str] | None = None) -> Json:
+    """A ScaledObject with annotations; `writers`: the field managers that have set them."""
+    by_manager: dict[str, Json] = {}
+    for name, manager in (writers or {}).items():
+        by_manager.setdefault(manager, {})[f"f:{name}"] = {}
+    managed = [
+        {"manager": manager, "time": "2026-01-01T00:00:00Z", "fieldsV1": {"f:metadata": {"f:annotations": fields}}}
+        for manager, fields in by_manager.items()
+    ]
+    return samples.scaler(annotations=notes, managedFields=managed)
+
+
+PARK = {PAUSED: "true", MARK: "true"}
+
+
+@pytest.mark.parametrize(
+    ("scaler", "parked", "removed"),
+    [
+        pytest.param(annotated({}), False, "", id="neither"),
+        pytest.param(annotated(PARK, {PAUSED: OURS, MARK: OURS}), True, "", id="a park"),
+        pytest.param(annotated(PARK), True, "", id="a park, and the API server names no managers"),
+        pytest.param(annotated(PARK, {PAUSED: "velero", MARK: "velero"}), True, "", id="a park out of a backup"),
+        pytest.param(annotated({PAUSED: "true"}, {PAUSED: FORMER}), True, "", id="a park of a former version"),
+        pytest.param(annotated({PAUSED: "true"}, {PAUSED: KUBECTL}), False, f"{PAUSED}-", id="an operator"),
+        pytest.param(annotated({PAUSED: "true"}), False, f"{PAUSED}-", id="somebody unknown"),
+        pytest.param(annotated(PARK, {PAUSED: OURS, MARK: "velero"}), True, "", id="a park beside a restored mark"),
+        pytest.param(annotated({PAUSED: "true"}, {PAUSED: OURS}), True, "", id="a park without a mark"),
+        pytest.param(
+            annotated(PARK, {PAUSED: KUBECTL, MARK: OURS}), False, f"{PAUSED}-", id="an operator, beside an old mark"
+        ),
+        pytest.param(annotated({PAUSED: "1"}, {PAUSED: KUBECTL}), False, f"{PAUSED}-", id="1"),
+        pytest.param(annotated({PAUSED: "yes"}, {PAUSED: KUBECTL}), False, f"{PAUSED}-", id="no truth value"),
+        pytest.param(annotated({PAUSED: "false"}, {PAUSED: KUBECTL}), False, "", id="false"),
+        pytest.param(annotated({**PARK, PAUSED: "False"}, {MARK: OURS}), False, "", id="a park made false"),
+        pytest.param(annotated({MARK: "true"}, {MARK: OURS}), False, "", id="a mark alone"),
+        pytest.param(annotated({PAUSED_REPLICAS: "0"}), False, f"{PAUSED_REPLICAS}-", id="a number"),
+        pytest.param(
+            annotated({**PARK, PAUSED_REPLICAS: "0"}, {PAUSED: OURS, MARK: OURS}), True, f"{PAUSED_REPLICAS}-",
+            id="a number beside a park",
+        ),
+        pytest.param(
+            annotated({PAUSED: "true", PAUSED_REPLICAS: "0"}, {PAUSED: KUBECTL}), False,
+            f"{PAUSED}- {PAUSED_REPLICAS}-", id="both",
+        ),
+    ],
+)  # fmt: skip
+def test_an_operators_pause_is_told_from_a_park(scaler: Json, parked: bool, removed: str) -> None:
+    workload = together(scaler=scaler, deployment=samples.deployment(replicas=0))
+    assert workload.parked is parked
+    assert workload.polled is not (parked or bool(removed))
+    if removed:
+        assert f"`kubectl annotate scaledobject user-{UUID}-scaler {removed}`" in (workload.paused or "")
+    else:
+        assert workload.paused is None
+
+
+@pytest.mark.parametrize("notes", [{PAUSED: "true"}, {PAUSED_REPLICAS: "0"}])
+def test_a_pause_of_an_operator_is_shown_and_left_alone_until_it_is_removed(notes: dict[str, str]) -> None:
+    held = samples.scaler(annotations=notes)
     workload = together(scaler=held, deployment=samples.deployment(replicas=0))
     now = datetime.now(UTC)
     woken = Pulse(1, now, pending_since=now)
-    assert "paused-replicas" in (workload.paused or "")
     assert not steps(workload, woken, now=now, parking=True)
     session = Session(Record(UUID, "ann", RecordStatus.CREATED, now, pulse=woken), workload)
     assert (session.phase, session.reason, session.warning) == (Phase.WAKING, workload.paused, workload.paused)

@@ -1,6 +1,7 @@
 """What the domain relies on in a Cluster and in Releases: in memory, and on the real API with the service's rights."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -151,6 +152,50 @@ async def test_a_session_can_be_parked_unparked_and_scaled(parts: Parts, uuid: S
         assert not (await cluster.read([uuid]))[uuid].parked
     await releases.uninstall(uuid)
     await cluster.delete_volume(uuid)
+
+
+async def test_the_service_marks_its_parks_and_tells_them_from_an_operators_pause(
+    stack: Stack, uuid: SessionId
+) -> None:
+    paused, mark = "autoscaling.keda.sh/paused", "user-pods/parked"
+    kubeconfig = stack.cluster.service_account(SYSTEM, SERVICE)
+    stack.cluster.stop(stack.name)  # the service itself would park what this test makes
+
+    def kubectl(*arguments: str) -> str:
+        return stack.cluster.kubectl("-n", USERS, *arguments)
+
+    def notes() -> dict[str, str]:
+        found = json.loads(kubectl("get", "scaledobject", f"user-{uuid}-scaler", "-o", "json"))
+        return {name: found["metadata"]["annotations"].get(name, "") for name in (paused, mark)}
+
+    async with await connect(kubeconfig) as api:
+        cluster, releases = kube_cluster(api), real_releases(stack.cluster, "helm", kubeconfig)
+
+        async def is_parked_and_paused() -> tuple[bool, bool]:
+            workload = (await cluster.read([uuid]))[uuid]
+            return workload.parked, workload.paused is not None
+
+        async def annotated(*arguments: str) -> tuple[bool, bool]:
+            await asyncio.to_thread(kubectl, "annotate", "scaledobject", f"user-{uuid}-scaler", *arguments)
+            return await is_parked_and_paused()
+
+        await cluster.reserve(uuid, "ann")
+        await releases.install(uuid, "ann", RHYTHM)
+        await cluster.park(uuid)
+        assert (notes(), await is_parked_and_paused()) == ({paused: "true", mark: "true"}, (True, False))
+        # Another value makes a pause of the operator's own out of the park.
+        assert await annotated(f"{paused}=True", "--overwrite") == (False, True)
+        await cluster.unpark(uuid)
+        assert (notes(), await is_parked_and_paused()) == ({paused: "", mark: ""}, (False, False))
+        assert await annotated(f"{paused}=true") == (False, True)
+        await cluster.park(uuid)  # a park that was under way changes nothing about that
+        assert await is_parked_and_paused() == (False, True)
+        assert await annotated(f"{paused}-") == (False, False)
+        assert await annotated(f"{paused}-", f"{mark}-") == (False, False)
+        # A version of the service that knew no mark was called this by the API server.
+        assert await annotated(f"{paused}=true", "--field-manager=OpenAPI-Generator") == (True, False)
+        await releases.uninstall(uuid)
+        await cluster.delete_volume(uuid)
 
 
 async def test_a_view_follows_what_happens(parts: Parts, uuid: SessionId, view: View) -> None:

@@ -49,8 +49,8 @@ class Keda:
 
     def notice(self) -> None:
         """Reconcile the ScaledObject; one that was unparked is looked at, at once."""
-        started = not self.polling and not self.workload.parked
-        self.polling = not self.workload.parked
+        started = not self.polling and self.workload.polled
+        self.polling = self.workload.polled
         if started:
             self.look()
 

@@ -1,9 +1,9 @@
 """No wake is lost and nobody stays awake, whatever the order: hypothesis chooses it, over the memory adapters.
 
 Covered: wakes through the service and pushes by hand, with and without an expiry; KEDA's looks and its late writes; the
-passing of time; pods that get ready early, late or never; parks, unparks and scales that are under way for as long as
-one likes; a crash of the leader and of the replica that took the wake, before and after every call. Not covered: the
-real parts (tests/stack/test_hammer.py).
+passing of time; an operator's pauses; pods that get ready early, late or never; parks, unparks and scales that are
+under way for as long as one likes; a crash of the leader and of the replica that took the wake, before and after every
+call. Not covered: the real parts (tests/stack/test_hammer.py).
 """
 
 import asyncio
@@ -91,6 +91,13 @@ class Orders(RuleBasedStateMachine):
     def the_pod_fails(self, final: bool) -> None:
         self._change_pod(ready=0, trouble="InvalidImageName" if final else "CrashLoopBackOff", final=final)
 
+    @rule(paused=st.booleans())
+    def an_operator_pauses_or_ends_the_pause(self, paused: bool) -> None:
+        # A park under way may still come: it leaves the operator's annotation as it is.
+        words = "an operator has paused the session" if paused else None
+        self.cluster.change(replace(self.cluster.workload(UUID), paused=words))
+        self._run()
+
     @precondition(lambda self: self.leader.gates.waiting)
     @rule(index=st.integers(0, 5))
     def the_leader_gets_on(self, index: int) -> None:
@@ -132,6 +139,8 @@ class Orders(RuleBasedStateMachine):
             return
         try:
             self._quieten()
+            if self.cluster.workload(UUID).paused:
+                self._is_left_alone_until_the_pause_ends()
             if self._a_wake_is_not_seen():
                 assert self.queues.pulse(UUID).beats, "a wake that KEDA has not seen is not held any more"
             if self.queues.pulse(UUID).pending_since is not None:
@@ -157,6 +166,18 @@ class Orders(RuleBasedStateMachine):
             self.keda.act()
         self.leader.keeper.tend(UUID)
         self._run()
+
+    def _is_left_alone_until_the_pause_ends(self) -> None:
+        paused, wanted = self.cluster.workload(UUID), self.queues.pulse(UUID).pending_since
+        for _ in range(int((LEASE + COOLDOWN) / POLL)):
+            self._keda_lives()
+            self.clock.pass_(POLL)
+            self.leader.keeper.tend(UUID)
+            self.replica.keeper.tend(UUID)
+            self._run()
+        assert self.cluster.workload(UUID) == paused, "something was done against an operator's pause"
+        assert self.queues.pulse(UUID).pending_since == wanted, "a wake was let go during a pause"
+        self.an_operator_pauses_or_ends_the_pause(paused=False)
 
     def _is_given_all_the_time_it_takes(self) -> None:
         """While a pod is on its way up, which an image or retries may keep it for longer than any cooldown."""

@@ -115,6 +115,15 @@ async def test_a_session_that_was_not_parked_has_no_stage_unparked(scene: Scene)
     assert set(scene.sheet.times) == set(Stage) - {Stage.UNPARKED}
 
 
+async def test_a_wake_that_an_operators_pause_holds_is_not_timed(scene: Scene) -> None:
+    scene.cluster.change(replace(asleep(), paused="paused by an operator"))
+    scene.watch.woken(UUID)
+    scene.clock.pass_(7200)
+    scene.watch.drop_overdue()
+    await scene.awaken()
+    assert (scene.sheet.times, scene.sheet.lost) == ({}, 0)
+
+
 async def test_a_session_whose_park_the_view_did_not_show_yet_has_the_stage_all_the_same(scene: Scene) -> None:
     scene.cluster.change(asleep(parked=False))
     scene.watch.woken(UUID)

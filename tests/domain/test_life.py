@@ -11,6 +11,7 @@ from service.domain.errors import (
     SessionBroken,
     SessionDeleting,
     SessionNotFound,
+    SessionPaused,
     SessionReleased,
 )
 from service.domain.names import SessionId, parse_session_id, public_host, release_name, scaler_name, user_hash
@@ -101,6 +102,35 @@ async def test_only_a_session_that_can_wake_takes_a_wake(world: World) -> None:
     with pytest.raises(SessionDeleting):
         await world.sessions.wake(uuid)
     assert not world.queues.tokens
+
+
+async def test_a_paused_session_takes_wakes_and_its_pod_is_not_sent_to_sleep(world: World) -> None:
+    uuid = (await world.sessions.create("ann")).uuid
+    paused = replace(world.cluster.workloads[uuid], paused="paused by an operator", replicas=1, ready=1)
+    world.cluster.workloads[uuid] = paused
+    assert await world.sessions.wake(uuid) == 1
+    with pytest.raises(SessionPaused, match="paused by an operator"):
+        await world.sessions.sleep(uuid)
+    assert (world.cluster.workloads[uuid], world.queues.pulse(uuid).tokens) == (paused, 1)
+
+
+async def test_a_wake_that_a_pause_holds_can_be_taken_back(world: World) -> None:
+    uuid = (await world.sessions.create("ann")).uuid
+    paused = replace(world.cluster.workloads[uuid], paused="paused by an operator")
+    world.cluster.workloads[uuid] = paused
+    await world.sessions.wake(uuid)
+    await world.sessions.sleep(uuid)
+    assert not world.queues.pulse(uuid).beats
+    assert world.cluster.workloads[uuid].replicas == 0
+
+
+async def test_a_repair_does_not_park_over_an_operators_pause(world: World) -> None:
+    uuid = (await world.sessions.create("ann")).uuid
+    whole = world.cluster.workloads[uuid]
+    broken = replace(whole.release, state=ReleaseState.FAILED) if whole.release else None
+    world.cluster.workloads[uuid] = replace(whole, release=broken, parked=False, paused="paused by an operator")
+    await world.sessions.create("ann")
+    assert not world.cluster.workloads[uuid].parked
 
 
 async def test_sleep_empties_the_queue_and_ends_the_pod(world: World) -> None:

@@ -319,3 +319,13 @@ async def test_a_program_that_takes_its_time_over_a_request_counts_as_there(
     house.world.cluster.change(replace(workload, ready=0, pod=replace(workload.pod, ready=False)))
     monkeypatch.setattr(house.workspaces[uuid], "_echo", house.workspaces[uuid]._late)
     assert await answer(house, "/other", await house.headers(uuid)) == (200, b"late")
+
+
+async def test_a_visit_to_a_sleeper_that_an_operator_has_paused_says_so(
+    house: House,
+) -> None:
+    uuid, words = await house.session(), "an operator has paused the session"
+    house.world.cluster.change(replace(house.world.cluster.workload(uuid), paused=words))
+    status, page = await answer(house, "/", await house.person(uuid))
+    assert (status, words in page.decode()) == (503, True)
+    assert house.world.queues.pulse(uuid).beats
