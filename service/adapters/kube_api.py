@@ -3,7 +3,7 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 
@@ -57,7 +57,7 @@ async def connect(kubeconfig: Path | None) -> client.ApiClient:
         config.load_incluster_config(client_configuration=configuration)
     else:
         await config.load_kube_config(str(kubeconfig), client_configuration=configuration, persist_config=False)
-    configuration.retries = 0
+    configuration.retries = None  # with 0 the client would ask again for ever when it is answered 5xx
     return client.ApiClient(configuration)
 
 
@@ -140,10 +140,18 @@ class KubeApi:
                 raise ClusterUnavailable from refused
 
     async def watch(
-        self, path: str, selector: str, version: str, *, fields: str = "", metadata: bool = False
+        self,
+        path: str,
+        selector: str,
+        version: str,
+        *,
+        fields: str = "",
+        metadata: bool = False,
+        opened: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[tuple[str, Json]]:
         """(type, object) of every change since `version`, bookmarks included, until the API server ends the watch.
 
+        `opened` is called once the API server has agreed to watch from there, which may be long before any change.
         Raises Expired when it cannot go on from there. One whose other end is gone without a word is given up 50 s
         after it began.
         """
@@ -165,6 +173,7 @@ class KubeApi:
                     raise Expired
                 if response.status != HTTPStatus.OK:
                     raise _unavailable(response)
+                opened()
                 try:
                     async for line in _lines(response):
                         yield _event(_parsed(line))

@@ -36,6 +36,8 @@ _RELIST = (0.5, 30.0)
 """The same before everything is listed again, which costs an API server much."""
 _STEADY = 5.0
 """Seconds after which a watch counts as one that works."""
+_HOLDS = 2.0
+"""Seconds after which a watch that is open is believed to tell of all changes, although it has told of none yet."""
 _LISTS_AT_ONCE = 2
 """Kinds that one replica lists at the same time."""
 
@@ -53,7 +55,9 @@ class KubeView:
         self._names: dict[Kind, dict[str, SessionId]] = {kind: {} for kind in Kind}
         self._listeners: list[Callable[[SessionId], None]] = []
         self._lost: dict[Kind, float] = dict.fromkeys(Kind, 0.0)
-        """Kinds whose watch does not run, and since when (0: never ran)."""
+        """Kinds whose watch has failed, and since when (0: never ran); until they are heard of again."""
+        self._opened: dict[Kind, float] = {}
+        """Kinds whose watch is open, and since when."""
         self._listing = asyncio.Semaphore(_LISTS_AT_ONCE)
         self._heard = 0.0
         self._silent = False
@@ -81,8 +85,11 @@ class KubeView:
         return list(self._objects)
 
     def behind(self) -> timedelta | None:
-        since = [*self._lost.values(), *([self._heard] if self._silent else [])]
-        return timedelta(seconds=_now() - min(since)) if since else None
+        now = _now()
+        since = [lost for kind, lost in self._lost.items() if now - self._opened.get(kind, now) < _HOLDS]
+        if self._silent:
+            since.append(self._heard)
+        return timedelta(seconds=now - min(since)) if since else None
 
     def subscribe(self, listener: Callable[[SessionId], None]) -> Callable[[], None]:
         self._listeners.append(listener)
@@ -112,10 +119,9 @@ class KubeView:
             try:
                 version = version or await self._list(kind)
                 begun = _now()
-                self._found(kind)
                 async for change, item in self._watch(kind, version):
                     version = text(as_dict(item.get("metadata")).get("resourceVersion")) or version
-                    self._heard = _now()
+                    self._found(kind)
                     if change != "BOOKMARK":
                         self._enter(kind, item, gone=change == "DELETED")
                 # An API server ends every watch after a while. One that ends at once is not what it should be.
@@ -145,10 +151,14 @@ class KubeView:
 
     async def _watch(self, kind: Kind, version: str) -> AsyncGenerator[tuple[str, Json]]:
         path, selector = self._paths.of(kind), self._paths.selector(kind)
-        changes = self._api.watch(path, selector, version, metadata=self._paths.metadata(kind))
-        async with contextlib.aclosing(changes):
-            async for change in changes:
-                yield change
+        metadata, opened = self._paths.metadata(kind), partial(self._opens, kind)
+        changes = self._api.watch(path, selector, version, metadata=metadata, opened=opened)
+        try:
+            async with contextlib.aclosing(changes):
+                async for change in changes:
+                    yield change
+        finally:
+            self._opened.pop(kind, None)
 
     async def _list(self, kind: Kind) -> str:
         """Take in everything there is and forget what is not there any more; the version to go on from."""
@@ -166,12 +176,17 @@ class KubeView:
             await asyncio.sleep(0)
         for name, uuid in gone.items():
             self._put(kind, name, uuid, None)
+        self._found(kind)
         self._unlisted.discard(kind)
         if not self._unlisted:
             self._filled.set()
         return version
 
+    def _opens(self, kind: Kind) -> None:
+        self._opened[kind] = _now()
+
     def _found(self, kind: Kind) -> None:
+        """Something was heard of the kind: an open watch that says nothing could be one that will fail again."""
         self._lost.pop(kind, None)
         self._heard = _now()
 

@@ -136,6 +136,14 @@ async def test_an_answer_that_is_none_of_the_api_counts_as_none(fake: FakeApi, k
         await anext(aiter(KubePodEvents(kube, namespace="users").news()))
 
 
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+async def test_an_api_server_that_answers_5xx_is_away_at_once(fake: FakeApi, kube: KubeApi, status: int) -> None:
+    fake.lists = says("etcdserver: request timed out", status)
+    with pytest.raises(ClusterUnavailable):
+        await a_cluster(kube).check()
+    assert fake.count["list"] == 1
+
+
 @pytest.mark.parametrize("text", ["<html>", "[]", "7", '{"metadata": 7}', '{"metadata": {"name": "x"}, "spec": {}}'])
 async def test_an_election_over_nonsense_is_undecided(fake: FakeApi, kube: KubeApi, text: str) -> None:
     fake.lists = says(text)
@@ -189,7 +197,49 @@ async def test_a_watch_that_does_not_hold_is_begun_anew_with_ever_longer_pauses(
         assert fake.count["list"] <= 30
         assert fake.count["watch"] <= 60
         fake.watches = None
+        await until(lambda: view.behind() is None, 10)
+
+
+@pytest.mark.parametrize("silent", [0.0, 0.3], ids=["refused", "cut off while silent"])
+async def test_how_far_the_view_is_behind_grows_while_a_watch_fails_over_and_over(
+    fake: FakeApi, kube: KubeApi, silent: float
+) -> None:
+    """And ends with the first thing that is heard, or once a silent watch has held for a while."""
+
+    async def fails(request: web.BaseRequest) -> web.StreamResponse:
+        if not silent:
+            return web.Response(status=500)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await asyncio.sleep(silent)
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    fake.watches = fails
+    async with following(kube) as view:
+        await view.wait_filled()
+        await until(lambda: view.behind() is not None)
+        begun, behind = asyncio.get_running_loop().time(), [timedelta()]
+        while asyncio.get_running_loop().time() - begun < 2:
+            found = view.behind()
+            assert found is not None
+            behind.append(found)
+            await asyncio.sleep(0.02)
+        assert behind == sorted(behind), "it began anew"
+        assert behind[-1] >= timedelta(seconds=1.9)
+        assert fake.count["watch"] >= 15
+        fake.watches = says(json.dumps({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}}) + "\n")
         await until(lambda: view.behind() is None, 5)
+
+
+async def test_a_watch_that_holds_is_not_behind_although_nothing_happens(fake: FakeApi, kube: KubeApi) -> None:
+    fake.watches = says("", 500)
+    async with following(kube) as view:
+        await view.wait_filled()
+        await until(lambda: view.behind() is not None)
+        fake.watches = None
+        await until(lambda: view.behind() is None, 10)
 
 
 async def test_how_long_the_api_server_asks_to_be_left_alone_is_heeded(fake: FakeApi, kube: KubeApi) -> None:
