@@ -52,7 +52,7 @@ class Keyring:
         self._keys: dict[str, SigningKey] = {}
         self._lock = asyncio.Lock()
         self._read_at = float("-inf")
-        """When a request last caused a read, on the monotonic clock."""
+        """When a read on behalf of a request last ended, on the monotonic clock."""
         self._current = False
         """Whether the last read succeeded."""
         self.withdrawn: Callable[[], None] = lambda: None
@@ -94,11 +94,13 @@ class Keyring:
         async with self._lock:
             if time.monotonic() - self._read_at < _AGAIN:
                 return
-            self._read_at = time.monotonic()
             try:
                 await self._refresh()
             except Unavailable as error:
                 log.warning("the signing keys cannot be read: %s", error, extra={"cause": repr(error.__cause__)})
+            finally:
+                # Of the end: whoever has waited meanwhile for a read that takes long shall not begin another.
+                self._read_at = time.monotonic()
 
     async def run(self) -> None:
         """Keep the keys current for ever; retries with back-off."""

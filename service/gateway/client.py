@@ -3,6 +3,7 @@
 - A target goes out byte for byte. yarl, which the client takes targets from, drops an empty query (`/x?`).
 - Headers go out byte for byte (heads.py), and none is added.
 - The head of an answer is bounded as a whole, floods of interim answers included, not only each line of it.
+- A body that is malformed in the middle is cut off. The client leaves whoever reads it waiting.
 - An early answer is heard. A pod may answer (413, 401, a redirect) and close while the upload is still under way. The
   client then finds that it cannot write, and gives the request up without looking whether an answer is there.
 
@@ -21,6 +22,7 @@ from aiohttp import (
     ClientConnectionError,
     ClientError,
     ClientOSError,
+    ClientPayloadError,
     ClientRequest,
     ClientResponse,
     ClientSession,
@@ -78,6 +80,13 @@ class _Pod(ResponseHandler):
         if data[0].code >= HTTPStatus.OK or data[0].code == HTTPStatus.SWITCHING_PROTOCOLS:
             self.head_left = 0
         super().feed_data(data, size)
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """Tell whoever reads a body, too, that the parser gave up on it: they would wait for the rest for ever."""
+        super().set_exception(exc, *cause)
+        body = self._payload
+        if isinstance(exc, HttpProcessingError) and body is not None and not body.is_eof():
+            body.set_exception(ClientPayloadError("the body is malformed"))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if exc is not None and self.transport is not None:

@@ -39,8 +39,9 @@ def no_http() -> Refusal:
 def _is_proper(answer: ClientResponse) -> bool:
     """Whether it is an answer of HTTP/1 that keeps its meaning when it is passed on."""
     # aiohttp undoes chunks and nothing else: of a body that is encoded otherwise nobody would know how to read it.
-    coding = answer.headers.get(hdrs.TRANSFER_ENCODING, "chunked").lower()
-    return _STATUSES[0] <= answer.status <= _STATUSES[1] and answer.version in _VERSIONS and coding in _CODINGS
+    codings = answer.headers.getall(hdrs.TRANSFER_ENCODING, ())
+    is_known = not codings or (len(codings) == 1 and codings[0].lower() in _CODINGS)
+    return is_known and _STATUSES[0] <= answer.status <= _STATUSES[1] and answer.version in _VERSIONS
 
 
 class Stalled(Exception):

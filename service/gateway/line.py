@@ -5,6 +5,7 @@ download, a stream of events, a held request) steps aside when others wait, so t
 """
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 
@@ -86,7 +87,8 @@ class Lines:
             if not mine.cancelled():
                 self.leave(uuid, mine.result())  # its turn came just when it went away
             else:
-                line.waiting.remove(mine)
+                with contextlib.suppress(ValueError):  # it may have been passed over already
+                    line.waiting.remove(mine)
                 self._forget_if_empty(uuid, line)
             if isinstance(error, TimeoutError):
                 raise LineFull from None
@@ -109,6 +111,8 @@ class Lines:
         self._make_room(line, now)
         while line.waiting and len(line.under_way) < self._limit:
             mine = line.waiting.popleft()
+            if mine.cancelled():
+                continue  # its client has gone away, and `wait` has not run since
             turn = Turn(now)
             line.under_way[turn] = None
             mine.set_result(turn)

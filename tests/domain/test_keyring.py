@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 import pytest
 
@@ -170,3 +170,21 @@ async def test_emptying_the_store_withdraws_every_key(stored: Flaky, replica: Ca
 def test_a_key_does_not_show_its_secret() -> None:
     key = SigningKey("00000000", datetime.now(UTC), b"secret-bytes")
     assert "secret-bytes" not in repr(key)
+
+
+async def test_ids_that_do_not_exist_share_one_read_however_long_it_takes() -> None:
+    class Slow(Flaky):
+        reads = 0
+
+        async def read(self) -> StoredKeys:
+            self.reads += 1
+            await asyncio.sleep(0.02)
+            raise ClusterUnavailable
+
+    stored = Slow()
+    keyring = Keyring(stored)
+    with patch.object(module, "_AGAIN", 0.01):
+        asked = (keyring.find(f"{number:08x}") for number in range(20))
+        found = await asyncio.gather(*asked, return_exceptions=True)
+    assert {type(each) for each in found} == {SigningKeysUnavailable}
+    assert stored.reads == 1, "each would wait for all those before it"

@@ -1,12 +1,15 @@
 """What the gateway's client does that aiohttp's own does not, on both event loops: a new aiohttp may not change it."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
-from aiohttp import ClientResponse
+from aiohttp import ClientPayloadError, ClientResponse
 
+from service.domain.session import Pod
 from tests.gateway.conftest import Headers, House, answer, raw, scripted
 
 LARGE = 20_000_000
@@ -165,6 +168,7 @@ async def test_unusual_answers_come_through(house: House, said: bytes, status: i
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nConnection: close\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A : b\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX A: b\r\n\r\nok",
@@ -183,6 +187,52 @@ async def test_an_answer_that_others_might_read_differently_is_a_502_and_harms_n
         status, body = await answer(house, "/", await house.headers(uuid))
     assert (status, json.loads(body)["title"]) == (502, "The workspace gave no proper answer")
     assert (await answer(house, "/echo", await house.headers(other)))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"Content-Length : 2\r\n\r\nok",
+        b"Content-Length\t: 2\r\n\r\nok",
+        b"Transfer-Encoding : chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        b"Content-Length: 2\r\nConnection : x\r\n\r\nok",
+        b"Content-Length: 2\r\nUpgrade : x\r\n\r\nok",
+    ],
+)
+async def test_no_header_leaves_with_a_blank_before_its_colon(house: House, said: bytes) -> None:
+    async with scripted(house, b"HTTP/1.1 200 OK\r\n" + said) as (uuid, _):
+        got = await raw(house, "GET /", await house.headers(uuid, Connection="close"))
+    names = [line.partition(b":")[0] for line in got.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]]
+    assert names == [name.strip() for name in names]
+
+
+@pytest.mark.parametrize(
+    "rest", [b"zz\r\n", b"0\r\nX y\r\n\r\n", b"0\r\nX: " + b"y" * 100_000], ids=["chunk", "trailer", "long trailer"]
+)
+async def test_a_body_that_is_malformed_in_the_middle_is_cut_off(house: House, rest: bytes) -> None:
+    """As half of a body that never ends it would keep its client waiting."""
+    begun = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):  # of a look whether anybody is there
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n")
+            await begun.wait()
+            writer.write(rest)
+            await reader.read()
+        writer.close()
+
+    uuid = await house.session()
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        pod = Pod("malformed", "127.0.0.1", port, scheduled=True, started=True, ready=True)
+        house.world.cluster.change(replace(house.world.cluster.workload(uuid), replicas=1, ready=1, pod=pod))
+        async with house.http.get(house.url(), headers=await house.headers(uuid)) as found:
+            assert await found.content.readexactly(2) == b"ok"
+            begun.set()
+            with pytest.raises(ClientPayloadError):
+                async with asyncio.timeout(5):
+                    await found.content.read()
 
 
 async def test_a_folded_header_comes_through_in_one_line(house: House) -> None:

@@ -73,6 +73,27 @@ async def test_who_goes_away_leaves_the_line_also_just_when_its_turn_comes() -> 
     assert line.is_empty
 
 
+async def test_a_page_that_goes_away_as_a_whole_takes_no_room_with_it() -> None:
+    line = lines(limit=1)
+    first = entered(line)
+
+    async def under_way() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            line.leave(ANN, first)
+
+    leavers = [asyncio.create_task(under_way()), asyncio.create_task(line.wait(ANN))]
+    stays = asyncio.create_task(line.wait(ANN))
+    await until(lambda: line.waiting == 2)
+    for leaver in leavers:  # at the same time, as the connections of a tab that is closed
+        leaver.cancel()
+    found = await asyncio.gather(*leavers, return_exceptions=True)
+    assert [type(each) for each in found] == [asyncio.CancelledError] * 2
+    line.leave(ANN, await stays)
+    assert line.is_empty
+
+
 async def test_who_waits_too_long_is_told_so_and_leaves_nothing_behind() -> None:
     line = lines(limit=1, patience=0.02)
     first = entered(line)
