@@ -21,7 +21,7 @@ from tests.domain.conftest import World
 from tests.gateway.conftest import DOMAIN, Headers, House, answer, raw, scripted
 from tests.malformed import MALFORMED, Malformed, tell_nothing
 from tests.waiting import until
-from tests.wire import said, split
+from tests.wire import split
 
 HANDSHAKE = {
     "Connection": "Upgrade",
@@ -249,7 +249,12 @@ async def test_an_upload_that_is_malformed_is_the_clients_fault_and_the_pod_gets
     uuid = await house.awake()
     fields = "".join(f"{name}: {value}\r\n" for name, value in (await house.headers(uuid)).items())
     head = f"PUT /echo HTTP/1.1\r\n{fields}Transfer-Encoding: chunked\r\n\r\n".encode()
-    answer, _ = split(await said(house.port, head + b"4\r\nbody\r\n", rest))
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    writer.write(head + b"4\r\nbody\r\n")
+    await until(lambda: bool(house.workspaces[uuid].requests))
+    writer.write(rest)
+    answer, _ = split(await asyncio.wait_for(reader.read(), 5))
+    writer.close()
     assert answer.status == 400
     await asyncio.wait_for(house.workspaces[uuid].interrupted.wait(), 5)
 
