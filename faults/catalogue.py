@@ -235,6 +235,6 @@ FAULTS = (
     _fault("API server frozen", api_server_frozen, parts=_KUBERNETES, kinds=_CAUGHT),
     _fault("API server killed", api_server_killed, parts=_KUBERNETES, kinds=_CAUGHT),
     _fault("API server answers nonsense", api_server_nonsense, parts=_KUBERNETES, kinds=_CAUGHT),
-    _fault("watches half-open", watch_half_open, parts=_KUBERNETES, stale=60, hold=0),
+    _fault("watches half-open", watch_half_open, parts=_KUBERNETES, kinds=_CAUGHT, stale=60, hold=0),
     _fault("bad keys of single sessions", bad_keys),
 )

@@ -108,7 +108,7 @@ class NonsenseServer:
         self.port = 0
         self.requests = 0
         self._kinds = itertools.cycle(NONSENSE)
-        self._connections: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
 
     @classmethod
     @asynccontextmanager
@@ -122,15 +122,11 @@ class NonsenseServer:
             yield nonsense
         finally:
             server.close()
-            tasks = [*nonsense._connections]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            for writer in [*nonsense._writers]:
+                writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
+        self._writers.add(writer)
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
                 while True:
@@ -139,7 +135,7 @@ class NonsenseServer:
                     await reader.readexactly(int(length[1]) if length else 0)
                     await self._answer(writer)
         finally:
-            self._connections.discard(task)
+            self._writers.discard(writer)
             writer.transport.abort()
 
     async def _answer(self, writer: asyncio.StreamWriter) -> None:

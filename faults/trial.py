@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from faults.calls import Call, Operation, Rules
+from faults.calls import Operation, Rules
 from faults.ledger import Ledger
 from faults.load import Load
 from faults.system import TIMES, Replica, System
@@ -154,28 +154,29 @@ class Healing:
             seen = self._system.ledger.now(uuid)
             return seen is not None and seen.ready > 0
 
-        def shown(call: Call) -> bool:
-            return call.body["phase"] == "ready" and call.body["behind_seconds"] is None
+        async def shown() -> bool:
+            call = await self._system.call(Operation.STATUS, user, at=replica)
+            return call.accepted and call.body["phase"] == "ready" and call.body["behind_seconds"] is None
 
-        await self._good(replica, Operation.WAKE, user)
-        while not await self._system.seen(ready, 5):
+        # Woken again and again: a replica that is behind may see the pod only after the first wake has run out.
+        while True:
             await self._good(replica, Operation.WAKE, user)
+            if await self._system.seen(ready, 5) and await shown():
+                break
         self._note("ready")
-        await self._good(replica, Operation.STATUS, user, shown)
+        self._note(Operation.STATUS)
         await self._good(replica, Operation.ACTIVITY, user)
         await self._good(replica, Operation.LIST, user)
         await self._good(replica, Operation.SLEEP, user)
 
-    async def _good(
-        self, replica: Replica, operation: Operation, user: str = "", more: Callable[[Call], bool] = lambda _: True
-    ) -> None:
-        while True:
-            if replica.down_since is None:
-                call = await self._system.call(operation, user or self._probes[replica.name], at=replica)
-                if call.accepted and more(call):
-                    break
+    async def _good(self, replica: Replica, operation: Operation, user: str = "") -> None:
+        who = user or self._probes[replica.name]
+        while not await self._accepted(replica, operation, who):  # noqa: ASYNC110 - it is asked again each time
             await asyncio.sleep(_LOOK)
         self._note(operation)
+
+    async def _accepted(self, replica: Replica, operation: Operation, user: str) -> bool:
+        return replica.down_since is None and (await self._system.call(operation, user, at=replica)).accepted
 
     def _note(self, what: str) -> None:
         self.right[str(what)] = time.monotonic()
