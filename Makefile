@@ -54,7 +54,7 @@ bench-peers: $(VENV)/ready $(PEERS)/ready ## Measure JupyterHub + KubeSpawner be
 hammer: $(VENV)/ready ## Thousands of wakes at the moment of falling asleep, and what became of them
 	HAMMER_ROUNDS=60 $(PY) -m pytest tests/stack/test_hammer.py -s
 
-faults: $(VENV)/ready ## Let one part after another fail under load, and write what was lost (15 minutes)
+faults: $(VENV)/ready ## Let one part after another fail under load, and write what was lost (10 minutes)
 	@$(PY) -m faults
 
 generated: $(VENV)/ready ## Rewrite the files that are made from others

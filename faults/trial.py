@@ -23,6 +23,8 @@ _LEFTOVERS = 30.0
 _MARGIN = 8.0
 """Seconds beyond the latest moment of falling asleep, for a busy machine."""
 _LOOK = 0.1
+_AGAIN = 0.5
+"""Seconds until a wake is repeated whose pod a replica does not show."""
 
 Tell = Callable[[str], None]
 
@@ -163,6 +165,7 @@ class Healing:
             await self._good(replica, Operation.WAKE, user)
             if await self._system.seen(ready, 5) and await shown():
                 break
+            await asyncio.sleep(_AGAIN)
         self._note("ready")
         self._note(Operation.STATUS)
         await self._good(replica, Operation.ACTIVITY, user)

@@ -67,7 +67,12 @@ def test_the_command_lists_its_faults_and_refuses_unknown_ones() -> None:
     assert "there are" in refused.output
 
 
-def test_the_document_has_a_place_for_the_table() -> None:
-    text = DOCUMENT.read_text()
-    assert report.BEGIN in text
-    assert report.END in text
+def test_the_document_has_a_row_for_every_fault_in_which_nothing_is_lost_or_wrong() -> None:
+    _, _, rest = DOCUMENT.read_text().partition(report.BEGIN)
+    written, end, _ = rest.partition(report.END)
+    assert end
+    for fault in FAULTS:
+        (row,) = (line for line in written.splitlines() if line.startswith(f"| {fault.name} |"))
+        _, operations, lost, wrong, *_ = (cell.strip() for cell in row.strip("|").split("|"))
+        assert int(operations) > 0
+        assert (lost, wrong) == ("0", "0")
