@@ -36,7 +36,6 @@ def fit(app: web.Application, bounds: Bounds) -> web.Application:
             bounds,
             problems.of_fault,
             request_factory=plain.request_factory,
-            auto_decompress=True,
         )
 
     vars(app)["_make_handler"] = handler

@@ -136,8 +136,8 @@ def _of_request(error: BadRequest) -> web.Response:
     response = _respond(error.status, error.slug, error.detail, part=error.part, fields=error.fields)
     if error.status in (429, 503):
         response.headers["Retry-After"] = str(_RETRY_AFTER)
-    if error.status == HTTPStatus.REQUEST_TIMEOUT:
-        response.force_close()  # the rest of its body may still come
+    if error.status == HTTPStatus.REQUEST_TIMEOUT or error.slug == "bad-request":
+        response.force_close()  # the rest of its body may still come, and where it ends is not certain
     if error.status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
         response.headers["Accept-Encoding"] = "gzip, deflate"
     return response

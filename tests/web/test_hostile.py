@@ -5,6 +5,7 @@ import gzip
 import logging
 import zlib
 from datetime import timedelta
+from unittest.mock import Mock
 
 import pytest
 from aiohttp.test_utils import unused_port
@@ -125,6 +126,15 @@ async def test_little_that_unpacks_to_much_is_too_large(client: Client) -> None:
     bomb = gzip.compress(b" " * 100_000_000)
     answer = await client.post("/session/create", data=bomb, headers={**JSON, "Content-Encoding": "gzip"})
     assert answer.status == 413
+
+
+async def test_nothing_is_unpacked_for_who_has_no_key(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await serve(keys=["key-of-a-caller"])
+    unpacked = Mock(side_effect=zlib.decompressobj)
+    monkeypatch.setattr("zlib.decompressobj", unpacked)
+    body = gzip.compress(b" " * 1_000_000)
+    answer = await client.post("/session/create", data=body, headers={**JSON, "Content-Encoding": "gzip"})
+    assert (answer.status, unpacked.called) == (401, False)
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 20", "Transfer-Encoding: chunked"])
