@@ -78,6 +78,10 @@ _ROOM = 4
 _BEAT = 5.0
 """Seconds between two notes of activity of one session."""
 
+_UNREADABLE = (
+    "What the service holds of it cannot be read; your files are not affected. Tell whoever runs this service: the"
+    " session's status says what to repair."
+)
 _UNKNOWN = "No workspace has this address. Check it, or open your workspace anew from where you came."
 _NO_POD = "It takes longer than expected. Try again in a moment."
 _NO_PROGRAM = "Its pod is there, but its program does not answer yet. Try again in a moment."
@@ -582,7 +586,9 @@ def _told(error: SessionError) -> Refusal:
         case SessionDeleting():
             return Refusal(409, "The workspace is being deleted", "Wait until that is done, then create it again.")
         case SessionBroken() | SessionUnreadable():
-            return Refusal(503, "The workspace is broken", str(error))
+            # What repairs an unreadable one is a command for operators: status has it.
+            detail = _UNREADABLE if isinstance(error, SessionUnreadable) else str(error)
+            return Refusal(503, "The workspace is broken", detail)
         case SigningKeysUnavailable():
             return Refusal(503, "Nobody can be let in just now", f"{str(error).capitalize()}.", retry_after=5)
         case _:
