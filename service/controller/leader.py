@@ -52,6 +52,8 @@ class Leader:
             "foreign pushes": self._listen,
             **(duties or {}),
         }
+        self._is_answered = True
+        """Whether the last look at the election had an answer."""
         self.leads = False
         self.listens: bool | None = None
         """Whether foreign pushes are heard of; None while somebody else leads."""
@@ -68,12 +70,9 @@ class Leader:
         try:
             async with AsyncExitStack() as duties:
                 while True:
-                    asked = clock()
-                    try:
-                        elected = await self._election.stand()
+                    asked, elected = clock(), await self._stand()
+                    if elected is not None:
                         renewed = asked if elected else -term
-                    except Unavailable as unavailable:
-                        log.warning("no word on who leads: %s does not answer", unavailable.part)
                     # Without an answer the lease is ours until its term could end for the others.
                     leads = clock() - renewed < term * 2 / 3
                     if leads and not self.leads:
@@ -86,6 +85,20 @@ class Leader:
         finally:
             if clock() - renewed < term:
                 await self._resign()
+
+    async def _stand(self) -> bool | None:
+        """Whether this replica is elected; None without an answer, of which the log tells once."""
+        try:
+            elected = await self._election.stand()
+        except Unavailable as unavailable:
+            if self._is_answered:
+                log.warning("who leads is not known until %s answers again", unavailable.part)
+            self._is_answered = False
+            return None
+        if not self._is_answered:
+            log.info("who leads is known again")
+        self._is_answered = True
+        return elected
 
     async def _resign(self) -> None:
         try:

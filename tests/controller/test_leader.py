@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+import pytest
+
 from service.adapters.memory import MemoryCluster, MemoryElection, MemoryQueues
 from service.controller.keeper import Keeper
 from service.controller.leader import Leader
@@ -90,6 +92,29 @@ async def test_who_gets_no_word_any_more_stops_leading_before_another_could_begi
         assert not replica.keeper.leading
         del replica.election.stand
         await until(lambda: replica.leader.leads)
+
+
+async def test_an_absence_of_who_knows_the_leader_is_logged_once_and_so_is_its_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "service.controller.leader")
+    cluster, queues = world()
+    replica = Replica(cluster, queues, MemoryElection("first", TERM))
+    asked = 0
+    async with replica.running():
+        await until(lambda: replica.leader.leads)
+
+        async def away() -> bool:
+            nonlocal asked
+            asked += 1
+            raise ClusterUnavailable
+
+        replica.election.stand = away  # type: ignore[method-assign]
+        await until(lambda: asked > 3)
+        del replica.election.stand
+        await until(lambda: "who leads is known again" in caplog.messages)
+    told = [message for message in caplog.messages if message.startswith("who leads")]
+    assert told == ["who leads is not known until kubernetes answers again", "who leads is known again"]
 
 
 async def test_a_push_by_hand_wakes() -> None:
