@@ -52,9 +52,10 @@ async def test_what_was_written_is_read(stored: SigningKeys) -> None:
 
 
 async def test_of_racers_one_writes(stored: SigningKeys) -> None:
-    for _ in range(2):
+    for turn in range(2):
         version = (await stored.read()).version
-        racers = [SigningKey(f"{number:08x}", NEW.made_at, NEW.secret) for number in range(4)]
+        # New ones each time: to write what is there already changes nothing, and another may still write after it.
+        racers = [SigningKey(f"{turn}{number:07x}", NEW.made_at, NEW.secret) for number in range(4)]
         done = await asyncio.gather(*(stored.replace([racer], version) for racer in racers))
         assert sorted(done) == [False, False, False, True]
         assert list((await stored.read()).keys) == [racers[done.index(True)]]
