@@ -210,6 +210,9 @@ class Orders(RuleBasedStateMachine):
     def _falls_asleep_and_is_parked(self) -> None:
         for _ in range(int((2 * LEASE + COOLDOWN) / POLL) + 4):
             self._keda_lives()
+            if self.cluster.workload(UUID).phase(beats=True) is Phase.WAKING and self.cluster.workload(UUID).replicas:
+                # A late 0 has taken the pod away, and the service has brought another one.
+                self._change_pod(ready=1, trouble=None)
             self.clock.pass_(POLL)
             self.leader.keeper.tend(UUID)
             self._run()
