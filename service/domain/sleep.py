@@ -5,11 +5,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from service.domain.session import Pulse, Record, Rhythm, ScaledBy, Workload
+from service.domain.wake import SHOWN
 
 _ROUNDING = timedelta(seconds=1)
 """KEDA's times are in whole seconds."""
-_SHOWN = timedelta(seconds=2)
-"""A watch may show that a pod is wanted so long after it was: a sleep asked for in between is this life's."""
 
 
 class Why(StrEnum):
@@ -72,7 +71,7 @@ def _asked(record: Record, after: Workload, awake_since: datetime | None) -> boo
     if record.sleep_asked is None:
         return False
     asked, last = record.sleep_asked.at, record.last_activity
-    return (last is None or last <= asked) and (awake_since is None or awake_since <= asked + _SHOWN)
+    return (last is None or last <= asked) and (awake_since is None or awake_since <= asked + SHOWN)
 
 
 def _last_use(record: Record, after: Workload, at: datetime, rhythm: Rhythm) -> datetime | None:

@@ -1,11 +1,14 @@
 """Who has woken a session, where no caller of the service has."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from service.domain.session import Record, Rhythm, ScaledBy, Workload
 
 API, VISIT, QUEUE, OPERATOR = "api", "visit", "queue", "operator"
 """Who asks for wakes: a caller of the API, a person's browser, somebody else's push, somebody who scales by hand."""
+
+SHOWN = timedelta(seconds=2)
+"""A watch may show that a pod is wanted so long after it was: a sleep asked for in between ended this life."""
 
 
 def other_waker(record: Record, risen: Workload, *, at: datetime, rhythm: Rhythm) -> str | None:
@@ -21,7 +24,8 @@ def other_waker(record: Record, risen: Workload, *, at: datetime, rhythm: Rhythm
     if not record.pulse.beats:
         # A pod that no queue has asked for, unless a sleep has emptied the queue of our push since.
         asked = record.sleep_asked
-        return None if recent and asked is not None and used is not None and used <= asked.at else OPERATOR
+        emptied = asked is not None and used is not None and used <= asked.at and at <= asked.at + SHOWN
+        return None if recent and emptied else OPERATOR
     if used is None:
         return QUEUE
     ours = pending <= used if pending is not None else recent

@@ -1,5 +1,6 @@
 """A session's real life as its history and the log tell it: who woke it, why it slept."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 
@@ -95,6 +96,7 @@ async def test_a_life_is_told_with_who_woke_it_and_why_it_slept(
     assert (await past.next())["cause"] == "asked"
     await caller.until(uuid, "asleep")
 
+    await asyncio.sleep(2.5)  # sooner, it could be the pod of the wake before that is shown late
     scale(1)
     assert (await past.next())["by"] == "operator"
     assert (await scrape(stack.url))["user_pods_false_sleeps_total"] == 0
