@@ -78,38 +78,34 @@ async def ended_while_starting(system: System, _load: Load) -> AsyncIterator[Non
     yield
 
 
-# --- KEDA ---
+# --- components of the cluster ---
 
 
-@asynccontextmanager
-async def keda_frozen(system: System, _load: Load) -> AsyncIterator[None]:
-    system.cluster.pause("keda")
-    yield
-    system.cluster.resume("keda")
+def frozen(component: str) -> During:
+    """It keeps its connections and answers nothing."""
+
+    @asynccontextmanager
+    async def during(system: System, _load: Load) -> AsyncIterator[None]:
+        system.cluster.pause(component)
+        yield
+        system.cluster.resume(component)
+
+    return during
 
 
-@asynccontextmanager
-async def keda_killed(system: System, _load: Load) -> AsyncIterator[None]:
-    await asyncio.to_thread(system.cluster.stop, "keda", how=signal.SIGKILL)
-    yield
-    await asyncio.to_thread(system.cluster.start, "keda")
+def killed(component: str) -> During:
+    """It ends without a word, and is started again."""
+
+    @asynccontextmanager
+    async def during(system: System, _load: Load) -> AsyncIterator[None]:
+        await asyncio.to_thread(system.cluster.stop, component, how=signal.SIGKILL)
+        yield
+        await asyncio.to_thread(system.cluster.start, component)
+
+    return during
 
 
 # --- Redis ---
-
-
-@asynccontextmanager
-async def redis_frozen(system: System, _load: Load) -> AsyncIterator[None]:
-    system.cluster.pause("redis")
-    yield
-    system.cluster.resume("redis")
-
-
-@asynccontextmanager
-async def redis_killed(system: System, _load: Load) -> AsyncIterator[None]:
-    await asyncio.to_thread(system.cluster.stop, "redis", how=signal.SIGKILL)
-    yield
-    await asyncio.to_thread(system.cluster.start, "redis")
 
 
 @asynccontextmanager
@@ -145,20 +141,6 @@ async def redis_half_open(system: System, _load: Load) -> AsyncIterator[None]:
 
 
 # --- the API server ---
-
-
-@asynccontextmanager
-async def api_server_frozen(system: System, _load: Load) -> AsyncIterator[None]:
-    system.cluster.pause("kube-apiserver")
-    yield
-    system.cluster.resume("kube-apiserver")
-
-
-@asynccontextmanager
-async def api_server_killed(system: System, _load: Load) -> AsyncIterator[None]:
-    await asyncio.to_thread(system.cluster.stop, "kube-apiserver", how=signal.SIGKILL)
-    yield
-    await asyncio.to_thread(system.cluster.start, "kube-apiserver")
 
 
 @asynccontextmanager
@@ -224,16 +206,16 @@ FAULTS = (
     _fault("each replica frozen", replica_frozen, hold=0),
     _fault("rolling update", rolling_update, hold=0),
     _fault("SIGTERM at every moment of the start", ended_while_starting, hold=0),
-    _fault("KEDA frozen", keda_frozen, parts=frozenset({"keda"}), hold=12),
-    _fault("KEDA killed", keda_killed, parts=frozenset({"keda"}), hold=10),
-    _fault("Redis frozen", redis_frozen, parts=_REDIS),
-    _fault("Redis killed", redis_killed, parts=_REDIS),
+    _fault("KEDA frozen", frozen("keda"), parts=frozenset({"keda"}), hold=12),
+    _fault("KEDA killed", killed("keda"), parts=frozenset({"keda"}), hold=10),
+    _fault("Redis frozen", frozen("redis"), parts=_REDIS),
+    _fault("Redis killed", killed("redis"), parts=_REDIS),
     _fault("Redis emptied", redis_emptied, parts=_REDIS, kinds=["index-incomplete"], hold=0),
     _fault("Redis full", redis_full, parts=_REDIS),
     _fault("Redis failed over", redis_failed_over, parts=_REDIS, hold=4),
     _fault("Redis connections half-open", redis_half_open, parts=_REDIS, hold=0),
-    _fault("API server frozen", api_server_frozen, parts=_KUBERNETES, kinds=_CAUGHT),
-    _fault("API server killed", api_server_killed, parts=_KUBERNETES, kinds=_CAUGHT),
+    _fault("API server frozen", frozen("kube-apiserver"), parts=_KUBERNETES, kinds=_CAUGHT),
+    _fault("API server killed", killed("kube-apiserver"), parts=_KUBERNETES, kinds=_CAUGHT),
     _fault("API server answers nonsense", api_server_nonsense, parts=_KUBERNETES, kinds=_CAUGHT),
     _fault("watches half-open", watch_half_open, parts=_KUBERNETES, kinds=_CAUGHT, stale=60, hold=0),
     _fault("bad keys of single sessions", bad_keys),
