@@ -10,7 +10,17 @@ from datetime import UTC, datetime, timedelta
 
 import uvloop
 
-from service.adapters.memory import (
+from service.domain.access import Entrance
+from service.domain.admission_queue import Slots
+from service.domain.keyring import Keyring
+from service.domain.names import SessionId
+from service.domain.session import Pod, Record, RecordStatus, Release, ReleaseState, Rhythm, Workload
+from service.domain.sessions import Sessions
+from service.gateway.access.hosts import Hosts
+from service.gateway.gateway import Gateway, Terms
+from service.gateway.proxy.headers import COOKIE, Forwarding
+from service.gateway.server import served
+from tests.fakes.memory import (
     MemoryCluster,
     MemoryHistory,
     MemoryProgress,
@@ -20,16 +30,6 @@ from service.adapters.memory import (
     MemoryStore,
     MemoryTickets,
 )
-from service.domain.entrance import Entrance
-from service.domain.keyring import Keyring
-from service.domain.names import SessionId
-from service.domain.session import Pod, Record, RecordStatus, Release, ReleaseState, Rhythm, Workload
-from service.domain.sessions import Sessions
-from service.domain.slots import Slots
-from service.gateway.gateway import Gateway, Terms
-from service.gateway.headers import COOKIE, Forwarding
-from service.gateway.hosts import Hosts
-from service.gateway.server import served
 
 _UUID = SessionId("abc123xy")
 _HOST = f"vs-code-{_UUID}.pods.test"

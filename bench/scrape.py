@@ -11,12 +11,12 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from service.adapters.memory import MemoryCluster, MemoryQueues
-from service.adapters.metrics import Metrics
-from service.adapters.readings import Readings
-from service.domain.census import count
+from service.adapters.prometheus.gauges import Readings
+from service.adapters.prometheus.metrics import Metrics
 from service.domain.names import SessionId
 from service.domain.session import Release, ReleaseState, Rhythm, Workload
+from service.domain.session_counts import count
+from tests.fakes.memory import MemoryCluster, MemoryQueues
 
 _RUNS = 20
 

@@ -19,33 +19,33 @@ import typer
 from aiohttp import web
 
 from service import __version__, logs, process, settings
-from service import plan as planning
-from service.adapters.helm import HelmReleases, read_values
-from service.adapters.journal_log import LogJournal
-from service.adapters.kube import KubeCluster
-from service.adapters.kube_api import KubeApi, connect
-from service.adapters.kube_election import KubeElection
-from service.adapters.kube_events import KubePodEvents
-from service.adapters.kube_signing_keys import KubeSigningKeys
-from service.adapters.kube_view import KubeView
-from service.adapters.metered import MeteredReleases
-from service.adapters.metrics import Metrics, reference
-from service.adapters.readings import Readings
-from service.adapters.redis_client import connected
-from service.adapters.redis_history import RedisHistory
-from service.adapters.redis_progress import RedisProgress
-from service.adapters.redis_queue import RedisQueues
-from service.adapters.redis_store import RedisStore
-from service.adapters.redis_tickets import RedisTickets
+from service.adapters.helm.metered import MeteredReleases
+from service.adapters.helm.releases import HelmReleases, read_values
+from service.adapters.kubernetes.api import KubeApi, connect
+from service.adapters.kubernetes.cluster import KubeCluster
+from service.adapters.kubernetes.election import KubeElection
+from service.adapters.kubernetes.pod_events import KubePodEvents
+from service.adapters.kubernetes.signing_keys import KubeSigningKeys
+from service.adapters.kubernetes.workload_cache import KubeView
+from service.adapters.log.journal import LogJournal
+from service.adapters.prometheus.gauges import Readings
+from service.adapters.prometheus.metrics import Metrics, reference
+from service.adapters.redis.client import connected
+from service.adapters.redis.history import RedisHistory
+from service.adapters.redis.progress import RedisProgress
+from service.adapters.redis.queues import RedisQueues
+from service.adapters.redis.store import RedisStore
+from service.adapters.redis.tickets import RedisTickets
+from service.commands import plan as planning
 from service.controller.collector import Collector
-from service.controller.guard import Guard
-from service.controller.keeper import Keeper
 from service.controller.leader import Leader
+from service.controller.reconciler import Keeper
 from service.controller.recorder import Recorder
 from service.controller.reporter import Reporter
+from service.controller.sleep_audit import Guard
 from service.controller.stopwatch import Stopwatch
-from service.domain.census import Census, count
-from service.domain.entrance import Entrance
+from service.domain.access import Entrance
+from service.domain.admission_queue import Slots
 from service.domain.health import Health
 from service.domain.history import Historian
 from service.domain.journal import Journal, Journals
@@ -53,15 +53,15 @@ from service.domain.keyring import Keyring
 from service.domain.lifecycle import Step
 from service.domain.names import SessionId
 from service.domain.recovery import Recovery
+from service.domain.session_counts import Census, count
 from service.domain.sessions import Sessions
-from service.domain.slots import Slots
 from service.domain.supervisor import Supervisor, Work
 from service.edge.bounds import Bounds
 from service.edge.ports import PortUnusable, bind
-from service.gateway.cookies import Cookies
+from service.gateway.access.hosts import Hosts
 from service.gateway.gateway import Gateway, Terms
-from service.gateway.headers import Forwarding
-from service.gateway.hosts import Hosts
+from service.gateway.proxy.cookies import Cookies
+from service.gateway.proxy.headers import Forwarding
 from service.gateway.server import served as gate
 from service.process import Life
 from service.settings import Settings, SettingsError

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import structlog
 from structlog.typing import EventDict
 
-from service.domain.calls import current_request_id
+from service.domain.request_context import current_request_id
 
 
 def configure(*, level: str, style: Literal["json", "console"]) -> None:

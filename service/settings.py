@@ -10,15 +10,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service.adapters.redis_address import RedisAddress
+from service.adapters.redis.address import RedisAddress
 from service.domain.names import HOST_PREFIX, SessionId, public_host
 from service.domain.session import Rhythm
 from service.domain.sessions import Limits
 from service.edge.addresses import Network
 from service.edge.bounds import HEADER_LIMIT, HEADER_LINES
-from service.gateway import cookies
-from service.gateway.attention import Mode
-from service.gateway.cookies import WITHHELD
+from service.gateway.activity.recorder import Mode
+from service.gateway.proxy import cookies
+from service.gateway.proxy.cookies import WITHHELD
 
 PREFIX = "USER_PODS_"
 _CHART = Path(__file__).resolve().parent.parent / "chart" / "user-pod"

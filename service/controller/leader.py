@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
-from service.controller.keeper import Keeper
+from service.controller.reconciler import Keeper
 from service.domain.errors import NotificationsRefused, Unavailable
 from service.domain.ports import Election, Queues, View
 from service.domain.supervisor import Supervisor, Work

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from service.domain.calls import NOBODY
 from service.domain.errors import Unavailable
 from service.domain.journal import REASON_LIMIT, Failed, Journal, Ready, Slept, Woken, hashed
 from service.domain.names import SessionId
 from service.domain.ports import History, Store, View
+from service.domain.request_context import NOBODY
 from service.domain.session import Rhythm, Workload
 from service.domain.wake import other_waker
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from service.domain.lifecycle import Step
-from service.domain.meter import Meter, Stage
+from service.domain.metrics import Meter, Stage
 from service.domain.names import SessionId
 from service.domain.ports import View
 from service.domain.session import Workload

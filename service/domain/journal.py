@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import ClassVar, Protocol
 
 from service.domain import names
-from service.domain.calls import current_request_id
-from service.domain.meter import Creation
+from service.domain.metrics import Creation
 from service.domain.names import SessionId
+from service.domain.request_context import current_request_id
 from service.domain.sleep import Why
 
 REASON_LIMIT = 300

@@ -22,6 +22,7 @@ from typing import Any
 
 from service.domain import journal as journals
 from service.domain import names
+from service.domain.admission_queue import Slots
 from service.domain.errors import (
     ClusterUnavailable,
     IdTaken,
@@ -39,7 +40,7 @@ from service.domain.errors import (
 )
 from service.domain.history import Entry, told
 from service.domain.journal import Deleted, Failed, Journal, Woken, hashed
-from service.domain.meter import SILENT, Creation, Meter
+from service.domain.metrics import SILENT, Creation, Meter
 from service.domain.names import SessionId
 from service.domain.ports import Cluster, History, Progress, Queues, Releases, Store, View, WorkLease
 from service.domain.progress import News, Stage
@@ -52,7 +53,6 @@ from service.domain.session import (
     Session,
     Workload,
 )
-from service.domain.slots import Slots
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from aiohttp import EMPTY_PAYLOAD, HttpVersion11, StreamReader, web
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import HttpProcessingError
 
-from service.domain.meter import SILENT, Doorkeeper, Slow
+from service.domain.metrics import SILENT, Doorkeeper, Slow
 from service.edge import addresses, faults
 from service.edge.bounds import Bounds
 from service.edge.faults import Fault

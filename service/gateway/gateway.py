@@ -15,10 +15,10 @@ from http import HTTPStatus
 from aiohttp import hdrs, web
 from multidict import istr
 
-from service.domain import calls
 from service.domain import journal as journals
+from service.domain import request_context as calls
+from service.domain.access import ENTER, Admission, Entrance
 from service.domain.backoff import Backoff
-from service.domain.entrance import ENTER, Admission, Entrance
 from service.domain.errors import (
     SessionAsleep,
     SessionBroken,
@@ -32,27 +32,30 @@ from service.domain.errors import (
     causes,
 )
 from service.domain.journal import Journal
-from service.domain.meter import SILENT, Activity, Doorkeeper, Patient, Slow, Traffic
-from service.domain.meter import Visit as Outcome
+from service.domain.metrics import SILENT, Activity, Doorkeeper, Patient, Slow, Traffic
+from service.domain.metrics import Visit as Outcome
 from service.domain.names import SessionId
 from service.domain.ports import Progress, View
 from service.domain.session import Phase
 from service.domain.sessions import Sessions
 from service.domain.wake import VISIT
 from service.edge.bounds import Bounds
-from service.gateway import attention, entering, headers, waiting
-from service.gateway.arrivals import Arrivals
-from service.gateway.attention import Attention, Mode
-from service.gateway.editor import LOOKED_AT
-from service.gateway.exchange import Body, exchange
-from service.gateway.frames import Frame
-from service.gateway.headers import COOKIE, OWN, Forwarding
-from service.gateway.hosts import Hosts
-from service.gateway.line import LineFull, Lines, Turn
-from service.gateway.pods import Hopeless, PodLost, Pods, Upstream
-from service.gateway.refusal import KEEP_OUT, Refusal
-from service.gateway.tunnel import is_handshake, is_websocket, tunnel
-from service.gateway.visit import Visit
+from service.gateway import waiting_page as waiting
+from service.gateway.access import tickets as entering
+from service.gateway.access.hosts import Hosts
+from service.gateway.activity import recorder as attention
+from service.gateway.activity.recorder import Attention, Mode
+from service.gateway.activity.visits import Arrivals
+from service.gateway.activity.vscode import LOOKED_AT
+from service.gateway.errors import KEEP_OUT, Refusal
+from service.gateway.outcome import Visit
+from service.gateway.proxy import headers
+from service.gateway.proxy.headers import COOKIE, OWN, Forwarding
+from service.gateway.proxy.http_proxy import Body, exchange
+from service.gateway.proxy.pods import Hopeless, PodLost, Pods, Upstream
+from service.gateway.proxy.request_queue import LineFull, Lines, Turn
+from service.gateway.websocket.frames import Frame
+from service.gateway.websocket.websocket_proxy import is_handshake, is_websocket, tunnel
 
 log = logging.getLogger(__name__)
 

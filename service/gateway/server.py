@@ -12,7 +12,7 @@ from service.edge import ports
 from service.edge.bounds import affordable
 from service.edge.connections import Server
 from service.edge.drain import Drain
-from service.gateway import refusal
+from service.gateway import errors as refusal
 from service.gateway.gateway import Gateway
 
 log = logging.getLogger(__name__)

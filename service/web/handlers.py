@@ -8,9 +8,9 @@ from typing import TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from service.domain.calls import current_request_id
 from service.domain.errors import GatewayOff
 from service.domain.names import SessionId, parse_session_id
+from service.domain.request_context import current_request_id
 from service.web import access, problems, stream
 from service.web.keys import BODY_SECONDS, ENTRANCE, EXPOSITION, HEALTH, READINESS, SESSIONS, SUPERVISOR
 from service.web.models import (

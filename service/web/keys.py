@@ -8,7 +8,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from service.domain.entrance import Entrance
+from service.domain.access import Entrance
 from service.domain.health import Health
 from service.domain.names import SessionId
 from service.domain.ports import Progress

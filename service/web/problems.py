@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from service.domain import errors
-from service.domain.calls import current_request_id
+from service.domain.request_context import current_request_id
 from service.edge.faults import FAULTS, Fault
 from service.web.models import Problem, ProblemError
 from service.web.request_id import HEADER

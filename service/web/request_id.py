@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from service.domain import calls
-from service.domain.calls import current_request_id
+from service.domain import request_context as calls
+from service.domain.request_context import current_request_id
 
 HEADER = "X-Request-Id"
 _PROBES = frozenset({"/livez", "/readyz", "/health", "/metrics"})

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from aiohttp import ClientConnectionResetError, web
 from aiohttp_sse import EventSourceResponse, sse_response
 
-from service.domain.calls import current_request_id
 from service.domain.errors import Unavailable
 from service.domain.names import SessionId
 from service.domain.progress import later, over
+from service.domain.request_context import current_request_id
 from service.domain.session import Session
 from service.web import request_id
 from service.web.keys import PROGRESS, READINESS, STREAM_ROOM, STREAMS

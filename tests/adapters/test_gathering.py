@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.adapters.gathering import Gathering
+from service.adapters.redis.batch_loader import Gathering
 
 
 class Source:

@@ -13,7 +13,7 @@ import pytest
 
 from devcluster.cluster import Cluster
 from devcluster.toolchain import Tools
-from service.adapters.helm import HelmReleases
+from service.adapters.helm.releases import HelmReleases
 from service.domain.errors import (
     ChartInvalid,
     ClusterUnavailable,

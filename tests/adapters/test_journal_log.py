@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from service import logs
-from service.adapters.journal_log import LogJournal
+from service.adapters.log.journal import LogJournal
 from service.domain.journal import Slept
 from service.domain.names import SessionId
 from service.domain.sleep import Why

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from service.adapters import kube_api
-from service.adapters.kube import KubeCluster
-from service.adapters.kube_api import KubeApi, connect
-from service.adapters.kube_election import KubeElection
-from service.adapters.kube_events import KubePodEvents
-from service.adapters.kube_view import KubeView
+from service.adapters.kubernetes import api as kube_api
+from service.adapters.kubernetes.api import KubeApi, connect
+from service.adapters.kubernetes.cluster import KubeCluster
+from service.adapters.kubernetes.election import KubeElection
+from service.adapters.kubernetes.pod_events import KubePodEvents
+from service.adapters.kubernetes.workload_cache import KubeView
 from service.domain.errors import ClusterUnavailable
 from service.domain.names import SessionId
 from service.domain.progress import Stage

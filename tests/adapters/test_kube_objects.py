@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.adapters.kube_objects import Kind, Objects, cut, place
+from service.adapters.kubernetes.objects import Kind, Objects, cut, place
 from service.domain.lifecycle import Step, steps
 from service.domain.session import Phase, Pulse, Record, RecordStatus, Rhythm, Session, Workload
 from tests.adapters import samples

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from devcluster.cluster import Cluster
-from service.adapters.kube_api import Expired, KubeApi, connect
-from service.adapters.kube_objects import Kind
-from service.adapters.kube_paths import Paths
-from service.adapters.kube_view import KubeView
+from service.adapters.kubernetes.api import Expired, KubeApi, connect
+from service.adapters.kubernetes.objects import Kind
+from service.adapters.kubernetes.paths import Paths
+from service.adapters.kubernetes.workload_cache import KubeView
 from service.domain.errors import ClusterUnavailable
 from service.domain.names import SessionId, new_session_id
 from service.domain.session import Rhythm

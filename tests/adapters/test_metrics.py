@@ -6,20 +6,20 @@ from datetime import timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.adapters.memory import MemoryReleases
-from service.adapters.metered import MeteredReleases
-from service.adapters.metrics import Metrics
-from service.adapters.readings import Readings
-from service.domain.census import Census, count
+from service.adapters.helm.metered import MeteredReleases
+from service.adapters.prometheus.gauges import Readings
+from service.adapters.prometheus.metrics import Metrics
+from service.domain.admission_queue import Slots
 from service.domain.errors import HelmTimeout, RedisUnavailable, TooManyCreates
 from service.domain.lifecycle import Step
-from service.domain.meter import Activity, Creation, Patient, Slow, Stage, Traffic, Visit
+from service.domain.metrics import Activity, Creation, Patient, Slow, Stage, Traffic, Visit
 from service.domain.names import SessionId
 from service.domain.ports import Releases
 from service.domain.session import Rhythm
+from service.domain.session_counts import Census, count
 from service.domain.sessions import Sessions
-from service.domain.slots import Slots
 from tests.domain.conftest import World
+from tests.fakes.memory import MemoryReleases
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

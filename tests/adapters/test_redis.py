@@ -13,11 +13,11 @@ from redis.asyncio.client import PubSub
 
 from devcluster import components
 from devcluster.errors import DevclusterError
-from service.adapters import redis_subscription
-from service.adapters.redis_client import connected
-from service.adapters.redis_progress import RedisProgress
-from service.adapters.redis_queue import RedisQueues
-from service.adapters.redis_store import RedisStore
+from service.adapters.redis import subscription as redis_subscription
+from service.adapters.redis.client import connected
+from service.adapters.redis.progress import RedisProgress
+from service.adapters.redis.queues import RedisQueues
+from service.adapters.redis.store import RedisStore
 from service.domain.errors import (
     RedisDenied,
     RedisFull,

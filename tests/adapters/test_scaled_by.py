@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.adapters.kube_objects import Kind, Objects, cut
+from service.adapters.kubernetes.objects import Kind, Objects, cut
 from service.domain.names import FIELD_MANAGER, SessionId
 from service.domain.session import ScaledBy
 

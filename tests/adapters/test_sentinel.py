@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from service.adapters import redis_subscription
-from service.adapters.redis_client import connected
-from service.adapters.redis_queue import RedisQueues
-from service.adapters.redis_store import RedisStore
+from service.adapters.redis import subscription as redis_subscription
+from service.adapters.redis.client import connected
+from service.adapters.redis.queues import RedisQueues
+from service.adapters.redis.store import RedisStore
 from service.domain.errors import RedisUnavailable
 from service.domain.names import SessionId
 from service.domain.session import Record, RecordStatus

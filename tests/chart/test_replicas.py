@@ -16,8 +16,8 @@ import pytest
 import redis
 
 from devcluster.cluster import Cluster
-from service.adapters.kube import KubeCluster
-from service.adapters.kube_api import KubeApi, connect
+from service.adapters.kubernetes.api import KubeApi, connect
+from service.adapters.kubernetes.cluster import KubeCluster
 from service.domain.names import SessionId
 from tests.chart.conftest import CHART, Helm
 

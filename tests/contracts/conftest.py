@@ -12,15 +12,15 @@ import pytest
 from devcluster import components
 from devcluster.errors import DevclusterError
 from devcluster.processes import Processes, Program, environment
-from service.adapters.memory import MemoryHistory, MemoryProgress, MemoryQueues, MemoryStore, MemoryTickets
-from service.adapters.redis_client import connected
-from service.adapters.redis_history import RedisHistory
-from service.adapters.redis_progress import RedisProgress
-from service.adapters.redis_queue import RedisQueues
-from service.adapters.redis_store import RedisStore
-from service.adapters.redis_tickets import RedisTickets
+from service.adapters.redis.client import connected
+from service.adapters.redis.history import RedisHistory
+from service.adapters.redis.progress import RedisProgress
+from service.adapters.redis.queues import RedisQueues
+from service.adapters.redis.store import RedisStore
+from service.adapters.redis.tickets import RedisTickets
 from service.domain.ports import History, Progress, Queues, Store, Tickets
 from tests.conftest import free_port
+from tests.fakes.memory import MemoryHistory, MemoryProgress, MemoryQueues, MemoryStore, MemoryTickets
 
 
 @dataclass

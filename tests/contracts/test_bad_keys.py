@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from service.adapters.redis_client import connected
-from service.adapters.redis_faults import Faults, Part
-from service.adapters.redis_progress import RedisProgress
-from service.adapters.redis_queue import RedisQueues
-from service.adapters.redis_store import RedisStore
+from service.adapters.redis.client import connected
+from service.adapters.redis.progress import RedisProgress
+from service.adapters.redis.queues import RedisQueues
+from service.adapters.redis.store import RedisStore
+from service.adapters.redis.unreadable_keys import Faults, Part
 from service.domain.errors import SessionUnreadable
 from service.domain.names import SessionId
 from service.domain.progress import News, Stage

@@ -11,16 +11,16 @@ import yaml
 from kubernetes.aio.client import ApiClient
 
 from devcluster.cluster import Cluster as Devcluster
-from service.adapters.helm import HelmReleases
-from service.adapters.kube import KubeCluster
-from service.adapters.kube_api import KubeApi, connect
-from service.adapters.kube_view import KubeView
-from service.adapters.memory import MemoryCluster, MemoryReleases
+from service.adapters.helm.releases import HelmReleases
+from service.adapters.kubernetes.api import KubeApi, connect
+from service.adapters.kubernetes.cluster import KubeCluster
+from service.adapters.kubernetes.workload_cache import KubeView
 from service.domain.errors import ClusterUnavailable, IdTaken, SessionReleased
 from service.domain.names import SessionId, new_session_id
 from service.domain.ports import Cluster, Releases, View
 from service.domain.session import ReleaseState, Rhythm
 from stack.stack import ROOT, SERVICE, SYSTEM, USERS, Stack
+from tests.fakes.memory import MemoryCluster, MemoryReleases
 from tests.waiting import until
 
 Parts = tuple[Cluster, Releases]

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from redis.asyncio import Redis
 
-from service.adapters.redis_history import RedisHistory
-from service.adapters.redis_store import RedisStore
+from service.adapters.redis.history import RedisHistory
+from service.adapters.redis.store import RedisStore
 from service.domain.history import LIMIT
 from service.domain.journal import REASON_LIMIT, Failed, Kept, Ready, Slept, Woken
 from service.domain.names import SessionId

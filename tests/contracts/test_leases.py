@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from service.adapters import redis_leases
-from service.adapters.redis_client import connected
-from service.adapters.redis_store import RedisStore
+from service.adapters.redis import locks as redis_leases
+from service.adapters.redis.client import connected
+from service.adapters.redis.store import RedisStore
 from service.domain.errors import SessionBusy
 from service.domain.names import SessionId
 from service.domain.ports import WorkLease

@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from service.adapters.kube_api import KubeApi, connect
-from service.adapters.kube_events import KubePodEvents
-from service.adapters.memory import MemoryPodEvents
+from service.adapters.kubernetes.api import KubeApi, connect
+from service.adapters.kubernetes.pod_events import KubePodEvents
 from service.domain.names import SessionId, new_session_id
 from service.domain.ports import PodEvents
 from service.domain.progress import News, Stage
 from stack.stack import SERVICE, SYSTEM, USERS, Stack
+from tests.fakes.memory import MemoryPodEvents
 from tests.stack.client import until
 
 PULLED, WARNING = News(Stage.PULLED), News(Stage.WARNING, "FailedMount: the volume is away")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from redis.asyncio import Redis
 
-from service.adapters.redis_progress import RedisProgress
+from service.adapters.redis.progress import RedisProgress
 from service.domain.names import SessionId
 from service.domain.progress import News, Stage
 from service.domain.session import Record, RecordStatus

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from redis.asyncio import Redis
 
-from service.adapters.redis_queue import RedisQueues
-from service.adapters.redis_store import RedisStore
+from service.adapters.redis.queues import RedisQueues
+from service.adapters.redis.store import RedisStore
 from service.domain.errors import IndexIncomplete, NotificationsRefused, SessionDeleting, SessionNotFound
 from service.domain.names import SessionId
 from service.domain.session import Pulse, Record, RecordStatus

@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from redis.asyncio import Redis
 
-from service.adapters.memory import MemoryStore
-from service.adapters.redis_store import RedisStore
+from service.adapters.redis.store import RedisStore
 from service.domain.errors import (
     IdTaken,
     IndexIncomplete,
@@ -21,6 +20,7 @@ from service.domain.ports import Store
 from service.domain.session import Record, RecordStatus
 from tests.conftest import free_port
 from tests.contracts.conftest import Kept
+from tests.fakes.memory import MemoryStore
 
 A, B, C = map(SessionId, ("aaaaaaaa", "12345678", "1e234567"))
 NOW = datetime(2026, 1, 1, 12, 0, 0, 250_000, tzinfo=UTC)

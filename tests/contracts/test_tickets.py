@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from redis.asyncio import Redis
 
-from service.adapters.redis_tickets import RedisTickets
+from service.adapters.redis.tickets import RedisTickets
 from service.domain.names import SessionId
 from service.domain.ports import TICKETS
 from tests.contracts.conftest import Kept

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from service.adapters.memory import MemoryCluster, MemoryQueues
-from service.controller.keeper import Keeper
+from service.controller.reconciler import Keeper
 from service.domain.names import SessionId
 from service.domain.session import Pulse, Record, RecordStatus, Release, ReleaseState, Rhythm, ScaledBy, Workload
+from tests.fakes.memory import MemoryCluster, MemoryQueues
 
 UUID = SessionId("abc123xy")
 RHYTHM = Rhythm(lease=timedelta(seconds=15), cooldown=timedelta(seconds=20), poll=timedelta(seconds=5))

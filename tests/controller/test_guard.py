@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from service.adapters.memory import MemoryCluster, MemoryQueues, MemoryStore
-from service.controller.guard import Guard
-from service.domain.meter import Silent
+from service.controller.sleep_audit import Guard
+from service.domain.metrics import Silent
 from service.domain.session import ScaledBy
 from tests.controller.simulation import RHYTHM, UUID, Clock, asleep, record
+from tests.fakes.memory import MemoryCluster, MemoryQueues, MemoryStore
 
 
 class Sheet(Silent):

@@ -16,9 +16,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from service.adapters.memory import MemoryCluster, MemoryQueues
 from service.domain.session import Phase
 from tests.controller.simulation import RHYTHM, UUID, Clock, Keda, Process, asleep, record
+from tests.fakes.memory import MemoryCluster, MemoryQueues
 
 POLL, LEASE, COOLDOWN = (part.total_seconds() for part in (RHYTHM.poll, RHYTHM.lease, RHYTHM.cooldown))
 

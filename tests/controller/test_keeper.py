@@ -8,13 +8,13 @@ from datetime import timedelta
 
 import pytest
 
-from service.adapters.memory import MemoryCluster, MemoryQueues
-from service.controller.keeper import Keeper
-from service.controller.pace import Pace
+from service.controller.rate_limiter import Pace
+from service.controller.reconciler import Keeper
 from service.domain.errors import ClusterUnavailable, RedisUnavailable
 from service.domain.names import SessionId
 from service.domain.session import Pulse, Rhythm, Workload
 from tests.controller.simulation import UUID, asleep, record
+from tests.fakes.memory import MemoryCluster, MemoryQueues
 from tests.waiting import until
 
 

@@ -8,14 +8,14 @@ from datetime import timedelta
 
 import pytest
 
-from service.adapters.memory import MemoryCluster, MemoryElection, MemoryQueues
-from service.controller.keeper import Keeper
 from service.controller.leader import Leader
+from service.controller.reconciler import Keeper
 from service.domain.errors import ClusterUnavailable, NotificationsRefused
 from service.domain.names import SessionId
 from service.domain.session import Rhythm
 from service.domain.supervisor import Supervisor
 from tests.controller.simulation import UUID, asleep, record
+from tests.fakes.memory import MemoryCluster, MemoryElection, MemoryQueues
 from tests.waiting import until
 
 TERM = timedelta(seconds=0.3)

@@ -7,16 +7,16 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from service.adapters.memory import MemoryCluster, MemoryHistory, MemoryQueues, MemoryStore
-from service.controller.guard import Guard
 from service.controller.recorder import Recorder
+from service.controller.sleep_audit import Guard
 from service.domain.errors import RedisUnavailable
 from service.domain.journal import Failed, Happening, Kept, Ready, Slept, Woken, hashed
-from service.domain.meter import SILENT
+from service.domain.metrics import SILENT
 from service.domain.names import SessionId
 from service.domain.session import Pod, ScaledBy
 from service.domain.sleep import Why
 from tests.controller.simulation import RHYTHM, START, UUID, Clock, asleep, record
+from tests.fakes.memory import MemoryCluster, MemoryHistory, MemoryQueues, MemoryStore
 
 ANN = hashed("ann")
 PULL = "ErrImagePull: no such image"

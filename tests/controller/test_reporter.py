@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from service.adapters.memory import MemoryCluster, MemoryPodEvents, MemoryProgress, MemoryQueues
 from service.controller.reporter import Reporter
 from service.domain.errors import RedisUnavailable
 from service.domain.lifecycle import Step
@@ -16,6 +15,7 @@ from service.domain.names import SessionId
 from service.domain.progress import News, Stage
 from service.domain.session import Pod
 from tests.controller.simulation import UUID, asleep, record
+from tests.fakes.memory import MemoryCluster, MemoryPodEvents, MemoryProgress, MemoryQueues
 from tests.stack.client import until
 
 LEASE = timedelta(seconds=15)

@@ -6,12 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from service.adapters.memory import MemoryCluster
 from service.controller.stopwatch import PATIENCE, Stopwatch
 from service.domain.lifecycle import Step
-from service.domain.meter import Silent, Stage
+from service.domain.metrics import Silent, Stage
 from service.domain.session import Pod
 from tests.controller.simulation import START, UUID, Clock, asleep
+from tests.fakes.memory import MemoryCluster
 
 
 class Sheet(Silent):

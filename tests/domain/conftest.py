@@ -6,7 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from service.adapters.memory import (
+from service.domain.admission_queue import Slots
+from service.domain.journal import Happening
+from service.domain.names import SessionId, new_session_id
+from service.domain.recovery import Recovery
+from service.domain.session import Rhythm
+from service.domain.sessions import Sessions
+from tests.fakes.memory import (
     MemoryCluster,
     MemoryHistory,
     MemoryProgress,
@@ -14,12 +20,6 @@ from service.adapters.memory import (
     MemoryReleases,
     MemoryStore,
 )
-from service.domain.journal import Happening
-from service.domain.names import SessionId, new_session_id
-from service.domain.recovery import Recovery
-from service.domain.session import Rhythm
-from service.domain.sessions import Sessions
-from service.domain.slots import Slots
 
 
 class Notes:

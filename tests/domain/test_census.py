@@ -3,9 +3,9 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from service.domain.census import count
 from service.domain.names import SessionId
 from service.domain.session import Phase, Workload
+from service.domain.session_counts import count
 from tests.domain.conftest import World
 from tests.domain.test_life import WHOLE
 

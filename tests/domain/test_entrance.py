@@ -6,11 +6,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from service.adapters.memory import MemorySigningKeys, MemoryTickets
-from service.domain.entrance import Entrance
+from service.domain.access import Entrance
 from service.domain.keyring import Keyring
 from service.domain.names import SessionId
 from service.domain.ports import TICKETS
+from tests.fakes.memory import MemorySigningKeys, MemoryTickets
 
 UUID, OTHER = SessionId("abc123xy"), SessionId("zzz999zz")
 STAY, LIMIT = timedelta(hours=12), timedelta(days=7)

@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from service.adapters.memory import MemoryHistory
 from service.domain.errors import RedisUnavailable
 from service.domain.history import Entry, Historian, Kind, told
 from service.domain.journal import Created, Failed, Kept, Ready, Slept, Woken
-from service.domain.meter import Creation
+from service.domain.metrics import Creation
 from service.domain.names import SessionId
 from service.domain.sleep import Why
+from tests.fakes.memory import MemoryHistory
 from tests.waiting import until
 
 UUID, OTHER = SessionId("abc123xy"), SessionId("12345678")

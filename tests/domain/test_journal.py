@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from service.domain import calls
+from service.domain import request_context as calls
 from service.domain.errors import HelmTimeout
 from service.domain.journal import Created, Deleted, Failed, Woken, hashed
-from service.domain.meter import Creation
+from service.domain.metrics import Creation
 from tests.domain.conftest import World
 
 USER = "john@example.com"

@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from service.controller.keeper import Keeper
-from service.domain.census import count
+from service.controller.reconciler import Keeper
 from service.domain.errors import SessionUnreadable
 from service.domain.names import SessionId
 from service.domain.session import Phase, Rhythm
+from service.domain.session_counts import count
 from tests.domain.conftest import World
 from tests.waiting import until
 

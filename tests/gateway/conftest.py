@@ -12,18 +12,18 @@ import pytest
 import uvloop
 from aiohttp import ClientSession, DummyCookieJar, TCPConnector, WSMsgType, web
 
-from service.adapters.memory import MemorySigningKeys, MemoryTickets
-from service.domain.entrance import Entrance
+from service.domain.access import Entrance
 from service.domain.keyring import Keyring
-from service.domain.meter import Activity, Patient, Silent, Slow, Visit
+from service.domain.metrics import Activity, Patient, Silent, Slow, Visit
 from service.domain.names import SessionId
 from service.domain.session import Pod
 from service.edge.drain import Drain
+from service.gateway.access.hosts import Hosts
 from service.gateway.gateway import Gateway, Terms
-from service.gateway.headers import COOKIE, Forwarding
-from service.gateway.hosts import Hosts
+from service.gateway.proxy.headers import COOKIE, Forwarding
 from service.gateway.server import served
 from tests.domain.conftest import World
+from tests.fakes.memory import MemorySigningKeys, MemoryTickets
 
 DOMAIN = "pods.test"
 _LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {

@@ -2,11 +2,11 @@
 
 import asyncio
 
-from service.adapters.memory import MemoryCluster
 from service.domain.journal import Visited, Woken, hashed
 from service.domain.names import SessionId
-from service.gateway.arrivals import Arrivals
+from service.gateway.activity.visits import Arrivals
 from tests.domain.conftest import Notes
+from tests.fakes.memory import MemoryCluster
 from tests.gateway.conftest import House, answer
 from tests.waiting import until
 

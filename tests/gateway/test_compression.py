@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 
 from service.domain.names import SessionId
-from service.gateway import attention
-from service.gateway.deflate import COMPRESSED, Packer, Unpacker, Violation, agreed
-from service.gateway.editor import LOOKED_AT, Editor
-from service.gateway.frames import BINARY, CLOSE, CONTINUATION, FIN, TEXT, Frame, Parts, frame
+from service.gateway.activity import recorder as attention
+from service.gateway.activity.vscode import LOOKED_AT, Editor
 from service.gateway.gateway import Terms
+from service.gateway.websocket.deflate import COMPRESSED, Packer, Unpacker, Violation, agreed
+from service.gateway.websocket.frames import BINARY, CLOSE, CONTINUATION, FIN, TEXT, Frame, Parts, frame
 from tests.domain.conftest import World
 from tests.gateway.conftest import House
 from tests.gateway.test_editor import KEEP_ALIVE, command

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.gateway import attention
-from service.gateway.editor import Call, Editor, calls
-from service.gateway.frames import BINARY, CONTINUATION, Frame
+from service.gateway.activity import recorder as attention
+from service.gateway.activity.vscode import Call, Editor, calls
+from service.gateway.websocket.frames import BINARY, CONTINUATION, Frame
 
 MINUTE = 60.0
 

@@ -6,16 +6,16 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from service.adapters.memory import MemorySigningKeys
-from service.domain.entrance import Entrance
+from service.domain.access import Entrance
 from service.domain.errors import ClusterUnavailable, RedisUnavailable
 from service.domain.keyring import Keyring
 from service.domain.names import SessionId
 from service.domain.signing_key import StoredKeys
+from service.gateway.access.hosts import Hosts
 from service.gateway.gateway import Terms
-from service.gateway.headers import COOKIE
-from service.gateway.hosts import Hosts
+from service.gateway.proxy.headers import COOKIE
 from tests.domain.conftest import World
+from tests.fakes.memory import MemorySigningKeys
 from tests.gateway.conftest import DOMAIN, House, answer, raw
 
 UUID = SessionId("abc123xy")

@@ -5,10 +5,10 @@ import time
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from service.gateway import cookies
-from service.gateway.cookies import COOKIE, Cookies
-from service.gateway.headers import Forwarding, to_browser
-from service.gateway.hosts import Hosts
+from service.gateway.access.hosts import Hosts
+from service.gateway.proxy import cookies
+from service.gateway.proxy.cookies import COOKIE, Cookies
+from service.gateway.proxy.headers import Forwarding, to_browser
 from tests.domain.conftest import World
 from tests.gateway.conftest import DOMAIN, House, Workspace, answer, scripted
 

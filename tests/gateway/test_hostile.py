@@ -10,13 +10,13 @@ import pytest
 from aiohttp import ClientPayloadError
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from service.domain.meter import Activity
-from service.gateway.deflate import Unpacker, gathered
-from service.gateway.frames import BREATH, FIN, TEXT, Frame, Frames, frame
+from service.domain.metrics import Activity
 from service.gateway.gateway import Terms
-from service.gateway.headers import COOKIE, to_browser
-from service.gateway.pods import Upstream
-from service.gateway.tunnel import in_pieces
+from service.gateway.proxy.headers import COOKIE, to_browser
+from service.gateway.proxy.pods import Upstream
+from service.gateway.websocket.deflate import Unpacker, gathered
+from service.gateway.websocket.frames import BREATH, FIN, TEXT, Frame, Frames, frame
+from service.gateway.websocket.websocket_proxy import in_pieces
 from tests.domain.conftest import World
 from tests.gateway.conftest import DOMAIN, Headers, House, answer, raw, scripted
 from tests.malformed import MALFORMED, Malformed, tell_nothing

@@ -9,7 +9,7 @@ import pytest
 
 from service.domain.names import SessionId
 from service.gateway.gateway import Terms
-from service.gateway.line import LineFull, Lines, Turn
+from service.gateway.proxy.request_queue import LineFull, Lines, Turn
 from tests.domain.conftest import World
 from tests.gateway.conftest import House, answer
 from tests.gateway.test_websockets import socket
@@ -104,7 +104,7 @@ async def test_who_waits_too_long_is_told_so_and_leaves_nothing_behind() -> None
 
 
 async def test_what_takes_long_steps_aside_for_those_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.gateway.line._LONG", 0.05)
+    monkeypatch.setattr("service.gateway.proxy.request_queue._LONG", 0.05)
     line = lines(limit=2, patience=0.3)
     turns = [entered(line), entered(line), await line.wait(ANN), await line.wait(ANN)]
     with pytest.raises(LineFull):  # not without end: no more may be aside than under way

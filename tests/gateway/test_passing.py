@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import ClientPayloadError
 
-from service.gateway.headers import COOKIE, Forwarding
+from service.gateway.proxy.headers import COOKIE, Forwarding
 from tests.domain.conftest import World
 from tests.gateway.conftest import House, answer, raw
 

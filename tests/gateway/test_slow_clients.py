@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from service.domain.meter import Slow
+from service.domain.metrics import Slow
 from service.domain.names import SessionId
 from service.edge.bounds import Bounds, affordable
 from service.gateway.gateway import Terms

@@ -90,7 +90,7 @@ async def next_event(stream: ClientResponse, name: str) -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.gateway.gateway._LOOK", 0.05)
-    monkeypatch.setattr("service.gateway.waiting._LOOK", 0.05)
+    monkeypatch.setattr("service.gateway.waiting_page._LOOK", 0.05)
 
 
 # --- what Kubernetes keeps trying ---
@@ -312,7 +312,7 @@ async def test_a_pod_that_only_resets_is_told_as_not_ready_when_patience_ends(wo
 async def test_a_program_that_takes_its_time_over_a_request_counts_as_there(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.gateway.pods._SPEAK_TIMEOUT", 0.05)
+    monkeypatch.setattr("service.gateway.proxy.pods._SPEAK_TIMEOUT", 0.05)
     uuid = await house.awake()
     workload = house.world.cluster.workload(uuid)
     assert workload.pod is not None

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from service.domain.meter import Activity, Patient, Traffic, Visit
+from service.domain.metrics import Activity, Patient, Traffic, Visit
 from service.gateway.gateway import Terms
 from tests.domain.conftest import World
 from tests.gateway.conftest import House, answer

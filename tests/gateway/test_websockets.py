@@ -14,9 +14,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from service.domain.names import SessionId
-from service.gateway.attention import Mode
-from service.gateway.frames import Frames, close_frame
+from service.gateway.activity.recorder import Mode
 from service.gateway.gateway import Terms
+from service.gateway.websocket.frames import Frames, close_frame
 from tests.domain.conftest import World
 from tests.gateway.conftest import House
 from tests.waiting import until

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from service import measured
 from service.__main__ import app
-from service.measured import Measured
-from service.plan import Load, plan
+from service.commands import measured
+from service.commands.measured import Measured
+from service.commands.plan import Load, plan
 from stack.stack import ROOT
 
 _DOC = ROOT / "docs" / "scale.md"

@@ -11,11 +11,11 @@ import pytest
 import yaml
 from promql_parser import Expr, VectorSelector
 
-from service.adapters.metrics import Metrics, reference
-from service.adapters.readings import Readings
-from service.domain.census import Census
-from service.domain.meter import Stage, Traffic, Visit
+from service.adapters.prometheus.gauges import Readings
+from service.adapters.prometheus.metrics import Metrics, reference
+from service.domain.metrics import Stage, Traffic, Visit
 from service.domain.session import Phase
+from service.domain.session_counts import Census
 from service.domain.supervisor import PartState
 from stack.stack import ROOT
 

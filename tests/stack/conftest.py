@@ -10,8 +10,8 @@ from datetime import timedelta
 import aiohttp
 import pytest
 
-from service.adapters.kube_api import KubeApi, connect
-from service.adapters.kube_view import KubeView
+from service.adapters.kubernetes.api import KubeApi, connect
+from service.adapters.kubernetes.workload_cache import KubeView
 from service.domain.ports import View
 from stack.stack import USERS, Stack
 from tests.stack.client import Caller

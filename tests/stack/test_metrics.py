@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.domain.meter import Stage
+from service.domain.metrics import Stage
 from stack.stack import Stack
 from tests.conftest import free_port
 from tests.stack.client import Caller, until

@@ -10,15 +10,15 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from service.adapters.memory import MemorySigningKeys, MemoryTickets
-from service.adapters.metrics import Metrics
-from service.domain.entrance import Entrance
+from service.adapters.prometheus.metrics import Metrics
+from service.domain.access import Entrance
 from service.domain.health import Health
 from service.domain.keyring import Keyring
 from service.domain.supervisor import Supervisor
 from service.web.app import make_app
 from service.web.keys import ENTRANCE, EXPOSITION, HEALTH, PROGRESS, READINESS, SESSIONS, SUPERVISOR, Readiness
 from tests.domain.conftest import World
+from tests.fakes.memory import MemorySigningKeys, MemoryTickets
 
 Client = TestClient[web.Request, web.Application]
 Serve = Callable[..., Awaitable[Client]]

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from service.adapters.metrics import Metrics
-from service.adapters.readings import Readings
+from service.adapters.prometheus.gauges import Readings
+from service.adapters.prometheus.metrics import Metrics
 from service.domain.supervisor import Supervisor
 from tests.waiting import until
 from tests.web.conftest import Client

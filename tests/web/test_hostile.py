@@ -11,7 +11,7 @@ import pytest
 from aiohttp.test_utils import unused_port
 from yarl import URL
 
-from service.adapters.metrics import Metrics
+from service.adapters.prometheus.metrics import Metrics
 from service.domain.sessions import Limits
 from service.edge.bounds import Bounds
 from service.web.edge import Terms

@@ -3,7 +3,7 @@
 import aiohttp
 from aiohttp.test_utils import unused_port
 
-from service.adapters.metrics import Metrics
+from service.adapters.prometheus.metrics import Metrics
 from service.web.metrics import served
 from tests.web.conftest import Client, Serve
 

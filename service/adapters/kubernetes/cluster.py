@@ -1,0 +1,170 @@
+"""The Cluster on the Kubernetes API: fresh reads of whole sessions, and every change that is not helm's."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+
+from service.adapters.kubernetes.api import KubeApi, Refused
+from service.adapters.kubernetes.fields import annotations, as_dict, going, moment, name_of
+from service.adapters.kubernetes.objects import PAUSED, Kind, Objects, cut, place
+from service.adapters.kubernetes.paths import Paths
+from service.domain.errors import ClusterUnavailable, IdTaken, KedaUnavailable, SessionReleased
+from service.domain.names import (
+    CONTAINER,
+    PARKED_ANNOTATION,
+    USER_ANNOTATION,
+    USER_HASH_LABEL,
+    UUID_LABEL,
+    SessionId,
+    release_name,
+    scaler_name,
+    selector_labels,
+    user_hash,
+)
+from service.domain.session import Workload
+
+_KEDA_LEASE = "operator.keda.sh"
+_STALE = timedelta(seconds=45)
+"""KEDA renews its lease every few seconds (15 s at most by default)."""
+
+
+class KubeCluster:
+    """See `service.domain.ports.Cluster`. No `keda_namespace`: do not look at KEDA; `patience` as in KubeView."""
+
+    def __init__(self, api: KubeApi, *, namespace: str, keda_namespace: str | None, patience: timedelta) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._keda_namespace = keda_namespace
+        self._patience = patience
+        self._paths = Paths(namespace)
+
+    # --- reading ---
+
+    async def read(self, uuids: Sequence[SessionId]) -> dict[SessionId, Workload]:
+        if not uuids:
+            return {}
+        by_release = f"owner=helm,name in ({','.join(map(release_name, uuids))})"
+        found = await self._gather(f"{UUID_LABEL} in ({','.join(uuids)})", by_release)
+        return {uuid: found.get(uuid) or Workload(uuid) for uuid in uuids}
+
+    async def scan(self) -> AsyncIterator[Workload]:
+        for workload in (await self._gather(UUID_LABEL, "owner=helm")).values():
+            yield workload
+
+    async def _gather(self, by_uuid: str, by_release: str) -> dict[SessionId, Workload]:
+        """One list call per kind, all at once."""
+        lists = await asyncio.gather(
+            *(
+                self._api.list(
+                    self._paths.of(kind),
+                    by_release if kind is Kind.REVISION else by_uuid,
+                    metadata=self._paths.metadata(kind),
+                )
+                for kind in Kind
+            )
+        )
+        sessions: dict[SessionId, Objects] = defaultdict(Objects)
+        for kind, items in zip(Kind, lists, strict=True):
+            for item in items:
+                if uuid := place(kind, item):
+                    sessions[uuid].put(kind, name_of(item), cut(kind, item))
+        return {uuid: objects.workload(uuid, patience=self._patience) for uuid, objects in sessions.items()}
+
+    async def find(self, user_id: str) -> SessionId | None:
+        selector = f"{USER_HASH_LABEL}={user_hash(user_id)}"
+        kinds = (Kind.DEPLOYMENT, Kind.CLAIM)
+        lists = await asyncio.gather(*(self._api.list(self._paths.of(kind), selector, metadata=True) for kind in kinds))
+        for kind, items in zip(kinds, lists, strict=True):
+            for item in items:
+                uuid = place(kind, item) if annotations(item).get(USER_ANNOTATION) == user_id else None
+                if uuid is not None and not going(item):
+                    return uuid
+        return None
+
+    # --- writing ---
+
+    async def reserve(self, uuid: SessionId, user_id: str) -> None:
+        name, labels = release_name(uuid), selector_labels(uuid)
+        body = {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {
+                "name": name,
+                # What makes helm adopt the object as its own.
+                "labels": {
+                    **labels,
+                    UUID_LABEL: uuid,
+                    USER_HASH_LABEL: user_hash(user_id),
+                    "app.kubernetes.io/managed-by": "Helm",
+                },
+                "annotations": {
+                    USER_ANNOTATION: user_id,
+                    "meta.helm.sh/release-name": name,
+                    "meta.helm.sh/release-namespace": self._namespace,
+                },
+            },
+            "spec": {
+                "replicas": 0,
+                "strategy": {"type": "Recreate"},
+                "selector": {"matchLabels": labels},
+                # Never runs: helm replaces the image before anybody scales up.
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": {"containers": [{"name": CONTAINER, "image": "reserved"}]},
+                },
+            },
+        }
+        try:
+            await self._api.request("POST", self._paths.of(Kind.DEPLOYMENT), body=body)
+        except Refused as refused:
+            if refused.status != HTTPStatus.CONFLICT:
+                raise ClusterUnavailable from refused
+            present = await self._api.get(self._deployment(uuid))
+            if present is not None and annotations(present).get(USER_ANNOTATION) != user_id:
+                raise IdTaken(uuid) from refused
+
+    async def unreserve(self, uuid: SessionId) -> None:
+        await self._api.delete(self._deployment(uuid))
+
+    async def scale(self, uuid: SessionId, replicas: int) -> None:
+        if not await self._api.patch(f"{self._deployment(uuid)}/scale", {"spec": {"replicas": replicas}}):
+            raise SessionReleased
+
+    async def park(self, uuid: SessionId) -> None:
+        await self._pause(uuid, "true")
+
+    async def unpark(self, uuid: SessionId) -> None:
+        await self._pause(uuid, None)
+
+    async def _pause(self, uuid: SessionId, value: str | None) -> None:
+        path = f"{self._paths.of(Kind.SCALER)}/{scaler_name(uuid)}"
+        await self._api.patch(path, {"metadata": {"annotations": {PAUSED: value, PARKED_ANNOTATION: value}}})
+
+    async def delete_volume(self, uuid: SessionId) -> None:
+        await self._api.delete(f"{self._paths.of(Kind.CLAIM)}/{release_name(uuid)}")
+
+    def _deployment(self, uuid: SessionId) -> str:
+        return f"{self._paths.of(Kind.DEPLOYMENT)}/{release_name(uuid)}"
+
+    # --- health ---
+
+    async def check(self) -> None:
+        await self._api.glance(self._paths.of(Kind.DEPLOYMENT), UUID_LABEL)
+
+    async def check_keda(self) -> None:
+        """KEDA's own leader renews a Lease; one that is stale means that nobody scales."""
+        try:
+            await self._api.glance(self._paths.of(Kind.SCALER), UUID_LABEL)
+        except ClusterUnavailable as error:
+            if isinstance(error.__cause__, Refused):
+                raise KedaUnavailable("KEDA is not installed, or the service may not see its objects") from error
+            raise
+        if self._keda_namespace is None:
+            return
+        path = f"/apis/coordination.k8s.io/v1/namespaces/{self._keda_namespace}/leases/{_KEDA_LEASE}"
+        lease = await self._api.get(path)
+        renewed = moment(as_dict((lease or {}).get("spec")).get("renewTime"))
+        if renewed is None or datetime.now(UTC) - renewed > _STALE:
+            raise KedaUnavailable

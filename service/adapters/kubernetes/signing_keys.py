@@ -1,0 +1,83 @@
+"""The SigningKeys in a Secret, one entry for each: its name is `<seconds since 1970>-<id>`.
+
+Writes go by the Secret's resourceVersion, so of replicas that rotate at the same time one wins and the others read
+again. Metadata is left alone: the Secret may be Helm's.
+"""
+
+import base64
+import binascii
+import logging
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+from service.adapters.kubernetes.api import KubeApi, Refused
+from service.domain.errors import SigningKeysUnavailable
+from service.domain.signing_key import SigningKey, StoredKeys
+
+log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"([0-9]{1,11})-([0-9a-f]{8})")
+_LEAST = 32
+"""Bytes of a secret that is worth its name."""
+_OVERTAKEN = (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND)
+
+
+class KubeSigningKeys:
+    """See `service.domain.ports.SigningKeys`. Needs to get and patch the Secret, and to create it if absent."""
+
+    def __init__(self, api: KubeApi, *, namespace: str, name: str) -> None:
+        self._api = api
+        self._collection = f"/api/v1/namespaces/{namespace}/secrets"
+        self._path = f"{self._collection}/{name}"
+        self._name = name
+
+    async def read(self) -> StoredKeys:
+        found = await self._request("GET", self._path, passed=(HTTPStatus.NOT_FOUND,))
+        if found is None:
+            return StoredKeys((), None)
+        data = found.get("data") or {}
+        keys = [key for name, value in data.items() if (key := _key(name, value)) is not None]
+        if len(keys) < len(data):
+            log.warning("the Secret of the signing keys holds entries that are none", extra={"secret": self._name})
+        return StoredKeys(keys, found["metadata"]["resourceVersion"])
+
+    async def replace(self, keys: Sequence[SigningKey], version: str | None) -> bool:
+        data: dict[str, str | None] = {_entry(key): base64.b64encode(key.secret).decode() for key in keys}
+        if version is None:
+            secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": self._name}, "data": data}
+            return await self._request("POST", self._collection, secret, passed=(HTTPStatus.CONFLICT,)) is not None
+        found = await self._request("GET", self._path, passed=_OVERTAKEN)
+        if found is None or found["metadata"]["resourceVersion"] != version:
+            return False
+        data = dict.fromkeys(found.get("data") or {}) | data
+        body = {"metadata": {"resourceVersion": version}, "data": data}
+        return await self._request("PATCH", self._path, body, passed=_OVERTAKEN) is not None
+
+    async def _request(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, passed: Sequence[int]
+    ) -> dict[str, Any] | None:
+        """The answer; None for a refusal with one of the statuses in `passed`."""
+        try:
+            return await self._api.request(method, path, body=body)
+        except Refused as refused:
+            if refused.status in passed:
+                return None
+            raise SigningKeysUnavailable from PermissionError(f"{method} {path}: {refused}")
+
+
+def _entry(key: SigningKey) -> str:
+    return f"{int(key.made_at.timestamp())}-{key.id}"
+
+
+def _key(name: str, value: Any) -> SigningKey | None:
+    shape = _NAME.fullmatch(name)
+    if shape is None or not isinstance(value, str):
+        return None
+    try:
+        secret = base64.b64decode(value, validate=True)
+    except binascii.Error:
+        return None
+    return SigningKey(shape[2], datetime.fromtimestamp(int(shape[1]), UTC), secret) if len(secret) >= _LEAST else None

@@ -1,0 +1,214 @@
+"""The Meter by prometheus-client, in a registry of its own; docs/metrics.md is made from what it registers.
+
+No label may grow with users: its values are those of an enumeration, or names of the code.
+"""
+
+import logging
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector, disable_created_metrics
+from prometheus_client.exposition import choose_encoder
+
+from service import __version__
+from service.adapters.prometheus.gauges import PREFIX, Readings, States
+from service.domain.errors import Unavailable
+from service.domain.metrics import Activity, Creation, HelmWork, Patient, Slow, Stage, Traffic, Visit
+from service.domain.session_counts import Census
+from service.domain.supervisor import PartState
+
+# A third more series, which nobody looks at.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+log = logging.getLogger(__name__)
+
+_WAKE = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60, 120, 300)
+_WORK = (0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60)
+_HTTP = (0.001, 0.0025, 0.005, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)
+
+
+class Metrics:
+    """See `Meter` and `Doorkeeper` in service/domain/metrics.py.
+
+    `read` is to be called when the parts that are read from have been made.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._create = self._histogram(
+            "create_seconds", "Duration of creates, by outcome; refused ones are failed.", ["outcome"], _WORK
+        )
+        self._helm = self._histogram(
+            "helm_seconds", "Duration of helm's work on one session, by work and outcome.", ["work", "outcome"], _WORK
+        )
+        self._wake = self._histogram(
+            "wake_seconds",
+            "From the push of a wake that found no pod to each stage; told by the replica that took it.",
+            ["stage"],
+            _WAKE,
+        )
+        self._heal = self._histogram(
+            "heal_seconds",
+            "How long pods that were taken away while wanted stayed away; told by the leader.",
+            [],
+            _WAKE,
+        )
+        self._http = self._histogram(
+            "http_request_seconds",
+            "Duration of requests, by operation and class of status.",
+            ["operation", "status"],
+            _HTTP,
+        )
+        self._unfinished = self._counter("wakes_unfinished", "Wakes without a ready pod after ten minutes.")
+        self._felled = self._counter(
+            "felled",
+            "Pods taken away while their queue was not empty, by KEDA's late 0 or by hand; told by the leader.",
+        )
+        self._early = self._counter(
+            "false_sleeps",
+            "Sessions that KEDA ended before last activity plus cooldown, unasked; told by the leader.",
+        )
+        self._gateway()
+        self._begin()
+        Info(f"{PREFIX}build", "The service's version.", registry=self.registry).info({"version": __version__})
+        ProcessCollector(registry=self.registry)
+        self._states = States()
+        self.registry.register(self._states)
+
+    def _gateway(self) -> None:
+        requests = self._counter("gateway_requests", "Requests to the gateway, by what became of them.", ["outcome"])
+        self._visits = {outcome: requests.labels(outcome) for outcome in Visit}
+        self._waits = self._histogram(
+            "gateway_wait_seconds",
+            "How long a held request, or a page that somebody looks at, waited until the pod took connections.",
+            ["who"],
+            _WAKE,
+        )
+        self._notes = self._counter(
+            "gateway_activity", "Notes of activity, once per session and five seconds at most, by source.", ["source"]
+        )
+        self._slow = self._counter(
+            "gateway_slow", "Clients that were ended since they took too long, by what over.", ["over"]
+        )
+        self._away = self._counter("gateway_turned_away", "Connections beyond `GATEWAY_CONNECTIONS`.")
+
+    def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
+        return Histogram(f"{PREFIX}{name}", text, labels, buckets=buckets, registry=self.registry)
+
+    def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
+        return Counter(f"{PREFIX}{name}", text, labels, registry=self.registry)
+
+    def _begin(self) -> None:
+        """Every series at 0: a rate can only be told of one that was there before its first event."""
+        for outcome in Creation:
+            self._create.labels(outcome)
+        for work in HelmWork:
+            for end in ("ok", "failed"):
+                self._helm.labels(work, end)
+        for stage in Stage:
+            self._wake.labels(stage)
+        for who in Patient:
+            self._waits.labels(who)
+        for activity in Activity:
+            self._notes.labels(activity)
+        for slow in Slow:
+            self._slow.labels(slow)
+
+    def read(self, readings: Readings) -> None:
+        """Where to read states and totals from now on."""
+        self._states.readings = readings
+
+    async def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """The page for a scraper, and its content type, by what the scraper accepts."""
+        self.enter(await self._census())
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+    def enter(self, census: Census | None) -> None:
+        """The count of sessions to tell; None: unknown."""
+        self._states.census = census
+
+    async def _census(self) -> Census | None:
+        try:
+            return await self._states.readings.census()
+        except Unavailable as unavailable:
+            log.warning("sessions are not counted: %s does not answer", unavailable.part)
+            return None
+
+    # --- the Meter ---
+
+    def created(self, outcome: Creation, seconds: float) -> None:
+        self._create.labels(outcome).observe(seconds)
+
+    def helm_ran(self, work: HelmWork, seconds: float, *, well: bool) -> None:
+        self._helm.labels(work, "ok" if well else "failed").observe(seconds)
+
+    def woken(self, stage: Stage, seconds: float) -> None:
+        self._wake.labels(stage).observe(seconds)
+
+    def unfinished(self) -> None:
+        self._unfinished.inc()
+
+    def felled(self) -> None:
+        self._felled.inc()
+
+    def healed(self, seconds: float) -> None:
+        self._heal.observe(seconds)
+
+    def slept_early(self) -> None:
+        self._early.inc()
+
+    # --- the Doorkeeper ---
+
+    def visited(self, outcome: Visit) -> None:
+        self._visits[outcome].inc()
+
+    def waited(self, who: Patient, seconds: float) -> None:
+        self._waits.labels(who).observe(seconds)
+
+    def noted(self, activity: Activity) -> None:
+        self._notes.labels(activity).inc()
+
+    def ended(self, slow: Slow) -> None:
+        self._slow.labels(slow).inc()
+
+    def turned_away(self) -> None:
+        self._away.inc()
+
+    # --- the API ---
+
+    def answered(self, operation: str, status: int, seconds: float) -> None:
+        """A request has been answered; `operation` is one of the API's, or `other`."""
+        self._http.labels(operation, f"{status // 100}xx").observe(seconds)
+
+
+def reference() -> str:
+    """docs/metrics.md."""
+    metrics = Metrics()
+    nothing = Traffic(connections=0, websockets=0, held=0)
+    metrics.answered("status", 200, 0)  # a histogram with labels shows them with its first series
+    well = PartState(None, "", ended=False)
+    metrics.read(
+        Readings(
+            listens=lambda: True,
+            breaks=lambda: {"lost": 0},
+            traffic=lambda: nothing,
+            parts=lambda: {"leader": well},
+            restarts=lambda: {"leader": 0},
+        )
+    )
+    metrics.enter(Census())
+    lines = [
+        "# Metrics",
+        "",
+        "All that `/metrics` tells; [monitoring.md](monitoring.md) says how to use it. Names end in their unit",
+        "(`_seconds`, `_bytes`); what has none is a number of things. This page is made by `make generated`; a test",
+        "holds it to the code.",
+        "",
+        "| metric | type | labels | meaning |",
+        "| --- | --- | --- | --- |",
+    ]
+    for family in metrics.registry.collect():
+        labels = sorted({name for sample in family.samples for name in sample.labels} - {"le"})
+        suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
+        lines.append(f"| `{family.name}{suffix}` | {family.type} | {', '.join(labels)} | {family.documentation} |")
+    return "\n".join([*lines, ""])

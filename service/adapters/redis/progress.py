@@ -1,0 +1,152 @@
+"""The Progress on Redis: of every session one stream with its last wake, whose ids are the events' own.
+
+user-pods:progress:<uuid>   stream   stage, reason, final; begins with `accepted`, and is begun anew by the next wake
+user-pods:progress          channel  the ids of sessions with news; one subscription per replica serves all followers
+"""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from redis.asyncio import Redis
+
+from service.adapters.redis.calls import Calls
+from service.adapters.redis.store import PROGRESS, progress_key
+from service.adapters.redis.subscription import Subscription
+from service.domain.errors import RedisKeyInvalid, RedisUnavailable
+from service.domain.names import SessionId
+from service.domain.progress import Event, News, Stage
+
+KEPT = timedelta(hours=1)
+"""How long a wake can be looked up after its last news."""
+_LIMIT = 64
+"""Events of one wake, warnings included: a pod that is in trouble for hours must not fill Redis."""
+_PAUSE = 1.0
+"""Seconds between two tries to subscribe, in which followers look for themselves."""
+
+# KEYS progress; ARGV uuid channel seconds-to-live limit, then stage, reason, final ('1' or '') of each piece of news.
+# Every replica that sees something notes it, so what is noted already is left out. Returns whether a wake took them.
+_NOTE = """
+local noted, count, fresh = {}, 0, false
+-- What is noted once: each stage, each warning, and a failure once more when it has become final.
+local function mark(stage, reason, final)
+  if stage == 'warning' then return 'warning ' .. reason end
+  return final == '1' and stage .. ' finally' or stage
+end
+local function take(stage, reason, final)
+  if stage ~= 'warning' then noted[stage] = true end
+  noted[mark(stage, reason, final)] = true
+  count = count + 1
+end
+local entries = redis.pcall('XRANGE', KEYS[1], '-', '+')
+if entries.err then
+  -- Not ours, although the key is: a wake must not be without progress for it.
+  if not string.find(entries.err, 'WRONGTYPE', 1, true) then error(entries.err) end
+  redis.call('DEL', KEYS[1])
+  entries = {}
+end
+for _, entry in ipairs(entries) do take(entry[2][2], entry[2][4] or '', entry[2][6] or '') end
+local taken = 0
+for at = 5, #ARGV, 3 do
+  local stage, reason, final = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  if stage == 'accepted' and (noted.ready or noted.asleep or noted.failed) then
+    redis.call('DEL', KEYS[1])
+    noted, count = {}, 0
+  end
+  if (noted.accepted or stage == 'accepted') and not noted.ready and not noted.asleep then
+    taken = 1
+    local known = noted[mark(stage, reason, final)]
+    if not known and (stage ~= 'warning' or count < tonumber(ARGV[4])) then
+      redis.call('XADD', KEYS[1], '*', 'stage', stage, 'reason', reason, 'final', final)
+      take(stage, reason, final)
+      fresh = true
+    end
+  end
+end
+if fresh then
+  redis.call('EXPIRE', KEYS[1], ARGV[3])
+  redis.call('PUBLISH', ARGV[2], ARGV[1])
+end
+return taken
+"""
+
+
+class RedisProgress:
+    """See `service.domain.ports.Progress`. Followers are told of news only while `run` runs."""
+
+    def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
+        self._redis: Any = redis
+        self._call = Calls.of(redis).call
+        self._news = Subscription(redis, PROGRESS)
+        self._note = redis.register_script(_NOTE)
+        self._flags: defaultdict[SessionId, set[asyncio.Event]] = defaultdict(set)
+
+    async def note(self, uuid: SessionId, *news: News) -> bool:
+        args: list[Any] = [uuid, PROGRESS, int(KEPT.total_seconds()), _LIMIT]
+        for each in news:
+            args += [each.stage.value, each.reason or "", "1" if each.final else ""]
+        async with self._call():
+            return bool(await self._note(keys=[progress_key(uuid)], args=args))
+
+    async def wake(self, uuid: SessionId) -> Sequence[Event]:
+        try:
+            async with self._call():
+                entries = await self._redis.xrange(progress_key(uuid))
+        except RedisKeyInvalid:
+            return []  # somebody else's: the next note makes it anew
+        events = [_event(id_, fields, entries[0][0]) for id_, fields in entries]
+        return [event for event in events if event is not None]
+
+    @contextmanager
+    def following(self, uuid: SessionId) -> Iterator[asyncio.Event]:
+        flag = asyncio.Event()
+        self._flags[uuid].add(flag)
+        try:
+            yield flag
+        finally:
+            self._flags[uuid].discard(flag)
+            if not self._flags[uuid]:
+                del self._flags[uuid]
+
+    async def run(self) -> None:
+        """Set the flags of followers until cancelled."""
+        while True:
+            with contextlib.suppress(RedisUnavailable):
+                await self._listen()
+            self._tell_all()
+            await asyncio.sleep(_PAUSE)
+
+    async def _listen(self) -> None:
+        async for uuid in self._news.messages():
+            if uuid is None:
+                self._tell_all()  # listening has begun (again): news may have been missed
+            else:
+                self._tell(SessionId(uuid))
+
+    def _tell(self, uuid: SessionId) -> None:
+        for flag in self._flags.get(uuid, ()):
+            flag.set()
+
+    def _tell_all(self) -> None:
+        for uuid in self._flags:
+            self._tell(uuid)
+
+
+def _event(id_: str, fields: dict[str, str], first: str) -> Event | None:
+    """None for an entry that the service cannot have made."""
+    try:
+        at, reason = _time(id_), fields["reason"]
+        reason.encode()
+        stage, final = Stage(fields["stage"]), fields.get("final") == "1"
+        return Event(id_, stage, at, at - _time(first), reason or None, final)
+    except (KeyError, ValueError, OverflowError, OSError):
+        return None
+
+
+def _time(id_: str) -> datetime:
+    """A stream's ids begin with Redis' own time in milliseconds, so they are also when something was noted."""
+    return datetime.fromtimestamp(int(id_.partition("-")[0]) / 1000, UTC)

@@ -1,0 +1,229 @@
+"""The Queues on Redis: each wake queue is a list with an expiry, which KEDA counts and nobody consumes.
+
+queue:<uuid>        list   wake tokens (the time of each push); its expiry is the lease
+user-pods:pending   zset   uuid -> the oldest push that is not known to be served, in seconds since 1970
+session:<uuid>      hash   last_activity, activity_source, kept_until, pushed_at, sleep_asked_at, sleep_asked_in:
+                           written here, read with the record
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError, ResponseError
+
+from service.adapters.redis import records as redis_record
+from service.adapters.redis import unreadable_keys as redis_faults
+from service.adapters.redis.calls import Calls
+from service.adapters.redis.store import NOW, PENDING, TRIED, WHOLE
+from service.adapters.redis.subscription import Subscription
+from service.adapters.redis.unreadable_keys import Part
+from service.domain.errors import (
+    IndexIncomplete,
+    NotificationsRefused,
+    SessionDeleting,
+    SessionNotFound,
+    SessionUnreadable,
+)
+from service.domain.names import SessionId, is_session_id, queue_key, session_key
+from service.domain.session import Pulse, Pushed
+
+QUEUE_LIMIT = 3
+"""Tokens kept in a queue: one would do, more show an operator that wakes arrive."""
+_BATCH = 500
+
+# KEYS session queue pending whole; ARGV uuid lease-milliseconds limit source kept-until
+# Returns the queue's length (-1 unknown, -2 deleting, -3 nobody can tell, since the index is not whole), and 1 when no
+# other push was pending; or the type of the queue that is no list; or what the record is instead of one that can be
+# read.
+_PUSH = f"""{NOW}
+local status = redis.pcall('HGET', KEYS[1], 'status')
+if type(status) == 'table' then return {{'', redis.call('TYPE', KEYS[1]).ok}} end
+if not status then
+  if redis.call('EXISTS', KEYS[1]) == 1 then return {{'', 'hash'}} end
+  return {{redis.call('EXISTS', KEYS[4]) == 1 and -1 or -3, 0}}
+end
+if status == 'deleting' then return {{-2, 0}} end
+if status ~= 'created' and status ~= 'released' then return {{'', 'hash'}} end
+local pushed = redis.pcall('RPUSH', KEYS[2], now)
+if type(pushed) == 'table' then
+  if string.find(pushed.err, 'WRONGTYPE', 1, true) then return {{redis.call('TYPE', KEYS[2]).ok, ''}} end
+  error(pushed.err)
+end
+redis.call('LTRIM', KEYS[2], -ARGV[3], -1)
+if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
+if ARGV[5] ~= '' then
+  local kept = tonumber(redis.call('HGET', KEYS[1], 'kept_until') or '')
+  if not kept or not (kept >= tonumber(ARGV[5])) then redis.call('HSET', KEYS[1], 'kept_until', ARGV[5]) end
+else
+  redis.call('HSET', KEYS[1], 'last_activity', now, 'activity_source', ARGV[4])
+end
+redis.call('HSET', KEYS[1], 'pushed_at', now)
+local first = redis.call('ZADD', KEYS[3], 'NX', now, ARGV[1])
+return {{redis.call('LLEN', KEYS[2]), first}}
+"""
+
+# KEYS session queue pending; ARGV uuid lease-milliseconds
+_RENEW = f"""{NOW}
+local kind = redis.call('TYPE', KEYS[2]).ok
+if kind ~= 'list' and kind ~= 'none' then return 0 end
+if redis.call('LLEN', KEYS[2]) == 0 then redis.call('RPUSH', KEYS[2], now) end
+if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
+return redis.call('ZADD', KEYS[3], 'NX', now, ARGV[1])
+"""
+
+# KEYS pending; ARGV seconds limit; returns uuids, the oldest first
+_PENDING = f"""{NOW}
+return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1], 'LIMIT', 0, ARGV[2])
+"""
+
+# KEYS session pending; ARGV uuid seen
+_SETTLE = """
+local since = redis.call('ZSCORE', KEYS[2], ARGV[1])
+if not since or tonumber(since) >= tonumber(ARGV[2]) then return 0 end
+local pushed = redis.pcall('HGET', KEYS[1], 'pushed_at')
+local at = type(pushed) == 'string' and tonumber(pushed)
+if at and at >= tonumber(ARGV[2]) then return redis.call('ZADD', KEYS[2], pushed, ARGV[1]) end
+return redis.call('ZREM', KEYS[2], ARGV[1])
+"""
+
+# KEYS session queue pending; ARGV uuid request ('' for none: nobody asks for sleep)
+_HUSH = f"""{NOW}
+if redis.call('TYPE', KEYS[1]).ok == 'hash' then
+  redis.call('HDEL', KEYS[1], 'kept_until', 'pushed_at')
+  -- In a full Redis nobody can be told later who asked; the sleep itself takes no room.
+  if ARGV[2] ~= '' then redis.pcall('HSET', KEYS[1], 'sleep_asked_at', now, 'sleep_asked_in', ARGV[2]) end
+end
+redis.call('ZREM', KEYS[3], ARGV[1])
+return redis.call('DEL', KEYS[2])
+"""
+
+# KEYS pending; ARGV uuids; returns uuid, length, milliseconds to live, pending since, and the type of a queue that is
+# no list: of those that are not idle
+_PULSES = f"""{TRIED}
+local found = {{}}
+for _, uuid in ipairs(ARGV) do
+  local queue = 'queue:' .. uuid
+  local length, no_list = tried('LLEN', queue)
+  local since = redis.call('ZSCORE', KEYS[1], uuid)
+  if length ~= 0 or since then
+    found[#found + 1] = {{uuid, length or 0, redis.call('PTTL', queue), since or '', no_list}}
+  end
+end
+return found
+"""
+
+
+class RedisQueues:
+    """See `service.domain.ports.Queues`."""
+
+    def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
+        self._redis: Any = redis
+        self._call, self._faults = Calls.of(redis).call, Calls.of(redis).faults
+        script = redis.register_script
+        self._push = script(_PUSH)
+        self._renew = script(_RENEW)
+        self._pending = script(_PENDING)
+        self._settle = script(_SETTLE)
+        self._hush = script(_HUSH)
+        self._pulses = script(_PULSES)
+
+    async def wake(self, uuid: SessionId, lease: timedelta) -> Pushed:
+        return await self._pushed(uuid, lease, "wake")
+
+    async def beat(self, uuid: SessionId, source: str, lease: timedelta) -> int:
+        return (await self._pushed(uuid, lease, source)).length
+
+    async def keep(self, uuid: SessionId, until: datetime, lease: timedelta) -> datetime:
+        await self._pushed(uuid, lease, "", until)
+        async with self._call():
+            kept = await self._redis.hget(session_key(uuid), "kept_until")
+        return redis_record.moment(kept) or until
+
+    async def _pushed(self, uuid: SessionId, lease: timedelta, source: str, until: datetime | None = None) -> Pushed:
+        keys = [session_key(uuid), queue_key(uuid), PENDING, WHOLE]
+        kept = until.timestamp() if until else ""
+        async with self._call():
+            length, first = await self._push(keys=keys, args=[uuid, _milliseconds(lease), QUEUE_LIMIT, source, kept])
+        if isinstance(length, str):
+            raise _unreadable(uuid, length, first)
+        if length < 0:
+            raise {-1: SessionNotFound, -2: SessionDeleting, -3: IndexIncomplete}[length]
+        return Pushed(length, bool(first))
+
+    async def hush(self, uuid: SessionId, *, asked: str | None = None) -> None:
+        async with self._call():
+            await self._hush(keys=[session_key(uuid), queue_key(uuid), PENDING], args=[uuid, asked or ""])
+
+    async def pulses(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, Pulse]:
+        found: dict[SessionId, Pulse] = dict.fromkeys(uuids, _IDLE)
+        for start in range(0, len(uuids), _BATCH):
+            batch, faults = uuids[start : start + _BATCH], {}
+            async with self._call():
+                rows = await self._pulses(keys=[PENDING], args=batch)
+            for text, *row in rows:
+                uuid = SessionId(text)
+                found[uuid] = pulse = redis_record.pulse(uuid, *row)
+                if pulse.fault:
+                    faults[uuid] = pulse.fault
+            self._faults.looked(Part.QUEUE, batch, faults)
+        return found
+
+    async def pending(self, age: timedelta, limit: int) -> Sequence[SessionId]:
+        async with self._call():
+            uuids = await self._pending(keys=[PENDING], args=[age.total_seconds(), limit])
+        return [SessionId(uuid) for uuid in uuids if is_session_id(uuid)]
+
+    async def renew(self, uuid: SessionId, lease: timedelta) -> None:
+        async with self._call():
+            await self._renew(keys=[session_key(uuid), queue_key(uuid), PENDING], args=[uuid, _milliseconds(lease)])
+
+    async def settle(self, uuid: SessionId, seen: datetime) -> None:
+        async with self._call():
+            await self._settle(keys=[session_key(uuid), PENDING], args=[uuid, seen.timestamp()])
+
+    async def pushes(self) -> AsyncIterator[SessionId | None]:
+        prefix, database = queue_key(SessionId("")), self._redis.connection_pool.connection_kwargs.get("db") or 0
+        channels = [f"__keyevent@{database}__:{command}" for command in ("rpush", "lpush")]
+        pushed = Subscription(self._redis, *channels, prepare=_notify).messages()
+        async with contextlib.aclosing(pushed):
+            async for key in pushed:
+                if key is None:
+                    yield None
+                elif key.startswith(prefix) and is_session_id(uuid := key.removeprefix(prefix)):
+                    yield SessionId(uuid)
+
+
+async def _notify(connection: Any) -> None:
+    """Switch the notifications on that are missing, at the server of this connection; what others have stays on.
+
+    A server that was restarted, or has become the primary, may have them off.
+    """
+    try:
+        await connection.send_command("CONFIG", "GET", _EVENTS)
+        reply = await connection.read_response()
+        flags = set((reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True)))[_EVENTS])
+        if "E" in flags and flags & {"l", "A"}:
+            return
+        await connection.send_command("CONFIG", "SET", _EVENTS, "".join(sorted(flags | {"E", "l"})))
+        await connection.read_response()
+    except (NoPermissionError, ResponseError, KeyError) as error:
+        raise NotificationsRefused from error
+
+
+_EVENTS = "notify-keyspace-events"
+_IDLE = Pulse()
+
+
+def _unreadable(uuid: SessionId, queue: str, record: str) -> SessionUnreadable:
+    """`queue` is the queue's type when it is no list, and `record` the record's; one of them is ''."""
+    if queue:
+        return SessionUnreadable(redis_faults.of_queue(uuid, queue))
+    problem = "has no status that is known" if record == "hash" else f"is a {record}, not a hash"
+    return SessionUnreadable(redis_faults.of_record(uuid, problem))
+
+
+def _milliseconds(time_: timedelta) -> int:
+    return int(time_.total_seconds() * 1000)

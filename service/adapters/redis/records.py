@@ -1,0 +1,131 @@
+"""Records and pulses from what Redis holds of them, whatever that is: it may be written by anybody."""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from service.adapters.redis import unreadable_keys as redis_faults
+from service.domain.names import SessionId, is_user_id
+from service.domain.session import Pulse, Record, RecordStatus, SleepAsked
+
+_LONGEST = timedelta(days=36_500)
+"""An expiry beyond it is as good as this one, and a date can still be counted with it."""
+_BEGINNING = datetime.fromtimestamp(0, UTC)
+
+
+class _Malformed(ValueError):
+    """The problem, to be read after the record's name."""
+
+
+def record(uuid: SessionId, fields: Mapping[str, str], type_: str, pulse: Pulse) -> Record:
+    """The record; `type_` is that of its key when it is no hash. What cannot be read is left out and told as its fault.
+
+    Such a record counts as created, and its data is kept.
+    """
+    if type_:
+        return _unreadable(uuid, fields, f"is a {type_}, not a hash", pulse)
+    try:
+        return _read(uuid, fields, pulse)
+    except _Malformed as malformed:
+        return _unreadable(uuid, fields, str(malformed), pulse)
+
+
+def _read(uuid: SessionId, fields: Mapping[str, str], pulse: Pulse) -> Record:
+    return Record(
+        uuid,
+        _user_id(fields),
+        _status(fields),
+        created_at=_moment(fields, "created_at") or _BEGINNING,
+        written_at=_moment(fields, "written_at"),
+        last_activity=_moment(fields, "last_activity"),
+        activity_source=_words(fields, "activity_source"),
+        kept_until=_moment(fields, "kept_until"),
+        sleep_asked=_sleep_asked(fields),
+        released_at=_moment(fields, "released_at"),
+        keep_data=_flag(fields, "keep_data"),
+        pulse=pulse,
+    )
+
+
+def _unreadable(uuid: SessionId, fields: Mapping[str, str], problem: str, pulse: Pulse) -> Record:
+    user_id, deleting = fields.get("user_id", ""), fields.get("status") == RecordStatus.DELETING
+    return Record(
+        uuid,
+        user_id if is_user_id(user_id) else "",
+        # A delete that has begun must be finished, whatever else is wrong.
+        RecordStatus.DELETING if deleting else RecordStatus.CREATED,
+        created_at=_BEGINNING,
+        keep_data=fields.get("keep_data") != "0",
+        pulse=pulse,
+        fault=redis_faults.of_record(uuid, problem),
+    )
+
+
+def _user_id(fields: Mapping[str, str]) -> str:
+    user_id = fields.get("user_id", "")
+    if not is_user_id(user_id):
+        raise _Malformed("has no usable user_id" if user_id else "has no user_id")
+    return user_id
+
+
+def _status(fields: Mapping[str, str]) -> RecordStatus:
+    try:
+        return RecordStatus(fields.get("status", ""))
+    except ValueError:
+        raise _Malformed("has no status that is known") from None
+
+
+def _moment(fields: Mapping[str, str], name: str) -> datetime | None:
+    try:
+        return moment(fields.get(name))
+    except ValueError:
+        raise _Malformed(f"has a {name} that is no time") from None
+
+
+def _words(fields: Mapping[str, str], name: str) -> str | None:
+    text = fields.get(name)
+    if text is not None and not text.isprintable():
+        raise _Malformed(f"has a {name} that is no text")
+    return text
+
+
+def _flag(fields: Mapping[str, str], name: str) -> bool:
+    text = fields.get(name, "1")
+    if text not in ("0", "1"):
+        raise _Malformed(f"has a {name} that is neither 0 nor 1")
+    return text == "1"
+
+
+def _sleep_asked(fields: Mapping[str, str]) -> SleepAsked | None:
+    at = _moment(fields, "sleep_asked_at")
+    return SleepAsked(at, _words(fields, "sleep_asked_in")) if at else None
+
+
+def moment(text: str | float | None) -> datetime | None:
+    """From seconds since 1970; None for none. Raises ValueError for what is no time that could be meant."""
+    if text is None or text == "":
+        return None
+    seconds = float(text)
+    if not math.isfinite(seconds):
+        raise ValueError("not a time")
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, OSError) as error:
+        raise ValueError("not a time") from error
+
+
+def pulse(uuid: SessionId, length: int, left: int, since: str | float | None, type_: str) -> Pulse:
+    """From a queue's length, its milliseconds to live (-1 without an expiry), the pending wake's score, and the type of
+    the queue's key when it is no list."""
+    if type_:
+        return Pulse(fault=redis_faults.of_queue(uuid, type_))
+    until = datetime.now(UTC) + min(timedelta(milliseconds=left), _LONGEST) if length and left >= 0 else None
+    try:
+        return Pulse(length, until, moment(since))
+    except ValueError:
+        return Pulse(length, until, fault=redis_faults.of_pending(uuid))
+
+
+def fields(flat: Sequence[str]) -> dict[str, str]:
+    """A hash from its names and values in turn."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))

@@ -1,0 +1,67 @@
+"""The Tickets in Redis.
+
+user-pods:tickets:<uuid>   zset   digests of the session's open tickets, each with the end of its life, in milliseconds
+
+A digest lets nobody in: a ticket is genuine by its seal, and the key for that is not in Redis.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from redis.asyncio import Redis
+
+from service.adapters.redis.calls import Calls
+from service.domain.names import SessionId
+from service.domain.ports import TICKETS
+
+_FORMER_SECRET = "user-pods:gateway-secret"  # noqa: S105 - the name of a key
+
+# Redis' own clock is the one that counts: those of the replicas may differ.
+_NOW = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+
+# KEYS tickets; ARGV digest milliseconds most
+_PUT = f"""{_NOW}
+if redis.call('TYPE', KEYS[1]).ok ~= 'zset' then redis.call('DEL', KEYS[1]) end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -ARGV[3] - 1)
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return 1
+"""
+
+# KEYS tickets; ARGV digest; returns 1 when it was open
+_TAKE = f"""{_NOW}
+if redis.call('TYPE', KEYS[1]).ok ~= 'zset' then return 0 end
+local ends = redis.call('ZSCORE', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[1], ARGV[1])
+return ends and tonumber(ends) > now and 1 or 0
+"""
+
+
+class RedisTickets:
+    """See `service.domain.ports.Tickets`."""
+
+    def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
+        self._redis: Any = redis
+        self._call = Calls.of(redis).call
+        self._put = redis.register_script(_PUT)
+        self._take = redis.register_script(_TAKE)
+
+    async def put(self, digest: str, uuid: SessionId, life: timedelta) -> None:
+        async with self._call():
+            await self._put(keys=[_key(uuid)], args=[digest, int(life.total_seconds() * 1000), TICKETS])
+
+    async def take(self, digest: str, uuid: SessionId) -> bool:
+        async with self._call():
+            return bool(await self._take(keys=[_key(uuid)], args=[digest]))
+
+    async def drop_secret(self) -> None:
+        async with self._call():
+            await self._redis.delete(_FORMER_SECRET)
+
+
+def _key(uuid: SessionId) -> str:
+    return f"user-pods:tickets:{uuid}"

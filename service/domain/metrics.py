@@ -1,0 +1,158 @@
+"""What is worth measuring, named for the events of the field; service/adapters/prometheus/metrics.py counts them."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class Creation(StrEnum):
+    """How a create ended."""
+
+    INSTALLED = "installed"
+    PRESENT = "present"
+    """The session was there already."""
+    FAILED = "failed"
+    """Refused for lack of a slot, or stopped by an error."""
+
+
+class HelmWork(StrEnum):
+    INSTALL = "install"
+    UNINSTALL = "uninstall"
+
+
+class Stage(StrEnum):
+    """How far a wake has come; each is measured from its push."""
+
+    SCALED = "scaled"
+    """The Deployment wants a pod."""
+    UNPARKED = "unparked"
+    SCHEDULED = "scheduled"
+    STARTED = "started"
+    READY = "ready"
+    SETTLED = "settled"
+    """KEDA has taken the wake over."""
+
+
+class Visit(StrEnum):
+    """What became of a request to the gateway."""
+
+    PASSED = "passed"
+    """The pod answered it."""
+    HELD = "held"
+    """The pod answered it, once it had been waited for."""
+    PAGE = "page"
+    """Answered by the page that waits."""
+    OWN = "own"
+    """The gateway's own: a ticket traded, or news for that page."""
+    ASLEEP = "asleep"
+    """It came by itself, and its workspace sleeps on."""
+    REFUSED = "refused"
+    """By its own fault: no pass, another host's page, no such workspace."""
+    BUSY = "busy"
+    """Beyond a limit."""
+    FAILED = "failed"
+    """The workspace did not start, did not answer or went away."""
+    LEFT = "left"
+    """Its client went away before there was an answer."""
+
+
+class Patient(StrEnum):
+    """Who waits at the gateway for a pod."""
+
+    REQUEST = "request"
+    PAGE = "page"
+
+
+class Activity(StrEnum):
+    """What the gateway takes for activity."""
+
+    VISIT = "visit"
+    INPUT = "input"
+    CONNECTION = "connection"
+
+
+class Slow(StrEnum):
+    """What a client took too long over."""
+
+    HEAD = "head"
+    """To complete a request's head."""
+    BODY = "body"
+    """To go on with a body."""
+    ANSWER = "answer"
+    """To take what it was sent, or to show that it is still there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """What the gateway has open."""
+
+    connections: int
+    websockets: int
+    held: int
+    """Requests and pages that wait for a pod."""
+    queued: int = 0
+    """Requests that wait for others of their session to end."""
+
+
+class Doorkeeper(Protocol):
+    """A Meter for the gateway, by the same rules."""
+
+    def visited(self, outcome: Visit) -> None:
+        """It is known what becomes of a request; one to a pod is told when the pod answers, however long that takes."""
+
+    def waited(self, who: Patient, seconds: float) -> None:
+        """The pod that was waited for answers."""
+
+    def noted(self, activity: Activity) -> None:
+        """Activity has been written down, which is done once per session and interval."""
+
+    def ended(self, slow: Slow) -> None:
+        """A client has been ended that took too long."""
+
+    def turned_away(self) -> None:
+        """A connection was one too many."""
+
+
+class Meter(Protocol):
+    """Told of events as they happen; every method returns at once and never raises. Durations are in seconds."""
+
+    def created(self, outcome: Creation, seconds: float) -> None:
+        """A create has ended, those that found the session in place included."""
+
+    def helm_ran(self, work: HelmWork, seconds: float, *, well: bool) -> None:
+        """helm has worked on one session."""
+
+    def woken(self, stage: Stage, seconds: float) -> None:
+        """A wake that found no pod has come to this stage."""
+
+    def unfinished(self) -> None:
+        """A wake has not led to a ready pod for so long that nobody waits for it any more."""
+
+    def felled(self) -> None:
+        """A pod was taken away while its queue was not empty (KEDA's late 0, or by hand); the keeper brings it back."""
+
+    def healed(self, seconds: float) -> None:
+        """A pod that was taken away so is wanted again."""
+
+    def slept_early(self) -> None:
+        """KEDA has sent a session to sleep before its last activity plus cooldown, unasked: a false sleep."""
+
+
+class Silent:
+    """A Meter and a Doorkeeper that does nothing."""
+
+    def created(self, outcome: Creation, seconds: float) -> None: ...
+    def helm_ran(self, work: HelmWork, seconds: float, *, well: bool) -> None: ...
+    def woken(self, stage: Stage, seconds: float) -> None: ...
+    def unfinished(self) -> None: ...
+    def felled(self) -> None: ...
+    def healed(self, seconds: float) -> None: ...
+    def slept_early(self) -> None: ...
+    def visited(self, outcome: Visit) -> None: ...
+    def waited(self, who: Patient, seconds: float) -> None: ...
+    def noted(self, activity: Activity) -> None: ...
+    def ended(self, slow: Slow) -> None: ...
+    def turned_away(self) -> None: ...
+
+
+SILENT = Silent()

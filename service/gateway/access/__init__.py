@@ -1,0 +1,1 @@
+"""Whose workspace a request is for, and who may enter it."""

@@ -1,0 +1,1 @@
+"""What counts as activity, and its way to the session's queue."""

@@ -1,0 +1,1 @@
+"""WebSockets to a pod and back."""

@@ -1,0 +1,1 @@
+"""The domain's ports without any real part behind them."""
