@@ -15,7 +15,7 @@ from bench.costs import cost, starts
 from bench.creates import creates
 from bench.figures import Figure, save, show
 from bench.ground import Ground
-from bench.meter import Cost
+from bench.metrics import Cost
 from bench.plots import draw
 from bench.reads import reads
 from bench.wakes import CROWD, crowd, singly

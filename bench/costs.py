@@ -2,12 +2,12 @@
 
 from bench.figures import Figure
 from bench.ground import Ground
-from bench.meter import PARTS, Cost
+from bench.metrics import PARTS, Cost
 
 
 async def cost(ground: Ground, seconds: float, label: str, before: Cost | None) -> tuple[Cost, list[Figure]]:
     """Of the sessions there are, as they are; `before` is what the cluster costs without any."""
-    found, size = await ground.meter.idle(seconds), len(ground.herd.uuids)
+    found, size = await ground.metrics.idle(seconds), len(ground.herd.uuids)
     figures = [
         Figure(f"{label}: Redis connections", size, "", [found.connections]),
         Figure(f"{label}: data in Redis", size, "MB", [found.data]),
@@ -28,7 +28,7 @@ async def starts(ground: Ground, rounds: int) -> list[Figure]:
     seconds, memory = [], []
     for _ in range(rounds):
         seconds.append(await ground.restart())
-        memory.append(ground.meter.memory())
+        memory.append(ground.metrics.memory())
     size = len(ground.herd.uuids)
     return [
         Figure("service: start until ready", size, "s", seconds),

@@ -16,7 +16,7 @@ import redis.asyncio
 from bench.api import Api, Json
 from bench.arrivals import Arrivals
 from bench.herd import Herd, Pattern
-from bench.meter import CLIENT_NAME, Meter
+from bench.metrics import CLIENT_NAME, ServiceMetrics
 from devcluster import node
 from devcluster.cluster import Cluster
 from images import recipes
@@ -58,7 +58,7 @@ class Ground:
     http: aiohttp.ClientSession
     redis: Any
     herd: Herd
-    meter: Meter
+    metrics: ServiceMetrics
     arrivals: Arrivals
     pattern: Pattern
     bare: list[str]
@@ -86,7 +86,7 @@ class Ground:
                 http=http,
                 redis=redis_,
                 herd=await opened.enter_async_context(Herd.gathered(cluster, redis_)),
-                meter=Meter(cluster, api, redis_),
+                metrics=ServiceMetrics(cluster, api, redis_),
                 arrivals=await opened.enter_async_context(Arrivals.watched(api)),
                 pattern=pattern,
                 bare=await _bare(api, pattern.uuid, bare),
@@ -134,8 +134,8 @@ class Ground:
         await self._quiet()
 
     async def _hpas_are(self, wanted: int) -> bool:
-        connections = await self.meter.connections()
-        return await self.meter.hpas() == wanted and (connections > wanted or connections < 50)
+        connections = await self.metrics.connections()
+        return await self.metrics.hpas() == wanted and (connections > wanted or connections < 50)
 
     async def _quiet(self) -> None:
         """Until the API server hardly writes: what controllers do for those that are asleep is done."""

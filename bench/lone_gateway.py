@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 
 import uvloop
 
-from service.domain.access import Entrance
-from service.domain.admission_queue import Slots
+from service.domain.access import WorkspaceAccess
+from service.domain.admission_queue import AdmissionQueue
 from service.domain.keyring import Keyring
 from service.domain.names import SessionId
-from service.domain.session import Pod, Record, RecordStatus, Release, ReleaseState, Rhythm, Workload
+from service.domain.session import IdleTimes, Pod, Record, RecordStatus, Release, ReleaseState, Workload
 from service.domain.sessions import Sessions
 from service.gateway.access.hosts import Hosts
 from service.gateway.gateway import Gateway, Terms
@@ -58,29 +58,29 @@ def _sessions(cluster: MemoryCluster, pod: int) -> Sessions:
         history=MemoryHistory(),
         releases=MemoryReleases(cluster),
         cluster=cluster,
-        view=cluster,
-        slots=Slots(running=1, waiting=1),
-        rhythm=Rhythm(),
+        cache=cluster,
+        admission=AdmissionQueue(running=1, waiting=1),
+        idle_times=IdleTimes(),
         helm_deadline=timedelta(seconds=5),
     )
 
 
 async def main(port: int, pod: int) -> None:
-    cluster, entrance = (
+    cluster, access = (
         MemoryCluster(),
-        Entrance(MemoryTickets(), Keyring(MemorySigningKeys()), origin=lambda uuid: f"https://{uuid}"),
+        WorkspaceAccess(MemoryTickets(), Keyring(MemorySigningKeys()), origin=lambda uuid: f"https://{uuid}"),
     )
     gateway = Gateway(
         hosts=Hosts("pods.test"),
-        entrance=entrance,
+        access=access,
         sessions=_sessions(cluster, pod),
         progress=MemoryProgress(),
-        view=cluster,
+        cache=cluster,
         forwarding=Forwarding(scheme="https"),
         terms=Terms(session_requests=100_000, compression=True),
     )
-    ticket = (await entrance.invite(_UUID)).url.split("ticket=")[1].split("&")[0]
-    given = await entrance.redeem(ticket, _UUID)
+    ticket = (await access.issue_link(_UUID)).url.split("ticket=")[1].split("&")[0]
+    given = await access.redeem(ticket, _UUID)
     async with served(gateway, "127.0.0.1", port):
         print(json.dumps({"Host": _HOST, "Cookie": f"{COOKIE}={given}"}), flush=True)
         await asyncio.Event().wait()

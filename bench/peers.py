@@ -22,7 +22,7 @@ from bench import jupyterhub
 from bench.figures import Figure, save, show
 from bench.ground import Ground, lacks_for_real_pods, real_pods
 from bench.jupyterhub import Guest, JupyterHub
-from bench.visits import CROWD, REST, Visitor, by_person, get, invite, scale, timed
+from bench.visits import CROWD, REST, Visitor, by_person, get, issue_link, scale, timed
 from stack.stack import Stack
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -60,7 +60,7 @@ async def _side_by_side(stack: Stack, rounds: int, crowds: int) -> list[Figure]:
     async with Ground.prepared(stack, bare=CROWD) as ground:
         hub = JupyterHub(stack.cluster, await ground.pod())
         await asyncio.to_thread(hub.up)
-        visitors = [await invite(ground, number) for number in range(CROWD)]
+        visitors = [await issue_link(ground, number) for number in range(CROWD)]
         await ground.put_to_sleep([each.uuid for each in visitors])
         async with _guests(hub) as guests:
             ways = _ways(ground, visitors, guests)

@@ -72,9 +72,9 @@ async def _saturated(ground: Ground, part: str, url: Callable[[], str]) -> float
         while time.perf_counter() < until:
             counts[number] += await _get(ground.http, url())
 
-    busy = ground.meter.busy(part)
+    busy = ground.metrics.busy(part)
     await asyncio.gather(*(caller(number) for number in range(_CALLERS)))
-    return sum(counts) / (ground.meter.busy(part) - busy)
+    return sum(counts) / (ground.metrics.busy(part) - busy)
 
 
 async def _steady(http: aiohttp.ClientSession, url: Callable[[], str], rate: float) -> list[float]:

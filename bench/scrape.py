@@ -1,6 +1,6 @@
 """What one scrape of /metrics costs, on memory adapters: `python -m bench.scrape [sessions]`.
 
-A tenth of the sessions is awake, half of those with a filled queue; the view answers as the service's own does. Redis'
+A tenth of the sessions is awake, half of those with a filled queue; the cache answers as the service's own does. Redis'
 part (one script call per 500 sessions) is not in it.
 """
 
@@ -12,9 +12,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from service.adapters.prometheus.gauges import Readings
-from service.adapters.prometheus.metrics import Metrics
+from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.domain.names import SessionId
-from service.domain.session import Release, ReleaseState, Rhythm, Workload
+from service.domain.session import IdleTimes, Release, ReleaseState, Workload
 from service.domain.session_counts import count
 from tests.fakes.memory import MemoryCluster, MemoryQueues
 
@@ -25,7 +25,7 @@ def world(sessions: int) -> tuple[MemoryCluster, MemoryQueues]:
     now = datetime.now(UTC)
     cluster, queues = MemoryCluster(), MemoryQueues(is_whole=True)
     release = Release("user", 1, ReleaseState.DEPLOYED, now)
-    whole = Workload(SessionId(""), release=release, deployed=True, scaled=True, volume=True, rhythm=Rhythm())
+    whole = Workload(SessionId(""), release=release, deployed=True, scaled=True, volume=True, idle_times=IdleTimes())
     for number in range(sessions):
         uuid = SessionId(f"{number:08d}")
         awake = number % 10 == 0
@@ -37,8 +37,8 @@ def world(sessions: int) -> tuple[MemoryCluster, MemoryQueues]:
 
 async def main(sessions: int) -> None:
     cluster, queues = world(sessions)
-    metrics = Metrics()
-    metrics.read(Readings(census=lambda: count(cluster, queues)))
+    metrics = PrometheusMetrics()
+    metrics.read(Readings(session_counts=lambda: count(cluster, queues)))
     spent, page = [], b""
     for _ in range(_RUNS):
         started = time.process_time()

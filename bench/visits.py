@@ -40,7 +40,7 @@ class Visitor:
 
 async def visits(ground: Ground, rounds: int, crowds: int) -> list[Figure]:
     """`rounds` of each kind in random order, and `crowds` of many at once."""
-    everybody = [await invite(ground, number) for number in range(CROWD)]
+    everybody = [await issue_link(ground, number) for number in range(CROWD)]
     _install_plain(ground)
     await ground.put_to_sleep([each.uuid for each in everybody])
     times: dict[str, list[float]] = {name: [] for name in ("bare", "program", "page", "person", "socket", "plain")}
@@ -170,7 +170,7 @@ async def _answers(ground: Ground, name: str) -> None:
 # --- what there is to visit ---
 
 
-async def invite(ground: Ground, number: int) -> Visitor:
+async def issue_link(ground: Ground, number: int) -> Visitor:
     """Make a workspace, and let its user in."""
     created = await ground.call("POST", "/session/create", {"user_id": f"visitor-{number}@example.com"})
     uuid = str(created["uuid"])

@@ -53,7 +53,7 @@ async def crowd(ground: Ground, rounds: int, *, parked: bool) -> list[Figure]:
     kedas: list[float] = []
     for _ in range(rounds):
         for kind in random.sample([wakes, scales], 2):
-            before = await ground.api.requests(), await ground.meter.keda_requests()
+            before = await ground.api.requests(), await ground.metrics.keda_requests()
             if kind is wakes:
                 uuids = random.sample(ground.herd.uuids, CROWD)
                 wakes.append(await _last(ground, uuids, partial(_wake if parked else _push, ground)))
@@ -65,7 +65,7 @@ async def crowd(ground: Ground, rounds: int, *, parked: bool) -> list[Figure]:
             await asyncio.sleep(CROWD / 50 + 3)  # until those of them that are parked again, are
             if kind is wakes:
                 requests.append((await ground.api.requests() - before[0]) / CROWD)
-                kedas.append((await ground.meter.keda_requests() - before[1]) / CROWD)
+                kedas.append((await ground.metrics.keda_requests() - before[1]) / CROWD)
     size, label = len(ground.herd.uuids), "parked" if parked else "plain KEDA"
     floor = Figure(f"{label}: {CROWD} bare scales beside, last ready", size, "s", scales)
     return [

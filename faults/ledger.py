@@ -41,12 +41,12 @@ class Account:
     user: str
     uuid: str = ""
     """Empty until a create was answered."""
-    beats: list[float] = field(default_factory=list)
+    is_wanted: list[float] = field(default_factory=list)
     """Beginnings of the accepted signs of life: wakes and activity."""
     wake_owed: float | None = None
     """Beginning of an accepted wake; the pod must have been ready since."""
     sleep_owed: float | None = None
-    sleep_asked: float = -1e9
+    sleep_request: float = -1e9
     """End of the last call of sleep, answered or not."""
     last_wish: float = -1e9
     """End of the last call that may have woken, answered or not."""
@@ -111,7 +111,7 @@ class Ledger:
         if operation is Operation.DELETE:
             account.delete_asked = True
         elif operation is Operation.SLEEP:
-            account.sleep_asked = float("inf")
+            account.sleep_request = float("inf")
             account.wake_owed = None
         elif operation in (Operation.WAKE, Operation.ACTIVITY):
             account.last_wish = float("inf")
@@ -135,7 +135,7 @@ class Ledger:
 
     def _note_wishes(self, account: Account, call: Call) -> None:
         if call.operation is Operation.SLEEP:
-            account.sleep_asked = call.ended
+            account.sleep_request = call.ended
         elif call.operation in (Operation.WAKE, Operation.ACTIVITY):
             account.last_wish = call.ended
 
@@ -149,8 +149,8 @@ class Ledger:
         account.uuid = uuid
 
     def _note_beat(self, account: Account, call: Call) -> None:
-        account.beats.append(call.began)
-        if call.operation is Operation.WAKE and max(account.sleep_asked, self._forgotten) < call.began:
+        account.is_wanted.append(call.began)
+        if call.operation is Operation.WAKE and max(account.sleep_request, self._forgotten) < call.began:
             account.wake_owed = call.began
 
     def _note_sleep(self, account: Account, call: Call) -> None:
@@ -193,7 +193,7 @@ class Ledger:
 
     def _judge_fall(self, account: Account, at: float) -> None:
         """False sleep: the pod of somebody who has been active for longer than any decision of KEDA takes."""
-        if account.delete_asked or at < account.sleep_asked + self.times.kept:
+        if account.delete_asked or at < account.sleep_request + self.times.kept:
             return
         run = self._run(account, at)
         if run and at - run[-1] < self.times.kept:
@@ -205,10 +205,10 @@ class Ledger:
     def _run(self, account: Account, at: float) -> list[float]:
         """The accepted signs of life up to then without a pause in which the queue may have run empty."""
         run: list[float] = []
-        for beat in reversed([beat for beat in account.beats if self._forgotten < beat <= at]):
-            if run and run[0] - beat > self.times.lease - self.times.poll:
+        for heartbeat in reversed([heartbeat for heartbeat in account.is_wanted if self._forgotten < heartbeat <= at]):
+            if run and run[0] - heartbeat > self.times.lease - self.times.poll:
                 break
-            run.insert(0, beat)
+            run.insert(0, heartbeat)
         return run
 
     def emptied(self, at: float) -> None:

@@ -72,10 +72,10 @@ class Load:
 
     async def _works(self, user: str) -> None:
         """Someone who is active all the time: by a message, or by what their page reports."""
-        beat = Operation.WAKE
+        heartbeat = Operation.WAKE
         while not self._stopping.is_set():
-            call = await self._call(beat, user)
-            beat = random.choice((Operation.WAKE, Operation.ACTIVITY)) if call.accepted else Operation.WAKE  # noqa: S311
+            call = await self._call(heartbeat, user)
+            heartbeat = random.choice((Operation.WAKE, Operation.ACTIVITY)) if call.accepted else Operation.WAKE  # noqa: S311
             await self._pause(0.8)
 
     async def _comes_and_goes(self, user: str) -> None:

@@ -40,7 +40,7 @@ SETTINGS: Mapping[str, str] = {
     "LEADER_TERM": "2",
     "DRAIN_SECONDS": "2",
 }
-"""The rhythm of production, ten times as fast."""
+"""The idle times of production, ten times as fast."""
 TIMES = Times(lease=4, cooldown=3, poll=1)
 
 _PATHS: Mapping[Operation, tuple[str, str]] = {

@@ -19,17 +19,17 @@ import typer
 from aiohttp import web
 
 from service import __version__, logs, process, settings
-from service.adapters.helm.metered import MeteredReleases
+from service.adapters.helm.metered import MeasuredReleases
 from service.adapters.helm.releases import HelmReleases, read_values
 from service.adapters.kubernetes.api import KubeApi, connect
 from service.adapters.kubernetes.cluster import KubeCluster
 from service.adapters.kubernetes.election import KubeElection
 from service.adapters.kubernetes.pod_events import KubePodEvents
 from service.adapters.kubernetes.signing_keys import KubeSigningKeys
-from service.adapters.kubernetes.workload_cache import KubeView
+from service.adapters.kubernetes.workload_cache import KubeWorkloadCache
 from service.adapters.log.journal import LogJournal
 from service.adapters.prometheus.gauges import Readings
-from service.adapters.prometheus.metrics import Metrics, reference
+from service.adapters.prometheus.metrics import PrometheusMetrics, reference
 from service.adapters.redis.client import connected
 from service.adapters.redis.history import RedisHistory
 from service.adapters.redis.progress import RedisProgress
@@ -39,24 +39,24 @@ from service.adapters.redis.tickets import RedisTickets
 from service.commands import plan as planning
 from service.controller.collector import Collector
 from service.controller.leader import Leader
-from service.controller.reconciler import Keeper
+from service.controller.reconciler import Reconciler
 from service.controller.recorder import Recorder
 from service.controller.reporter import Reporter
-from service.controller.sleep_audit import Guard
+from service.controller.sleep_audit import SleepAudit
 from service.controller.stopwatch import Stopwatch
-from service.domain.access import Entrance
-from service.domain.admission_queue import Slots
+from service.domain.access import WorkspaceAccess
+from service.domain.admission_queue import AdmissionQueue
 from service.domain.health import Health
-from service.domain.history import Historian
+from service.domain.history import HistoryWriter
 from service.domain.journal import Journal, Journals
 from service.domain.keyring import Keyring
 from service.domain.lifecycle import Step
 from service.domain.names import SessionId
 from service.domain.recovery import Recovery
-from service.domain.session_counts import Census, count
+from service.domain.session_counts import SessionCounts, count
 from service.domain.sessions import Sessions
 from service.domain.supervisor import Supervisor, Work
-from service.edge.bounds import Bounds
+from service.edge.connection_limits import ConnectionLimits
 from service.edge.ports import PortUnusable, bind
 from service.gateway.access.hosts import Hosts
 from service.gateway.gateway import Gateway, Terms
@@ -102,7 +102,7 @@ class Ports:
         )
 
 
-def resources(config: Settings, metrics: Metrics, ports: Ports, life: Life) -> Resources:
+def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: Life) -> Resources:
     """Opens everything the application works with. Raises SettingsError for what cannot ever work."""
     try:
         values = config.values(read_values(config.chart_values) if config.chart_values else {})
@@ -121,9 +121,9 @@ def resources(config: Settings, metrics: Metrics, ports: Ports, life: Life) -> R
             patience = timedelta(seconds=config.schedule_timeout)
             store, queues = RedisStore(redis), RedisQueues(redis)
             progress, history = RedisProgress(redis), RedisHistory(redis)
-            historian = Historian(history)
-            journal = Journals(LogJournal(), historian)
-            view = KubeView(kube, namespace=config.namespace, patience=patience)
+            history_writer = HistoryWriter(history)
+            journal = Journals(LogJournal(), history_writer)
+            cache = KubeWorkloadCache(kube, namespace=config.namespace, patience=patience)
             cluster = KubeCluster(
                 kube, namespace=config.namespace, keda_namespace=config.keda_namespace or None, patience=patience
             )
@@ -136,21 +136,21 @@ def resources(config: Settings, metrics: Metrics, ports: Ports, life: Life) -> R
                 kubeconfig=config.kubeconfig,
                 deadline=deadline,
             )
-            releases = MeteredReleases(helm, metrics)
-            slots = Slots(running=config.helm_processes, waiting=config.helm_queue)
-            stopwatch = Stopwatch(view=view, meter=metrics)
-            keeper = Keeper(
+            releases = MeasuredReleases(helm, metrics)
+            slots = AdmissionQueue(running=config.helm_processes, waiting=config.helm_queue)
+            stopwatch = Stopwatch(cache=cache, metrics=metrics)
+            reconciler = Reconciler(
                 queues=queues,
                 cluster=cluster,
-                view=view,
-                rhythm=config.rhythm,
+                cache=cache,
+                idle_times=config.idle_times,
                 parking=config.parking,
                 parks_per_second=config.parks_per_second,
             )
             reporter = Reporter(
                 progress=progress,
                 queues=queues,
-                view=view,
+                cache=cache,
                 pod_events=KubePodEvents(kube, namespace=config.namespace),
             )
             sessions = Sessions(
@@ -160,14 +160,14 @@ def resources(config: Settings, metrics: Metrics, ports: Ports, life: Life) -> R
                 history=history,
                 releases=releases,
                 cluster=cluster,
-                view=view,
-                slots=slots,
-                rhythm=config.rhythm,
+                cache=cache,
+                admission=slots,
+                idle_times=config.idle_times,
                 helm_deadline=deadline,
                 parking=config.parking,
                 limits=config.limits,
-                tend=_linked(keeper, reporter, stopwatch),
-                meter=metrics,
+                enqueue=_linked(reconciler, reporter, stopwatch),
+                metrics=metrics,
                 journal=journal,
             )
             election = KubeElection(
@@ -178,9 +178,9 @@ def resources(config: Settings, metrics: Metrics, ports: Ports, life: Life) -> R
             )
             leader = Leader(
                 election=election,
-                keeper=keeper,
+                reconciler=reconciler,
                 queues=queues,
-                view=view,
+                cache=cache,
                 sweep=timedelta(seconds=config.sweep_interval),
                 pending=_PENDING,
                 duties={
@@ -190,38 +190,36 @@ def resources(config: Settings, metrics: Metrics, ports: Ports, life: Life) -> R
                 supervisor=supervisor,
             )
 
-            async def census() -> Census:
+            async def session_counts() -> SessionCounts:
                 stopwatch.drop_overdue()
-                return await count(view, queues)
+                return await count(cache, queues)
 
-            entrance = _entrance(config, RedisTickets(redis), kube)
-            _serve_with(
-                application, sessions=sessions, progress=progress, entrance=entrance, view=view, metrics=metrics
-            )
+            access = _access(config, RedisTickets(redis), kube)
+            _serve_with(application, sessions=sessions, progress=progress, access=access, cache=cache, metrics=metrics)
             gateway = (
                 _gateway(
                     config,
-                    entrance,
+                    access,
                     sessions,
                     progress,
-                    view,
-                    meter=metrics,
+                    cache,
+                    metrics=metrics,
                     journal=journal,
                     readiness=application[keys.READINESS],
                 )
-                if entrance
+                if access
                 else None
             )
-            guard, recorder = _watchers(config, view, store, history, leader, meter=metrics, journal=journal)
+            sleep_audit, recorder = _watchers(config, cache, store, history, leader, metrics=metrics, journal=journal)
             metrics.read(
                 Readings(
-                    census=census,
-                    behind=view.behind,
-                    breaks=lambda: view.breaks,
+                    session_counts=session_counts,
+                    behind=cache.behind,
+                    breaks=lambda: cache.breaks,
                     leads=lambda: leader.leads,
                     listens=lambda: leader.listens,
-                    steps=lambda: keeper.done,
-                    retries=lambda: keeper.retries,
+                    steps=lambda: reconciler.done,
+                    retries=lambda: reconciler.retries,
                     line=lambda: slots.taken,
                     refused=lambda: slots.refused,
                     unreadable=lambda: store.unreadable,
@@ -230,7 +228,7 @@ def resources(config: Settings, metrics: Metrics, ports: Ports, life: Life) -> R
                     restarts=lambda: supervisor.restarts,
                 )
             )
-            view.subscribe(stopwatch.changed)
+            cache.subscribe(stopwatch.changed)
             application[keys.HEALTH] = Health(
                 {
                     "redis": store.ping,
@@ -241,9 +239,9 @@ def resources(config: Settings, metrics: Metrics, ports: Ports, life: Life) -> R
                 remarks={
                     "wakes by others": leader.remark,
                     "sessions": store.remark,
-                    **({"entry": entrance.remark} if entrance else {}),
+                    **({"entry": access.remark} if access else {}),
                 },
-                parts=supervisor.troubles,
+                parts=supervisor.failures,
                 seconds=config.health_cache,
             )
             application[keys.SUPERVISOR] = supervisor
@@ -251,16 +249,16 @@ def resources(config: Settings, metrics: Metrics, ports: Ports, life: Life) -> R
             parts: dict[str, Work] = {
                 "recovery": lambda: recovery.run_forever(config.recovery_interval),
                 "progress": progress.run,
-                "controller": _when_filled(view, keeper.run),
-                "reporter": _when_filled(view, reporter.run),
-                "guard": _when_filled(view, guard.run),
-                "recorder": _when_filled(view, recorder.run),
-                "history": historian.run,
-                "leader": _when_filled(view, leader.run),
-                **({"entrance": entrance.run} if entrance else {}),
+                "controller": _when_filled(cache, reconciler.run),
+                "reporter": _when_filled(cache, reporter.run),
+                "guard": _when_filled(cache, sleep_audit.run),
+                "recorder": _when_filled(cache, recorder.run),
+                "history": history_writer.run,
+                "leader": _when_filled(cache, leader.run),
+                **({"entrance": access.run} if access else {}),
             }
             async with (
-                view.following(supervisor),
+                cache.following(supervisor),
                 supervisor.running(parts),
                 served(
                     metrics.exposition,
@@ -298,45 +296,49 @@ def _serve_with(
     *,
     sessions: Sessions,
     progress: RedisProgress,
-    entrance: Entrance | None,
-    view: KubeView,
-    metrics: Metrics,
+    access: WorkspaceAccess | None,
+    cache: KubeWorkloadCache,
+    metrics: PrometheusMetrics,
 ) -> None:
     application[keys.SESSIONS] = sessions
     application[keys.PROGRESS] = progress
-    application[keys.ENTRANCE] = entrance
-    application[keys.READINESS] = keys.Readiness(lambda: view.filled)
+    application[keys.ACCESS] = access
+    application[keys.READINESS] = keys.Readiness(lambda: cache.filled)
     application[keys.EXPOSITION] = metrics.exposition
 
 
 def _watchers(
     config: Settings,
-    view: KubeView,
+    cache: KubeWorkloadCache,
     store: RedisStore,
     history: RedisHistory,
     leader: Leader,
     *,
-    meter: Metrics,
+    metrics: PrometheusMetrics,
     journal: Journal,
-) -> tuple[Guard, Recorder]:
+) -> tuple[SleepAudit, Recorder]:
     """What the leader notes of the cluster: pods that fall asleep, and those that get ready or fail."""
 
     def leads() -> bool:
         return leader.leads
 
-    guard = Guard(view=view, store=store, meter=meter, journal=journal, rhythm=config.rhythm, leads=leads)
-    recorder = Recorder(view=view, store=store, history=history, journal=journal, rhythm=config.rhythm, leads=leads)
-    return guard, recorder
+    sleep_audit = SleepAudit(
+        cache=cache, store=store, metrics=metrics, journal=journal, idle_times=config.idle_times, leads=leads
+    )
+    recorder = Recorder(
+        cache=cache, store=store, history=history, journal=journal, idle_times=config.idle_times, leads=leads
+    )
+    return sleep_audit, recorder
 
 
-def _entrance(config: Settings, tickets: RedisTickets, kube: KubeApi) -> Entrance | None:
+def _access(config: Settings, tickets: RedisTickets, kube: KubeApi) -> WorkspaceAccess | None:
     """The way in to workspaces; None where no gateway is."""
     if not config.gateway_domain:
         return None
     namespace = config.gateway_keys_namespace or config.namespace
     stored = KubeSigningKeys(kube, namespace=namespace, name=config.gateway_keys_secret)
     limit = timedelta(seconds=config.gateway_stay_limit)
-    return Entrance(
+    return WorkspaceAccess(
         tickets,
         Keyring(stored, rotate=timedelta(seconds=config.gateway_keys_age), keep=limit),
         origin=config.origin,
@@ -348,21 +350,21 @@ def _entrance(config: Settings, tickets: RedisTickets, kube: KubeApi) -> Entranc
 
 def _gateway(
     config: Settings,
-    entrance: Entrance,
+    access: WorkspaceAccess,
     sessions: Sessions,
     progress: RedisProgress,
-    view: KubeView,
+    cache: KubeWorkloadCache,
     *,
-    meter: Metrics,
+    metrics: PrometheusMetrics,
     readiness: keys.Readiness,
     journal: Journal,
 ) -> Gateway:
     return Gateway(
         hosts=Hosts(config.gateway_domain, config.gateway_prefix),
-        entrance=entrance,
+        access=access,
         sessions=sessions,
         progress=progress,
-        view=view,
+        cache=cache,
         forwarding=Forwarding(
             scheme=config.gateway_scheme, trusted=config.gateway_trusted, cookies=Cookies(config.gateway_cookies)
         ),
@@ -374,7 +376,7 @@ def _gateway(
             held=config.gateway_held,
             session_requests=config.gateway_session_requests,
             compression=config.gateway_compression,
-            bounds=Bounds(
+            connection_limits=ConnectionLimits(
                 connections=config.gateway_connections,
                 per_address=config.gateway_connections_per_address,
                 uncounted=config.gateway_trusted,
@@ -382,33 +384,33 @@ def _gateway(
                 elsewhere=config.connections,
             ),
         ),
-        meter=meter,
+        metrics=metrics,
         ready=lambda: readiness.ready,
         journal=journal,
     )
 
 
-def _linked(keeper: Keeper, reporter: Reporter, stopwatch: Stopwatch) -> Callable[[SessionId], None]:
-    """Have reporter and stopwatch follow what the keeper does; whom to tell of a wake that this replica takes."""
+def _linked(reconciler: Reconciler, reporter: Reporter, stopwatch: Stopwatch) -> Callable[[SessionId], None]:
+    """Have reporter and stopwatch follow what the reconciler does; whom to tell of a wake that this replica takes."""
 
     def carried_out(uuid: SessionId, step: Step) -> None:
         stopwatch.carried_out(uuid, step)
         reporter.carried_out(uuid, step)
 
     def woken(uuid: SessionId) -> None:
-        stopwatch.woken(uuid)
-        keeper.woken(uuid)
-        reporter.woken(uuid)
+        stopwatch.on_wake(uuid)
+        reconciler.on_wake(uuid)
+        reporter.on_wake(uuid)
 
-    keeper.begins, keeper.carried_out = reporter.begins, carried_out
+    reconciler.begins, reconciler.carried_out = reporter.begins, carried_out
     return woken
 
 
-def _when_filled(view: KubeView, work: Work) -> Work:
-    """For parts that need a view that is filled: what is not in it would count as not there."""
+def _when_filled(cache: KubeWorkloadCache, work: Work) -> Work:
+    """For parts that need a cache that is filled: what is not in it would count as not there."""
 
     async def run() -> None:
-        await view.wait_filled()
+        await cache.wait_filled()
         await work()
 
     return run
@@ -416,7 +418,7 @@ def _when_filled(view: KubeView, work: Work) -> Work:
 
 def _terms(config: Settings) -> edge.Terms:
     return edge.Terms(
-        bounds=Bounds(
+        connection_limits=ConnectionLimits(
             connections=config.connections,
             per_address=config.connections_per_address,
             uncounted=config.gateway_trusted,
@@ -433,7 +435,7 @@ def serve() -> None:
     """Run the service; every setting is an environment variable (docs/configuration.md)."""
     config = settings.load()
     logs.configure(level=config.log_level, style=config.log_format)
-    ports, metrics = Ports.bound(config), Metrics()
+    ports, metrics = Ports.bound(config), PrometheusMetrics()
 
     async def main(life: Life) -> None:
         application = make_app(

@@ -12,10 +12,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.adapters.redis.address import RedisAddress
 from service.domain.names import HOST_PREFIX, SessionId, public_host
-from service.domain.session import Rhythm
+from service.domain.session import IdleTimes
 from service.domain.sessions import Limits
 from service.edge.addresses import Network
-from service.edge.bounds import HEADER_LIMIT, HEADER_LINES
+from service.edge.connection_limits import HEADER_LIMIT, HEADER_LINES
 from service.gateway.activity.recorder import Mode
 from service.gateway.proxy import cookies
 from service.gateway.proxy.cookies import WITHHELD
@@ -292,8 +292,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.rhythm.lease < self.rhythm.least_lease:
-            margin, least = Rhythm.MARGIN.total_seconds(), self.rhythm.least_lease.total_seconds()
+        if self.idle_times.lease < self.idle_times.shortest_lease:
+            margin, least = IdleTimes.MARGIN.total_seconds(), self.idle_times.shortest_lease.total_seconds()
             raise ValueError(f"{PREFIX}LEASE must be at least 2 x {PREFIX}POLLING_INTERVAL + {margin:g} s = {least:g}")
         if self.metrics_port and self.metrics_port == self.port:
             raise ValueError(f"{PREFIX}METRICS_PORT must not be {PREFIX}PORT, where a key is asked for")
@@ -323,8 +323,8 @@ class Settings(BaseSettings):
         )
 
     @property
-    def rhythm(self) -> Rhythm:
-        return Rhythm(
+    def idle_times(self) -> IdleTimes:
+        return IdleTimes(
             lease=timedelta(seconds=self.lease),
             cooldown=timedelta(seconds=self.cooldown),
             poll=timedelta(seconds=self.polling_interval),

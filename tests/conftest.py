@@ -22,7 +22,7 @@ SHORT = {
     "SWEEP_INTERVAL": "5",
     "LEADER_TERM": "2",
 }
-"""Settings of the service under test: the same rhythm as in production, ten times as fast."""
+"""Settings of the service under test: the same idle times as in production, ten times as fast."""
 
 _ON_A_CLUSTER = {"cluster", "stack", "real"}
 _COMPILED = {*_ON_A_CLUSTER, "tools", "program", "tiny", "workspace"}

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
-from service.controller.reconciler import Keeper
+from service.controller.reconciler import Reconciler
 from service.domain.errors import NotificationsRefused, Unavailable
-from service.domain.ports import Election, Queues, View
+from service.domain.ports import Election, Queues, WorkloadCache
 from service.domain.supervisor import Supervisor, Work
 
 log = logging.getLogger(__name__)
@@ -31,18 +31,18 @@ class Leader:
         self,
         *,
         election: Election,
-        keeper: Keeper,
+        reconciler: Reconciler,
         queues: Queues,
-        view: View,
+        cache: WorkloadCache,
         sweep: timedelta,
         pending: timedelta,
         duties: Mapping[str, Work] | None = None,
         supervisor: Supervisor | None = None,
     ) -> None:
         self._election = election
-        self._keeper = keeper
+        self._reconciler = reconciler
         self._queues = queues
-        self._view = view
+        self._cache = cache
         self._sweep = sweep.total_seconds()
         self._pending = pending.total_seconds()
         self._supervisor = supervisor or Supervisor()
@@ -111,12 +111,12 @@ class Leader:
         """Carry out the duties beside the context."""
         try:
             async with self._supervisor.running(self._duties):
-                self._keeper.leading = self.leads = True
+                self._reconciler.leading = self.leads = True
                 try:
                     yield
                 finally:
                     # Before the duties end, which may take them a moment: another replica may lead by then.
-                    self._keeper.leading = self.leads = False
+                    self._reconciler.leading = self.leads = False
         finally:
             self.listens = None
 
@@ -127,8 +127,8 @@ class Leader:
 
     async def sweep(self) -> None:
         """Have every session looked at once."""
-        for number, uuid in enumerate(self._view.uuids()):
-            self._keeper.sweep(uuid)
+        for number, uuid in enumerate(self._cache.uuids()):
+            self._reconciler.sweep(uuid)
             if number % _SWEEP_BATCH == _SWEEP_BATCH - 1:
                 await asyncio.sleep(0.01)
 
@@ -137,7 +137,7 @@ class Leader:
             await asyncio.sleep(self._pending)
             try:
                 for uuid in await self._queues.pending(timedelta(seconds=self._pending), _PENDING_AT_ONCE):
-                    self._keeper.tend(uuid)
+                    self._reconciler.enqueue(uuid)
             except Unavailable as unavailable:
                 log.warning("pending wakes wait for %s", unavailable.part)
 
@@ -151,7 +151,7 @@ class Leader:
                         self.listens = True
                         await self.sweep()
                     else:
-                        self._keeper.tend(uuid)
+                        self._reconciler.enqueue(uuid)
             except NotificationsRefused as refused:
                 if self.listens is not False:
                     log.warning("%s", refused)

@@ -3,7 +3,7 @@
 import asyncio
 
 
-class Pace:
+class RateLimiter:
     """So many a second on average, with a burst of as many; those over it wait their turn."""
 
     def __init__(self, per_second: float) -> None:

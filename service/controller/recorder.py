@@ -1,7 +1,7 @@
-"""Notes what the view shows of pods: that they are ready, that they fail, and wakes that no caller has asked for.
+"""Notes what the cache shows of pods: that they are ready, that they fail, and wakes that no caller has asked for.
 
 Every replica follows all lives, so that the next leader knows what has been noted; only the leader notes. Falling
-asleep is the guard's.
+asleep is the sleep audit's.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ from functools import partial
 from service.domain.errors import Unavailable
 from service.domain.journal import REASON_LIMIT, Failed, Journal, Ready, Slept, Woken, hashed
 from service.domain.names import SessionId
-from service.domain.ports import History, Store, View
+from service.domain.ports import History, Store, WorkloadCache
 from service.domain.request_context import NOBODY
-from service.domain.session import Rhythm, Workload
-from service.domain.wake import other_waker
+from service.domain.session import IdleTimes, Workload
+from service.domain.wake import wake_initiator
 
 log = logging.getLogger(__name__)
 
 _UNNOTED = 10_000
-"""Happenings that wait for a Redis that is slow; of more, the oldest are dropped."""
+"""Journal entries that wait for a Redis that is slow; of more, the oldest are dropped."""
 
 
 @dataclass(slots=True)
@@ -39,24 +39,24 @@ class _Life:
 
 
 class Recorder:
-    """`leads` tells whether this replica notes; `rhythm` is used for workloads that have none."""
+    """`leads` tells whether this replica notes; `idle_times` is used for workloads that have none."""
 
     def __init__(
         self,
         *,
-        view: View,
+        cache: WorkloadCache,
         store: Store,
         history: History,
         journal: Journal,
-        rhythm: Rhythm,
+        idle_times: IdleTimes,
         leads: Callable[[], bool],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._view = view
+        self._cache = cache
         self._store = store
         self._history = history
         self._journal = journal
-        self._rhythm = rhythm
+        self._idle_times = idle_times
         self._leads = leads
         self._now = now
         self._lives: dict[SessionId, _Life] = {}
@@ -65,10 +65,10 @@ class Recorder:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        for uuid in self._view.uuids():
+        for uuid in self._cache.uuids():
             self._look(uuid, since=None)
         self._due.clear()  # what there is already has been noted by others, or is too old to be news
-        unsubscribe = self._view.subscribe(self.changed)
+        unsubscribe = self._cache.subscribe(self.changed)
         try:
             while True:
                 await self._news.wait()
@@ -79,12 +79,12 @@ class Recorder:
             unsubscribe()
 
     def changed(self, uuid: SessionId) -> None:
-        """The view has changed."""
+        """The cache has changed."""
         self._look(uuid, since=self._now())
 
     def _look(self, uuid: SessionId, *, since: datetime | None) -> None:
-        workload = self._view.workload(uuid)
-        if workload.replicas == 0 or workload.broken or workload.deleting:
+        workload = self._cache.workload(uuid)
+        if workload.replicas == 0 or workload.broken_reason or workload.deleting:
             self._lives.pop(uuid, None)
             return
         life = self._lives.get(uuid)
@@ -96,9 +96,9 @@ class Recorder:
             if life.ready != pod.uid:
                 life.ready, life.failed = pod.uid, None
                 self._put(partial(self._ready, workload, pod.uid, life.since, self._now()))
-        elif workload.trouble is not None and life.failed != (kind := workload.trouble.partition(":")[0]):
+        elif workload.failure is not None and life.failed != (kind := workload.failure.partition(":")[0]):
             life.failed = kind
-            self._put(partial(self._failed, workload, workload.trouble, life.since, self._now()))
+            self._put(partial(self._failed, workload, workload.failure, life.since, self._now()))
 
     def _put(self, note: Callable[[], Awaitable[None]]) -> None:
         if self._leads():
@@ -117,7 +117,7 @@ class Recorder:
         except Unavailable as unavailable:
             log.warning("nobody can tell who woke a session: %s does not answer", unavailable.part)
             return
-        by = other_waker(records[0], workload, at=at, rhythm=self._rhythm) if records else None
+        by = wake_initiator(records[0], workload, at=at, idle_times=self._idle_times) if records else None
         if by is not None:
             user = hashed(workload.user_id)
             self._journal.note(Woken(uuid=workload.uuid, user=user, at=at, request=NOBODY, by=by))

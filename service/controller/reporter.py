@@ -1,4 +1,4 @@
-"""Notes how wakes come along, from what the view shows of sessions that are on their way to a ready pod.
+"""Notes how wakes come along, from what the cache shows of sessions that are on their way to a ready pod.
 
 Each replica reports the wakes that it took itself, and the leader those of all others. What two report is noted once.
 An awake session costs a comparison per change, and nothing else.
@@ -14,8 +14,8 @@ from service.domain.backoff import Backoff
 from service.domain.errors import SessionError, SessionReleased, Unavailable
 from service.domain.lifecycle import Step
 from service.domain.names import SessionId
-from service.domain.ports import PodEvents, Progress, Queues, View
-from service.domain.progress import News, Stage, reached
+from service.domain.ports import PodEvents, Progress, Queues, WorkloadCache
+from service.domain.progress import ProgressUpdate, Stage, reached
 from service.domain.session import Workload
 
 log = logging.getLogger(__name__)
@@ -30,9 +30,9 @@ _HEAR_AGAIN = (1.0, 30.0)
 """The same for the pods' events, without which a wake is told with fewer words."""
 _GIVE_UP = 10
 """Failures in a row, of a kind that nobody expects, after which a wake is reported no further."""
-_CARRIED_OUT: dict[Step, tuple[News, ...]] = {
-    Step.SCALE_UP: (News(Stage.SCALED),),
-    Step.UNPARK: (News(Stage.UNPARKED),),
+_CARRIED_OUT: dict[Step, tuple[ProgressUpdate, ...]] = {
+    Step.SCALE_UP: (ProgressUpdate(Stage.SCALED),),
+    Step.UNPARK: (ProgressUpdate(Stage.UNPARKED),),
     Step.PARK: (),
 }
 _ORDER = list(Stage)
@@ -42,11 +42,11 @@ _ORDER = list(Stage)
 class _Way:
     """What this replica knows of one wake."""
 
-    told: list[News] = field(default_factory=list)
-    """By others than the view, and still to be noted."""
-    noted: set[News] = field(default_factory=set)
+    told: list[ProgressUpdate] = field(default_factory=list)
+    """By others than the cache, and still to be noted."""
+    noted: set[ProgressUpdate] = field(default_factory=set)
     stood: bool = False
-    """The view has shown the release whole: before, it may only be behind."""
+    """The cache has shown the release whole: before, it may only be behind."""
     rose: bool = False
     """A pod was wanted: none wanted any more is an end, unless the queue says otherwise."""
 
@@ -54,10 +54,10 @@ class _Way:
 class Reporter:
     """See the module."""
 
-    def __init__(self, *, progress: Progress, queues: Queues, view: View, pod_events: PodEvents) -> None:
+    def __init__(self, *, progress: Progress, queues: Queues, cache: WorkloadCache, pod_events: PodEvents) -> None:
         self._progress = progress
         self._queues = queues
-        self._view = view
+        self._cache = cache
         self._pod_events = pod_events
         self._leading = False
         self._ways: dict[SessionId, _Way] = {}
@@ -65,32 +65,32 @@ class Reporter:
 
     # --- being told ---
 
-    def woken(self, uuid: SessionId) -> None:
+    def on_wake(self, uuid: SessionId) -> None:
         """This replica has taken a wake, or a heartbeat of an awake session."""
-        if self._view.workload(uuid).ready == 0:
+        if self._cache.workload(uuid).ready == 0:
             self._look_at(uuid)
 
     def begins(self, uuid: SessionId, step: Step) -> None:
-        """The keeper of this replica is about to do this: a push by somebody else has been accepted by nobody before.
+        """The reconciler of this replica is about to do this: nobody has accepted a push by somebody else before.
 
         Not told when it is done: the pod may be ready by then.
         """
         if step is Step.SCALE_UP:
-            self._look_at(uuid, [News(Stage.ACCEPTED)])
+            self._look_at(uuid, [ProgressUpdate(Stage.ACCEPTED)])
 
     def carried_out(self, uuid: SessionId, step: Step) -> None:
-        """The keeper of this replica has done this."""
-        if self._view.workload(uuid).ready == 0 and step in _CARRIED_OUT:
+        """The reconciler of this replica has done this."""
+        if self._cache.workload(uuid).ready == 0 and step in _CARRIED_OUT:
             self._look_at(uuid, _CARRIED_OUT[step])
             # Who is parked in the middle of a wake has been given up, maybe while no replica was there to see it.
             self._ways[uuid].rose |= step is Step.PARK
 
     def changed(self, uuid: SessionId) -> None:
-        """The view has changed."""
-        if uuid in self._ways or (self._leading and _on_the_way(self._view.workload(uuid))):
+        """The cache has changed."""
+        if uuid in self._ways or (self._leading and _on_the_way(self._cache.workload(uuid))):
             self._look_at(uuid)
 
-    def _look_at(self, uuid: SessionId, news: Iterable[News] = ()) -> None:
+    def _look_at(self, uuid: SessionId, news: Iterable[ProgressUpdate] = ()) -> None:
         self._ways.setdefault(uuid, _Way()).told.extend(news)
         self._work.add(uuid)
 
@@ -98,7 +98,7 @@ class Reporter:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        unsubscribe = self._view.subscribe(self.changed)
+        unsubscribe = self._cache.subscribe(self.changed)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(_AT_ONCE):
@@ -142,8 +142,8 @@ class Reporter:
 
     async def _note(self, uuid: SessionId, way: _Way) -> bool:
         """Note what is new; whether there is nothing to come any more."""
-        told, workload = len(way.told), self._view.workload(uuid)
-        way.stood |= workload.broken is None
+        told, workload = len(way.told), self._cache.workload(uuid)
+        way.stood |= workload.broken_reason is None
         way.rose |= workload.replicas > 0
         if workload.replicas == 0:
             way.noted.clear()  # whatever was noted may be of the wake before: one that failed and is begun anew
@@ -153,16 +153,16 @@ class Reporter:
         way.noted.update(fresh)
         del way.told[:told]
         over = any(news.stage in (Stage.READY, Stage.ASLEEP) for news in fresh)
-        return over or not taken or (way.stood and workload.broken is not None)
+        return over or not taken or (way.stood and workload.broken_reason is not None)
 
-    async def _ends(self, workload: Workload, way: _Way) -> list[News]:
+    async def _ends(self, workload: Workload, way: _Way) -> list[ProgressUpdate]:
         """The ends that are not the pod's own."""
-        if workload.broken:
-            reason = SessionReleased.message if workload.released else workload.broken
-            return [News(Stage.FAILED, reason, final=True)] if way.stood else []
+        if workload.broken_reason:
+            reason = SessionReleased.message if workload.released else workload.broken_reason
+            return [ProgressUpdate(Stage.FAILED, reason, final=True)] if way.stood else []
         if workload.replicas == 0 and way.rose:
-            pulse = (await self._queues.pulses([workload.uuid]))[workload.uuid]
-            return [] if pulse.beats else [News(Stage.ASLEEP)]
+            queue = (await self._queues.read([workload.uuid]))[workload.uuid]
+            return [] if queue.is_wanted else [ProgressUpdate(Stage.ASLEEP)]
         return []
 
     # --- leading ---
@@ -171,7 +171,7 @@ class Reporter:
         """Report all wakes, and what Kubernetes tells of their pods, until cancelled."""
         self._leading = True
         try:
-            for uuid in self._view.uuids():
+            for uuid in self._cache.uuids():
                 self.changed(uuid)
             pauses, clock = Backoff(*_HEAR_AGAIN), asyncio.get_running_loop().time
             while True:
@@ -186,11 +186,13 @@ class Reporter:
     async def _hear(self) -> None:
         try:
             async for uuid, pod_uid, news in self._pod_events.news():
-                pod = self._view.workload(uuid).pod
+                pod = self._cache.workload(uuid).pod
                 # A pod of the life before may still have something to say.
                 if uuid in self._ways and (pod is None or pod.uid == pod_uid):
-                    # An image is pulled onto a node, which the view may not have shown yet.
-                    self._look_at(uuid, [News(Stage.SCHEDULED), news] if news.stage is Stage.PULLED else [news])
+                    # An image is pulled onto a node, which the cache may not have shown yet.
+                    self._look_at(
+                        uuid, [ProgressUpdate(Stage.SCHEDULED), news] if news.stage is Stage.PULLED else [news]
+                    )
         except Unavailable as unavailable:
             log.warning("the pods' events wait for %s", unavailable.part)
 

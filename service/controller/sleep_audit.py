@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 
 from service.domain.errors import Unavailable
 from service.domain.journal import SILENT, Journal, Slept, hashed
-from service.domain.metrics import Meter
+from service.domain.metrics import ServiceMetrics
 from service.domain.names import SessionId
-from service.domain.ports import Store, View
+from service.domain.ports import Store, WorkloadCache
 from service.domain.request_context import NOBODY
-from service.domain.session import Record, Rhythm, Workload
-from service.domain.sleep import Cause, Why, sleep_cause, wanted
+from service.domain.session import IdleTimes, Record, Workload
+from service.domain.sleep import SleepCause, SleepReason, sleep_cause, wanted
 
 log = logging.getLogger(__name__)
 
@@ -43,25 +43,25 @@ class _Fall:
     """When it was wanted again, if that was before anybody could ask why it fell."""
 
 
-class Guard:
-    """`leads` tells whether this replica counts; `rhythm` is used for workloads that have none."""
+class SleepAudit:
+    """`leads` tells whether this replica counts; `idle_times` is used for workloads that have none."""
 
     def __init__(
         self,
         *,
-        view: View,
+        cache: WorkloadCache,
         store: Store,
-        meter: Meter,
+        metrics: ServiceMetrics,
         journal: Journal = SILENT,
-        rhythm: Rhythm,
+        idle_times: IdleTimes,
         leads: Callable[[], bool],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._view = view
+        self._cache = cache
         self._store = store
-        self._meter = meter
+        self._metrics = metrics
         self._journal = journal
-        self._rhythm = rhythm
+        self._idle_times = idle_times
         self._leads = leads
         self._now = now
         self._awake: dict[SessionId, _Life] = {}
@@ -73,10 +73,10 @@ class Guard:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        unsubscribe = self._view.subscribe(self.changed)
+        unsubscribe = self._cache.subscribe(self.changed)
         try:
-            for uuid in self._view.uuids():
-                self._follow(self._view.workload(uuid), since=None)
+            for uuid in self._cache.uuids():
+                self._follow(self._cache.workload(uuid), since=None)
             while True:
                 await self._news.wait()
                 self._news.clear()
@@ -86,13 +86,13 @@ class Guard:
             unsubscribe()
 
     def changed(self, uuid: SessionId) -> None:
-        """The view has changed."""
-        workload = self._view.workload(uuid)
+        """The cache has changed."""
+        workload = self._cache.workload(uuid)
         if workload.replicas:
             self._follow(workload, since=self._now())
             self._rise(uuid)
             return
-        if workload.broken or workload.deleting:
+        if workload.broken_reason or workload.deleting:
             self._awake.pop(uuid, None)
             self._felled.pop(uuid, None)
         elif uuid in self._awake:
@@ -107,11 +107,11 @@ class Guard:
             life.pod = workload.pod.uid if workload.pod is not None else life.pod
 
     def _rise(self, uuid: SessionId) -> None:
-        fall, felled = self._falls.get(uuid), self._felled.pop(uuid, None)
+        fall, pod_lost = self._falls.get(uuid), self._felled.pop(uuid, None)
         if fall is not None and fall.risen is None:
             fall.risen = self._now()
-        if felled is not None:
-            self._heal(felled, self._now())
+        if pod_lost is not None:
+            self._heal(pod_lost, self._now())
 
     async def _judge_some(self) -> None:
         uuids = list(self._falls)[:_BATCH]
@@ -126,21 +126,21 @@ class Guard:
             self._judge(record, falls[record.uuid])
 
     def _judge(self, record: Record, fall: _Fall) -> None:
-        if record.fault or record.pulse.fault:
+        if record.read_error or record.queue.read_error:
             return  # nobody can tell whether it was wanted
-        cause = sleep_cause(record, fall.workload, at=fall.at, awake_since=fall.life.since, rhythm=self._rhythm)
+        cause = sleep_cause(record, fall.workload, at=fall.at, awake_since=fall.life.since, idle_times=self._idle_times)
         self._tell(record, fall, cause)
-        if wanted(record.pulse, fall.at):
-            self._meter.felled()
+        if wanted(record.queue, fall.at):
+            self._metrics.pod_lost()
             if fall.risen is not None:
                 self._heal(fall.at, fall.risen)
             else:
                 self._felled[record.uuid] = fall.at
-        if cause.why is Why.FALSE:
+        if cause.why is SleepReason.FALSE:
             log.error("a session fell asleep while it was in use", extra={"uuid": record.uuid})
-            self._meter.slept_early()
+            self._metrics.false_sleep()
 
-    def _tell(self, record: Record, fall: _Fall, cause: Cause) -> None:
+    def _tell(self, record: Record, fall: _Fall, cause: SleepCause) -> None:
         since = fall.life.since
         self._journal.note(
             Slept(
@@ -155,5 +155,5 @@ class Guard:
             )
         )
 
-    def _heal(self, felled: datetime, risen: datetime) -> None:
-        self._meter.healed(max(0.0, (risen - felled).total_seconds()))
+    def _heal(self, pod_lost: datetime, risen: datetime) -> None:
+        self._metrics.healed(max(0.0, (risen - pod_lost).total_seconds()))

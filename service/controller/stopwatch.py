@@ -1,4 +1,4 @@
-"""Times the wakes that this replica takes, from the push to each stage, as its keeper and the view tell of them.
+"""Times the wakes that this replica takes, from the push to each stage, as its reconciler and the cache tell of them.
 
 Only a wake that found no pod is timed: the others are heartbeats.
 """
@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from service.domain.lifecycle import Step
-from service.domain.metrics import Meter, Stage
+from service.domain.metrics import ServiceMetrics, Stage
 from service.domain.names import SessionId
-from service.domain.ports import View
+from service.domain.ports import WorkloadCache
 from service.domain.session import Workload
 
 PATIENCE = 600.0
 """Seconds after which a wake without a ready pod counts as unfinished."""
 
 _OF_STEP = {Step.SCALE_UP: Stage.SCALED, Step.UNPARK: Stage.UNPARKED}
-"""What the keeper has done is known before the view shows it."""
+"""What the reconciler has done is known before the cache shows it."""
 
 
 @dataclass(slots=True)
@@ -28,7 +28,7 @@ class _Wake:
     due: set[Stage] = field(default_factory=lambda: set(Stage))
     """Stages that it has not come to yet."""
     unparked: bool = False
-    """The view says that it was not parked: true, unless the view is behind and the keeper unparks it after all."""
+    """The cache says that it was not parked; if the cache is behind, the reconciler unparks it after all."""
 
 
 class Stopwatch:
@@ -37,22 +37,22 @@ class Stopwatch:
     def __init__(
         self,
         *,
-        view: View,
-        meter: Meter,
+        cache: WorkloadCache,
+        metrics: ServiceMetrics,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._view = view
-        self._meter = meter
+        self._cache = cache
+        self._metrics = metrics
         self._clock = clock
         self._now = now
         self._wakes: dict[SessionId, _Wake] = {}
         """In the order of their pushes."""
 
-    def woken(self, uuid: SessionId) -> None:
+    def on_wake(self, uuid: SessionId) -> None:
         """This replica has just pushed a wake."""
         self.drop_overdue()
-        workload, running = self._view.workload(uuid), self._wakes.get(uuid)
+        workload, running = self._cache.workload(uuid), self._wakes.get(uuid)
         if workload.replicas or workload.paused or (running is not None and Stage.READY in running.due):
             return
         self._wakes.pop(uuid, None)
@@ -62,7 +62,7 @@ class Stopwatch:
             wake.unparked = True
 
     def carried_out(self, uuid: SessionId, step: Step) -> None:
-        """The keeper has carried out a step."""
+        """The reconciler has carried out a step."""
         wake = self._wakes.get(uuid)
         if wake is None or step not in _OF_STEP:
             return
@@ -72,11 +72,11 @@ class Stopwatch:
         self._reach(wake, _OF_STEP[step])
 
     def changed(self, uuid: SessionId) -> None:
-        """The view has changed."""
+        """The cache has changed."""
         wake = self._wakes.get(uuid)
         if wake is None:
             return
-        workload = self._view.workload(uuid)
+        workload = self._cache.workload(uuid)
         if _over(workload, wake):
             del self._wakes[uuid]
             return
@@ -88,7 +88,7 @@ class Stopwatch:
     def _reach(self, wake: _Wake, stage: Stage) -> None:
         if stage in wake.due:
             wake.due.remove(stage)
-            self._meter.woken(stage, self._clock() - wake.began)
+            self._metrics.woken(stage, self._clock() - wake.began)
 
     def drop_overdue(self) -> None:
         """Give up wakes that nobody waits for any more; to be called now and then."""
@@ -98,7 +98,7 @@ class Stopwatch:
                 return
             del self._wakes[uuid]
             if Stage.READY in wake.due:
-                self._meter.unfinished()
+                self._metrics.unfinished()
 
 
 def _over(workload: Workload, wake: _Wake) -> bool:

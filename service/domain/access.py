@@ -44,21 +44,21 @@ _PASS = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<since>[0-9]{{1,11}})\.{_SEAL
 
 
 @dataclass(frozen=True, slots=True)
-class Invitation:
+class WorkspaceLink:
     url: str
     """Opens the workspace, once, for whoever has it."""
     until: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class ValidCookie:
     """Its bearer may enter."""
 
     renewed: str | None = None
     """A pass to replace the present one with, which has lived for half of its time or more."""
 
 
-class Entrance:
+class WorkspaceAccess:
     """`ticket` and `stay`: how long a ticket may lie about, and how long a pass is good for when nobody uses it.
 
     `limit`: how long after a ticket its bearer may come by renewed passes. `origin` gives scheme and host of a
@@ -107,7 +107,7 @@ class Entrance:
             except Unavailable:
                 await asyncio.sleep(backoff.next())
 
-    async def invite(self, uuid: SessionId, to: str = "/") -> Invitation:
+    async def issue_link(self, uuid: SessionId, to: str = "/") -> WorkspaceLink:
         """A way in to the session's workspace, by a new ticket; `to` is a path there, with its query."""
         key = await self._keyring.newest()
         ends = self._now() + self._ticket.total_seconds()
@@ -116,7 +116,7 @@ class Entrance:
         ticket = f"{content}.{_seal(key, 'ticket', content)}"
         await self._tickets.put(_digest(ticket), uuid, self._ticket)
         query = urlencode({"ticket": ticket, "to": to})
-        return Invitation(f"{self._origin(uuid)}{ENTER}?{query}", datetime.fromtimestamp(ends, UTC))
+        return WorkspaceLink(f"{self._origin(uuid)}{ENTER}?{query}", datetime.fromtimestamp(ends, UTC))
 
     async def redeem(self, ticket: str, uuid: SessionId) -> str | None:
         """A pass for the session in exchange for its ticket; None when that is not (or no longer) good for it.
@@ -138,7 +138,7 @@ class Entrance:
         """Whether the pass was found genuine before, is still good, and is not due for renewal."""
         return self._known.get((pass_, uuid), 0) > self._now()
 
-    async def admits(self, pass_: str, uuid: SessionId) -> Admission | None:
+    async def check_cookie(self, pass_: str, uuid: SessionId) -> ValidCookie | None:
         """Whether the pass is genuine, for this session, and still good. Asks nobody unless its key is not known."""
         shape, now = _PASS.fullmatch(pass_), self._now()
         if shape is None or int(shape["until"]) <= now:
@@ -149,11 +149,11 @@ class Entrance:
         renewable = until - self.stay.total_seconds() / 2
         if until >= self._latest(since) or now < renewable:
             self._remember(pass_, uuid, until if until >= self._latest(since) else renewable)
-            return Admission()
-        return Admission(renewed=self._pass(await self._keyring.newest(), uuid, since))
+            return ValidCookie()
+        return ValidCookie(renewed=self._pass(await self._keyring.newest(), uuid, since))
 
     def seconds_left(self, pass_: str) -> int:
-        """How long a pass of this entrance is good for."""
+        """How long a pass of this access is good for."""
         return max(0, int(pass_.partition(".")[0]) - int(self._now()))
 
     def _latest(self, since: int) -> int:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from service.domain.errors import TooManyCreates
 
 
-class Slots:
+class AdmissionQueue:
     """First a place in the line, which may be refused; then, when everything else is ready, a slot to run in."""
 
     def __init__(self, *, running: int, waiting: int) -> None:

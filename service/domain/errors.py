@@ -85,7 +85,7 @@ class SessionPaused(SessionError):
     message = "an operator has paused the session"
 
 
-class RhythmRefused(SessionError):
+class IdleTimesRefused(SessionError):
     message = "these times for falling asleep cannot be had"
 
 

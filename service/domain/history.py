@@ -11,26 +11,26 @@ from enum import StrEnum
 
 from service.domain.backoff import Backoff
 from service.domain.errors import Unavailable
-from service.domain.journal import KEPT, Failed, Happening, Kept, Ready, Slept, Woken
+from service.domain.journal import HISTORY_EVENTS, Failed, HistoryEvent, JournalEntry, Ready, Slept, Woken
 from service.domain.ports import History
-from service.domain.sleep import Why
+from service.domain.sleep import SleepReason
 
 log = logging.getLogger(__name__)
 
 LIMIT = 45
-"""Happenings kept of a session: fifteen rounds of a wake, a ready pod and a sleep."""
+"""Journal entries kept of a session: fifteen rounds of a wake, a ready pod and a sleep."""
 _UNWRITTEN = 2000
-"""Happenings that wait while Redis is away; of more, the oldest are dropped."""
+"""Journal entries that wait while Redis is away; of more, the oldest are dropped."""
 _FAREWELL = 1.0
 """Seconds at the end of the process to write what is left."""
 POD = 8
 """Characters of a pod's uid that are kept: they tell a session's last pods apart."""
 _SAME = 10
-"""Seconds within which two replicas that believe to lead note the same happening, where no pod names it."""
+"""Seconds within which two replicas that believe to lead note the same journal entry, where no pod names it."""
 
 
-def mark(event: Kept) -> str:
-    """Equal for two notes of one happening, different otherwise; without spaces."""
+def mark(event: HistoryEvent) -> str:
+    """Equal for two notes of one journal entry, different otherwise; without spaces."""
     match event:
         case Woken():
             return f"woken:{event.by}:{event.at.timestamp():.6f}"
@@ -67,13 +67,13 @@ class Entry:
     """When the wake's pod was ready; None before, and when it never was."""
     seconds: float | None = None
     """Of a wake: from accepted to ready. Of a sleep: how long the session had been awake."""
-    why: Why | None = None
+    why: SleepReason | None = None
     idle_since: datetime | None = None
     reason: str | None = None
     """Of a failure: why, in Kubernetes' own words."""
 
 
-def told(events: Iterable[Kept]) -> Sequence[Entry]:
+def told(events: Iterable[HistoryEvent]) -> Sequence[Entry]:
     """The history that the events make, newest first: a wake and its ready pod are one entry."""
     entries: list[Entry] = []
     wake: int | None = None
@@ -110,17 +110,17 @@ def told(events: Iterable[Kept]) -> Sequence[Entry]:
     return entries[::-1]
 
 
-class Historian:
+class HistoryWriter:
     """The Journal that keeps what happens in each session's History; nobody waits for Redis meanwhile."""
 
     def __init__(self, history: History) -> None:
         self._history = history
-        self._unwritten: deque[Kept] = deque()
+        self._unwritten: deque[HistoryEvent] = deque()
         self._dropped = 0
         self._news = asyncio.Event()
 
-    def note(self, happening: Happening) -> None:
-        if not isinstance(happening, KEPT) or happening.uuid is None:
+    def note(self, happening: JournalEntry) -> None:
+        if not isinstance(happening, HISTORY_EVENTS) or happening.uuid is None:
             return
         if isinstance(happening, Failed) and happening.doing != "wake":
             return

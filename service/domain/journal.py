@@ -12,7 +12,7 @@ from service.domain import names
 from service.domain.metrics import Creation
 from service.domain.names import SessionId
 from service.domain.request_context import current_request_id
-from service.domain.sleep import Why
+from service.domain.sleep import SleepReason
 
 REASON_LIMIT = 300
 """Characters kept of a reason: Kubernetes and helm can be wordy."""
@@ -23,7 +23,7 @@ def _now() -> datetime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Happening:
+class JournalEntry:
     """Base of all. Durations are in seconds."""
 
     EVENT: ClassVar[str]
@@ -39,14 +39,14 @@ class Happening:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Created(Happening):
+class Created(JournalEntry):
     EVENT: ClassVar[str] = "session created"
     outcome: Creation
     seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Woken(Happening):
+class Woken(JournalEntry):
     """A wake that found a sleeper was accepted; heartbeats of the awake are not noted."""
 
     EVENT: ClassVar[str] = "session woken"
@@ -55,7 +55,7 @@ class Woken(Happening):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ready(Happening):
+class Ready(JournalEntry):
     EVENT: ClassVar[str] = "session ready"
     seconds: float | None
     """Since the wake was accepted, or since the pod was wanted where no wake is known."""
@@ -64,9 +64,9 @@ class Ready(Happening):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slept(Happening):
+class Slept(JournalEntry):
     EVENT: ClassVar[str] = "session slept"
-    why: Why
+    why: SleepReason
     idle_since: datetime | None = None
     seconds: float | None = None
     """How long a pod was wanted; None when nobody saw it begin."""
@@ -75,7 +75,7 @@ class Slept(Happening):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Visited(Happening):
+class Visited(JournalEntry):
     """A person's browser has opened the workspace; not every request of its pages."""
 
     EVENT: ClassVar[str] = "workspace visited"
@@ -86,7 +86,7 @@ class Visited(Happening):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failed(Happening):
+class Failed(JournalEntry):
     EVENT: ClassVar[str] = "session failed"
     doing: str
     """`create`, `delete`, or `wake`: the pod."""
@@ -97,7 +97,7 @@ class Failed(Happening):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deleted(Happening):
+class Deleted(JournalEntry):
     EVENT: ClassVar[str] = "session deleted"
     by: str
     """`request`, or `retention`: its release had been gone for long."""
@@ -105,24 +105,24 @@ class Deleted(Happening):
     seconds: float
 
 
-Kept = Woken | Ready | Slept | Failed
-KEPT = (Woken, Ready, Slept, Failed)
+HistoryEvent = Woken | Ready | Slept | Failed
+HISTORY_EVENTS = (Woken, Ready, Slept, Failed)
 """What a session's history can hold."""
 
 
 class Journal(Protocol):
     """Whoever wants to know. Returns at once and never raises."""
 
-    def note(self, happening: Happening) -> None: ...
+    def note(self, happening: JournalEntry) -> None: ...
 
 
-class SilentJournal:
+class NoJournal:
     """Notes nothing."""
 
-    def note(self, happening: Happening) -> None: ...
+    def note(self, happening: JournalEntry) -> None: ...
 
 
-SILENT = SilentJournal()
+SILENT = NoJournal()
 
 
 class Journals:
@@ -131,11 +131,11 @@ class Journals:
     def __init__(self, *journals: Journal) -> None:
         self._journals = journals
 
-    def note(self, happening: Happening) -> None:
+    def note(self, happening: JournalEntry) -> None:
         for journal in self._journals:
             journal.note(happening)
 
 
 def hashed(user_id: str | None) -> str | None:
-    """The user as a happening names them: the same hash as on the labels of their objects."""
+    """The user as a journal entry names them: the same hash as on the labels of their objects."""
     return names.user_hash(user_id) if user_id is not None else None

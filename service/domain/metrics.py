@@ -94,8 +94,8 @@ class Traffic:
     """Requests that wait for others of their session to end."""
 
 
-class Doorkeeper(Protocol):
-    """A Meter for the gateway, by the same rules."""
+class GatewayMetrics(Protocol):
+    """A ServiceMetrics for the gateway, by the same rules."""
 
     def visited(self, outcome: Visit) -> None:
         """It is known what becomes of a request; one to a pod is told when the pod answers, however long that takes."""
@@ -113,7 +113,7 @@ class Doorkeeper(Protocol):
         """A connection was one too many."""
 
 
-class Meter(Protocol):
+class ServiceMetrics(Protocol):
     """Told of events as they happen; every method returns at once and never raises. Durations are in seconds."""
 
     def created(self, outcome: Creation, seconds: float) -> None:
@@ -128,26 +128,26 @@ class Meter(Protocol):
     def unfinished(self) -> None:
         """A wake has not led to a ready pod for so long that nobody waits for it any more."""
 
-    def felled(self) -> None:
-        """A pod was taken away while its queue was not empty (KEDA's late 0, or by hand); the keeper brings it back."""
+    def pod_lost(self) -> None:
+        """A pod was removed while its queue was not empty (KEDA's late 0, or by hand); the reconciler restores it."""
 
     def healed(self, seconds: float) -> None:
         """A pod that was taken away so is wanted again."""
 
-    def slept_early(self) -> None:
+    def false_sleep(self) -> None:
         """KEDA has sent a session to sleep before its last activity plus cooldown, unasked: a false sleep."""
 
 
-class Silent:
-    """A Meter and a Doorkeeper that does nothing."""
+class NoMetrics:
+    """A ServiceMetrics and a GatewayMetrics that does nothing."""
 
     def created(self, outcome: Creation, seconds: float) -> None: ...
     def helm_ran(self, work: HelmWork, seconds: float, *, well: bool) -> None: ...
     def woken(self, stage: Stage, seconds: float) -> None: ...
     def unfinished(self) -> None: ...
-    def felled(self) -> None: ...
+    def pod_lost(self) -> None: ...
     def healed(self, seconds: float) -> None: ...
-    def slept_early(self) -> None: ...
+    def false_sleep(self) -> None: ...
     def visited(self, outcome: Visit) -> None: ...
     def waited(self, who: Patient, seconds: float) -> None: ...
     def noted(self, activity: Activity) -> None: ...
@@ -155,4 +155,4 @@ class Silent:
     def turned_away(self) -> None: ...
 
 
-SILENT = Silent()
+SILENT = NoMetrics()

@@ -10,14 +10,14 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from service.domain.journal import Kept
+from service.domain.journal import HistoryEvent
 from service.domain.names import SessionId
-from service.domain.progress import Event, News
-from service.domain.session import Pulse, Pushed, Record, Rhythm, Workload
+from service.domain.progress import Event, ProgressUpdate
+from service.domain.session import IdleTimes, PushResult, QueueState, Record, Workload
 from service.domain.signing_key import SigningKey, StoredKeys
 
 
-class WorkLease(Protocol):
+class SessionLock(Protocol):
     """The right to work on one session, as long as nobody else has taken it over."""
 
     async def confirm(self) -> None:
@@ -39,7 +39,7 @@ class Store(Protocol):
     def unreadable(self) -> int:
         """Sessions whose record or queue was found unreadable, as far as this replica has looked.
 
-        One such session fails no read of others: its record or pulse carries the `fault`.
+        One such session fails no read of others: its record or queue state carries the `fault`.
         """
 
     async def owner(self, user_id: str) -> SessionId | None:
@@ -70,7 +70,7 @@ class Store(Protocol):
         """Write the record (not the queue) and its owner entry, over whatever was there, which heals a fault."""
 
     async def record(self, uuid: SessionId) -> Record:
-        """The record with its pulse. Raises SessionNotFound."""
+        """The record with its queue state. Raises SessionNotFound."""
 
     async def records(self, uuids: Sequence[SessionId]) -> Sequence[Record]:
         """The records of those that have one, in the given order."""
@@ -95,8 +95,8 @@ class Store(Protocol):
 
     async def mark_whole(self) -> None: ...
 
-    def working(self, uuid: SessionId) -> AbstractAsyncContextManager[WorkLease]:
-        """Hold the session's work lease: one holder among all replicas, gone some seconds after its holder died.
+    def lock(self, uuid: SessionId) -> AbstractAsyncContextManager[SessionLock]:
+        """Hold the session's session lock: one holder among all replicas, gone some seconds after its holder died.
 
         Raises SessionBusy on entry when somebody else holds it. Who asks repeatedly finds out that the holder is dead.
         """
@@ -112,26 +112,26 @@ class Queues(Protocol):
     the queue, without an expiry, so that no outage of KEDA or of the service can lose it.
     """
 
-    async def wake(self, uuid: SessionId, lease: timedelta) -> Pushed:
+    async def wake(self, uuid: SessionId, lease: timedelta) -> PushResult:
         """One step: push a token, keep the queue short, extend its expiry to `lease`, note activity and pending wake.
 
         Raises SessionNotFound, SessionUnreadable, SessionDeleting, IndexIncomplete.
         """
 
-    async def beat(self, uuid: SessionId, source: str, lease: timedelta) -> int:
+    async def heartbeat(self, uuid: SessionId, source: str, lease: timedelta) -> int:
         """The same for other activity than a wake, named by its `source`."""
 
-    async def keep(self, uuid: SessionId, until: datetime, lease: timedelta) -> datetime:
+    async def keep_awake(self, uuid: SessionId, until: datetime, lease: timedelta) -> datetime:
         """The same for a wish to be kept awake until then, which `lease` must reach; the latest wish there is."""
 
-    async def hush(self, uuid: SessionId, *, asked: str | None = None) -> None:
+    async def clear(self, uuid: SessionId, *, asked: str | None = None) -> None:
         """Empty the queue, whatever it is, and forget pending wake and wish.
 
         `asked`, the id of a request that asks for sleep, is noted in the record together with the time.
         """
 
-    async def pulses(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, Pulse]:
-        """The pulse of each."""
+    async def read(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, QueueState]:
+        """The queue state of each."""
 
     async def pending(self, age: timedelta, limit: int) -> Sequence[SessionId]:
         """Sessions whose pending wake is that old or older, the oldest first."""
@@ -152,7 +152,7 @@ class Queues(Protocol):
 class Progress(Protocol):
     """How wakes come along, in Redis: of each session the wake under way, or else the last one, for an hour."""
 
-    async def note(self, uuid: SessionId, *news: News) -> bool:
+    async def note(self, uuid: SessionId, *news: ProgressUpdate) -> bool:
         """Note each of the news, unless it is noted already; whether there is a wake that they could belong to.
 
         `accepted` begins a wake when none is under way. After `ready` or `asleep` a wake takes no more news.
@@ -171,13 +171,13 @@ class Progress(Protocol):
 class History(Protocol):
     """What has happened to each session lately, in Redis: bounded, and kept for as long as the session."""
 
-    async def append(self, event: Kept) -> bool:
+    async def append(self, event: HistoryEvent) -> bool:
         """Keep the event, and drop the oldest beyond the bound; False when it is kept already, by `history.mark`.
 
         Of a session that has no record nothing is kept, and of an event not its user, whom the record names.
         """
 
-    async def events(self, uuid: SessionId) -> Sequence[Kept]:
+    async def events(self, uuid: SessionId) -> Sequence[HistoryEvent]:
         """The newest first; whatever cannot be read is left out."""
 
 
@@ -211,7 +211,7 @@ class SigningKeys(Protocol):
 class Releases(Protocol):
     """Helm."""
 
-    async def install(self, uuid: SessionId, user_id: str, rhythm: Rhythm) -> None:
+    async def install(self, uuid: SessionId, user_id: str, idle_times: IdleTimes) -> None:
         """Install `user-<uuid>`, or upgrade it if it is there, by exactly one helm process."""
 
     async def uninstall(self, uuid: SessionId) -> None:
@@ -260,7 +260,7 @@ class Cluster(Protocol):
         """Prove that KEDA works (see the adapter for how). Raises KedaUnavailable."""
 
 
-class View(Protocol):
+class WorkloadCache(Protocol):
     """What a watch over the users' namespace has brought so far: answers at once and asks nobody."""
 
     def workload(self, uuid: SessionId) -> Workload:
@@ -270,7 +270,7 @@ class View(Protocol):
         """Every session of which anything exists."""
 
     def behind(self) -> timedelta | None:
-        """How old the view may be; None while the watch keeps up."""
+        """How old the cache may be; None while the watch keeps up."""
 
     def subscribe(self, listener: Callable[[SessionId], None]) -> Callable[[], None]:
         """Call `listener` after every change of a workload, until the returned function is called."""
@@ -279,7 +279,7 @@ class View(Protocol):
 class PodEvents(Protocol):
     """What Kubernetes itself tells of the sessions' pods, as it happens."""
 
-    def news(self) -> AsyncIterator[tuple[SessionId, str, News]]:
+    def news(self) -> AsyncIterator[tuple[SessionId, str, ProgressUpdate]]:
         """(session, uid of the pod, news): pulled images and warnings. Raises ClusterUnavailable when it breaks off."""
 
 

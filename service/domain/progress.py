@@ -38,7 +38,7 @@ LAST = frozenset({Stage.READY, Stage.FAILED, Stage.ASLEEP})
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class ProgressUpdate:
     """Something to note of the wake that is under way."""
 
     stage: Stage
@@ -79,30 +79,30 @@ def _place(id_: str | None) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-def reached(workload: Workload) -> Iterator[News]:
+def reached(workload: Workload) -> Iterator[ProgressUpdate]:
     """Everything that a wake has come to by now, in its order, as far as the cluster can tell."""
     if workload.deployed and workload.polled:
-        yield News(Stage.UNPARKED)
+        yield ProgressUpdate(Stage.UNPARKED)
     yield from _pause(workload)
     if workload.replicas == 0:
         return  # a pod that is still to be seen is one of the life before
-    yield News(Stage.SCALED)
+    yield ProgressUpdate(Stage.SCALED)
     pod = workload.pod
     if pod is not None and pod.scheduled:
-        yield News(Stage.SCHEDULED)
+        yield ProgressUpdate(Stage.SCHEDULED)
     if pod is not None and pod.started:
-        yield News(Stage.PULLED)
-        yield News(Stage.STARTED)
+        yield ProgressUpdate(Stage.PULLED)
+        yield ProgressUpdate(Stage.STARTED)
     if workload.ready >= workload.replicas:
         if pod is not None and pod.ready:
-            yield News(Stage.READY)
+            yield ProgressUpdate(Stage.READY)
         return
     if workload.warning:
-        yield News(Stage.WARNING, workload.warning)
-    if workload.trouble:
-        yield News(Stage.FAILED, workload.trouble, workload.final)
+        yield ProgressUpdate(Stage.WARNING, workload.warning)
+    if workload.failure:
+        yield ProgressUpdate(Stage.FAILED, workload.failure, workload.final)
 
 
-def _pause(workload: Workload) -> Iterator[News]:
+def _pause(workload: Workload) -> Iterator[ProgressUpdate]:
     if workload.paused:
-        yield News(Stage.WARNING, workload.paused)
+        yield ProgressUpdate(Stage.WARNING, workload.paused)

@@ -80,7 +80,7 @@ class ScaledBy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rhythm:
+class IdleTimes:
     """The times that rule falling asleep; the release is installed with the same."""
 
     lease: timedelta = timedelta(seconds=15)
@@ -94,7 +94,7 @@ class Rhythm:
     """What KEDA may need to reconcile, beyond its polls."""
 
     @property
-    def least_lease(self) -> timedelta:
+    def shortest_lease(self) -> timedelta:
         """A shorter lease can be missed by KEDA, or run out before it has looked at a session that was unparked."""
         return 2 * self.poll + self.MARGIN
 
@@ -140,7 +140,7 @@ class Workload:
     """The service has told KEDA to leave the session alone: no poll, no connection, no HPA."""
     last_active: datetime | None = None
     """When KEDA last saw the queue non-empty, in whole seconds (rounded down)."""
-    rhythm: Rhythm | None = None
+    idle_times: IdleTimes | None = None
     """From the ScaledObject; None when there is none."""
     deleting: bool = False
     """The Deployment or the ScaledObject is being deleted."""
@@ -154,15 +154,15 @@ class Workload:
     """The newest pod that is not on its way out."""
     chart: str | None = None
     """Chart and version, for example ``user-pod-0.1.0``; None while there is only a reservation."""
-    fault: str | None = None
+    read_error: str | None = None
     """Why an object of the session cannot be read, and what repairs it. Nothing may follow from what is unknown."""
     paused: str | None = None
     """An operator has KEDA leave the number of pods as it is; why, and what ends that. The service leaves it too."""
-    trouble: str | None = None
+    failure: str | None = None
     """Why the pod does not get ready, in Kubernetes' own words."""
     final: bool = False
-    """Whether `trouble` is for good; otherwise Kubernetes keeps trying, and may succeed."""
-    hindrance: str | None = None
+    """Whether `failure` is for good; otherwise Kubernetes keeps trying, and may succeed."""
+    blocker: str | None = None
     """What holds the pod up and may pass by waiting: no node has room, or KEDA cannot work with the ScaledObject."""
     warning: str | None = None
     """What somebody should look after, and how: above all what has held the pod up for longer than `SCHEDULE_TIMEOUT`.
@@ -187,7 +187,7 @@ class Workload:
         return not self.parked and self.paused is None
 
     @property
-    def broken(self) -> str | None:
+    def broken_reason(self) -> str | None:
         """Why no wake can succeed until the release is repaired, which a create does; None when one can."""
         if self.release is None:
             return "the release is not installed; create the session again to finish it"
@@ -199,21 +199,21 @@ class Workload:
             return "the ScaledObject is missing; create the session again to repair it"
         return None
 
-    def phase(self, *, beats: bool) -> Phase:
-        """The life of the pod, of a session that is not being deleted; `beats`: somebody wants it awake."""
+    def phase(self, *, is_wanted: bool) -> Phase:
+        """The life of the pod, of a session that is not being deleted; `is_wanted`: somebody wants it awake."""
         if self.released:
             return Phase.RELEASED
-        if self.broken or self.fault:
+        if self.broken_reason or self.read_error:
             return Phase.FAILED
         if self.replicas == 0:
-            return Phase.WAKING if beats else Phase.ASLEEP
+            return Phase.WAKING if is_wanted else Phase.ASLEEP
         if self.ready >= self.replicas:
             return Phase.READY
-        return Phase.FAILED if self.trouble else Phase.WAKING
+        return Phase.FAILED if self.failure else Phase.WAKING
 
 
 @dataclass(frozen=True, slots=True)
-class Pulse:
+class QueueState:
     """The session's wish to be awake: its wake queue, and the wake that is not served yet."""
 
     tokens: int = 0
@@ -222,11 +222,11 @@ class Pulse:
     pending_since: datetime | None = None
     """The oldest push of the service that is not known to be served (lifecycle); until it is, the lease is renewed."""
 
-    fault: str | None = None
+    read_error: str | None = None
     """Why the queue cannot be read, and what repairs it. Nothing may follow from what is unknown then."""
 
     @property
-    def beats(self) -> bool:
+    def is_wanted(self) -> bool:
         """Whether somebody wants the session awake."""
         return self.tokens > 0 or self.pending_since is not None
 
@@ -237,14 +237,14 @@ class Pulse:
 
 
 @dataclass(frozen=True, slots=True)
-class SleepAsked:
+class SleepRequest:
     """A call of sleep: when, and the id of its request."""
 
     at: datetime
     request: str | None = None
 
 
-class Pushed(NamedTuple):
+class PushResult(NamedTuple):
     """Outcome of a wake's push."""
 
     length: int
@@ -268,14 +268,14 @@ class Record:
     """What the last activity was: `wake`, or the name that its reporter gave."""
     kept_until: datetime | None = None
     """Its user asked for it to be kept awake until then."""
-    sleep_asked: SleepAsked | None = None
+    sleep_request: SleepRequest | None = None
     """The last call of sleep; what was active since has made it void."""
     released_at: datetime | None = None
     """When its release was first seen to be gone; None while there is one."""
     keep_data: bool = True
     """Only meaningful while deleting: whether the volume outlives the session."""
-    pulse: Pulse = field(default_factory=Pulse)
-    fault: str | None = None
+    queue: QueueState = field(default_factory=QueueState)
+    read_error: str | None = None
     """Why the record cannot be read as a whole, and what repairs it."""
 
 
@@ -285,13 +285,13 @@ class Session:
 
     record: Record
     workload: Workload
-    rhythm: Rhythm = field(default_factory=Rhythm)
+    idle_times: IdleTimes = field(default_factory=IdleTimes)
     """Used where the workload has none of its own."""
 
     @property
-    def fault(self) -> str | None:
+    def read_error(self) -> str | None:
         """Why its keys in Redis cannot be read, and what repairs them."""
-        return self.record.fault or self.record.pulse.fault
+        return self.record.read_error or self.record.queue.read_error
 
     @property
     def user_id(self) -> str:
@@ -310,22 +310,22 @@ class Session:
             return Phase.DELETING
         if self.status is RecordStatus.RELEASED:
             return Phase.RELEASED
-        if self.fault:
+        if self.read_error:
             return Phase.FAILED
-        return self.workload.phase(beats=self.record.pulse.beats)
+        return self.workload.phase(is_wanted=self.record.queue.is_wanted)
 
     @property
     def reason(self) -> str | None:
         """Why the phase is `failed`, or what hinders a wake that is under way."""
-        if self.phase is Phase.FAILED and self.fault:
-            return self.fault
+        if self.phase is Phase.FAILED and self.read_error:
+            return self.read_error
         if self.phase in (Phase.FAILED, Phase.WAKING):
             return (
-                self.workload.broken
-                or self.workload.fault
-                or self.workload.trouble
+                self.workload.broken_reason
+                or self.workload.read_error
+                or self.workload.failure
                 or self.workload.paused
-                or self.workload.hindrance
+                or self.workload.blocker
             )
         return None
 
@@ -334,7 +334,7 @@ class Session:
         """Whether the phase is `failed` and waiting is of no use: nothing retries what has failed."""
         if self.phase is not Phase.FAILED:
             return False
-        return bool(self.fault or self.workload.broken or self.workload.fault) or self.workload.final
+        return bool(self.read_error or self.workload.broken_reason or self.workload.read_error) or self.workload.final
 
     @property
     def warning(self) -> str | None:
@@ -347,19 +347,19 @@ class Session:
     def awake(self) -> bool:
         """Whether the pod runs or is being started."""
         return self.phase in (Phase.WAKING, Phase.READY) or (
-            self.phase is Phase.FAILED and self.workload.broken is None and self.workload.replicas > 0
+            self.phase is Phase.FAILED and self.workload.broken_reason is None and self.workload.replicas > 0
         )
 
     @property
     def sleeps_at(self) -> datetime | None:
         """The earliest moment of falling asleep without further activity; None while asleep, or when unknown."""
-        rhythm, pulse = self.workload.rhythm or self.rhythm, self.record.pulse
+        idle_times, queue = self.workload.idle_times or self.idle_times, self.record.queue
         if not self.awake or self.workload.paused:
             return None
-        if pulse.beats:
-            return pulse.lease_until and rhythm.earliest(pulse.lease_until)
+        if queue.is_wanted:
+            return queue.lease_until and idle_times.earliest(queue.lease_until)
         if self.workload.last_active is not None:
-            return self.workload.last_active + rhythm.cooldown
+            return self.workload.last_active + idle_times.cooldown
         return None
 
     @property
@@ -369,8 +369,8 @@ class Session:
             return None
         if self.record.kept_until is not None and self.record.kept_until > datetime.now(UTC):
             return "extension"
-        if not self.record.pulse.beats:
+        if not self.record.queue.is_wanted:
             return "cooldown"
-        last, lease = self.record.last_activity, (self.workload.rhythm or self.rhythm).lease
-        ours = self.record.pulse.pending_since is not None or (last is not None and datetime.now(UTC) < last + lease)
+        last, lease = self.record.last_activity, (self.workload.idle_times or self.idle_times).lease
+        ours = self.record.queue.pending_since is not None or (last is not None and datetime.now(UTC) < last + lease)
         return self.record.activity_source if ours and self.record.activity_source else "queue"

@@ -1,4 +1,4 @@
-"""How many sessions are in which state: counted from the view, and one short read of Redis per few hundred of them."""
+"""How many sessions are in which state: counted from the cache, and one short read of Redis per few hundred of them."""
 
 import asyncio
 from collections import Counter
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from service.domain.names import SessionId
-from service.domain.ports import Queues, View
-from service.domain.session import Phase, Pulse, Workload
+from service.domain.ports import Queues, WorkloadCache
+from service.domain.session import Phase, QueueState, Workload
 
 _BATCH = 500
 
 
 @dataclass(slots=True)
-class Census:
+class SessionCounts:
     """One count. What only Redis knows (that a delete is about to begin) is not looked at."""
 
     phases: Counter[Phase] = field(default_factory=Counter)
@@ -27,29 +27,31 @@ class Census:
     oldest: timedelta = timedelta(0)
     """The age of the oldest of those."""
 
-    def enter(self, workload: Workload, pulse: Pulse, now: datetime) -> None:
-        phase = Phase.DELETING if workload.deleting else workload.phase(beats=pulse.beats)
-        if pulse.fault and phase not in (Phase.DELETING, Phase.RELEASED):
+    def enter(self, workload: Workload, queue: QueueState, now: datetime) -> None:
+        phase = Phase.DELETING if workload.deleting else workload.phase(is_wanted=queue.is_wanted)
+        if queue.read_error and phase not in (Phase.DELETING, Phase.RELEASED):
             phase = Phase.FAILED
         self.phases[phase] += 1
         self.parked += workload.parked
-        self.queued += pulse.tokens > 0
-        self.tokens += pulse.tokens
-        if pulse.pending_since is not None:
+        self.queued += queue.tokens > 0
+        self.tokens += queue.tokens
+        if queue.pending_since is not None:
             self.pending += 1
-            self.oldest = max(self.oldest, now - pulse.pending_since)
+            self.oldest = max(self.oldest, now - queue.pending_since)
 
 
-async def count(view: View, queues: Queues) -> Census:
+async def count(cache: WorkloadCache, queues: Queues) -> SessionCounts:
     """Count all sessions, letting others run in between. Raises RedisUnavailable."""
-    census, uuids = Census(), list(view.uuids())
+    session_counts, uuids = SessionCounts(), list(cache.uuids())
     for start in range(0, len(uuids), _BATCH):
-        await _enter(census, uuids[start : start + _BATCH], view, queues)
+        await _enter(session_counts, uuids[start : start + _BATCH], cache, queues)
         await asyncio.sleep(0)
-    return census
+    return session_counts
 
 
-async def _enter(census: Census, uuids: Sequence[SessionId], view: View, queues: Queues) -> None:
-    pulses, now = await queues.pulses(uuids), datetime.now(UTC)
+async def _enter(
+    session_counts: SessionCounts, uuids: Sequence[SessionId], cache: WorkloadCache, queues: Queues
+) -> None:
+    queue_states, now = await queues.read(uuids), datetime.now(UTC)
     for uuid in uuids:
-        census.enter(view.workload(uuid), pulses[uuid], now)
+        session_counts.enter(cache.workload(uuid), queue_states[uuid], now)

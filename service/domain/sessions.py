@@ -7,8 +7,8 @@ A create makes its traces in this order, so that whatever a crash leaves behind 
 3. the *release*: helm adopts the Deployment and adds the rest;
 4. the *record* in Redis: from now on the session exists for callers.
 
-Any replica can continue from any of these, under the session's work lease (`Store.working`); `finish` is that one path,
-walked by a first create, by the create after a crash, and by `Recovery` at start-up.
+Any replica can continue from any of these, under the session's lock (`Store.lock`); `finish` is that one path, walked
+by a first create, by the create after a crash, and by `Recovery` at start-up.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ from typing import Any
 
 from service.domain import journal as journals
 from service.domain import names
-from service.domain.admission_queue import Slots
+from service.domain.admission_queue import AdmissionQueue
 from service.domain.errors import (
     ClusterUnavailable,
+    IdleTimesRefused,
     IdTaken,
     InvalidCursor,
-    RhythmRefused,
     SessionAsleep,
     SessionBroken,
     SessionBusy,
@@ -40,16 +40,16 @@ from service.domain.errors import (
 )
 from service.domain.history import Entry, told
 from service.domain.journal import Deleted, Failed, Journal, Woken, hashed
-from service.domain.metrics import SILENT, Creation, Meter
+from service.domain.metrics import SILENT, Creation, ServiceMetrics
 from service.domain.names import SessionId
-from service.domain.ports import Cluster, History, Progress, Queues, Releases, Store, View, WorkLease
-from service.domain.progress import News, Stage
+from service.domain.ports import Cluster, History, Progress, Queues, Releases, SessionLock, Store, WorkloadCache
+from service.domain.progress import ProgressUpdate, Stage
 from service.domain.session import (
+    IdleTimes,
     Phase,
     Record,
     RecordStatus,
     Release,
-    Rhythm,
     Session,
     Workload,
 )
@@ -63,7 +63,7 @@ _LEASE_RETRY = 0.1
 _SCAN_PAGE = 200
 _SCAN_PAGES = 10
 _SETTLING = timedelta(seconds=30)
-"""So long after helm's work a view is not believed when it says that something is missing: it may be behind."""
+"""So long after helm's work a cache is not believed when it says that something is missing: it may be behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class RequestedIdleTimes:
     """Times for falling asleep that the creator of a session may choose; None: as everybody's."""
 
     lease: timedelta | None = None
@@ -99,13 +99,13 @@ class Limits:
     extension: timedelta = timedelta(hours=8)
 
 
-NO_WISH = Wish()
+NOTHING_REQUESTED = RequestedIdleTimes()
 
 
 class Sessions:
     """The use cases. Holds no truth: every answer comes from Redis and the cluster.
 
-    Creates and deletes read the cluster itself; everything else reads the view of it.
+    Creates and deletes read the cluster itself; everything else reads the cache of it.
     """
 
     def __init__(
@@ -117,20 +117,20 @@ class Sessions:
         history: History,
         releases: Releases,
         cluster: Cluster,
-        view: View,
-        slots: Slots,
-        rhythm: Rhythm,
+        cache: WorkloadCache,
+        admission: AdmissionQueue,
+        idle_times: IdleTimes,
         helm_deadline: timedelta,
         parking: bool = True,
         limits: Limits | None = None,
-        tend: Callable[[SessionId], None] = lambda _: None,
-        meter: Meter = SILENT,
+        enqueue: Callable[[SessionId], None] = lambda _: None,
+        metrics: ServiceMetrics = SILENT,
         journal: Journal = journals.SILENT,
         new_id: Callable[[], SessionId] = names.new_session_id,
     ) -> None:
         """`helm_deadline` is how long a helm process may live: an unfinished release older than that is abandoned.
 
-        `tend` is told of sessions whose queue has changed; it must return at once.
+        `enqueue` is told of sessions whose queue has changed; it must return at once.
         """
         self._store = store
         self._queues = queues
@@ -138,13 +138,13 @@ class Sessions:
         self._history = history
         self._releases = releases
         self._cluster = cluster
-        self._view = view
-        self._slots = slots
-        self._rhythm = rhythm
+        self._cache = cache
+        self._admission = admission
+        self._idle_times = idle_times
         self._parking = parking
         self._limits = limits or Limits()
-        self._tend = tend
-        self._meter = meter
+        self._on_wake = enqueue
+        self._metrics = metrics
         self._journal = journal
         self._helm_deadline = helm_deadline
         self._new_id = new_id
@@ -153,27 +153,27 @@ class Sessions:
 
     # --- create ---------------------------------------------------------------------------------------------------
 
-    async def create(self, user_id: str, wish: Wish = NO_WISH) -> Created:
+    async def create(self, user_id: str, requested: RequestedIdleTimes = NOTHING_REQUESTED) -> Created:
         """Give the user a session, the same one for every call and every racer.
 
         A caller that goes away does not interrupt the work, and those who ask for the same user share it. The wish
         counts when this call installs the release; a session that stands keeps its times.
         """
         names.check_user_id(user_id)
-        rhythm = self._rhythm_for(wish)
+        idle_times = self._idle_times_for(requested)
         task = self._creating.get(user_id)
         if task is not None:
             outcome = await asyncio.shield(task)
             return Created(outcome.uuid, fresh=False)
-        task = self._background(self._create(user_id, rhythm))
+        task = self._background(self._create(user_id, idle_times))
         self._creating[user_id] = task
         task.add_done_callback(lambda _: self._creating.pop(user_id, None))
         return await asyncio.shield(task)
 
-    async def _create(self, user_id: str, rhythm: Rhythm) -> Created:
+    async def _create(self, user_id: str, idle_times: IdleTimes) -> Created:
         started, outcome = time.monotonic(), Creation.FAILED
         try:
-            created = await self._ensure(user_id, rhythm)
+            created = await self._ensure(user_id, idle_times)
         except Unavailable as error:
             self._failed("create", None, user_id, error, started)
             raise
@@ -183,7 +183,7 @@ class Sessions:
             self._journal.note(journals.Created(uuid=created.uuid, user=user, outcome=outcome, seconds=took))
             return created
         finally:
-            self._meter.created(outcome, time.monotonic() - started)
+            self._metrics.created(outcome, time.monotonic() - started)
 
     def _failed(
         self, doing: str, uuid: SessionId | None, user_id: str | None, error: Unavailable, started: float
@@ -191,14 +191,14 @@ class Sessions:
         took = time.monotonic() - started
         self._journal.note(Failed(uuid=uuid, user=hashed(user_id), doing=doing, reason=str(error), seconds=took))
 
-    async def _ensure(self, user_id: str, rhythm: Rhythm) -> Created:
+    async def _ensure(self, user_id: str, idle_times: IdleTimes) -> Created:
         uuid = await self._store.owner(user_id)
         if uuid is not None and await self._stands(uuid):
             return Created(uuid, fresh=False)
-        with self._slots.line():
+        with self._admission.line():
             for _ in range(IDS_TO_TRY):
                 try:
-                    return await self.finish(await self._claim(user_id), user_id, rhythm)
+                    return await self.finish(await self._claim(user_id), user_id, idle_times)
                 except IdTaken as taken:
                     log.warning("a new id was taken already, trying another one", extra={"uuid": str(taken)})
         raise SessionBusy("no free id was found; try again")
@@ -209,7 +209,9 @@ class Sessions:
             session = await self.status(uuid)
         except SessionNotFound:
             return False
-        return session.status is RecordStatus.CREATED and session.workload.broken is None and not session.fault
+        return (
+            session.status is RecordStatus.CREATED and session.workload.broken_reason is None and not session.read_error
+        )
 
     async def _claim(self, user_id: str) -> SessionId:
         """The user's id: from Redis, else from what the cluster still holds of the user, else a new one."""
@@ -219,28 +221,28 @@ class Sessions:
             uuid = await self._store.claim(user_id, found or self._new_id())
         return uuid
 
-    def _rhythm_for(self, wish: Wish) -> Rhythm:
+    def _idle_times_for(self, requested: RequestedIdleTimes) -> IdleTimes:
         """Raises RhythmRefused for what is impossible or out of bounds."""
-        rhythm = Rhythm(
-            lease=wish.lease or self._rhythm.lease,
-            cooldown=wish.cooldown or self._rhythm.cooldown,
-            poll=wish.poll or self._rhythm.poll,
+        idle_times = IdleTimes(
+            lease=requested.lease or self._idle_times.lease,
+            cooldown=requested.cooldown or self._idle_times.cooldown,
+            poll=requested.poll or self._idle_times.poll,
         )
-        if rhythm.lease < rhythm.least_lease:
-            least = rhythm.least_lease.total_seconds()
-            raise RhythmRefused(
+        if idle_times.lease < idle_times.shortest_lease:
+            least = idle_times.shortest_lease.total_seconds()
+            raise IdleTimesRefused(
                 f"the lease must be at least {least:g} s: twice the poll and 2 s, or KEDA could miss it"
             )
         for name, given, most in (
-            ("lease", wish.lease, self._limits.lease),
-            ("cooldown", wish.cooldown, self._limits.cooldown),
+            ("lease", requested.lease, self._limits.lease),
+            ("cooldown", requested.cooldown, self._limits.cooldown),
         ):
             if given is not None and given > most:
-                raise RhythmRefused(f"the {name} may be {most.total_seconds():g} s at most")
-        return rhythm
+                raise IdleTimesRefused(f"the {name} may be {most.total_seconds():g} s at most")
+        return idle_times
 
     async def finish(
-        self, uuid: SessionId, user_id: str, rhythm: Rhythm | None = None, *, patient: bool = True
+        self, uuid: SessionId, user_id: str, idle_times: IdleTimes | None = None, *, patient: bool = True
     ) -> Created:
         """Bring a claimed session to its end state, from wherever it stands.
 
@@ -262,10 +264,10 @@ class Sessions:
                 if record is None:
                     await self._store.disclaim(user_id, uuid)
                     raise IdTaken(uuid)
-            installed = await self._install(workload, user_id, rhythm or self._rhythm, lease)
-            if record is not None and record.pulse.fault:
-                await self._queues.hush(uuid)
-            if installed or record is None or record.status is not RecordStatus.CREATED or record.fault:
+            installed = await self._install(workload, user_id, idle_times or self._idle_times, lease)
+            if record is not None and record.queue.read_error:
+                await self._queues.clear(uuid)
+            if installed or record is None or record.status is not RecordStatus.CREATED or record.read_error:
                 await lease.confirm()
                 await self._store.save(
                     Record(
@@ -280,14 +282,14 @@ class Sessions:
                 )
             return Created(uuid, fresh=installed)
 
-    async def _install(self, workload: Workload, user_id: str, rhythm: Rhythm, lease: WorkLease) -> bool:
+    async def _install(self, workload: Workload, user_id: str, idle_times: IdleTimes, lease: SessionLock) -> bool:
         """Install or repair the release unless it stands, and park it; whether helm had to be asked."""
         uuid, release = workload.uuid, workload.release
-        if workload.broken is None:
+        if workload.broken_reason is None:
             return False
         if release is not None and self._may_be_running(release):
             raise SessionBusy(retry_after=5)
-        async with self._slots.run():
+        async with self._admission.run():
             await lease.confirm()
             if release is not None and release.unfinished:
                 log.warning("removing an unfinished release", extra={"uuid": uuid, "state": release.state})
@@ -299,9 +301,9 @@ class Sessions:
                 raise
             if workload.replicas == 0:
                 # A wake of the session's life before, which nobody could answer, must not wake it now.
-                await self._queues.hush(uuid)
+                await self._queues.clear(uuid)
             await lease.confirm()
-            await self._releases.install(uuid, user_id, rhythm)
+            await self._releases.install(uuid, user_id, idle_times)
         if self._parking and workload.replicas == 0 and not workload.paused:
             await self._park(uuid)
         return True
@@ -323,25 +325,25 @@ class Sessions:
 
         Raises SessionNotFound, SessionReleased, SessionDeleting, SessionBroken.
         """
-        rhythm = await self.usable(uuid)
-        length, first = await self._queues.wake(uuid, rhythm.lease)
-        workload = self._view.workload(uuid)
+        idle_times = await self.usable(uuid)
+        length, first = await self._queues.wake(uuid, idle_times.lease)
+        workload = self._cache.workload(uuid)
         if workload.replicas == 0:
             if first:
                 self._journal.note(Woken(uuid=uuid, user=hashed(workload.user_id), by=by))
             # Noted before anything is done for it, and before the caller can ask how it comes along.
             await self._note(uuid, Stage.ACCEPTED)
-        self._tend(uuid)
+        self._on_wake(uuid)
         return length
 
-    async def beat(self, uuid: SessionId, source: str) -> None:
+    async def heartbeat(self, uuid: SessionId, source: str) -> None:
         """Note activity, which keeps an awake session awake and never wakes a sleeper.
 
         Raises SessionAsleep, or as `wake`.
         """
-        rhythm = await self.usable(uuid)
+        idle_times = await self.usable(uuid)
         await self._must_be_awake(uuid)
-        await self._queues.beat(uuid, source, rhythm.lease)
+        await self._queues.heartbeat(uuid, source, idle_times.lease)
 
     async def extend(self, uuid: SessionId, by: timedelta) -> datetime:
         """Keep an awake session awake for `by` from now; until when it is kept, which an earlier wish may make later.
@@ -349,12 +351,14 @@ class Sessions:
         Raises RhythmRefused, SessionAsleep, or as `wake`.
         """
         if by > self._limits.extension:
-            raise RhythmRefused(f"a session can be kept awake for {self._limits.extension.total_seconds():g} s at most")
-        rhythm = await self.usable(uuid)
+            raise IdleTimesRefused(
+                f"a session can be kept awake for {self._limits.extension.total_seconds():g} s at most"
+            )
+        idle_times = await self.usable(uuid)
         await self._must_be_awake(uuid)
         # Of the time asked for, the cooldown is what KEDA gives after the queue has run out.
-        lease = max(rhythm.lease, by - rhythm.cooldown + rhythm.poll)
-        return await self._queues.keep(uuid, datetime.now(UTC) + by, lease)
+        lease = max(idle_times.lease, by - idle_times.cooldown + idle_times.poll)
+        return await self._queues.keep_awake(uuid, datetime.now(UTC) + by, lease)
 
     async def sleep(self, uuid: SessionId, *, request: str = "-") -> None:
         """Send the pod to sleep now, whoever uses it. `request` is the id of who asks for it.
@@ -363,46 +367,46 @@ class Sessions:
         back. Otherwise as `wake`.
         """
         await self.standing(uuid)
-        workload = self._view.workload(uuid)
+        workload = self._cache.workload(uuid)
         if workload.paused and workload.replicas:
             raise SessionPaused(workload.paused)
-        await self._queues.hush(uuid, asked=request)
+        await self._queues.clear(uuid, asked=request)
         await self._cluster.scale(uuid, 0)
         await self._note(uuid, Stage.ASLEEP)
 
     async def _note(self, uuid: SessionId, stage: Stage) -> None:
         """Note it if possible: what was asked for is done, whether anybody hears of it or not."""
         try:
-            await self._progress.note(uuid, News(stage))
+            await self._progress.note(uuid, ProgressUpdate(stage))
         except Unavailable:
             log.warning("progress could not be noted", extra={"uuid": uuid, "stage": stage.value})
 
     async def _must_be_awake(self, uuid: SessionId) -> None:
-        # A call per second and user: while the view shows a pod, nobody is asked.
-        if self._view.workload(uuid).replicas == 0 and not (await self.status(uuid)).awake:
+        # A call per second and user: while the cache shows a pod, nobody is asked.
+        if self._cache.workload(uuid).replicas == 0 and not (await self.status(uuid)).awake:
             raise SessionAsleep
 
-    async def usable(self, uuid: SessionId) -> Rhythm:
-        """The session's times, when a wake can succeed as far as the view knows; raises like `wake` otherwise."""
-        workload = self._view.workload(uuid)
-        if workload.broken is None and workload.fault is None:
-            return workload.rhythm or self._rhythm
+    async def usable(self, uuid: SessionId) -> IdleTimes:
+        """The session's times, when a wake can succeed as far as the cache knows; raises like `wake` otherwise."""
+        workload = self._cache.workload(uuid)
+        if workload.broken_reason is None and workload.read_error is None:
+            return workload.idle_times or self._idle_times
         return await self.standing(uuid)
 
-    async def standing(self, uuid: SessionId) -> Rhythm:
+    async def standing(self, uuid: SessionId) -> IdleTimes:
         """The same by its record too, which alone says that a session is being deleted. One read of Redis."""
         session = await self.status(uuid)
-        if session.record.fault:
-            raise SessionUnreadable(session.record.fault)
+        if session.record.read_error:
+            raise SessionUnreadable(session.record.read_error)
         match session.status:
             case RecordStatus.RELEASED:
                 raise SessionReleased
             case RecordStatus.DELETING:
                 raise SessionDeleting
             case RecordStatus.CREATED:
-                if reason := session.workload.broken or session.workload.fault:
+                if reason := session.workload.broken_reason or session.workload.read_error:
                     raise SessionBroken(reason)
-        return session.workload.rhythm or self._rhythm
+        return session.workload.idle_times or self._idle_times
 
     async def delete(self, uuid: SessionId, *, keep_data: bool, patient: bool = True) -> None:
         """Remove release, keys and, unless `keep_data`, the volume. Goes on when the caller goes away.
@@ -415,7 +419,7 @@ class Sessions:
     async def _delete(self, uuid: SessionId, *, keep_data: bool, patient: bool) -> None:
         started, record = time.monotonic(), await self._store.record(uuid)
         try:
-            with self._slots.line():
+            with self._admission.line():
                 async with self._lease(uuid, patient=patient) as lease:
                     await self._store.deleting(uuid, keep_data=keep_data)
                     await self._remove(await self._store.record(uuid), lease)
@@ -424,12 +428,12 @@ class Sessions:
                 self._failed("delete", uuid, record.user_id, error, started)
             raise
 
-    async def _remove(self, record: Record, lease: WorkLease) -> None:
+    async def _remove(self, record: Record, lease: SessionLock) -> None:
         """The second half of a delete, repeatable from any point: release, volume, and the keys last."""
         started = time.monotonic()
-        await self._queues.hush(record.uuid)
+        await self._queues.clear(record.uuid)
         if (await self._fresh(record.uuid)).release is not None:
-            async with self._slots.run():
+            async with self._admission.run():
                 await lease.confirm()
                 await self._releases.uninstall(record.uuid)
         await lease.confirm()
@@ -452,7 +456,7 @@ class Sessions:
         """
         async with self._lease(uuid) as lease:
             record = await self._record_or_none(uuid)
-            if record is None or record.status is not RecordStatus.CREATED or record.fault:
+            if record is None or record.status is not RecordStatus.CREATED or record.read_error:
                 return False
             now = datetime.now(UTC)
             gone = (await self._fresh(uuid)).released
@@ -477,7 +481,7 @@ class Sessions:
 
     def behind(self) -> timedelta | None:
         """How old may be what the cluster's part of an answer says; None while the watch keeps up."""
-        return self._view.behind()
+        return self._cache.behind()
 
     async def page(
         self,
@@ -512,16 +516,16 @@ class Sessions:
         return await self._joined(await self._store.records(uuids))
 
     async def _joined(self, records: Sequence[Record]) -> Sequence[Session]:
-        """Each record with its workload: from the view, unless that may not know yet what helm has just done."""
+        """Each record with its workload: from the cache, unless that may not know yet what helm has just done."""
         now = datetime.now(UTC)
-        workloads = {record.uuid: self._view.workload(record.uuid) for record in records}
+        workloads = {record.uuid: self._cache.workload(record.uuid) for record in records}
         doubtful = [
             record.uuid
             for record in records
-            if workloads[record.uuid].broken and record.written_at and now - record.written_at < _SETTLING
+            if workloads[record.uuid].broken_reason and record.written_at and now - record.written_at < _SETTLING
         ]
         workloads |= await self._cluster.read(doubtful)
-        return [Session(record, workloads[record.uuid], self._rhythm) for record in records]
+        return [Session(record, workloads[record.uuid], self._idle_times) for record in records]
 
     async def _fresh(self, uuid: SessionId) -> Workload:
         return (await self._cluster.read([uuid]))[uuid]
@@ -533,16 +537,16 @@ class Sessions:
     # --- helpers --------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _lease(self, uuid: SessionId, *, patient: bool = True) -> AsyncIterator[WorkLease]:
-        """The session's work lease, waited for as long as one helm run can take if `patient`."""
+    async def _lease(self, uuid: SessionId, *, patient: bool = True) -> AsyncIterator[SessionLock]:
+        """The session's session lock, waited for as long as one helm run can take if `patient`."""
         async with AsyncExitStack() as held:
             yield await self._entered(held, uuid, patient=patient)
 
-    async def _entered(self, held: AsyncExitStack, uuid: SessionId, *, patient: bool) -> WorkLease:
+    async def _entered(self, held: AsyncExitStack, uuid: SessionId, *, patient: bool) -> SessionLock:
         deadline = asyncio.get_running_loop().time() + self._helm_deadline.total_seconds()
         while True:
             try:
-                return await held.enter_async_context(self._store.working(uuid))
+                return await held.enter_async_context(self._store.lock(uuid))
             except SessionBusy:
                 if not patient or asyncio.get_running_loop().time() > deadline:
                     raise
@@ -562,7 +566,7 @@ class Sessions:
 
 
 def _created_at(record: Record | None, workload: Workload) -> datetime:
-    if record is not None and not record.fault:
+    if record is not None and not record.read_error:
         return record.created_at
     return workload.created_at or datetime.now(UTC)
 

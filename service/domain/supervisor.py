@@ -51,7 +51,7 @@ class PartState:
     """It does not run and is not restarted."""
 
     @property
-    def trouble(self) -> str | None:
+    def failure(self) -> str | None:
         """What is wrong, in a sentence for /health; None when nothing is."""
         if self.ended:
             return f"it has ended ({self.error}) and only a restart of the process brings it back"
@@ -102,9 +102,9 @@ class Supervisor:
         now = self._clock()
         return {name: self._state(part, now) for name, part in self._parts.items()}
 
-    def troubles(self) -> dict[str, str | None]:
+    def failures(self) -> dict[str, str | None]:
         """Of each part what is wrong with it, for /health."""
-        return {name: state.trouble for name, state in self.states().items()}
+        return {name: state.failure for name, state in self.states().items()}
 
     def dead(self) -> list[str]:
         """Parts that only a restart of the process can help: /livez fails while there are any."""

@@ -17,9 +17,9 @@ from aiohttp import EMPTY_PAYLOAD, HttpVersion11, StreamReader, web
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import HttpProcessingError
 
-from service.domain.metrics import SILENT, Doorkeeper, Slow
+from service.domain.metrics import SILENT, GatewayMetrics, Slow
 from service.edge import addresses, faults
-from service.edge.bounds import Bounds
+from service.edge.connection_limits import ConnectionLimits
 from service.edge.faults import Fault
 
 log = logging.getLogger(__name__)
@@ -44,15 +44,15 @@ _PIPELINED = 2
 
 
 class Server(web.Server):
-    """Hands each connection's requests to `handler`, within `bounds`; `refuse` makes the answers to faults."""
+    """Hands each connection's requests to `handler`, within its limits; `refuse` makes the answers to faults."""
 
     def __init__(
         self,
         handler: Handler,
-        bounds: Bounds,
+        connection_limits: ConnectionLimits,
         refuse: Refuse,
         *,
-        meter: Doorkeeper = SILENT,
+        metrics: GatewayMetrics = SILENT,
         request_factory: Callable[..., web.BaseRequest] | None = None,
         handler_cancellation: bool = False,
         auto_decompress: bool = False,
@@ -61,17 +61,17 @@ class Server(web.Server):
             self._checked,
             request_factory=request_factory,
             handler_cancellation=handler_cancellation,
-            keepalive_timeout=bounds.idle,
+            keepalive_timeout=connection_limits.idle,
             access_log=None,
-            max_line_size=bounds.head_bytes,
-            max_field_size=bounds.head_bytes,
-            max_headers=bounds.head_lines,
+            max_line_size=connection_limits.head_bytes,
+            max_field_size=connection_limits.head_bytes,
+            max_headers=connection_limits.head_lines,
             auto_decompress=auto_decompress,
         )
         self._handler = handler
-        self.bounds = bounds
+        self.connection_limits = connection_limits
         self.refuse = refuse
-        self.meter = meter
+        self.metrics = metrics
         self.by_address: Counter[str] = Counter()
         """Open connections, where they are counted by address."""
         self.unfinished = 0
@@ -93,14 +93,14 @@ class Server(web.Server):
     def entered(self, peer: str) -> str | None:
         """Count the connection by its client's address; None where it is a proxy's."""
         address = addresses.parse(peer)
-        if address is None or addresses.is_within(address, self.bounds.uncounted):
+        if address is None or addresses.is_within(address, self.connection_limits.uncounted):
             return None
         name = addresses.client(address)
         self.by_address[name] += 1
         return name
 
     def is_full(self, address: str) -> bool:
-        return self.by_address[address] > self.bounds.per_address
+        return self.by_address[address] > self.connection_limits.per_address
 
     def left(self, address: str) -> None:
         self.by_address[address] -= 1
@@ -190,7 +190,7 @@ class Connection(web.RequestHandler):
         """Of the last request whose head is complete."""
         self._idle = 0
         """Bytes since that body last grown: extensions of chunks, or trailers."""
-        self._most_head = server.bounds.head_bytes + 1
+        self._most_head = server.connection_limits.head_bytes + 1
         """Bytes of a head that are one too many."""
         self._least = self._most = 0
         """Bytes of the head that is under way. It may have begun among bytes that completed what came before it."""
@@ -206,13 +206,13 @@ class Connection(web.RequestHandler):
             return
         fault = self._one_too_many(transport)
         if fault is not None:
-            self._server.meter.turned_away()
+            self._server.metrics.turned_away()
             self._deaf = True
             self._say_goodbye(cast("asyncio.Transport", transport), fault)
             return
         self._admitted = True
         super().connection_made(transport)
-        _limit_silence(transport, self._server.bounds.stall)
+        _limit_silence(transport, self._server.connection_limits.stall)
 
     def data_received(self, data: bytes) -> None:
         while not self._deaf:
@@ -237,14 +237,14 @@ class Connection(web.RequestHandler):
         if not self._admitted:
             return
         if isinstance(exc, OSError) and exc.errno == errno.ETIMEDOUT:
-            self._server.meter.ended(Slow.ANSWER)
+            self._server.metrics.ended(Slow.ANSWER)
         super().connection_lost(exc)
         if not self._body.is_eof() and self._body.exception() is None:
             # aiohttp would wait for the rest of it for seconds, to throw it away.
             self._body.set_exception(ConnectionResetError("the client is gone"))
 
     def oversize(self, request: web.BaseRequest) -> Fault | None:
-        return faults.HEADERS_TOO_LARGE if _size(request) > self._server.bounds.head_bytes else None
+        return faults.HEADERS_TOO_LARGE if _size(request) > self._server.connection_limits.head_bytes else None
 
     def refusal(self, fault: Fault) -> web.Response:
         """The answer to the fault, after which the connection closes: where a next request would begin is uncertain."""
@@ -317,7 +317,7 @@ class Connection(web.RequestHandler):
             self._idle = 0
         else:
             self._idle += len(data)
-            if self._idle > self._server.bounds.head_bytes:
+            if self._idle > self._server.connection_limits.head_bytes:
                 self._refuse(faults.HEADERS_TOO_LARGE)
 
     def _parser_failed(self, error: Exception) -> None:
@@ -336,12 +336,12 @@ class Connection(web.RequestHandler):
         self._least += size
         server.unfinished += size
         self._line_seen = self._line_seen or b"\n" in data
-        if self._least > server.bounds.head_bytes:
+        if self._least > server.connection_limits.head_bytes:
             self._refuse(faults.HEADERS_TOO_LARGE if self._line_seen else faults.TARGET_TOO_LONG)
-        elif server.unfinished > server.bounds.heads:
+        elif server.unfinished > server.connection_limits.heads:
             self._refuse(faults.CROWDED_HEADS)
         elif self._deadline is None and self.waits:
-            self._deadline = self._loop.call_later(server.bounds.head, self._too_slow)
+            self._deadline = self._loop.call_later(server.connection_limits.head, self._too_slow)
 
     def _forget_head(self) -> None:
         self._server.unfinished -= self._least
@@ -360,16 +360,16 @@ class Connection(web.RequestHandler):
 
     def _one_too_many(self, transport: asyncio.BaseTransport) -> Fault | None:
         server = self._server
-        if server.open >= server.bounds.connections:
+        if server.open >= server.connection_limits.connections:
             return faults.CROWDED
-        if not server.bounds.per_address:
+        if not server.connection_limits.per_address:
             return None
         peer = transport.get_extra_info("peername")
         self._address = server.entered(str(peer[0])) if peer else None
         return faults.CROWDED_ADDRESS if self._address and server.is_full(self._address) else None
 
     def _too_slow(self) -> None:
-        self._server.meter.ended(Slow.HEAD)
+        self._server.metrics.ended(Slow.HEAD)
         self._refuse(faults.SLOW_HEAD)
 
     def _refuse(self, fault: Fault) -> None:
@@ -386,7 +386,7 @@ class Connection(web.RequestHandler):
 
     def _say_goodbye(self, transport: asyncio.Transport, fault: Fault) -> None:
         away, answer = self._server.turned_away, self._server.refuse(fault, self._note(fault))
-        if len(away) * 10 >= self._server.bounds.connections:
+        if len(away) * 10 >= self._server.connection_limits.connections:
             transport.abort()  # in a crowd even a goodbye would take more than there is
         elif answer is None:
             transport.close()

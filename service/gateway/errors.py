@@ -20,7 +20,7 @@ KEEP_OUT = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Co
 """Headers of every answer that the gateway makes itself."""
 
 
-class Refusal(Exception):
+class GatewayError(Exception):
     """`detail` is a sentence that says what to do; `retry_after` is in seconds.
 
     `outcome` is how it counts; without, by its status: the fault of who asks, or of the workspace.
@@ -68,5 +68,5 @@ def of_fault(fault: Fault, name: str) -> web.Response | None:
     """The answer to a request that no handler has seen. None, to a slow one: a browser's spare connection has none."""
     if fault is SLOW_HEAD:
         return None
-    refusal = Refusal(fault.status, fault.title, fault.detail, retry_after=fault.retry_after)
+    refusal = GatewayError(fault.status, fault.title, fault.detail, retry_after=fault.retry_after)
     return refusal.answer(page=False, name=name)

@@ -17,7 +17,7 @@ from multidict import istr
 
 from service.domain import journal as journals
 from service.domain import request_context as calls
-from service.domain.access import ENTER, Admission, Entrance
+from service.domain.access import ENTER, ValidCookie, WorkspaceAccess
 from service.domain.backoff import Backoff
 from service.domain.errors import (
     SessionAsleep,
@@ -32,27 +32,27 @@ from service.domain.errors import (
     causes,
 )
 from service.domain.journal import Journal
-from service.domain.metrics import SILENT, Activity, Doorkeeper, Patient, Slow, Traffic
+from service.domain.metrics import SILENT, Activity, GatewayMetrics, Patient, Slow, Traffic
 from service.domain.metrics import Visit as Outcome
 from service.domain.names import SessionId
-from service.domain.ports import Progress, View
+from service.domain.ports import Progress, WorkloadCache
 from service.domain.session import Phase
 from service.domain.sessions import Sessions
 from service.domain.wake import VISIT
-from service.edge.bounds import Bounds
+from service.edge.connection_limits import ConnectionLimits
 from service.gateway import waiting_page as waiting
 from service.gateway.access import tickets as entering
 from service.gateway.access.hosts import Hosts
 from service.gateway.activity import recorder as attention
-from service.gateway.activity.recorder import Attention, Mode
+from service.gateway.activity.recorder import ActivityRecorder, Mode
 from service.gateway.activity.visits import Arrivals
 from service.gateway.activity.vscode import LOOKED_AT
-from service.gateway.errors import KEEP_OUT, Refusal
+from service.gateway.errors import KEEP_OUT, GatewayError
 from service.gateway.outcome import Visit
 from service.gateway.proxy import headers
 from service.gateway.proxy.headers import COOKIE, OWN, Forwarding
 from service.gateway.proxy.http_proxy import Body, exchange
-from service.gateway.proxy.pods import Hopeless, PodLost, Pods, Upstream
+from service.gateway.proxy.pods import CannotStart, PodLost, Pods, Upstream
 from service.gateway.proxy.request_queue import LineFull, Lines, Turn
 from service.gateway.websocket.frames import Frame
 from service.gateway.websocket.websocket_proxy import is_handshake, is_websocket, tunnel
@@ -111,7 +111,7 @@ class Terms:
     """Requests of one session that are under way at the same time, and as many WebSockets."""
     compression: bool = False
     """Of WebSockets towards browsers that can."""
-    bounds: Bounds = field(default_factory=Bounds)
+    connection_limits: ConnectionLimits = field(default_factory=ConnectionLimits)
 
 
 class Gateway:
@@ -121,29 +121,29 @@ class Gateway:
         self,
         *,
         hosts: Hosts,
-        entrance: Entrance,
+        access: WorkspaceAccess,
         sessions: Sessions,
         progress: Progress,
-        view: View,
+        cache: WorkloadCache,
         forwarding: Forwarding,
         terms: Terms,
-        meter: Doorkeeper = SILENT,
+        metrics: GatewayMetrics = SILENT,
         ready: Callable[[], bool] = lambda: True,
         journal: Journal = journals.SILENT,
     ) -> None:
         """`ready`: whether load balancers shall send requests here; while it is not, all that come are served."""
         self._hosts = hosts
-        self._entrance = entrance
+        self._access = access
         self._sessions = sessions
         self._progress = progress
-        self._view = view
+        self._cache = cache
         self._forwarding = forwarding
         self._terms = terms
-        self.meter = meter
+        self.metrics = metrics
         self._ready = ready
-        self._pods = Pods(view, head_limit=terms.bounds.head_bytes)
-        self._arrivals = Arrivals(journal, view)
-        self._attention = Attention(self._beat, _BEAT)
+        self._pods = Pods(cache, head_limit=terms.connection_limits.head_bytes)
+        self._arrivals = Arrivals(journal, cache)
+        self._attention = ActivityRecorder(self._heartbeat, _BEAT)
         self._held: Counter[SessionId] = Counter()
         self._patience = terms.patience.total_seconds()
         limit = terms.session_requests
@@ -156,8 +156,8 @@ class Gateway:
         """How many connections are open; set by whoever serves."""
 
     @property
-    def bounds(self) -> Bounds:
-        return self._terms.bounds
+    def connection_limits(self) -> ConnectionLimits:
+        return self._terms.connection_limits
 
     @property
     def traffic(self) -> Traffic:
@@ -189,11 +189,11 @@ class Gateway:
         if request.raw_path.endswith("/healthz") and self._is_health_check(request):
             return self._health(request)
         calls.begin(request.headers.get(_REQUEST_ID, ""))
-        visit = Visit(self.meter)
+        visit = Visit(self.metrics)
         try:
             return await self._serve(request, self._session(request), visit)
-        except (Refusal, SessionError) as error:
-            refusal = error if isinstance(error, Refusal) else _told(error)
+        except (GatewayError, SessionError) as error:
+            refusal = error if isinstance(error, GatewayError) else _told(error)
             visit.ended(refusal.outcome)
             answer = refusal.answer(page=_is_navigation(request), name=calls.current_request_id())
             if refusal.status == HTTPStatus.BAD_REQUEST:
@@ -214,7 +214,7 @@ class Gateway:
     def _health(self, request: web.BaseRequest) -> web.StreamResponse:
         """Counted as nobody's visit: it comes every few seconds."""
         if request.method not in ("GET", "HEAD"):
-            return Refusal(405, "Not allowed", "Health is asked for by GET.").answer(page=False)
+            return GatewayError(405, "Not allowed", "Health is asked for by GET.").answer(page=False)
         if self._ready():
             return web.Response(text="ok\n", headers=KEEP_OUT)
         return web.Response(status=503, text="not ready: starting or draining\n", headers=KEEP_OUT)
@@ -222,14 +222,14 @@ class Gateway:
     def _session(self, request: web.BaseRequest) -> SessionId:
         """Whose workspace it is; refuses whatever could be understood differently by somebody behind."""
         if not request.raw_path.startswith("/") or "#" in request.raw_path or request.method == hdrs.METH_CONNECT:
-            raise Refusal(400, "Bad request", "Ask for a path of this host.")
+            raise GatewayError(400, "Bad request", "Ask for a path of this host.")
         if is_websocket(request) and not is_handshake(request):
-            raise Refusal(400, "Bad request", "A handshake is a GET without a body.")
+            raise GatewayError(400, "Bad request", "A handshake is a GET without a body.")
         if len(request.headers.getall(hdrs.HOST, ())) != 1:
-            raise Refusal(400, "Bad request", "Name one host.")
+            raise GatewayError(400, "Bad request", "Name one host.")
         uuid = self._hosts.session(request.host)
         if uuid is None:
-            raise Refusal(404, "No such workspace", _UNKNOWN)
+            raise GatewayError(404, "No such workspace", _UNKNOWN)
         return uuid
 
     async def _serve(self, request: web.BaseRequest, uuid: SessionId, visit: Visit) -> web.StreamResponse:
@@ -242,11 +242,11 @@ class Gateway:
             await self._admit(request, uuid)
         # Hosts of other users are the same site to a browser, so it sends the pass along when their pages ask it to.
         if not _is_navigation(request) and not _is_from_here(request):
-            raise Refusal(403, "Not from here", _FOREIGN)
+            raise GatewayError(403, "Not from here", _FOREIGN)
         if path == _WAKE:
             return await self._tell_of_wake(request, uuid, visit)
         if path.startswith(OWN):
-            raise Refusal(404, "Not found", "There is nothing at this address.")
+            raise GatewayError(404, "Not found", "There is nothing at this address.")
         if is_websocket(request):
             if self._sockets[uuid] >= self._terms.session_requests:
                 raise _too_many("This workspace has as many WebSockets open as it may. Close some of its tabs.")
@@ -268,9 +268,9 @@ class Gateway:
 
     async def _enter(self, request: web.BaseRequest, uuid: SessionId) -> web.StreamResponse:
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_POST):
-            raise Refusal(405, "Not allowed", "A link is opened by GET or POST.")
+            raise GatewayError(405, "Not allowed", "A link is opened by GET or POST.")
         if entering.is_ahead(request):
-            raise Refusal(503, "Not opened yet", "The link was fetched ahead of time. Open it to enter.")
+            raise GatewayError(503, "Not opened yet", "The link was fetched ahead of time. Open it to enter.")
         if not entering.is_opened(request):
             return entering.page()
         cookie = await self._trade(request, uuid)
@@ -283,7 +283,7 @@ class Gateway:
     async def _trade(self, request: web.BaseRequest, uuid: SessionId) -> str | None:
         """A cookie for the ticket; None when it is used, and its bearer is let in already. Others are refused."""
         try:
-            given = await self._entrance.redeem(request.query.get("ticket", ""), uuid)
+            given = await self._access.redeem(request.query.get("ticket", ""), uuid)
         except Unavailable:
             if await self._admission(request, uuid) is None:
                 raise
@@ -291,26 +291,28 @@ class Gateway:
         if given is not None:
             return self._cookie(given)
         if self._terms.closed and await self._admission(request, uuid) is None:
-            raise Refusal(403, "This link has been used or is too old", "Open the workspace anew from where you came.")
+            raise GatewayError(
+                403, "This link has been used or is too old", "Open the workspace anew from where you came."
+            )
         return None
 
     def _cookie(self, given: str) -> str:
-        age = self._entrance.seconds_left(given)
+        age = self._access.seconds_left(given)
         return f"{COOKIE}={given}; Path=/; Max-Age={age}; Secure; HttpOnly; SameSite=Lax"
 
     def _is_known(self, request: web.BaseRequest, uuid: SessionId) -> bool:
         """Whether its pass has been here before, as that of nearly every request."""
         given = headers.passes(request)
-        return len(given) == 1 and self._entrance.knows(given[0], uuid)
+        return len(given) == 1 and self._access.knows(given[0], uuid)
 
-    async def _admission(self, request: web.BaseRequest, uuid: SessionId) -> Admission | None:
+    async def _admission(self, request: web.BaseRequest, uuid: SessionId) -> ValidCookie | None:
         given = headers.passes(request)
-        return await self._entrance.admits(given[0], uuid) if len(given) == 1 else None
+        return await self._access.check_cookie(given[0], uuid) if len(given) == 1 else None
 
     async def _admit(self, request: web.BaseRequest, uuid: SessionId) -> None:
         admission = await self._admission(request, uuid)
         if admission is None:
-            raise Refusal(401, "You are not signed in to this workspace", "Open it anew from where you came.")
+            raise GatewayError(401, "You are not signed in to this workspace", "Open it anew from where you came.")
         if admission.renewed is not None:
             request[entering.RENEWED] = self._cookie(admission.renewed)
 
@@ -322,7 +324,7 @@ class Gateway:
         if opens:
             visit.opens(partial(self._arrivals.opened, uuid))
         moves = _nothing if background else partial(self._attention.note, uuid, Activity.VISIT)
-        body = Body(request, self.bounds.stall, moves)
+        body = Body(request, self.connection_limits.stall, moves)
         deadline = time.monotonic() + self._patience
         tries: Backoff | None = None
         try:
@@ -347,7 +349,7 @@ class Gateway:
                 visit.served()
         finally:
             if body.stalled:
-                self.meter.ended(Slow.BODY)
+                self.metrics.ended(Slow.BODY)
 
     async def _page(self, uuid: SessionId, visit: Visit) -> web.StreamResponse:
         """For a person, who sees how the wake comes along and goes on from there."""
@@ -357,39 +359,39 @@ class Gateway:
 
     def _why(self, uuid: SessionId) -> str | None:
         """What holds the pod up, for people."""
-        workload = self._view.workload(uuid)
-        if workload.phase(beats=True) is Phase.READY:
+        workload = self._cache.workload(uuid)
+        if workload.phase(is_wanted=True) is Phase.READY:
             return None
-        if workload.trouble:
-            return workload.trouble if workload.final else f"Kubernetes is still trying. {workload.trouble}"
-        return workload.paused or workload.hindrance or workload.warning
+        if workload.failure:
+            return workload.failure if workload.final else f"Kubernetes is still trying. {workload.failure}"
+        return workload.paused or workload.blocker or workload.warning
 
     async def _takes(self, request: web.BaseRequest, upstream: Upstream) -> bool:
         """Whether the pod answers by now."""
         if upstream.ready or not _is_navigation(request):
-            return await upstream.knock()
+            return await upstream.accepts_connections()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STARTING):
-                return await upstream.knock()
+                return await upstream.accepts_connections()
         return False
 
     async def _pause(self, uuid: SessionId, upstream: Upstream, tries: Backoff, deadline: float) -> None:
         """Between two attempts; refuses when there is no use in another."""
         if upstream.ready and tries.failures >= _ATTEMPTS:
             why = "It takes connections and ends them. Try again in a moment; if that goes on, restart its program."
-            raise Refusal(502, "The workspace does not answer", why, retry_after=2)
+            raise GatewayError(502, "The workspace does not answer", why, retry_after=2)
         if not upstream.ready and time.monotonic() >= deadline:
             why = self._why(uuid) or _NO_PROGRAM
-            raise Refusal(504, "The workspace is not ready", why, retry_after=5)
+            raise GatewayError(504, "The workspace is not ready", why, retry_after=5)
         self._has_room(uuid)
         with _Counted(self._held, uuid):
             await asyncio.sleep(tries.next())
 
     async def _hold(self, uuid: SessionId, visit: Visit, deadline: float, *, rouse: bool) -> Upstream:
         """Keep the request until the pod answers; refuses when too many wait, or waiting is of no use."""
-        if not rouse and self._view.workload(uuid).replicas == 0:
+        if not rouse and self._cache.workload(uuid).replicas == 0:
             why = "The workspace is asleep. Open or reload its page to wake it."
-            raise Refusal(503, "Asleep", why, outcome=Outcome.ASLEEP)
+            raise GatewayError(503, "Asleep", why, outcome=Outcome.ASLEEP)
         visit.held()
         self._has_room(uuid)
         with _Counted(self._held, uuid):
@@ -404,7 +406,7 @@ class Gateway:
         """Raises Refusal when too many wait."""
         if self._held.total() >= self._terms.held or self._held[uuid] >= self._terms.held_per_session:
             why = "Too many requests wait for workspaces to wake."
-            raise Refusal(503, "Too many wait", why, retry_after=2, outcome=Outcome.BUSY)
+            raise GatewayError(503, "Too many wait", why, retry_after=2, outcome=Outcome.BUSY)
 
     @asynccontextmanager
     async def _answering(
@@ -431,33 +433,33 @@ class Gateway:
                     return answering.result()
                 looks += 1
                 self._pods.must_be_possible(uuid)
-                if keeps and self._view.workload(uuid).replicas:
+                if keeps and self._cache.workload(uuid).replicas:
                     # However long Kubernetes tries to start the pod, it must not be put to sleep meanwhile.
                     self._attention.note(uuid, Activity.VISIT)
                 elif looks % _WAKE_AGAIN == 0:
                     await self._must_be_waking(uuid, rouse=rouse)
-        except Hopeless as error:
-            raise Refusal(503, "The workspace could not be started", f"{error} {_FOR_GOOD}") from None
+        except CannotStart as error:
+            raise GatewayError(503, "The workspace could not be started", f"{error} {_FOR_GOOD}") from None
         finally:
             answering.cancel()
         why = self._why(uuid) or (_NO_POD if self._pods.present(uuid) is None else _NO_PROGRAM)
-        raise Refusal(504, "The workspace did not wake in time", why, retry_after=5)
+        raise GatewayError(504, "The workspace did not wake in time", why, retry_after=5)
 
     async def _must_be_waking(self, uuid: SessionId, *, rouse: bool) -> None:
         """Of a pod that nobody wants, wake it or refuse to wait for it. While Redis is away, both can wait."""
-        if self._view.workload(uuid).replicas:
+        if self._cache.workload(uuid).replicas:
             return
         with contextlib.suppress(Unavailable):
             if rouse:
                 await self._sessions.wake(uuid, by=VISIT)
             elif not (await self._sessions.status(uuid)).awake:
                 why = "The workspace fell asleep. Open or reload its page to wake it."
-                raise Refusal(503, "Asleep", why, outcome=Outcome.ASLEEP)
+                raise GatewayError(503, "Asleep", why, outcome=Outcome.ASLEEP)
 
     async def _tell_of_wake(self, request: web.BaseRequest, uuid: SessionId, visit: Visit) -> web.StreamResponse:
         """For the page of somebody who waits, which has woken the pod already."""
         if request.method != hdrs.METH_GET:
-            raise Refusal(405, "Not allowed", "Ask for the news of a wake by GET.")
+            raise GatewayError(405, "Not allowed", "Ask for the news of a wake by GET.")
         self._has_room(uuid)
         visit.ended(Outcome.OWN)
         begun = time.monotonic()
@@ -469,7 +471,7 @@ class Gateway:
                     request, uuid, self._progress, answers, partial(self._why, uuid), leaving=lambda: self._leaving
                 )
                 if answers.done() and not answers.cancelled() and answers.exception() is None:
-                    self.meter.waited(Patient.PAGE, time.monotonic() - begun)
+                    self.metrics.waited(Patient.PAGE, time.monotonic() - begun)
                 return answer
 
     # --- on to the pod ---
@@ -515,10 +517,10 @@ class Gateway:
                     self._attention.note(uuid, Activity.CONNECTION)
                     await asyncio.sleep(_BEAT)
 
-    async def _beat(self, uuid: SessionId, source: str) -> None:
+    async def _heartbeat(self, uuid: SessionId, source: str) -> None:
         with contextlib.suppress(SessionAsleep):
-            await self._sessions.beat(uuid, source)
-            self.meter.noted(Activity(source))
+            await self._sessions.heartbeat(uuid, source)
+            self.metrics.noted(Activity(source))
 
 
 class _Counted:
@@ -543,8 +545,8 @@ def _nothing() -> None:
     pass
 
 
-def _too_many(why: str) -> Refusal:
-    return Refusal(429, "Too many requests", why, retry_after=2, outcome=Outcome.BUSY)
+def _too_many(why: str) -> GatewayError:
+    return GatewayError(429, "Too many requests", why, retry_after=2, outcome=Outcome.BUSY)
 
 
 def _is_navigation(request: web.BaseRequest) -> bool:
@@ -580,20 +582,20 @@ def _is_path(target: str) -> bool:
     return target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable() and target.isascii()
 
 
-def _told(error: SessionError) -> Refusal:
+def _told(error: SessionError) -> GatewayError:
     match error:
         case SessionNotFound():
-            return Refusal(404, "No such workspace", _UNKNOWN)
+            return GatewayError(404, "No such workspace", _UNKNOWN)
         case SessionReleased():
-            return Refusal(410, "The workspace was removed", "Create it again to bring it back.")
+            return GatewayError(410, "The workspace was removed", "Create it again to bring it back.")
         case SessionDeleting():
-            return Refusal(409, "The workspace is being deleted", "Wait until that is done, then create it again.")
+            return GatewayError(409, "The workspace is being deleted", "Wait until that is done, then create it again.")
         case SessionBroken() | SessionUnreadable():
             # What repairs an unreadable one is a command for operators: status has it.
             detail = _UNREADABLE if isinstance(error, SessionUnreadable) else str(error)
-            return Refusal(503, "The workspace is broken", detail)
+            return GatewayError(503, "The workspace is broken", detail)
         case SigningKeysUnavailable():
-            return Refusal(503, "Nobody can be let in just now", f"{str(error).capitalize()}.", retry_after=5)
+            return GatewayError(503, "Nobody can be let in just now", f"{str(error).capitalize()}.", retry_after=5)
         case _:
             log.error("%s", error, extra={"cause": causes(error)})
-            return Refusal(503, "Not now", "A part of the system does not answer; try again.", retry_after=2)
+            return GatewayError(503, "Not now", "A part of the system does not answer; try again.", retry_after=2)

@@ -3,10 +3,10 @@
 import time
 from typing import Protocol
 
-from service.domain import metrics as meter
-from service.domain.metrics import Doorkeeper, Patient
+from service.domain import metrics
+from service.domain.metrics import GatewayMetrics, Patient
 
-_OPEN = frozenset({meter.Visit.PASSED, meter.Visit.HELD, meter.Visit.PAGE})
+_OPEN = frozenset({metrics.Visit.PASSED, metrics.Visit.HELD, metrics.Visit.PAGE})
 
 
 class Opened(Protocol):
@@ -17,8 +17,8 @@ class Opened(Protocol):
 class Visit:
     """The first outcome that is told counts."""
 
-    def __init__(self, told: Doorkeeper) -> None:
-        self._meter = told
+    def __init__(self, told: GatewayMetrics) -> None:
+        self._metrics = told
         self._is_known = False
         self._held_since: float | None = None
         self._waited: float | None = None
@@ -29,12 +29,12 @@ class Visit:
         """A person opens a page with it: to be told once the page is there, or the one that waits for the pod."""
         self._begun, self._opened = time.monotonic(), opened
 
-    def ended(self, outcome: meter.Visit) -> None:
+    def ended(self, outcome: metrics.Visit) -> None:
         if not self._is_known:
             self._is_known = True
-            self._meter.visited(outcome)
+            self._metrics.visited(outcome)
             if self._opened is not None and outcome in _OPEN:
-                self._opened(asleep=outcome is not meter.Visit.PASSED, seconds=time.monotonic() - self._begun)
+                self._opened(asleep=outcome is not metrics.Visit.PASSED, seconds=time.monotonic() - self._begun)
 
     def held(self) -> None:
         """It begins to wait for a pod."""
@@ -48,5 +48,5 @@ class Visit:
     def answered(self) -> None:
         """The pod has answered it."""
         if self._waited is not None:
-            self._meter.waited(Patient.REQUEST, self._waited)
-        self.ended(meter.Visit.PASSED if self._waited is None else meter.Visit.HELD)
+            self._metrics.waited(Patient.REQUEST, self._waited)
+        self.ended(metrics.Visit.PASSED if self._waited is None else metrics.Visit.HELD)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from service.edge import ports
-from service.edge.bounds import affordable
+from service.edge.connection_limits import affordable
 from service.edge.connections import Server
 from service.edge.drain import Drain
 from service.gateway import errors as refusal
@@ -37,8 +37,8 @@ async def served(
     after the other in the course of `spread` seconds: all at once would come back at once.
     """
     drain = drain or Drain()
-    bounds = affordable(gateway.bounds)
-    server = Server(gateway, bounds, refusal.of_fault, meter=gateway.meter, handler_cancellation=True)
+    connection_limits = affordable(gateway.connection_limits)
+    server = Server(gateway, connection_limits, refusal.of_fault, metrics=gateway.metrics, handler_cancellation=True)
     gateway.connections = lambda: server.open
     runner = web.ServerRunner(server, shutdown_timeout=shutdown_timeout)
     await runner.setup()

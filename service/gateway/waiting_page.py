@@ -16,7 +16,7 @@ from service.domain.errors import Unavailable
 from service.domain.names import SessionId
 from service.domain.ports import Progress
 from service.domain.progress import Event, Stage, later
-from service.gateway.errors import KEEP_OUT, Refusal
+from service.gateway.errors import KEEP_OUT, GatewayError
 
 _PAGE = string.Template((Path(__file__).parent / "waiting_page.html").read_text())
 _HEARTBEAT = 10.0
@@ -102,7 +102,7 @@ def _last(answers: "asyncio.Task[object]", rest: Sequence[Event]) -> bytes:
     error = answers.exception()
     if error is None:
         return words + b"event: answers\ndata: {}\n\n"
-    title = error.title if isinstance(error, Refusal) else "Your workspace could not be started"
+    title = error.title if isinstance(error, GatewayError) else "Your workspace could not be started"
     reason = str(error) or "A part of the system does not answer. Try again in a moment."
     return words + f"event: failed\ndata: {json.dumps({'title': title, 'reason': reason})}\n\n".encode()
 

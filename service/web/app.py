@@ -49,7 +49,7 @@ def make_app(
     app.router.add_get("/openapi.json", _document(limits or Limits()))
     app.router.add_get("/docs", _docs)
     app.router.add_get("/problems/{slug:[a-z-]+}", _problem)
-    return edge.fit(app, terms.bounds)
+    return edge.fit(app, terms.connection_limits)
 
 
 def _document(limits: Limits) -> Callable[[web.Request], Awaitable[web.Response]]:

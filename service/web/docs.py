@@ -114,5 +114,7 @@ def _kind(part: dict[str, Any]) -> str:
         return str(part["$ref"]).rsplit("/", 1)[1]
     choices = part.get("enum") or ([part["const"]] if "const" in part else [])
     kind = " | ".join(map(str, choices)) or str(part.get("type", ""))
-    bounds = [f"{word} {part[bound]}" for bound, word in _BOUNDS.items() if part.get(bound) not in (None, [], {})]
-    return ", ".join([kind, *bounds])
+    connection_limits = [
+        f"{word} {part[bound]}" for bound, word in _BOUNDS.items() if part.get(bound) not in (None, [], {})
+    ]
+    return ", ".join([kind, *connection_limits])

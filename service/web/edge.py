@@ -5,7 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
-from service.edge.bounds import Bounds
+from service.edge.connection_limits import ConnectionLimits
 from service.edge.connections import Server
 from service.web import problems
 
@@ -14,18 +14,18 @@ from service.web import problems
 class Terms:
     """What callers may take up. `body`: seconds until a body must have come."""
 
-    bounds: Bounds
+    connection_limits: ConnectionLimits
     body: float = 10
     streams: int = 1000
     streams_per_session: int = 16
 
 
-TERMS = Terms(bounds=Bounds(connections=2000))
-METRICS = Bounds(connections=50)
+TERMS = Terms(connection_limits=ConnectionLimits(connections=2000))
+METRICS = ConnectionLimits(connections=50)
 """Of the port that serves nothing but metrics, to a scraper or two."""
 
 
-def fit(app: web.Application, bounds: Bounds) -> web.Application:
+def fit(app: web.Application, connection_limits: ConnectionLimits) -> web.Application:
     """`app`, whose connections are ours wherever it is served. Answers to faults are problem documents."""
     make = app._make_handler  # noqa: SLF001  # the one place where aiohttp's runners get an application's server
 
@@ -33,7 +33,7 @@ def fit(app: web.Application, bounds: Bounds) -> web.Application:
         plain = make(**more)
         return Server(
             plain.request_handler,
-            bounds,
+            connection_limits,
             problems.of_fault,
             request_factory=plain.request_factory,
         )

@@ -12,7 +12,7 @@ from service.domain.errors import GatewayOff
 from service.domain.names import SessionId, parse_session_id
 from service.domain.request_context import current_request_id
 from service.web import access, problems, stream
-from service.web.keys import BODY_SECONDS, ENTRANCE, EXPOSITION, HEALTH, READINESS, SESSIONS, SUPERVISOR
+from service.web.keys import ACCESS, BODY_SECONDS, EXPOSITION, HEALTH, READINESS, SESSIONS, SUPERVISOR
 from service.web.models import (
     Action,
     Activity,
@@ -37,7 +37,7 @@ _CODINGS = frozenset({"identity", "gzip", "deflate"})
 
 async def create(request: web.Request) -> web.Response:
     body = await _body(request, CreateSession)
-    created = await request.app[SESSIONS].create(body.user_id, body.idle.wish())
+    created = await request.app[SESSIONS].create(body.user_id, body.idle.requested())
     answer = _json(CreatedSession(uuid=created.uuid, user_id=body.user_id), 201 if created.fresh else 200)
     answer.headers["Location"] = f"/session/{created.uuid}/status"
     return answer
@@ -57,7 +57,7 @@ async def sleep(request: web.Request) -> web.Response:
 
 async def activity(request: web.Request) -> web.Response:
     uuid, body = _uuid(request), await _body(request, Activity)
-    await request.app[SESSIONS].beat(uuid, body.source)
+    await request.app[SESSIONS].heartbeat(uuid, body.source)
     return _json(Action(uuid=uuid, action="activity"), 202)
 
 
@@ -68,11 +68,11 @@ async def extend(request: web.Request) -> web.Response:
 
 
 async def open_(request: web.Request) -> web.Response:
-    uuid, query, entrance = _uuid(request), _query(request, OpenQuery), request.app[ENTRANCE]
-    if entrance is None:
+    uuid, query, access = _uuid(request), _query(request, OpenQuery), request.app[ACCESS]
+    if access is None:
         raise GatewayOff
     await request.app[SESSIONS].standing(uuid)
-    invitation = await entrance.invite(uuid, query.to)
+    invitation = await access.issue_link(uuid, query.to)
     answer = _json(Opened(uuid=uuid, url=invitation.url, expires_at=invitation.until), 201)
     answer.headers["Cache-Control"] = "no-store"
     return answer

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from service.domain.access import Entrance
+from service.domain.access import WorkspaceAccess
 from service.domain.health import Health
 from service.domain.names import SessionId
 from service.domain.ports import Progress
@@ -50,7 +50,7 @@ BODY_SECONDS = web.AppKey("body_seconds", float)
 STREAM_ROOM: web.AppKey["Room"] = web.AppKey("stream_room")
 STREAMS: web.AppKey[set[asyncio.Event]] = web.AppKey("streams")
 """Of every open stream what wakes it."""
-ENTRANCE: web.AppKey[Entrance | None] = web.AppKey("entrance")
+ACCESS: web.AppKey[WorkspaceAccess | None] = web.AppKey("entrance")
 """None where no gateway is."""
 HEALTH = web.AppKey("health", Health)
 READINESS = web.AppKey("readiness", Readiness)

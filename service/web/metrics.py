@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from service.edge import ports
-from service.edge.bounds import HEADER_LIMIT
+from service.edge.connection_limits import HEADER_LIMIT
 from service.web import access, edge, handlers, problems, request_id
 from service.web.keys import EXPOSITION, Exposition
 

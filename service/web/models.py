@@ -21,8 +21,8 @@ from service.domain.history import Entry, Kind
 from service.domain.names import SESSION_ID_PATTERN, USER_ID_PATTERN
 from service.domain.progress import Event, Stage
 from service.domain.session import Phase, RecordStatus, ReleaseState, Session
-from service.domain.sessions import Page, Wish
-from service.domain.sleep import Why
+from service.domain.sessions import Page, RequestedIdleTimes
+from service.domain.sleep import SleepReason
 
 Uuid = Annotated[str, Field(pattern=f"^{SESSION_ID_PATTERN}$", description="Id of the session.", examples=["abc123xy"])]
 UserId = Annotated[
@@ -71,8 +71,10 @@ class IdleTimes(Body):
         None, description="Seconds between two looks of KEDA."
     )
 
-    def wish(self) -> Wish:
-        return Wish(lease=_seconds(self.lease), cooldown=_seconds(self.cooldown), poll=_seconds(self.poll))
+    def requested(self) -> RequestedIdleTimes:
+        return RequestedIdleTimes(
+            lease=_seconds(self.lease), cooldown=_seconds(self.cooldown), poll=_seconds(self.poll)
+        )
 
 
 class CreateSession(Body):
@@ -156,7 +158,7 @@ class Status(Body):
         return cls(
             uuid=record.uuid,
             session=SessionRecord(user_id=session.user_id, status=session.status),
-            queue_length=record.pulse.tokens,
+            queue_length=record.queue.tokens,
             replicas=workload.replicas,
             # A pod on its way out may still be ready.
             ready_replicas=min(workload.ready, workload.replicas),
@@ -211,7 +213,7 @@ class HistoryEntry(Body):
     seconds: float | None = Field(
         description="Of a wake: from accepted to ready. Of a sleep: how long the session had been awake."
     )
-    cause: Why | None = Field(
+    cause: SleepReason | None = Field(
         description="Of a sleep: `idle`, `asked` (a call of sleep), `operator`, `late-zero` (KEDA's, healed at once),"
         " or `false`: it was in use."
     )

@@ -28,7 +28,7 @@ TABLE: tuple[tuple[type[errors.SessionError], int, str], ...] = (
     (errors.SessionDeleting, 409, "session-deleting"),
     (errors.SessionAsleep, 409, "session-asleep"),
     (errors.SessionPaused, 409, "session-paused"),
-    (errors.RhythmRefused, 422, "idle-times-refused"),
+    (errors.IdleTimesRefused, 422, "idle-times-refused"),
     (errors.GatewayOff, 501, "gateway-off"),
     (errors.SessionBusy, 409, "session-busy"),
     (errors.TooManyCreates, 429, "too-many-creates"),

@@ -23,7 +23,7 @@ from service.domain.errors import (
     SessionBusy,
 )
 from service.domain.names import SessionId, new_session_id
-from service.domain.session import Rhythm
+from service.domain.session import IdleTimes
 from stack.stack import ROOT
 
 CHART = ROOT / "chart" / "user-pod"
@@ -71,7 +71,7 @@ async def test_a_chart_that_cannot_be_rendered_is_invalid(
 ) -> None:
     chart = broken_chart(tmp_path / "chart", template)
     with pytest.raises(ChartInvalid):
-        await releases(helm, chart=chart, kubeconfig=cluster.kubeconfig).install(new_session_id(), "ann", Rhythm())
+        await releases(helm, chart=chart, kubeconfig=cluster.kubeconfig).install(new_session_id(), "ann", IdleTimes())
 
 
 @pytest.mark.parametrize("content", [None, ""])
@@ -92,26 +92,26 @@ async def test_a_cluster_that_is_away_is_named(helm: Path, cluster: Cluster, tmp
     away = tmp_path / "kubeconfig"
     away.write_text(cluster.kubeconfig.read_text().replace(cluster.server, "https://127.0.0.1:9"))
     with pytest.raises(ClusterUnavailable):
-        await releases(helm, kubeconfig=away).install(new_session_id(), "ann", Rhythm())
+        await releases(helm, kubeconfig=away).install(new_session_id(), "ann", IdleTimes())
 
 
 async def test_what_the_cluster_refuses_is_a_failed_install(helm: Path, cluster: Cluster) -> None:
     with pytest.raises(InstallFailed):
         await releases(helm, kubeconfig=cluster.kubeconfig, namespace="nowhere").install(
-            new_session_id(), "ann", Rhythm()
+            new_session_id(), "ann", IdleTimes()
         )
 
 
 async def test_two_helms_on_one_release_are_told_apart(helm: Path, cluster: Cluster) -> None:
     uuid = new_session_id()
     both = releases(helm, kubeconfig=cluster.kubeconfig)
-    await both.install(uuid, "ann", Rhythm())
+    await both.install(uuid, "ann", IdleTimes())
     newest = f"sh.helm.release.v1.user-{uuid}.v1"
     cluster.kubectl("-n", "default", "label", "--overwrite", "secret", newest, "status=pending-upgrade")
     secret = cluster.kubectl("-n", "default", "get", "secret", newest, "-o", "jsonpath={.data.release}")
     cluster.kubectl("-n", "default", "patch", "secret", newest, "-p", pending(secret))
     with pytest.raises(SessionBusy):
-        await both.install(uuid, "ann", Rhythm())
+        await both.install(uuid, "ann", IdleTimes())
     await both.uninstall(uuid)
 
 
@@ -133,7 +133,7 @@ async def test_a_missing_helm_is_named_and_its_return_is_noticed(tools: Tools, t
     with pytest.raises(HelmUnavailable):
         await missing.check()
     with pytest.raises(HelmUnavailable):
-        await missing.install(new_session_id(), "ann", Rhythm())
+        await missing.install(new_session_id(), "ann", IdleTimes())
     link.symlink_to(tools.path("helm"))
     await missing.check()
 
@@ -155,14 +155,14 @@ async def test_helm_is_ended_at_its_deadline(tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(HelmTimeout):
         await releases(slow_helm(tmp_path), deadline=timedelta(seconds=1)).install(
-            SessionId("abc123xy"), "ann", Rhythm()
+            SessionId("abc123xy"), "ann", IdleTimes()
         )
     assert time.monotonic() - started < 10
     assert sleepers() == []
 
 
 async def test_a_cancelled_call_ends_helm(tmp_path: Path) -> None:
-    work = asyncio.create_task(releases(slow_helm(tmp_path)).install(SessionId("abc123xy"), "ann", Rhythm()))
+    work = asyncio.create_task(releases(slow_helm(tmp_path)).install(SessionId("abc123xy"), "ann", IdleTimes()))
     async with asyncio.timeout(10):
         while not sleepers():  # noqa: ASYNC110 - another process has no events
             await asyncio.sleep(0.05)

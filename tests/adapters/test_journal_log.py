@@ -10,7 +10,7 @@ from service import logs
 from service.adapters.log.journal import LogJournal
 from service.domain.journal import Slept
 from service.domain.names import SessionId
-from service.domain.sleep import Why
+from service.domain.sleep import SleepReason
 
 SINCE = datetime(2026, 1, 1, 13, 59, 58, 123456, tzinfo=UTC)
 
@@ -29,7 +29,12 @@ def test_a_happening_is_one_line_with_its_fields_and_the_request_behind_it(
 ) -> None:
     logs.configure(level="info", style="json")
     slept = Slept(
-        uuid=SessionId("abc123xy"), user="0f", request="request-1", why=Why.IDLE, idle_since=SINCE, seconds=62.34567
+        uuid=SessionId("abc123xy"),
+        user="0f",
+        request="request-1",
+        why=SleepReason.IDLE,
+        idle_since=SINCE,
+        seconds=62.34567,
     )
     LogJournal().note(slept)
     (line,) = capsys.readouterr().err.splitlines()

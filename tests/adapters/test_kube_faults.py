@@ -16,7 +16,7 @@ from service.adapters.kubernetes.api import KubeApi, connect
 from service.adapters.kubernetes.cluster import KubeCluster
 from service.adapters.kubernetes.election import KubeElection
 from service.adapters.kubernetes.pod_events import KubePodEvents
-from service.adapters.kubernetes.workload_cache import KubeView
+from service.adapters.kubernetes.workload_cache import KubeWorkloadCache
 from service.domain.errors import ClusterUnavailable
 from service.domain.names import SessionId
 from service.domain.progress import Stage
@@ -101,10 +101,10 @@ async def kube(fake: FakeApi, tmp_path: Path) -> AsyncIterator[KubeApi]:
 
 
 @asynccontextmanager
-async def following(kube: KubeApi) -> AsyncIterator[KubeView]:
-    view = KubeView(kube, namespace="users", patience=PATIENCE)
-    async with view.following():
-        yield view
+async def following(kube: KubeApi) -> AsyncIterator[KubeWorkloadCache]:
+    cache = KubeWorkloadCache(kube, namespace="users", patience=PATIENCE)
+    async with cache.following():
+        yield cache
 
 
 def a_cluster(kube: KubeApi) -> KubeCluster:
@@ -191,13 +191,13 @@ async def test_a_watch_that_does_not_hold_is_begun_anew_with_ever_longer_pauses(
     fake: FakeApi, kube: KubeApi, answer: Answer
 ) -> None:
     fake.watches = answer
-    async with following(kube) as view:
-        await view.wait_filled()
+    async with following(kube) as cache:
+        await cache.wait_filled()
         await asyncio.sleep(1.5)
         assert fake.count["list"] <= 30
         assert fake.count["watch"] <= 60
         fake.watches = None
-        await until(lambda: view.behind() is None, 10)
+        await until(lambda: cache.behind() is None, 10)
 
 
 @pytest.mark.parametrize("silent", [0.0, 0.3], ids=["refused", "cut off while silent"])
@@ -217,12 +217,12 @@ async def test_how_far_the_view_is_behind_grows_while_a_watch_fails_over_and_ove
         return response
 
     fake.watches = fails
-    async with following(kube) as view:
-        await view.wait_filled()
-        await until(lambda: view.behind() is not None)
+    async with following(kube) as cache:
+        await cache.wait_filled()
+        await until(lambda: cache.behind() is not None)
         begun, behind = asyncio.get_running_loop().time(), [timedelta()]
         while asyncio.get_running_loop().time() - begun < 2:
-            found = view.behind()
+            found = cache.behind()
             assert found is not None
             behind.append(found)
             await asyncio.sleep(0.02)
@@ -230,24 +230,24 @@ async def test_how_far_the_view_is_behind_grows_while_a_watch_fails_over_and_ove
         assert behind[-1] >= timedelta(seconds=1.9)
         assert fake.count["watch"] >= 15
         fake.watches = says(json.dumps({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}}) + "\n")
-        await until(lambda: view.behind() is None, 5)
+        await until(lambda: cache.behind() is None, 5)
 
 
 async def test_a_watch_that_holds_is_not_behind_although_nothing_happens(fake: FakeApi, kube: KubeApi) -> None:
     fake.watches = says("", 500)
-    async with following(kube) as view:
-        await view.wait_filled()
-        await until(lambda: view.behind() is not None)
+    async with following(kube) as cache:
+        await cache.wait_filled()
+        await until(lambda: cache.behind() is not None)
         fake.watches = None
-        await until(lambda: view.behind() is None, 10)
+        await until(lambda: cache.behind() is None, 10)
 
 
 async def test_how_long_the_api_server_asks_to_be_left_alone_is_heeded(fake: FakeApi, kube: KubeApi) -> None:
-    async with following(kube) as view:
-        await view.wait_filled()
+    async with following(kube) as cache:
+        await cache.wait_filled()
         fake.watches = says("busy", 429, **{"Retry-After": "30"})
-    async with following(kube) as view:
-        await view.wait_filled()
+    async with following(kube) as cache:
+        await cache.wait_filled()
         await asyncio.sleep(1)
         before = fake.count["watch"]
         await asyncio.sleep(1)
@@ -278,8 +278,8 @@ async def test_a_half_open_watch_is_noticed_by_itself(
     assert kube_api._WATCH_SECONDS[1] + kube_api._WATCH_GRACE < 60
     monkeypatch.setattr(kube_api, "_WATCH_SECONDS", (1, 1))
     monkeypatch.setattr(kube_api, "_WATCH_GRACE", 0)
-    async with following(kube) as view:
-        await view.wait_filled()
+    async with following(kube) as cache:
+        await cache.wait_filled()
         moved = samples.pod(podIP="10.0.0.9")
         moved["metadata"]["resourceVersion"] = "6"
 
@@ -289,7 +289,7 @@ async def test_a_half_open_watch_is_noticed_by_itself(
             return web.Response(text=json.dumps({"type": "MODIFIED", "object": moved}) + "\n")
 
         fake.watches = tells  # the watches under way stay silent for ever
-        await until(lambda: (pod := view.workload(UUID).pod) is not None and pod.address == "10.0.0.9", 10)
+        await until(lambda: (pod := cache.workload(UUID).pod) is not None and pod.address == "10.0.0.9", 10)
     assert set(fake.timeouts) == {1}
 
 
@@ -309,13 +309,13 @@ async def test_an_odd_object_stops_no_watch(fake: FakeApi, kube: KubeApi) -> Non
         return web.Response(text="\n".join(lines) + "\n")
 
     fake.watches = tells
-    async with following(kube) as view:
-        await view.wait_filled()
-        await until(lambda: view.workload(UUID).replicas == 0, 5)
-        assert "spec.replicas" in (view.workload(SessionId("oddodd00")).fault or "")
-        assert view.workload(UUID).fault is None
-        assert view.breaks["lost"] == view.breaks["expired"] == 0
-        assert view.breaks["unreadable"] >= 1
+    async with following(kube) as cache:
+        await cache.wait_filled()
+        await until(lambda: cache.workload(UUID).replicas == 0, 5)
+        assert "spec.replicas" in (cache.workload(SessionId("oddodd00")).read_error or "")
+        assert cache.workload(UUID).read_error is None
+        assert cache.breaks["lost"] == cache.breaks["expired"] == 0
+        assert cache.breaks["unreadable"] >= 1
         assert fake.count["list"] == 5
 
 

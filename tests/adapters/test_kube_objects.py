@@ -8,7 +8,7 @@ import pytest
 
 from service.adapters.kubernetes.objects import Kind, Objects, cut, place
 from service.domain.lifecycle import Step, steps
-from service.domain.session import Phase, Pulse, Record, RecordStatus, Rhythm, Session, Workload
+from service.domain.session import IdleTimes, Phase, QueueState, Record, RecordStatus, Session, Workload
 from tests.adapters import samples
 from tests.adapters.samples import HASH, UUID, Json
 
@@ -92,10 +92,10 @@ def test_what_is_no_object_at_all_is_nobodys(kind: Kind, item: Json) -> None:
 @pytest.mark.parametrize("replicas", [None, "1", -1, 1.5, True, [], {}])
 def test_a_deployment_whose_replicas_are_no_number_is_reported_by_its_session(replicas: Any) -> None:
     workload = together(deployment=samples.deployment(replicas=replicas))
-    assert workload.phase(beats=False) is Phase.FAILED
+    assert workload.phase(is_wanted=False) is Phase.FAILED
     assert workload.final
-    assert "spec.replicas" in (workload.fault or "")
-    assert workload.broken is None, "it is there, so nobody needs to make it again"
+    assert "spec.replicas" in (workload.read_error or "")
+    assert workload.broken_reason is None, "it is there, so nobody needs to make it again"
 
 
 def test_what_was_last_read_of_an_object_stays_while_it_cannot_be_read() -> None:
@@ -103,9 +103,9 @@ def test_what_was_last_read_of_an_object_stays_while_it_cannot_be_read() -> None
     for item in (samples.deployment(replicas=1), samples.deployment(replicas=None)):
         assert parts.put(Kind.DEPLOYMENT, "user-abc123xy", cut(Kind.DEPLOYMENT, item))
     workload = parts.workload(UUID, patience=PATIENCE)
-    assert (workload.replicas, workload.fault is not None) == (1, True)
+    assert (workload.replicas, workload.read_error is not None) == (1, True)
     assert parts.put(Kind.DEPLOYMENT, "user-abc123xy", cut(Kind.DEPLOYMENT, samples.deployment(replicas=1)))
-    assert parts.workload(UUID, patience=PATIENCE).fault is None
+    assert parts.workload(UUID, patience=PATIENCE).read_error is None
     parts.put(Kind.DEPLOYMENT, "user-abc123xy", cut(Kind.DEPLOYMENT, samples.deployment(replicas=None)))
     parts.put(Kind.DEPLOYMENT, "user-abc123xy", None)
     assert not parts
@@ -116,10 +116,10 @@ def test_a_scaler_with_odd_times_counts_with_the_usual_ones_and_says_so(cooldown
     odd = samples.scaler(annotations={"user-pods/lease": "nan"})
     odd["spec"] |= {"cooldownPeriod": cooldown, "pollingInterval": 0}
     workload = together(scaler=odd)
-    assert workload.rhythm == Rhythm(cooldown=timedelta(seconds=300), poll=timedelta(seconds=30))
+    assert workload.idle_times == IdleTimes(cooldown=timedelta(seconds=300), poll=timedelta(seconds=30))
     for name in ("user-pods/lease", "cooldownPeriod", "pollingInterval"):
         assert name in (workload.warning or "")
-    assert workload.phase(beats=False) is not Phase.FAILED
+    assert workload.phase(is_wanted=False) is not Phase.FAILED
 
 
 def test_times_that_are_not_given_are_nothing_odd() -> None:
@@ -156,16 +156,16 @@ def test_an_odd_field_stops_nobody(kind: Kind, path: str, odd: Any) -> None:
         inner = inner.setdefault(name, {})
     inner[last] = odd
     workload = together(**{kind.name.lower(): item})
-    assert workload.fault is None
-    assert workload.phase(beats=False) in (Phase.WAKING, Phase.READY, Phase.ASLEEP)
+    assert workload.read_error is None
+    assert workload.phase(is_wanted=False) in (Phase.WAKING, Phase.READY, Phase.ASLEEP)
 
 
 def test_a_pod_without_an_identity_is_told_and_its_session_goes_on() -> None:
     nameless = samples.pod()
     del nameless["metadata"]["uid"]
     workload = together(pod=nameless)
-    assert (workload.pod, workload.fault, workload.final) == (None, None, False)
-    assert "metadata.uid is missing" in (workload.trouble or "")
+    assert (workload.pod, workload.read_error, workload.final) == (None, None, False)
+    assert "metadata.uid is missing" in (workload.failure or "")
 
 
 @pytest.mark.parametrize("stamp", ["yesterday", "0000-00-00T00:00:00Z", "9999-12-31T23:59:59-23:59", "", "2026"])
@@ -240,14 +240,14 @@ def test_a_pause_of_an_operator_is_shown_and_left_alone_until_it_is_removed(note
     held = samples.scaler(annotations=notes)
     workload = together(scaler=held, deployment=samples.deployment(replicas=0))
     now = datetime.now(UTC)
-    woken = Pulse(1, now, pending_since=now)
+    woken = QueueState(1, now, pending_since=now)
     assert not steps(workload, woken, now=now, parking=True)
-    session = Session(Record(UUID, "ann", RecordStatus.CREATED, now, pulse=woken), workload)
+    session = Session(Record(UUID, "ann", RecordStatus.CREATED, now, queue=woken), workload)
     assert (session.phase, session.reason, session.warning) == (Phase.WAKING, workload.paused, workload.paused)
     free = together(deployment=samples.deployment(replicas=0))
     assert free.paused is None
     # The wake was held meanwhile, also when its lease has run out.
-    assert Step.SCALE_UP in steps(free, Pulse(0, None, pending_since=now), now=now, parking=True)
+    assert Step.SCALE_UP in steps(free, QueueState(0, None, pending_since=now), now=now, parking=True)
 
 
 # --- a pod that does not get ready ------------------------------------------------------------------------------------
@@ -260,29 +260,29 @@ def test_a_pause_of_an_operator_is_shown_and_left_alone_until_it_is_removed(note
 )  # fmt: skip
 def test_what_kubernetes_retries_is_told_early_and_is_not_final(reason: str) -> None:
     workload = together(pod=samples.pod(**samples.waiting(reason, "registry answers 503")))
-    assert workload.phase(beats=True) is Phase.FAILED
-    assert (workload.trouble, workload.final) == (f"{reason}: registry answers 503", False)
+    assert workload.phase(is_wanted=True) is Phase.FAILED
+    assert (workload.failure, workload.final) == (f"{reason}: registry answers 503", False)
 
 
 @pytest.mark.parametrize("reason", ["InvalidImageName", "ErrImageNeverPull"])
 def test_what_nobody_retries_with_success_is_final(reason: str) -> None:
     workload = together(pod=samples.pod(**samples.waiting(reason)))
-    assert (workload.trouble, workload.final) == (reason, True)
+    assert (workload.failure, workload.final) == (reason, True)
 
 
 def test_a_crash_loop_tells_how_the_program_ended() -> None:
     end = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
     workload = together(pod=samples.pod(**samples.waiting("CrashLoopBackOff", lastState=end)))
-    assert "OOMKilled, exit code 137" in (workload.trouble or "")
+    assert "OOMKilled, exit code 137" in (workload.failure or "")
 
 
 @pytest.mark.parametrize("reason", ["Evicted", "OutOfcpu", "OutOfmemory", "NodeAffinity", "UnexpectedAdmissionError"])
 def test_a_pod_that_the_node_has_given_up_is_final_when_none_takes_its_place(reason: str) -> None:
     status = {"phase": "Failed", "reason": reason, "message": "the node says no"}
     lasting = together(pod=samples.pod(**status, startTime=ago(10)))
-    assert (lasting.trouble, lasting.final) == (f"{reason}: the node says no", True)
+    assert (lasting.failure, lasting.final) == (f"{reason}: the node says no", True)
     just_now = together(pod=samples.pod(**status, startTime=ago(0)))
-    assert (just_now.trouble is not None, just_now.final) == (True, False), "its ReplicaSet makes another one"
+    assert (just_now.failure is not None, just_now.final) == (True, False), "its ReplicaSet makes another one"
 
 
 def test_the_pod_that_takes_the_place_of_an_evicted_one_is_what_counts() -> None:
@@ -292,7 +292,7 @@ def test_the_pod_that_takes_the_place_of_an_evicted_one_is_what_counts() -> None
     other["metadata"]["uid"] = "pod-2"
     workload = together(pod=[evicted, other])
     assert workload.pod is not None
-    assert (workload.pod.uid, workload.trouble) == ("pod-2", None)
+    assert (workload.pod.uid, workload.failure) == ("pod-2", None)
 
 
 def test_a_pod_that_failed_in_a_life_before_says_nothing_of_this_one() -> None:
@@ -301,17 +301,17 @@ def test_a_pod_that_failed_in_a_life_before_says_nothing_of_this_one() -> None:
     old["metadata"]["creationTimestamp"] = ago(7200)
     scaled = {"manager": "user-pods", "time": ago(1), "fieldsV1": {"f:spec": {"f:replicas": {}}}}
     workload = together(pod=old, deployment=samples.deployment(managedFields=[scaled]))
-    assert (workload.pod, workload.trouble) == (None, None)
-    assert workload.phase(beats=True) is Phase.WAKING
+    assert (workload.pod, workload.failure) == (None, None)
+    assert workload.phase(is_wanted=True) is Phase.WAKING
 
 
 def test_a_pod_that_no_node_takes_stays_waking_and_is_warned_of_after_a_while() -> None:
     early = together(pod=samples.pod(**samples.unscheduled(ago(10))))
-    assert early.phase(beats=True) is Phase.WAKING
-    assert (early.hindrance, early.warning) == ("Unschedulable: 0/3 nodes are available", None)
+    assert early.phase(is_wanted=True) is Phase.WAKING
+    assert (early.blocker, early.warning) == ("Unschedulable: 0/3 nodes are available", None)
     late = together(pod=samples.pod(**samples.unscheduled(ago(3600))))
-    assert late.phase(beats=True) is Phase.WAKING
-    assert (late.hindrance, late.trouble) == (early.hindrance, None)
+    assert late.phase(is_wanted=True) is Phase.WAKING
+    assert (late.blocker, late.failure) == (early.blocker, None)
     assert "more than 120 s: Unschedulable: 0/3 nodes are available" in (late.warning or "")
 
 
@@ -320,6 +320,6 @@ def test_a_pod_that_its_node_does_not_get_ready_for_is_warned_of_after_a_while_a
         bound = {"type": "PodScheduled", "status": "True", "lastTransitionTime": since}
         return together(pod=samples.pod(conditions=[bound], **samples.waiting("ContainerCreating")))
 
-    assert (creating(ago(10)).hindrance, creating(ago(10)).warning) == (None, None)
+    assert (creating(ago(10)).blocker, creating(ago(10)).warning) == (None, None)
     assert "ContainerCreating" in (creating(ago(600)).warning or "")
-    assert creating(ago(600)).phase(beats=True) is Phase.WAKING
+    assert creating(ago(600)).phase(is_wanted=True) is Phase.WAKING

@@ -6,17 +6,17 @@ from datetime import timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.adapters.helm.metered import MeteredReleases
+from service.adapters.helm.metered import MeasuredReleases
 from service.adapters.prometheus.gauges import Readings
-from service.adapters.prometheus.metrics import Metrics
-from service.domain.admission_queue import Slots
+from service.adapters.prometheus.metrics import PrometheusMetrics
+from service.domain.admission_queue import AdmissionQueue
 from service.domain.errors import HelmTimeout, RedisUnavailable, TooManyCreates
 from service.domain.lifecycle import Step
 from service.domain.metrics import Activity, Creation, Patient, Slow, Stage, Traffic, Visit
 from service.domain.names import SessionId
 from service.domain.ports import Releases
-from service.domain.session import Rhythm
-from service.domain.session_counts import Census, count
+from service.domain.session import IdleTimes
+from service.domain.session_counts import SessionCounts, count
 from service.domain.sessions import Sessions
 from tests.domain.conftest import World
 from tests.fakes.memory import MemoryReleases
@@ -24,7 +24,7 @@ from tests.fakes.memory import MemoryReleases
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-async def scrape(metrics: Metrics) -> Series:
+async def scrape(metrics: PrometheusMetrics) -> Series:
     page, _ = await metrics.exposition()
     families = text_string_to_metric_families(page.decode())
     return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
@@ -37,13 +37,13 @@ def value(series: Series, name: str, **labels: str) -> float:
 class Failing(MemoryReleases):
     """Helm on a bad day."""
 
-    async def install(self, uuid: SessionId, user_id: str, rhythm: Rhythm) -> None:
+    async def install(self, uuid: SessionId, user_id: str, idle_times: IdleTimes) -> None:
         raise HelmTimeout
 
 
 @pytest.fixture
-def metrics() -> Metrics:
-    return Metrics()
+def metrics() -> PrometheusMetrics:
+    return PrometheusMetrics()
 
 
 @pytest.fixture
@@ -53,23 +53,25 @@ async def world() -> AsyncIterator[World]:
     await world.sessions.close()
 
 
-def metered(world: World, metrics: Metrics, releases: Releases | None = None) -> Sessions:
+def metered(world: World, metrics: PrometheusMetrics, releases: Releases | None = None) -> Sessions:
     return Sessions(
         store=world.store,
         queues=world.queues,
         progress=world.progress,
         history=world.history,
-        releases=MeteredReleases(releases or world.releases, metrics),
+        releases=MeasuredReleases(releases or world.releases, metrics),
         cluster=world.cluster,
-        view=world.cluster,
-        slots=Slots(running=1, waiting=100),
-        rhythm=Rhythm(),
+        cache=world.cluster,
+        admission=AdmissionQueue(running=1, waiting=100),
+        idle_times=IdleTimes(),
         helm_deadline=timedelta(seconds=5),
-        meter=metrics,
+        metrics=metrics,
     )
 
 
-async def test_creates_are_told_by_their_outcome_and_helms_work_with_them(world: World, metrics: Metrics) -> None:
+async def test_creates_are_told_by_their_outcome_and_helms_work_with_them(
+    world: World, metrics: PrometheusMetrics
+) -> None:
     sessions = metered(world, metrics)
     await sessions.create("ann")
     await sessions.create("ann")
@@ -93,7 +95,7 @@ async def test_creates_are_told_by_their_outcome_and_helms_work_with_them(world:
 
 
 def test_a_place_that_is_refused_is_counted() -> None:
-    slots = Slots(running=1, waiting=0)
+    slots = AdmissionQueue(running=1, waiting=0)
     with slots.line():
         assert slots.taken == 1
         with pytest.raises(TooManyCreates), slots.line():
@@ -101,7 +103,7 @@ def test_a_place_that_is_refused_is_counted() -> None:
     assert (slots.taken, slots.refused) == (0, 1)
 
 
-async def test_what_the_gateway_tells_is_counted_and_every_series_is_there_before(metrics: Metrics) -> None:
+async def test_what_the_gateway_tells_is_counted_and_every_series_is_there_before(metrics: PrometheusMetrics) -> None:
     before = await scrape(metrics)
     assert {value(before, "gateway_requests_total", outcome=outcome) for outcome in Visit} == {0}
     assert {value(before, "gateway_slow_total", over=slow) for slow in Slow} == {0}
@@ -119,14 +121,14 @@ async def test_what_the_gateway_tells_is_counted_and_every_series_is_there_befor
     assert value(after, "gateway_turned_away_total") == 1
 
 
-async def test_what_the_gateway_has_open_is_told_where_there_is_one(metrics: Metrics) -> None:
+async def test_what_the_gateway_has_open_is_told_where_there_is_one(metrics: PrometheusMetrics) -> None:
     assert ("user_pods_gateway_held", frozenset()) not in await scrape(metrics)
     metrics.read(Readings(traffic=lambda: Traffic(connections=5, websockets=3, held=1)))
     series = await scrape(metrics)
     assert [value(series, f"gateway_{name}") for name in ("connections", "websockets", "held")] == [5, 3, 1]
 
 
-async def test_states_and_totals_are_read_at_the_scrape(metrics: Metrics) -> None:
+async def test_states_and_totals_are_read_at_the_scrape(metrics: PrometheusMetrics) -> None:
     leads, steps = False, {Step.PARK: 1}
     metrics.read(Readings(leads=lambda: leads, steps=lambda: steps, listens=lambda: True if leads else None))
     before = await scrape(metrics)
@@ -138,24 +140,24 @@ async def test_states_and_totals_are_read_at_the_scrape(metrics: Metrics) -> Non
     assert (value(after, "leader"), value(after, "steps_total", step="park"), value(after, "listening")) == (1, 5, 1)
 
 
-async def test_sessions_that_cannot_be_read_are_counted(metrics: Metrics) -> None:
+async def test_sessions_that_cannot_be_read_are_counted(metrics: PrometheusMetrics) -> None:
     assert value(await scrape(metrics), "sessions_unreadable") == 0
     metrics.read(Readings(unreadable=lambda: 2))
     assert value(await scrape(metrics), "sessions_unreadable") == 2
 
 
-async def test_without_redis_the_sessions_are_unknown_and_everything_else_is_told(metrics: Metrics) -> None:
-    async def unavailable() -> Census:
+async def test_without_redis_the_sessions_are_unknown_and_everything_else_is_told(metrics: PrometheusMetrics) -> None:
+    async def unavailable() -> SessionCounts:
         raise RedisUnavailable
 
-    metrics.read(Readings(census=unavailable))
+    metrics.read(Readings(session_counts=unavailable))
     names = {name for name, _ in await scrape(metrics)}
     assert "user_pods_leader" in names
     assert not {"user_pods_sessions", "user_pods_wakes_pending"} & names
 
 
-async def test_what_a_scrape_brings_does_not_grow_with_users(world: World, metrics: Metrics) -> None:
-    metrics.read(Readings(census=lambda: count(world.cluster, world.queues)))
+async def test_what_a_scrape_brings_does_not_grow_with_users(world: World, metrics: PrometheusMetrics) -> None:
+    metrics.read(Readings(session_counts=lambda: count(world.cluster, world.queues)))
     sessions = metered(world, metrics)
 
     async def after(users: int) -> Series:
@@ -174,7 +176,7 @@ async def test_what_a_scrape_brings_does_not_grow_with_users(world: World, metri
     assert not any(uuid in text for uuid in world.cluster.workloads)
 
 
-async def test_a_scraper_that_takes_openmetrics_gets_it(metrics: Metrics) -> None:
+async def test_a_scraper_that_takes_openmetrics_gets_it(metrics: PrometheusMetrics) -> None:
     assert (await metrics.exposition())[1].startswith("text/plain; version=0.0.4")
     page, content_type = await metrics.exposition("application/openmetrics-text;version=1.0.0,*/*;q=0.1")
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")

@@ -205,9 +205,9 @@ async def test_a_full_redis_is_told_as_full_and_still_read(server: Server) -> No
         for write in (store.ping, lambda: queues.wake(A, LEASE), lambda: store.claim("eve", B)):
             with pytest.raises(RedisFull, match="full"):
                 await write()
-        assert (await store.record(A)).pulse.beats
-        assert (await queues.pulses([A]))[A].tokens == 1
-        await queues.hush(A)  # who is put to sleep takes no room
+        assert (await store.record(A)).queue.is_wanted
+        assert (await queues.read([A]))[A].tokens == 1
+        await queues.clear(A)  # who is put to sleep takes no room
         await redis.config_set("maxmemory", "0")
         await store.ping()
 

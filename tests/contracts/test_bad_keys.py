@@ -18,7 +18,7 @@ from service.adapters.redis.store import RedisStore
 from service.adapters.redis.unreadable_keys import Faults, Part
 from service.domain.errors import SessionUnreadable
 from service.domain.names import SessionId
-from service.domain.progress import News, Stage
+from service.domain.progress import ProgressUpdate, Stage
 from service.domain.session import Record, RecordStatus
 
 A, B, C = map(SessionId, ("aaaaaaaa", "bbbbbbbb", "1e234567"))
@@ -50,10 +50,10 @@ async def others_go_on(redis: Any) -> None:
     store, queues = RedisStore(redis), RedisQueues(redis)
     assert (await queues.wake(B, LEASE)).length >= 1
     found = {record.uuid: record for record in await store.records([B, A, C])}
-    assert (found[B].fault, found[B].pulse.fault, found[B].pulse.beats) == (None, None, True)
+    assert (found[B].read_error, found[B].queue.read_error, found[B].queue.is_wanted) == (None, None, True)
     assert found[C] == Record(C, f"user-{C}", RecordStatus.CREATED, NOW)
-    pulses = await queues.pulses([B, A, C])
-    assert (pulses[B].beats, pulses[B].fault, pulses[C].beats) == (True, None, False)
+    queue_states = await queues.read([B, A, C])
+    assert (queue_states[B].is_wanted, queue_states[B].read_error, queue_states[C].is_wanted) == (True, None, False)
     assert B in await queues.pending(timedelta(0), 10)
     assert {B, C} <= set(await store.page("", 10))
     assert [each for each in await asyncio.gather(*(store.record(u) for u in (B, A, C))) if each.uuid == C]
@@ -67,15 +67,15 @@ async def test_a_queue_that_is_no_list_is_told_of_its_session(redis: Any, kind: 
     await SPOIL[kind](redis, f"queue:{A}")
     await others_go_on(redis)
     repair = f"redis-cli DEL queue:{A}"
-    for pulse in ((await store.record(A)).pulse, (await queues.pulses([A]))[A]):
-        assert not pulse.beats
-        assert pulse.fault is not None
-        assert repair in pulse.fault
-        assert kind in pulse.fault
+    for queue in ((await store.record(A)).queue, (await queues.read([A]))[A]):
+        assert not queue.is_wanted
+        assert queue.read_error is not None
+        assert repair in queue.read_error
+        assert kind in queue.read_error
     for call in (
         lambda: queues.wake(A, LEASE),
-        lambda: queues.beat(A, "typing", LEASE),
-        lambda: queues.keep(A, NOW, LEASE),
+        lambda: queues.heartbeat(A, "typing", LEASE),
+        lambda: queues.keep_awake(A, NOW, LEASE),
     ):
         with pytest.raises(SessionUnreadable, match=repair):
             await call()
@@ -86,7 +86,7 @@ async def test_a_queue_that_is_no_list_is_told_of_its_session(redis: Any, kind: 
     assert (store.remark() or "").startswith("1 session")
     await redis.delete(f"queue:{A}")
     assert (await queues.wake(A, LEASE)).length == 1
-    assert (await queues.pulses([A]))[A].fault is None
+    assert (await queues.read([A]))[A].read_error is None
     assert (store.unreadable, store.remark()) == (0, None)
 
 
@@ -98,16 +98,16 @@ async def test_a_record_that_is_no_hash_is_told_and_a_save_heals_it(redis: Any, 
     await others_go_on(redis)
     record = await store.record(A)
     assert (record.user_id, record.status) == ("", RecordStatus.CREATED)
-    assert record.fault is not None
-    assert f"redis-cli DEL session:{A}" in record.fault
+    assert record.read_error is not None
+    assert f"redis-cli DEL session:{A}" in record.read_error
     with pytest.raises(SessionUnreadable, match=kind):
         await queues.wake(A, LEASE)
-    await queues.hush(A, asked="request")
+    await queues.clear(A, asked="request")
     await queues.settle(A, NOW)
     assert await store.claims() == []
     assert store.unreadable == 1
     await store.save(Record(A, f"user-{A}", RecordStatus.CREATED, NOW))
-    assert (await store.record(A)).fault is None
+    assert (await store.record(A)).read_error is None
     assert store.unreadable == 0
 
 
@@ -128,18 +128,18 @@ async def test_a_record_with_an_odd_field_is_told_and_a_save_heals_it(redis: Any
     await redis.hdel(f"session:{A}", name) if value is None else await redis.hset(f"session:{A}", name, value)
     await others_go_on(redis)
     record = await store.record(A)
-    assert record.fault is not None
-    assert name in record.fault
-    assert f"redis-cli DEL session:{A}" in record.fault
-    record.fault.encode()  # fit to be shown
+    assert record.read_error is not None
+    assert name in record.read_error
+    assert f"redis-cli DEL session:{A}" in record.read_error
+    record.read_error.encode()  # fit to be shown
     await redis.hdel(f"session:{A}", "last_activity", "kept_until", "activity_source", "written_at", "sleep_asked_at")
     await store.save(Record(A, f"user-{A}", RecordStatus.CREATED, NOW))
-    assert (await store.record(A)).fault is None
+    assert (await store.record(A)).read_error is None
 
 
 async def test_a_field_that_nobody_reads_may_hold_anything(redis: Any) -> None:
     await redis.hset(f"session:{A}", b"\xff", b"\xfe")
-    assert (await RedisStore(redis).record(A)).fault is None
+    assert (await RedisStore(redis).record(A)).read_error is None
     await others_go_on(redis)
 
 
@@ -149,13 +149,13 @@ async def test_an_odd_time_of_a_pending_wake_or_an_endless_expiry_is_the_session
     await redis.rpush(f"queue:{A}", "x")
     await redis.pexpire(f"queue:{A}", 2**52)
     await others_go_on(redis)
-    fault = (await store.record(A)).pulse.fault
+    fault = (await store.record(A)).queue.read_error
     assert fault is not None
     assert f"ZREM user-pods:pending {A}" in fault
     await redis.zrem("user-pods:pending", A)
-    pulse = (await store.record(A)).pulse
-    assert (pulse.fault, pulse.tokens) == (None, 1)
-    assert pulse.lease_until is not None
+    queue = (await store.record(A)).queue
+    assert (queue.read_error, queue.tokens) == (None, 1)
+    assert queue.lease_until is not None
 
 
 @pytest.mark.parametrize("garbage", [b"\xff\xfe\xfd", b"UPPER CASE", b"", b"aaaaaaaaa", b"zzzzzzzz!"])
@@ -198,13 +198,13 @@ async def test_progress_of_another_type_is_none_and_is_made_anew_by_the_next_wak
     progress = RedisProgress(redis)
     await SPOIL[kind](redis, f"user-pods:progress:{A}")
     assert await progress.wake(A) == []
-    assert await progress.note(A, News(Stage.ACCEPTED))
+    assert await progress.note(A, ProgressUpdate(Stage.ACCEPTED))
     assert [event.stage for event in await progress.wake(A)] == [Stage.ACCEPTED]
 
 
 async def test_entries_of_progress_that_the_service_cannot_have_made_are_left_out(redis: Any) -> None:
     progress = RedisProgress(redis)
-    await progress.note(A, News(Stage.ACCEPTED))
+    await progress.note(A, ProgressUpdate(Stage.ACCEPTED))
     key = f"user-pods:progress:{A}"
     for fields in (
         {"a": "b"},
@@ -213,7 +213,7 @@ async def test_entries_of_progress_that_the_service_cannot_have_made_are_left_ou
         {"stage": "failed", "reason": ODD},
     ):
         await redis.xadd(key, fields)
-    await progress.note(A, News(Stage.SCALED))
+    await progress.note(A, ProgressUpdate(Stage.SCALED))
     assert [event.stage for event in await progress.wake(A)] == [Stage.ACCEPTED, Stage.SCALED]
 
 
@@ -238,7 +238,7 @@ async def test_a_fault_is_logged_when_it_comes_and_when_it_goes(redis: Any, capl
     await redis.set(f"queue:{A}", "1")
     for _ in range(3):
         await store.records([A, B])
-        await RedisQueues(redis).pulses([A, B])
+        await RedisQueues(redis).read([A, B])
     await redis.delete(f"queue:{A}")
     for _ in range(3):
         await store.records([A, B])

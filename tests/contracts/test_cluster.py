@@ -14,17 +14,17 @@ from devcluster.cluster import Cluster as Devcluster
 from service.adapters.helm.releases import HelmReleases
 from service.adapters.kubernetes.api import KubeApi, connect
 from service.adapters.kubernetes.cluster import KubeCluster
-from service.adapters.kubernetes.workload_cache import KubeView
+from service.adapters.kubernetes.workload_cache import KubeWorkloadCache
 from service.domain.errors import ClusterUnavailable, IdTaken, SessionReleased
 from service.domain.names import SessionId, new_session_id
-from service.domain.ports import Cluster, Releases, View
-from service.domain.session import ReleaseState, Rhythm
+from service.domain.ports import Cluster, Releases, WorkloadCache
+from service.domain.session import IdleTimes, ReleaseState
 from stack.stack import ROOT, SERVICE, SYSTEM, USERS, Stack
 from tests.fakes.memory import MemoryCluster, MemoryReleases
 from tests.waiting import until
 
 Parts = tuple[Cluster, Releases]
-RHYTHM = Rhythm(lease=timedelta(seconds=12.5), cooldown=timedelta(seconds=90), poll=timedelta(seconds=5))
+IDLE_TIMES = IdleTimes(lease=timedelta(seconds=12.5), cooldown=timedelta(seconds=90), poll=timedelta(seconds=5))
 
 
 def real_releases(cluster: Devcluster, helm: str, kubeconfig: Path) -> HelmReleases:
@@ -89,13 +89,13 @@ async def test_an_install_adopts_the_reservation_asleep(parts: Parts, uuid: Sess
     cluster, releases = parts
     user = f"ann-{uuid}"
     await cluster.reserve(uuid, user)
-    await releases.install(uuid, user, RHYTHM)
+    await releases.install(uuid, user, IDLE_TIMES)
     workload = (await cluster.read([uuid]))[uuid]
     assert workload.release is not None
     assert (workload.release.name, workload.release.revision) == (f"user-{uuid}", 1)
     assert workload.release.state is ReleaseState.DEPLOYED
-    assert (workload.replicas, workload.scaled, workload.broken, workload.user_id) == (0, True, None, user)
-    assert (workload.chart, workload.rhythm, workload.parked) == ("user-pod-0.1.0", RHYTHM, False)
+    assert (workload.replicas, workload.scaled, workload.broken_reason, workload.user_id) == (0, True, None, user)
+    assert (workload.chart, workload.idle_times, workload.parked) == ("user-pod-0.1.0", IDLE_TIMES, False)
     assert uuid in [found.uuid async for found in cluster.scan()]
     await releases.uninstall(uuid)
     await releases.uninstall(uuid)
@@ -113,7 +113,7 @@ async def test_a_volume_that_is_being_deleted_is_nobodys_any_more(stack: Stack, 
     async with await connect(kubeconfig) as api:
         cluster = kube_cluster(api)
         releases = real_releases(stack.cluster, "helm", kubeconfig)
-        await releases.install(uuid, user, RHYTHM)
+        await releases.install(uuid, user, IDLE_TIMES)
         await releases.uninstall(uuid)
         hold = '{"metadata":{"finalizers":["user-pods/test"]}}'
         kubectl("-n", USERS, "patch", "pvc", f"user-{uuid}", "--type=merge", "-p", hold)
@@ -127,8 +127,8 @@ async def test_a_volume_that_is_being_deleted_is_nobodys_any_more(stack: Stack, 
 async def test_a_second_install_is_a_revision(parts: Parts, uuid: SessionId) -> None:
     cluster, releases = parts
     await cluster.reserve(uuid, "ann")
-    await releases.install(uuid, "ann", RHYTHM)
-    await releases.install(uuid, "ann", RHYTHM)
+    await releases.install(uuid, "ann", IDLE_TIMES)
+    await releases.install(uuid, "ann", IDLE_TIMES)
     release = (await cluster.read([uuid]))[uuid].release
     assert release is not None
     assert release.revision == 2
@@ -140,7 +140,7 @@ async def test_a_session_can_be_parked_unparked_and_scaled(parts: Parts, uuid: S
     cluster, releases = parts
     await cluster.park(uuid)  # there is nothing to park, and that is fine
     await cluster.reserve(uuid, "ann")
-    await releases.install(uuid, "ann", RHYTHM)
+    await releases.install(uuid, "ann", IDLE_TIMES)
     for _ in range(2):
         await cluster.park(uuid)
         assert (await cluster.read([uuid]))[uuid].parked
@@ -180,7 +180,7 @@ async def test_the_service_marks_its_parks_and_tells_them_from_an_operators_paus
             return await is_parked_and_paused()
 
         await cluster.reserve(uuid, "ann")
-        await releases.install(uuid, "ann", RHYTHM)
+        await releases.install(uuid, "ann", IDLE_TIMES)
         await cluster.park(uuid)
         assert (notes(), await is_parked_and_paused()) == ({paused: "true", mark: "true"}, (True, False))
         # Another value makes a pause of the operator's own out of the park.
@@ -198,38 +198,38 @@ async def test_the_service_marks_its_parks_and_tells_them_from_an_operators_paus
         await cluster.delete_volume(uuid)
 
 
-async def test_a_view_follows_what_happens(parts: Parts, uuid: SessionId, view: View) -> None:
+async def test_a_view_follows_what_happens(parts: Parts, uuid: SessionId, cache: WorkloadCache) -> None:
     cluster, releases = parts
     told: list[SessionId] = []
-    unsubscribe = view.subscribe(told.append)
+    unsubscribe = cache.subscribe(told.append)
     await cluster.reserve(uuid, "ann")
-    await releases.install(uuid, "ann", RHYTHM)
+    await releases.install(uuid, "ann", IDLE_TIMES)
     await cluster.park(uuid)
-    await until(lambda: view.workload(uuid).parked and view.workload(uuid).volume, 10)
+    await until(lambda: cache.workload(uuid).parked and cache.workload(uuid).volume, 10)
     async with asyncio.timeout(10):  # KEDA may have something to say in between
-        while view.workload(uuid) != (await cluster.read([uuid]))[uuid]:  # noqa: ASYNC110 - the other side is asked
+        while cache.workload(uuid) != (await cluster.read([uuid]))[uuid]:  # noqa: ASYNC110 - the other side is asked
             await asyncio.sleep(0.05)
-    assert uuid in view.uuids()
+    assert uuid in cache.uuids()
     assert uuid in told
-    assert view.behind() is None
+    assert cache.behind() is None
     await releases.uninstall(uuid)
     await cluster.delete_volume(uuid)
-    await until(lambda: uuid not in view.uuids(), 10)
-    assert not view.workload(uuid).anything
+    await until(lambda: uuid not in cache.uuids(), 10)
+    assert not cache.workload(uuid).anything
     unsubscribe()
 
 
 @pytest.fixture
-async def view(parts: Parts, request: pytest.FixtureRequest) -> AsyncIterator[View]:
+async def cache(parts: Parts, request: pytest.FixtureRequest) -> AsyncIterator[WorkloadCache]:
     if isinstance(parts[0], MemoryCluster):
         yield parts[0]
         return
     stack: Stack = request.getfixturevalue("stack")
     async with await connect(stack.cluster.service_account(SYSTEM, SERVICE)) as api:
-        view = KubeView(KubeApi(api, timeout=5), namespace=USERS, patience=timedelta(minutes=2))
-        async with view.following():
-            await view.wait_filled()
-            yield view
+        cache = KubeWorkloadCache(KubeApi(api, timeout=5), namespace=USERS, patience=timedelta(minutes=2))
+        async with cache.following():
+            await cache.wait_filled()
+            yield cache
 
 
 async def test_nothing_can_be_scaled_that_is_not_there(parts: Parts, uuid: SessionId) -> None:

@@ -9,10 +9,10 @@ from redis.asyncio import Redis
 from service.adapters.redis.history import RedisHistory
 from service.adapters.redis.store import RedisStore
 from service.domain.history import LIMIT
-from service.domain.journal import REASON_LIMIT, Failed, Kept, Ready, Slept, Woken
+from service.domain.journal import REASON_LIMIT, Failed, HistoryEvent, Ready, Slept, Woken
 from service.domain.names import SessionId
 from service.domain.session import Record, RecordStatus
-from service.domain.sleep import Why
+from service.domain.sleep import SleepReason
 from tests.contracts.conftest import Kept as Parts
 
 A, B = map(SessionId, ("aaaaaaaa", "12345678"))
@@ -27,10 +27,12 @@ def after(seconds: float) -> datetime:
 
 WOKEN = Woken(uuid=A, user=None, at=NOW, request="request-1", by="api")
 READY = Ready(uuid=A, user=None, at=after(1.5), request="request-1", seconds=1.5, pod="p1")
-SLEPT = Slept(uuid=A, user=None, at=after(140), request="-", why=Why.IDLE, idle_since=NOW, seconds=139.5, pod="p1")
+SLEPT = Slept(
+    uuid=A, user=None, at=after(140), request="-", why=SleepReason.IDLE, idle_since=NOW, seconds=139.5, pod="p1"
+)
 FAILED = Failed(uuid=A, user=None, at=after(200), request="-", doing="wake", reason="ErrImagePull: no", pod="p2")
-BARE = Slept(uuid=A, user=None, at=after(300), request="-", why=Why.OPERATOR)
-EVENTS: tuple[Kept, ...] = (WOKEN, READY, SLEPT, FAILED, BARE)
+BARE = Slept(uuid=A, user=None, at=after(300), request="-", why=SleepReason.OPERATOR)
+EVENTS: tuple[HistoryEvent, ...] = (WOKEN, READY, SLEPT, FAILED, BARE)
 
 
 @pytest.fixture
@@ -54,11 +56,11 @@ async def test_the_user_is_named_by_the_record_alone(kept: Parts) -> None:
 
 
 async def test_what_a_second_replica_notes_of_the_same_happening_is_kept_once(kept: Parts) -> None:
-    twice: tuple[Kept, ...] = (
+    twice: tuple[HistoryEvent, ...] = (
         READY,
         Ready(uuid=A, user="0f", at=after(1.6), request="-", seconds=None, pod="p1"),
         SLEPT,
-        Slept(uuid=A, user="0f", at=after(140.2), request="-", why=Why.IDLE, pod="p1"),
+        Slept(uuid=A, user="0f", at=after(140.2), request="-", why=SleepReason.IDLE, pod="p1"),
     )
     assert [await kept.history.append(event) for event in twice] == [True, False, True, False]
     assert await kept.history.events(A) == [SLEPT, READY]
@@ -137,7 +139,9 @@ async def test_a_full_history_takes_a_few_kilobytes(redis_port: int) -> None:
             pod, at, request = f"{number:08}-0000-0000-0000-000000000000", after(number), "0123456789abcdef"
             woken = Woken(uuid=A, user=None, at=at, request=request, by="api")
             ready = Ready(uuid=A, user=None, at=at, request=request, seconds=1.234, pod=pod)
-            slept = Slept(uuid=A, user=None, at=at, request=request, why=Why.IDLE, idle_since=at, seconds=9.8, pod=pod)
+            slept = Slept(
+                uuid=A, user=None, at=at, request=request, why=SleepReason.IDLE, idle_since=at, seconds=9.8, pod=pod
+            )
             assert [await history.append(event) for event in (woken, ready, slept)] == [True, True, True]
         assert await redis.llen(KEY) == LIMIT
         assert (await redis.memory_usage(KEY) or 0) < 8_000

@@ -11,18 +11,18 @@ from service.adapters.kubernetes.api import KubeApi, connect
 from service.adapters.kubernetes.pod_events import KubePodEvents
 from service.domain.names import SessionId, new_session_id
 from service.domain.ports import PodEvents
-from service.domain.progress import News, Stage
+from service.domain.progress import ProgressUpdate, Stage
 from stack.stack import SERVICE, SYSTEM, USERS, Stack
 from tests.fakes.memory import MemoryPodEvents
 from tests.stack.client import until
 
-PULLED, WARNING = News(Stage.PULLED), News(Stage.WARNING, "FailedMount: the volume is away")
-Cause = Callable[[SessionId, str, News], None]
-Told = tuple[SessionId, str, News]
+PULLED, WARNING = ProgressUpdate(Stage.PULLED), ProgressUpdate(Stage.WARNING, "FailedMount: the volume is away")
+SleepCause = Callable[[SessionId, str, ProgressUpdate], None]
+Told = tuple[SessionId, str, ProgressUpdate]
 
 
 @pytest.fixture(params=["memory", "cluster"])
-async def parts(request: pytest.FixtureRequest) -> AsyncIterator[tuple[PodEvents, Cause]]:
+async def parts(request: pytest.FixtureRequest) -> AsyncIterator[tuple[PodEvents, SleepCause]]:
     if request.param == "memory":
         memory = MemoryPodEvents()
         yield memory, memory.tell
@@ -32,7 +32,7 @@ async def parts(request: pytest.FixtureRequest) -> AsyncIterator[tuple[PodEvents
         yield KubePodEvents(KubeApi(api, timeout=5), namespace=USERS), _left(stack)
 
 
-def event(uuid: SessionId, uid: str, news: News) -> dict[str, object]:
+def event(uuid: SessionId, uid: str, news: ProgressUpdate) -> dict[str, object]:
     """What a kubelet writes."""
     pulled = news.stage is Stage.PULLED
     reason, _, message = (news.reason or "Pulled: the image is there").partition(": ")
@@ -49,7 +49,7 @@ def event(uuid: SessionId, uid: str, news: News) -> dict[str, object]:
 
 
 @asynccontextmanager
-async def listening(source: PodEvents, cause: Cause, uuid: SessionId) -> AsyncIterator[list[Told]]:
+async def listening(source: PodEvents, cause: SleepCause, uuid: SessionId) -> AsyncIterator[list[Told]]:
     """What is told meanwhile; begins with warnings of a pod `first`, which are caused until one is told."""
     heard: list[Told] = []
     task = asyncio.create_task(_listen(source, heard))
@@ -79,7 +79,7 @@ async def last(heard: list[Told], told: Told) -> None:
     await until(there, 20, lambda: f"it is not told: {heard}")
 
 
-async def test_what_happens_from_now_on_is_told_and_nothing_from_before(parts: tuple[PodEvents, Cause]) -> None:
+async def test_what_happens_from_now_on_is_told_and_nothing_from_before(parts: tuple[PodEvents, SleepCause]) -> None:
     source, cause = parts
     uuid = new_session_id()
     cause(uuid, "too early", WARNING)
@@ -108,5 +108,5 @@ async def test_what_is_of_no_interest_is_not_told(stack: Stack) -> None:
     assert {uid for _, uid, _ in heard} == {"first", "last"}
 
 
-def _left(stack: Stack) -> Cause:
+def _left(stack: Stack) -> SleepCause:
     return lambda uuid, uid, news: stack.cluster.apply(event(uuid, uid, news))

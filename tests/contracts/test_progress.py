@@ -7,24 +7,24 @@ from redis.asyncio import Redis
 
 from service.adapters.redis.progress import RedisProgress
 from service.domain.names import SessionId
-from service.domain.progress import News, Stage
+from service.domain.progress import ProgressUpdate, Stage
 from service.domain.session import Record, RecordStatus
 from tests.contracts.conftest import Kept
 
 A, B = map(SessionId, ("aaaaaaaa", "12345678"))
-ACCEPTED, SCALED, READY = News(Stage.ACCEPTED), News(Stage.SCALED), News(Stage.READY)
-FAILED, ASLEEP = News(Stage.FAILED, "ErrImagePull: no such image"), News(Stage.ASLEEP)
+ACCEPTED, SCALED, READY = ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.SCALED), ProgressUpdate(Stage.READY)
+FAILED, ASLEEP = ProgressUpdate(Stage.FAILED, "ErrImagePull: no such image"), ProgressUpdate(Stage.ASLEEP)
 
 
-async def told(kept: Kept, uuid: SessionId = A) -> list[News]:
-    return [News(event.stage, event.reason) for event in await kept.progress.wake(uuid)]
+async def told(kept: Kept, uuid: SessionId = A) -> list[ProgressUpdate]:
+    return [ProgressUpdate(event.stage, event.reason) for event in await kept.progress.wake(uuid)]
 
 
 async def test_a_wake_is_kept_in_its_order_with_rising_ids_and_times(kept: Kept) -> None:
     before = datetime.now(UTC)
     await kept.progress.note(A, ACCEPTED)
     await asyncio.sleep(0.01)
-    await kept.progress.note(A, SCALED, News(Stage.WARNING, "FailedMount: the volume is away"))
+    await kept.progress.note(A, SCALED, ProgressUpdate(Stage.WARNING, "FailedMount: the volume is away"))
     wake = await kept.progress.wake(A)
     assert [event.stage for event in wake] == [Stage.ACCEPTED, Stage.SCALED, Stage.WARNING]
     assert [event.reason for event in wake] == [None, None, "FailedMount: the volume is away"]
@@ -35,7 +35,7 @@ async def test_a_wake_is_kept_in_its_order_with_rising_ids_and_times(kept: Kept)
 
 
 async def test_whoever_notes_the_same_again_adds_nothing(kept: Kept) -> None:
-    warning, other = News(Stage.WARNING, "a"), News(Stage.WARNING, "b")
+    warning, other = ProgressUpdate(Stage.WARNING, "a"), ProgressUpdate(Stage.WARNING, "b")
     for _ in range(2):
         assert await kept.progress.note(A, ACCEPTED, SCALED, warning, other)
     assert await told(kept) == [ACCEPTED, SCALED, warning, other]
@@ -49,13 +49,13 @@ async def test_without_a_wake_nothing_is_noted(kept: Kept) -> None:
 async def test_after_its_end_a_wake_takes_nothing_more_and_the_next_begins_anew(kept: Kept) -> None:
     for end in (READY, ASLEEP):
         assert await kept.progress.note(A, ACCEPTED, SCALED, end)
-        assert not await kept.progress.note(A, SCALED, News(Stage.WARNING, "late"))
+        assert not await kept.progress.note(A, SCALED, ProgressUpdate(Stage.WARNING, "late"))
         assert await told(kept) == [ACCEPTED, SCALED, end]
 
 
 async def test_what_has_failed_may_still_get_ready_or_be_woken_anew(kept: Kept) -> None:
     assert await kept.progress.note(A, ACCEPTED, FAILED)
-    assert await kept.progress.note(A, News(Stage.FAILED, "in other words"), READY)
+    assert await kept.progress.note(A, ProgressUpdate(Stage.FAILED, "in other words"), READY)
     assert await told(kept) == [ACCEPTED, FAILED, READY]
     await kept.progress.note(A, ACCEPTED, FAILED)
     await kept.progress.note(A, ACCEPTED)
@@ -63,7 +63,7 @@ async def test_what_has_failed_may_still_get_ready_or_be_woken_anew(kept: Kept) 
 
 
 async def test_a_failure_is_noted_once_more_when_it_has_become_final(kept: Kept) -> None:
-    final = News(Stage.FAILED, "Evicted: no disk", final=True)
+    final = ProgressUpdate(Stage.FAILED, "Evicted: no disk", final=True)
     await kept.progress.note(A, ACCEPTED)
     for news in (FAILED, FAILED, final, final, FAILED):
         await kept.progress.note(A, news)
@@ -129,7 +129,7 @@ async def test_a_flood_of_warnings_is_cut_off_and_hides_no_other_news(redis_port
     async with Redis(port=redis_port, decode_responses=True) as redis:
         await redis.flushall()
         progress = RedisProgress(redis)
-        await progress.note(A, ACCEPTED, *(News(Stage.WARNING, str(number)) for number in range(500)), READY)
+        await progress.note(A, ACCEPTED, *(ProgressUpdate(Stage.WARNING, str(number)) for number in range(500)), READY)
         wake = await progress.wake(A)
     assert len(wake) < 100
     assert (wake[0].stage, wake[-1].stage) == (Stage.ACCEPTED, Stage.READY)

@@ -11,13 +11,13 @@ from service.adapters.redis.queues import RedisQueues
 from service.adapters.redis.store import RedisStore
 from service.domain.errors import IndexIncomplete, NotificationsRefused, SessionDeleting, SessionNotFound
 from service.domain.names import SessionId
-from service.domain.session import Pulse, Record, RecordStatus
+from service.domain.session import QueueState, Record, RecordStatus
 from tests.contracts.conftest import Kept
 
 A, B = map(SessionId, ("aaaaaaaa", "12345678"))
 LEASE = timedelta(milliseconds=300)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-IDLE = Pulse()
+IDLE = QueueState()
 
 
 @pytest.fixture
@@ -29,13 +29,13 @@ async def kept(kept: Kept) -> Kept:
 async def test_a_wake_fills_the_queue_which_empties_itself(kept: Kept) -> None:
     assert [(await kept.queues.wake(A, LEASE)).length for _ in range(5)] == [1, 2, 3, 3, 3]
     woken = await kept.store.record(A)
-    assert (woken.pulse.tokens, woken.activity_source) == (3, "wake")
+    assert (woken.queue.tokens, woken.activity_source) == (3, "wake")
     assert woken.last_activity is not None
     assert abs(datetime.now(UTC) - woken.last_activity) < timedelta(seconds=5)
-    assert woken.pulse.lease_until is not None
-    assert woken.pulse.lease_until - datetime.now(UTC) <= LEASE
+    assert woken.queue.lease_until is not None
+    assert woken.queue.lease_until - datetime.now(UTC) <= LEASE
     await asyncio.sleep(LEASE.total_seconds() * 1.2)
-    assert (await kept.store.record(A)).pulse.tokens == 0
+    assert (await kept.store.record(A)).queue.tokens == 0
 
 
 async def test_a_later_wake_extends_the_lease_and_a_shorter_one_does_not_cut_it(kept: Kept) -> None:
@@ -44,28 +44,28 @@ async def test_a_later_wake_extends_the_lease_and_a_shorter_one_does_not_cut_it(
     await kept.queues.wake(A, LEASE)
     await kept.queues.wake(A, LEASE / 10)
     await asyncio.sleep(LEASE.total_seconds() * 0.7)
-    assert (await kept.store.record(A)).pulse.tokens == 3
+    assert (await kept.store.record(A)).queue.tokens == 3
 
 
 async def test_other_activity_is_noted_by_its_name(kept: Kept) -> None:
-    await kept.queues.beat(A, "typing", LEASE)
+    await kept.queues.heartbeat(A, "typing", LEASE)
     record = await kept.store.record(A)
-    assert (record.activity_source, record.pulse.tokens) == ("typing", 1)
+    assert (record.activity_source, record.queue.tokens) == ("typing", 1)
 
 
 async def test_a_wish_to_be_kept_awake_is_no_activity_and_only_ever_grows(kept: Kept) -> None:
     await kept.queues.wake(A, LEASE)
     activity = (await kept.store.record(A)).last_activity
     until = datetime.now(UTC) + timedelta(hours=2)
-    await kept.queues.keep(A, until, timedelta(hours=1))
-    later = await kept.queues.keep(A, until - timedelta(hours=1), LEASE)
+    await kept.queues.keep_awake(A, until, timedelta(hours=1))
+    later = await kept.queues.keep_awake(A, until - timedelta(hours=1), LEASE)
     record = await kept.store.record(A)
     assert (record.last_activity, record.activity_source) == (activity, "wake")
     assert record.kept_until is not None
     assert abs(record.kept_until - until) < timedelta(milliseconds=1)
     assert abs(later - until) < timedelta(milliseconds=1)
-    assert record.pulse.lease_until is not None
-    assert record.pulse.lease_until - datetime.now(UTC) > timedelta(minutes=59)
+    assert record.queue.lease_until is not None
+    assert record.queue.lease_until - datetime.now(UTC) > timedelta(minutes=59)
 
 
 async def test_only_a_living_session_takes_a_wake(kept: Kept) -> None:
@@ -74,32 +74,34 @@ async def test_only_a_living_session_takes_a_wake(kept: Kept) -> None:
     await kept.store.deleting(A, keep_data=False)
     with pytest.raises(SessionDeleting):
         await kept.queues.wake(A, LEASE)
-    assert await kept.queues.pulses([A, B]) == {A: IDLE, B: IDLE}
+    assert await kept.queues.read([A, B]) == {A: IDLE, B: IDLE}
 
 
-async def test_hush_empties_the_queue_and_ends_every_wish(kept: Kept) -> None:
+async def test_clear_empties_the_queue_and_ends_every_wish(kept: Kept) -> None:
     await kept.queues.wake(A, LEASE)
-    await kept.queues.keep(A, datetime.now(UTC) + timedelta(hours=1), timedelta(hours=1))
-    await kept.queues.hush(A)
-    await kept.queues.hush(B)
+    await kept.queues.keep_awake(A, datetime.now(UTC) + timedelta(hours=1), timedelta(hours=1))
+    await kept.queues.clear(A)
+    await kept.queues.clear(B)
     record = await kept.store.record(A)
-    assert (record.pulse, record.kept_until) == (IDLE, None)
+    assert (record.queue, record.kept_until) == (IDLE, None)
 
 
-async def test_a_sleep_that_is_asked_for_is_noted_with_its_request_and_outlives_wakes_and_repairs(kept: Kept) -> None:
-    assert (await kept.store.record(A)).sleep_asked is None
-    await kept.queues.hush(A, asked="request-1")
-    asked = (await kept.store.record(A)).sleep_asked
+async def test_a_sleep_that_is_asked_for_is_noted_with_its_request_and_outlives_wakes_and_repairs(
+    kept: Kept,
+) -> None:
+    assert (await kept.store.record(A)).sleep_request is None
+    await kept.queues.clear(A, asked="request-1")
+    asked = (await kept.store.record(A)).sleep_request
     assert asked is not None
     assert (asked.request, abs(asked.at - datetime.now(UTC)) < timedelta(seconds=5)) == ("request-1", True)
     await kept.queues.wake(A, LEASE)
-    await kept.queues.hush(A)
+    await kept.queues.clear(A)
     await kept.store.save(Record(A, "ann", RecordStatus.CREATED, NOW))
-    assert (await kept.store.record(A)).sleep_asked == asked
+    assert (await kept.store.record(A)).sleep_request == asked
 
 
 async def test_of_a_session_that_is_gone_no_call_of_sleep_is_kept(kept: Kept) -> None:
-    await kept.queues.hush(B, asked="request-1")
+    await kept.queues.clear(B, asked="request-1")
     assert await kept.store.records([B]) == []
 
 
@@ -107,14 +109,14 @@ async def test_a_wake_is_pending_until_it_is_seen_even_when_its_token_has_run_ou
     before = datetime.now(UTC)
     await kept.queues.wake(A, LEASE / 10)
     await asyncio.sleep(LEASE.total_seconds() / 5)
-    pulse = (await kept.queues.pulses([A]))[A]
-    assert (pulse.tokens, pulse.beats) == (0, True)
+    queue = (await kept.queues.read([A]))[A]
+    assert (queue.tokens, queue.is_wanted) == (0, True)
     assert await kept.queues.pending(timedelta(seconds=9), 10) == []
     assert await kept.queues.pending(timedelta(0), 10) == [A]
     await kept.queues.settle(A, before)
-    assert (await kept.queues.pulses([A]))[A].beats
+    assert (await kept.queues.read([A]))[A].is_wanted
     await kept.queues.settle(A, datetime.now(UTC) + timedelta(seconds=1))
-    assert await kept.queues.pulses([A]) == {A: IDLE}
+    assert await kept.queues.read([A]) == {A: IDLE}
 
 
 async def test_what_was_pushed_after_the_look_stays_pending(kept: Kept) -> None:
@@ -123,9 +125,9 @@ async def test_what_was_pushed_after_the_look_stays_pending(kept: Kept) -> None:
     seen = datetime.now(UTC)
     await asyncio.sleep(0.01)
     await kept.queues.wake(A, LEASE)
-    first = (await kept.queues.pulses([A]))[A].pending_since
+    first = (await kept.queues.read([A]))[A].pending_since
     await kept.queues.settle(A, seen)
-    second = (await kept.queues.pulses([A]))[A].pending_since
+    second = (await kept.queues.read([A]))[A].pending_since
     assert first is not None
     assert second is not None
     assert first < seen < second
@@ -134,18 +136,18 @@ async def test_what_was_pushed_after_the_look_stays_pending(kept: Kept) -> None:
 async def test_renewing_fills_an_empty_queue_holds_it_and_notes_no_activity(kept: Kept) -> None:
     await kept.queues.renew(A, LEASE)
     record = await kept.store.record(A)
-    assert (record.pulse.tokens, record.last_activity) == (1, None)
-    held = record.pulse.pending_since
+    assert (record.queue.tokens, record.last_activity) == (1, None)
+    held = record.queue.pending_since
     assert held is not None
     await kept.queues.renew(A, LEASE)
-    assert (await kept.queues.pulses([A]))[A].pending_since == held
-    assert (await kept.queues.pulses([A]))[A].tokens == 1
+    assert (await kept.queues.read([A]))[A].pending_since == held
+    assert (await kept.queues.read([A]))[A].tokens == 1
 
 
 async def test_forgotten_is_forgotten(kept: Kept) -> None:
     await kept.queues.wake(A, LEASE)
     await kept.store.forget(A)
-    assert await kept.queues.pulses([A]) == {A: IDLE}
+    assert await kept.queues.read([A]) == {A: IDLE}
     assert await kept.queues.pending(timedelta(0), 10) == []
 
 
@@ -198,7 +200,7 @@ async def test_a_token_of_somebody_else_without_an_expiry_is_told_and_gets_one(r
         await redis.flushall()
         queues = RedisQueues(redis)
         await redis.rpush("queue:aaaaaaaa", "x")
-        assert (await queues.pulses([A]))[A].endless
+        assert (await queues.read([A]))[A].endless
         await queues.renew(A, timedelta(seconds=15))
         assert await redis.pttl("queue:aaaaaaaa") > 0
         assert await redis.llen("queue:aaaaaaaa") == 1

@@ -129,13 +129,13 @@ async def test_forget_leaves_nothing(store: Store) -> None:
 
 
 async def test_work_on_one_session_is_done_by_one_at_a_time(store: Store) -> None:
-    async with store.working(A):
+    async with store.lock(A):
         with pytest.raises(SessionBusy):
-            async with store.working(A):
+            async with store.lock(A):
                 pass
-        async with store.working(B):
+        async with store.lock(B):
             pass
-    async with store.working(A):
+    async with store.lock(A):
         pass
 
 
@@ -208,7 +208,7 @@ async def test_unfinished_work_that_somebody_is_at_is_not_told_and_a_look_is_bou
     for number in range(5):
         await store.claim(f"user{number}", SessionId(f"{number:08d}"))
     first = SessionId("00000000")
-    async with store.working(first):
+    async with store.lock(first):
         assert first not in dict(await store.unfinished(SOON, 10))
         assert len(await store.unfinished(SOON, 3)) == 3
     assert first in dict(await store.unfinished(SOON, 10))
@@ -217,5 +217,5 @@ async def test_unfinished_work_that_somebody_is_at_is_not_told_and_a_look_is_bou
 
 
 async def test_a_lease_that_is_held_is_confirmed(store: Store) -> None:
-    async with store.working(A) as lease:
+    async with store.lock(A) as lease:
         await lease.confirm()

@@ -7,13 +7,22 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from service.controller.reconciler import Keeper
+from service.controller.reconciler import Reconciler
 from service.domain.names import SessionId
-from service.domain.session import Pulse, Record, RecordStatus, Release, ReleaseState, Rhythm, ScaledBy, Workload
+from service.domain.session import (
+    IdleTimes,
+    QueueState,
+    Record,
+    RecordStatus,
+    Release,
+    ReleaseState,
+    ScaledBy,
+    Workload,
+)
 from tests.fakes.memory import MemoryCluster, MemoryQueues
 
 UUID = SessionId("abc123xy")
-RHYTHM = Rhythm(lease=timedelta(seconds=15), cooldown=timedelta(seconds=20), poll=timedelta(seconds=5))
+IDLE_TIMES = IdleTimes(lease=timedelta(seconds=15), cooldown=timedelta(seconds=20), poll=timedelta(seconds=5))
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -56,7 +65,7 @@ class Keda:
 
     def look(self) -> None:
         if self.polling and self.seen is None:
-            self.seen = self.queues.pulse(UUID).tokens > 0
+            self.seen = self.queues.queue(UUID).tokens > 0
 
     def act(self) -> None:
         active, self.seen = self.seen, None
@@ -66,8 +75,8 @@ class Keda:
             self.cluster.change(
                 replace(self.workload, replicas=replicas, last_active=self.clock().replace(microsecond=0))
             )
-        elif active is False and (last is None or self.clock() - last >= RHYTHM.cooldown):
-            asleep = replace(self.workload, replicas=0, ready=0, trouble=None, final=False, scaled_by=ScaledBy.KEDA)
+        elif active is False and (last is None or self.clock() - last >= IDLE_TIMES.cooldown):
+            asleep = replace(self.workload, replicas=0, ready=0, failure=None, final=False, scaled_by=ScaledBy.KEDA)
             self.cluster.change(asleep)
 
 
@@ -81,7 +90,7 @@ def asleep(*, parked: bool = True) -> Workload:
         deployed=True,
         scaled=True,
         parked=parked,
-        rhythm=RHYTHM,
+        idle_times=IDLE_TIMES,
         chart="user-pod-0",
     )
 
@@ -136,8 +145,8 @@ class _SkewedQueues:
     queues: MemoryQueues
     process: "Process"
 
-    async def pulses(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, Pulse]:
-        found = await self.queues.pulses(uuids)
+    async def read(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, QueueState]:
+        found = await self.queues.read(uuids)
         ahead = self.process.ahead
         return {u: replace(p, lease_until=p.lease_until and p.lease_until + ahead) for u, p in found.items()}
 
@@ -147,7 +156,7 @@ class _SkewedQueues:
 
 @dataclass
 class Process:
-    """One replica's keeper, whose calls stand behind gates."""
+    """One replica's reconciler, whose calls stand behind gates."""
 
     cluster: MemoryCluster
     queues: MemoryQueues
@@ -158,18 +167,18 @@ class Process:
     gates: Gates = field(default_factory=Gates)
 
     def __post_init__(self) -> None:
-        self.keeper = Keeper(
-            queues=self.gates.behind(_SkewedQueues(self.queues, self), ("pulses", "renew", "settle")),
+        self.reconciler = Reconciler(
+            queues=self.gates.behind(_SkewedQueues(self.queues, self), ("read", "renew", "settle")),
             cluster=self.gates.behind(self.cluster, ("scale", "park", "unpark")),
-            view=self.cluster,
-            rhythm=RHYTHM,
+            cache=self.cluster,
+            idle_times=IDLE_TIMES,
             parks_per_second=1e6,
             unparks_per_second=1e6,
             patience=timedelta(0),
             clock=lambda: self.clock() + self.ahead,
         )
-        self.keeper.leading = self.leading
-        self.task = asyncio.ensure_future(self.keeper.run())
+        self.reconciler.leading = self.leading
+        self.task = asyncio.ensure_future(self.reconciler.run())
 
     async def crash(self) -> None:
         """End it wherever it is; what a gate holds back does not happen any more."""

@@ -62,7 +62,7 @@ async def test_a_session_that_came_back_in_between_counts_anew(world: World) -> 
 async def test_a_release_that_an_operator_brought_back_counts_anew(world: World) -> None:
     uuid = await uninstalled(world)
     await long_ago(world, uuid)
-    await world.releases.install(uuid, "ann", world.sessions._rhythm)
+    await world.releases.install(uuid, "ann", world.sessions._idle_times)
     await collector(world).look()
     assert world.store.sessions[uuid].released_at is None
 
@@ -85,7 +85,7 @@ async def test_those_who_have_a_release_are_left_alone(world: World) -> None:
 async def test_what_one_session_meets_does_not_keep_the_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     busy, other = await uninstalled(world), await uninstalled(world, "bob")
     world.sessions._helm_deadline = timedelta(0)
-    async with world.store.working(busy):
+    async with world.store.lock(busy):
         await collector(world, timedelta(0)).look()
     assert set(world.store.sessions) == {busy}
     monkeypatch.setattr(world.cluster, "read", _away)

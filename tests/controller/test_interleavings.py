@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from service.domain.session import Phase
-from tests.controller.simulation import RHYTHM, UUID, Clock, Keda, Process, asleep, record
+from tests.controller.simulation import IDLE_TIMES, UUID, Clock, Keda, Process, asleep, record
 from tests.fakes.memory import MemoryCluster, MemoryQueues
 
-POLL, LEASE, COOLDOWN = (part.total_seconds() for part in (RHYTHM.poll, RHYTHM.lease, RHYTHM.cooldown))
+POLL, LEASE, COOLDOWN = (part.total_seconds() for part in (IDLE_TIMES.poll, IDLE_TIMES.lease, IDLE_TIMES.cooldown))
 
 
 class Orders(RuleBasedStateMachine):
@@ -47,15 +47,15 @@ class Orders(RuleBasedStateMachine):
         self.woken_at = self.clock()
 
         async def act() -> None:
-            await self.queues.wake(UUID, RHYTHM.lease)
-            self.replica.keeper.woken(UUID)
+            await self.queues.wake(UUID, IDLE_TIMES.lease)
+            self.replica.reconciler.on_wake(UUID)
 
         self._run(act())
 
     @rule(expiry=st.sampled_from([None, 12.0]))
     def push_by_hand(self, expiry: float | None) -> None:
-        self.queues.push_by_hand(UUID, None if expiry is None else self.clock() + RHYTHM.lease)
-        self.leader.keeper.tend(UUID)  # a notification; a lost one is the sweep's business
+        self.queues.push_by_hand(UUID, None if expiry is None else self.clock() + IDLE_TIMES.lease)
+        self.leader.reconciler.enqueue(UUID)  # a notification; a lost one is the sweep's business
         self._run()
 
     @rule(seconds=st.sampled_from([0.3, 1.0, 4.0, 9.0]))
@@ -84,12 +84,12 @@ class Orders(RuleBasedStateMachine):
     @precondition(lambda self: self.cluster.workload(UUID).replicas)
     @rule()
     def the_pod_gets_ready(self) -> None:
-        self._change_pod(ready=1, trouble=None)
+        self._change_pod(ready=1, failure=None)
 
     @precondition(lambda self: self.cluster.workload(UUID).replicas)
     @rule(final=st.booleans())
     def the_pod_fails(self, final: bool) -> None:
-        self._change_pod(ready=0, trouble="InvalidImageName" if final else "CrashLoopBackOff", final=final)
+        self._change_pod(ready=0, failure="InvalidImageName" if final else "CrashLoopBackOff", final=final)
 
     @rule(paused=st.booleans())
     def an_operator_pauses_or_ends_the_pause(self, paused: bool) -> None:
@@ -117,7 +117,7 @@ class Orders(RuleBasedStateMachine):
     async def _new_leader(self) -> None:
         await self.leader.crash()
         self.leader = Process(self.cluster, self.queues, self.clock, leading=True)
-        self.leader.keeper.tend(UUID)  # a new leader sweeps
+        self.leader.reconciler.enqueue(UUID)  # a new leader sweeps
 
     @rule()
     def the_replica_crashes(self) -> None:
@@ -129,7 +129,7 @@ class Orders(RuleBasedStateMachine):
 
     @rule()
     def the_leader_looks_at_pending_wakes(self) -> None:
-        self.leader.keeper.tend(UUID)
+        self.leader.reconciler.enqueue(UUID)
         self._run()
 
     # --- and what must come of it ---
@@ -142,10 +142,10 @@ class Orders(RuleBasedStateMachine):
             if self.cluster.workload(UUID).paused:
                 self._is_left_alone_until_the_pause_ends()
             if self._a_wake_is_not_seen():
-                assert self.queues.pulse(UUID).beats, "a wake that KEDA has not seen is not held any more"
-            if self.queues.pulse(UUID).pending_since is not None:
+                assert self.queues.queue(UUID).is_wanted, "a wake that KEDA has not seen is not held any more"
+            if self.queues.queue(UUID).pending_since is not None:
                 self._is_given_all_the_time_it_takes()
-            if self.queues.pulse(UUID).beats:
+            if self.queues.queue(UUID).is_wanted:
                 self._stays_awake_for_lease_and_cooldown()
             self._falls_asleep_and_is_parked()
         finally:
@@ -164,25 +164,25 @@ class Orders(RuleBasedStateMachine):
         self._run()
         if self.keda.seen is not None:
             self.keda.act()
-        self.leader.keeper.tend(UUID)
+        self.leader.reconciler.enqueue(UUID)
         self._run()
 
     def _is_left_alone_until_the_pause_ends(self) -> None:
-        paused, wanted = self.cluster.workload(UUID), self.queues.pulse(UUID).pending_since
+        paused, wanted = self.cluster.workload(UUID), self.queues.queue(UUID).pending_since
         for _ in range(int((LEASE + COOLDOWN) / POLL)):
             self._keda_lives()
             self.clock.pass_(POLL)
-            self.leader.keeper.tend(UUID)
-            self.replica.keeper.tend(UUID)
+            self.leader.reconciler.enqueue(UUID)
+            self.replica.reconciler.enqueue(UUID)
             self._run()
         assert self.cluster.workload(UUID) == paused, "something was done against an operator's pause"
-        assert self.queues.pulse(UUID).pending_since == wanted, "a wake was let go during a pause"
+        assert self.queues.queue(UUID).pending_since == wanted, "a wake was let go during a pause"
         self.an_operator_pauses_or_ends_the_pause(paused=False)
 
     def _is_given_all_the_time_it_takes(self) -> None:
         """While a pod is on its way up, which an image or retries may keep it for longer than any cooldown."""
         workload = self.cluster.workload(UUID)
-        phase = workload.phase(beats=True)
+        phase = workload.phase(is_wanted=True)
         # What Kubernetes retries is held for ten minutes, so a clock that is half an hour ahead lets go of it at once.
         is_retried = phase is Phase.FAILED and not workload.final and self.leader.ahead < timedelta(minutes=10)
         if phase is Phase.WAKING or is_retried:
@@ -190,10 +190,10 @@ class Orders(RuleBasedStateMachine):
                 self._keda_lives()
                 assert self.cluster.workload(UUID).replicas == 1, "a pod was ended before it was ready"
                 self.clock.pass_(POLL)
-                self.leader.keeper.tend(UUID)
+                self.leader.reconciler.enqueue(UUID)
                 self._run()
-            self._change_pod(ready=1, trouble=None)
-            assert self.queues.pulse(UUID).beats, "a wake was let go before its pod was ready"
+            self._change_pod(ready=1, failure=None)
+            assert self.queues.queue(UUID).is_wanted, "a wake was let go before its pod was ready"
 
     def _stays_awake_for_lease_and_cooldown(self) -> None:
         assert self.cluster.workload(UUID).replicas == 1, "a wake was lost"
@@ -204,17 +204,20 @@ class Orders(RuleBasedStateMachine):
             assert self.cluster.workload(UUID).replicas == 1, f"asleep after {passed} s, although just woken"
             self.clock.pass_(POLL)
             passed += POLL
-            self.leader.keeper.tend(UUID)
+            self.leader.reconciler.enqueue(UUID)
             self._run()
 
     def _falls_asleep_and_is_parked(self) -> None:
         for _ in range(int((2 * LEASE + COOLDOWN) / POLL) + 4):
             self._keda_lives()
-            if self.cluster.workload(UUID).phase(beats=True) is Phase.WAKING and self.cluster.workload(UUID).replicas:
+            if (
+                self.cluster.workload(UUID).phase(is_wanted=True) is Phase.WAKING
+                and self.cluster.workload(UUID).replicas
+            ):
                 # A late 0 has taken the pod away, and the service has brought another one.
-                self._change_pod(ready=1, trouble=None)
+                self._change_pod(ready=1, failure=None)
             self.clock.pass_(POLL)
-            self.leader.keeper.tend(UUID)
+            self.leader.reconciler.enqueue(UUID)
             self._run()
         workload = self.cluster.workload(UUID)
         assert (workload.replicas, workload.parked) == (0, True), "somebody stays awake whom nobody wants"
@@ -225,8 +228,8 @@ class Orders(RuleBasedStateMachine):
         self.keda.act()
         self._run()
 
-    def _change_pod(self, *, ready: int, trouble: str | None, final: bool = False) -> None:
-        self.cluster.change(replace(self.cluster.workload(UUID), ready=ready, trouble=trouble, final=final))
+    def _change_pod(self, *, ready: int, failure: str | None, final: bool = False) -> None:
+        self.cluster.change(replace(self.cluster.workload(UUID), ready=ready, failure=failure, final=final))
         self._run()
 
     async def _end(self) -> None:

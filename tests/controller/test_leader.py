@@ -9,10 +9,10 @@ from datetime import timedelta
 import pytest
 
 from service.controller.leader import Leader
-from service.controller.reconciler import Keeper
+from service.controller.reconciler import Reconciler
 from service.domain.errors import ClusterUnavailable, NotificationsRefused
 from service.domain.names import SessionId
-from service.domain.session import Rhythm
+from service.domain.session import IdleTimes
 from service.domain.supervisor import Supervisor
 from tests.controller.simulation import UUID, asleep, record
 from tests.fakes.memory import MemoryCluster, MemoryElection, MemoryQueues
@@ -23,32 +23,32 @@ TERM = timedelta(seconds=0.3)
 
 @dataclass
 class Replica:
-    """Keeper and leader of one process."""
+    """Reconciler and leader of one process."""
 
     cluster: MemoryCluster
     queues: MemoryQueues
     election: MemoryElection
     sweep: float = 60
     pending: float = 60
-    keeper: Keeper = field(init=False)
+    reconciler: Reconciler = field(init=False)
     leader: Leader = field(init=False)
 
     def __post_init__(self) -> None:
-        self.keeper = Keeper(
-            queues=self.queues, cluster=self.cluster, view=self.cluster, rhythm=Rhythm(), patience=timedelta(0)
+        self.reconciler = Reconciler(
+            queues=self.queues, cluster=self.cluster, cache=self.cluster, idle_times=IdleTimes(), patience=timedelta(0)
         )
         self.leader = Leader(
             election=self.election,
-            keeper=self.keeper,
+            reconciler=self.reconciler,
             queues=self.queues,
-            view=self.cluster,
+            cache=self.cluster,
             sweep=timedelta(seconds=self.sweep),
             pending=timedelta(seconds=self.pending),
         )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(work) for work in (self.keeper.run(), self.leader.run())]
+        tasks = [asyncio.create_task(work) for work in (self.reconciler.run(), self.leader.run())]
         try:
             yield
         finally:
@@ -74,7 +74,7 @@ async def test_when_the_leader_ends_it_resigns_and_the_next_leads_at_once() -> N
             await until(lambda: first.leader.leads or second.leader.leads)
         await until(lambda: second.leader.leads)
         assert not first.leader.leads
-        assert not first.keeper.leading
+        assert not first.reconciler.leading
 
 
 async def test_who_gets_no_word_any_more_stops_leading_before_another_could_begin() -> None:
@@ -89,7 +89,7 @@ async def test_who_gets_no_word_any_more_stops_leading_before_another_could_begi
         replica.election.stand = away  # type: ignore[method-assign]
         await until(lambda: not replica.leader.leads)
         assert replica.election.lease["first"] > replica.election.clock(), "another may lead already"
-        assert not replica.keeper.leading
+        assert not replica.reconciler.leading
         del replica.election.stand
         await until(lambda: replica.leader.leads)
 
@@ -124,7 +124,7 @@ async def test_a_push_by_hand_wakes() -> None:
         await until(lambda: replica.leader.listens is True)
         queues.push_by_hand(UUID)
         await until(lambda: cluster.workload(UUID).replicas == 1 and not cluster.workload(UUID).parked)
-        assert queues.pulse(UUID).lease_until is not None
+        assert queues.queue(UUID).lease_until is not None
 
 
 async def test_without_notifications_the_sweep_wakes_and_a_remark_tells_why() -> None:
@@ -148,7 +148,7 @@ async def test_pending_wakes_are_looked_at_although_nothing_happens() -> None:
         await until(lambda: replica.leader.listens is True)
         queues.waiting[UUID] = queues.clock() - timedelta(seconds=30)  # its token has run out, and nobody heard of it
         await until(lambda: cluster.workload(UUID).replicas == 1)
-        assert queues.pulse(UUID).tokens == 1
+        assert queues.queue(UUID).tokens == 1
 
 
 async def test_a_duty_that_fails_is_begun_again() -> None:
@@ -195,11 +195,11 @@ async def test_a_leader_that_an_odd_answer_ends_is_restarted_and_leads_again() -
     async def nonsense() -> bool:
         raise ValueError("<html>maintenance</html>")
 
-    async with supervisor.running({"controller": replica.keeper.run, "leader": replica.leader.run}):
+    async with supervisor.running({"controller": replica.reconciler.run, "leader": replica.leader.run}):
         await until(lambda: replica.leader.leads)
         replica.election.stand = nonsense  # type: ignore[method-assign]
         await until(lambda: supervisor.restarts["leader"] > 1)
-        assert "ValueError" in str(supervisor.troubles()["leader"])
-        assert supervisor.troubles()["controller"] is None
+        assert "ValueError" in str(supervisor.failures()["leader"])
+        assert supervisor.failures()["controller"] is None
         del replica.election.stand
         await until(lambda: replica.leader.leads)

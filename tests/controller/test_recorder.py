@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 import pytest
 
 from service.controller.recorder import Recorder
-from service.controller.sleep_audit import Guard
+from service.controller.sleep_audit import SleepAudit
 from service.domain.errors import RedisUnavailable
-from service.domain.journal import Failed, Happening, Kept, Ready, Slept, Woken, hashed
+from service.domain.journal import Failed, HistoryEvent, JournalEntry, Ready, Slept, Woken, hashed
 from service.domain.metrics import SILENT
 from service.domain.names import SessionId
 from service.domain.session import Pod, ScaledBy
-from service.domain.sleep import Why
-from tests.controller.simulation import RHYTHM, START, UUID, Clock, asleep, record
+from service.domain.sleep import SleepReason
+from tests.controller.simulation import IDLE_TIMES, START, UUID, Clock, asleep, record
 from tests.fakes.memory import MemoryCluster, MemoryHistory, MemoryQueues, MemoryStore
 
 ANN = hashed("ann")
@@ -30,30 +30,30 @@ class Replica:
     """One process that follows the cluster; `leads` may be changed."""
 
     def __init__(self, world: "World", *, leads: bool) -> None:
-        self.noted: list[Happening] = []
+        self.noted: list[JournalEntry] = []
         self.leads = leads
         store = MemoryStore(world.queues)
-        guard = Guard(
-            view=world.cluster,
+        sleep_audit = SleepAudit(
+            cache=world.cluster,
             store=store,
-            meter=SILENT,
+            metrics=SILENT,
             journal=self,
-            rhythm=RHYTHM,
+            idle_times=IDLE_TIMES,
             leads=lambda: self.leads,
             now=world.clock,
         )
         recorder = Recorder(
-            view=world.cluster,
+            cache=world.cluster,
             store=store,
             history=world.history,
             journal=self,
-            rhythm=RHYTHM,
+            idle_times=IDLE_TIMES,
             leads=lambda: self.leads,
             now=world.clock,
         )
-        self.tasks = [asyncio.create_task(part.run()) for part in (guard, recorder)]
+        self.tasks = [asyncio.create_task(part.run()) for part in (sleep_audit, recorder)]
 
-    def note(self, happening: Happening) -> None:
+    def note(self, happening: JournalEntry) -> None:
         self.noted.append(happening)
 
     async def end(self) -> None:
@@ -79,7 +79,7 @@ class World:
         await self.change(replicas=1, scaled_by=by, parked=False)
 
     async def ready(self, uid: str = "p1") -> None:
-        await self.change(ready=1, pod=Pod(uid, scheduled=True, started=True, ready=True), trouble=None)
+        await self.change(ready=1, pod=Pod(uid, scheduled=True, started=True, ready=True), failure=None)
 
     async def zero(self, by: ScaledBy = ScaledBy.KEDA) -> None:
         await self.change(replicas=0, ready=0, scaled_by=by)
@@ -99,7 +99,7 @@ async def replica(world: World) -> AsyncIterator[Replica]:
 
 
 async def test_a_life_is_told_with_its_times_and_causes(world: World, replica: Replica) -> None:
-    await world.queues.wake(UUID, RHYTHM.lease)
+    await world.queues.wake(UUID, IDLE_TIMES.lease)
     await world.history.append(Woken(uuid=UUID, user=None, at=world.clock(), request="request-1", by="api"))
     world.clock.pass_(0.5)
     await world.rise()
@@ -111,29 +111,38 @@ async def test_a_life_is_told_with_its_times_and_causes(world: World, replica: R
     await world.zero()
     assert replica.noted == [
         Ready(uuid=UUID, user=ANN, at=after(1.5), request="request-1", seconds=1.5, pod="p1"),
-        Slept(uuid=UUID, user=ANN, at=after(41.5), request="-", why=Why.IDLE, idle_since=START, seconds=41, pod="p1"),
+        Slept(
+            uuid=UUID,
+            user=ANN,
+            at=after(41.5),
+            request="-",
+            why=SleepReason.IDLE,
+            idle_since=START,
+            seconds=41,
+            pod="p1",
+        ),
     ]
 
 
 async def test_a_sleep_that_was_asked_for_bears_the_request_that_asked(world: World, replica: Replica) -> None:
     await world.rise()
     replica.noted.clear()
-    await world.queues.hush(UUID, asked="request-2")
+    await world.queues.clear(UUID, asked="request-2")
     await world.zero(ScaledBy.SERVICE)
     (slept,) = replica.noted
     assert isinstance(slept, Slept)
-    assert (slept.why, slept.request) == (Why.ASKED, "request-2")
+    assert (slept.why, slept.request) == (SleepReason.ASKED, "request-2")
 
 
 async def test_an_operators_zero_is_named(world: World, replica: Replica) -> None:
     await world.rise()
     replica.noted.clear()
     await world.zero(ScaledBy.OTHER)
-    assert [slept.why for slept in replica.noted if isinstance(slept, Slept)] == [Why.OPERATOR]
+    assert [slept.why for slept in replica.noted if isinstance(slept, Slept)] == [SleepReason.OPERATOR]
 
 
 async def test_kedas_late_zero_and_the_pod_that_comes_back_are_told(world: World, replica: Replica) -> None:
-    await world.queues.wake(UUID, RHYTHM.lease)
+    await world.queues.wake(UUID, IDLE_TIMES.lease)
     await world.rise()
     await world.ready()
     await world.queues.settle(UUID, world.clock() + timedelta(seconds=1))
@@ -143,7 +152,7 @@ async def test_kedas_late_zero_and_the_pod_that_comes_back_are_told(world: World
     await world.ready("p2")
     assert [type(each) for each in replica.noted] == [Ready, Slept, Ready]
     assert isinstance(replica.noted[1], Slept)
-    assert replica.noted[1].why is Why.LATE_ZERO
+    assert replica.noted[1].why is SleepReason.LATE_ZERO
 
 
 @pytest.mark.parametrize(
@@ -161,7 +170,7 @@ async def test_a_wake_that_no_caller_asked_for_is_told_by_whom(
     world.queues.sessions[UUID] = replace(world.queues.sessions[UUID], last_activity=START - timedelta(hours=1))
     if push:
         world.queues.push_by_hand(UUID)
-        await world.queues.renew(UUID, RHYTHM.lease)  # what the keeper does
+        await world.queues.renew(UUID, IDLE_TIMES.lease)  # what the reconciler does
     await world.rise(by)
     assert replica.noted == [Woken(uuid=UUID, user=ANN, at=START, request="-", by=expected)]
 
@@ -169,7 +178,7 @@ async def test_a_wake_that_no_caller_asked_for_is_told_by_whom(
 async def test_a_wake_that_the_service_accepted_is_not_told_again_however_late_its_pod_is_wanted(
     world: World, replica: Replica
 ) -> None:
-    await world.queues.wake(UUID, RHYTHM.lease)
+    await world.queues.wake(UUID, IDLE_TIMES.lease)
     world.clock.pass_(600)  # the API server was away
     await world.rise()
     assert replica.noted == []
@@ -178,19 +187,19 @@ async def test_a_wake_that_the_service_accepted_is_not_told_again_however_late_i
 async def test_a_wake_whose_queue_a_sleep_has_emptied_before_the_pod_is_shown_is_no_operators(
     world: World, replica: Replica
 ) -> None:
-    await world.queues.wake(UUID, RHYTHM.lease)
-    await world.queues.hush(UUID, asked="request-2")
+    await world.queues.wake(UUID, IDLE_TIMES.lease)
+    await world.queues.clear(UUID, asked="request-2")
     await world.rise()
     assert replica.noted == []
 
 
 async def test_trouble_is_told_once_and_its_end_too(world: World, replica: Replica) -> None:
-    await world.queues.wake(UUID, RHYTHM.lease)
+    await world.queues.wake(UUID, IDLE_TIMES.lease)
     await world.rise()
     world.clock.pass_(20)
     pod = Pod("p1", scheduled=True)
-    await world.change(pod=pod, trouble=PULL)
-    await world.change(pod=pod, trouble="ErrImagePull: back-off 20s")
+    await world.change(pod=pod, failure=PULL)
+    await world.change(pod=pod, failure="ErrImagePull: back-off 20s")
     await world.ready()
     failed, ready = replica.noted
     assert failed == Failed(
@@ -209,7 +218,7 @@ async def test_trouble_is_told_once_and_its_end_too(world: World, replica: Repli
 async def test_readiness_that_comes_and_goes_is_told_once_and_that_of_a_new_pod_again(
     world: World, replica: Replica
 ) -> None:
-    await world.queues.wake(UUID, RHYTHM.lease)
+    await world.queues.wake(UUID, IDLE_TIMES.lease)
     await world.rise()
     await world.ready()
     await world.change(ready=0, pod=Pod("p1", scheduled=True, started=True))
@@ -223,12 +232,12 @@ async def test_of_several_replicas_the_leader_alone_tells_and_the_next_one_goes_
 ) -> None:
     other = Replica(world, leads=False)
     await asyncio.sleep(0)
-    await world.queues.wake(UUID, RHYTHM.lease)
+    await world.queues.wake(UUID, IDLE_TIMES.lease)
     await world.rise()
     await world.ready()
     replica.leads, other.leads = False, True
     await world.change(last_active=START)
-    await world.queues.hush(UUID, asked="request-1")
+    await world.queues.clear(UUID, asked="request-1")
     await world.zero()
     assert [type(each) for each in replica.noted] == [Ready]
     assert [type(each) for each in other.noted] == [Slept]
@@ -249,10 +258,10 @@ async def test_what_is_awake_already_at_the_start_is_no_news(world: World) -> No
 async def test_without_redis_a_ready_pod_is_told_all_the_same(
     world: World, replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def away(_uuid: SessionId) -> list[Kept]:
+    async def away(_uuid: SessionId) -> list[HistoryEvent]:
         raise RedisUnavailable
 
-    await world.queues.wake(UUID, RHYTHM.lease)
+    await world.queues.wake(UUID, IDLE_TIMES.lease)
     await world.rise()
     monkeypatch.setattr(world.history, "events", away)
     world.clock.pass_(2)
@@ -261,7 +270,7 @@ async def test_without_redis_a_ready_pod_is_told_all_the_same(
 
 
 async def test_a_deleted_session_leaves_nothing_to_tell(world: World, replica: Replica) -> None:
-    await world.queues.wake(UUID, RHYTHM.lease)
+    await world.queues.wake(UUID, IDLE_TIMES.lease)
     await world.rise()
     await world.change(deleting=True)
     await world.change(deployed=False, replicas=0)

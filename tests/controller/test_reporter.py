@@ -12,7 +12,7 @@ from service.controller.reporter import Reporter
 from service.domain.errors import RedisUnavailable
 from service.domain.lifecycle import Step
 from service.domain.names import SessionId
-from service.domain.progress import News, Stage
+from service.domain.progress import ProgressUpdate, Stage
 from service.domain.session import Pod
 from tests.controller.simulation import UUID, asleep, record
 from tests.fakes.memory import MemoryCluster, MemoryPodEvents, MemoryProgress, MemoryQueues
@@ -33,7 +33,7 @@ class World:
     def __post_init__(self) -> None:
         self.cluster.change(asleep())
         self.reporter = Reporter(
-            progress=self.progress, queues=self.queues, view=self.cluster, pod_events=self.pod_events
+            progress=self.progress, queues=self.queues, cache=self.cluster, pod_events=self.pod_events
         )
         self.tasks = [asyncio.ensure_future(self.reporter.run())]
 
@@ -43,8 +43,8 @@ class World:
 
     async def wake(self) -> None:
         await self.queues.wake(UUID, LEASE)
-        await self.progress.note(UUID, News(Stage.ACCEPTED))
-        self.reporter.woken(UUID)
+        await self.progress.note(UUID, ProgressUpdate(Stage.ACCEPTED))
+        self.reporter.on_wake(UUID)
         await self.settled()
 
     async def change(self, **parts: Any) -> None:
@@ -111,7 +111,7 @@ async def test_a_pod_of_the_life_before_is_no_progress(world: World) -> None:
 
 
 async def test_who_does_not_lead_leaves_the_wakes_of_others_alone_and_who_takes_the_lead_goes_on(world: World) -> None:
-    await world.progress.note(UUID, News(Stage.ACCEPTED))
+    await world.progress.note(UUID, ProgressUpdate(Stage.ACCEPTED))
     await world.change(parked=False, replicas=1)
     assert world.stages == ["accepted"]
     await world.lead()
@@ -129,16 +129,16 @@ async def test_a_steady_awake_session_costs_nothing(world: World, monkeypatch: p
         asked.append("note")
         return False
 
-    async def pulses(*_: Any) -> Any:
-        asked.append("pulses")
+    async def read(*_: Any) -> Any:
+        asked.append("read")
 
     monkeypatch.setattr(world.progress, "note", note)
-    monkeypatch.setattr(world.queues, "pulses", pulses)
+    monkeypatch.setattr(world.queues, "read", read)
     for _ in range(5):
-        world.reporter.woken(UUID)
+        world.reporter.on_wake(UUID)
         world.reporter.carried_out(UUID, Step.SETTLE)
         await world.change(ready=1)
-    world.pod_events.tell(UUID, "pod-1", News(Stage.WARNING, "Unhealthy: slow"))
+    world.pod_events.tell(UUID, "pod-1", ProgressUpdate(Stage.WARNING, "Unhealthy: slow"))
     await world.settled()
     assert asked == []
 
@@ -171,26 +171,26 @@ async def test_a_wake_that_nobody_accepted_is_told_whole_though_the_pod_is_ready
 
 async def test_trouble_is_told_in_its_own_words_and_may_be_repaired(world: World) -> None:
     await world.wake()
-    await world.change(parked=False, replicas=1, pod=SCHEDULED, trouble="ErrImagePull: no such image")
+    await world.change(parked=False, replicas=1, pod=SCHEDULED, failure="ErrImagePull: no such image")
     assert world.last == ["failed", "ErrImagePull: no such image"]
-    await world.change(trouble=None, pod=READY, ready=1)
+    await world.change(failure=None, pod=READY, ready=1)
     assert world.last == ["ready", None]
 
 
 async def test_a_wake_that_failed_and_is_begun_anew_is_told_anew(world: World) -> None:
     await world.wake()
     for _ in range(2):
-        await world.change(parked=False, replicas=1, trouble="ErrImagePull: no such image")
-        await world.change(replicas=0, trouble=None)
+        await world.change(parked=False, replicas=1, failure="ErrImagePull: no such image")
+        await world.change(replicas=0, failure=None)
         await world.wake()
         assert world.stages == ["accepted", "unparked"]
-    await world.change(replicas=1, trouble="ErrImagePull: no such image")
+    await world.change(replicas=1, failure="ErrImagePull: no such image")
     assert world.stages == ["accepted", "unparked", "scaled", "failed"]
 
 
 async def test_a_warning_that_comes_by_time_alone_is_noticed(world: World) -> None:
     await world.wake()
-    await world.change(parked=False, replicas=1, hindrance="Unschedulable: no room")
+    await world.change(parked=False, replicas=1, blocker="Unschedulable: no room")
     workload = world.cluster.workload(UUID)
     world.cluster.workloads[UUID] = replace(workload, warning="for more than 120 s: no room")
     await world.until(Stage.WARNING)
@@ -200,7 +200,7 @@ async def test_a_warning_that_comes_by_time_alone_is_noticed(world: World) -> No
 async def test_a_failure_that_becomes_final_is_told_once_more(world: World) -> None:
     await world.wake()
     for final in (False, True):
-        await world.change(parked=False, replicas=1, pod=SCHEDULED, trouble="Evicted: no disk", final=final)
+        await world.change(parked=False, replicas=1, pod=SCHEDULED, failure="Evicted: no disk", final=final)
     failures = [event.final for event in world.progress.wakes[UUID] if event.stage is Stage.FAILED]
     assert failures == [False, True]
 
@@ -229,13 +229,13 @@ async def test_a_late_zero_of_keda_is_no_end_but_an_empty_queue_is(world: World)
     await world.change(replicas=0)
     assert world.last[0] == "scaled"
     await world.change(replicas=1)
-    await world.queues.hush(UUID)
+    await world.queues.clear(UUID)
     await world.change(replicas=0)
     assert world.last[0] == "asleep"
 
 
 async def test_a_wake_that_was_given_up_while_nobody_looked_ends_with_the_park(world: World) -> None:
-    await world.progress.note(UUID, News(Stage.ACCEPTED), News(Stage.SCALED))
+    await world.progress.note(UUID, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.SCALED))
     await world.lead()
     world.reporter.carried_out(UUID, Step.PARK)
     await world.settled()
@@ -246,10 +246,10 @@ async def test_kubernetes_words_are_noted_of_the_present_pod_alone(world: World)
     await world.lead()
     await world.wake()
     await world.change(parked=False, replicas=1, pod=SCHEDULED)
-    world.pod_events.tell(UUID, "pod-0", News(Stage.WARNING, "Killing: an old pod"))
-    world.pod_events.tell(UUID, "pod-1", News(Stage.WARNING, "FailedMount: away"))
+    world.pod_events.tell(UUID, "pod-0", ProgressUpdate(Stage.WARNING, "Killing: an old pod"))
+    world.pod_events.tell(UUID, "pod-1", ProgressUpdate(Stage.WARNING, "FailedMount: away"))
     await world.settled()
-    world.pod_events.tell(UUID, "pod-1", News(Stage.PULLED))
+    world.pod_events.tell(UUID, "pod-1", ProgressUpdate(Stage.PULLED))
     await world.settled()
     assert world.stages == ["accepted", "unparked", "scaled", "scheduled", "warning", "pulled"]
     assert world.progress.wakes[UUID][4].reason == "FailedMount: away"
@@ -259,7 +259,7 @@ async def test_an_image_that_is_pulled_before_the_view_knows_the_node_does_not_c
     await world.lead()
     await world.wake()
     await world.change(parked=False, replicas=1)
-    world.pod_events.tell(UUID, "pod-1", News(Stage.PULLED))
+    world.pod_events.tell(UUID, "pod-1", ProgressUpdate(Stage.PULLED))
     await world.settled()
     assert world.stages == ["accepted", "unparked", "scaled", "scheduled", "pulled"]
 
@@ -283,7 +283,7 @@ async def test_a_wake_that_cannot_be_noted_delays_no_other_and_is_given_up_in_th
 ) -> None:
     bad, note = SessionId("badbadba"), world.progress.note
 
-    async def odd(uuid: SessionId, *news: News) -> bool:
+    async def odd(uuid: SessionId, *news: ProgressUpdate) -> bool:
         if uuid == bad:
             raise TypeError("odd")
         return await note(uuid, *news)
@@ -291,7 +291,7 @@ async def test_a_wake_that_cannot_be_noted_delays_no_other_and_is_given_up_in_th
     monkeypatch.setattr(world.progress, "note", odd)
     monkeypatch.setattr("service.controller.reporter._GIVE_UP", 2)
     world.cluster.change(replace(asleep(), uuid=bad))
-    world.reporter.woken(bad)
+    world.reporter.on_wake(bad)
     world.reporter.begins(bad, Step.SCALE_UP)
     await world.wake()
     await world.change(parked=False, replicas=1)
@@ -304,7 +304,7 @@ async def test_a_wake_that_cannot_be_noted_delays_no_other_and_is_given_up_in_th
 async def test_a_wake_whose_note_hangs_delays_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     bad, note = SessionId("badbadba"), world.progress.note
 
-    async def hangs(uuid: SessionId, *news: News) -> bool:
+    async def hangs(uuid: SessionId, *news: ProgressUpdate) -> bool:
         if uuid == bad:
             await asyncio.Event().wait()
         return await note(uuid, *news)

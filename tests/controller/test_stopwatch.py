@@ -8,14 +8,14 @@ import pytest
 
 from service.controller.stopwatch import PATIENCE, Stopwatch
 from service.domain.lifecycle import Step
-from service.domain.metrics import Silent, Stage
+from service.domain.metrics import NoMetrics, Stage
 from service.domain.session import Pod
 from tests.controller.simulation import START, UUID, Clock, asleep
 from tests.fakes.memory import MemoryCluster
 
 
-class Sheet(Silent):
-    """What the stopwatch has told."""
+class Sheet(NoMetrics):
+    """What the wake tracker has told."""
 
     def __init__(self) -> None:
         self.times: dict[Stage, list[float]] = defaultdict(list)
@@ -33,8 +33,8 @@ class Scene:
         self.clock, self.sheet, self.cluster = Clock(), Sheet(), MemoryCluster()
         self.cluster.change(asleep())
         self.watch = Stopwatch(
-            view=self.cluster,
-            meter=self.sheet,
+            cache=self.cluster,
+            metrics=self.sheet,
             clock=self.seconds,
             now=self.clock,
         )
@@ -69,7 +69,7 @@ def scene() -> Scene:
 
 
 async def test_each_stage_is_told_once_with_the_time_since_the_push(scene: Scene) -> None:
-    scene.watch.woken(UUID)
+    scene.watch.on_wake(UUID)
     await scene.awaken(4)
     assert scene.sheet.times == {
         Stage.SCALED: [1],
@@ -82,7 +82,7 @@ async def test_each_stage_is_told_once_with_the_time_since_the_push(scene: Scene
 
 
 async def test_what_the_keeper_has_done_counts_before_the_view_shows_it(scene: Scene) -> None:
-    scene.watch.woken(UUID)
+    scene.watch.on_wake(UUID)
     scene.clock.pass_(0.1)
     scene.watch.carried_out(UUID, Step.SCALE_UP)
     scene.watch.carried_out(UUID, Step.UNPARK)
@@ -93,31 +93,31 @@ async def test_what_the_keeper_has_done_counts_before_the_view_shows_it(scene: S
 
 
 async def test_a_wake_of_an_awake_session_is_a_heartbeat_and_not_timed(scene: Scene) -> None:
-    scene.watch.woken(UUID)
+    scene.watch.on_wake(UUID)
     await scene.awaken()
-    scene.watch.woken(UUID)
+    scene.watch.on_wake(UUID)
     scene.cluster.change(replace(scene.cluster.workload(UUID), last_active=scene.clock() + timedelta(seconds=5)))
     assert all(len(times) == 1 for times in scene.sheet.times.values())
 
 
 async def test_a_second_wake_while_waking_does_not_begin_anew(scene: Scene) -> None:
-    scene.watch.woken(UUID)
+    scene.watch.on_wake(UUID)
     scene.clock.pass_(3)
-    scene.watch.woken(UUID)
+    scene.watch.on_wake(UUID)
     await scene.awaken(1)
     assert scene.sheet.times[Stage.READY] == [4]
 
 
 async def test_a_session_that_was_not_parked_has_no_stage_unparked(scene: Scene) -> None:
     scene.cluster.change(asleep(parked=False))
-    scene.watch.woken(UUID)
+    scene.watch.on_wake(UUID)
     await scene.awaken()
     assert set(scene.sheet.times) == set(Stage) - {Stage.UNPARKED}
 
 
 async def test_a_wake_that_an_operators_pause_holds_is_not_timed(scene: Scene) -> None:
     scene.cluster.change(replace(asleep(), paused="paused by an operator"))
-    scene.watch.woken(UUID)
+    scene.watch.on_wake(UUID)
     scene.clock.pass_(7200)
     scene.watch.drop_overdue()
     await scene.awaken()
@@ -126,7 +126,7 @@ async def test_a_wake_that_an_operators_pause_holds_is_not_timed(scene: Scene) -
 
 async def test_a_session_whose_park_the_view_did_not_show_yet_has_the_stage_all_the_same(scene: Scene) -> None:
     scene.cluster.change(asleep(parked=False))
-    scene.watch.woken(UUID)
+    scene.watch.on_wake(UUID)
     for _ in range(2):
         scene.watch.carried_out(UUID, Step.UNPARK)
     await scene.awaken()
@@ -134,7 +134,7 @@ async def test_a_session_whose_park_the_view_did_not_show_yet_has_the_stage_all_
 
 
 async def test_a_pod_taken_away_while_waking_makes_the_wake_as_long_as_it_was(scene: Scene) -> None:
-    scene.watch.woken(UUID)
+    scene.watch.on_wake(UUID)
     await scene.cluster.scale(UUID, 1)
     await scene.cluster.unpark(UUID)
     await scene.cluster.scale(UUID, 0)
@@ -145,19 +145,19 @@ async def test_a_pod_taken_away_while_waking_makes_the_wake_as_long_as_it_was(sc
 
 
 async def test_who_sleeps_before_ready_is_timed_anew_by_the_next_wake(scene: Scene) -> None:
-    scene.watch.woken(UUID)
+    scene.watch.on_wake(UUID)
     await scene.cluster.scale(UUID, 1)
     await scene.cluster.unpark(UUID)
     await scene.sleep()
     scene.clock.pass_(100)
-    scene.watch.woken(UUID)
+    scene.watch.on_wake(UUID)
     await scene.awaken(1)
     assert scene.sheet.times[Stage.READY] == [1]
     assert scene.sheet.lost == 0
 
 
 async def test_a_wake_without_a_ready_pod_is_unfinished_after_a_while(scene: Scene) -> None:
-    scene.watch.woken(UUID)
+    scene.watch.on_wake(UUID)
     await scene.cluster.scale(UUID, 1)
     scene.clock.pass_(PATIENCE + 1)
     scene.watch.drop_overdue()
@@ -167,7 +167,7 @@ async def test_a_wake_without_a_ready_pod_is_unfinished_after_a_while(scene: Sce
 
 
 async def test_a_session_that_is_deleted_while_waking_is_not_unfinished(scene: Scene) -> None:
-    scene.watch.woken(UUID)
+    scene.watch.on_wake(UUID)
     await scene.cluster.unreserve(UUID)
     scene.clock.pass_(PATIENCE + 1)
     scene.watch.drop_overdue()

@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from service.domain.admission_queue import Slots
-from service.domain.journal import Happening
+from service.domain.admission_queue import AdmissionQueue
+from service.domain.journal import JournalEntry
 from service.domain.names import SessionId, new_session_id
 from service.domain.recovery import Recovery
-from service.domain.session import Rhythm
+from service.domain.session import IdleTimes
 from service.domain.sessions import Sessions
 from tests.fakes.memory import (
     MemoryCluster,
@@ -26,9 +26,9 @@ class Notes:
     """A Journal that remembers."""
 
     def __init__(self) -> None:
-        self.happenings: list[Happening] = []
+        self.happenings: list[JournalEntry] = []
 
-    def note(self, happening: Happening) -> None:
+    def note(self, happening: JournalEntry) -> None:
         self.happenings.append(happening)
 
 
@@ -58,9 +58,9 @@ class World:
             journal=self.journal,
             releases=self.releases,
             cluster=self.cluster,
-            view=self.cluster,
-            slots=Slots(running=2, waiting=self.waiting),
-            rhythm=Rhythm(),
+            cache=self.cluster,
+            admission=AdmissionQueue(running=2, waiting=self.waiting),
+            idle_times=IdleTimes(),
             helm_deadline=timedelta(seconds=5),
             new_id=lambda: self.new_id(),  # noqa: PLW0108 - a test may exchange it later
         )

@@ -7,8 +7,8 @@ from service.domain.backoff import Backoff
 
 def test_pauses_double_until_the_longest() -> None:
     backoff = Backoff(1, 8)
-    bounds = [(0.5, 1), (1, 2), (2, 4), (4, 8), (4, 8)]
-    assert all(low <= backoff.next() <= high for low, high in bounds)
+    connection_limits = [(0.5, 1), (1, 2), (2, 4), (4, 8), (4, 8)]
+    assert all(low <= backoff.next() <= high for low, high in connection_limits)
 
 
 def test_thousands_of_failures_never_overflow_or_exceed_the_longest() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from service.domain.errors import InstallFailed, InvalidUserId, SessionBusy, TooManyCreates
 from service.domain.names import SessionId
-from service.domain.session import Phase, Record, RecordStatus, Release, ReleaseState, Rhythm, Workload
+from service.domain.session import IdleTimes, Phase, Record, RecordStatus, Release, ReleaseState, Workload
 from tests.domain.conftest import World
 
 ANN = "ann@example.com"
@@ -159,9 +159,9 @@ async def test_beyond_the_line_for_helm_a_create_is_refused_with_a_time_to_wait(
     gate = asyncio.Event()
     install = world.releases.install
 
-    async def slow(uuid: SessionId, user_id: str, rhythm: Rhythm) -> None:
+    async def slow(uuid: SessionId, user_id: str, idle_times: IdleTimes) -> None:
         await gate.wait()
-        await install(uuid, user_id, rhythm)
+        await install(uuid, user_id, idle_times)
 
     world.releases.install = slow  # type: ignore[method-assign]
     held = [asyncio.create_task(world.sessions.create(f"user{i}")) for i in range(3)]
@@ -179,9 +179,9 @@ async def test_a_caller_that_goes_away_does_not_interrupt_the_install(world: Wor
     gate = asyncio.Event()
     install = world.releases.install
 
-    async def slow(uuid: SessionId, user_id: str, rhythm: Rhythm) -> None:
+    async def slow(uuid: SessionId, user_id: str, idle_times: IdleTimes) -> None:
         await gate.wait()
-        await install(uuid, user_id, rhythm)
+        await install(uuid, user_id, idle_times)
 
     world.releases.install = slow  # type: ignore[method-assign]
     caller = asyncio.create_task(world.sessions.create(ANN))
@@ -198,7 +198,7 @@ async def test_a_caller_that_goes_away_does_not_interrupt_the_install(world: Wor
 async def test_a_failed_install_can_be_repeated(world: World) -> None:
     install = world.releases.install
 
-    async def failing(uuid: SessionId, user_id: str, rhythm: Rhythm) -> None:
+    async def failing(uuid: SessionId, user_id: str, idle_times: IdleTimes) -> None:
         raise InstallFailed
 
     world.releases.install = failing  # type: ignore[method-assign]

@@ -7,11 +7,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from service.domain.errors import RedisUnavailable
-from service.domain.history import Entry, Historian, Kind, told
-from service.domain.journal import Created, Failed, Kept, Ready, Slept, Woken
+from service.domain.history import Entry, HistoryWriter, Kind, told
+from service.domain.journal import Created, Failed, HistoryEvent, Ready, Slept, Woken
 from service.domain.metrics import Creation
 from service.domain.names import SessionId
-from service.domain.sleep import Why
+from service.domain.sleep import SleepReason
 from tests.fakes.memory import MemoryHistory
 from tests.waiting import until
 
@@ -31,7 +31,7 @@ def ready(seconds: float, *, took: float | None = None, pod: str = "p1") -> Read
     return Ready(uuid=UUID, user=None, at=after(seconds), request="-", seconds=took, pod=pod)
 
 
-def slept(seconds: float, why: Why = Why.IDLE, *, awake: float | None = None) -> Slept:
+def slept(seconds: float, why: SleepReason = SleepReason.IDLE, *, awake: float | None = None) -> Slept:
     return Slept(uuid=UUID, user=None, at=after(seconds), request="-", why=why, idle_since=NOW, seconds=awake)
 
 
@@ -41,7 +41,7 @@ def failed(seconds: float) -> Failed:
 
 def test_a_wake_and_its_ready_pod_are_one_entry_and_the_newest_comes_first() -> None:
     assert told([slept(142), ready(1.5, took=1.4), woken(0)]) == [
-        Entry(kind=Kind.SLEEP, at=after(142), why=Why.IDLE, idle_since=NOW, seconds=142),
+        Entry(kind=Kind.SLEEP, at=after(142), why=SleepReason.IDLE, idle_since=NOW, seconds=142),
         Entry(kind=Kind.WAKE, at=NOW, request="request-1", by="api", ready_at=after(1.5), seconds=1.5),
     ]
 
@@ -56,7 +56,7 @@ def test_a_wake_without_a_pod_yet_and_one_that_fails_say_so() -> None:
 
 
 def test_a_pod_that_comes_back_without_a_wake_is_a_wake_that_nobody_asked_for() -> None:
-    healed = told([ready(150.2, took=0.2, pod="p2"), slept(150, Why.LATE_ZERO), ready(1), woken(0)])
+    healed = told([ready(150.2, took=0.2, pod="p2"), slept(150, SleepReason.LATE_ZERO), ready(1), woken(0)])
     assert healed[0] == Entry(kind=Kind.WAKE, at=after(150), ready_at=after(150.2), seconds=0.2)
     replaced = told([ready(30, pod="p2"), ready(1), woken(0)])
     assert [(entry.by, entry.at) for entry in replaced] == [(None, after(30)), ("api", NOW)]
@@ -73,9 +73,9 @@ class Away(MemoryHistory):
     """A Redis that may be away, or break over one event."""
 
     away = False
-    bad: Kept | None = None
+    bad: HistoryEvent | None = None
 
-    async def append(self, event: Kept) -> bool:
+    async def append(self, event: HistoryEvent) -> bool:
         if self.away:
             raise RedisUnavailable
         if event == self.bad:
@@ -84,8 +84,8 @@ class Away(MemoryHistory):
 
 
 @asynccontextmanager
-async def writing(historian: Historian) -> AsyncIterator[None]:
-    task = asyncio.create_task(historian.run())
+async def writing(history_writer: HistoryWriter) -> AsyncIterator[None]:
+    task = asyncio.create_task(history_writer.run())
     await asyncio.sleep(0)
     yield
     task.cancel()
@@ -94,50 +94,50 @@ async def writing(historian: Historian) -> AsyncIterator[None]:
 
 async def test_what_happens_while_redis_is_away_is_written_when_it_is_back() -> None:
     history = Away({UUID})
-    historian, history.away = Historian(history), True
-    async with writing(historian):
-        historian.note(woken(0))
+    history_writer, history.away = HistoryWriter(history), True
+    async with writing(history_writer):
+        history_writer.note(woken(0))
         await asyncio.sleep(0.05)
-        historian.note(ready(1))
+        history_writer.note(ready(1))
         history.away = False
         await until(lambda: history.kept == {UUID: [ready(1), woken(0)]})
 
 
 async def test_an_event_that_cannot_be_written_delays_no_other() -> None:
     history = Away({UUID})
-    historian, history.bad = Historian(history), woken(0)
-    async with writing(historian):
-        historian.note(woken(0))
-        historian.note(ready(1))
+    history_writer, history.bad = HistoryWriter(history), woken(0)
+    async with writing(history_writer):
+        history_writer.note(woken(0))
+        history_writer.note(ready(1))
         await until(lambda: history.kept == {UUID: [ready(1)]})
 
 
 async def test_what_is_left_at_the_end_of_the_process_is_written() -> None:
     history = Away({UUID})
-    historian = Historian(history)
-    async with writing(historian):
-        historian.note(woken(0))
+    history_writer = HistoryWriter(history)
+    async with writing(history_writer):
+        history_writer.note(woken(0))
     assert history.kept == {UUID: [woken(0)]}
 
 
 async def test_while_redis_is_away_for_long_the_oldest_are_dropped() -> None:
     history = Away({UUID})
-    historian = Historian(history)
+    history_writer = HistoryWriter(history)
     for number in range(2010):
         event = ready(number, pod=f"p{number}")
-        historian.note(replace(event, uuid=OTHER) if number < 10 else event)
+        history_writer.note(replace(event, uuid=OTHER) if number < 10 else event)
     history.sessions = {UUID, OTHER}
-    async with writing(historian):
+    async with writing(history_writer):
         await until(lambda: history.kept.get(UUID, [])[:1] == [ready(2009, pod="p2009")])
     assert OTHER not in history.kept
 
 
 async def test_only_what_happened_to_a_sessions_pod_is_history() -> None:
     history = Away({UUID})
-    historian = Historian(history)
-    async with writing(historian):
-        historian.note(Created(uuid=UUID, user=None, outcome=Creation.INSTALLED, seconds=1))
-        historian.note(replace(failed(1), doing="delete"))
-        historian.note(replace(woken(1), uuid=None))
-        historian.note(woken(2))
+    history_writer = HistoryWriter(history)
+    async with writing(history_writer):
+        history_writer.note(Created(uuid=UUID, user=None, outcome=Creation.INSTALLED, seconds=1))
+        history_writer.note(replace(failed(1), doing="delete"))
+        history_writer.note(replace(woken(1), uuid=None))
+        history_writer.note(woken(2))
     assert history.kept == {UUID: [woken(2)]}

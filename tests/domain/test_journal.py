@@ -1,4 +1,4 @@
-"""What the use cases note: one happening each, by whoever took the call, and never the user's id."""
+"""What the use cases note: one journal entry each, by whoever took the call, and never the user's id."""
 
 import asyncio
 from dataclasses import asdict, replace
@@ -60,7 +60,7 @@ async def test_a_wake_is_noted_when_it_finds_a_sleeper_and_a_heartbeat_never(wor
     for _ in range(3):
         await world.queues.settle(uuid, world.queues.clock() + timedelta(seconds=1))
         await world.sessions.wake(uuid)
-        await world.sessions.beat(uuid, "typing")
+        await world.sessions.heartbeat(uuid, "typing")
     (woken,) = world.journal.happenings
     assert isinstance(woken, Woken)
     assert (woken.uuid, woken.user, woken.by) == (uuid, hashed(USER), "visit")

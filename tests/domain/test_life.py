@@ -15,7 +15,17 @@ from service.domain.errors import (
     SessionReleased,
 )
 from service.domain.names import SessionId, parse_session_id, public_host, release_name, scaler_name, user_hash
-from service.domain.session import Phase, Pulse, Record, RecordStatus, Release, ReleaseState, Rhythm, Session, Workload
+from service.domain.session import (
+    IdleTimes,
+    Phase,
+    QueueState,
+    Record,
+    RecordStatus,
+    Release,
+    ReleaseState,
+    Session,
+    Workload,
+)
 from tests.domain.conftest import World
 
 UUID = SessionId("abc123xy")
@@ -29,10 +39,10 @@ WHOLE = Workload(UUID, user_id="ann", release=DEPLOYED, deployed=True, scaled=Tr
     ("record", "workload", "phase"),
     [
         (RECORD, WHOLE, Phase.ASLEEP),
-        (replace(RECORD, pulse=Pulse(1, NOW)), WHOLE, Phase.WAKING),
+        (replace(RECORD, queue=QueueState(1, NOW)), WHOLE, Phase.WAKING),
         (RECORD, replace(WHOLE, replicas=1), Phase.WAKING),
         (RECORD, replace(WHOLE, replicas=1, ready=1), Phase.READY),
-        (RECORD, replace(WHOLE, replicas=1, trouble="ImagePullBackOff: no"), Phase.FAILED),
+        (RECORD, replace(WHOLE, replicas=1, failure="ImagePullBackOff: no"), Phase.FAILED),
         (RECORD, replace(WHOLE, scaled=False), Phase.FAILED),
         (RECORD, replace(WHOLE, deployed=False), Phase.FAILED),
         (RECORD, Workload(UUID), Phase.RELEASED),
@@ -45,37 +55,37 @@ def test_the_phase_follows_from_record_and_workload(record: Record, workload: Wo
 
 
 def test_sleeps_at_is_told_only_while_awake() -> None:
-    rhythm = Rhythm(lease=timedelta(seconds=15), cooldown=timedelta(seconds=120), poll=timedelta(seconds=5))
+    idle_times = IdleTimes(lease=timedelta(seconds=15), cooldown=timedelta(seconds=120), poll=timedelta(seconds=5))
     awake = replace(WHOLE, replicas=1, ready=1)
-    leased = replace(RECORD, pulse=Pulse(1, NOW))
-    assert Session(leased, awake, rhythm).sleeps_at == NOW + timedelta(seconds=115)
-    assert Session(RECORD, replace(awake, last_active=NOW), rhythm).sleeps_at == NOW + timedelta(seconds=120)
-    assert Session(RECORD, WHOLE, rhythm).sleeps_at is None
-    assert Session(replace(RECORD, pulse=Pulse(1)), awake, rhythm).sleeps_at is None
+    leased = replace(RECORD, queue=QueueState(1, NOW))
+    assert Session(leased, awake, idle_times).sleeps_at == NOW + timedelta(seconds=115)
+    assert Session(RECORD, replace(awake, last_active=NOW), idle_times).sleeps_at == NOW + timedelta(seconds=120)
+    assert Session(RECORD, WHOLE, idle_times).sleeps_at is None
+    assert Session(replace(RECORD, queue=QueueState(1)), awake, idle_times).sleeps_at is None
 
 
 def test_a_failed_session_tells_why() -> None:
-    failed = Session(RECORD, replace(WHOLE, replicas=1, trouble="ErrImagePull: not found"))
+    failed = Session(RECORD, replace(WHOLE, replicas=1, failure="ErrImagePull: not found"))
     assert (failed.reason, failed.final) == ("ErrImagePull: not found", False)
-    evicted = replace(WHOLE, replicas=1, trouble="Evicted: the node had no disk left", final=True)
+    evicted = replace(WHOLE, replicas=1, failure="Evicted: the node had no disk left", final=True)
     assert Session(RECORD, evicted).final
     assert Session(RECORD, replace(WHOLE, scaled=False)).final
 
 
 def test_a_session_whose_objects_cannot_be_read_tells_so_awake_or_asleep() -> None:
     for replicas in (0, 1):
-        odd = Session(RECORD, replace(WHOLE, replicas=replicas, ready=replicas, fault="spec.replicas is null"))
+        odd = Session(RECORD, replace(WHOLE, replicas=replicas, ready=replicas, read_error="spec.replicas is null"))
         assert (odd.phase, odd.reason, odd.final) == (Phase.FAILED, "spec.replicas is null", True)
 
 
 def test_what_is_warned_of_fails_nothing() -> None:
-    waits = Session(RECORD, replace(WHOLE, replicas=1, hindrance="no room", warning="no room for more than 120 s"))
+    waits = Session(RECORD, replace(WHOLE, replicas=1, blocker="no room", warning="no room for more than 120 s"))
     assert (waits.phase, waits.reason, waits.warning) == (Phase.WAKING, "no room", "no room for more than 120 s")
 
 
 async def test_a_session_whose_objects_cannot_be_read_takes_no_wake(world: World) -> None:
     uuid = (await world.sessions.create("ann")).uuid
-    world.cluster.workloads[uuid] = replace(world.cluster.workloads[uuid], fault="spec.replicas is null")
+    world.cluster.workloads[uuid] = replace(world.cluster.workloads[uuid], read_error="spec.replicas is null")
     with pytest.raises(SessionBroken, match=r"spec\.replicas is null"):
         await world.sessions.wake(uuid)
     assert not world.queues.tokens
@@ -111,7 +121,7 @@ async def test_a_paused_session_takes_wakes_and_its_pod_is_not_sent_to_sleep(wor
     assert await world.sessions.wake(uuid) == 1
     with pytest.raises(SessionPaused, match="paused by an operator"):
         await world.sessions.sleep(uuid)
-    assert (world.cluster.workloads[uuid], world.queues.pulse(uuid).tokens) == (paused, 1)
+    assert (world.cluster.workloads[uuid], world.queues.queue(uuid).tokens) == (paused, 1)
 
 
 async def test_a_wake_that_a_pause_holds_can_be_taken_back(world: World) -> None:
@@ -120,7 +130,7 @@ async def test_a_wake_that_a_pause_holds_can_be_taken_back(world: World) -> None
     world.cluster.workloads[uuid] = paused
     await world.sessions.wake(uuid)
     await world.sessions.sleep(uuid)
-    assert not world.queues.pulse(uuid).beats
+    assert not world.queues.queue(uuid).is_wanted
     assert world.cluster.workloads[uuid].replicas == 0
 
 
@@ -197,7 +207,7 @@ async def test_a_wake_from_before_an_uninstall_does_not_wake_the_session_that_is
     await world.releases.uninstall(uuid)
     await world.sessions.create("ann")
     session = await world.sessions.status(uuid)
-    assert (session.phase, session.record.pulse, session.workload.parked) == (Phase.ASLEEP, Pulse(), True)
+    assert (session.phase, session.record.queue, session.workload.parked) == (Phase.ASLEEP, QueueState(), True)
 
 
 async def test_a_repair_of_an_awake_session_neither_parks_it_nor_takes_its_wake(world: World) -> None:
@@ -208,4 +218,4 @@ async def test_a_repair_of_an_awake_session_neither_parks_it_nor_takes_its_wake(
     await world.sessions.create("ann")
     session = await world.sessions.status(uuid)
     assert (session.phase, session.workload.parked) == (Phase.READY, False)
-    assert session.record.pulse.beats
+    assert session.record.queue.is_wanted

@@ -7,24 +7,26 @@ import pytest
 
 from service.domain.lifecycle import Step, steps
 from service.domain.names import SessionId
-from service.domain.progress import News, Stage, reached
-from service.domain.session import Pulse, Record, RecordStatus, Release, ReleaseState, Session, Workload
+from service.domain.progress import ProgressUpdate, Stage, reached
+from service.domain.session import QueueState, Record, RecordStatus, Release, ReleaseState, Session, Workload
 
 UUID = SessionId("abc123xy")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RELEASE = Release(f"user-{UUID}", 1, ReleaseState.DEPLOYED, NOW)
 ASLEEP = Workload(UUID, user_id="ann", release=RELEASE, deployed=True, scaled=True)
 PAUSED = replace(ASLEEP, paused="an operator has paused the session")
-WANTED = Pulse(1, NOW + timedelta(seconds=15), pending_since=NOW)
+WANTED = QueueState(1, NOW + timedelta(seconds=15), pending_since=NOW)
 
 
-@pytest.mark.parametrize("pulse", [Pulse(), WANTED, Pulse(1)], ids=["unwanted", "woken", "pushed"])
+@pytest.mark.parametrize("queue", [QueueState(), WANTED, QueueState(1)], ids=["unwanted", "woken", "pushed"])
 @pytest.mark.parametrize("replicas", [0, 1])
 @pytest.mark.parametrize("parked", [False, True])
 @pytest.mark.parametrize("parking", [False, True])
-def test_nothing_is_done_against_an_operators_pause(pulse: Pulse, replicas: int, parked: bool, parking: bool) -> None:
+def test_nothing_is_done_against_an_operators_pause(
+    queue: QueueState, replicas: int, parked: bool, parking: bool
+) -> None:
     paused = replace(PAUSED, replicas=replicas, ready=replicas, parked=parked)
-    assert not steps(paused, pulse, now=NOW, parking=parking)
+    assert not steps(paused, queue, now=NOW, parking=parking)
 
 
 @pytest.mark.parametrize("parking", [False, True])
@@ -32,7 +34,7 @@ def test_a_wake_that_was_held_by_a_pause_for_longer_than_any_other_is_not_let_go
     parking: bool,
 ) -> None:
     later = NOW + timedelta(hours=5)
-    held = Pulse(0, None, pending_since=NOW)
+    held = QueueState(0, None, pending_since=NOW)
     due = steps(ASLEEP, held, now=later, parking=parking)
     assert due == ({Step.SCALE_UP, Step.RENEW} if parking else {Step.RENEW})
     renewed = replace(held, tokens=1, lease_until=later + timedelta(seconds=15))
@@ -48,4 +50,4 @@ def test_a_paused_session_has_no_time_of_falling_asleep() -> None:
 
 
 def test_a_wake_that_is_held_by_a_pause_tells_so() -> None:
-    assert list(reached(PAUSED)) == [News(Stage.WARNING, PAUSED.paused)]
+    assert list(reached(PAUSED)) == [ProgressUpdate(Stage.WARNING, PAUSED.paused)]

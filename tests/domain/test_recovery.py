@@ -112,7 +112,7 @@ async def test_one_that_hangs_delays_no_other(world: World, recovered: Recovery)
 
 async def test_what_somebody_is_at_work_on_is_left_to_him(world: World, recovered: Recovery) -> None:
     uuid = (await world.sessions.create(ANN)).uuid
-    async with world.store.working(uuid):
+    async with world.store.lock(uuid):
         await world.store.deleting(uuid, keep_data=False)
         await asyncio.sleep(0.1)
         assert uuid in world.store.sessions
@@ -158,7 +158,7 @@ async def test_one_session_that_cannot_be_restored_leaves_the_others_to_be(world
 @pytest.mark.parametrize("step", ["uninstall", "delete_volume", "forget"])
 async def test_who_has_lost_his_lease_goes_no_further(world: World, step: str) -> None:
     uuid = (await world.sessions.create(ANN)).uuid
-    earlier = {"uninstall": (world.queues, "hush"), "delete_volume": (world.cluster, "unreserve")}
+    earlier = {"uninstall": (world.queues, "clear"), "delete_volume": (world.cluster, "unreserve")}
     part, before = earlier.get(step, (world.cluster, "delete_volume"))
     method = getattr(part, before)
 

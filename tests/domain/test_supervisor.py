@@ -51,10 +51,10 @@ async def test_a_part_that_ends_is_restarted_however_it_ended(
     supervisor, part = quick(), Odd(end, end)
     async with supervisor.running({"leader": part.run}):
         await until(lambda: part.runs == 3)
-        trouble = supervisor.troubles()["leader"]
-    assert trouble is not None
-    assert name in trouble
-    assert "secret" not in trouble, "an exception's text may hold anything"
+        failure = supervisor.failures()["leader"]
+    assert failure is not None
+    assert name in failure
+    assert "secret" not in failure, "an exception's text may hold anything"
     assert supervisor.restarts == {"leader": 2}
 
 
@@ -64,9 +64,9 @@ async def test_a_part_that_fails_for_ever_leaves_the_others_alone() -> None:
     async with supervisor.running({"bad": failing.run, "good": other.run}):
         await until(lambda: failing.runs > 5)
         assert other.runs == 1
-        troubles = supervisor.troubles()
-        assert troubles["bad"]
-        assert troubles["good"] is None
+        failures = supervisor.failures()
+        assert failures["bad"]
+        assert failures["good"] is None
 
 
 async def test_a_part_that_runs_for_a_while_has_recovered_and_its_pauses_begin_anew() -> None:
@@ -76,9 +76,9 @@ async def test_a_part_that_runs_for_a_while_has_recovered_and_its_pauses_begin_a
     async with supervisor.running({"leader": part.run}):
         await until(lambda: part.runs == 3)
         now = 9.0
-        assert supervisor.troubles()["leader"]
+        assert supervisor.failures()["leader"]
         now = 11.0
-        assert supervisor.troubles() == {"leader": None}
+        assert supervisor.failures() == {"leader": None}
         assert supervisor.dead() == []
 
 
@@ -87,7 +87,7 @@ async def test_a_part_that_fails_for_longer_than_the_limit_is_dead() -> None:
     part = Odd(RuntimeError())
     supervisor = Supervisor(limit=timedelta(seconds=60), first=1000, longest=1000, clock=lambda: now)
     async with supervisor.running({"leader": part.run, "progress": forever}):
-        await until(lambda: supervisor.troubles()["leader"] is not None)
+        await until(lambda: supervisor.failures()["leader"] is not None)
         now = 59.0
         assert supervisor.dead() == []
         now = 61.0
@@ -100,7 +100,7 @@ async def test_a_part_whose_task_somebody_cancelled_is_dead_at_once() -> None:
     async with supervisor.running({"leader": forever}):
         next(task for task in asyncio.all_tasks() if task.get_name() == "leader").cancel()
         await until(lambda: supervisor.dead() == ["leader"])
-        assert "restart of the process" in str(supervisor.troubles()["leader"])
+        assert "restart of the process" in str(supervisor.failures()["leader"])
 
 
 async def test_leaving_the_context_ends_parts_that_lose_a_cancellation() -> None:

@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from service.controller.reconciler import Keeper
+from service.controller.reconciler import Reconciler
 from service.domain.errors import SessionUnreadable
 from service.domain.names import SessionId
-from service.domain.session import Phase, Rhythm
+from service.domain.session import IdleTimes, Phase
 from service.domain.session_counts import count
 from tests.domain.conftest import World
 from tests.waiting import until
@@ -60,7 +60,7 @@ async def test_activity_and_extension_are_refused_while_its_pod_runs(
     bad, _ = pair
     await world.cluster.scale(bad, 1)
     with pytest.raises(SessionUnreadable):
-        await world.sessions.beat(bad, "typing")
+        await world.sessions.heartbeat(bad, "typing")
     with pytest.raises(SessionUnreadable):
         await world.sessions.extend(bad, timedelta(minutes=1))
 
@@ -71,14 +71,14 @@ async def test_the_keeper_wakes_the_others_of_its_batch_and_leaves_the_session_a
     bad, good = pair
     await world.cluster.unpark(bad)
     await world.cluster.scale(bad, 1)
-    keeper = Keeper(queues=world.queues, cluster=world.cluster, view=world.cluster, rhythm=Rhythm())
+    reconciler = Reconciler(queues=world.queues, cluster=world.cluster, cache=world.cluster, idle_times=IdleTimes())
     world.queues.push_by_hand(good)
-    keeper.tend(bad)
-    keeper.tend(good)
+    reconciler.enqueue(bad)
+    reconciler.enqueue(good)
 
-    running = asyncio.create_task(keeper.run())
+    running = asyncio.create_task(reconciler.run())
     await until(lambda: world.cluster.workload(good).replicas == 1)
-    await until(lambda: keeper.idle)
+    await until(lambda: reconciler.idle)
     workload = world.cluster.workload(bad)
     assert (workload.replicas, workload.parked) == (1, False)
     running.cancel()
@@ -99,7 +99,7 @@ async def test_a_create_heals_it(world: World, pair: tuple[SessionId, SessionId]
         world.queues.spoiled_records[bad] = "it is a string"
     assert (await world.sessions.create("ann")).uuid == bad
     session = await world.sessions.status(bad)
-    assert (session.phase, session.fault) == (Phase.ASLEEP, None)
+    assert (session.phase, session.read_error) == (Phase.ASLEEP, None)
     assert await world.sessions.wake(bad) == 1
 
 

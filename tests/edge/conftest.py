@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from service.edge.connection_limits import ConnectionLimits
 
-from service.edge.bounds import Bounds
 from service.edge.connections import Server
 from service.edge.faults import Fault
 from tests.wire import Answer, asked, said, split
@@ -19,7 +19,7 @@ from tests.wire import Answer, asked, said, split
 class Edge:
     """A server within bounds. `seen` has each request's path and what became of its body."""
 
-    bounds: Bounds = field(default_factory=Bounds)
+    connection_limits: ConnectionLimits = field(default_factory=ConnectionLimits)
     port: int = 0
     seen: list[tuple[str, bytes | str]] = field(default_factory=list)
     slow: asyncio.Event = field(default_factory=asyncio.Event)
@@ -27,7 +27,7 @@ class Edge:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator["Edge"]:
-        self.server = Server(self._serve, self.bounds, self._refuse)
+        self.server = Server(self._serve, self.connection_limits, self._refuse)
         runner = web.ServerRunner(self.server, shutdown_timeout=1)
         await runner.setup()
         try:
@@ -75,6 +75,6 @@ async def edge() -> AsyncIterator[Edge]:
 
 
 @asynccontextmanager
-async def bounded(**bounds: Any) -> AsyncIterator[Edge]:
-    async with Edge(Bounds(**bounds)).open() as edge:
+async def bounded(**connection_limits: Any) -> AsyncIterator[Edge]:
+    async with Edge(ConnectionLimits(**connection_limits)).open() as edge:
         yield edge

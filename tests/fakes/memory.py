@@ -21,20 +21,20 @@ from service.domain.errors import (
     SessionUnreadable,
 )
 from service.domain.history import LIMIT, POD, mark
-from service.domain.journal import Kept, Woken
+from service.domain.journal import HistoryEvent, Woken
 from service.domain.names import SessionId, release_name
 from service.domain.ports import TICKETS
-from service.domain.progress import LAST, Event, News, Stage
+from service.domain.progress import LAST, Event, ProgressUpdate, Stage
 from service.domain.session import (
-    Pulse,
-    Pushed,
+    IdleTimes,
+    PushResult,
+    QueueState,
     Record,
     RecordStatus,
     Release,
     ReleaseState,
-    Rhythm,
     ScaledBy,
-    SleepAsked,
+    SleepRequest,
     Workload,
 )
 from service.domain.signing_key import SigningKey, StoredKeys
@@ -57,7 +57,7 @@ async def _heard(listeners: list[asyncio.Queue[T]], *first: T) -> AsyncIterator[
 
 @dataclass
 class MemoryStore:
-    """See `service.domain.ports.Store`; the pulses are those of `queues`."""
+    """See `service.domain.ports.Store`; the queue_states are those of `queues`."""
 
     queues: "MemoryQueues" = field(default_factory=lambda: MemoryQueues())  # noqa: PLW0108 - defined below
     progress: "MemoryProgress" = field(default_factory=lambda: MemoryProgress())  # noqa: PLW0108 - defined below
@@ -66,7 +66,7 @@ class MemoryStore:
     ids: list[SessionId] = field(default_factory=list)
     held: set[SessionId] = field(default_factory=set)
     taken_over: set[SessionId] = field(default_factory=set)
-    """Sessions whose work lease another process has taken, as a test wants it."""
+    """Sessions whose session lock another process has taken, as a test wants it."""
     half: dict[SessionId, tuple[datetime, str | None]] = field(default_factory=dict)
     """Unfinished creates and deletes: since when, and whose create."""
 
@@ -126,9 +126,9 @@ class MemoryStore:
         self.queues.spoiled_records.pop(record.uuid, None)
         self.sessions[record.uuid] = replace(
             record,
-            pulse=Pulse(),
+            queue=QueueState(),
             kept_until=kept.kept_until if kept else None,
-            sleep_asked=kept.sleep_asked if kept else None,
+            sleep_request=kept.sleep_request if kept else None,
         )
 
     async def record(self, uuid: SessionId) -> Record:
@@ -139,7 +139,7 @@ class MemoryStore:
 
     async def records(self, uuids: Sequence[SessionId]) -> Sequence[Record]:
         return [
-            replace(self.sessions[u], pulse=self.queues.pulse(u), fault=self.queues.spoiled_records.get(u))
+            replace(self.sessions[u], queue=self.queues.queue(u), read_error=self.queues.spoiled_records.get(u))
             for u in uuids
             if u in self.sessions
         ]
@@ -180,12 +180,12 @@ class MemoryStore:
         self.is_whole = True
 
     @asynccontextmanager
-    async def working(self, uuid: SessionId) -> AsyncIterator["MemoryLease"]:
+    async def lock(self, uuid: SessionId) -> AsyncIterator["MemoryLock"]:
         if uuid in self.held:
             raise SessionBusy(retry_after=1)
         self.held.add(uuid)
         try:
-            yield MemoryLease(self, uuid)
+            yield MemoryLock(self, uuid)
         finally:
             self.held.remove(uuid)
 
@@ -198,8 +198,8 @@ class MemoryStore:
 
 
 @dataclass
-class MemoryLease:
-    """See `service.domain.ports.WorkLease`."""
+class MemoryLock:
+    """See `service.domain.ports.SessionLock`."""
 
     store: MemoryStore
     uuid: SessionId
@@ -270,36 +270,36 @@ class MemoryQueues:
     pushed_at: dict[SessionId, datetime] = field(default_factory=dict)
     listeners: list[asyncio.Queue[SessionId | None]] = field(default_factory=list)
 
-    async def wake(self, uuid: SessionId, lease: timedelta) -> Pushed:
+    async def wake(self, uuid: SessionId, lease: timedelta) -> PushResult:
         first = uuid not in self.waiting
-        return Pushed(await self.beat(uuid, "wake", lease), first)
+        return PushResult(await self.heartbeat(uuid, "wake", lease), first)
 
-    async def beat(self, uuid: SessionId, source: str, lease: timedelta) -> int:
+    async def heartbeat(self, uuid: SessionId, source: str, lease: timedelta) -> int:
         length = self._push(uuid, lease)
         self.sessions[uuid] = replace(self.sessions[uuid], last_activity=self.clock(), activity_source=source)
         return length
 
-    async def keep(self, uuid: SessionId, until: datetime, lease: timedelta) -> datetime:
+    async def keep_awake(self, uuid: SessionId, until: datetime, lease: timedelta) -> datetime:
         self._push(uuid, lease)
         latest = max(until, self.sessions[uuid].kept_until or until)
         self.sessions[uuid] = replace(self.sessions[uuid], kept_until=latest)
         return latest
 
-    async def hush(self, uuid: SessionId, *, asked: str | None = None) -> None:
+    async def clear(self, uuid: SessionId, *, asked: str | None = None) -> None:
         self.drop(uuid)
         if uuid in self.sessions:
-            ask = SleepAsked(self.clock(), asked) if asked else self.sessions[uuid].sleep_asked
-            self.sessions[uuid] = replace(self.sessions[uuid], kept_until=None, sleep_asked=ask)
+            ask = SleepRequest(self.clock(), asked) if asked else self.sessions[uuid].sleep_request
+            self.sessions[uuid] = replace(self.sessions[uuid], kept_until=None, sleep_request=ask)
 
-    async def pulses(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, Pulse]:
-        return {uuid: self.pulse(uuid) for uuid in uuids}
+    async def read(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, QueueState]:
+        return {uuid: self.queue(uuid) for uuid in uuids}
 
     async def pending(self, age: timedelta, limit: int) -> Sequence[SessionId]:
         ordered = sorted(self.waiting, key=lambda uuid: self.waiting[uuid])
         return [uuid for uuid in ordered if self.waiting[uuid] <= self.clock() - age][:limit]
 
     async def renew(self, uuid: SessionId, lease: timedelta) -> None:
-        self._extend(uuid, max(1, self.pulse(uuid).tokens), lease)
+        self._extend(uuid, max(1, self.queue(uuid).tokens), lease)
         self.waiting.setdefault(uuid, self.clock())
 
     async def settle(self, uuid: SessionId, seen: datetime) -> None:
@@ -314,17 +314,17 @@ class MemoryQueues:
 
     def push_by_hand(self, uuid: SessionId, until: datetime | None = None) -> None:
         """What `redis-cli RPUSH` does, with or without an EXPIRE."""
-        self.tokens[uuid] = (self.pulse(uuid).tokens + 1, until)
+        self.tokens[uuid] = (self.queue(uuid).tokens + 1, until)
         for heard in self.listeners:
             heard.put_nowait(uuid)
 
-    def pulse(self, uuid: SessionId) -> Pulse:
+    def queue(self, uuid: SessionId) -> QueueState:
         if uuid in self.spoiled:
-            return Pulse(fault=self.spoiled[uuid])
+            return QueueState(read_error=self.spoiled[uuid])
         count, until = self.tokens.get(uuid, (0, None))
         if until is not None and until <= self.clock():
             count, until = 0, None
-        return Pulse(count, until if count else None, self.waiting.get(uuid))
+        return QueueState(count, until if count else None, self.waiting.get(uuid))
 
     def drop(self, uuid: SessionId) -> None:
         for part in (self.tokens, self.waiting, self.pushed_at, self.spoiled):
@@ -338,7 +338,7 @@ class MemoryQueues:
             raise SessionDeleting
         if fault := self.spoiled_records.get(uuid) or self.spoiled.get(uuid):
             raise SessionUnreadable(fault)
-        length = min(self.pulse(uuid).tokens + 1, QUEUE_LIMIT)
+        length = min(self.queue(uuid).tokens + 1, QUEUE_LIMIT)
         self._extend(uuid, length, lease)
         self.pushed_at[uuid] = self.clock()
         self.waiting.setdefault(uuid, self.clock())
@@ -347,7 +347,7 @@ class MemoryQueues:
         return length
 
     def _extend(self, uuid: SessionId, count: int, lease: timedelta) -> None:
-        until = self.pulse(uuid).lease_until
+        until = self.queue(uuid).lease_until
         new = self.clock() + lease
         self.tokens[uuid] = (count, max(until, new) if until else new)
 
@@ -361,7 +361,7 @@ class MemoryProgress:
     flags: list[tuple[SessionId, asyncio.Event]] = field(default_factory=list)
     count: int = 0
 
-    async def note(self, uuid: SessionId, *news: News) -> bool:
+    async def note(self, uuid: SessionId, *news: ProgressUpdate) -> bool:
         taken = [self._note(uuid, each) for each in news]
         return any(taken)
 
@@ -381,7 +381,7 @@ class MemoryProgress:
         self.wakes.pop(uuid, None)
         self._tell(uuid)
 
-    def _note(self, uuid: SessionId, news: News) -> bool:
+    def _note(self, uuid: SessionId, news: ProgressUpdate) -> bool:
         wake = self.wakes.get(uuid, [])
         stages = {event.stage for event in wake}
         if news.stage is Stage.ACCEPTED and (not wake or stages & LAST):
@@ -406,7 +406,7 @@ class MemoryProgress:
                 flag.set()
 
 
-def _same(event: Event, news: News) -> bool:
+def _same(event: Event, news: ProgressUpdate) -> bool:
     """Whether the news are noted already: each stage once, each warning, a failure once more when it is final."""
     if event.stage is not news.stage:
         return False
@@ -418,10 +418,10 @@ class MemoryHistory:
     """See `service.domain.ports.History`; `sessions` are those that have a record."""
 
     sessions: Container[SessionId] = ()
-    kept: dict[SessionId, list[Kept]] = field(default_factory=dict)
+    kept: dict[SessionId, list[HistoryEvent]] = field(default_factory=dict)
     """The newest first."""
 
-    async def append(self, event: Kept) -> bool:
+    async def append(self, event: HistoryEvent) -> bool:
         if event.uuid is None or event.uuid not in self.sessions:
             return False
         events = self.kept.setdefault(event.uuid, [])
@@ -433,13 +433,13 @@ class MemoryHistory:
         del events[LIMIT:]
         return True
 
-    async def events(self, uuid: SessionId) -> Sequence[Kept]:
+    async def events(self, uuid: SessionId) -> Sequence[HistoryEvent]:
         return list(self.kept.get(uuid, ()))
 
 
 @dataclass
 class MemoryCluster:
-    """See `service.domain.ports.Cluster` and `View`: the workloads are all there is."""
+    """See `service.domain.ports.Cluster` and `WorkloadCache`: the workloads are all there is."""
 
     workloads: dict[SessionId, Workload] = field(default_factory=dict)
     listeners: list[Callable[[SessionId], None]] = field(default_factory=list)
@@ -504,7 +504,7 @@ class MemoryCluster:
             self.workloads.pop(workload.uuid, None)
         self._tell(workload.uuid)
 
-    # --- the View on it, never behind ---
+    # --- the WorkloadCache on it, never behind ---
 
     def workload(self, uuid: SessionId) -> Workload:
         return self.workloads.get(uuid) or Workload(uuid)
@@ -533,12 +533,12 @@ class MemoryCluster:
 class MemoryPodEvents:
     """See `service.domain.ports.PodEvents`: tells what a test tells it."""
 
-    listeners: list[asyncio.Queue[tuple[SessionId, str, News]]] = field(default_factory=list)
+    listeners: list[asyncio.Queue[tuple[SessionId, str, ProgressUpdate]]] = field(default_factory=list)
 
-    def news(self) -> AsyncIterator[tuple[SessionId, str, News]]:
+    def news(self) -> AsyncIterator[tuple[SessionId, str, ProgressUpdate]]:
         return _heard(self.listeners)
 
-    def tell(self, uuid: SessionId, pod_uid: str, news: News) -> None:
+    def tell(self, uuid: SessionId, pod_uid: str, news: ProgressUpdate) -> None:
         for heard in self.listeners:
             heard.put_nowait((uuid, pod_uid, news))
 
@@ -550,19 +550,19 @@ class MemoryReleases:
     cluster: MemoryCluster
     installs: int = 0
 
-    async def install(self, uuid: SessionId, user_id: str, rhythm: Rhythm) -> None:
+    async def install(self, uuid: SessionId, user_id: str, idle_times: IdleTimes) -> None:
         self.installs += 1
         base = self.cluster.workloads.get(uuid) or Workload(uuid, replicas=1)
         revision = base.release.revision + 1 if base.release else 1
         release = Release(release_name(uuid), revision, ReleaseState.DEPLOYED, datetime.now(UTC))
         whole = replace(base, user_id=user_id, release=release, deployed=True, scaled=True, volume=True)
-        self.cluster.change(replace(whole, rhythm=rhythm, chart="user-pod-0.1.0"))
+        self.cluster.change(replace(whole, idle_times=idle_times, chart="user-pod-0.1.0"))
 
     async def uninstall(self, uuid: SessionId) -> None:
         workload = self.cluster.workloads.get(uuid)
         if workload is not None:
             left = replace(workload, release=None, deployed=False, scaled=False, parked=False, replicas=0, ready=0)
-            self.cluster.keep(replace(left, rhythm=None, last_active=None, chart=None))
+            self.cluster.keep(replace(left, idle_times=None, last_active=None, chart=None))
 
     async def check(self) -> None:
         pass

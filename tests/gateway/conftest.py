@@ -12,9 +12,9 @@ import pytest
 import uvloop
 from aiohttp import ClientSession, DummyCookieJar, TCPConnector, WSMsgType, web
 
-from service.domain.access import Entrance
+from service.domain.access import WorkspaceAccess
 from service.domain.keyring import Keyring
-from service.domain.metrics import Activity, Patient, Silent, Slow, Visit
+from service.domain.metrics import Activity, NoMetrics, Patient, Slow, Visit
 from service.domain.names import SessionId
 from service.domain.session import Pod
 from service.edge.drain import Drain
@@ -38,8 +38,8 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], a
     return _LOOPS if item.path.name == "test_client.py" else {"asyncio": _LOOPS["asyncio"]}
 
 
-class Told(Silent):
-    """A Doorkeeper that remembers."""
+class Told(NoMetrics):
+    """A GatewayMetrics that remembers."""
 
     def __init__(self) -> None:
         self.visits: Counter[Visit] = Counter()
@@ -89,23 +89,23 @@ class House:
         self.tickets = MemoryTickets()
         self.signing_keys = MemorySigningKeys()
         self.keyring = Keyring(self.signing_keys)
-        self.meter = Told()
-        self.entrance = Entrance(self.tickets, self.keyring, origin=lambda uuid: f"https://{self.host(uuid)}")
+        self.metrics = Told()
+        self.access = WorkspaceAccess(self.tickets, self.keyring, origin=lambda uuid: f"https://{self.host(uuid)}")
         self.stack = AsyncExitStack()
         self._starting: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def open(self, forwarding: Forwarding | None = None) -> AsyncIterator["House"]:
-        self.world.sessions._tend = self._woken
+        self.world.sessions._on_wake = self._woken
         self.gateway = Gateway(
             hosts=Hosts(DOMAIN),
-            entrance=self.entrance,
+            access=self.access,
             sessions=self.world.sessions,
             progress=self.world.progress,
-            view=self.world.cluster,
+            cache=self.world.cluster,
             forwarding=forwarding or Forwarding(scheme="https"),
             terms=self.terms,
-            meter=self.meter,
+            metrics=self.metrics,
             ready=lambda: self.ready,
             journal=self.world.journal,
         )
@@ -136,8 +136,8 @@ class House:
 
     async def headers(self, uuid: SessionId, **more: str) -> Headers:
         """Of a program that is let in."""
-        invitation = await self.entrance.invite(uuid)
-        given = await self.entrance.redeem(invitation.url.split("ticket=")[1].split("&")[0], uuid)
+        invitation = await self.access.issue_link(uuid)
+        given = await self.access.redeem(invitation.url.split("ticket=")[1].split("&")[0], uuid)
         return {
             "Host": self.host(uuid),
             "Cookie": f"{COOKIE}={given}",
@@ -163,7 +163,7 @@ class House:
     async def _start_later(self, uuid: SessionId) -> None:
         await asyncio.sleep(self.delay)
         if self.fails:
-            self.world.cluster.change(replace(self.world.cluster.workload(uuid), trouble=self.fails, final=self.final))
+            self.world.cluster.change(replace(self.world.cluster.workload(uuid), failure=self.fails, final=self.final))
         elif self.world.cluster.workload(uuid).replicas:
             await self.start(uuid)
 

@@ -14,7 +14,7 @@ async def test_a_load_balancer_is_told_that_the_gateway_is_ready(house: House, h
     assert await answer(house, path, {"Host": host}) == (200, b"ok\n")
     assert (await answer(house, path, {"Host": host}, "HEAD"))[0] == 200
     assert (await answer(house, path, {"Host": host}, "POST"))[0] == 405
-    assert not house.meter.visits, "it is nobody's visit"
+    assert not house.metrics.visits, "it is nobody's visit"
 
 
 async def test_a_load_balancer_that_names_no_host_is_answered_too(house: House) -> None:

@@ -63,15 +63,15 @@ def test_a_large_frame_is_not_cut() -> None:
 async def test_a_request_whose_pod_is_replaced_before_it_has_begun_is_served_by_the_next(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uuid, knock = await house.awake(), Upstream.knock
+    uuid, accepts_connections = await house.awake(), Upstream.accepts_connections
     first = house.workspaces[uuid]
 
     async def slowly(upstream: Upstream) -> bool:
         if upstream.uid == first.name:
             await house.start(uuid)  # while the first is dialled
-        return await knock(upstream)
+        return await accepts_connections(upstream)
 
-    monkeypatch.setattr(Upstream, "knock", slowly)
+    monkeypatch.setattr(Upstream, "accepts_connections", slowly)
     status, body = await answer(house, "/echo", await house.headers(uuid), "POST", data=b"once")
     assert (status, json.loads(body)["pod"]) == (200, house.workspaces[uuid].name)
     assert not first.requests
@@ -174,7 +174,7 @@ async def test_what_is_no_http_leaves_neither_pass_nor_ticket_in_log_or_answer(
     uuid = await house.awake()
     headers = await house.headers(uuid)
     secret = headers["Cookie"].partition("=")[2]
-    ticket = (await house.entrance.invite(uuid)).url.partition("ticket=")[2].partition("&")[0]
+    ticket = (await house.access.issue_link(uuid)).url.partition("ticket=")[2].partition("&")[0]
     for head, more, status in (
         ("GET /", {"Cookie": f"{headers['Cookie']}; a=\x01"}, "400"),
         ("GET /", {"Cookie": f"{headers['Cookie']}; a={'x' * 70_000}"}, "431"),

@@ -14,7 +14,7 @@ async def half(house: House) -> Headers:
     """Of a program with a cookie whose half is over."""
     uuid = await house.awake()
     headers = await house.headers(uuid)
-    house.entrance.stay *= 3
+    house.access.stay *= 3
     return headers
 
 
@@ -29,7 +29,7 @@ async def test_an_answer_to_an_ageing_cookie_brings_a_new_one(house: House, half
     value, *attributes = cookie.split("; ")
     assert {"Path=/", "Secure", "HttpOnly", "SameSite=Lax"} <= set(attributes)
     age = int(next(each for each in attributes if each.startswith("Max-Age=")).partition("=")[2])
-    assert abs(age - house.entrance.stay.total_seconds()) < 60
+    assert abs(age - house.access.stay.total_seconds()) < 60
     async with house.http.get(house.url("/echo"), headers=half | {"Cookie": value}) as found:
         assert (found.status, cookies(found)) == (200, [])
         assert "Cache-Control" not in found.headers
@@ -100,11 +100,11 @@ async def test_who_is_refused_gets_no_new_cookie(house: House, half: Headers) ->
 async def test_a_known_cookie_costs_no_check_of_its_seal(
     house: House, half: Headers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house.entrance.stay = timedelta(hours=12)
+    house.access.stay = timedelta(hours=12)
     assert (await answer(house, "/echo", half))[0] == 200
 
-    async def admits(*_: object) -> None:
+    async def check_cookie(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(house.entrance, "admits", admits)
+    monkeypatch.setattr(house.access, "check_cookie", check_cookie)
     assert (await answer(house, "/echo", half))[0] == 200

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from service.edge.connection_limits import ConnectionLimits, affordable
 
 from service.domain.metrics import Slow
 from service.domain.names import SessionId
-from service.edge.bounds import Bounds, affordable
 from service.gateway.gateway import Terms
 from tests.domain.conftest import World
 from tests.gateway.conftest import House, answer
@@ -19,8 +19,8 @@ from tests.gateway.test_websockets import socket as websocket
 
 
 @asynccontextmanager
-async def bounded(world: World, bounds: Bounds) -> AsyncIterator[House]:
-    async with House(world, Terms(bounds=bounds)).open() as house:
+async def bounded(world: World, connection_limits: ConnectionLimits) -> AsyncIterator[House]:
+    async with House(world, Terms(connection_limits=connection_limits)).open() as house:
         yield house
 
 
@@ -56,37 +56,37 @@ async def dribble(writer: asyncio.StreamWriter, text: bytes) -> None:
 
 
 async def test_a_client_that_connects_and_says_nothing_is_ended(world: World) -> None:
-    async with bounded(world, Bounds(idle=0.3)) as house, dialled(house) as (reader, _):
+    async with bounded(world, ConnectionLimits(idle=0.3)) as house, dialled(house) as (reader, _):
         assert await ended(reader) == b""
 
 
 async def test_a_head_that_comes_byte_by_byte_is_not_waited_for(world: World) -> None:
-    async with bounded(world, Bounds(head=0.3)) as house, dialled(house) as (reader, writer):
+    async with bounded(world, ConnectionLimits(head=0.3)) as house, dialled(house) as (reader, writer):
         dribbling = asyncio.create_task(dribble(writer, b"GET / HTTP/1.1\r\n" + b"X-Header: slow\r\n" * 100))
         try:
             assert await ended(reader, 2) == b""
-            assert house.meter.slow == {Slow.HEAD: 1}
+            assert house.metrics.slow == {Slow.HEAD: 1}
         finally:
             dribbling.cancel()
             await asyncio.gather(dribbling, return_exceptions=True)
 
 
 async def test_nor_is_the_second_one_on_a_connection(world: World) -> None:
-    async with bounded(world, Bounds(head=0.3)) as house, dialled(house) as (reader, writer):
+    async with bounded(world, ConnectionLimits(head=0.3)) as house, dialled(house) as (reader, writer):
         uuid = await house.awake()
         writer.write(await head(house, uuid, "/bare"))
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204")
         dribbling = asyncio.create_task(dribble(writer, b"GET / HTTP/1.1\r\n" + b"X-Header: slow\r\n" * 100))
         try:
             assert await ended(reader, 2) == b""
-            assert house.meter.slow == {Slow.HEAD: 1}
+            assert house.metrics.slow == {Slow.HEAD: 1}
         finally:
             dribbling.cancel()
             await asyncio.gather(dribbling, return_exceptions=True)
 
 
 async def test_a_kept_connection_may_rest_between_two_requests_and_a_head_may_come_in_two_pieces(world: World) -> None:
-    async with bounded(world, Bounds(head=0.4, idle=5)) as house, dialled(house) as (reader, writer):
+    async with bounded(world, ConnectionLimits(head=0.4, idle=5)) as house, dialled(house) as (reader, writer):
         uuid = await house.awake()
         for _ in range(3):
             text = await head(house, uuid, "/bare")
@@ -98,7 +98,7 @@ async def test_a_kept_connection_may_rest_between_two_requests_and_a_head_may_co
 
 
 async def test_a_request_may_take_longer_than_its_head_may(world: World) -> None:
-    async with bounded(world, Bounds(head=0.2)) as house:
+    async with bounded(world, ConnectionLimits(head=0.2)) as house:
         uuid = await house.awake()
         assert await answer(house, "/late", await house.headers(uuid)) == (200, b"late")
 
@@ -111,7 +111,7 @@ async def test_a_request_may_take_longer_than_its_head_may(world: World) -> None
 
 
 async def test_beyond_the_bound_a_connection_is_told_to_come_back_later(world: World) -> None:
-    async with bounded(world, Bounds(connections=2)) as house, dialled(house), dialled(house) as (_, second):
+    async with bounded(world, ConnectionLimits(connections=2)) as house, dialled(house), dialled(house) as (_, second):
         uuid = await house.awake()
         async with dialled(house) as (reader, writer):
             writer.write(await head(house, uuid, "/bare"))
@@ -127,32 +127,32 @@ async def test_beyond_the_bound_a_connection_is_told_to_come_back_later(world: W
 
 
 async def test_far_beyond_it_nobody_is_told_anything(world: World) -> None:
-    async with bounded(world, Bounds(connections=10)) as house:
+    async with bounded(world, ConnectionLimits(connections=10)) as house:
         opened = [await asyncio.open_connection("127.0.0.1", house.port) for _ in range(13)]
         told = [await ended(reader) for reader, _ in opened[10:]]
         for _, writer in opened:
             writer.transport.abort()
     assert [bool(each) for each in told] == [True, False, False]
-    assert house.meter.away == 3
+    assert house.metrics.away == 3
 
 
 async def test_one_that_takes_nothing_of_a_download_costs_little_and_is_ended_and_so_is_the_pods_answer(
     world: World,
 ) -> None:
-    async with bounded(world, Bounds(stall=1)) as house:
+    async with bounded(world, ConnectionLimits(stall=1)) as house:
         uuid = await house.awake()
         workspace = house.workspaces[uuid]
         with socket.create_connection(("127.0.0.1", house.port)) as lazy:
             lazy.setblocking(False)
             await asyncio.get_running_loop().sock_sendall(lazy, await head(house, uuid, "/flood"))
             await asyncio.wait_for(workspace.interrupted.wait(), 10)
-        assert house.meter.slow == {Slow.ANSWER: 1}
+        assert house.metrics.slow == {Slow.ANSWER: 1}
         assert 0 < workspace.sent < 32 * 2**20  # what fits into the sockets' own buffers, and no more
 
 
 async def test_one_that_takes_a_download_slowly_gets_all_of_it(world: World) -> None:
     size = 24 * 2**20
-    async with bounded(world, Bounds(stall=0.5)) as house, dialled(house) as (reader, writer):
+    async with bounded(world, ConnectionLimits(stall=0.5)) as house, dialled(house) as (reader, writer):
         uuid = await house.awake()
         writer.write(await head(house, uuid, f"/bytes?size={size}"))
         await reader.readuntil(b"\r\n\r\n")
@@ -162,24 +162,24 @@ async def test_one_that_takes_a_download_slowly_gets_all_of_it(world: World) -> 
 
 
 async def test_one_that_stops_in_the_middle_of_its_upload_is_told_so_and_so_is_the_pod(world: World) -> None:
-    async with bounded(world, Bounds(stall=0.3)) as house, dialled(house) as (reader, writer):
+    async with bounded(world, ConnectionLimits(stall=0.3)) as house, dialled(house) as (reader, writer):
         uuid = await house.awake()
         writer.write(await head(house, uuid, "/echo", "PUT", Content_Length="1000") + b"half")
         async with asyncio.timeout(5):
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 408")
         await asyncio.wait_for(house.workspaces[uuid].interrupted.wait(), 5)
-        assert house.meter.slow == {Slow.BODY: 1}
+        assert house.metrics.slow == {Slow.BODY: 1}
 
 
 async def test_a_body_that_waits_for_its_pod_does_not_stall(world: World) -> None:
-    async with House(world, Terms(bounds=Bounds(stall=0.3)), delay=1).open() as house:
+    async with House(world, Terms(connection_limits=ConnectionLimits(stall=0.3)), delay=1).open() as house:
         uuid = await house.session()
         status, _ = await answer(house, "/echo", await house.headers(uuid), "PUT", data=b"x" * 1_000_000)
         assert status == 200
 
 
 async def test_a_quiet_socket_and_a_quiet_stream_are_left_alone(world: World) -> None:
-    async with bounded(world, Bounds(head=0.2, idle=0.3, stall=0.3)) as house:
+    async with bounded(world, ConnectionLimits(head=0.2, idle=0.3, stall=0.3)) as house:
         uuid = await house.awake()
         async with (
             websocket(house, uuid) as connection,
@@ -195,9 +195,9 @@ async def test_there_are_no_more_connections_than_files_may_be_open(caplog: pyte
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         with caplog.at_level(logging.WARNING):
-            assert affordable(Bounds(connections=before[1] // 4)).connections == before[1] // 4
+            assert affordable(ConnectionLimits(connections=before[1] // 4)).connections == before[1] // 4
             assert not caplog.records
-            assert affordable(Bounds(connections=before[1])).connections < before[1] // 2
+            assert affordable(ConnectionLimits(connections=before[1])).connections < before[1] // 2
             assert caplog.records
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -69,7 +69,7 @@ async def starting(
 
 async def heal(house: House, uuid: SessionId) -> None:
     """The next try of Kubernetes succeeds."""
-    house.world.cluster.change(replace(house.world.cluster.workload(uuid), trouble=None))
+    house.world.cluster.change(replace(house.world.cluster.workload(uuid), failure=None))
     await house.start(uuid)
 
 
@@ -100,7 +100,7 @@ async def test_a_request_waits_while_kubernetes_tries_again_and_is_served_then(h
     house.fails = _PULL
     uuid = await house.session()
     asking = asyncio.create_task(answer(house, "/echo", await house.headers(uuid), "POST", data=b"once"))
-    await until(lambda: house.world.cluster.workload(uuid).trouble is not None)
+    await until(lambda: house.world.cluster.workload(uuid).failure is not None)
     await asyncio.sleep(0.2)
     assert not asking.done()
     await heal(house, uuid)
@@ -125,7 +125,7 @@ async def test_a_pod_that_no_node_takes_yet_is_waited_for_and_the_page_says_so(h
     uuid = await house.session()
     await page_shown(house, uuid)
     full = "Unschedulable: 0/3 nodes are available"
-    house.world.cluster.change(replace(house.world.cluster.workload(uuid), hindrance=full))
+    house.world.cluster.change(replace(house.world.cluster.workload(uuid), blocker=full))
     async with house.http.get(house.url("/.user-pods/wake"), headers=await house.headers(uuid)) as stream:
         assert (await next_event(stream, "warning"))["reason"] == full
         await house.start(uuid)
@@ -138,7 +138,7 @@ async def test_what_has_passed_is_taken_off_the_page(house: House) -> None:
     await page_shown(house, uuid)
     async with house.http.get(house.url("/.user-pods/wake"), headers=await house.headers(uuid)) as stream:
         await next_event(stream, "warning")
-        house.world.cluster.change(replace(house.world.cluster.workload(uuid), trouble=None))
+        house.world.cluster.change(replace(house.world.cluster.workload(uuid), failure=None))
         assert (await next_event(stream, "warning"))["reason"] == ""
 
 
@@ -157,7 +157,7 @@ async def test_a_failure_that_turns_out_to_be_for_good_ends_the_wait(house: Hous
     async with house.http.get(house.url("/.user-pods/wake"), headers=headers) as stream:
         asking = asyncio.create_task(answer(house, "/echo", headers))
         await next_event(stream, "warning")
-        house.world.cluster.change(replace(house.world.cluster.workload(uuid), trouble="Evicted: no disk", final=True))
+        house.world.cluster.change(replace(house.world.cluster.workload(uuid), failure="Evicted: no disk", final=True))
         said = await next_event(stream, "failed")
         assert said["title"] == "The workspace could not be started"
         assert said["reason"].startswith("Evicted: no disk (Nothing tries again by itself")
@@ -169,31 +169,31 @@ async def test_a_failure_that_time_alone_makes_final_ends_the_wait(house: House)
     house.fails = "Evicted: no disk"
     uuid = await house.session()
     asking = asyncio.create_task(answer(house, "/echo", await house.headers(uuid)))
-    await until(lambda: house.world.cluster.workload(uuid).trouble is not None)
+    await until(lambda: house.world.cluster.workload(uuid).failure is not None)
     house.world.cluster.workloads[uuid] = replace(house.world.cluster.workload(uuid), final=True)  # no listener hears
     assert (await asking)[0] == 503
 
 
 async def test_the_wake_is_kept_for_as_long_as_somebody_waits(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    beats: list[str] = []
+    is_wanted: list[str] = []
 
     async def counted(_uuid: SessionId, source: str) -> None:
-        beats.append(source)
+        is_wanted.append(source)
 
     house.gateway._attention._interval = 0.02
-    monkeypatch.setattr(house.world.sessions, "beat", counted)
+    monkeypatch.setattr(house.world.sessions, "heartbeat", counted)
     house.fails = _PULL
     uuid = await house.session()
     await page_shown(house, uuid)
     async with house.http.get(house.url("/.user-pods/wake"), headers=await house.headers(uuid)):
-        await until(lambda: len(beats) > 3)
+        await until(lambda: len(is_wanted) > 3)
     await until(lambda: not house.gateway._held)
     await until(lambda: not house.gateway._attention._quiet)
-    seen = len(beats)
+    seen = len(is_wanted)
     asking = asyncio.create_task(answer(house, "/echo", await house.headers(uuid)))
-    await until(lambda: len(beats) > seen + 3)
+    await until(lambda: len(is_wanted) > seen + 3)
     asking.cancel()
-    assert set(beats) == {"visit"}
+    assert set(is_wanted) == {"visit"}
 
 
 async def test_a_page_that_comes_back_by_itself_keeps_an_awake_pod_and_wakes_no_sleeper(house: House) -> None:
@@ -328,4 +328,4 @@ async def test_a_visit_to_a_sleeper_that_an_operator_has_paused_says_so(
     house.world.cluster.change(replace(house.world.cluster.workload(uuid), paused=words))
     status, page = await answer(house, "/", await house.person(uuid))
     assert (status, words in page.decode()) == (503, True)
-    assert house.world.queues.pulse(uuid).beats
+    assert house.world.queues.queue(uuid).is_wanted

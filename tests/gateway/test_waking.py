@@ -113,15 +113,15 @@ async def test_many_requests_are_one_note_of_activity_and_the_last_one_is_not_fo
 ) -> None:
     monkeypatch.setattr("service.gateway.gateway._BEAT", 0.3)
     noted: list[str] = []
-    beat = world.sessions.beat
+    heartbeat = world.sessions.heartbeat
 
     async def counted(uuid: object, source: str) -> None:
         noted.append(source)
-        await beat(uuid, source)  # type: ignore[arg-type]
+        await heartbeat(uuid, source)  # type: ignore[arg-type]
 
     async with House(world).open() as house:
         uuid = await house.awake()
-        monkeypatch.setattr(world.sessions, "beat", counted)
+        monkeypatch.setattr(world.sessions, "heartbeat", counted)
         headers = await house.headers(uuid)
         for _ in range(20):
             await answer(house, "/echo", headers)
@@ -185,7 +185,7 @@ async def test_a_pod_that_takes_connections_and_ends_them_is_not_asked_for_ever(
 async def test_a_sleeper_is_not_beaten_awake(house: House) -> None:
     uuid = await house.session()
     with pytest.raises(SessionAsleep):
-        await house.world.sessions.beat(uuid, "visit")
+        await house.world.sessions.heartbeat(uuid, "visit")
 
 
 async def test_a_session_that_cannot_be_read_tells_its_user_whom_to_ask_and_nothing_of_redis(house: House) -> None:

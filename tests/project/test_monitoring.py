@@ -12,10 +12,10 @@ import yaml
 from promql_parser import Expr, VectorSelector
 
 from service.adapters.prometheus.gauges import Readings
-from service.adapters.prometheus.metrics import Metrics, reference
+from service.adapters.prometheus.metrics import PrometheusMetrics, reference
 from service.domain.metrics import Stage, Traffic, Visit
 from service.domain.session import Phase
-from service.domain.session_counts import Census
+from service.domain.session_counts import SessionCounts
 from service.domain.supervisor import PartState
 from stack.stack import ROOT
 
@@ -34,7 +34,7 @@ EXPRESSIONS = [rule["expr"] for rule in RULES] + [t["expr"] for panel in PANELS 
 
 def series() -> dict[str, set[str]]:
     """Name of every series that a scrape can bring -> its labels."""
-    metrics = Metrics()
+    metrics = PrometheusMetrics()
     metrics.answered("status", 200, 0.1)
     traffic = Traffic(connections=0, websockets=0, held=0)
     metrics.read(
@@ -46,7 +46,7 @@ def series() -> dict[str, set[str]]:
             restarts=lambda: {"leader": 0},
         )
     )
-    metrics.enter(Census())
+    metrics.enter(SessionCounts())
     found: dict[str, set[str]] = {}
     for family in metrics.registry.collect():
         for sample in family.samples:

@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 
 from service.adapters.kubernetes.api import KubeApi, connect
-from service.adapters.kubernetes.workload_cache import KubeView
-from service.domain.ports import View
+from service.adapters.kubernetes.workload_cache import KubeWorkloadCache
+from service.domain.ports import WorkloadCache
 from stack.stack import USERS, Stack
 from tests.stack.client import Caller
 
@@ -41,13 +41,13 @@ async def restarted(stack: Stack, caller: Caller) -> AsyncIterator[Callable[[dic
 
 
 @pytest.fixture
-async def view(stack: Stack) -> AsyncIterator[View]:
+async def cache(stack: Stack) -> AsyncIterator[WorkloadCache]:
     """A watch of the test's own, with an administrator's rights."""
     async with await connect(stack.cluster.kubeconfig) as api:
-        view = KubeView(KubeApi(api, timeout=10), namespace=USERS, patience=timedelta(minutes=2))
-        async with view.following():
-            await view.wait_filled()
-            yield view
+        cache = KubeWorkloadCache(KubeApi(api, timeout=10), namespace=USERS, patience=timedelta(minutes=2))
+        async with cache.following():
+            await cache.wait_filled()
+            yield cache
 
 
 @pytest.fixture

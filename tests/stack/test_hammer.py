@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from service.domain.names import SessionId
-from service.domain.ports import View
+from service.domain.ports import WorkloadCache
 from service.domain.session import Workload
 from stack.stack import Stack
 from tests.stack.client import Caller
@@ -55,12 +55,12 @@ class Blows:
 class Session:
     """One session under the hammer, observed by a watch of the test's own."""
 
-    def __init__(self, uuid: SessionId, caller: Caller, view: View, blows: Blows) -> None:
+    def __init__(self, uuid: SessionId, caller: Caller, cache: WorkloadCache, blows: Blows) -> None:
         self._uuid = uuid
         self._caller = caller
-        self._view = view
+        self._cache = cache
         self._blows = blows
-        self._last: Workload = view.workload(uuid)
+        self._last: Workload = cache.workload(uuid)
         self._looked = 0.0
         """When KEDA was last seen to have found the queue filled."""
         self._delay: float | None = None
@@ -71,7 +71,7 @@ class Session:
         self._news = asyncio.Event()
 
     def changed(self) -> None:
-        now, before, self._last = _now(), self._last, self._view.workload(self._uuid)
+        now, before, self._last = _now(), self._last, self._cache.workload(self._uuid)
         if self._last.last_active != before.last_active:
             self._looked = now
         if before.replicas and not self._last.replicas:
@@ -130,14 +130,14 @@ class Session:
 
 @pytest.mark.timeout(300 + ROUNDS * 20)
 async def test_no_wake_is_lost_at_the_moment_of_falling_asleep(
-    stack: Stack, caller: Caller, view: View, user: str, restarted: Callable[[dict[str, str]], None]
+    stack: Stack, caller: Caller, cache: WorkloadCache, user: str, restarted: Callable[[dict[str, str]], None]
 ) -> None:
     restarted(TIMES)
     answers = await asyncio.gather(*(caller.create(f"{number}-{user}") for number in range(SESSIONS)))
     blows = Blows()
     sessions = {SessionId(body["uuid"]): body for _, body in answers}
-    hit = {uuid: Session(uuid, caller, view, blows) for uuid in sessions}
-    unsubscribe = view.subscribe(lambda uuid: hit[uuid].changed() if uuid in hit else None)
+    hit = {uuid: Session(uuid, caller, cache, blows) for uuid in sessions}
+    unsubscribe = cache.subscribe(lambda uuid: hit[uuid].changed() if uuid in hit else None)
     try:
         await asyncio.gather(*(_later(session.suffer(ROUNDS)) for session in hit.values()))
     finally:

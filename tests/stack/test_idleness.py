@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from service.domain.names import SessionId
-from service.domain.ports import View
+from service.domain.ports import WorkloadCache
 from stack.stack import Stack
 from tests.stack.client import Caller
 
@@ -89,7 +89,7 @@ class User:
 
 @pytest.mark.timeout(240)
 async def test_nobody_falls_asleep_while_active_and_nobody_stays_awake_for_nobody(
-    stack: Stack, caller: Caller, view: View, user: str
+    stack: Stack, caller: Caller, cache: WorkloadCache, user: str
 ) -> None:
     wanted = [(pauses, kind) for pauses in PATTERNS.values() for kind in KINDS]
     answers = await asyncio.gather(*(caller.create(f"{number}-{user}") for number in range(len(wanted))))
@@ -102,14 +102,14 @@ async def test_nobody_falls_asleep_while_active_and_nobody_stays_awake_for_nobod
     def changed(uuid: SessionId) -> None:
         if uuid not in users:
             return
-        if view.workload(uuid).replicas and uuid not in awake:
+        if cache.workload(uuid).replicas and uuid not in awake:
             awake.add(uuid)
             users[uuid].rises.append(time.monotonic())
-        elif uuid in awake and not view.workload(uuid).replicas:
+        elif uuid in awake and not cache.workload(uuid).replicas:
             awake.remove(uuid)
             users[uuid].sleeps.append(time.monotonic())
 
-    unsubscribe = view.subscribe(changed)
+    unsubscribe = cache.subscribe(changed)
     try:
         await asyncio.gather(*(each.live() for each in users.values()))
         await asyncio.sleep(ABOVE + 1)

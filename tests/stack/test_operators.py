@@ -98,8 +98,8 @@ async def test_an_awake_session_that_an_operator_pauses_stays_as_it_is_until_the
     await caller.until(uuid, "ready", 15)
     await annotate(stack, uuid, "autoscaling.keda.sh/paused=true")
     await until(lambda: is_told(caller, uuid), 5, lambda: "status does not tell of the pause")
-    rhythm = [float(stack.settings[name]) for name in ("LEASE", "COOLDOWN", "POLLING_INTERVAL")]
-    await asyncio.sleep(sum(rhythm) + 3)  # by now it would sleep, and several sweeps have found it
+    idle_times = [float(stack.settings[name]) for name in ("LEASE", "COOLDOWN", "POLLING_INTERVAL")]
+    await asyncio.sleep(sum(idle_times) + 3)  # by now it would sleep, and several sweeps have found it
     status = await caller.status(uuid)
     assert (status["phase"], status["parked"], status["sleeps_at"]) == ("ready", False, None)
     assert f"annotate scaledobject user-{uuid}-scaler autoscaling.keda.sh/paused-`" in status["warning"]

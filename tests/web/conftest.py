@@ -10,13 +10,13 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from service.adapters.prometheus.metrics import Metrics
-from service.domain.access import Entrance
+from service.adapters.prometheus.metrics import PrometheusMetrics
+from service.domain.access import WorkspaceAccess
 from service.domain.health import Health
 from service.domain.keyring import Keyring
 from service.domain.supervisor import Supervisor
 from service.web.app import make_app
-from service.web.keys import ENTRANCE, EXPOSITION, HEALTH, PROGRESS, READINESS, SESSIONS, SUPERVISOR, Readiness
+from service.web.keys import ACCESS, EXPOSITION, HEALTH, PROGRESS, READINESS, SESSIONS, SUPERVISOR, Readiness
 from tests.domain.conftest import World
 from tests.fakes.memory import MemorySigningKeys, MemoryTickets
 
@@ -32,8 +32,8 @@ async def world() -> AsyncIterator[World]:
 
 
 @pytest.fixture
-def metrics() -> Metrics:
-    return Metrics()
+def metrics() -> PrometheusMetrics:
+    return PrometheusMetrics()
 
 
 @pytest.fixture
@@ -42,10 +42,10 @@ def supervisor() -> Supervisor:
 
 
 @pytest.fixture
-async def serve(world: World, metrics: Metrics, supervisor: Supervisor) -> AsyncIterator[Serve]:
+async def serve(world: World, metrics: PrometheusMetrics, supervisor: Supervisor) -> AsyncIterator[Serve]:
     """Starts the application; `keys` are its bearer keys, `more` its terms; `gateway`: workspaces can be opened."""
     clients: list[Client] = []
-    entrance = Entrance(
+    access = WorkspaceAccess(
         MemoryTickets(), Keyring(MemorySigningKeys()), origin=lambda uuid: f"https://vs-code-{uuid}.example.com"
     )
 
@@ -56,11 +56,11 @@ async def serve(world: World, metrics: Metrics, supervisor: Supervisor) -> Async
             app[PROGRESS] = world.progress
             app[READINESS] = Readiness()
             app[SUPERVISOR] = supervisor
-            app[ENTRANCE] = entrance if gateway else None
+            app[ACCESS] = access if gateway else None
             app[EXPOSITION] = metrics.exposition
             # Looked up at each call: a test exchanges them.
             checks = {"redis": lambda: world.store.ping(), "kubernetes": lambda: world.cluster.check()}  # noqa: PLW0108
-            app[HEALTH] = Health(checks, seconds=0, parts=supervisor.troubles)
+            app[HEALTH] = Health(checks, seconds=0, parts=supervisor.failures)
             yield
 
         return opened()

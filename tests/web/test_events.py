@@ -11,7 +11,7 @@ import pytest
 
 from service.domain.errors import RedisUnavailable
 from service.domain.names import SessionId
-from service.domain.progress import News, Stage
+from service.domain.progress import ProgressUpdate, Stage
 from service.web import stream
 from service.web.keys import READINESS
 from tests.domain.conftest import World
@@ -64,11 +64,11 @@ async def test_a_wake_is_told_from_its_beginning_and_as_it_goes_on(
         first = await anext(events)
         assert isinstance(first, Told)
         assert (first.name, first.data["phase"], first.data["seconds"]) == ("accepted", "accepted", 0)
-        await world.progress.note(uuid, News(Stage.WARNING, "FailedMount: the volume\nis away"))
+        await world.progress.note(uuid, ProgressUpdate(Stage.WARNING, "FailedMount: the volume\nis away"))
         second = await anext(events)
         assert isinstance(second, Told)
         assert (second.name, second.data["reason"]) == ("warning", "FailedMount: the volume\nis away")
-        await world.progress.note(uuid, News(Stage.READY))
+        await world.progress.note(uuid, ProgressUpdate(Stage.READY))
         assert [told.name async for told in events if isinstance(told, Told)] == ["ready"]
 
 
@@ -79,7 +79,9 @@ async def test_a_heartbeat_of_an_awake_session_adds_nothing(client: Client, worl
 
 
 async def test_a_wake_that_is_over_is_told_in_full_and_ends(client: Client, world: World, uuid: SessionId) -> None:
-    await world.progress.note(uuid, News(Stage.ACCEPTED), News(Stage.FAILED, "InvalidImageName: X", final=True))
+    await world.progress.note(
+        uuid, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.FAILED, "InvalidImageName: X", final=True)
+    )
     told = await everything(client, uuid)
     assert [(each.name, each.data["final"]) for each in told] == [("accepted", False), ("failed", True)]
 
@@ -87,21 +89,23 @@ async def test_a_wake_that_is_over_is_told_in_full_and_ends(client: Client, worl
 async def test_a_failure_that_kubernetes_retries_is_told_at_once_and_the_stream_goes_on(
     client: Client, world: World, uuid: SessionId
 ) -> None:
-    await world.progress.note(uuid, News(Stage.ACCEPTED))
+    await world.progress.note(uuid, ProgressUpdate(Stage.ACCEPTED))
     async with client.get(f"/session/{uuid}/events") as answer:
         events = (each async for each in read(answer) if isinstance(each, Told))
         assert (await anext(events)).name == "accepted"
-        await world.progress.note(uuid, News(Stage.FAILED, "ErrImagePull: the registry is away"))
+        await world.progress.note(uuid, ProgressUpdate(Stage.FAILED, "ErrImagePull: the registry is away"))
         failed = await anext(events)
         assert (failed.name, failed.data["final"]) == ("failed", False)
-        await world.progress.note(uuid, News(Stage.READY))
+        await world.progress.note(uuid, ProgressUpdate(Stage.READY))
         assert [each.name async for each in events] == ["ready"]
 
 
 async def test_it_can_be_resumed_after_any_event_and_needs_no_resuming_after_the_last(
     client: Client, world: World, uuid: SessionId
 ) -> None:
-    await world.progress.note(uuid, News(Stage.ACCEPTED), News(Stage.SCALED), News(Stage.READY))
+    await world.progress.note(
+        uuid, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.SCALED), ProgressUpdate(Stage.READY)
+    )
     whole = await everything(client, uuid)
     for place, told in enumerate(whole[:-1]):
         assert await everything(client, uuid, **{"Last-Event-ID": told.id}) == whole[place + 1 :]
@@ -111,9 +115,9 @@ async def test_it_can_be_resumed_after_any_event_and_needs_no_resuming_after_the
 
 
 async def test_whoever_resumes_an_older_wake_gets_the_new_one(client: Client, world: World, uuid: SessionId) -> None:
-    await world.progress.note(uuid, News(Stage.ACCEPTED), News(Stage.READY))
+    await world.progress.note(uuid, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.READY))
     old = await everything(client, uuid)
-    await world.progress.note(uuid, News(Stage.ACCEPTED), News(Stage.READY))
+    await world.progress.note(uuid, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.READY))
     new = await everything(client, uuid, **{"Last-Event-ID": old[-1].id})
     assert [told.name for told in new] == ["accepted", "ready"]
 
@@ -191,7 +195,7 @@ async def test_while_a_server_drains_its_streams_go_on_and_new_ones_are_served(
     await asyncio.sleep(0.1)
     assert not before.done()
     assert not during.done()
-    await world.progress.note(uuid, News(Stage.READY))
+    await world.progress.note(uuid, ProgressUpdate(Stage.READY))
     for stream_ in (before, during):
         assert [told.name for told in await asyncio.wait_for(stream_, 10)] == ["accepted", "ready"]
 

@@ -3,7 +3,7 @@
 import asyncio
 
 from service.adapters.prometheus.gauges import Readings
-from service.adapters.prometheus.metrics import Metrics
+from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.domain.supervisor import Supervisor
 from tests.waiting import until
 from tests.web.conftest import Client
@@ -18,7 +18,7 @@ async def forever() -> None:
 
 
 async def test_a_part_that_does_not_recover_is_named_until_the_process_is_restarted(
-    client: Client, supervisor: Supervisor, metrics: Metrics
+    client: Client, supervisor: Supervisor, metrics: PrometheusMetrics
 ) -> None:
     metrics.read(Readings(parts=supervisor.states, restarts=lambda: supervisor.restarts))
     async with supervisor.running({"leader": broken, "reporter": forever}):

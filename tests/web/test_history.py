@@ -3,9 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 from service.domain.errors import RedisUnavailable
-from service.domain.journal import Failed, Kept, Ready, Slept, Woken
+from service.domain.journal import Failed, HistoryEvent, Ready, Slept, Woken
 from service.domain.names import SessionId
-from service.domain.sleep import Why
+from service.domain.sleep import SleepReason
 from tests.domain.conftest import World
 from tests.web.conftest import Client
 
@@ -15,7 +15,7 @@ NOTHING = dict.fromkeys(
 )  # what does not belong to a kind
 
 
-def events(uuid: SessionId) -> tuple[Kept, ...]:
+def events(uuid: SessionId) -> tuple[HistoryEvent, ...]:
     def at(seconds: float) -> datetime:
         return NOW + timedelta(seconds=seconds)
 
@@ -23,7 +23,9 @@ def events(uuid: SessionId) -> tuple[Kept, ...]:
         Woken(uuid=uuid, user=None, at=at(0), request="request-1", by="api"),
         Failed(uuid=uuid, user=None, at=at(1), request="-", doing="wake", reason="ErrImagePull: no", pod="p1"),
         Ready(uuid=uuid, user=None, at=at(2.5), request="request-1", seconds=2.5, pod="p1"),
-        Slept(uuid=uuid, user=None, at=at(150), request="-", why=Why.IDLE, idle_since=NOW, seconds=149, pod="p1"),
+        Slept(
+            uuid=uuid, user=None, at=at(150), request="-", why=SleepReason.IDLE, idle_since=NOW, seconds=149, pod="p1"
+        ),
     )
 
 
@@ -66,7 +68,7 @@ async def test_a_new_session_has_an_empty_history_and_an_unknown_one_none(client
 
 
 async def test_without_redis_it_says_so(client: Client, world: World) -> None:
-    async def away(_uuid: SessionId) -> list[Kept]:
+    async def away(_uuid: SessionId) -> list[HistoryEvent]:
         raise RedisUnavailable
 
     uuid = (await world.sessions.create("ann")).uuid
@@ -84,6 +86,6 @@ async def test_a_wake_is_noted_with_its_request_and_its_caller(client: Client, w
     (woken,) = world.journal.happenings
     assert isinstance(woken, Woken)
     assert (woken.by, woken.request) == ("api", "request-1")
-    asked = (await world.store.record(uuid)).sleep_asked
+    asked = (await world.store.record(uuid)).sleep_request
     assert asked is not None
     assert asked.request == "request-3"

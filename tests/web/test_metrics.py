@@ -3,7 +3,7 @@
 import aiohttp
 from aiohttp.test_utils import unused_port
 
-from service.adapters.prometheus.metrics import Metrics
+from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.web.metrics import served
 from tests.web.conftest import Client, Serve
 
@@ -32,7 +32,7 @@ async def test_where_everything_else_is_metrics_need_a_key_like_everything_else(
     assert (await client.get("/metrics", headers={"Authorization": f"Bearer {KEY}"})).status == 200
 
 
-async def test_a_port_of_their_own_serves_them_without_a_key_and_nothing_else(metrics: Metrics) -> None:
+async def test_a_port_of_their_own_serves_them_without_a_key_and_nothing_else(metrics: PrometheusMetrics) -> None:
     port = unused_port()
     async with served(metrics.exposition, "127.0.0.1", port), aiohttp.ClientSession(trust_env=False) as session:
         url = f"http://127.0.0.1:{port}"

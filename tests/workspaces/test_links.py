@@ -19,7 +19,7 @@ class Local(House):
         return f"vs-code-{uuid}.localhost:{self.port}"
 
     async def link(self) -> str:
-        invitation = await self.entrance.invite(await self.awake(), "/echo")
+        invitation = await self.access.issue_link(await self.awake(), "/echo")
         return invitation.url.replace("https://", "http://")
 
     async def as_of_old(self, route: Route) -> None:

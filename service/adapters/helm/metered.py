@@ -1,25 +1,25 @@
-"""Helm with a stopwatch: any Releases, each piece of whose work a Meter is told of."""
+"""Helm with a wake tracker: any Releases, each piece of whose work a ServiceMetrics is told of."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.domain.metrics import HelmWork, Meter
+from service.domain.metrics import HelmWork, ServiceMetrics
 from service.domain.names import SessionId
 from service.domain.ports import Releases
-from service.domain.session import Rhythm
+from service.domain.session import IdleTimes
 
 
-class MeteredReleases:
+class MeasuredReleases:
     """See `service.domain.ports.Releases`."""
 
-    def __init__(self, releases: Releases, meter: Meter) -> None:
+    def __init__(self, releases: Releases, metrics: ServiceMetrics) -> None:
         self._releases = releases
-        self._meter = meter
+        self._metrics = metrics
 
-    async def install(self, uuid: SessionId, user_id: str, rhythm: Rhythm) -> None:
+    async def install(self, uuid: SessionId, user_id: str, idle_times: IdleTimes) -> None:
         with self._timed(HelmWork.INSTALL):
-            await self._releases.install(uuid, user_id, rhythm)
+            await self._releases.install(uuid, user_id, idle_times)
 
     async def uninstall(self, uuid: SessionId) -> None:
         with self._timed(HelmWork.UNINSTALL):
@@ -35,4 +35,4 @@ class MeteredReleases:
             yield
             well = True
         finally:
-            self._meter.helm_ran(work, time.monotonic() - started, well=well)
+            self._metrics.helm_ran(work, time.monotonic() - started, well=well)

@@ -28,7 +28,7 @@ from service.domain.errors import (
     Unavailable,
 )
 from service.domain.names import SessionId, release_name
-from service.domain.session import Rhythm
+from service.domain.session import IdleTimes
 
 log = logging.getLogger(__name__)
 
@@ -94,10 +94,10 @@ class _Helm(Command):
 
 async def _end(process: asyncio.subprocess.Process) -> None:
     """End a helm that still runs: politely, so that it can mark its release as failed, then by force."""
-    for wish in (signal.SIGTERM, signal.SIGKILL):
+    for requested in (signal.SIGTERM, signal.SIGKILL):
         if process.returncode is not None:
             return
-        process.send_signal(wish)
+        process.send_signal(requested)
         try:
             await asyncio.wait_for(process.wait(), _KILL_AFTER)
         except TimeoutError:
@@ -144,13 +144,13 @@ class HelmReleases:
         self._client: pyhelm3.Client | None = None
         self._chart: pyhelm3.Chart | None = None
 
-    async def install(self, uuid: SessionId, user_id: str, rhythm: Rhythm) -> None:
+    async def install(self, uuid: SessionId, user_id: str, idle_times: IdleTimes) -> None:
         client, chart = await self._ready()
         await client.install_or_upgrade_release(
             release_name(uuid),
             chart,
             dict(self._values),
-            {"uuid": uuid, "user": {"id": user_id}, "autoscaling": _times(rhythm)},
+            {"uuid": uuid, "user": {"id": user_id}, "autoscaling": _times(idle_times)},
             namespace=self._namespace,
             create_namespace=False,
             # Only helm 4 knows of conflicts: the one there is, is with our own reservation's image.
@@ -186,12 +186,12 @@ class HelmReleases:
         return self._client, self._chart
 
 
-def _times(rhythm: Rhythm) -> dict[str, float | int]:
+def _times(idle_times: IdleTimes) -> dict[str, float | int]:
     """The chart's values for falling asleep."""
     return {
-        "pollingInterval": int(rhythm.poll.total_seconds()),
-        "cooldownPeriod": int(rhythm.cooldown.total_seconds()),
-        "lease": rhythm.lease.total_seconds(),
+        "pollingInterval": int(idle_times.poll.total_seconds()),
+        "cooldownPeriod": int(idle_times.cooldown.total_seconds()),
+        "lease": idle_times.lease.total_seconds(),
     }
 
 

@@ -42,7 +42,7 @@ class Refused(Exception):
         self.retry_after = retry_after
 
 
-class Nonsense(Exception):
+class InvalidAnswer(Exception):
     """An answer of 200 that is none of the Kubernetes API: of a proxy in between, for instance."""
 
 
@@ -91,7 +91,7 @@ class KubeApi:
             metadata_ = as_dict(answer.get("metadata"))
             version, items = text(metadata_.get("resourceVersion")), answer.get("items") or []
             if version is None or not isinstance(items, list):
-                raise ClusterUnavailable from Nonsense("a list without items or version")
+                raise ClusterUnavailable from InvalidAnswer("a list without items or version")
             yield [item for item in items if isinstance(item, dict)], version
             proceed = text(metadata_.get("continue")) or ""
             if not proceed:
@@ -254,13 +254,13 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
             if line.strip():
                 yield line
         if len(rest) > _LINE:
-            raise ClusterUnavailable from Nonsense("a change without an end")
+            raise ClusterUnavailable from InvalidAnswer("a change without an end")
 
 
 def _event(event: Json) -> tuple[str, Json]:
     kind, item = text(event.get("type")), as_dict(event.get("object"))
     if kind is None:
-        raise ClusterUnavailable from Nonsense("a change without a type")
+        raise ClusterUnavailable from InvalidAnswer("a change without a type")
     if kind == "ERROR":
         if item.get("code") == HTTPStatus.GONE:
             raise Expired
@@ -276,7 +276,7 @@ def _parsed(data: bytes) -> Json:
     except (ValueError, RecursionError) as error:
         raise ClusterUnavailable from error
     if not isinstance(answer, dict):
-        raise ClusterUnavailable from Nonsense("not an object")
+        raise ClusterUnavailable from InvalidAnswer("not an object")
     return answer
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
-from service.adapters.kubernetes.api import KubeApi, Nonsense, Refused
+from service.adapters.kubernetes.api import InvalidAnswer, KubeApi, Refused
 from service.adapters.kubernetes.fields import Json, as_dict, text
 from service.domain.errors import ClusterUnavailable
 
@@ -73,7 +73,7 @@ def _version(lease: Json) -> str:
     """Raises ClusterUnavailable for what is no object of the API."""
     version = text(as_dict(lease.get("metadata")).get("resourceVersion"))
     if version is None:
-        raise ClusterUnavailable from Nonsense("a Lease without a version")
+        raise ClusterUnavailable from InvalidAnswer("a Lease without a version")
     return version
 
 

@@ -1,6 +1,6 @@
 """Kubernetes' objects of one session, cut down to what is looked at, and put together to a Workload.
 
-A cut object takes a fiftieth of its JSON's memory, so a view of ten thousand sessions fits into a small process.
+A cut object takes a fiftieth of its JSON's memory, so a cache of ten thousand sessions fits into a small process.
 """
 
 import logging
@@ -29,11 +29,11 @@ from service.adapters.kubernetes.fields import (
 from service.adapters.kubernetes.pod_status import (
     REPLACED,
     Delay,
-    Trouble,
-    deployment_trouble,
+    PodFailure,
+    deployment_failure,
     pod_delay,
-    pod_trouble,
-    scaler_hindrance,
+    pod_failure,
+    scaler_blocker,
 )
 from service.domain.errors import SessionNotFound
 from service.domain.names import (
@@ -48,7 +48,7 @@ from service.domain.names import (
     release_name,
     scaler_name,
 )
-from service.domain.session import Pod, Release, ReleaseState, Rhythm, ScaledBy, Workload
+from service.domain.session import IdleTimes, Pod, Release, ReleaseState, ScaledBy, Workload
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Deployment:
     replicas: int
     ready: int
     chart: str | None
-    trouble: str | None
+    failure: str | None
     scaled_by: str | None
     """The field manager that has set the replicas last."""
     scaled_at: str
@@ -91,10 +91,10 @@ class Scaler:
     going: bool
     parked: bool
     last_active: datetime | None
-    rhythm: Rhythm
+    idle_times: IdleTimes
     pauses: tuple[str, ...]
     """The annotations by which an operator has KEDA leave the number of pods as it is."""
-    hindrance: str | None
+    blocker: str | None
     odd: str | None
     """Times that are none, for which the usual ones are taken."""
     keda: str | None
@@ -114,7 +114,7 @@ class PodPart:
     failed: bool
     """It has ended for good; its ReplicaSet makes another one."""
     pod: Pod
-    trouble: Trouble | None
+    failure: PodFailure | None
     delay: Delay | None
 
 
@@ -185,7 +185,7 @@ class Objects:
         if release is not None and release.state is ReleaseState.UNINSTALLED:
             release = None  # with `--keep-history`
         newest, now = self._newest(), datetime.now(UTC)
-        trouble, final = self._trouble(newest, now)
+        failure, final = self._failure(newest, now)
         delay = newest.delay if newest else None
         fault = self._fault(Kind.DEPLOYMENT, Kind.SCALER)
         owners = (part.user_id for part in (deployment, claim) if part)
@@ -197,7 +197,7 @@ class Objects:
             scaled=scaler is not None or self._fault(Kind.SCALER) is not None,
             parked=scaler is not None and scaler.parked,
             last_active=scaler.last_active if scaler else None,
-            rhythm=scaler.rhythm if scaler else None,
+            idle_times=scaler.idle_times if scaler else None,
             deleting=any(part.going for part in (deployment, scaler) if part),
             # One that is being deleted stays until the last pod lets go of it; nobody can have it any more.
             volume=(claim is not None and not claim.going) or self._fault(Kind.CLAIM) is not None,
@@ -207,11 +207,11 @@ class Objects:
             ready=deployment.ready if deployment else 0,
             pod=newest.pod if newest else None,
             chart=deployment.chart if deployment else None,
-            fault=fault,
-            trouble=fault or trouble,
+            read_error=fault,
+            failure=fault or failure,
             final=fault is not None or final,
             paused=_pause(uuid, scaler),
-            hindrance=(delay.words if delay and delay.early else None) or (scaler.hindrance if scaler else None),
+            blocker=(delay.words if delay and delay.early else None) or (scaler.blocker if scaler else None),
             warning=_warning(delay, patience, now) or (scaler.odd if scaler else None) or self._fault(Kind.CLAIM),
         )
 
@@ -224,14 +224,14 @@ class Objects:
         ]
         return max(standing, key=lambda part: (not part.failed, part.created), default=None)
 
-    def _trouble(self, newest: PodPart | None, now: datetime) -> tuple[str | None, bool]:
+    def _failure(self, newest: PodPart | None, now: datetime) -> tuple[str | None, bool]:
         """Why there is no pod that gets ready, and whether that is for good."""
         odd = self._fault(Kind.POD)
-        if newest is None or newest.trouble is None:
-            return odd or (self.deployment.trouble if self.deployment else None), False
-        trouble = newest.trouble
-        replaced = newest.failed and trouble.since is not None and now - trouble.since < REPLACED
-        return trouble.words, trouble.final and not replaced
+        if newest is None or newest.failure is None:
+            return odd or (self.deployment.failure if self.deployment else None), False
+        failure = newest.failure
+        replaced = newest.failed and failure.since is not None and now - failure.since < REPLACED
+        return failure.words, failure.final and not replaced
 
 
 def _pause(uuid: SessionId, scaler: Scaler | None) -> str | None:
@@ -310,7 +310,7 @@ def _deployment(item: Json) -> Deployment:
         replicas=count(spec.get("replicas"), "spec.replicas"),
         ready=count(status.get("readyReplicas") or 0, "status.readyReplicas"),
         chart=labels(item).get("helm.sh/chart"),
-        trouble=deployment_trouble(status),
+        failure=deployment_failure(status),
         scaled_by=writer,
         scaled_at=written,
     )
@@ -319,8 +319,8 @@ def _deployment(item: Json) -> Deployment:
 def _scaler(item: Json) -> Scaler:
     spec, status, notes = as_dict(item.get("spec")), as_dict(item.get("status")), annotations(item)
     lease, cooldown, poll = notes.get(LEASE_ANNOTATION), spec.get("cooldownPeriod"), spec.get("pollingInterval")
-    rhythm = Rhythm(
-        lease=seconds(lease, least=1, most=_LONGEST) or Rhythm().lease,
+    idle_times = IdleTimes(
+        lease=seconds(lease, least=1, most=_LONGEST) or IdleTimes().lease,
         cooldown=_or_kedas(cooldown, 300, least=0),
         poll=_or_kedas(poll, 30, least=1),
     )
@@ -331,9 +331,9 @@ def _scaler(item: Json) -> Scaler:
         going=going(item),
         parked=parked,
         last_active=moment(status.get("lastActiveTime")),
-        rhythm=_rhythms.setdefault(rhythm, rhythm),
+        idle_times=_rhythms.setdefault(idle_times, idle_times),
         pauses=tuple(name for name, set_by_operator in pauses.items() if set_by_operator),
-        hindrance=scaler_hindrance(item),
+        blocker=scaler_blocker(item),
         odd=_odd(lease, cooldown, poll),
         keda=_writer(item, "f:status")[0],
     )
@@ -408,7 +408,7 @@ def _writer(item: Json, *field: str) -> tuple[str | None, str]:
     return writer, written
 
 
-_rhythms: dict[Rhythm, Rhythm] = {}
+_rhythms: dict[IdleTimes, IdleTimes] = {}
 """The few different ones, shared by all sessions."""
 
 
@@ -444,7 +444,7 @@ def _pod(item: Json) -> PodPart:
             started="running" in as_dict(containers.get(CONTAINER, {}).get("state")),
             ready=conditions.get("Ready", {}).get("status") == "True",
         ),
-        trouble=pod_trouble(item),
+        failure=pod_failure(item),
         delay=pod_delay(item),
     )
 

@@ -9,7 +9,7 @@ from service.adapters.kubernetes.fields import Json, as_dict, text
 from service.domain.backoff import Backoff
 from service.domain.errors import ClusterUnavailable, SessionNotFound
 from service.domain.names import CONTAINER, SessionId, parse_session_id
-from service.domain.progress import News, Stage
+from service.domain.progress import ProgressUpdate, Stage
 
 _PODS = "involvedObject.kind=Pod"
 _BACKOFF = (0.1, 5.0)
@@ -25,7 +25,7 @@ class KubePodEvents:
         self._api = api
         self._path = f"/api/v1/namespaces/{namespace}/events"
 
-    async def news(self) -> AsyncIterator[tuple[SessionId, str, News]]:
+    async def news(self) -> AsyncIterator[tuple[SessionId, str, ProgressUpdate]]:
         version, backoff, clock = "", Backoff(*_BACKOFF), asyncio.get_running_loop().time
         while True:
             begun = clock()
@@ -51,7 +51,7 @@ class KubePodEvents:
         raise ClusterUnavailable
 
 
-def _told(event: Json) -> tuple[SessionId, str, News] | None:
+def _told(event: Json) -> tuple[SessionId, str, ProgressUpdate] | None:
     """None for what is of no interest to anybody who waits for a pod."""
     involved, reason = as_dict(event.get("involvedObject")), text(event.get("reason")) or "Unknown"
     prefix, _, rest = str(involved.get("name", "")).partition("-")
@@ -61,7 +61,7 @@ def _told(event: Json) -> tuple[SessionId, str, News] | None:
         return None
     uid = str(involved.get("uid", ""))
     if event.get("type") == "Warning":
-        return uuid, uid, News(Stage.WARNING, f"{reason}: {(text(event.get('message')) or '').strip()[:500]}")
+        return uuid, uid, ProgressUpdate(Stage.WARNING, f"{reason}: {(text(event.get('message')) or '').strip()[:500]}")
     if reason == "Pulled" and f"{{{CONTAINER}}}" in (text(involved.get("fieldPath")) or ""):
-        return uuid, uid, News(Stage.PULLED)
+        return uuid, uid, ProgressUpdate(Stage.PULLED)
     return None

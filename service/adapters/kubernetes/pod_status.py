@@ -29,7 +29,7 @@ REPLACED = timedelta(seconds=3)
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class PodFailure:
     """What stands against the pod. `since` is when it began, where that matters."""
 
     words: str
@@ -51,19 +51,19 @@ class Delay:
         return self.since is not None and now - self.since > patience
 
 
-def pod_trouble(pod: Json) -> Trouble | None:
+def pod_failure(pod: Json) -> PodFailure | None:
     """The pod's own end, or the first container that cannot start."""
     status = as_dict(pod.get("status"))
     if status.get("phase") == "Failed":
         # Evicted, or refused by the node (OutOfcpu, NodeAffinity, UnexpectedAdmissionError, ...): it never comes back.
-        return Trouble(_sentence(status), final=True, since=_latest(pod))
+        return PodFailure(_sentence(status), final=True, since=_latest(pod))
     for container in _containers(status):
         waiting = as_dict(as_dict(container.get("state")).get("waiting"))
         reason = waiting.get("reason")
         if reason in _FINAL:
-            return Trouble(_sentence(waiting), final=True)
+            return PodFailure(_sentence(waiting), final=True)
         if reason in _RETRIED:
-            return Trouble(_sentence(waiting) + _last_end(container))
+            return PodFailure(_sentence(waiting) + _last_end(container))
     return None
 
 
@@ -89,7 +89,7 @@ def _prepares(status: Json) -> bool:
     return not any(state.get("running") or state.get("terminated") for state in states)
 
 
-def deployment_trouble(status: Json) -> str | None:
+def deployment_failure(status: Json) -> str | None:
     """Pods that cannot even be created, for instance for lack of quota."""
     for condition in as_dicts(status.get("conditions")):
         if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
@@ -97,7 +97,7 @@ def deployment_trouble(status: Json) -> str | None:
     return None
 
 
-def scaler_hindrance(scaled: Json) -> str | None:
+def scaler_blocker(scaled: Json) -> str | None:
     """KEDA cannot work with the ScaledObject, for instance since Redis refuses the password.
 
     It says so for a moment too, when it and the service write at the same time; and a pod that is there needs no KEDA.

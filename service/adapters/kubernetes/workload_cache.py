@@ -1,4 +1,4 @@
-"""The View on watches: lists each kind once, then follows its changes, so that reading costs no request.
+"""The WorkloadCache on watches: lists each kind once, then follows its changes, so that reading costs no request.
 
 One reflector per kind goes on from the last resourceVersion it saw (bookmarks included), lists again when the API
 server no longer has that version, and backs off with jitter when it does not answer, or ends a watch at once. A watch
@@ -42,8 +42,8 @@ _LISTS_AT_ONCE = 2
 """Kinds that one replica lists at the same time."""
 
 
-class KubeView:
-    """See `service.domain.ports.View`. `patience`: how long a pod may wait for a node before that counts as failed."""
+class KubeWorkloadCache:
+    """See `service.domain.ports.WorkloadCache`. `patience`: how long a pod may wait for a node before a warning."""
 
     def __init__(self, api: KubeApi, *, namespace: str, patience: timedelta) -> None:
         self._api = api

@@ -1,4 +1,4 @@
-"""The Journal as log lines: one at info per happening, with its fields beside it."""
+"""The Journal as log lines: one at info per journal entry, with its fields beside it."""
 
 import logging
 from dataclasses import fields
@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from service.domain.journal import Happening
+from service.domain.journal import JournalEntry
 
 log = logging.getLogger("service.journal")
 
@@ -18,11 +18,11 @@ _LEFT_OUT = frozenset({"at"})
 class LogJournal:
     """See `service.domain.journal.Journal`."""
 
-    def note(self, happening: Happening) -> None:
+    def note(self, happening: JournalEntry) -> None:
         log.info(happening.EVENT, extra=_extra(happening))
 
 
-def _extra(happening: Happening) -> dict[str, Any]:
+def _extra(happening: JournalEntry) -> dict[str, Any]:
     given = {field.name: getattr(happening, field.name) for field in fields(happening) if field.name not in _LEFT_OUT}
     return {_NAMES.get(name, name): _plain(value) for name, value in given.items() if value is not None}
 

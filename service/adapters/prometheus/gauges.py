@@ -10,21 +10,21 @@ from prometheus_client.registry import Collector
 from service.domain.lifecycle import Step
 from service.domain.metrics import Traffic
 from service.domain.session import Phase
-from service.domain.session_counts import Census
+from service.domain.session_counts import SessionCounts
 from service.domain.supervisor import PartState
 
 PREFIX = "user_pods_"
 
 
-async def _nobody() -> Census:
-    return Census()
+async def _nobody() -> SessionCounts:
+    return SessionCounts()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Readings:
-    """Where to read; each but the census answers at once."""
+    """Where to read; each but the session counts answers at once."""
 
-    census: Callable[[], Awaitable[Census]] = _nobody
+    session_counts: Callable[[], Awaitable[SessionCounts]] = _nobody
     behind: Callable[[], timedelta | None] = lambda: None
     breaks: Callable[[], Mapping[str, int]] = dict
     leads: Callable[[], bool] = lambda: False
@@ -41,21 +41,21 @@ class Readings:
 
 
 class States(Collector):
-    """Puts the readings into families. Without a census (Redis is away) its families are missing: unknown is not 0."""
+    """Puts the readings into families. Without counts (Redis is away) those families are missing: unknown is not 0."""
 
     def __init__(self) -> None:
         self.readings = Readings()
-        self.census: Census | None = None
+        self.session_counts: SessionCounts | None = None
 
     def collect(self) -> Iterator[Metric]:
         yield from _replica(self.readings)
         yield from _parts(self.readings)
-        yield from _keeper(self.readings)
+        yield from _reconciler(self.readings)
         traffic = self.readings.traffic()
         if traffic is not None:
             yield from _gateway(traffic)
-        if self.census is not None:
-            yield from _sessions(self.census)
+        if self.session_counts is not None:
+            yield from _sessions(self.session_counts)
 
 
 def _replica(read: Readings) -> Iterator[Metric]:
@@ -83,12 +83,12 @@ def _parts(read: Readings) -> Iterator[Metric]:
         labels=["part"],
     )
     for name, state in read.parts().items():
-        up.add_metric([name], not state.trouble)
+        up.add_metric([name], not state.failure)
     yield up
     yield _total("part_restarts", "Restarts of parts that must never end and did, by part.", read.restarts(), "part")
 
 
-def _keeper(read: Readings) -> Iterator[Metric]:
+def _reconciler(read: Readings) -> Iterator[Metric]:
     done = read.steps()
     steps = {step.value: done.get(step, 0) for step in Step}
     yield _total("steps", "Steps that the keeper has carried out, by step.", steps, "step")
@@ -102,22 +102,26 @@ def _gateway(traffic: Traffic) -> Iterator[Metric]:
     yield _gauge("gateway_queued", "Requests that wait for others of their session to end.", traffic.queued)
 
 
-def _sessions(census: Census) -> Iterator[Metric]:
+def _sessions(session_counts: SessionCounts) -> Iterator[Metric]:
     phases = GaugeMetricFamily(
         f"{PREFIX}sessions",
         "Sessions by phase; released ones as far as a kept volume is left of them. Every replica tells the same.",
         labels=["phase"],
     )
     for phase in Phase:
-        phases.add_metric([phase], census.phases[phase])
+        phases.add_metric([phase], session_counts.phases[phase])
     yield phases
-    yield _gauge("sessions_parked", "Sessions that KEDA is told to leave alone.", census.parked)
-    yield _gauge("queues_filled", "Sessions whose wake queue is not empty.", census.queued)
-    yield _gauge("queue_tokens", "Tokens in all wake queues.", census.tokens)
+    yield _gauge("sessions_parked", "Sessions that KEDA is told to leave alone.", session_counts.parked)
+    yield _gauge("queues_filled", "Sessions whose wake queue is not empty.", session_counts.queued)
+    yield _gauge("queue_tokens", "Tokens in all wake queues.", session_counts.tokens)
     yield _gauge(
-        "wakes_pending", "Wakes whose pod is not up yet, or that KEDA is not known to have seen.", census.pending
+        "wakes_pending",
+        "Wakes whose pod is not up yet, or that KEDA is not known to have seen.",
+        session_counts.pending,
     )
-    yield _gauge("wakes_pending_oldest_seconds", "Age of the oldest of those, 0 without any.", _seconds(census.oldest))
+    yield _gauge(
+        "wakes_pending_oldest_seconds", "Age of the oldest of those, 0 without any.", _seconds(session_counts.oldest)
+    )
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -1,4 +1,4 @@
-"""The Meter by prometheus-client, in a registry of its own; docs/metrics.md is made from what it registers.
+"""The ServiceMetrics by prometheus-client, in a registry of its own; docs/metrics.md is made from what it registers.
 
 No label may grow with users: its values are those of an enumeration, or names of the code.
 """
@@ -13,7 +13,7 @@ from service import __version__
 from service.adapters.prometheus.gauges import PREFIX, Readings, States
 from service.domain.errors import Unavailable
 from service.domain.metrics import Activity, Creation, HelmWork, Patient, Slow, Stage, Traffic, Visit
-from service.domain.session_counts import Census
+from service.domain.session_counts import SessionCounts
 from service.domain.supervisor import PartState
 
 # A third more series, which nobody looks at.
@@ -26,8 +26,8 @@ _WORK = (0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60)
 _HTTP = (0.001, 0.0025, 0.005, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)
 
 
-class Metrics:
-    """See `Meter` and `Doorkeeper` in service/domain/metrics.py.
+class PrometheusMetrics:
+    """See `ServiceMetrics` and `GatewayMetrics` in service/domain/metrics.py.
 
     `read` is to be called when the parts that are read from have been made.
     """
@@ -119,22 +119,22 @@ class Metrics:
 
     async def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """The page for a scraper, and its content type, by what the scraper accepts."""
-        self.enter(await self._census())
+        self.enter(await self._session_counts())
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
 
-    def enter(self, census: Census | None) -> None:
+    def enter(self, session_counts: SessionCounts | None) -> None:
         """The count of sessions to tell; None: unknown."""
-        self._states.census = census
+        self._states.session_counts = session_counts
 
-    async def _census(self) -> Census | None:
+    async def _session_counts(self) -> SessionCounts | None:
         try:
-            return await self._states.readings.census()
+            return await self._states.readings.session_counts()
         except Unavailable as unavailable:
             log.warning("sessions are not counted: %s does not answer", unavailable.part)
             return None
 
-    # --- the Meter ---
+    # --- the ServiceMetrics ---
 
     def created(self, outcome: Creation, seconds: float) -> None:
         self._create.labels(outcome).observe(seconds)
@@ -148,16 +148,16 @@ class Metrics:
     def unfinished(self) -> None:
         self._unfinished.inc()
 
-    def felled(self) -> None:
+    def pod_lost(self) -> None:
         self._felled.inc()
 
     def healed(self, seconds: float) -> None:
         self._heal.observe(seconds)
 
-    def slept_early(self) -> None:
+    def false_sleep(self) -> None:
         self._early.inc()
 
-    # --- the Doorkeeper ---
+    # --- the GatewayMetrics ---
 
     def visited(self, outcome: Visit) -> None:
         self._visits[outcome].inc()
@@ -183,7 +183,7 @@ class Metrics:
 
 def reference() -> str:
     """docs/metrics.md."""
-    metrics = Metrics()
+    metrics = PrometheusMetrics()
     nothing = Traffic(connections=0, websockets=0, held=0)
     metrics.answered("status", 200, 0)  # a histogram with labels shows them with its first series
     well = PartState(None, "", ended=False)
@@ -196,7 +196,7 @@ def reference() -> str:
             restarts=lambda: {"leader": 0},
         )
     )
-    metrics.enter(Census())
+    metrics.enter(SessionCounts())
     lines = [
         "# Metrics",
         "",

@@ -8,7 +8,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Gathering(Generic[K, V]):
+class BatchLoader(Generic[K, V]):
     """`read` gets keys and gives a value for each.
 
     One read is under way at a time; who asks meanwhile is in the next. So nobody is answered by a read that was begun

@@ -1,6 +1,6 @@
 """The History on Redis: of every session one list, as long as `history.LIMIT`, the newest first.
 
-user-pods:history:<uuid>   list   of each happening its mark, which tells it from others, a space, and the rest as JSON
+user-pods:history:<uuid>   list   of each entry its mark, which tells it from others, a space, and the rest as JSON
 
 A list, since a stream of the same takes half as much memory again, and there may be one for each of many sessions.
 """
@@ -18,9 +18,9 @@ from service.adapters.redis.calls import Calls
 from service.adapters.redis.store import history_key
 from service.domain.errors import RedisKeyInvalid
 from service.domain.history import LIMIT, POD, mark
-from service.domain.journal import REASON_LIMIT, Failed, Kept, Ready, Slept, Woken
+from service.domain.journal import REASON_LIMIT, Failed, HistoryEvent, Ready, Slept, Woken
 from service.domain.names import SessionId, session_key
-from service.domain.sleep import Why
+from service.domain.sleep import SleepReason
 
 log = logging.getLogger(__name__)
 
@@ -47,14 +47,14 @@ class RedisHistory:
         self._call = Calls.of(redis).call
         self._append = redis.register_script(_APPEND)
 
-    async def append(self, event: Kept) -> bool:
+    async def append(self, event: HistoryEvent) -> bool:
         if event.uuid is None:
             return False
         keys = [history_key(event.uuid), session_key(event.uuid)]
         async with self._call():
             return bool(await self._append(keys=keys, args=[mark(event), _written(event), LIMIT]))
 
-    async def events(self, uuid: SessionId) -> Sequence[Kept]:
+    async def events(self, uuid: SessionId) -> Sequence[HistoryEvent]:
         found = [_read(uuid, entry) for entry in await self._entries(uuid)]
         readable = [event for event in found if event is not None]
         if len(readable) < len(found):
@@ -72,10 +72,10 @@ class RedisHistory:
         return list(entries)
 
 
-_NAMES: Mapping[str, type[Kept]] = {"woken": Woken, "ready": Ready, "slept": Slept, "failed": Failed}
+_NAMES: Mapping[str, type[HistoryEvent]] = {"woken": Woken, "ready": Ready, "slept": Slept, "failed": Failed}
 
 
-def _written(event: Kept) -> str:
+def _written(event: HistoryEvent) -> str:
     """JSON without what is not needed: there are dozens of these for each session."""
     name = next(name for name, kind in _NAMES.items() if isinstance(event, kind))
     fields: dict[str, Any] = {"event": name, "at": _seconds(event.at), "request": event.request}
@@ -94,7 +94,7 @@ def _written(event: Kept) -> str:
     return json.dumps({name: value for name, value in fields.items() if value is not None}, separators=(",", ":"))
 
 
-def _read(uuid: SessionId, entry: bytes) -> Kept | None:
+def _read(uuid: SessionId, entry: bytes) -> HistoryEvent | None:
     """The event; None for what nobody of ours has written."""
     try:
         fields = json.loads(entry.partition(b" ")[2].decode())
@@ -109,12 +109,12 @@ def _read(uuid: SessionId, entry: bytes) -> Kept | None:
         return None
 
 
-_READERS: Mapping[str, Callable[[dict[str, Any], dict[str, Any]], Kept]] = {
+_READERS: Mapping[str, Callable[[dict[str, Any], dict[str, Any]], HistoryEvent]] = {
     "woken": lambda common, fields: Woken(**common, by=str(fields["by"])),
     "ready": lambda common, fields: Ready(**common, seconds=_number(fields.get("seconds")), pod=str(fields["pod"])),
     "slept": lambda common, fields: Slept(
         **common,
-        why=Why(fields["why"]),
+        why=SleepReason(fields["why"]),
         idle_since=_moment(fields["since"]) if "since" in fields else None,
         seconds=_number(fields.get("seconds")),
         pod=_text(fields.get("pod")),

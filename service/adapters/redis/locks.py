@@ -46,7 +46,7 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 """
 
 
-class RedisLeases:
+class RedisLocks:
     """See `Store.working`."""
 
     def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
@@ -55,8 +55,8 @@ class RedisLeases:
         self._keep = redis.register_script(_KEEP)
 
     @asynccontextmanager
-    async def held(self, uuid: SessionId) -> AsyncIterator["RedisLease"]:
-        lease = RedisLease(self, f"user-pods:work:{uuid}", f"{_OURS}{secrets.token_hex(8)}")
+    async def held(self, uuid: SessionId) -> AsyncIterator["RedisLock"]:
+        lease = RedisLock(self, f"user-pods:work:{uuid}", f"{_OURS}{secrets.token_hex(8)}")
         if not await self.take(lease.key, lease.holder):
             raise SessionBusy(retry_after=1)
         renewal = asyncio.create_task(self._renew(lease))
@@ -70,7 +70,7 @@ class RedisLeases:
             with contextlib.suppress(RedisUnavailable):
                 await self.keep(lease.key, lease.holder, 0)
 
-    async def _renew(self, lease: "RedisLease") -> None:
+    async def _renew(self, lease: "RedisLock") -> None:
         while True:
             await asyncio.sleep(RENEWAL)
             with contextlib.suppress(RedisUnavailable):
@@ -87,10 +87,10 @@ class RedisLeases:
             return bool(await self._keep(keys=[key], args=[holder, int(seconds * 1000)]))
 
 
-class RedisLease:
-    """See `service.domain.ports.WorkLease`."""
+class RedisLock:
+    """See `service.domain.ports.SessionLock`."""
 
-    def __init__(self, leases: RedisLeases, key: str, holder: str) -> None:
+    def __init__(self, leases: RedisLocks, key: str, holder: str) -> None:
         self._leases = leases
         self.key = key
         self.holder = holder

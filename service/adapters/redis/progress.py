@@ -19,9 +19,9 @@ from service.adapters.redis.store import PROGRESS, progress_key
 from service.adapters.redis.subscription import Subscription
 from service.domain.errors import RedisKeyInvalid, RedisUnavailable
 from service.domain.names import SessionId
-from service.domain.progress import Event, News, Stage
+from service.domain.progress import Event, ProgressUpdate, Stage
 
-KEPT = timedelta(hours=1)
+HISTORY_EVENTS = timedelta(hours=1)
 """How long a wake can be looked up after its last news."""
 _LIMIT = 64
 """Events of one wake, warnings included: a pod that is in trouble for hours must not fill Redis."""
@@ -85,8 +85,8 @@ class RedisProgress:
         self._note = redis.register_script(_NOTE)
         self._flags: defaultdict[SessionId, set[asyncio.Event]] = defaultdict(set)
 
-    async def note(self, uuid: SessionId, *news: News) -> bool:
-        args: list[Any] = [uuid, PROGRESS, int(KEPT.total_seconds()), _LIMIT]
+    async def note(self, uuid: SessionId, *news: ProgressUpdate) -> bool:
+        args: list[Any] = [uuid, PROGRESS, int(HISTORY_EVENTS.total_seconds()), _LIMIT]
         for each in news:
             args += [each.stage.value, each.reason or "", "1" if each.final else ""]
         async with self._call():

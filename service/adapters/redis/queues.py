@@ -28,7 +28,7 @@ from service.domain.errors import (
     SessionUnreadable,
 )
 from service.domain.names import SessionId, is_session_id, queue_key, session_key
-from service.domain.session import Pulse, Pushed
+from service.domain.session import PushResult, QueueState
 
 QUEUE_LIMIT = 3
 """Tokens kept in a queue: one would do, more show an operator that wakes arrive."""
@@ -90,7 +90,7 @@ return redis.call('ZREM', KEYS[2], ARGV[1])
 """
 
 # KEYS session queue pending; ARGV uuid request ('' for none: nobody asks for sleep)
-_HUSH = f"""{NOW}
+_CLEAR = f"""{NOW}
 if redis.call('TYPE', KEYS[1]).ok == 'hash' then
   redis.call('HDEL', KEYS[1], 'kept_until', 'pushed_at')
   -- In a full Redis nobody can be told later who asked; the sleep itself takes no room.
@@ -127,22 +127,24 @@ class RedisQueues:
         self._renew = script(_RENEW)
         self._pending = script(_PENDING)
         self._settle = script(_SETTLE)
-        self._hush = script(_HUSH)
-        self._pulses = script(_PULSES)
+        self._clear = script(_CLEAR)
+        self._read_queues = script(_PULSES)
 
-    async def wake(self, uuid: SessionId, lease: timedelta) -> Pushed:
+    async def wake(self, uuid: SessionId, lease: timedelta) -> PushResult:
         return await self._pushed(uuid, lease, "wake")
 
-    async def beat(self, uuid: SessionId, source: str, lease: timedelta) -> int:
+    async def heartbeat(self, uuid: SessionId, source: str, lease: timedelta) -> int:
         return (await self._pushed(uuid, lease, source)).length
 
-    async def keep(self, uuid: SessionId, until: datetime, lease: timedelta) -> datetime:
+    async def keep_awake(self, uuid: SessionId, until: datetime, lease: timedelta) -> datetime:
         await self._pushed(uuid, lease, "", until)
         async with self._call():
             kept = await self._redis.hget(session_key(uuid), "kept_until")
         return redis_record.moment(kept) or until
 
-    async def _pushed(self, uuid: SessionId, lease: timedelta, source: str, until: datetime | None = None) -> Pushed:
+    async def _pushed(
+        self, uuid: SessionId, lease: timedelta, source: str, until: datetime | None = None
+    ) -> PushResult:
         keys = [session_key(uuid), queue_key(uuid), PENDING, WHOLE]
         kept = until.timestamp() if until else ""
         async with self._call():
@@ -151,23 +153,23 @@ class RedisQueues:
             raise _unreadable(uuid, length, first)
         if length < 0:
             raise {-1: SessionNotFound, -2: SessionDeleting, -3: IndexIncomplete}[length]
-        return Pushed(length, bool(first))
+        return PushResult(length, bool(first))
 
-    async def hush(self, uuid: SessionId, *, asked: str | None = None) -> None:
+    async def clear(self, uuid: SessionId, *, asked: str | None = None) -> None:
         async with self._call():
-            await self._hush(keys=[session_key(uuid), queue_key(uuid), PENDING], args=[uuid, asked or ""])
+            await self._clear(keys=[session_key(uuid), queue_key(uuid), PENDING], args=[uuid, asked or ""])
 
-    async def pulses(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, Pulse]:
-        found: dict[SessionId, Pulse] = dict.fromkeys(uuids, _IDLE)
+    async def read(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, QueueState]:
+        found: dict[SessionId, QueueState] = dict.fromkeys(uuids, _IDLE)
         for start in range(0, len(uuids), _BATCH):
             batch, faults = uuids[start : start + _BATCH], {}
             async with self._call():
-                rows = await self._pulses(keys=[PENDING], args=batch)
+                rows = await self._read_queues(keys=[PENDING], args=batch)
             for text, *row in rows:
                 uuid = SessionId(text)
-                found[uuid] = pulse = redis_record.pulse(uuid, *row)
-                if pulse.fault:
-                    faults[uuid] = pulse.fault
+                found[uuid] = queue = redis_record.queue(uuid, *row)
+                if queue.read_error:
+                    faults[uuid] = queue.read_error
             self._faults.looked(Part.QUEUE, batch, faults)
         return found
 
@@ -214,7 +216,7 @@ async def _notify(connection: Any) -> None:
 
 
 _EVENTS = "notify-keyspace-events"
-_IDLE = Pulse()
+_IDLE = QueueState()
 
 
 def _unreadable(uuid: SessionId, queue: str, record: str) -> SessionUnreadable:

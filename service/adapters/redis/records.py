@@ -1,4 +1,4 @@
-"""Records and pulses from what Redis holds of them, whatever that is: it may be written by anybody."""
+"""Records and queue_states from what Redis holds of them, whatever that is: it may be written by anybody."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from service.adapters.redis import unreadable_keys as redis_faults
 from service.domain.names import SessionId, is_user_id
-from service.domain.session import Pulse, Record, RecordStatus, SleepAsked
+from service.domain.session import QueueState, Record, RecordStatus, SleepRequest
 
 _LONGEST = timedelta(days=36_500)
 """An expiry beyond it is as good as this one, and a date can still be counted with it."""
@@ -17,20 +17,20 @@ class _Malformed(ValueError):
     """The problem, to be read after the record's name."""
 
 
-def record(uuid: SessionId, fields: Mapping[str, str], type_: str, pulse: Pulse) -> Record:
+def record(uuid: SessionId, fields: Mapping[str, str], type_: str, queue: QueueState) -> Record:
     """The record; `type_` is that of its key when it is no hash. What cannot be read is left out and told as its fault.
 
     Such a record counts as created, and its data is kept.
     """
     if type_:
-        return _unreadable(uuid, fields, f"is a {type_}, not a hash", pulse)
+        return _unreadable(uuid, fields, f"is a {type_}, not a hash", queue)
     try:
-        return _read(uuid, fields, pulse)
+        return _read(uuid, fields, queue)
     except _Malformed as malformed:
-        return _unreadable(uuid, fields, str(malformed), pulse)
+        return _unreadable(uuid, fields, str(malformed), queue)
 
 
-def _read(uuid: SessionId, fields: Mapping[str, str], pulse: Pulse) -> Record:
+def _read(uuid: SessionId, fields: Mapping[str, str], queue: QueueState) -> Record:
     return Record(
         uuid,
         _user_id(fields),
@@ -40,14 +40,14 @@ def _read(uuid: SessionId, fields: Mapping[str, str], pulse: Pulse) -> Record:
         last_activity=_moment(fields, "last_activity"),
         activity_source=_words(fields, "activity_source"),
         kept_until=_moment(fields, "kept_until"),
-        sleep_asked=_sleep_asked(fields),
+        sleep_request=_sleep_request(fields),
         released_at=_moment(fields, "released_at"),
         keep_data=_flag(fields, "keep_data"),
-        pulse=pulse,
+        queue=queue,
     )
 
 
-def _unreadable(uuid: SessionId, fields: Mapping[str, str], problem: str, pulse: Pulse) -> Record:
+def _unreadable(uuid: SessionId, fields: Mapping[str, str], problem: str, queue: QueueState) -> Record:
     user_id, deleting = fields.get("user_id", ""), fields.get("status") == RecordStatus.DELETING
     return Record(
         uuid,
@@ -56,8 +56,8 @@ def _unreadable(uuid: SessionId, fields: Mapping[str, str], problem: str, pulse:
         RecordStatus.DELETING if deleting else RecordStatus.CREATED,
         created_at=_BEGINNING,
         keep_data=fields.get("keep_data") != "0",
-        pulse=pulse,
-        fault=redis_faults.of_record(uuid, problem),
+        queue=queue,
+        read_error=redis_faults.of_record(uuid, problem),
     )
 
 
@@ -96,9 +96,9 @@ def _flag(fields: Mapping[str, str], name: str) -> bool:
     return text == "1"
 
 
-def _sleep_asked(fields: Mapping[str, str]) -> SleepAsked | None:
+def _sleep_request(fields: Mapping[str, str]) -> SleepRequest | None:
     at = _moment(fields, "sleep_asked_at")
-    return SleepAsked(at, _words(fields, "sleep_asked_in")) if at else None
+    return SleepRequest(at, _words(fields, "sleep_asked_in")) if at else None
 
 
 def moment(text: str | float | None) -> datetime | None:
@@ -114,16 +114,16 @@ def moment(text: str | float | None) -> datetime | None:
         raise ValueError("not a time") from error
 
 
-def pulse(uuid: SessionId, length: int, left: int, since: str | float | None, type_: str) -> Pulse:
+def queue(uuid: SessionId, length: int, left: int, since: str | float | None, type_: str) -> QueueState:
     """From a queue's length, its milliseconds to live (-1 without an expiry), the pending wake's score, and the type of
     the queue's key when it is no list."""
     if type_:
-        return Pulse(fault=redis_faults.of_queue(uuid, type_))
+        return QueueState(read_error=redis_faults.of_queue(uuid, type_))
     until = datetime.now(UTC) + min(timedelta(milliseconds=left), _LONGEST) if length and left >= 0 else None
     try:
-        return Pulse(length, until, moment(since))
+        return QueueState(length, until, moment(since))
     except ValueError:
-        return Pulse(length, until, fault=redis_faults.of_pending(uuid))
+        return QueueState(length, until, read_error=redis_faults.of_pending(uuid))
 
 
 def fields(flat: Sequence[str]) -> dict[str, str]:

@@ -18,9 +18,9 @@ from typing import Any
 from redis.asyncio import Redis
 
 from service.adapters.redis import records as redis_record
-from service.adapters.redis.batch_loader import Gathering
+from service.adapters.redis.batch_loader import BatchLoader
 from service.adapters.redis.calls import Calls
-from service.adapters.redis.locks import RedisLeases
+from service.adapters.redis.locks import RedisLocks
 from service.adapters.redis.unreadable_keys import Part
 from service.domain.errors import (
     IdTaken,
@@ -30,7 +30,7 @@ from service.domain.errors import (
     SessionUnreadable,
 )
 from service.domain.names import SessionId, is_session_id, is_user_id, queue_key, session_key
-from service.domain.ports import WorkLease
+from service.domain.ports import SessionLock
 from service.domain.session import Record
 
 USERS = "user-pods:users"
@@ -178,9 +178,9 @@ class RedisStore:
         self._read = script(_READ)
         self._exist = script(_EXIST)
         self._save = script(_SAVE)
-        self._rows = Gathering(self._read_rows, most=_AT_ONCE)
+        self._rows = BatchLoader(self._read_rows, most=_AT_ONCE)
         self._faults = Calls.of(redis).faults
-        self._leases = RedisLeases(redis)
+        self._leases = RedisLocks(redis)
 
     @property
     def unreadable(self) -> int:
@@ -264,12 +264,12 @@ class RedisStore:
     def _records(self, uuids: Sequence[SessionId], rows: Sequence[Any]) -> Sequence[Record]:
         """The records of those that have one."""
         records = [
-            redis_record.record(uuid, redis_record.fields(flat), no_hash, redis_record.pulse(uuid, *queue))
+            redis_record.record(uuid, redis_record.fields(flat), no_hash, redis_record.queue(uuid, *queue))
             for uuid, (flat, no_hash, *queue) in zip(uuids, rows, strict=True)
             if flat or no_hash
         ]
-        self._faults.looked(Part.RECORD, uuids, {r.uuid: r.fault for r in records if r.fault})
-        self._faults.looked(Part.QUEUE, uuids, {r.uuid: r.pulse.fault for r in records if r.pulse.fault})
+        self._faults.looked(Part.RECORD, uuids, {r.uuid: r.read_error for r in records if r.read_error})
+        self._faults.looked(Part.QUEUE, uuids, {r.uuid: r.queue.read_error for r in records if r.queue.read_error})
         return records
 
     async def _read_rows(self, uuids: Sequence[SessionId]) -> Sequence[tuple[Any, bool]]:
@@ -326,7 +326,7 @@ class RedisStore:
         async with self._call():
             await self._redis.set(WHOLE, "1")
 
-    def working(self, uuid: SessionId) -> AbstractAsyncContextManager[WorkLease]:
+    def lock(self, uuid: SessionId) -> AbstractAsyncContextManager[SessionLock]:
         return self._leases.held(uuid)
 
     async def ping(self) -> None:

@@ -68,11 +68,11 @@ def is_input(frame: Frame, watched: Editor | None) -> bool:
     return frame.opcode == BINARY and watched.shows_somebody(frame.head)
 
 
-class Attention:
-    """Tells of activity by `beat`, once an `interval` (seconds) and session at most, and never forgets the last."""
+class ActivityRecorder:
+    """Tells of activity by `heartbeat`, at most once per `interval` (seconds) and session, and forgets none."""
 
-    def __init__(self, beat: Callable[[SessionId, str], Awaitable[None]], interval: float) -> None:
-        self._beat = beat
+    def __init__(self, heartbeat: Callable[[SessionId, str], Awaitable[None]], interval: float) -> None:
+        self._heartbeat = heartbeat
         self._interval = interval
         self._quiet: dict[SessionId, asyncio.TimerHandle] = {}
         """Sessions whose last beat is not an interval ago."""
@@ -98,7 +98,7 @@ class Attention:
 
     async def _tell(self, uuid: SessionId, source: str) -> None:
         try:
-            await self._beat(uuid, source)
+            await self._heartbeat(uuid, source)
         except SessionError as error:
             # Asleep or gone by now, or Redis is away: the next activity tells of itself.
             log.info("activity could not be noted: %s", error, extra={"uuid": uuid})

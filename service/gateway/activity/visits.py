@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from service.domain.journal import Journal, Visited, hashed
 from service.domain.names import SessionId
-from service.domain.ports import View
+from service.domain.ports import WorkloadCache
 
 _STAY = 600.0
 """Seconds without a page opened after which the next one is a new visit."""
@@ -18,9 +18,9 @@ _SESSIONS = 10_000
 class Arrivals:
     """`clock` gives seconds that never go back."""
 
-    def __init__(self, journal: Journal, view: View, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, journal: Journal, cache: WorkloadCache, clock: Callable[[], float] = time.monotonic) -> None:
         self._journal = journal
-        self._view = view
+        self._cache = cache
         self._clock = clock
         self._last: dict[SessionId, float] = {}
         """When a page was last opened, in that order."""
@@ -32,5 +32,5 @@ class Arrivals:
         if len(self._last) > _SESSIONS:
             del self._last[next(iter(self._last))]
         if now - last >= (_WAITING if asleep else _STAY):
-            user = hashed(self._view.workload(uuid).user_id)
+            user = hashed(self._cache.workload(uuid).user_id)
             self._journal.note(Visited(uuid=uuid, user=user, asleep=asleep, seconds=seconds))

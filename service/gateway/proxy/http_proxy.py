@@ -20,7 +20,7 @@ from aiohttp.http import HttpVersion10, HttpVersion11
 from multidict import CIMultiDict
 
 from service.gateway.access.tickets import renew
-from service.gateway.errors import Refusal
+from service.gateway.errors import GatewayError
 from service.gateway.proxy.headers import to_browser
 from service.gateway.proxy.heads import keep_bytes
 from service.gateway.proxy.pods import UNAVAILABLE, PodLost, Upstream
@@ -32,8 +32,8 @@ _CODINGS = ("chunked", "identity")
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-def no_http() -> Refusal:
-    return Refusal(502, "The workspace gave no proper answer", "What it sent is no HTTP.")
+def no_http() -> GatewayError:
+    return GatewayError(502, "The workspace gave no proper answer", "What it sent is no HTTP.")
 
 
 def _is_proper(answer: ClientResponse) -> bool:
@@ -93,9 +93,9 @@ class Body:
     def blame(self) -> None:
         """Raises Refusal when it is the client's fault that the pod did not get all of it."""
         if self.stalled:
-            raise Refusal(408, "Too slow", "The request stopped in the middle.")
+            raise GatewayError(408, "Too slow", "The request stopped in the middle.")
         if self.malformed:
-            raise Refusal(400, "Bad request", "The body of the request is malformed.")
+            raise GatewayError(400, "Bad request", "The body of the request is malformed.")
 
     @property
     def is_there(self) -> bool:
@@ -151,7 +151,7 @@ async def exchange(
         if request.method in _REPEATABLE and not body.touched:
             upstream.failed()
             raise PodLost from error
-        raise Refusal(
+        raise GatewayError(
             502,
             "The workspace went away",
             "It ended before it had answered. Whether it did what was asked is not known: look before you try again.",

@@ -1,6 +1,6 @@
 """The pods as they can be reached: each at its own address, over connections that live no longer than it does.
 
-An address may be another user's pod a moment later. So connections belong to a pod's uid, and are closed when the view
+An address may be another user's pod a moment later. So connections belong to a pod's uid, and are closed when the cache
 no longer shows that pod as the session's.
 """
 
@@ -18,9 +18,9 @@ from multidict import CIMultiDict
 
 from service.domain.backoff import Backoff
 from service.domain.names import SessionId
-from service.domain.ports import View
+from service.domain.ports import WorkloadCache
 from service.domain.session import Phase, Pod
-from service.edge.bounds import HEADER_LIMIT, HEADER_LINES
+from service.edge.connection_limits import HEADER_LIMIT, HEADER_LINES
 from service.gateway.proxy.pod_client import PodClient
 
 _KNOCK = 0.02
@@ -44,7 +44,7 @@ class PodLost(Exception):
     """The pod went away, or never took the request, so that the request may be made again."""
 
 
-class Hopeless(Exception):
+class CannotStart(Exception):
     """No pod will answer by waiting; the message says why."""
 
 
@@ -95,7 +95,7 @@ class Upstream:
             raise PodLost
         return self._http.request(method, target, headers, data=data)
 
-    async def knock(self) -> bool:
+    async def accepts_connections(self) -> bool:
         """Whether it answers. Those who ask at the same time share one look."""
         if self._knocking is None:
             self._knocking = asyncio.create_task(self._knock())
@@ -156,16 +156,16 @@ class Upstream:
 
 
 class Pods:
-    """The upstreams of all sessions, as the view tells of them."""
+    """The upstreams of all sessions, as the cache tells of them."""
 
-    def __init__(self, view: View, *, head_limit: int = HEADER_LIMIT) -> None:
+    def __init__(self, cache: WorkloadCache, *, head_limit: int = HEADER_LIMIT) -> None:
         """`head_limit`: bytes of the head of a pod's answer."""
-        self._view = view
+        self._cache = cache
         self._head_limit = head_limit
         self._upstreams: dict[SessionId, Upstream] = {}
         self._waiting: defaultdict[SessionId, set[asyncio.Event]] = defaultdict(set)
         self._closing: set[asyncio.Task[None]] = set()
-        self._unsubscribe = view.subscribe(self._changed)
+        self._unsubscribe = cache.subscribe(self._changed)
 
     def present(self, uuid: SessionId) -> Upstream | None:
         """The session's pod, if one can be dialled by now."""
@@ -189,7 +189,7 @@ class Pods:
                 upstream = self.present(uuid)
                 if upstream is None:
                     await news.wait()
-                elif upstream.answered or (await upstream.knock() and not upstream.gone.is_set()):
+                elif upstream.answered or (await upstream.accepts_connections() and not upstream.gone.is_set()):
                     return upstream
                 else:
                     with contextlib.suppress(TimeoutError):
@@ -198,9 +198,9 @@ class Pods:
 
     def must_be_possible(self, uuid: SessionId) -> None:
         """Raises Hopeless when nothing can come of waiting; time alone may tell, so ask again and again."""
-        workload = self._view.workload(uuid)
-        if workload.phase(beats=True) is Phase.FAILED and (workload.broken or workload.final):
-            raise Hopeless(workload.broken or workload.trouble or "Kubernetes does not say why.")
+        workload = self._cache.workload(uuid)
+        if workload.phase(is_wanted=True) is Phase.FAILED and (workload.broken_reason or workload.final):
+            raise CannotStart(workload.broken_reason or workload.failure or "Kubernetes does not say why.")
 
     async def close(self) -> None:
         self._unsubscribe()
@@ -209,7 +209,7 @@ class Pods:
         await asyncio.gather(*self._closing, return_exceptions=True)
 
     def _pod(self, uuid: SessionId) -> Pod | None:
-        workload = self._view.workload(uuid)
+        workload = self._cache.workload(uuid)
         # At 0 replicas what is still to be seen is about to be deleted.
         return workload.pod if workload.replicas and workload.user_id is not None else None
 

@@ -7,27 +7,27 @@ from datetime import timedelta
 
 import pytest
 
-from service.controller.sleep_audit import Guard
-from service.domain.metrics import Silent
+from service.controller.sleep_audit import SleepAudit
+from service.domain.metrics import NoMetrics
 from service.domain.session import ScaledBy
-from tests.controller.simulation import RHYTHM, UUID, Clock, asleep, record
+from tests.controller.simulation import IDLE_TIMES, UUID, Clock, asleep, record
 from tests.fakes.memory import MemoryCluster, MemoryQueues, MemoryStore
 
 
-class Sheet(Silent):
-    """What the guard has told."""
+class Sheet(NoMetrics):
+    """What the sleep audit has told."""
 
     def __init__(self) -> None:
         self.fallen = self.false_sleeps = 0
         self.healings: list[float] = []
 
-    def felled(self) -> None:
+    def pod_lost(self) -> None:
         self.fallen += 1
 
     def healed(self, seconds: float) -> None:
         self.healings.append(seconds)
 
-    def slept_early(self) -> None:
+    def false_sleep(self) -> None:
         self.false_sleeps += 1
 
 
@@ -39,18 +39,18 @@ class Scene:
         self.queues = MemoryQueues(self.clock, {UUID: record()}, is_whole=True)
         self.leads = True
         self.cluster.change(replace(asleep(parked=False), replicas=1, ready=1))
-        self.guard = Guard(
-            view=self.cluster,
+        self.sleep_audit = SleepAudit(
+            cache=self.cluster,
             store=MemoryStore(self.queues),
-            meter=self.sheet,
-            rhythm=RHYTHM,
+            metrics=self.sheet,
+            idle_times=IDLE_TIMES,
             leads=lambda: self.leads,
             now=self.clock,
         )
 
     async def use(self, *, seen: bool = True) -> None:
         """A wake; `seen`: KEDA notices."""
-        await self.queues.wake(UUID, RHYTHM.lease)
+        await self.queues.wake(UUID, IDLE_TIMES.lease)
         if seen:
             self.clock.pass_(1)
             await self.queues.settle(UUID, self.clock())
@@ -72,7 +72,7 @@ class Scene:
 @pytest.fixture
 async def scene() -> AsyncIterator[Scene]:
     scene = Scene()
-    task = asyncio.create_task(scene.guard.run())
+    task = asyncio.create_task(scene.sleep_audit.run())
     await asyncio.sleep(0)
     yield scene
     task.cancel()
@@ -81,7 +81,7 @@ async def scene() -> AsyncIterator[Scene]:
 
 async def test_an_honest_sleep_is_nothing_to_tell_of(scene: Scene) -> None:
     await scene.use()
-    scene.clock.pass_((RHYTHM.lease + RHYTHM.cooldown).total_seconds())
+    scene.clock.pass_((IDLE_TIMES.lease + IDLE_TIMES.cooldown).total_seconds())
     await scene.fall()
     assert scene.told == (0, 0)
 
@@ -122,8 +122,8 @@ async def test_a_wake_that_comes_after_an_honest_sleep_does_not_make_it_a_false_
 
 async def test_a_sleep_by_keda_before_activity_and_cooldown_is_a_false_one(scene: Scene) -> None:
     await scene.use()
-    scene.clock.pass_(RHYTHM.cooldown.total_seconds())
-    await scene.queues.beat(UUID, "typing", timedelta(seconds=1))  # too short a lease: KEDA misses it
+    scene.clock.pass_(IDLE_TIMES.cooldown.total_seconds())
+    await scene.queues.heartbeat(UUID, "typing", timedelta(seconds=1))  # too short a lease: KEDA misses it
     await scene.queues.settle(UUID, scene.clock() + timedelta(seconds=1))
     scene.clock.pass_(2)
     await scene.fall()
@@ -134,7 +134,7 @@ async def test_a_sleep_by_keda_before_activity_and_cooldown_is_a_false_one(scene
 async def test_an_end_that_somebody_wanted_is_no_false_sleep(scene: Scene, by: ScaledBy | None) -> None:
     await scene.use()
     scene.clock.pass_(3)
-    await scene.queues.hush(UUID)
+    await scene.queues.clear(UUID)
     await scene.fall(by)
     assert scene.told == (0, 0)
 
@@ -145,7 +145,7 @@ async def test_a_sleep_that_was_asked_for_before_kedas_first_look_is_no_false_sl
 ) -> None:
     await scene.use(seen=False)
     scene.clock.pass_(1)
-    await scene.queues.hush(UUID, asked="request-1")
+    await scene.queues.clear(UUID, asked="request-1")
     scene.clock.pass_(0.1)
     await scene.fall(by)
     assert scene.told == (0, 0)
@@ -154,7 +154,7 @@ async def test_a_sleep_that_was_asked_for_before_kedas_first_look_is_no_false_sl
 async def test_an_operators_zero_before_kedas_first_look_is_no_false_sleep(scene: Scene) -> None:
     await scene.use(seen=False)
     await scene.queues.settle(UUID, scene.clock() + timedelta(seconds=1))
-    scene.clock.pass_(RHYTHM.lease.total_seconds() + 1)
+    scene.clock.pass_(IDLE_TIMES.lease.total_seconds() + 1)
     await scene.fall(ScaledBy.OTHER)
     assert scene.told == (0, 0)
 
@@ -162,7 +162,7 @@ async def test_an_operators_zero_before_kedas_first_look_is_no_false_sleep(scene
 async def test_what_keda_ends_before_its_first_look_although_nobody_asked_is_a_false_sleep(scene: Scene) -> None:
     await scene.use(seen=False)
     await scene.queues.settle(UUID, scene.clock() + timedelta(seconds=1))
-    scene.clock.pass_(RHYTHM.lease.total_seconds() + 1)
+    scene.clock.pass_(IDLE_TIMES.lease.total_seconds() + 1)
     await scene.fall()
     assert scene.told == (0, 1)
 

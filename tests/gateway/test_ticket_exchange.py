@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from service.domain.access import Entrance
+from service.domain.access import WorkspaceAccess
 from service.domain.errors import ClusterUnavailable, RedisUnavailable
 from service.domain.keyring import Keyring
 from service.domain.names import SessionId
@@ -31,7 +31,7 @@ async def enter(house: House, url: str) -> tuple[int, dict[str, str]]:
 
 async def test_a_ticket_lets_its_bearer_in_once_and_to_where_it_says(house: House) -> None:
     uuid = await house.awake()
-    invitation = await house.entrance.invite(uuid, "/?folder=/home/coder")
+    invitation = await house.access.issue_link(uuid, "/?folder=/home/coder")
     status, headers = await enter(house, invitation.url)
     assert (status, headers["Location"]) == (303, "/?folder=/home/coder")
     cookie, *attributes = headers["Set-Cookie"].split("; ")
@@ -49,21 +49,21 @@ async def test_a_ticket_lets_its_bearer_in_once_and_to_where_it_says(house: Hous
 )
 async def test_a_ticket_leads_nowhere_else(house: House, target: str) -> None:
     uuid = await house.awake()
-    status, headers = await enter(house, (await house.entrance.invite(uuid, target)).url)
+    status, headers = await enter(house, (await house.access.issue_link(uuid, target)).url)
     assert (status, headers["Location"]) == (303, "/")
 
 
 async def test_a_ticket_of_one_session_opens_no_other_and_is_used_up(house: House) -> None:
     ann, bob = await house.awake("ann"), await house.awake("bob")
-    url = (await house.entrance.invite(ann)).url
+    url = (await house.access.issue_link(ann)).url
     assert (await enter(house, url.replace(ann, bob)))[0] == 403
     assert (await enter(house, url))[0] == 403
 
 
 async def test_a_ticket_grows_too_old(house: House) -> None:
     uuid = await house.awake()
-    house.entrance._ticket = timedelta(seconds=-1)
-    assert (await enter(house, (await house.entrance.invite(uuid)).url))[0] == 403
+    house.access._ticket = timedelta(seconds=-1)
+    assert (await enter(house, (await house.access.issue_link(uuid)).url))[0] == 403
 
 
 async def test_a_pass_of_one_session_opens_no_other(house: House) -> None:
@@ -78,12 +78,12 @@ async def test_a_pass_of_one_session_opens_no_other(house: House) -> None:
 async def test_a_forged_or_stale_pass_is_none(world: World) -> None:
     now = 1_000_000.0
     house = House(world)
-    entrance = Entrance(house.tickets, house.keyring, origin=str, now=lambda: now)
-    ticket = parse_qs(urlsplit((await entrance.invite(UUID)).url).query)["ticket"][0]
-    given = await entrance.redeem(ticket, UUID)
+    access = WorkspaceAccess(house.tickets, house.keyring, origin=str, now=lambda: now)
+    ticket = parse_qs(urlsplit((await access.issue_link(UUID)).url).query)["ticket"][0]
+    given = await access.redeem(ticket, UUID)
     assert given is not None
     until, _, seal = given.partition(".")
-    assert await entrance.admits(given, UUID)
+    assert await access.check_cookie(given, UUID)
     for forged in (
         f"{int(until) + 1}.{seal}",
         f"{until}.{seal[:-1]}",
@@ -98,19 +98,19 @@ async def test_a_forged_or_stale_pass_is_none(world: World) -> None:
         given.replace(".", ".0", 1),
         "9" * 40,
     ):
-        assert not await entrance.admits(forged, UUID)
-    now += entrance.stay.total_seconds()
-    assert not await entrance.admits(given, UUID)
+        assert not await access.check_cookie(forged, UUID)
+    now += access.stay.total_seconds()
+    assert not await access.check_cookie(given, UUID)
 
 
 async def test_every_replica_knows_the_passes_of_the_others(world: World) -> None:
     tickets, keys = House(world).tickets, MemorySigningKeys()
-    first, second = (Entrance(tickets, Keyring(keys), origin=str) for _ in range(2))
-    assert not await second.admits("9999999999.x", UUID)
-    ticket = parse_qs(urlsplit((await first.invite(UUID)).url).query)["ticket"][0]
+    first, second = (WorkspaceAccess(tickets, Keyring(keys), origin=str) for _ in range(2))
+    assert not await second.check_cookie("9999999999.x", UUID)
+    ticket = parse_qs(urlsplit((await first.issue_link(UUID)).url).query)["ticket"][0]
     given = await second.redeem(ticket, UUID)
     assert given is not None
-    assert await first.admits(given, UUID)
+    assert await first.check_cookie(given, UUID)
 
 
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
@@ -151,7 +151,7 @@ async def test_who_only_looks_at_a_link_leaves_its_ticket_good(
     house: House, method: str, headers: dict[str, str], status: int
 ) -> None:
     uuid = await house.awake()
-    parts = urlsplit((await house.entrance.invite(uuid, "/?a=b")).url)
+    parts = urlsplit((await house.access.issue_link(uuid, "/?a=b")).url)
     url = house.url(f"{parts.path}?{parts.query}")
     async with house.http.request(method, url, headers={"Host": parts.netloc, **headers}) as looked:
         assert looked.status == status
@@ -168,7 +168,7 @@ async def test_who_only_looks_at_a_link_leaves_its_ticket_good(
 
 async def test_the_page_of_a_link_opens_it_by_post(house: House) -> None:
     uuid = await house.awake()
-    parts = urlsplit((await house.entrance.invite(uuid, "/x")).url)
+    parts = urlsplit((await house.access.issue_link(uuid, "/x")).url)
     url, host = house.url(f"{parts.path}?{parts.query}"), {"Host": parts.netloc}
     async with house.http.get(url, headers={**host, "User-Agent": CHROME}) as looked:
         policy, page = looked.headers["Content-Security-Policy"], await looked.text()
@@ -187,7 +187,7 @@ async def test_the_page_of_a_link_opens_it_by_post(house: House) -> None:
 
 async def test_a_used_link_leads_on_where_its_bearer_is_let_in_already(house: House) -> None:
     uuid, other = await house.awake(), await house.awake("bob")
-    parts = urlsplit((await house.entrance.invite(uuid, "/?folder=/home")).url)
+    parts = urlsplit((await house.access.issue_link(uuid, "/?folder=/home")).url)
     path, host = f"{parts.path}?{parts.query}", {"Host": parts.netloc, **NAVIGATION}
     async with house.http.get(house.url(path), headers=host, allow_redirects=False) as first:
         cookie = first.headers["Set-Cookie"].split(";")[0]
@@ -205,7 +205,7 @@ async def test_without_redis_a_link_leads_on_for_whoever_is_let_in_already(
         raise RedisUnavailable
 
     uuid = await house.awake()
-    parts, given = urlsplit((await house.entrance.invite(uuid)).url), await house.person(uuid)
+    parts, given = urlsplit((await house.access.issue_link(uuid)).url), await house.person(uuid)
     monkeypatch.setattr(house.tickets, "take", away)
     path = f"{parts.path}?{parts.query}"
     assert (await answer(house, path, given))[0] == 303
@@ -218,14 +218,14 @@ async def test_without_signing_keys_nobody_is_called_a_stranger(house: House, mo
 
     uuid = await house.awake()
     given = await house.person(uuid)
-    house.entrance = house.gateway._entrance = Entrance(house.tickets, Keyring(house.signing_keys), origin=str)
+    house.access = house.gateway._access = WorkspaceAccess(house.tickets, Keyring(house.signing_keys), origin=str)
     with monkeypatch.context() as patched:
         patched.setattr(house.signing_keys, "read", away)
         status, page = await answer(house, "/echo", given)
         assert status == 503
         assert b"try again in a moment" in page
         assert (await answer(house, "/.user-pods/enter?ticket=x", given))[0] == 503
-    house.entrance._keyring._read_at = float("-inf")  # a second has passed
+    house.access._keyring._read_at = float("-inf")  # a second has passed
     assert (await answer(house, "/echo", given))[0] == 200
 
 
@@ -254,7 +254,7 @@ async def test_a_ticket_of_any_bytes_is_none(house: House, query: str) -> None:
 @pytest.mark.parametrize("to", ["%FF", "%ED%A0%80", "%C3%A9", "/%0D%0AX:y", "%"])
 async def test_a_target_of_any_bytes_leads_to_the_workspace(house: House, to: str) -> None:
     uuid = await house.awake()
-    ticket = parse_qs(urlsplit((await house.entrance.invite(uuid)).url).query)["ticket"][0]
+    ticket = parse_qs(urlsplit((await house.access.issue_link(uuid)).url).query)["ticket"][0]
     head = f"GET /.user-pods/enter?ticket={ticket}&to={to}"
     said = await raw(house, head, {"Host": house.host(uuid), "Connection": "close"})
     assert said.partition(b" ")[2].startswith(b"303 ")

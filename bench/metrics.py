@@ -38,7 +38,7 @@ class Cost:
         return sum(self.cpu.values())
 
 
-class Meter:
+class ServiceMetrics:
     """Looks at the processes of a cluster."""
 
     def __init__(self, cluster: Cluster, api: Api, redis: Any) -> None:

@@ -1,4 +1,4 @@
-"""The work lease of a replica that died is taken over in seconds; one that only froze goes no further."""
+"""The session lock of a replica that died is taken over in seconds; one that only froze goes no further."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from service.adapters.redis.client import connected
 from service.adapters.redis.store import RedisStore
 from service.domain.errors import SessionBusy
 from service.domain.names import SessionId
-from service.domain.ports import WorkLease
+from service.domain.ports import SessionLock
 
 A = SessionId("aaaaaaaa")
 KEY = f"user-pods:work:{A}"
@@ -32,13 +32,13 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(redis_leases, name, seconds)
 
 
-async def taken(store: RedisStore, held: AsyncExitStack) -> tuple[WorkLease, float]:
+async def taken(store: RedisStore, held: AsyncExitStack) -> tuple[SessionLock, float]:
     """The lease, waited for as a create does, and how many seconds that took."""
     began = time.monotonic()
     async with asyncio.timeout(10):
         while True:
             try:
-                return await held.enter_async_context(store.working(A)), time.monotonic() - began
+                return await held.enter_async_context(store.lock(A)), time.monotonic() - began
             except SessionBusy:
                 await asyncio.sleep(0.02)
 
@@ -49,7 +49,7 @@ async def test_a_dead_holders_lease_is_taken_over_long_before_it_runs_out(
     store = RedisStore(redis)
     async with AsyncExitStack() as held, AsyncExitStack() as dead:
         monkeypatch.setattr(redis_leases, "RENEWAL", 60)  # it renews nothing any more, as one that was killed
-        lost = await dead.enter_async_context(store.working(A))
+        lost = await dead.enter_async_context(store.lock(A))
         await asyncio.sleep(0.01)
         monkeypatch.setattr(redis_leases, "RENEWAL", 0.1)
         lease, seconds = await taken(RedisStore(redis), held)
@@ -64,10 +64,10 @@ async def test_a_dead_holders_lease_is_taken_over_long_before_it_runs_out(
 
 async def test_a_living_holders_lease_is_never_taken_over(redis: Any) -> None:
     store = RedisStore(redis)
-    async with store.working(A) as lease:
+    async with store.lock(A) as lease:
         for _ in range(60):  # three times as long as a dead one's would last
             with pytest.raises(SessionBusy):
-                async with RedisStore(redis).working(A):
+                async with RedisStore(redis).lock(A):
                     pass
             await asyncio.sleep(0.03)
         await lease.confirm()
@@ -75,11 +75,11 @@ async def test_a_living_holders_lease_is_never_taken_over(redis: Any) -> None:
 
 async def test_a_living_holder_keeps_it_through_an_absence_of_redis(redis: Any) -> None:
     store = RedisStore(redis)
-    async with store.working(A) as lease:
+    async with store.lock(A) as lease:
         # As after a frozen Redis: nobody could renew for longer than a dead one is given.
         await redis.pexpire(KEY, 5000)
         with pytest.raises(SessionBusy):
-            async with store.working(A):
+            async with store.lock(A):
                 pass
         await asyncio.sleep(0.25)  # it has renewed once or twice
         assert await redis.pttl(KEY) > 5000
@@ -101,6 +101,6 @@ async def test_a_lease_that_somebody_else_wrote_blocks_a_session_for_seconds_onl
 async def test_a_holder_of_a_version_that_renews_less_often_is_not_doubted(redis: Any) -> None:
     await redis.set(KEY, "0123456789abcdef", px=4000)
     with pytest.raises(SessionBusy):
-        async with RedisStore(redis).working(A):
+        async with RedisStore(redis).lock(A):
             pass
     assert await redis.pttl(KEY) > 3000

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from service.domain.access import Entrance
+from service.domain.access import WorkspaceAccess
 from service.domain.keyring import Keyring
 from service.domain.names import SessionId
 from service.domain.ports import TICKETS
@@ -22,17 +22,17 @@ class House:
     def __init__(self) -> None:
         self.now = 1_000_000_000.0
         self.tickets, self.keys = MemoryTickets(), MemorySigningKeys()
-        self.entrance = self.replica()
+        self.access = self.replica()
 
-    def replica(self) -> Entrance:
+    def replica(self) -> WorkspaceAccess:
         keyring = Keyring(self.keys, now=lambda: self.now)
-        return Entrance(self.tickets, keyring, origin=str, stay=STAY, limit=LIMIT, now=lambda: self.now)
+        return WorkspaceAccess(self.tickets, keyring, origin=str, stay=STAY, limit=LIMIT, now=lambda: self.now)
 
     async def ticket(self, uuid: SessionId = UUID) -> str:
-        return parse_qs(urlsplit((await self.entrance.invite(uuid)).url).query)["ticket"][0]
+        return parse_qs(urlsplit((await self.access.issue_link(uuid)).url).query)["ticket"][0]
 
     async def given(self, uuid: SessionId = UUID) -> str:
-        given = await self.entrance.redeem(await self.ticket(uuid), uuid)
+        given = await self.access.redeem(await self.ticket(uuid), uuid)
         assert given is not None
         return given
 
@@ -49,7 +49,7 @@ async def test_a_ticket_planted_in_redis_opens_nothing(house: House) -> None:
     genuine = await house.ticket(OTHER)
     for planted in ("x" * 32, genuine, f"{genuine.rpartition('.')[0]}.{'A' * 43}"):
         await house.tickets.put(hashlib.sha256(planted.encode()).hexdigest(), UUID, timedelta(hours=1))
-        assert await house.entrance.redeem(planted, UUID) is None
+        assert await house.access.redeem(planted, UUID) is None
 
 
 async def test_what_is_no_ticket_does_not_reach_redis(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,33 +59,33 @@ async def test_what_is_no_ticket_does_not_reach_redis(house: House, monkeypatch:
     genuine = await house.ticket()
     monkeypatch.setattr(house.tickets, "take", take)
     for forged in ("", "x", genuine[:-1], f"{genuine}\n", f"{genuine[:-1]}é", "\udce9", f"9{genuine}", "1" * 10_000):
-        assert await house.entrance.redeem(forged, UUID) is None
+        assert await house.access.redeem(forged, UUID) is None
 
 
 async def test_a_ticket_is_good_for_its_time_also_where_redis_remembers_it_longer(house: House) -> None:
     ticket = await house.ticket()
     await house.tickets.put(hashlib.sha256(ticket.encode()).hexdigest(), UUID, timedelta(days=1))
     house.pass_(timedelta(seconds=62))
-    assert await house.entrance.redeem(ticket, UUID) is None
+    assert await house.access.redeem(ticket, UUID) is None
 
 
 async def test_open_tickets_of_a_session_are_bounded_and_the_oldest_is_forgotten(house: House) -> None:
     tickets = [await house.ticket() for _ in range(TICKETS + 1)]
     other = await house.ticket(OTHER)
-    assert await house.entrance.redeem(tickets[0], UUID) is None
-    assert await house.entrance.redeem(tickets[1], UUID)
-    assert await house.entrance.redeem(other, OTHER)
+    assert await house.access.redeem(tickets[0], UUID) is None
+    assert await house.access.redeem(tickets[1], UUID)
+    assert await house.access.redeem(other, OTHER)
 
 
 async def test_a_ticket_is_no_pass_and_a_pass_no_ticket(house: House) -> None:
     ticket, given = await house.ticket(), await house.given()
-    assert not await house.entrance.admits(ticket, UUID)
-    assert not await house.entrance.redeem(given, UUID)
+    assert not await house.access.check_cookie(ticket, UUID)
+    assert not await house.access.redeem(given, UUID)
 
 
 async def test_a_pass_is_renewed_from_its_half_on_up_to_the_absolute_limit(house: House) -> None:
     given, begun, renewals = await house.given(), house.now, 0
-    while admission := await house.entrance.admits(given, UUID):
+    while admission := await house.access.check_cookie(given, UUID):
         if admission.renewed:
             given, renewals = admission.renewed, renewals + 1
         house.pass_(timedelta(hours=1))
@@ -95,47 +95,47 @@ async def test_a_pass_is_renewed_from_its_half_on_up_to_the_absolute_limit(house
 
 async def test_a_pass_that_nobody_uses_ends_with_its_stay(house: House) -> None:
     given = await house.given()
-    assert await house.entrance.admits(given, UUID)
-    assert house.entrance.knows(given, UUID)
+    assert await house.access.check_cookie(given, UUID)
+    assert house.access.knows(given, UUID)
     house.pass_(STAY / 2)
-    assert not house.entrance.knows(given, UUID)  # it is due for renewal
+    assert not house.access.knows(given, UUID)  # it is due for renewal
     house.pass_(STAY / 2)
-    assert not await house.entrance.admits(given, UUID)
+    assert not await house.access.check_cookie(given, UUID)
 
 
 async def test_a_renewed_pass_cannot_be_made_to_look_as_if_its_bearer_had_come_in_later(house: House) -> None:
     until, since, *rest = (await house.given()).split(".")
     later = ".".join([until, str(int(since) + 1000), *rest])
-    assert not await house.entrance.admits(later, UUID)
+    assert not await house.access.check_cookie(later, UUID)
 
 
 async def test_a_rotation_signs_nobody_out(house: House) -> None:
     given, second = await house.given(), house.replica()
-    assert await second.admits(given, UUID)
+    assert await second.check_cookie(given, UUID)
     second._keyring._rotate = timedelta(hours=1)
     house.pass_(timedelta(hours=1))
     await second._keyring._refresh()
     assert len(house.keys.keys) == 2
     house.pass_(STAY / 2)
-    admission = await second.admits(given, UUID)
+    admission = await second.check_cookie(given, UUID)
     assert admission is not None
     assert admission.renewed is not None
     assert admission.renewed.split(".")[2] != given.split(".")[2]
     # The other replica has not heard of the new key yet, and has not read for a second.
-    house.entrance._keyring._read_at = float("-inf")
-    assert await house.entrance.admits(admission.renewed, UUID)
+    house.access._keyring._read_at = float("-inf")
+    assert await house.access.check_cookie(admission.renewed, UUID)
 
 
 async def test_withdrawn_keys_sign_everybody_out_at_once(house: House) -> None:
     given = await house.given()
-    assert await house.entrance.admits(given, UUID)
+    assert await house.access.check_cookie(given, UUID)
     house.keys.keys = ()
-    await house.entrance._keyring._refresh()
-    assert not house.entrance.knows(given, UUID)
-    assert not await house.entrance.admits(given, UUID)
+    await house.access._keyring._refresh()
+    assert not house.access.knows(given, UUID)
+    assert not await house.access.check_cookie(given, UUID)
 
 
 async def test_an_emptied_redis_signs_nobody_out(house: House) -> None:
     given = await house.given()
     house.tickets.tickets.clear()
-    assert await house.replica().admits(given, UUID)
+    assert await house.replica().check_cookie(given, UUID)

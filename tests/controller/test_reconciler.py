@@ -1,4 +1,4 @@
-"""The keeper over the memory adapters: failures are tried again, floods are bounded, strangers are left alone."""
+"""The reconciler over the memory adapters: failures are tried again, floods are bounded, strangers are left alone."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -8,11 +8,11 @@ from datetime import timedelta
 
 import pytest
 
-from service.controller.rate_limiter import Pace
-from service.controller.reconciler import Keeper
+from service.controller.rate_limiter import RateLimiter
+from service.controller.reconciler import Reconciler
 from service.domain.errors import ClusterUnavailable, RedisUnavailable
 from service.domain.names import SessionId
-from service.domain.session import Pulse, Rhythm, Workload
+from service.domain.session import IdleTimes, QueueState, Workload
 from tests.controller.simulation import UUID, asleep, record
 from tests.fakes.memory import MemoryCluster, MemoryQueues
 from tests.waiting import until
@@ -38,19 +38,19 @@ async def keeping(
     queues: MemoryQueues,
     parks_per_second: float = 1e6,
     patience: timedelta = timedelta(seconds=10),
-) -> AsyncIterator[Keeper]:
-    keeper = Keeper(
+) -> AsyncIterator[Reconciler]:
+    reconciler = Reconciler(
         queues=queues,
         cluster=cluster,
-        view=cluster,
-        rhythm=Rhythm(),
+        cache=cluster,
+        idle_times=IdleTimes(),
         parks_per_second=parks_per_second,
         patience=patience,
     )
-    task = asyncio.create_task(keeper.run())
+    task = asyncio.create_task(reconciler.run())
     await asyncio.sleep(0)  # from now on it hears of changes
     try:
-        yield keeper
+        yield reconciler
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -69,27 +69,27 @@ async def test_what_the_cluster_refuses_for_a_moment_is_tried_again(
         await scale(uuid, replicas)
 
     cluster.scale = fails_twice  # type: ignore[method-assign]
-    async with keeping(cluster, queues) as keeper:
-        await queues.wake(UUID, Rhythm().lease)
-        keeper.woken(UUID)
+    async with keeping(cluster, queues) as reconciler:
+        await queues.wake(UUID, IdleTimes().lease)
+        reconciler.on_wake(UUID)
         await until(lambda: cluster.workload(UUID).replicas == 1)
     assert attempts == 3
 
 
 async def test_a_redis_that_is_away_for_a_moment_costs_no_wake(cluster: MemoryCluster, queues: MemoryQueues) -> None:
-    pulses, attempts = queues.pulses, 0
+    queue_states, attempts = queues.read, 0
 
     async def fails_once(uuids: object) -> object:
         nonlocal attempts
         attempts += 1
         if attempts == 1:
             raise RedisUnavailable
-        return await pulses(uuids)  # type: ignore[arg-type]
+        return await queue_states(uuids)  # type: ignore[arg-type]
 
-    queues.pulses = fails_once  # type: ignore[method-assign, assignment]
-    async with keeping(cluster, queues) as keeper:
-        await queues.wake(UUID, Rhythm().lease)
-        keeper.woken(UUID)
+    queues.read = fails_once  # type: ignore[method-assign, assignment]
+    async with keeping(cluster, queues) as reconciler:
+        await queues.wake(UUID, IdleTimes().lease)
+        reconciler.on_wake(UUID)
         await until(lambda: cluster.workload(UUID).replicas == 1)
 
 
@@ -108,8 +108,8 @@ async def test_many_who_fall_asleep_at_once_are_parked_a_few_at_a_time(
         running -= 1
 
     cluster.park = slow  # type: ignore[method-assign]
-    async with keeping(cluster, queues) as keeper:
-        keeper.leading = True
+    async with keeping(cluster, queues) as reconciler:
+        reconciler.leading = True
         for uuid in uuids:
             cluster.change(replace(asleep(parked=False), uuid=uuid))
         await until(lambda: all(cluster.workload(uuid).parked for uuid in uuids))
@@ -117,32 +117,32 @@ async def test_many_who_fall_asleep_at_once_are_parked_a_few_at_a_time(
 
 
 async def test_a_wake_does_not_wait_behind_many_parks(cluster: MemoryCluster, queues: MemoryQueues) -> None:
-    async with keeping(cluster, queues, parks_per_second=1) as keeper:
-        keeper.leading = True
+    async with keeping(cluster, queues, parks_per_second=1) as reconciler:
+        reconciler.leading = True
         for number in range(300):
             cluster.change(replace(asleep(parked=False), uuid=SessionId(f"{number:08d}")))
-        await queues.wake(UUID, Rhythm().lease)
-        keeper.woken(UUID)
+        await queues.wake(UUID, IdleTimes().lease)
+        reconciler.on_wake(UUID)
         await until(lambda: cluster.workload(UUID).replicas == 1)
         assert sum(workload.parked for workload in cluster.workloads.values()) < 10
 
 
 async def test_a_wake_does_not_wait_behind_a_sweep(cluster: MemoryCluster, queues: MemoryQueues) -> None:
     looks: list[int] = []
-    pulses = queues.pulses
+    queue_states = queues.read
 
-    async def slow(uuids: Sequence[SessionId]) -> Mapping[SessionId, Pulse]:
+    async def slow(uuids: Sequence[SessionId]) -> Mapping[SessionId, QueueState]:
         looks.append(len(uuids))
         await asyncio.sleep(0.005)
-        return await pulses(uuids)
+        return await queue_states(uuids)
 
-    queues.pulses = slow  # type: ignore[method-assign]
-    async with keeping(cluster, queues) as keeper:
+    queues.read = slow  # type: ignore[method-assign]
+    async with keeping(cluster, queues) as reconciler:
         for number in range(5000):
-            keeper.sweep(SessionId(f"{number:08d}"))
+            reconciler.sweep(SessionId(f"{number:08d}"))
         await until(lambda: len(looks) == 2)
-        await queues.wake(UUID, Rhythm().lease)
-        keeper.woken(UUID)
+        await queues.wake(UUID, IdleTimes().lease)
+        reconciler.on_wake(UUID)
         await until(lambda: cluster.workload(UUID).replicas == 1)
         assert len(looks) < 10
         await until(lambda: sum(looks) > 5000)
@@ -156,12 +156,12 @@ async def test_unparks_wait_for_pods_that_are_being_started_and_then_go_a_few_at
     def parked() -> int:
         return sum(cluster.workload(uuid).parked for uuid in uuids)
 
-    async with keeping(cluster, queues) as keeper:
+    async with keeping(cluster, queues) as reconciler:
         for uuid in uuids:
             cluster.change(replace(asleep(), uuid=uuid))
             queues.sessions[uuid] = replace(record(), uuid=uuid)
-            await queues.wake(uuid, Rhythm().lease)
-            keeper.woken(uuid)
+            await queues.wake(uuid, IdleTimes().lease)
+            reconciler.on_wake(uuid)
         await until(lambda: all(cluster.workload(uuid).replicas for uuid in uuids))
         for uuid in uuids[10:]:
             cluster.change(replace(cluster.workload(uuid), ready=1))
@@ -177,12 +177,12 @@ async def test_pods_that_do_not_get_ready_hold_up_no_unpark_for_ever(
     cluster: MemoryCluster, queues: MemoryQueues
 ) -> None:
     uuids = [SessionId(f"{number:08d}") for number in range(10)]
-    async with keeping(cluster, queues, patience=timedelta(seconds=0.1)) as keeper:
+    async with keeping(cluster, queues, patience=timedelta(seconds=0.1)) as reconciler:
         for uuid in uuids:
             cluster.change(replace(asleep(), uuid=uuid))
             queues.sessions[uuid] = replace(record(), uuid=uuid)
-            await queues.wake(uuid, Rhythm().lease)
-            keeper.woken(uuid)
+            await queues.wake(uuid, IdleTimes().lease)
+            reconciler.on_wake(uuid)
         await until(lambda: not any(cluster.workload(uuid).parked for uuid in uuids))
         assert not any(cluster.workload(uuid).ready for uuid in uuids)
 
@@ -196,10 +196,10 @@ async def test_what_the_view_does_not_show_yet_is_not_asked_for_again(
         asked.append(replicas)
 
     cluster.scale = late  # type: ignore[method-assign, assignment]
-    async with keeping(cluster, queues) as keeper:
-        await queues.wake(UUID, Rhythm().lease)
+    async with keeping(cluster, queues) as reconciler:
+        await queues.wake(UUID, IdleTimes().lease)
         for _ in range(20):
-            keeper.woken(UUID)
+            reconciler.on_wake(UUID)
             await asyncio.sleep(0.01)
         assert asked == [1]
         cluster.change(replace(cluster.workload(UUID), replicas=1))
@@ -211,9 +211,9 @@ async def test_a_replica_that_does_not_lead_leaves_the_others_alone(
     cluster: MemoryCluster, queues: MemoryQueues
 ) -> None:
     other = SessionId("00000000")
-    async with keeping(cluster, queues) as keeper:
-        await queues.wake(UUID, Rhythm().lease)
-        keeper.woken(UUID)
+    async with keeping(cluster, queues) as reconciler:
+        await queues.wake(UUID, IdleTimes().lease)
+        reconciler.on_wake(UUID)
         await until(lambda: cluster.workload(UUID).replicas == 1)
         cluster.change(replace(asleep(parked=False), uuid=other))
         cluster.change(replace(cluster.workload(UUID), replicas=0))  # KEDA's late 0
@@ -224,8 +224,8 @@ async def test_a_replica_that_does_not_lead_leaves_the_others_alone(
 async def test_a_chart_that_somebody_installed_by_hand_is_left_alone(
     cluster: MemoryCluster, queues: MemoryQueues
 ) -> None:
-    async with keeping(cluster, queues) as keeper:
-        keeper.leading = True
+    async with keeping(cluster, queues) as reconciler:
+        reconciler.leading = True
         stranger = SessionId("00000000")
         cluster.change(replace(asleep(parked=False), uuid=stranger, user_id=None))
         cluster.change(replace(asleep(parked=False)))
@@ -234,7 +234,7 @@ async def test_a_chart_that_somebody_installed_by_hand_is_left_alone(
 
 
 async def test_pace_lets_a_burst_through_and_then_one_at_a_time() -> None:
-    pace, clock = Pace(100), asyncio.get_running_loop().time
+    pace, clock = RateLimiter(100), asyncio.get_running_loop().time
     began = clock()
     for _ in range(110):
         await pace.turn()
@@ -244,20 +244,20 @@ async def test_pace_lets_a_burst_through_and_then_one_at_a_time() -> None:
 async def test_a_session_whose_queue_makes_every_read_fail_stops_no_other_wake(
     cluster: MemoryCluster, queues: MemoryQueues
 ) -> None:
-    bad, pulses = SessionId("badbadba"), queues.pulses
+    bad, queue_states = SessionId("badbadba"), queues.read
 
-    async def poisoned(uuids: Sequence[SessionId]) -> Mapping[SessionId, Pulse]:
+    async def poisoned(uuids: Sequence[SessionId]) -> Mapping[SessionId, QueueState]:
         if bad in uuids:
             raise RuntimeError("unable to perform operation on <TCPTransport closed=True reading=False>")
-        return await pulses(uuids)
+        return await queue_states(uuids)
 
-    queues.pulses = poisoned  # type: ignore[method-assign]
-    async with keeping(cluster, queues) as keeper:
-        await queues.wake(UUID, Rhythm().lease)
+    queues.read = poisoned  # type: ignore[method-assign]
+    async with keeping(cluster, queues) as reconciler:
+        await queues.wake(UUID, IdleTimes().lease)
         for uuid in (SessionId("00000000"), bad, UUID, SessionId("11111111")):
-            keeper.tend(uuid)
+            reconciler.enqueue(uuid)
         await until(lambda: cluster.workload(UUID).replicas == 1)
-        assert keeper.retries == 1
+        assert reconciler.retries == 1
 
 
 async def test_a_session_whose_workload_cannot_be_judged_stops_no_other_wake(
@@ -271,17 +271,17 @@ async def test_a_session_whose_workload_cannot_be_judged_stops_no_other_wake(
         return workload(uuid)
 
     cluster.workload = odd  # type: ignore[method-assign]
-    async with keeping(cluster, queues) as keeper:
-        await queues.wake(UUID, Rhythm().lease)
-        keeper.tend(bad)
-        keeper.tend(UUID)
+    async with keeping(cluster, queues) as reconciler:
+        await queues.wake(UUID, IdleTimes().lease)
+        reconciler.enqueue(bad)
+        reconciler.enqueue(UUID)
         await until(lambda: workload(UUID).replicas == 1)
 
 
 async def test_a_keeper_that_is_restarted_goes_on_with_what_it_had(
     cluster: MemoryCluster, queues: MemoryQueues
 ) -> None:
-    keeper = Keeper(queues=queues, cluster=cluster, view=cluster, rhythm=Rhythm())
+    reconciler = Reconciler(queues=queues, cluster=cluster, cache=cluster, idle_times=IdleTimes())
     scale, begun = cluster.scale, asyncio.Event()
 
     async def hangs(*_: object) -> None:
@@ -289,14 +289,14 @@ async def test_a_keeper_that_is_restarted_goes_on_with_what_it_had(
         await asyncio.Event().wait()
 
     cluster.scale = hangs  # type: ignore[method-assign, assignment]
-    await queues.wake(UUID, Rhythm().lease)
-    keeper.woken(UUID)
-    first = asyncio.create_task(keeper.run())
+    await queues.wake(UUID, IdleTimes().lease)
+    reconciler.on_wake(UUID)
+    first = asyncio.create_task(reconciler.run())
     await begun.wait()
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     cluster.scale = scale  # type: ignore[method-assign]
-    second = asyncio.create_task(keeper.run())
+    second = asyncio.create_task(reconciler.run())
     await until(lambda: cluster.workload(UUID).replicas == 1)
     second.cancel()
     await asyncio.gather(second, return_exceptions=True)

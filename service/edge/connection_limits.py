@@ -17,7 +17,7 @@ _OTHER_FILES = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
+class ConnectionLimits:
     """Times are in seconds, sizes in bytes."""
 
     connections: int = 10_000
@@ -43,18 +43,18 @@ class Bounds:
     tunnel, and short enough that the dead do not pile up."""
 
 
-def affordable(bounds: Bounds) -> Bounds:
-    """`bounds` with as many connections as there are file descriptors for: each takes one, and one more to its pod.
+def affordable(connection_limits: ConnectionLimits) -> ConnectionLimits:
+    """The limits with as many connections as there are file descriptors for: each takes one, and one more to its pod.
 
     Beyond what the process may open, Redis and Kubernetes could not be reached either.
     """
-    needed = 2 * bounds.connections + bounds.elsewhere + _OTHER_FILES
+    needed = 2 * connection_limits.connections + connection_limits.elsewhere + _OTHER_FILES
     may, could = resource.getrlimit(resource.RLIMIT_NOFILE)
     if may != resource.RLIM_INFINITY and may < needed:
         may = needed if could == resource.RLIM_INFINITY else min(needed, could)
         resource.setrlimit(resource.RLIMIT_NOFILE, (may, could))
     if may == resource.RLIM_INFINITY or may >= needed:
-        return bounds
-    there = max(1, (may - bounds.elsewhere - _OTHER_FILES) // 2)
+        return connection_limits
+    there = max(1, (may - connection_limits.elsewhere - _OTHER_FILES) // 2)
     log.warning("fewer connections than wanted, by the limit of open files", extra={"connections": there, "files": may})
-    return replace(bounds, connections=there)
+    return replace(connection_limits, connections=there)

@@ -1,4 +1,4 @@
-"""The view on the real API when a watch ends, expires or breaks off, and when it meets objects of another make.
+"""The cache on the real API when a watch ends, expires or breaks off, and when it meets objects of another make.
 
 An API server that is stopped or frozen altogether is in tests/stack/test_faults.py.
 """
@@ -14,10 +14,10 @@ from devcluster.cluster import Cluster
 from service.adapters.kubernetes.api import Expired, KubeApi, connect
 from service.adapters.kubernetes.objects import Kind
 from service.adapters.kubernetes.paths import Paths
-from service.adapters.kubernetes.workload_cache import KubeView
+from service.adapters.kubernetes.workload_cache import KubeWorkloadCache
 from service.domain.errors import ClusterUnavailable
 from service.domain.names import SessionId, new_session_id
-from service.domain.session import Rhythm
+from service.domain.session import IdleTimes
 from tests.waiting import until
 
 NAMESPACE = "views"
@@ -45,13 +45,13 @@ def namespace(cluster: Cluster) -> str:
 
 
 @asynccontextmanager
-async def following(cluster: Cluster) -> AsyncIterator[tuple[KubeView, Breaking]]:
+async def following(cluster: Cluster) -> AsyncIterator[tuple[KubeWorkloadCache, Breaking]]:
     async with await connect(cluster.kubeconfig) as api:
         breaking = Breaking(api, timeout=5)
-        view = KubeView(breaking, namespace=NAMESPACE, patience=timedelta(minutes=2))
-        async with view.following():
-            await view.wait_filled()
-            yield view, breaking
+        cache = KubeWorkloadCache(breaking, namespace=NAMESPACE, patience=timedelta(minutes=2))
+        async with cache.following():
+            await cache.wait_filled()
+            yield cache, breaking
 
 
 def deployment(uuid: str) -> Json:
@@ -78,16 +78,16 @@ async def test_what_happens_while_a_watch_is_broken_is_seen_afterwards(
 ) -> None:
     gone, made = new_session_id(), new_session_id()
     cluster.apply(deployment(gone))
-    async with following(cluster) as (view, breaking):
-        assert view.workload(gone).deployed
+    async with following(cluster) as (cache, breaking):
+        assert cache.workload(gone).deployed
         breaking.fault = fault
         before = breaking.watches
         cluster.apply(deployment(made))
         delete(cluster, gone)
-        await until(lambda: view.workload(made).deployed and not view.workload(gone).anything, 20)
+        await until(lambda: cache.workload(made).deployed and not cache.workload(gone).anything, 20)
         breaking.fault = None
         assert breaking.watches > before
-        await until(lambda: view.behind() is None, 20)
+        await until(lambda: cache.behind() is None, 20)
 
 
 async def test_a_version_that_the_api_server_has_forgotten_is_told(cluster: Cluster, namespace: str) -> None:
@@ -117,9 +117,9 @@ async def test_objects_of_others_that_bear_our_labels_are_passed_over(cluster: C
     stranger = deployment("abcdefgh")
     stranger["metadata"]["name"] = "somebody-elses"
     cluster.apply(stranger)
-    async with following(cluster) as (view, _):
-        assert not view.workload(uuid).anything
-        assert not view.workload(SessionId("abcdefgh")).anything
+    async with following(cluster) as (cache, _):
+        assert not cache.workload(uuid).anything
+        assert not cache.workload(SessionId("abcdefgh")).anything
 
 
 async def test_a_lease_that_somebody_wrote_nonsense_into_counts_as_the_usual_one(
@@ -141,9 +141,11 @@ async def test_a_lease_that_somebody_wrote_nonsense_into_counts_as_the_usual_one
             "spec": {"scaleTargetRef": {"name": f"user-{uuid}"}, "pollingInterval": 7, "triggers": [trigger]},
         },
     )
-    async with following(cluster) as (view, _):
-        rhythm = view.workload(uuid).rhythm
-        assert rhythm == Rhythm(lease=Rhythm().lease, cooldown=timedelta(seconds=300), poll=timedelta(seconds=7))
-        await until(lambda: view.workload(uuid).hindrance is not None, 20)  # KEDA's own words: no Redis is there
-        assert view.workload(uuid).trouble is None, "a pod that is there needs no KEDA to get ready"
+    async with following(cluster) as (cache, _):
+        idle_times = cache.workload(uuid).idle_times
+        assert idle_times == IdleTimes(
+            lease=IdleTimes().lease, cooldown=timedelta(seconds=300), poll=timedelta(seconds=7)
+        )
+        await until(lambda: cache.workload(uuid).blocker is not None, 20)  # KEDA's own words: no Redis is there
+        assert cache.workload(uuid).failure is None, "a pod that is there needs no KEDA to get ready"
     cluster.kubectl("-n", NAMESPACE, "delete", "scaledobject", f"user-{uuid}-scaler")

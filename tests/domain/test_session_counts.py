@@ -25,7 +25,7 @@ async def test_every_phase_is_counted_and_so_are_the_parked_and_the_queues(world
             parked,
             awake,
             replace(awake, ready=1),
-            replace(awake, trouble="ErrImagePull"),
+            replace(awake, failure="ErrImagePull"),
             replace(WHOLE, scaled=False),
             replace(WHOLE, deleting=True),
             Workload(SessionId(""), volume=True),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.adapters.redis.batch_loader import Gathering
+from service.adapters.redis.batch_loader import BatchLoader
 
 
 class Source:
@@ -25,7 +25,7 @@ class Source:
 
 async def test_who_asks_while_a_read_is_under_way_is_in_the_next_with_all_the_others() -> None:
     source = Source()
-    gathering = Gathering(source.read, most=100)
+    gathering = BatchLoader(source.read, most=100)
     first = asyncio.create_task(gathering.one("a"))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -38,14 +38,14 @@ async def test_who_asks_while_a_read_is_under_way_is_in_the_next_with_all_the_ot
 
 async def test_only_so_many_are_read_at_once() -> None:
     source = Source()
-    gathering = Gathering(source.read, most=4)
+    gathering = BatchLoader(source.read, most=4)
     assert await asyncio.gather(*(gathering.one(str(number)) for number in range(10))) == [f"{n}0" for n in range(10)]
     assert [len(keys) for keys in source.reads] == [4, 4, 2]
 
 
 async def test_a_failure_is_told_to_those_of_its_read_and_the_next_read_is_made() -> None:
     source = Source()
-    gathering = Gathering(source.read, most=100)
+    gathering = BatchLoader(source.read, most=100)
     source.fails = LookupError()
     found = await asyncio.gather(*(gathering.one(key) for key in "ab"), return_exceptions=True)
     assert [type(each) for each in found] == [LookupError, LookupError]
@@ -55,7 +55,7 @@ async def test_a_failure_is_told_to_those_of_its_read_and_the_next_read_is_made(
 
 async def test_a_caller_that_goes_away_takes_nothing_along() -> None:
     source = Source()
-    gathering = Gathering(source.read, most=100)
+    gathering = BatchLoader(source.read, most=100)
     gone, stays = asyncio.create_task(gathering.one("a")), asyncio.create_task(gathering.one("a"))
     await asyncio.sleep(0.001)
     gone.cancel()
@@ -68,7 +68,7 @@ async def test_a_read_that_gives_too_few_leaves_nobody_waiting() -> None:
     async def short(keys: Sequence[str]) -> Sequence[str]:
         return list(keys)[1:]
 
-    gathering = Gathering(short, most=100)
+    gathering = BatchLoader(short, most=100)
     async with asyncio.timeout(5):
         found = await asyncio.gather(*(gathering.one(key) for key in "ab"), return_exceptions=True)
     assert [type(each) for each in found] == [ValueError, ValueError]
