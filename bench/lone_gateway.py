@@ -20,7 +20,7 @@ from service.gateway.access.hosts import Hosts
 from service.gateway.gateway import Gateway, Terms
 from service.gateway.proxy.headers import COOKIE, Forwarding
 from service.gateway.server import served
-from tests.fakes.memory import (
+from tests.fakes import (
     MemoryCluster,
     MemoryHistory,
     MemoryProgress,

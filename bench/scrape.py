@@ -16,7 +16,7 @@ from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.domain.names import SessionId
 from service.domain.session import IdleTimes, Release, ReleaseState, Workload
 from service.domain.session_counts import count
-from tests.fakes.memory import MemoryCluster, MemoryQueues
+from tests.fakes import MemoryCluster, MemoryQueues
 
 _RUNS = 20
 

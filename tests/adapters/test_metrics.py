@@ -19,7 +19,7 @@ from service.domain.session import IdleTimes
 from service.domain.session_counts import SessionCounts, count
 from service.domain.sessions import Sessions
 from tests.domain.conftest import World
-from tests.fakes.memory import MemoryReleases
+from tests.fakes import MemoryReleases
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

@@ -20,7 +20,7 @@ from service.adapters.redis.store import RedisStore
 from service.adapters.redis.tickets import RedisTickets
 from service.domain.ports import History, Progress, Queues, Store, Tickets
 from tests.conftest import free_port
-from tests.fakes.memory import MemoryHistory, MemoryProgress, MemoryQueues, MemoryStore, MemoryTickets
+from tests.fakes import MemoryHistory, MemoryProgress, MemoryQueues, MemoryStore, MemoryTickets
 
 
 @dataclass

@@ -20,7 +20,7 @@ from service.domain.names import SessionId, new_session_id
 from service.domain.ports import Cluster, Releases, WorkloadCache
 from service.domain.session import IdleTimes, ReleaseState
 from stack.stack import ROOT, SERVICE, SYSTEM, USERS, Stack
-from tests.fakes.memory import MemoryCluster, MemoryReleases
+from tests.fakes import MemoryCluster, MemoryReleases
 from tests.waiting import until
 
 Parts = tuple[Cluster, Releases]

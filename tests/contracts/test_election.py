@@ -11,7 +11,7 @@ from service.adapters.kubernetes.api import KubeApi, connect
 from service.adapters.kubernetes.election import NAME, KubeElection
 from service.domain.ports import Election
 from stack.stack import SERVICE, SYSTEM, USERS, Stack
-from tests.fakes.memory import MemoryElection
+from tests.fakes import MemoryElection
 
 TERM = timedelta(seconds=1)
 Candidates = tuple[Election, Election]

@@ -13,7 +13,7 @@ from service.domain.names import SessionId, new_session_id
 from service.domain.ports import PodEvents
 from service.domain.progress import ProgressUpdate, Stage
 from stack.stack import SERVICE, SYSTEM, USERS, Stack
-from tests.fakes.memory import MemoryPodEvents
+from tests.fakes import MemoryPodEvents
 from tests.stack.client import until
 
 PULLED, WARNING = ProgressUpdate(Stage.PULLED), ProgressUpdate(Stage.WARNING, "FailedMount: the volume is away")

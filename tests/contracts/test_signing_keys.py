@@ -14,7 +14,7 @@ from service.domain.errors import SigningKeysUnavailable
 from service.domain.ports import SigningKeys
 from service.domain.signing_key import SigningKey
 from stack.stack import SERVICE, SIGNING_KEYS, SYSTEM, USERS, Stack
-from tests.fakes.memory import MemorySigningKeys
+from tests.fakes import MemorySigningKeys
 
 OLD = SigningKey("0a1b2c3d", datetime(2026, 1, 1, tzinfo=UTC), b"\x00\xff" * 16)
 NEW = SigningKey("ffffffff", datetime(2026, 2, 1, tzinfo=UTC), b"new" * 12)

@@ -20,7 +20,7 @@ from service.domain.ports import Store
 from service.domain.session import Record, RecordStatus
 from tests.conftest import free_port
 from tests.contracts.conftest import Kept
-from tests.fakes.memory import MemoryStore
+from tests.fakes import MemoryStore
 
 A, B, C = map(SessionId, ("aaaaaaaa", "12345678", "1e234567"))
 NOW = datetime(2026, 1, 1, 12, 0, 0, 250_000, tzinfo=UTC)

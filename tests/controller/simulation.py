@@ -19,7 +19,7 @@ from service.domain.session import (
     ScaledBy,
     Workload,
 )
-from tests.fakes.memory import MemoryCluster, MemoryQueues
+from tests.fakes import MemoryCluster, MemoryQueues
 
 UUID = SessionId("abc123xy")
 IDLE_TIMES = IdleTimes(lease=timedelta(seconds=15), cooldown=timedelta(seconds=20), poll=timedelta(seconds=5))

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from service.domain.session import Phase
 from tests.controller.simulation import IDLE_TIMES, UUID, Clock, Keda, Process, asleep, record
-from tests.fakes.memory import MemoryCluster, MemoryQueues
+from tests.fakes import MemoryCluster, MemoryQueues
 
 POLL, LEASE, COOLDOWN = (part.total_seconds() for part in (IDLE_TIMES.poll, IDLE_TIMES.lease, IDLE_TIMES.cooldown))
 

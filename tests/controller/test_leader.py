@@ -15,7 +15,7 @@ from service.domain.names import SessionId
 from service.domain.session import IdleTimes
 from service.domain.supervisor import Supervisor
 from tests.controller.simulation import UUID, asleep, record
-from tests.fakes.memory import MemoryCluster, MemoryElection, MemoryQueues
+from tests.fakes import MemoryCluster, MemoryElection, MemoryQueues
 from tests.waiting import until
 
 TERM = timedelta(seconds=0.3)

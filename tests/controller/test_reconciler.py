@@ -14,7 +14,7 @@ from service.domain.errors import ClusterUnavailable, RedisUnavailable
 from service.domain.names import SessionId
 from service.domain.session import IdleTimes, QueueState, Workload
 from tests.controller.simulation import UUID, asleep, record
-from tests.fakes.memory import MemoryCluster, MemoryQueues
+from tests.fakes import MemoryCluster, MemoryQueues
 from tests.waiting import until
 
 

@@ -16,7 +16,7 @@ from service.domain.names import SessionId
 from service.domain.session import Pod, ScaledBy
 from service.domain.sleep import SleepReason
 from tests.controller.simulation import IDLE_TIMES, START, UUID, Clock, asleep, record
-from tests.fakes.memory import MemoryCluster, MemoryHistory, MemoryQueues, MemoryStore
+from tests.fakes import MemoryCluster, MemoryHistory, MemoryQueues, MemoryStore
 
 ANN = hashed("ann")
 PULL = "ErrImagePull: no such image"

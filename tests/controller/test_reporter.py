@@ -15,7 +15,7 @@ from service.domain.names import SessionId
 from service.domain.progress import ProgressUpdate, Stage
 from service.domain.session import Pod
 from tests.controller.simulation import UUID, asleep, record
-from tests.fakes.memory import MemoryCluster, MemoryPodEvents, MemoryProgress, MemoryQueues
+from tests.fakes import MemoryCluster, MemoryPodEvents, MemoryProgress, MemoryQueues
 from tests.stack.client import until
 
 LEASE = timedelta(seconds=15)

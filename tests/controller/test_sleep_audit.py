@@ -11,7 +11,7 @@ from service.controller.sleep_audit import SleepAudit
 from service.domain.metrics import NoMetrics
 from service.domain.session import ScaledBy
 from tests.controller.simulation import IDLE_TIMES, UUID, Clock, asleep, record
-from tests.fakes.memory import MemoryCluster, MemoryQueues, MemoryStore
+from tests.fakes import MemoryCluster, MemoryQueues, MemoryStore
 
 
 class Sheet(NoMetrics):

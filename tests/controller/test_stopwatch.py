@@ -11,7 +11,7 @@ from service.domain.lifecycle import Step
 from service.domain.metrics import NoMetrics, Stage
 from service.domain.session import Pod
 from tests.controller.simulation import START, UUID, Clock, asleep
-from tests.fakes.memory import MemoryCluster
+from tests.fakes import MemoryCluster
 
 
 class Sheet(NoMetrics):

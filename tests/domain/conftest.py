@@ -12,7 +12,7 @@ from service.domain.names import SessionId, new_session_id
 from service.domain.recovery import Recovery
 from service.domain.session import IdleTimes
 from service.domain.sessions import Sessions
-from tests.fakes.memory import (
+from tests.fakes import (
     MemoryCluster,
     MemoryHistory,
     MemoryProgress,

@@ -10,7 +10,7 @@ from service.domain.access import WorkspaceAccess
 from service.domain.keyring import Keyring
 from service.domain.names import SessionId
 from service.domain.ports import TICKETS
-from tests.fakes.memory import MemorySigningKeys, MemoryTickets
+from tests.fakes import MemorySigningKeys, MemoryTickets
 
 UUID, OTHER = SessionId("abc123xy"), SessionId("zzz999zz")
 STAY, LIMIT = timedelta(hours=12), timedelta(days=7)

@@ -12,7 +12,7 @@ from service.domain.journal import Created, Failed, HistoryEvent, Ready, Slept, 
 from service.domain.metrics import Creation
 from service.domain.names import SessionId
 from service.domain.sleep import SleepReason
-from tests.fakes.memory import MemoryHistory
+from tests.fakes import MemoryHistory
 from tests.waiting import until
 
 UUID, OTHER = SessionId("abc123xy"), SessionId("12345678")

@@ -12,7 +12,7 @@ from service.domain import keyring as module
 from service.domain.errors import ClusterUnavailable, SigningKeysUnavailable
 from service.domain.keyring import REFRESH, SETTLING, Keyring
 from service.domain.signing_key import SigningKey, StoredKeys
-from tests.fakes.memory import MemorySigningKeys
+from tests.fakes import MemorySigningKeys
 from tests.waiting import until
 
 ROTATE, KEEP = timedelta(days=30), timedelta(days=7)

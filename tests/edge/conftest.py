@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from service.edge.connection_limits import ConnectionLimits
 
+from service.edge.connection_limits import ConnectionLimits
 from service.edge.connections import Server
 from service.edge.faults import Fault
 from tests.wire import Answer, asked, said, split

@@ -5,8 +5,8 @@ import socket
 import tracemalloc
 
 import pytest
-from service.edge.connection_limits import HEADER_LIMIT, HEADER_LINES
 
+from service.edge.connection_limits import HEADER_LIMIT, HEADER_LINES
 from tests.edge.conftest import Edge, bounded
 from tests.waiting import until
 

@@ -1,1 +1,28 @@
-"""The domain's ports without any real part behind them."""
+"""The domain's ports in memory, one module each: what the real adapters promise, in short.
+
+tests/contracts holds these and the real adapters to the same tests.
+"""
+
+from tests.fakes.cluster import MemoryCluster
+from tests.fakes.election import MemoryElection
+from tests.fakes.history import MemoryHistory
+from tests.fakes.pod_events import MemoryPodEvents
+from tests.fakes.progress import MemoryProgress
+from tests.fakes.queues import MemoryQueues
+from tests.fakes.releases import MemoryReleases
+from tests.fakes.signing_keys import MemorySigningKeys
+from tests.fakes.store import MemoryStore
+from tests.fakes.tickets import MemoryTickets
+
+__all__ = [
+    "MemoryCluster",
+    "MemoryElection",
+    "MemoryHistory",
+    "MemoryPodEvents",
+    "MemoryProgress",
+    "MemoryQueues",
+    "MemoryReleases",
+    "MemorySigningKeys",
+    "MemoryStore",
+    "MemoryTickets",
+]

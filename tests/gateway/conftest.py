@@ -23,7 +23,7 @@ from service.gateway.gateway import Gateway, Terms
 from service.gateway.proxy.headers import COOKIE, Forwarding
 from service.gateway.server import served
 from tests.domain.conftest import World
-from tests.fakes.memory import MemorySigningKeys, MemoryTickets
+from tests.fakes import MemorySigningKeys, MemoryTickets
 
 DOMAIN = "pods.test"
 _LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {

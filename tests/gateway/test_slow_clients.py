@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from service.edge.connection_limits import ConnectionLimits, affordable
 
 from service.domain.metrics import Slow
 from service.domain.names import SessionId
+from service.edge.connection_limits import ConnectionLimits, affordable
 from service.gateway.gateway import Terms
 from tests.domain.conftest import World
 from tests.gateway.conftest import House, answer

@@ -15,7 +15,7 @@ from service.gateway.access.hosts import Hosts
 from service.gateway.gateway import Terms
 from service.gateway.proxy.headers import COOKIE
 from tests.domain.conftest import World
-from tests.fakes.memory import MemorySigningKeys
+from tests.fakes import MemorySigningKeys
 from tests.gateway.conftest import DOMAIN, House, answer, raw
 
 UUID = SessionId("abc123xy")

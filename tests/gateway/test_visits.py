@@ -6,7 +6,7 @@ from service.domain.journal import Visited, Woken, hashed
 from service.domain.names import SessionId
 from service.gateway.activity.visits import Arrivals
 from tests.domain.conftest import Notes
-from tests.fakes.memory import MemoryCluster
+from tests.fakes import MemoryCluster
 from tests.gateway.conftest import House, answer
 from tests.waiting import until
 

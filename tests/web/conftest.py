@@ -18,7 +18,7 @@ from service.domain.supervisor import Supervisor
 from service.web.app import make_app
 from service.web.keys import ACCESS, EXPOSITION, HEALTH, PROGRESS, READINESS, SESSIONS, SUPERVISOR, Readiness
 from tests.domain.conftest import World
-from tests.fakes.memory import MemorySigningKeys, MemoryTickets
+from tests.fakes import MemorySigningKeys, MemoryTickets
 
 Client = TestClient[web.Request, web.Application]
 Serve = Callable[..., Awaitable[Client]]

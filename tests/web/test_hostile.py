@@ -9,11 +9,11 @@ from unittest.mock import Mock
 
 import pytest
 from aiohttp.test_utils import unused_port
-from service.edge.connection_limits import ConnectionLimits
 from yarl import URL
 
 from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.domain.sessions import Limits
+from service.edge.connection_limits import ConnectionLimits
 from service.web.edge import Terms
 from service.web.keys import STREAM_ROOM
 from service.web.metrics import served

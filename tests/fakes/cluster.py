@@ -1,0 +1,101 @@
+"""The Cluster in memory, and the WorkloadCache that is never behind it."""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from service.domain.errors import IdTaken, SessionReleased
+from service.domain.names import SessionId
+from service.domain.session import ScaledBy, Workload
+
+
+@dataclass
+class MemoryCluster:
+    """See `service.domain.ports.Cluster` and `WorkloadCache`: the workloads are all there is."""
+
+    workloads: dict[SessionId, Workload] = field(default_factory=dict)
+    listeners: list[Callable[[SessionId], None]] = field(default_factory=list)
+
+    async def read(self, uuids: Sequence[SessionId]) -> dict[SessionId, Workload]:
+        return {uuid: self.workloads.get(uuid) or Workload(uuid) for uuid in uuids}
+
+    async def scan(self) -> AsyncIterator[Workload]:
+        for workload in list(self.workloads.values()):
+            yield workload
+
+    async def find(self, user_id: str) -> SessionId | None:
+        return next(
+            (w.uuid for w in self.workloads.values() if w.user_id == user_id and (w.deployed or w.volume)), None
+        )
+
+    async def reserve(self, uuid: SessionId, user_id: str) -> None:
+        present = self.workloads.get(uuid)
+        if present is not None and present.deployed:
+            if present.user_id != user_id:
+                raise IdTaken(uuid)
+            return
+        base = present or Workload(uuid)
+        self.change(replace(base, user_id=user_id, deployed=True, replicas=0, created_at=datetime.now(UTC)))
+
+    async def unreserve(self, uuid: SessionId) -> None:
+        if uuid in self.workloads:
+            self.keep(replace(self.workloads[uuid], deployed=False))
+
+    async def scale(self, uuid: SessionId, replicas: int) -> None:
+        if uuid not in self.workloads or not self.workloads[uuid].deployed:
+            raise SessionReleased
+        workload = self.workloads[uuid]
+        by = ScaledBy.SERVICE if replicas != workload.replicas else workload.scaled_by
+        self.change(replace(workload, replicas=replicas, ready=min(workload.ready, replicas), scaled_by=by))
+
+    async def park(self, uuid: SessionId) -> None:
+        self._pause(uuid, parked=True)
+
+    async def unpark(self, uuid: SessionId) -> None:
+        self._pause(uuid, parked=False)
+
+    def _pause(self, uuid: SessionId, *, parked: bool) -> None:
+        if uuid in self.workloads and self.workloads[uuid].scaled:
+            self.change(replace(self.workloads[uuid], parked=parked))
+
+    async def delete_volume(self, uuid: SessionId) -> None:
+        if uuid in self.workloads:
+            self.keep(replace(self.workloads[uuid], volume=False))
+
+    async def check(self) -> None:
+        pass
+
+    async def check_keda(self) -> None:
+        pass
+
+    def keep(self, workload: Workload) -> None:
+        """Store what is left of a workload; nothing left is no entry."""
+        if workload.anything:
+            self.workloads[workload.uuid] = workload
+        else:
+            self.workloads.pop(workload.uuid, None)
+        self._tell(workload.uuid)
+
+    # --- the WorkloadCache on it, never behind ---
+
+    def workload(self, uuid: SessionId) -> Workload:
+        return self.workloads.get(uuid) or Workload(uuid)
+
+    def uuids(self) -> Iterable[SessionId]:
+        return list(self.workloads)
+
+    def behind(self) -> timedelta | None:
+        return None
+
+    def subscribe(self, listener: Callable[[SessionId], None]) -> Callable[[], None]:
+        self.listeners.append(listener)
+        return lambda: self.listeners.remove(listener)
+
+    def change(self, workload: Workload) -> None:
+        """Put the workload in the place of what was there, and tell the listeners."""
+        self.workloads[workload.uuid] = workload
+        self._tell(workload.uuid)
+
+    def _tell(self, uuid: SessionId) -> None:
+        for listener in [*self.listeners]:
+            listener(uuid)

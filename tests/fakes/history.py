@@ -1,0 +1,32 @@
+"""The History in memory."""
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field, replace
+
+from service.domain.history import LIMIT, POD, mark
+from service.domain.journal import HistoryEvent, Woken
+from service.domain.names import SessionId
+
+
+@dataclass
+class MemoryHistory:
+    """See `service.domain.ports.History`; `sessions` are those that have a record."""
+
+    sessions: Container[SessionId] = ()
+    kept: dict[SessionId, list[HistoryEvent]] = field(default_factory=dict)
+    """The newest first."""
+
+    async def append(self, event: HistoryEvent) -> bool:
+        if event.uuid is None or event.uuid not in self.sessions:
+            return False
+        events = self.kept.setdefault(event.uuid, [])
+        if any(mark(event) == mark(each) for each in events):
+            return False
+        if not isinstance(event, Woken) and event.pod is not None:
+            event = replace(event, pod=event.pod[:POD])
+        events.insert(0, replace(event, user=None))
+        del events[LIMIT:]
+        return True
+
+    async def events(self, uuid: SessionId) -> Sequence[HistoryEvent]:
+        return list(self.kept.get(uuid, ()))

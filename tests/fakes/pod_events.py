@@ -1,0 +1,23 @@
+"""The PodEvents in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from service.domain.names import SessionId
+from service.domain.progress import ProgressUpdate
+from tests.fakes.listeners import listen
+
+
+@dataclass
+class MemoryPodEvents:
+    """See `service.domain.ports.PodEvents`: tells what a test tells it."""
+
+    listeners: list[asyncio.Queue[tuple[SessionId, str, ProgressUpdate]]] = field(default_factory=list)
+
+    def news(self) -> AsyncIterator[tuple[SessionId, str, ProgressUpdate]]:
+        return listen(self.listeners)
+
+    def tell(self, uuid: SessionId, pod_uid: str, news: ProgressUpdate) -> None:
+        for heard in self.listeners:
+            heard.put_nowait((uuid, pod_uid, news))

@@ -1,0 +1,71 @@
+"""The Progress in memory."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from service.domain.names import SessionId
+from service.domain.progress import LAST, Event, ProgressUpdate, Stage
+
+
+@dataclass
+class MemoryProgress:
+    """See `service.domain.ports.Progress`."""
+
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    wakes: dict[SessionId, list[Event]] = field(default_factory=dict)
+    flags: list[tuple[SessionId, asyncio.Event]] = field(default_factory=list)
+    count: int = 0
+
+    async def note(self, uuid: SessionId, *news: ProgressUpdate) -> bool:
+        taken = [self._note(uuid, each) for each in news]
+        return any(taken)
+
+    async def wake(self, uuid: SessionId) -> Sequence[Event]:
+        return list(self.wakes.get(uuid, ()))
+
+    @contextmanager
+    def following(self, uuid: SessionId) -> Iterator[asyncio.Event]:
+        entry = (uuid, asyncio.Event())
+        self.flags.append(entry)
+        try:
+            yield entry[1]
+        finally:
+            self.flags = [each for each in self.flags if each is not entry]
+
+    def drop(self, uuid: SessionId) -> None:
+        self.wakes.pop(uuid, None)
+        self._tell(uuid)
+
+    def _note(self, uuid: SessionId, news: ProgressUpdate) -> bool:
+        wake = self.wakes.get(uuid, [])
+        stages = {event.stage for event in wake}
+        if news.stage is Stage.ACCEPTED and (not wake or stages & LAST):
+            wake, stages = self.wakes.setdefault(uuid, []), set()
+            wake.clear()
+        elif not wake or stages & {Stage.READY, Stage.ASLEEP}:
+            return False
+        if not any(_same(event, news) for event in wake):
+            now, self.count = self.clock(), self.count + 1
+            began = wake[0].at if wake else now
+            wake.append(
+                Event(
+                    f"{int(now.timestamp() * 1000)}-{self.count}", news.stage, now, now - began, news.reason, news.final
+                )
+            )
+            self._tell(uuid)
+        return True
+
+    def _tell(self, uuid: SessionId) -> None:
+        for followed, flag in self.flags:
+            if followed == uuid:
+                flag.set()
+
+
+def _same(event: Event, news: ProgressUpdate) -> bool:
+    """Whether the news are noted already: each stage once, each warning, a failure once more when it is final."""
+    if event.stage is not news.stage:
+        return False
+    return event.reason == news.reason if news.stage is Stage.WARNING else event.final or not news.final

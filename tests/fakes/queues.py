@@ -1,0 +1,112 @@
+"""The Queues in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from service.domain.errors import IndexIncomplete, SessionDeleting, SessionNotFound, SessionUnreadable
+from service.domain.names import SessionId
+from service.domain.session import PushResult, QueueState, Record, RecordStatus, SleepRequest
+from tests.fakes.listeners import listen
+
+QUEUE_LIMIT = 3
+
+
+@dataclass
+class MemoryQueues:
+    """See `service.domain.ports.Queues`; `clock` may be moved by a test."""
+
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    sessions: dict[SessionId, Record] = field(default_factory=dict)
+    is_whole: bool = False
+    tokens: dict[SessionId, tuple[int, datetime | None]] = field(default_factory=dict)
+    """Id -> tokens, and when they expire."""
+    waiting: dict[SessionId, datetime] = field(default_factory=dict)
+    """Pending wakes."""
+    spoiled: dict[SessionId, str] = field(default_factory=dict)
+    """Queues that cannot be read, and why."""
+    spoiled_records: dict[SessionId, str] = field(default_factory=dict)
+    pushed_at: dict[SessionId, datetime] = field(default_factory=dict)
+    listeners: list[asyncio.Queue[SessionId | None]] = field(default_factory=list)
+
+    async def wake(self, uuid: SessionId, lease: timedelta) -> PushResult:
+        first = uuid not in self.waiting
+        return PushResult(await self.heartbeat(uuid, "wake", lease), first)
+
+    async def heartbeat(self, uuid: SessionId, source: str, lease: timedelta) -> int:
+        length = self._push(uuid, lease)
+        self.sessions[uuid] = replace(self.sessions[uuid], last_activity=self.clock(), activity_source=source)
+        return length
+
+    async def keep_awake(self, uuid: SessionId, until: datetime, lease: timedelta) -> datetime:
+        self._push(uuid, lease)
+        latest = max(until, self.sessions[uuid].kept_until or until)
+        self.sessions[uuid] = replace(self.sessions[uuid], kept_until=latest)
+        return latest
+
+    async def clear(self, uuid: SessionId, *, asked: str | None = None) -> None:
+        self.drop(uuid)
+        if uuid in self.sessions:
+            ask = SleepRequest(self.clock(), asked) if asked else self.sessions[uuid].sleep_request
+            self.sessions[uuid] = replace(self.sessions[uuid], kept_until=None, sleep_request=ask)
+
+    async def read(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, QueueState]:
+        return {uuid: self.queue(uuid) for uuid in uuids}
+
+    async def pending(self, age: timedelta, limit: int) -> Sequence[SessionId]:
+        ordered = sorted(self.waiting, key=lambda uuid: self.waiting[uuid])
+        return [uuid for uuid in ordered if self.waiting[uuid] <= self.clock() - age][:limit]
+
+    async def renew(self, uuid: SessionId, lease: timedelta) -> None:
+        self._extend(uuid, max(1, self.queue(uuid).tokens), lease)
+        self.waiting.setdefault(uuid, self.clock())
+
+    async def settle(self, uuid: SessionId, seen: datetime) -> None:
+        if uuid in self.waiting and self.waiting[uuid] < seen:
+            del self.waiting[uuid]
+            pushed = self.pushed_at.get(uuid)
+            if pushed is not None and pushed >= seen:
+                self.waiting[uuid] = pushed
+
+    def pushes(self) -> AsyncIterator[SessionId | None]:
+        return listen(self.listeners, None)
+
+    def push_by_hand(self, uuid: SessionId, until: datetime | None = None) -> None:
+        """What `redis-cli RPUSH` does, with or without an EXPIRE."""
+        self.tokens[uuid] = (self.queue(uuid).tokens + 1, until)
+        for heard in self.listeners:
+            heard.put_nowait(uuid)
+
+    def queue(self, uuid: SessionId) -> QueueState:
+        if uuid in self.spoiled:
+            return QueueState(read_error=self.spoiled[uuid])
+        count, until = self.tokens.get(uuid, (0, None))
+        if until is not None and until <= self.clock():
+            count, until = 0, None
+        return QueueState(count, until if count else None, self.waiting.get(uuid))
+
+    def drop(self, uuid: SessionId) -> None:
+        for part in (self.tokens, self.waiting, self.pushed_at, self.spoiled):
+            part.pop(uuid, None)
+
+    def _push(self, uuid: SessionId, lease: timedelta) -> int:
+        record = self.sessions.get(uuid)
+        if record is None:
+            raise SessionNotFound if self.is_whole else IndexIncomplete
+        if record.status is RecordStatus.DELETING:
+            raise SessionDeleting
+        if fault := self.spoiled_records.get(uuid) or self.spoiled.get(uuid):
+            raise SessionUnreadable(fault)
+        length = min(self.queue(uuid).tokens + 1, QUEUE_LIMIT)
+        self._extend(uuid, length, lease)
+        self.pushed_at[uuid] = self.clock()
+        self.waiting.setdefault(uuid, self.clock())
+        for heard in self.listeners:
+            heard.put_nowait(uuid)
+        return length
+
+    def _extend(self, uuid: SessionId, count: int, lease: timedelta) -> None:
+        until = self.queue(uuid).lease_until
+        new = self.clock() + lease
+        self.tokens[uuid] = (count, max(until, new) if until else new)

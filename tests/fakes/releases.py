@@ -1,0 +1,33 @@
+"""The Releases in memory."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from service.domain.names import SessionId, release_name
+from service.domain.session import IdleTimes, Release, ReleaseState, Workload
+from tests.fakes.cluster import MemoryCluster
+
+
+@dataclass
+class MemoryReleases:
+    """See `service.domain.ports.Releases`: installs into a MemoryCluster, volume included, and counts."""
+
+    cluster: MemoryCluster
+    installs: int = 0
+
+    async def install(self, uuid: SessionId, user_id: str, idle_times: IdleTimes) -> None:
+        self.installs += 1
+        base = self.cluster.workloads.get(uuid) or Workload(uuid, replicas=1)
+        revision = base.release.revision + 1 if base.release else 1
+        release = Release(release_name(uuid), revision, ReleaseState.DEPLOYED, datetime.now(UTC))
+        whole = replace(base, user_id=user_id, release=release, deployed=True, scaled=True, volume=True)
+        self.cluster.change(replace(whole, idle_times=idle_times, chart="user-pod-0.1.0"))
+
+    async def uninstall(self, uuid: SessionId) -> None:
+        workload = self.cluster.workloads.get(uuid)
+        if workload is not None:
+            left = replace(workload, release=None, deployed=False, scaled=False, parked=False, replicas=0, ready=0)
+            self.cluster.keep(replace(left, idle_times=None, last_active=None, chart=None))
+
+    async def check(self) -> None:
+        pass

@@ -1,0 +1,168 @@
+"""The Store and its SessionLocks in memory."""
+
+import bisect
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from service.domain.errors import IdTaken, IndexIncomplete, SessionBusy, SessionNotFound
+from service.domain.names import SessionId
+from service.domain.session import QueueState, Record, RecordStatus
+from tests.fakes.history import MemoryHistory
+from tests.fakes.progress import MemoryProgress
+from tests.fakes.queues import MemoryQueues
+
+
+@dataclass
+class MemoryStore:
+    """See `service.domain.ports.Store`; the queue_states are those of `queues`."""
+
+    queues: MemoryQueues = field(default_factory=MemoryQueues)
+    progress: MemoryProgress = field(default_factory=MemoryProgress)
+    history: MemoryHistory = field(default_factory=MemoryHistory)
+    users: dict[str, SessionId] = field(default_factory=dict)
+    ids: list[SessionId] = field(default_factory=list)
+    held: set[SessionId] = field(default_factory=set)
+    taken_over: set[SessionId] = field(default_factory=set)
+    """Sessions whose session lock another process has taken, as a test wants it."""
+    half: dict[SessionId, tuple[datetime, str | None]] = field(default_factory=dict)
+    """Unfinished creates and deletes: since when, and whose create."""
+
+    @property
+    def unreadable(self) -> int:
+        return len(self.queues.spoiled.keys() | self.queues.spoiled_records.keys())
+
+    @property
+    def sessions(self) -> dict[SessionId, Record]:
+        return self.queues.sessions
+
+    @property
+    def is_whole(self) -> bool:
+        return self.queues.is_whole
+
+    @is_whole.setter
+    def is_whole(self, whole: bool) -> None:
+        self.queues.is_whole = whole
+
+    async def owner(self, user_id: str) -> SessionId | None:
+        if user_id not in self.users and not self.is_whole:
+            raise IndexIncomplete
+        return self.users.get(user_id)
+
+    async def claim(self, user_id: str, candidate: SessionId) -> SessionId:
+        if user_id in self.users:
+            return self.users[user_id]
+        record = self.sessions.get(candidate)
+        if candidate in self.ids and (record is None or record.user_id != user_id):
+            raise IdTaken(candidate)
+        self.users[user_id] = candidate
+        self._enter(candidate)
+        self.half[candidate] = (datetime.now(UTC), user_id)
+        return candidate
+
+    async def disclaim(self, user_id: str, uuid: SessionId) -> None:
+        if uuid not in self.sessions and self.users.get(user_id) == uuid:
+            del self.users[user_id]
+            self.ids.remove(uuid)
+            self.half.pop(uuid, None)
+
+    async def claims(self) -> Sequence[tuple[SessionId, str]]:
+        return [(uuid, user_id) for user_id, uuid in self.users.items() if uuid not in self.sessions]
+
+    async def unfinished(self, age: timedelta, limit: int) -> Sequence[tuple[SessionId, str | None]]:
+        latest = datetime.now(UTC) - age
+        return [(u, user) for u, (at, user) in self.half.items() if at <= latest and u not in self.held][:limit]
+
+    async def finished(self, uuid: SessionId) -> None:
+        self.half.pop(uuid, None)
+
+    async def save(self, record: Record) -> None:
+        self.half.pop(record.uuid, None)
+        self.users.setdefault(record.user_id, record.uuid)
+        self._enter(record.uuid)
+        kept = self.sessions.get(record.uuid)
+        self.queues.spoiled_records.pop(record.uuid, None)
+        self.sessions[record.uuid] = replace(
+            record,
+            queue=QueueState(),
+            kept_until=kept.kept_until if kept else None,
+            sleep_request=kept.sleep_request if kept else None,
+        )
+
+    async def record(self, uuid: SessionId) -> Record:
+        records = await self.records([uuid])
+        if not records:
+            raise SessionNotFound if self.is_whole else IndexIncomplete
+        return records[0]
+
+    async def records(self, uuids: Sequence[SessionId]) -> Sequence[Record]:
+        return [
+            replace(self.sessions[u], queue=self.queues.queue(u), read_error=self.queues.spoiled_records.get(u))
+            for u in uuids
+            if u in self.sessions
+        ]
+
+    async def page(self, after: str, limit: int) -> Sequence[SessionId]:
+        start = bisect.bisect_right(self.ids, after) if after else 0
+        return self.ids[start : start + limit]
+
+    async def deleting(self, uuid: SessionId, *, keep_data: bool) -> None:
+        if uuid not in self.sessions:
+            raise SessionNotFound
+        self.sessions[uuid] = replace(self.sessions[uuid], status=RecordStatus.DELETING, keep_data=keep_data)
+        self.half[uuid] = (datetime.now(UTC), None)
+
+    async def released(self, uuid: SessionId, at: datetime | None) -> datetime | None:
+        if uuid not in self.sessions:
+            raise SessionNotFound
+        since = at and (self.sessions[uuid].released_at or at)
+        self.sessions[uuid] = replace(self.sessions[uuid], released_at=since)
+        return since
+
+    async def forget(self, uuid: SessionId) -> None:
+        record = self.sessions.pop(uuid, None)
+        self.half.pop(uuid, None)
+        self.queues.spoiled_records.pop(uuid, None)
+        self.queues.drop(uuid)
+        self.progress.drop(uuid)
+        self.history.kept.pop(uuid, None)
+        if uuid in self.ids:
+            self.ids.remove(uuid)
+        if record is not None and self.users.get(record.user_id) == uuid:
+            del self.users[record.user_id]
+
+    async def whole(self) -> bool:
+        return self.is_whole
+
+    async def mark_whole(self) -> None:
+        self.is_whole = True
+
+    @asynccontextmanager
+    async def lock(self, uuid: SessionId) -> AsyncIterator["MemoryLock"]:
+        if uuid in self.held:
+            raise SessionBusy(retry_after=1)
+        self.held.add(uuid)
+        try:
+            yield MemoryLock(self, uuid)
+        finally:
+            self.held.remove(uuid)
+
+    async def ping(self) -> None:
+        pass
+
+    def _enter(self, uuid: SessionId) -> None:
+        if uuid not in self.ids:
+            bisect.insort(self.ids, uuid)
+
+
+@dataclass
+class MemoryLock:
+    """See `service.domain.ports.SessionLock`."""
+
+    store: MemoryStore
+    uuid: SessionId
+
+    async def confirm(self) -> None:
+        if self.uuid in self.store.taken_over:
+            raise SessionBusy(retry_after=1)
