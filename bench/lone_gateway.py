@@ -77,7 +77,7 @@ async def main(port: int, pod: int) -> None:
         progress=MemoryProgress(),
         cache=cluster,
         forwarding=Forwarding(scheme="https"),
-        terms=Terms(session_requests=100_000, compression=True),
+        terms=Terms(session_requests=100_000),
     )
     ticket = (await access.issue_link(_UUID)).url.split("ticket=")[1].split("&")[0]
     given = await access.redeem(ticket, _UUID)
