@@ -49,7 +49,7 @@ def _sessions(cluster: MemoryCluster, pod: int) -> Sessions:
             pod=Pod("uid", "127.0.0.1", pod, scheduled=True, started=True, ready=True),
         )
     )
-    queues = MemoryQueues(is_whole=True)
+    queues = MemoryQueues(index_is_complete=True)
     queues.sessions[_UUID] = Record(_UUID, "ann", RecordStatus.CREATED, now)
     return Sessions(
         store=MemoryStore(queues),

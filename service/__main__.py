@@ -174,7 +174,7 @@ def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: 
                 kube,
                 namespace=config.namespace,
                 identity=f"{socket.gethostname()}-{secrets.token_hex(4)}",
-                term=timedelta(seconds=config.leader_term),
+                lease_duration=timedelta(seconds=config.leader_term),
             )
             leader = Leader(
                 election=election,
