@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 PEERS := .venv-peers
+DOCS := .venv-docs
 PORT ?= 8080
 GATEWAY_PORT ?= 8081
 STATE ?= .cluster
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo down test test-fast check lint bench bench-scale bench-peers hammer faults lock generated tools
+.PHONY: help up demo down test test-fast check lint bench bench-scale bench-peers hammer faults lock generated tools docs
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -57,6 +58,11 @@ hammer: $(VENV)/ready ## Thousands of wakes at the moment of falling asleep, and
 faults: $(VENV)/ready ## Let one part after another fail under load, and write what was lost (10 minutes)
 	@$(PY) -m faults
 
+docs: $(DOCS)/ready ## Build the documentation site into site/; a broken link fails
+	@$(DOCS)/bin/zensical build --clean --strict
+	@! grep -rnoE '<(script|link|img|iframe)[^>]+(src|href)="?(https?:)?//[^ >]*' site --include='*.html' \
+	    || { echo "the site must not fetch anything from elsewhere"; exit 1; }
+
 generated: $(VENV)/ready ## Rewrite the files that are made from others
 	$(PY) -m stack generated
 
@@ -70,12 +76,20 @@ lock: $(VENV)/ready ## Rewrite the lock files from pyproject.toml
 	    pyproject.toml --group dev -o requirements-dev.lock
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --group peers -o bench/peers.lock
+	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --group docs -o requirements-docs.lock
 
 $(VENV)/ready: requirements-dev.lock
 	@echo "installing Python packages into $(VENV), about half a minute"
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
 	@$(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(DOCS)/ready: requirements-docs.lock
+	@echo "installing the site generator into $(DOCS), a few seconds"
+	@$(PYTHON) -m venv $(DOCS)
+	@$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.lock
 	@touch $@
 
 $(PEERS)/ready: bench/peers.lock bench/npm/package.json bench/npm/package-lock.json

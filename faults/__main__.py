@@ -15,7 +15,7 @@ from faults.trial import Fault, Row, trial
 from stack.stack import ROOT
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-DOCUMENT = ROOT / "docs" / "reliability.md"
+DOCUMENT = ROOT / "docs" / "explanation" / "reliability.md"
 
 
 @app.command()

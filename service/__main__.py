@@ -174,7 +174,7 @@ def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: 
                 kube,
                 namespace=config.namespace,
                 identity=f"{socket.gethostname()}-{secrets.token_hex(4)}",
-                lease_duration=timedelta(seconds=config.leader_term),
+                term=timedelta(seconds=config.leader_term),
             )
             leader = Leader(
                 election=election,
@@ -375,6 +375,7 @@ def _gateway(
             patience=timedelta(seconds=config.gateway_patience),
             held=config.gateway_held,
             session_requests=config.gateway_session_requests,
+            compression=config.gateway_compression,
             connection_limits=ConnectionLimits(
                 connections=config.gateway_connections,
                 per_address=config.gateway_connections_per_address,
@@ -431,10 +432,9 @@ def _terms(config: Settings) -> edge.Terms:
 
 @app.command()
 def serve() -> None:
-    """Run the service; every setting is an environment variable (docs/configuration.md)."""
+    """Run the service; every setting is an environment variable (docs/reference/configuration.md)."""
     config = settings.load()
     logs.configure(level=config.log_level, style=config.log_format)
-    settings.warn_of_removed()
     ports, metrics = Ports.bound(config), PrometheusMetrics()
 
     async def main(life: Life) -> None:
@@ -471,7 +471,7 @@ def generate(
     root: Annotated[Path, typer.Option(help="The checkout to write into.")] = Path(),
     check: Annotated[bool, typer.Option("--check", help="Only compare; exit with 1 if any is stale.")] = False,
 ) -> None:
-    """Rewrite what is made from the code: OpenAPI document, its page, docs/configuration.md, docs/metrics.md."""
+    """Rewrite what is made from the code: the OpenAPI document and its page; settings and metrics in docs/reference."""
     stale = {root / path: text for path, text in generated().items() if not _holds(root / path, text)}
     for path, text in stale.items():
         if check:
@@ -493,8 +493,8 @@ def generated() -> dict[str, str]:
     return {
         "service/web/static/openapi.json": json.dumps(document, indent=2) + "\n",
         "service/web/static/docs.html": docs.page(document, problems.kinds()),
-        "docs/configuration.md": settings.reference(),
-        "docs/metrics.md": reference(),
+        "docs/reference/configuration.md": settings.reference(),
+        "docs/reference/metrics.md": reference(),
     }
 
 

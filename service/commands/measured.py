@@ -1,4 +1,5 @@
-"""What one session, wake or call costs, as `make bench` and `make bench-scale` measured it; docs/scale.md has the runs.
+"""What one session, wake or call costs, as `make bench` and `make bench-scale` measured it;
+docs/explanation/scale.md has the runs.
 
 On other machines the seconds of CPU differ; connections, requests and bytes do not.
 """

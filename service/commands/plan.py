@@ -138,7 +138,9 @@ def table(load: Load) -> str:
     ]
     constants = dict.fromkeys(constant for need in plan(load) for constant in need.constants)
     sources = [f"{constant.value:g} {constant.unit}: {constant.line}" for constant in constants]
-    return "\n".join([*lines, "", "Measured constants, and where in docs/scale.md they come from:", *sources])
+    return "\n".join(
+        [*lines, "", "Measured constants, and where they come from in docs/explanation/scale.md:", *sources]
+    )
 
 
 def document(load: Load) -> dict[str, Any]:

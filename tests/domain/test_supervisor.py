@@ -167,16 +167,16 @@ async def test_an_end_does_not_wait_for_ever_for_a_part_that_hears_no_cancellati
 async def test_recovery_goes_on_after_an_exception_that_nobody_expected(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks, index_complete = 0, world.store.index_complete
+    looks, whole = 0, world.store.whole
 
     async def odd() -> bool:
         nonlocal looks
         looks += 1
         if looks < 3:
             raise KeyError("metadata")
-        return await index_complete()
+        return await whole()
 
-    monkeypatch.setattr(world.store, "index_complete", odd)
+    monkeypatch.setattr(world.store, "whole", odd)
     recovery = world.recovery()
     async with quick().running({"recovery": lambda: recovery.run_forever(0.001)}):
         await until(lambda: looks > 5)

@@ -1,4 +1,4 @@
-"""What `python -m service plan` says, and that docs/scale.md says the same."""
+"""What `python -m service plan` says, and that docs/explanation/scale.md says the same."""
 
 import json
 import shlex
@@ -14,7 +14,7 @@ from service.commands.measured import Measured
 from service.commands.plan import Load, plan
 from stack.stack import ROOT
 
-_DOC = ROOT / "docs" / "scale.md"
+_DOC = ROOT / "docs" / "explanation" / "scale.md"
 _CONSTANTS = [value for value in vars(measured).values() if isinstance(value, Measured)]
 
 loads = st.builds(

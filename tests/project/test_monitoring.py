@@ -107,7 +107,7 @@ def test_every_metric_is_in_the_reference_and_those_named_in_the_guide_exist() -
     page = reference()
     families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in series()}
     assert families == set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
-    guide = Path(ROOT / "docs" / "monitoring.md").read_text()
+    guide = Path(ROOT / "docs" / "how-to" / "monitor.md").read_text()
     for name in re.findall(r"`([a-z]+(?:_[a-z]+)*)(?:_?…)?`", guide):
         assert any(family.startswith((name, f"user_pods_{name}")) for family in families) or name in VOCABULARY, name
 

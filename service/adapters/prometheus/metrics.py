@@ -1,4 +1,5 @@
-"""The ServiceMetrics by prometheus-client, in a registry of its own; docs/metrics.md is made from what it registers.
+"""The ServiceMetrics by prometheus-client, in a registry of its own; docs/reference/metrics.md lists
+what it registers.
 
 No label may grow with users: its values are those of an enumeration, or names of the code.
 """
@@ -182,7 +183,7 @@ class PrometheusMetrics:
 
 
 def reference() -> str:
-    """docs/metrics.md."""
+    """docs/reference/metrics.md."""
     metrics = PrometheusMetrics()
     nothing = Traffic(connections=0, websockets=0, held=0)
     metrics.answered("status", 200, 0)  # a histogram with labels shows them with its first series
@@ -200,7 +201,7 @@ def reference() -> str:
     lines = [
         "# Metrics",
         "",
-        "All that `/metrics` tells; [monitoring.md](monitoring.md) says how to use it. Names end in their unit",
+        "All that `/metrics` tells; [monitoring](../how-to/monitor.md) says how to use it. Names end in their unit",
         "(`_seconds`, `_bytes`); what has none is a number of things. This page is made by `make generated`; a test",
         "holds it to the code.",
         "",

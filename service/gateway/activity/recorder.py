@@ -1,7 +1,7 @@
 """Whether somebody is there: what counts as activity, and its way to the session's lease.
 
-docs/idleness.md says what counts. Everything else that passes (what the pod sends, pings, an editor's own talk with its
-server) keeps nobody awake, so neither a build that runs without its user nor a forgotten tab does.
+docs/explanation/idleness.md says what counts. Everything else that passes (what the pod sends, pings, an editor's own
+traffic with its server) keeps no pod awake, so neither a build that runs without its user nor a forgotten tab does.
 """
 
 import asyncio
