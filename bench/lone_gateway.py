@@ -49,7 +49,7 @@ def _sessions(cluster: MemoryCluster, pod: int) -> Sessions:
             pod=Pod("uid", "127.0.0.1", pod, scheduled=True, started=True, ready=True),
         )
     )
-    queues = MemoryQueues(is_whole=True)
+    queues = MemoryQueues(index_is_complete=True)
     queues.sessions[_UUID] = Record(_UUID, "ann", RecordStatus.CREATED, now)
     return Sessions(
         store=MemoryStore(queues),
@@ -77,7 +77,7 @@ async def main(port: int, pod: int) -> None:
         progress=MemoryProgress(),
         cache=cluster,
         forwarding=Forwarding(scheme="https"),
-        terms=Terms(session_requests=100_000, compression=True),
+        terms=Terms(session_requests=100_000),
     )
     ticket = (await access.issue_link(_UUID)).url.split("ticket=")[1].split("&")[0]
     given = await access.redeem(ticket, _UUID)

@@ -50,7 +50,7 @@ class _Way:
 
 async def passing(rounds: int) -> list[Figure]:
     """Rounds in random order, of every way."""
-    async with _ways() as (direct, bare, gateway, another), _client() as http:
+    async with _ways() as (direct, bare, gateway), _client() as http:
         throughput: dict[str, list[float]] = {way.name: [] for way in (bare, gateway)}
         latency: dict[str, list[float]] = {way.name: [] for way in (direct, bare, gateway)}
         download: dict[str, list[float]] = {way.name: [] for way in (direct, bare, gateway)}
@@ -60,8 +60,7 @@ async def passing(rounds: int) -> list[Figure]:
             for way in random.sample([direct, bare, gateway], 3):
                 latency[way.name] += await _steady(http, way)
                 download[way.name].append(await _download(http, way))
-        sockets = await _sockets(http, gateway, compress=0)
-        compressed = await _sockets(http, another, compress=15)  # of a process that has no memory to spare
+        sockets = await _sockets(http, gateway)
     floor = Figure("bare pass-through, requests per second of one core", 1, "1/s", throughput["bare"])
     straight = Figure(f"direct, a request at {_RATE}/s", 1, "s", latency["direct"])
     large = Figure(f"direct, download of {_DOWNLOAD >> 20} MB", 1, "MB/s", download["direct"])
@@ -75,7 +74,6 @@ async def passing(rounds: int) -> list[Figure]:
         Figure.against(large, f"bare pass-through, download of {_DOWNLOAD >> 20} MB", download["bare"]),
         Figure.against(large, f"gateway, download of {_DOWNLOAD >> 20} MB", download["gateway"]),
         Figure(f"gateway, memory of each of {_SOCKETS} idle WebSockets", 1, "KB", [sockets]),
-        Figure("gateway, the same with compression", 1, "KB", [compressed]),
     ]
 
 
@@ -122,7 +120,7 @@ async def _download(http: aiohttp.ClientSession, way: _Way) -> float:
     return size / 1e6 / (time.perf_counter() - began)
 
 
-async def _sockets(http: aiohttp.ClientSession, way: _Way, *, compress: int) -> float:
+async def _sockets(http: aiohttp.ClientSession, way: _Way) -> float:
     """KB that the process grows by for each open WebSocket over which nothing goes any more."""
     if way.process is None:
         raise RuntimeError("a process is needed")
@@ -131,10 +129,8 @@ async def _sockets(http: aiohttp.ClientSession, way: _Way, *, compress: int) -> 
         async def open_(count: int) -> None:
             for _ in range(count):
                 socket = await opened.enter_async_context(
-                    http.ws_connect(f"{way.url}/ws", headers=way.headers, compress=compress, autoping=False)
+                    http.ws_connect(f"{way.url}/ws", headers=way.headers, autoping=False)
                 )
-                if bool(socket.compress) is not bool(compress):
-                    raise RuntimeError("compression was not agreed on as it was wanted")
                 await socket.send_str("what a terminal prints, and prints again\n" * 50)
                 await socket.receive_str()
 
@@ -153,7 +149,7 @@ async def _client() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @asynccontextmanager
-async def _ways() -> AsyncIterator[tuple[_Way, _Way, _Way, _Way]]:
+async def _ways() -> AsyncIterator[tuple[_Way, _Way, _Way]]:
     async with AsyncExitStack() as opened:
         folder = opened.enter_context(tempfile.TemporaryDirectory())
         program = await asyncio.to_thread(compile_tiny, Path(folder) / "tiny")
@@ -166,8 +162,7 @@ async def _ways() -> AsyncIterator[tuple[_Way, _Way, _Way, _Way]]:
         ways = (
             _Way("direct", f"http://127.0.0.1:{pod}", {}),
             _Way("bare", f"http://127.0.0.1:{bare}", {}, psutil.Process(bare_process.pid)),
-            await opened.enter_async_context(_gateway("gateway", pod, variables)),
-            await opened.enter_async_context(_gateway("another gateway", pod, variables)),
+            await opened.enter_async_context(_gateway(pod, variables)),
         )
         async with _client() as http:
             for way in ways:
@@ -176,14 +171,14 @@ async def _ways() -> AsyncIterator[tuple[_Way, _Way, _Way, _Way]]:
 
 
 @asynccontextmanager
-async def _gateway(name: str, pod: int, variables: dict[str, str]) -> AsyncIterator[_Way]:
+async def _gateway(pod: int, variables: dict[str, str]) -> AsyncIterator[_Way]:
     port = free_port()
     argv = (sys.executable, "-m", "bench.lone_gateway", str(port), str(pod))
     async with _running(*argv, env=variables) as process:
         if process.stdout is None:
             raise RuntimeError("the gateway tells nothing")
         headers: dict[str, str] = json.loads(await process.stdout.readline())
-        yield _Way(name, f"http://127.0.0.1:{port}", headers, psutil.Process(process.pid))
+        yield _Way("gateway", f"http://127.0.0.1:{port}", headers, psutil.Process(process.pid))
 
 
 async def _until(act: Callable[[], Awaitable[None]]) -> None:

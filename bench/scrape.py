@@ -23,7 +23,7 @@ _RUNS = 20
 
 def world(sessions: int) -> tuple[MemoryCluster, MemoryQueues]:
     now = datetime.now(UTC)
-    cluster, queues = MemoryCluster(), MemoryQueues(is_whole=True)
+    cluster, queues = MemoryCluster(), MemoryQueues(index_is_complete=True)
     release = Release("user", 1, ReleaseState.DEPLOYED, now)
     whole = Workload(SessionId(""), release=release, deployed=True, scaled=True, volume=True, idle_times=IdleTimes())
     for number in range(sessions):

@@ -174,7 +174,7 @@ def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: 
                 kube,
                 namespace=config.namespace,
                 identity=f"{socket.gethostname()}-{secrets.token_hex(4)}",
-                term=timedelta(seconds=config.leader_term),
+                lease_duration=timedelta(seconds=config.leader_term),
             )
             leader = Leader(
                 election=election,
@@ -375,7 +375,6 @@ def _gateway(
             patience=timedelta(seconds=config.gateway_patience),
             held=config.gateway_held,
             session_requests=config.gateway_session_requests,
-            compression=config.gateway_compression,
             connection_limits=ConnectionLimits(
                 connections=config.gateway_connections,
                 per_address=config.gateway_connections_per_address,
@@ -435,6 +434,7 @@ def serve() -> None:
     """Run the service; every setting is an environment variable (docs/reference/configuration.md)."""
     config = settings.load()
     logs.configure(level=config.log_level, style=config.log_format)
+    settings.warn_of_removed()
     ports, metrics = Ports.bound(config), PrometheusMetrics()
 
     async def main(life: Life) -> None:

@@ -1,6 +1,7 @@
 """Every setting, read from the environment once at the start; docs/reference/configuration.md lists them."""
 
 import ipaddress
+import logging
 import os
 from collections.abc import Mapping
 from datetime import timedelta
@@ -20,7 +21,11 @@ from service.gateway.activity.recorder import Mode
 from service.gateway.proxy import cookies
 from service.gateway.proxy.cookies import WITHHELD
 
+log = logging.getLogger(__name__)
+
 PREFIX = "USER_PODS_"
+REMOVED = frozenset({"GATEWAY_COMPRESSION"})
+"""Former settings. They no longer have an effect, and do not stop the service."""
 _CHART = Path(__file__).resolve().parent.parent / "chart" / "user-pod"
 
 
@@ -234,9 +239,6 @@ class Settings(BaseSettings):
         description="Seconds over which open WebSockets are closed at the end, so that they do not all come back at"
         " once; half of `SHUTDOWN_TIMEOUT` at most.",
     )  # fmt: skip
-    gateway_compression: bool = Field(
-        False, description="Compress WebSockets towards browsers that can (never towards pods): less to send, more CPU."
-    )
     gateway_cookies: Annotated[tuple[str, ...], NoDecode] = Field(
         WITHHELD,
         description="Which cookies pods see, by name, separated by commas: names that are let through, and no others;"
@@ -374,7 +376,7 @@ def _sentinel_for_keda(address: RedisAddress, operators: Mapping[str, Any]) -> d
 
 def load() -> Settings:
     """The settings of this process. Raises SettingsError naming every variable that is wrong or unknown."""
-    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    known = {f"{PREFIX}{name}".upper() for name in (*Settings.model_fields, *REMOVED)}
     unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
     problems = [f"{name}: there is no such setting" for name in unknown]
     try:
@@ -387,6 +389,13 @@ def load() -> Settings:
     if problems:
         raise SettingsError("\n".join(problems))
     return settings
+
+
+def warn_of_removed() -> None:
+    """Log each former setting that is still in the environment."""
+    for name in sorted(os.environ):
+        if name.upper().removeprefix(PREFIX) in REMOVED and name.upper().startswith(PREFIX):
+            log.warning("%s no longer has an effect; remove it from the environment", name)
 
 
 def reference() -> str:

@@ -3,9 +3,22 @@
 import asyncio
 import json
 import logging
+import struct
 import traceback
 from dataclasses import dataclass
 from typing import Any
+
+
+def frame(first: int, payload: bytes, mask: bytes = b"") -> bytes:
+    """A WebSocket frame whose header begins with the byte `first`. A client must mask, with four bytes."""
+    size, bit = len(payload), 0x80 if mask else 0
+    if size < 126:
+        header = struct.pack("!BB", first, bit | size)
+    elif size < 2**16:
+        header = struct.pack("!BBH", first, bit | 126, size)
+    else:
+        header = struct.pack("!BBQ", first, bit | 127, size)
+    return header + mask + (bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload)) if mask else payload)
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ class Leader:
 
     async def run(self) -> None:
         """Take part in the election until cancelled; lead while elected."""
-        term = self._election.term.total_seconds()
+        term = self._election.lease_duration.total_seconds()
         renewed = -term
         clock = asyncio.get_running_loop().time
         try:
@@ -89,7 +89,7 @@ class Leader:
     async def _stand(self) -> bool | None:
         """Whether this replica is elected; None without an answer, of which the log tells once."""
         try:
-            elected = await self._election.stand()
+            elected = await self._election.acquire_or_renew()
         except Unavailable as unavailable:
             if self._is_answered:
                 log.warning("who leads is not known until %s answers again", unavailable.part)
@@ -102,7 +102,7 @@ class Leader:
 
     async def _resign(self) -> None:
         try:
-            await asyncio.shield(asyncio.wait_for(self._election.resign(), 2))
+            await asyncio.shield(asyncio.wait_for(self._election.release(), 2))
         except (Unavailable, TimeoutError):
             log.info("could not resign; the lease runs out by itself")
 

@@ -51,7 +51,7 @@ class Store(Protocol):
         Raises IdTaken when the candidate is another user's.
         """
 
-    async def disclaim(self, user_id: str, uuid: SessionId) -> None:
+    async def release_claim(self, user_id: str, uuid: SessionId) -> None:
         """Undo a claim that has no record yet; anything else is left alone."""
 
     async def claims(self) -> Sequence[tuple[SessionId, str]]:
@@ -63,7 +63,7 @@ class Store(Protocol):
         As (id, user_id), None for a delete. Cheap: from an index that claims and deletes enter and leave by themselves.
         """
 
-    async def finished(self, uuid: SessionId) -> None:
+    async def mark_finished(self, uuid: SessionId) -> None:
         """Take the session out of the index of unfinished work, where nothing is left to be done."""
 
     async def save(self, record: Record) -> None:
@@ -78,10 +78,10 @@ class Store(Protocol):
     async def page(self, after: str, limit: int) -> Sequence[SessionId]:
         """Up to `limit` ids greater than `after` (which may be ""), ascending; some may be claims without a record."""
 
-    async def deleting(self, uuid: SessionId, *, keep_data: bool) -> None:
+    async def mark_deleting(self, uuid: SessionId, *, keep_data: bool) -> None:
         """Turn the record's status into deleting. Raises SessionNotFound."""
 
-    async def released(self, uuid: SessionId, at: datetime | None) -> datetime | None:
+    async def note_released(self, uuid: SessionId, at: datetime | None) -> datetime | None:
         """Note when the release was first seen to be gone, and return that; None: it is there again, as after a save.
 
         Raises SessionNotFound.
@@ -90,10 +90,10 @@ class Store(Protocol):
     async def forget(self, uuid: SessionId) -> None:
         """Remove every key of the session, its owner entry last."""
 
-    async def whole(self) -> bool:
+    async def index_complete(self) -> bool:
         """Whether the index is whole."""
 
-    async def mark_whole(self) -> None: ...
+    async def mark_index_complete(self) -> None: ...
 
     def lock(self, uuid: SessionId) -> AbstractAsyncContextManager[SessionLock]:
         """Hold the session's session lock: one holder among all replicas, gone some seconds after its holder died.
@@ -286,11 +286,11 @@ class PodEvents(Protocol):
 class Election(Protocol):
     """Who of the replicas leads, decided in the cluster."""
 
-    term: timedelta
+    lease_duration: timedelta
     """How long a leader that is not heard of any more may still believe that it leads."""
 
-    async def stand(self) -> bool:
+    async def acquire_or_renew(self) -> bool:
         """Take or renew the lease; whether it is this replica's. To be repeated several times a term."""
 
-    async def resign(self) -> None:
+    async def release(self) -> None:
         """Give the lease back, so that another may lead at once."""

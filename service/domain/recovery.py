@@ -69,7 +69,7 @@ class Recovery:
             while True:
                 try:
                     await self._store.ping()  # a write: a demoted Redis is noticed although nobody else writes
-                    if not await self._store.whole() or clock() >= next_pass:
+                    if not await self._store.index_complete() or clock() >= next_pass:
                         self._begin(await self._everything(), interval)
                         next_pass = clock() + _PASS * random.uniform(0.9, 1.1)  # noqa: S311 - only spreads the load
                     else:
@@ -91,7 +91,7 @@ class Recovery:
     # --- what is half-done ---
 
     async def _everything(self) -> list[Half]:
-        if not await self._store.whole():
+        if not await self._store.index_complete():
             await self._rebuild()
         half: list[Half] = [(uuid, user) for uuid, user in await self._store.claims()]
         after = ""
@@ -107,7 +107,7 @@ class Recovery:
         async for workload in self._cluster.scan():
             if workload.user_id is not None and not workload.released:
                 restored += await self._restored(workload, workload.user_id)
-        await self._store.mark_whole()
+        await self._store.mark_index_complete()
         log.info("the index of sessions is whole", extra={"restored": restored})
 
     async def _restored(self, workload: Workload, user_id: str) -> bool:
@@ -186,7 +186,7 @@ class Recovery:
         elif record is None and user_id is not None:
             await self._sessions.finish(uuid, user_id, patient=False)
         else:
-            await self._store.finished(uuid)
+            await self._store.mark_finished(uuid)
             return
         log.info("finished what was left half-done", extra={"uuid": uuid})
 

@@ -98,11 +98,11 @@ class IdleTimes:
         """A shorter lease can be missed by KEDA, or run out before it has looked at a session that was unparked."""
         return 2 * self.poll + self.MARGIN
 
-    def earliest(self, lease_until: datetime) -> datetime:
+    def earliest_sleep(self, lease_until: datetime) -> datetime:
         """The earliest moment of falling asleep when the queue runs out then.
 
         KEDA's last sight of the queue is at most one poll before it ran out. It acts within one poll after its
-        cooldown, so the pod is gone by `earliest` + 2 polls + MARGIN.
+        cooldown, so the pod is gone by `earliest_sleep` + 2 polls + MARGIN.
         """
         return lease_until - self.poll + self.cooldown
 
@@ -171,7 +171,7 @@ class Workload:
     """
 
     @property
-    def anything(self) -> bool:
+    def exists(self) -> bool:
         """Whether the id is in use in the cluster."""
         return self.release is not None or self.deployed or self.volume
 
@@ -357,7 +357,7 @@ class Session:
         if not self.awake or self.workload.paused:
             return None
         if queue.is_wanted:
-            return queue.lease_until and idle_times.earliest(queue.lease_until)
+            return queue.lease_until and idle_times.earliest_sleep(queue.lease_until)
         if self.workload.last_active is not None:
             return self.workload.last_active + idle_times.cooldown
         return None

@@ -258,11 +258,11 @@ class Sessions:
                 # What the delete left (a kept volume) is the user's own: the same id starts anew.
                 await self._store.claim(user_id, uuid)
                 workload = await self._fresh(uuid)
-            if workload.anything and workload.user_id != user_id:
+            if workload.exists and workload.user_id != user_id:
                 if record is not None and workload.user_id is not None:
                     raise SessionBroken("objects of the session's name belong to another user; ask the operator")
                 if record is None:
-                    await self._store.disclaim(user_id, uuid)
+                    await self._store.release_claim(user_id, uuid)
                     raise IdTaken(uuid)
             installed = await self._install(workload, user_id, idle_times or self._idle_times, lease)
             if record is not None and record.queue.read_error:
@@ -297,7 +297,7 @@ class Sessions:
             try:
                 await self._cluster.reserve(uuid, user_id)
             except IdTaken:
-                await self._store.disclaim(user_id, uuid)
+                await self._store.release_claim(user_id, uuid)
                 raise
             if workload.replicas == 0:
                 # A wake of the session's life before, which nobody could answer, must not wake it now.
@@ -421,7 +421,7 @@ class Sessions:
         try:
             with self._admission.line():
                 async with self._lease(uuid, patient=patient) as lease:
-                    await self._store.deleting(uuid, keep_data=keep_data)
+                    await self._store.mark_deleting(uuid, keep_data=keep_data)
                     await self._remove(await self._store.record(uuid), lease)
         except Unavailable as error:
             if patient:  # the service itself tries again and again
@@ -460,7 +460,7 @@ class Sessions:
                 return False
             now = datetime.now(UTC)
             gone = (await self._fresh(uuid)).released
-            since = await self._store.released(uuid, now if gone else None)
+            since = await self._store.note_released(uuid, now if gone else None)
             if since is None or now - since < retention:
                 return False
             await lease.confirm()

@@ -55,7 +55,7 @@ from service.gateway.proxy.http_proxy import Body, exchange
 from service.gateway.proxy.pods import CannotStart, PodLost, Pods, Upstream
 from service.gateway.proxy.request_queue import LineFull, Lines, Turn
 from service.gateway.websocket.frames import Frame
-from service.gateway.websocket.websocket_proxy import is_handshake, is_websocket, tunnel
+from service.gateway.websocket.websocket_proxy import is_handshake, is_websocket, proxy_websocket
 
 log = logging.getLogger(__name__)
 
@@ -109,8 +109,6 @@ class Terms:
     held_per_session: int = 64
     session_requests: int = 256
     """Requests of one session that are under way at the same time, and as many WebSockets."""
-    compression: bool = False
-    """Of WebSockets towards browsers that can."""
     connection_limits: ConnectionLimits = field(default_factory=ConnectionLimits)
 
 
@@ -482,7 +480,7 @@ class Gateway:
         passed = self._forwarding.to_pod(request)
         watched = attention.editor(request)
 
-        def sent(frame: Frame) -> None:
+        def on_frame(frame: Frame) -> None:
             if attention.is_input(frame, watched):
                 self._attention.note(uuid, Activity.INPUT)
 
@@ -493,17 +491,16 @@ class Gateway:
             leave.set_result(None)
         self._websockets.add(leave)
         try:
-            return await tunnel(
+            return await proxy_websocket(
                 request,
                 upstream,
                 passed,
                 request.raw_path,
                 keep=LOOKED_AT if by_input and watched else 0,
-                sent=sent if by_input else lambda _: None,
-                heard=visit.answered,
-                compress=self._terms.compression,
+                on_frame=on_frame if by_input else lambda _: None,
+                on_response=visit.answered,
                 deadline=deadline,
-                leave=leave,
+                shutdown=leave,
             )
         finally:
             self._websockets.discard(leave)

@@ -148,14 +148,18 @@ async def test_an_api_server_that_answers_5xx_is_away_at_once(fake: FakeApi, kub
 async def test_an_election_over_nonsense_is_undecided(fake: FakeApi, kube: KubeApi, text: str) -> None:
     fake.lists = says(text)
     with pytest.raises(ClusterUnavailable):
-        await KubeElection(kube, namespace="users", identity="me", term=timedelta(seconds=10)).stand()
+        await KubeElection(
+            kube, namespace="users", identity="me", lease_duration=timedelta(seconds=10)
+        ).acquire_or_renew()
 
 
 @pytest.mark.parametrize("duration", [None, "long", -1, True, [], 1e300])
 async def test_a_lease_with_an_odd_duration_is_taken(fake: FakeApi, kube: KubeApi, duration: object) -> None:
     lease = {"holderIdentity": "other", "leaseDurationSeconds": duration, "leaseTransitions": duration}
     fake.lists = says(json.dumps({"metadata": {"name": "l", "resourceVersion": "3"}, "spec": lease}))
-    assert await KubeElection(kube, namespace="users", identity="me", term=timedelta(seconds=10)).stand()
+    assert await KubeElection(
+        kube, namespace="users", identity="me", lease_duration=timedelta(seconds=10)
+    ).acquire_or_renew()
 
 
 async def test_a_list_whose_next_page_is_gone_is_begun_anew_and_never_leaks_that(fake: FakeApi, kube: KubeApi) -> None:

@@ -55,7 +55,7 @@ def url(port: int) -> str:
 
 
 async def saved(store: RedisStore, *uuids: SessionId) -> None:
-    await store.mark_whole()
+    await store.mark_index_complete()
     for uuid in uuids:
         await store.save(Record(uuid, f"user-{uuid}", RecordStatus.CREATED, datetime.now(UTC)))
 

@@ -88,7 +88,7 @@ async def test_a_failover_is_followed_and_pushes_are_heard_from_the_new_primary(
                     heard.put_nowait(uuid)
             await asyncio.sleep(0.1)
 
-    await store.mark_whole()
+    await store.mark_index_complete()
     await store.save(Record(A, "ann", RecordStatus.CREATED, datetime.now(UTC)))
     await asyncio.gather(*(store.ping() for _ in range(10)))
     listening = asyncio.create_task(listen())

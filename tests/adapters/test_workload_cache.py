@@ -84,7 +84,7 @@ async def test_what_happens_while_a_watch_is_broken_is_seen_afterwards(
         before = breaking.watches
         cluster.apply(deployment(made))
         delete(cluster, gone)
-        await until(lambda: cache.workload(made).deployed and not cache.workload(gone).anything, 20)
+        await until(lambda: cache.workload(made).deployed and not cache.workload(gone).exists, 20)
         breaking.fault = None
         assert breaking.watches > before
         await until(lambda: cache.behind() is None, 20)
@@ -118,8 +118,8 @@ async def test_objects_of_others_that_bear_our_labels_are_passed_over(cluster: C
     stranger["metadata"]["name"] = "somebody-elses"
     cluster.apply(stranger)
     async with following(cluster) as (cache, _):
-        assert not cache.workload(uuid).anything
-        assert not cache.workload(SessionId("abcdefgh")).anything
+        assert not cache.workload(uuid).exists
+        assert not cache.workload(SessionId("abcdefgh")).exists
 
 
 async def test_a_lease_that_somebody_wrote_nonsense_into_counts_as_the_usual_one(

@@ -72,7 +72,7 @@ def _answers(port: int) -> bool:
 @pytest.fixture(params=["memory", "system", "wheel"])
 async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIterator[Kept]:
     if request.param == "memory":
-        queues, memory = MemoryQueues(is_whole=True), MemoryProgress()
+        queues, memory = MemoryQueues(index_is_complete=True), MemoryProgress()
         past = MemoryHistory(queues.sessions)
         yield Kept(MemoryStore(queues, memory, past), queues, memory, MemoryTickets(), past)
         return
@@ -81,7 +81,7 @@ async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIt
     async with connected(f"redis://127.0.0.1:{ports[request.param]}/0", deadline=5) as redis:
         await redis.flushall()
         store = RedisStore(redis)
-        await store.mark_whole()
+        await store.mark_index_complete()
         progress = RedisProgress(redis)
         listening = asyncio.create_task(progress.run())
         yield Kept(store, RedisQueues(redis), progress, RedisTickets(redis), RedisHistory(redis))

@@ -39,7 +39,7 @@ async def redis(redis_port: int) -> AsyncIterator[Any]:
     async with connected(f"redis://127.0.0.1:{redis_port}/0", deadline=5) as redis:
         await redis.flushall()
         store = RedisStore(redis)
-        await store.mark_whole()
+        await store.mark_index_complete()
         for uuid in (A, B, C):
             await store.save(Record(uuid, f"user-{uuid}", RecordStatus.CREATED, NOW))
         yield redis
@@ -222,7 +222,7 @@ async def test_a_delete_of_an_unreadable_session_leaves_nothing(redis: Any) -> N
     await redis.delete(f"session:{A}")
     await redis.set(f"session:{A}", "1")
     await redis.set(f"queue:{A}", "1")
-    await store.deleting(A, keep_data=False)
+    await store.mark_deleting(A, keep_data=False)
     record = await store.record(A)
     assert (record.status, record.keep_data, store.unreadable) == (RecordStatus.DELETING, False, 1)
     await store.forget(A)

@@ -66,7 +66,7 @@ def uuid() -> SessionId:
 
 async def test_of_an_id_that_nobody_uses_nothing_is_known(parts: Parts, uuid: SessionId) -> None:
     workload = (await parts[0].read([uuid]))[uuid]
-    assert (workload.anything, workload.released, workload.user_id) == (False, True, None)
+    assert (workload.exists, workload.released, workload.user_id) == (False, True, None)
     assert await parts[0].read([]) == {}
 
 
@@ -215,7 +215,7 @@ async def test_a_view_follows_what_happens(parts: Parts, uuid: SessionId, cache:
     await releases.uninstall(uuid)
     await cluster.delete_volume(uuid)
     await until(lambda: uuid not in cache.uuids(), 10)
-    assert not cache.workload(uuid).anything
+    assert not cache.workload(uuid).exists
     unsubscribe()
 
 

@@ -29,35 +29,37 @@ async def candidates(request: pytest.FixtureRequest) -> AsyncIterator[Candidates
     stack.cluster.kubectl("-n", USERS, "delete", "lease", NAME, "--ignore-not-found")
     async with await connect(stack.cluster.service_account(SYSTEM, SERVICE)) as api:
         kube = KubeApi(api, timeout=5)
-        first_, second = (KubeElection(kube, namespace=USERS, identity=name, term=TERM) for name in (one, other))
+        first_, second = (
+            KubeElection(kube, namespace=USERS, identity=name, lease_duration=TERM) for name in (one, other)
+        )
         yield first_, second
 
 
 async def test_of_two_one_leads_and_goes_on_leading(candidates: Candidates) -> None:
     first, second = candidates
-    assert await first.stand()
-    assert not await second.stand()
-    assert await first.stand()
-    assert not await second.stand()
+    assert await first.acquire_or_renew()
+    assert not await second.acquire_or_renew()
+    assert await first.acquire_or_renew()
+    assert not await second.acquire_or_renew()
 
 
 async def test_racers_are_not_both_elected(candidates: Candidates) -> None:
-    assert sorted(await asyncio.gather(*(each.stand() for each in candidates))) == [False, True]
+    assert sorted(await asyncio.gather(*(each.acquire_or_renew() for each in candidates))) == [False, True]
 
 
 async def test_who_is_not_heard_of_for_a_term_is_followed_by_another(candidates: Candidates) -> None:
     first, second = candidates
-    assert await first.stand()
-    assert not await second.stand()
+    assert await first.acquire_or_renew()
+    assert not await second.acquire_or_renew()
     await asyncio.sleep(TERM.total_seconds() * 1.2)
-    assert await second.stand()
-    assert not await first.stand()
+    assert await second.acquire_or_renew()
+    assert not await first.acquire_or_renew()
 
 
 async def test_who_resigns_is_followed_at_once(candidates: Candidates) -> None:
     first, second = candidates
-    assert await first.stand()
-    await second.resign()  # it has nothing to give back
-    assert not await second.stand()
-    await first.resign()
-    assert await second.stand()
+    assert await first.acquire_or_renew()
+    await second.release()  # it has nothing to give back
+    assert not await second.acquire_or_renew()
+    await first.release()
+    assert await second.acquire_or_renew()

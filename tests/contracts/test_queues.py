@@ -71,7 +71,7 @@ async def test_a_wish_to_be_kept_awake_is_no_activity_and_only_ever_grows(kept: 
 async def test_only_a_living_session_takes_a_wake(kept: Kept) -> None:
     with pytest.raises(SessionNotFound):
         await kept.queues.wake(B, LEASE)
-    await kept.store.deleting(A, keep_data=False)
+    await kept.store.mark_deleting(A, keep_data=False)
     with pytest.raises(SessionDeleting):
         await kept.queues.wake(A, LEASE)
     assert await kept.queues.read([A, B]) == {A: IDLE, B: IDLE}

@@ -53,14 +53,14 @@ async def test_of_racing_claims_one_wins(store: Store) -> None:
 
 async def test_a_claim_without_a_record_can_be_undone_and_one_with_a_record_cannot(store: Store) -> None:
     await store.claim("ann", A)
-    await store.disclaim("ann", B)
-    await store.disclaim("bob", A)
+    await store.release_claim("ann", B)
+    await store.release_claim("bob", A)
     assert await store.owner("ann") == A
-    await store.disclaim("ann", A)
+    await store.release_claim("ann", A)
     assert await store.owner("ann") is None
     assert await store.claim("bob", A) == A
     await store.save(record(A, "bob"))
-    await store.disclaim("bob", A)
+    await store.release_claim("bob", A)
     assert await store.owner("bob") == A
 
 
@@ -95,9 +95,9 @@ async def test_pages_are_in_the_order_of_ids(store: Store) -> None:
 
 async def test_deleting_remembers_what_becomes_of_the_volume(store: Store) -> None:
     with pytest.raises(SessionNotFound):
-        await store.deleting(A, keep_data=True)
+        await store.mark_deleting(A, keep_data=True)
     await store.save(record(A))
-    await store.deleting(A, keep_data=False)
+    await store.mark_deleting(A, keep_data=False)
     deleting = await store.record(A)
     assert (deleting.status, deleting.keep_data) == (RecordStatus.DELETING, False)
 
@@ -105,14 +105,14 @@ async def test_deleting_remembers_what_becomes_of_the_volume(store: Store) -> No
 async def test_since_when_a_release_is_gone_is_remembered_until_it_is_back(store: Store) -> None:
     later = NOW + timedelta(days=1)
     with pytest.raises(SessionNotFound):
-        await store.released(A, NOW)
+        await store.note_released(A, NOW)
     await store.save(record(A))
     assert (await store.record(A)).released_at is None
-    assert await store.released(A, NOW) == NOW
-    assert await store.released(A, later) == NOW
+    assert await store.note_released(A, NOW) == NOW
+    assert await store.note_released(A, later) == NOW
     assert (await store.record(A)).released_at == NOW
-    assert await store.released(A, None) is None
-    assert await store.released(A, later) == later
+    assert await store.note_released(A, None) is None
+    assert await store.note_released(A, later) == later
     await store.save(record(A))
     assert (await store.record(A)).released_at is None
 
@@ -151,12 +151,12 @@ async def test_an_emptied_redis_is_not_whole(redis_port: int) -> None:
     async with Redis(port=redis_port, decode_responses=True) as redis:
         store = RedisStore(redis)
         await redis.flushall()
-        assert not await store.whole()
+        assert not await store.index_complete()
         with pytest.raises(IndexIncomplete):
             await store.owner("ann")
         with pytest.raises(IndexIncomplete):
             await store.record(A)
-        await store.mark_whole()
+        await store.mark_index_complete()
         assert await store.owner("ann") is None
 
 
@@ -195,12 +195,12 @@ async def test_what_is_begun_is_unfinished_until_it_is_saved_undone_or_forgotten
     assert await store.unfinished(timedelta(minutes=1), 10) == []
     await store.save(record(A))
     assert await store.unfinished(SOON, 10) == []
-    await store.deleting(A, keep_data=True)
-    await store.deleting(A, keep_data=False)
+    await store.mark_deleting(A, keep_data=True)
+    await store.mark_deleting(A, keep_data=False)
     assert await store.unfinished(SOON, 10) == [(A, None)]
     await store.forget(A)
     await store.claim("bob", B)
-    await store.disclaim("bob", B)
+    await store.release_claim("bob", B)
     assert await store.unfinished(SOON, 10) == []
 
 
@@ -212,7 +212,7 @@ async def test_unfinished_work_that_somebody_is_at_is_not_told_and_a_look_is_bou
         assert first not in dict(await store.unfinished(SOON, 10))
         assert len(await store.unfinished(SOON, 3)) == 3
     assert first in dict(await store.unfinished(SOON, 10))
-    await store.finished(first)
+    await store.mark_finished(first)
     assert first not in dict(await store.unfinished(SOON, 10))
 
 

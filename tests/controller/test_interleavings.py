@@ -29,7 +29,7 @@ class Orders(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.clock = Clock()
         self.cluster = MemoryCluster()
-        self.queues = MemoryQueues(clock=self.clock, is_whole=True)
+        self.queues = MemoryQueues(clock=self.clock, index_is_complete=True)
         self.queues.sessions[UUID] = record()
         self.cluster.change(asleep(parked=parked))
         self.keda = Keda(self.cluster, self.queues, self.clock, polling=not parked)

@@ -58,7 +58,7 @@ class Replica:
 
 
 def world() -> tuple[MemoryCluster, MemoryQueues]:
-    cluster, queues = MemoryCluster(), MemoryQueues(is_whole=True)
+    cluster, queues = MemoryCluster(), MemoryQueues(index_is_complete=True)
     queues.sessions[UUID] = record()
     cluster.change(asleep())
     return cluster, queues
@@ -86,11 +86,11 @@ async def test_who_gets_no_word_any_more_stops_leading_before_another_could_begi
         async def away() -> bool:
             raise ClusterUnavailable
 
-        replica.election.stand = away  # type: ignore[method-assign]
+        replica.election.acquire_or_renew = away  # type: ignore[method-assign]
         await until(lambda: not replica.leader.leads)
         assert replica.election.lease["first"] > replica.election.clock(), "another may lead already"
         assert not replica.reconciler.leading
-        del replica.election.stand
+        del replica.election.acquire_or_renew
         await until(lambda: replica.leader.leads)
 
 
@@ -109,9 +109,9 @@ async def test_an_absence_of_who_knows_the_leader_is_logged_once_and_so_is_its_e
             asked += 1
             raise ClusterUnavailable
 
-        replica.election.stand = away  # type: ignore[method-assign]
+        replica.election.acquire_or_renew = away  # type: ignore[method-assign]
         await until(lambda: asked > 3)
-        del replica.election.stand
+        del replica.election.acquire_or_renew
         await until(lambda: "who leads is known again" in caplog.messages)
     told = [message for message in caplog.messages if message.startswith("who leads")]
     assert told == ["who leads is not known until kubernetes answers again", "who leads is known again"]
@@ -197,9 +197,9 @@ async def test_a_leader_that_an_odd_answer_ends_is_restarted_and_leads_again() -
 
     async with supervisor.running({"controller": replica.reconciler.run, "leader": replica.leader.run}):
         await until(lambda: replica.leader.leads)
-        replica.election.stand = nonsense  # type: ignore[method-assign]
+        replica.election.acquire_or_renew = nonsense  # type: ignore[method-assign]
         await until(lambda: supervisor.restarts["leader"] > 1)
         assert "ValueError" in str(supervisor.failures()["leader"])
         assert supervisor.failures()["controller"] is None
-        del replica.election.stand
+        del replica.election.acquire_or_renew
         await until(lambda: replica.leader.leads)

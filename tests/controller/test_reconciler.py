@@ -27,7 +27,7 @@ def cluster() -> MemoryCluster:
 
 @pytest.fixture
 def queues() -> MemoryQueues:
-    queues = MemoryQueues(is_whole=True)
+    queues = MemoryQueues(index_is_complete=True)
     queues.sessions[UUID] = record()
     return queues
 

@@ -67,7 +67,7 @@ class World:
 
     def __init__(self) -> None:
         self.clock, self.cluster = Clock(), MemoryCluster()
-        self.queues = MemoryQueues(self.clock, {UUID: record()}, is_whole=True)
+        self.queues = MemoryQueues(self.clock, {UUID: record()}, index_is_complete=True)
         self.history = MemoryHistory(self.queues.sessions)
         self.cluster.change(asleep())
 

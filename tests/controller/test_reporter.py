@@ -26,7 +26,9 @@ READY = Pod("pod-1", scheduled=True, started=True, ready=True)
 @dataclass
 class World:
     cluster: MemoryCluster = field(default_factory=MemoryCluster)
-    queues: MemoryQueues = field(default_factory=lambda: MemoryQueues(is_whole=True, sessions={UUID: record()}))
+    queues: MemoryQueues = field(
+        default_factory=lambda: MemoryQueues(index_is_complete=True, sessions={UUID: record()})
+    )
     progress: MemoryProgress = field(default_factory=MemoryProgress)
     pod_events: MemoryPodEvents = field(default_factory=MemoryPodEvents)
 

@@ -36,7 +36,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.clock, self.sheet, self.cluster = Clock(), Sheet(), MemoryCluster()
-        self.queues = MemoryQueues(self.clock, {UUID: record()}, is_whole=True)
+        self.queues = MemoryQueues(self.clock, {UUID: record()}, index_is_complete=True)
         self.leads = True
         self.cluster.change(replace(asleep(parked=False), replicas=1, ready=1))
         self.sleep_audit = SleepAudit(

@@ -36,7 +36,7 @@ class Notes:
 class World:
     """Everything of one imagined cluster; `replica` makes another service process on it."""
 
-    queues: MemoryQueues = field(default_factory=lambda: MemoryQueues(is_whole=True))
+    queues: MemoryQueues = field(default_factory=lambda: MemoryQueues(index_is_complete=True))
     cluster: MemoryCluster = field(default_factory=MemoryCluster)
     new_id: Callable[[], SessionId] = new_session_id
     waiting: int = 1000

@@ -214,7 +214,7 @@ async def test_a_lost_redis_is_rebuilt_from_the_cluster(world: World) -> None:
     world.store.users.clear()
     world.store.ids.clear()
     world.store.sessions.clear()
-    world.store.is_whole = False
+    world.store.index_is_complete = False
     await world.recovery().run()
     assert {uuid: record.user_id for uuid, record in world.store.sessions.items()} == before
     assert (await world.sessions.create("user3")).uuid == uuids[3]

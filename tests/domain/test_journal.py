@@ -79,7 +79,7 @@ async def test_a_delete_is_noted_once_also_when_it_is_finished_later(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uuid = (await world.sessions.create(USER)).uuid
-    await world.store.deleting(uuid, keep_data=False)
+    await world.store.mark_deleting(uuid, keep_data=False)
     await world.recovery().run()
     (deleted,) = [each for each in world.journal.happenings if isinstance(each, Deleted)]
     assert (deleted.uuid, deleted.user, deleted.by, deleted.keep_data) == (uuid, hashed(USER), "request", False)

@@ -108,7 +108,7 @@ async def test_only_a_session_that_can_wake_takes_a_wake(world: World) -> None:
     await world.releases.uninstall(uuid)
     with pytest.raises(SessionReleased):
         await world.sessions.wake(uuid)
-    await world.store.deleting(uuid, keep_data=True)
+    await world.store.mark_deleting(uuid, keep_data=True)
     with pytest.raises(SessionDeleting):
         await world.sessions.wake(uuid)
     assert not world.queues.tokens
@@ -152,7 +152,7 @@ async def test_sleep_empties_the_queue_and_ends_the_pod(world: World) -> None:
 
 
 async def test_before_the_index_is_whole_nothing_is_called_unknown(world: World) -> None:
-    world.store.is_whole = False
+    world.store.index_is_complete = False
     with pytest.raises(IndexIncomplete):
         await world.sessions.create("ann")
     with pytest.raises(IndexIncomplete):

@@ -104,7 +104,7 @@ async def test_one_that_hangs_delays_no_other(world: World, recovered: Recovery)
     async with failing(world.cluster, "unreserve", ClusterUnavailable()):
         with pytest.raises(ClusterUnavailable):
             await world.sessions.delete(quick, keep_data=False)
-        await world.store.deleting(slow, keep_data=False)
+        await world.store.mark_deleting(slow, keep_data=False)
     await until(lambda: set(world.store.sessions) == {slow})
     hangs.set()
     await until(lambda: not world.store.sessions)
@@ -113,7 +113,7 @@ async def test_one_that_hangs_delays_no_other(world: World, recovered: Recovery)
 async def test_what_somebody_is_at_work_on_is_left_to_him(world: World, recovered: Recovery) -> None:
     uuid = (await world.sessions.create(ANN)).uuid
     async with world.store.lock(uuid):
-        await world.store.deleting(uuid, keep_data=False)
+        await world.store.mark_deleting(uuid, keep_data=False)
         await asyncio.sleep(0.1)
         assert uuid in world.store.sessions
     await until(lambda: not world.store.sessions)
@@ -123,7 +123,7 @@ async def test_a_pass_over_everything_finds_what_the_index_has_not(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uuid = (await world.sessions.create(ANN)).uuid
-    await world.store.deleting(uuid, keep_data=False)
+    await world.store.mark_deleting(uuid, keep_data=False)
     await world.store.claim(BOB, SessionId("12345678"))
     world.store.half.clear()
     assert await world.recovery().run()
@@ -141,7 +141,7 @@ async def test_one_session_that_cannot_be_restored_leaves_the_others_to_be(world
     uuids = [(await world.sessions.create(f"user{number}")).uuid for number in range(3)]
     for held in (world.store.users, world.store.ids, world.store.sessions):
         held.clear()
-    world.store.is_whole = False
+    world.store.index_is_complete = False
     claim = world.store.claim
 
     async def odd(user_id: str, candidate: SessionId) -> SessionId:
@@ -152,7 +152,7 @@ async def test_one_session_that_cannot_be_restored_leaves_the_others_to_be(world
     world.store.claim = odd  # type: ignore[method-assign]
     await world.recovery().run()
     assert set(world.store.sessions) == set(uuids[1:])
-    assert world.store.is_whole
+    assert world.store.index_is_complete
 
 
 @pytest.mark.parametrize("step", ["uninstall", "delete_volume", "forget"])

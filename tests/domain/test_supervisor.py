@@ -167,16 +167,16 @@ async def test_an_end_does_not_wait_for_ever_for_a_part_that_hears_no_cancellati
 async def test_recovery_goes_on_after_an_exception_that_nobody_expected(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks, whole = 0, world.store.whole
+    looks, index_complete = 0, world.store.index_complete
 
     async def odd() -> bool:
         nonlocal looks
         looks += 1
         if looks < 3:
             raise KeyError("metadata")
-        return await whole()
+        return await index_complete()
 
-    monkeypatch.setattr(world.store, "whole", odd)
+    monkeypatch.setattr(world.store, "index_complete", odd)
     recovery = world.recovery()
     async with quick().running({"recovery": lambda: recovery.run_forever(0.001)}):
         await until(lambda: looks > 5)

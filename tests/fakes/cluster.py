@@ -70,7 +70,7 @@ class MemoryCluster:
 
     def keep(self, workload: Workload) -> None:
         """Store what is left of a workload; nothing left is no entry."""
-        if workload.anything:
+        if workload.exists:
             self.workloads[workload.uuid] = workload
         else:
             self.workloads.pop(workload.uuid, None)

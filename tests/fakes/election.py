@@ -10,18 +10,18 @@ class MemoryElection:
     """See `service.domain.ports.Election`: candidates of one election share `lease`."""
 
     identity: str
-    term: timedelta = timedelta(seconds=10)
+    lease_duration: timedelta = timedelta(seconds=10)
     lease: dict[str, datetime] = field(default_factory=dict)
     """The holder, and until when."""
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-    async def stand(self) -> bool:
+    async def acquire_or_renew(self) -> bool:
         others = [until for holder, until in self.lease.items() if holder != self.identity]
         if any(until > self.clock() for until in others):
             return False
         self.lease.clear()
-        self.lease[self.identity] = self.clock() + self.term
+        self.lease[self.identity] = self.clock() + self.lease_duration
         return True
 
-    async def resign(self) -> None:
+    async def release(self) -> None:
         self.lease.pop(self.identity, None)

@@ -19,7 +19,7 @@ class MemoryQueues:
 
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     sessions: dict[SessionId, Record] = field(default_factory=dict)
-    is_whole: bool = False
+    index_is_complete: bool = False
     tokens: dict[SessionId, tuple[int, datetime | None]] = field(default_factory=dict)
     """Id -> tokens, and when they expire."""
     waiting: dict[SessionId, datetime] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class MemoryQueues:
     def _push(self, uuid: SessionId, lease: timedelta) -> int:
         record = self.sessions.get(uuid)
         if record is None:
-            raise SessionNotFound if self.is_whole else IndexIncomplete
+            raise SessionNotFound if self.index_is_complete else IndexIncomplete
         if record.status is RecordStatus.DELETING:
             raise SessionDeleting
         if fault := self.spoiled_records.get(uuid) or self.spoiled.get(uuid):

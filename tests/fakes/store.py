@@ -38,15 +38,15 @@ class MemoryStore:
         return self.queues.sessions
 
     @property
-    def is_whole(self) -> bool:
-        return self.queues.is_whole
+    def index_is_complete(self) -> bool:
+        return self.queues.index_is_complete
 
-    @is_whole.setter
-    def is_whole(self, whole: bool) -> None:
-        self.queues.is_whole = whole
+    @index_is_complete.setter
+    def index_is_complete(self, whole: bool) -> None:
+        self.queues.index_is_complete = whole
 
     async def owner(self, user_id: str) -> SessionId | None:
-        if user_id not in self.users and not self.is_whole:
+        if user_id not in self.users and not self.index_is_complete:
             raise IndexIncomplete
         return self.users.get(user_id)
 
@@ -61,7 +61,7 @@ class MemoryStore:
         self.half[candidate] = (datetime.now(UTC), user_id)
         return candidate
 
-    async def disclaim(self, user_id: str, uuid: SessionId) -> None:
+    async def release_claim(self, user_id: str, uuid: SessionId) -> None:
         if uuid not in self.sessions and self.users.get(user_id) == uuid:
             del self.users[user_id]
             self.ids.remove(uuid)
@@ -74,7 +74,7 @@ class MemoryStore:
         latest = datetime.now(UTC) - age
         return [(u, user) for u, (at, user) in self.half.items() if at <= latest and u not in self.held][:limit]
 
-    async def finished(self, uuid: SessionId) -> None:
+    async def mark_finished(self, uuid: SessionId) -> None:
         self.half.pop(uuid, None)
 
     async def save(self, record: Record) -> None:
@@ -93,7 +93,7 @@ class MemoryStore:
     async def record(self, uuid: SessionId) -> Record:
         records = await self.records([uuid])
         if not records:
-            raise SessionNotFound if self.is_whole else IndexIncomplete
+            raise SessionNotFound if self.index_is_complete else IndexIncomplete
         return records[0]
 
     async def records(self, uuids: Sequence[SessionId]) -> Sequence[Record]:
@@ -107,13 +107,13 @@ class MemoryStore:
         start = bisect.bisect_right(self.ids, after) if after else 0
         return self.ids[start : start + limit]
 
-    async def deleting(self, uuid: SessionId, *, keep_data: bool) -> None:
+    async def mark_deleting(self, uuid: SessionId, *, keep_data: bool) -> None:
         if uuid not in self.sessions:
             raise SessionNotFound
         self.sessions[uuid] = replace(self.sessions[uuid], status=RecordStatus.DELETING, keep_data=keep_data)
         self.half[uuid] = (datetime.now(UTC), None)
 
-    async def released(self, uuid: SessionId, at: datetime | None) -> datetime | None:
+    async def note_released(self, uuid: SessionId, at: datetime | None) -> datetime | None:
         if uuid not in self.sessions:
             raise SessionNotFound
         since = at and (self.sessions[uuid].released_at or at)
@@ -132,11 +132,11 @@ class MemoryStore:
         if record is not None and self.users.get(record.user_id) == uuid:
             del self.users[record.user_id]
 
-    async def whole(self) -> bool:
-        return self.is_whole
+    async def index_complete(self) -> bool:
+        return self.index_is_complete
 
-    async def mark_whole(self) -> None:
-        self.is_whole = True
+    async def mark_index_complete(self) -> None:
+        self.index_is_complete = True
 
     @asynccontextmanager
     async def lock(self, uuid: SessionId) -> AsyncIterator["MemoryLock"]:

@@ -14,14 +14,13 @@ from service.domain.metrics import Activity
 from service.gateway.gateway import Terms
 from service.gateway.proxy.headers import COOKIE, to_browser
 from service.gateway.proxy.pods import Upstream
-from service.gateway.websocket.deflate import Unpacker, gathered
-from service.gateway.websocket.frames import BREATH, FIN, TEXT, Frame, Frames, frame
-from service.gateway.websocket.websocket_proxy import in_pieces
+from service.gateway.websocket.frames import FIN, TEXT, Frame, FrameReader
+from service.gateway.websocket.websocket_proxy import FRAMES_PER_WRITE, in_batches
 from tests.domain.conftest import World
 from tests.gateway.conftest import DOMAIN, Headers, House, answer, raw, scripted
 from tests.malformed import MALFORMED, Malformed, tell_nothing
 from tests.waiting import until
-from tests.wire import split
+from tests.wire import frame, split
 
 HANDSHAKE = {
     "Connection": "Upgrade",
@@ -35,26 +34,20 @@ HANDSHAKE = {
 
 
 def test_a_flood_of_tiny_frames_is_looked_at_in_pieces_that_leave_one_by_one() -> None:
-    tiny, frames, seen = frame(FIN | TEXT, b"", b"mask"), Frames(), list[Frame]()
+    tiny, frames, seen = frame(FIN | TEXT, b"", b"mask"), FrameReader(), list[Frame]()
     flood = tiny * 10_000
     pieces = []
-    for piece in in_pieces(frames, flood, seen.append):
+    for piece in in_batches(frames, flood, seen.append):
         pieces.append(piece)
-        assert frames.between
+        assert frames.at_boundary
         assert len(seen) * len(tiny) == sum(map(len, pieces)), "what was looked at has not left"
     assert b"".join(pieces) == flood
-    assert max(map(len, pieces)) <= BREATH * len(tiny)
-
-
-def test_a_flood_of_tiny_frames_is_unpacked_in_pieces_too() -> None:
-    tiny = frame(FIN | TEXT, b"", b"mask")
-    pieces = list(gathered(Unpacker(0, lambda _: None).carry(tiny * 10_000)))
-    assert max(map(len, pieces)) <= BREATH * len(tiny)
+    assert max(map(len, pieces)) <= FRAMES_PER_WRITE * len(tiny)
 
 
 def test_a_large_frame_is_not_cut() -> None:
     large = frame(FIN | TEXT, bytes(200_000), b"mask")
-    assert list(in_pieces(Frames(), large, lambda _: None)) == [large]
+    assert list(in_batches(FrameReader(), large, lambda _: None)) == [large]
 
 
 # --- pods ---

@@ -1,10 +1,6 @@
-"""WebSockets through the gateway, with a client that is not the gateway's own library: `websockets`.
-
-Each test runs twice: as frames go through byte for byte, and compressed on the browser's side.
-"""
+"""WebSockets through the gateway, with a client that is not the gateway's own library: `websockets`."""
 
 import asyncio
-import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -16,16 +12,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from service.domain.names import SessionId
 from service.gateway.activity.recorder import Mode
 from service.gateway.gateway import Terms
-from service.gateway.websocket.frames import Frames, close_frame
+from service.gateway.websocket.frames import CONTINUATION, FIN, TEXT, FrameReader, close_frame
 from tests.domain.conftest import World
 from tests.gateway.conftest import House
 from tests.waiting import until
-
-
-@pytest.fixture(params=[False, True], ids=["plain", "compressed"])
-async def house(world: World, request: pytest.FixtureRequest) -> AsyncIterator[House]:
-    async with House(world, Terms(compression=request.param)).open() as house:
-        yield house
+from tests.wire import frame
 
 
 @asynccontextmanager
@@ -68,10 +59,27 @@ async def test_subprotocols_are_agreed_on_with_the_pod_and_extensions_are_not(ho
     async with socket(house, uuid, protocols=["other", "echo.v1"]) as connection:
         assert connection.subprotocol == "echo.v1"
         assert connection.response is not None
-        assert ("Sec-WebSocket-Extensions" in connection.response.headers) is house.terms.compression
+        assert ("Sec-WebSocket-Extensions" in connection.response.headers) is False
     ((_, _, told),) = house.workspaces[uuid].requests
     assert told["Sec-WebSocket-Protocol"] == ["other, echo.v1"]
     assert not any("extensions" in name.lower() for name in told)
+
+
+async def test_fragments_of_the_pod_stay_fragments_and_pings_stay_between_them(house: House) -> None:
+    uuid = await house.awake()
+    async with socket(house, uuid) as connection:
+        house.workspaces[uuid].raw = (
+            frame(TEXT, b"one ")
+            + frame(FIN | 0x9, b"now")
+            + frame(CONTINUATION, b"two " * 100)
+            + frame(CONTINUATION, b"")
+            + frame(FIN | CONTINUATION, b"")
+        )
+        await connection.send("raw")
+        found = [part async for part in connection.recv_streaming()]
+        assert [part for part in found if part] == ["one ", "two " * 100]
+        await connection.send("and on it goes")
+        assert await connection.recv() == "and on it goes"
 
 
 @pytest.mark.parametrize(("code", "reason"), [(1000, "done"), (4001, "by hand"), (1011, "ü" * 50)])
@@ -177,33 +185,24 @@ async def test_an_open_socket_is_activity_where_that_is_wanted(world: World, mon
 
 
 def masked(opcode: int, payload: bytes) -> bytes:
-    size = len(payload)
-    length = (
-        bytes([0x80 | size])
-        if size < 126
-        else b"\xfe" + struct.pack("!H", size)
-        if size < 65536
-        else b"\xff" + struct.pack("!Q", size)
-    )
-    mask = b"\x01\x02\x03\x04"
-    return bytes([0x80 | opcode]) + length + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+    return frame(FIN | opcode, payload, b"\x01\x02\x03\x04")
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 1000, 10**6])
 def test_frames_are_told_apart_however_the_bytes_arrive(step: int) -> None:
     payloads = [b"", b"a", b"x" * 125, b"y" * 126, b"z" * 70_000, b"end"]
     data = b"".join(masked(2, payload) for payload in payloads) + masked(9, b"") + close_frame(1001, "bye")
-    frames, seen = Frames(keep=200), []
+    frames, seen = FrameReader(keep=200), []
     for at in range(0, len(data), step):
-        seen += list(frames.seen(data[at : at + step]))
+        seen += list(frames.read(data[at : at + step]))
     assert [(frame.opcode, frame.length) for frame in seen] == [(2, len(p)) for p in payloads] + [(9, 0), (8, 5)]
     assert [frame.head for frame in seen[:6]] == [payload[:200] for payload in payloads]
-    assert frames.between
+    assert frames.at_boundary
 
 
 def test_an_empty_frame_at_the_end_is_seen_at_once() -> None:
-    frames = Frames()
-    assert [frame.opcode for frame in frames.seen(masked(9, b""))] == [9]
-    assert frames.between
-    assert list(frames.seen(masked(1, b"abc")[:3])) == []
-    assert not frames.between
+    frames = FrameReader()
+    assert [frame.opcode for frame in frames.read(masked(9, b""))] == [9]
+    assert frames.at_boundary
+    assert list(frames.read(masked(1, b"abc")[:3])) == []
+    assert not frames.at_boundary

@@ -65,6 +65,15 @@ def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(name in str(stopped.value) for name in ("USER_PODS_PORT", "USER_PODS_NAMESPACE", "USER_PODS_TYPO"))
 
 
+def test_a_removed_setting_does_not_stop_the_start_and_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("USER_PODS_GATEWAY_COMPRESSION", "true")
+    settings.load()
+    settings.warn_of_removed()
+    assert caplog.messages == ["USER_PODS_GATEWAY_COMPRESSION no longer has an effect; remove it from the environment"]
+
+
 def test_secrets_are_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("USER_PODS_REDIS_URL", "redis://:hunter2hunter2@localhost:6379/0")
     monkeypatch.setenv("USER_PODS_API_KEYS", "k" * 20 + "," + "z" * 20)

@@ -69,7 +69,7 @@ async def test_a_session_that_is_being_deleted_takes_no_more_calls_although_its_
 ) -> None:
     uuid = SessionId(await created(client))
     world.cluster.change(replace(world.cluster.workload(uuid), replicas=1, ready=1))
-    await world.store.deleting(uuid, keep_data=False)
+    await world.store.mark_deleting(uuid, keep_data=False)
     answer = await client.post(f"/session/{uuid}/{call}", json=body)
     assert (answer.status, (await answer.json())["type"]) == (409, "/problems/session-deleting")
     assert world.cluster.workload(uuid).replicas == 1

@@ -107,7 +107,7 @@ class KubeApi:
                 expired = error
         raise ClusterUnavailable from expired
 
-    async def glance(self, path: str, selector: str) -> None:
+    async def check_readable(self, path: str, selector: str) -> None:
         """See whether one could list them."""
         async for _ in self.pages(path, selector, metadata=True, size=1):
             return

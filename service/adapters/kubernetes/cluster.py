@@ -151,12 +151,12 @@ class KubeCluster:
     # --- health ---
 
     async def check(self) -> None:
-        await self._api.glance(self._paths.of(Kind.DEPLOYMENT), UUID_LABEL)
+        await self._api.check_readable(self._paths.of(Kind.DEPLOYMENT), UUID_LABEL)
 
     async def check_keda(self) -> None:
         """KEDA's own leader renews a Lease; one that is stale means that nobody scales."""
         try:
-            await self._api.glance(self._paths.of(Kind.SCALER), UUID_LABEL)
+            await self._api.check_readable(self._paths.of(Kind.SCALER), UUID_LABEL)
         except ClusterUnavailable as error:
             if isinstance(error.__cause__, Refused):
                 raise KedaUnavailable("KEDA is not installed, or the service may not see its objects") from error

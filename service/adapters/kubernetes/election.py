@@ -19,16 +19,16 @@ NAME = "user-pods-controller"
 class KubeElection:
     """See `service.domain.ports.Election`. `identity` must be this process's own."""
 
-    def __init__(self, api: KubeApi, *, namespace: str, identity: str, term: timedelta) -> None:
+    def __init__(self, api: KubeApi, *, namespace: str, identity: str, lease_duration: timedelta) -> None:
         self._api = api
         self._collection = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._path = f"{self._collection}/{NAME}"
         self._identity = identity
-        self.term = term
+        self.lease_duration = lease_duration
         self._seen: tuple[str, float] = ("", 0.0)
         """The lease's version, and when it was first seen."""
 
-    async def stand(self) -> bool:
+    async def acquire_or_renew(self) -> bool:
         lease = await self._api.get(self._path)
         if lease is None:
             return await self._write("POST", self._collection, {"metadata": {"name": NAME}}, self._identity)
@@ -41,7 +41,7 @@ class KubeElection:
             return False
         return await self._write("PUT", self._path, lease, self._identity)
 
-    async def resign(self) -> None:
+    async def release(self) -> None:
         lease = await self._api.get(self._path)
         if lease is not None and as_dict(lease.get("spec")).get("holderIdentity") == self._identity:
             await self._write("PUT", self._path, lease, "")
@@ -54,7 +54,7 @@ class KubeElection:
             spec |= {"acquireTime": now, "leaseTransitions": int(_number(spec.get("leaseTransitions"))) + 1}
         spec |= {
             "holderIdentity": holder,
-            "leaseDurationSeconds": max(1, round(self.term.total_seconds())),
+            "leaseDurationSeconds": max(1, round(self.lease_duration.total_seconds())),
             "renewTime": now,
         }
         known = as_dict(lease.get("metadata"))

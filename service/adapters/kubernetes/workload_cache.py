@@ -228,7 +228,7 @@ class KubeWorkloadCache:
             if not self.filled or (_now() - self._heard < _PROBE and not self._silent):
                 continue
             try:
-                await self._api.glance(self._paths.of(Kind.DEPLOYMENT), self._paths.selector(Kind.DEPLOYMENT))
+                await self._api.check_readable(self._paths.of(Kind.DEPLOYMENT), self._paths.selector(Kind.DEPLOYMENT))
                 self._silent, self._heard = False, _now()
             except (ClusterUnavailable, Expired):
                 self._silent = True

@@ -17,7 +17,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from service.adapters.redis import records as redis_record
 from service.adapters.redis import unreadable_keys as redis_faults
 from service.adapters.redis.calls import Calls
-from service.adapters.redis.store import NOW, PENDING, TRIED, WHOLE
+from service.adapters.redis.store import INDEX_COMPLETE, NOW, PENDING, TRIED
 from service.adapters.redis.subscription import Subscription
 from service.adapters.redis.unreadable_keys import Part
 from service.domain.errors import (
@@ -145,7 +145,7 @@ class RedisQueues:
     async def _pushed(
         self, uuid: SessionId, lease: timedelta, source: str, until: datetime | None = None
     ) -> PushResult:
-        keys = [session_key(uuid), queue_key(uuid), PENDING, WHOLE]
+        keys = [session_key(uuid), queue_key(uuid), PENDING, INDEX_COMPLETE]
         kept = until.timestamp() if until else ""
         async with self._call():
             length, first = await self._push(keys=keys, args=[uuid, _milliseconds(lease), QUEUE_LIMIT, source, kept])

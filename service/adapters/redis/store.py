@@ -35,12 +35,12 @@ from service.domain.session import Record
 
 USERS = "user-pods:users"
 IDS = "user-pods:ids"
-WHOLE = "user-pods:whole"
+INDEX_COMPLETE = "user-pods:whole"
 PENDING = "user-pods:pending"
 PROGRESS = "user-pods:progress"
 """Channel on which the id of a session is told when its progress has changed, and the beginning of its key."""
 UNFINISHED = "user-pods:unfinished"
-_TYPES = {USERS: "hash", IDS: "zset", WHOLE: "string", PENDING: "zset", UNFINISHED: "hash"}
+_TYPES = {USERS: "hash", IDS: "zset", INDEX_COMPLETE: "string", PENDING: "zset", UNFINISHED: "hash"}
 """The keys that all sessions depend on."""
 _AT_ONCE = 100
 """Records read by one script: Redis does nothing else meanwhile."""
@@ -62,7 +62,7 @@ return ARGV[2]
 """
 
 # KEYS users ids session unfinished; ARGV user uuid
-_DISCLAIM = """
+_RELEASE_CLAIM = """
 if redis.call('EXISTS', KEYS[3]) == 1 or redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[4], ARGV[2])
@@ -87,7 +87,7 @@ return 1
 """
 
 # KEYS session unfinished; ARGV keep_data uuid
-_DELETING = f"""{NOW}
+_MARK_DELETING = f"""{NOW}
 local type = redis.call('TYPE', KEYS[1]).ok
 if type == 'none' then return 0 end
 if type ~= 'hash' then redis.call('DEL', KEYS[1]) end
@@ -97,7 +97,7 @@ return 1
 """
 
 # KEYS session; ARGV released_at ('' for none)
-_RELEASED = """
+_NOTE_RELEASED = """
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return false end
 if ARGV[1] == '' then redis.call('HDEL', KEYS[1], 'released_at') return '' end
 redis.call('HSETNX', KEYS[1], 'released_at', ARGV[1])
@@ -170,10 +170,10 @@ class RedisStore:
         self._call = Calls.of(redis).call
         script = redis.register_script
         self._claim = script(_CLAIM)
-        self._disclaim = script(_DISCLAIM)
+        self._release_claim = script(_RELEASE_CLAIM)
         self._forget = script(_FORGET)
-        self._deleting = script(_DELETING)
-        self._released = script(_RELEASED)
+        self._mark_deleting = script(_MARK_DELETING)
+        self._note_released = script(_NOTE_RELEASED)
         self._unfinished = script(_UNFINISHED)
         self._read = script(_READ)
         self._exist = script(_EXIST)
@@ -197,7 +197,7 @@ class RedisStore:
 
     async def owner(self, user_id: str) -> SessionId | None:
         async with self._call(), self._redis.pipeline(transaction=False) as pipe:
-            uuid, whole = await pipe.hget(USERS, user_id).exists(WHOLE).execute()
+            uuid, whole = await pipe.hget(USERS, user_id).exists(INDEX_COMPLETE).execute()
         if uuid is None and not whole:
             raise IndexIncomplete
         return _owned(uuid) if uuid else None
@@ -209,9 +209,9 @@ class RedisStore:
             raise IdTaken(candidate)
         return _owned(uuid)
 
-    async def disclaim(self, user_id: str, uuid: SessionId) -> None:
+    async def release_claim(self, user_id: str, uuid: SessionId) -> None:
         async with self._call():
-            await self._disclaim(keys=[USERS, IDS, session_key(uuid), UNFINISHED], args=[user_id, uuid])
+            await self._release_claim(keys=[USERS, IDS, session_key(uuid), UNFINISHED], args=[user_id, uuid])
 
     async def claims(self) -> Sequence[tuple[SessionId, str]]:
         found, cursor = [], 0
@@ -232,7 +232,7 @@ class RedisStore:
             rows = await self._unfinished(keys=[UNFINISHED], args=[age.total_seconds(), limit])
         return [(SessionId(u), user if is_user_id(user) else None) for u, user in rows if is_session_id(u)]
 
-    async def finished(self, uuid: SessionId) -> None:
+    async def mark_finished(self, uuid: SessionId) -> None:
         async with self._call():
             await self._redis.hdel(UNFINISHED, uuid)
 
@@ -275,7 +275,7 @@ class RedisStore:
     async def _read_rows(self, uuids: Sequence[SessionId]) -> Sequence[tuple[Any, bool]]:
         """For each what `_READ` tells, and whether the index is whole."""
         async with self._call():
-            *rows, whole = await self._read(keys=[PENDING, WHOLE], args=uuids)
+            *rows, whole = await self._read(keys=[PENDING, INDEX_COMPLETE], args=uuids)
         return [(row, bool(whole)) for row in rows]
 
     async def records(self, uuids: Sequence[SessionId]) -> Sequence[Record]:
@@ -299,14 +299,14 @@ class RedisStore:
             last = max(later)
         return found[:limit]
 
-    async def deleting(self, uuid: SessionId, *, keep_data: bool) -> None:
+    async def mark_deleting(self, uuid: SessionId, *, keep_data: bool) -> None:
         async with self._call():
-            if not await self._deleting(keys=[session_key(uuid), UNFINISHED], args=[int(keep_data), uuid]):
+            if not await self._mark_deleting(keys=[session_key(uuid), UNFINISHED], args=[int(keep_data), uuid]):
                 raise SessionNotFound
 
-    async def released(self, uuid: SessionId, at: datetime | None) -> datetime | None:
+    async def note_released(self, uuid: SessionId, at: datetime | None) -> datetime | None:
         async with self._call():
-            since = await self._released(keys=[session_key(uuid)], args=[at.timestamp() if at else ""])
+            since = await self._note_released(keys=[session_key(uuid)], args=[at.timestamp() if at else ""])
         if since is None:
             raise SessionNotFound
         return redis_record.moment(since)
@@ -318,13 +318,13 @@ class RedisStore:
             await self._forget(keys=keys, args=[uuid, PROGRESS])
         self._faults.gone(uuid)
 
-    async def whole(self) -> bool:
+    async def index_complete(self) -> bool:
         async with self._call():
-            return bool(await self._redis.exists(WHOLE))
+            return bool(await self._redis.exists(INDEX_COMPLETE))
 
-    async def mark_whole(self) -> None:
+    async def mark_index_complete(self) -> None:
         async with self._call():
-            await self._redis.set(WHOLE, "1")
+            await self._redis.set(INDEX_COMPLETE, "1")
 
     def lock(self, uuid: SessionId) -> AbstractAsyncContextManager[SessionLock]:
         return self._leases.held(uuid)

@@ -1,12 +1,11 @@
-"""A WebSocket to a pod: once the pod has switched over, bytes go through as they are, in both directions.
+"""Proxies a WebSocket to a pod: once the pod has switched protocols, bytes pass unchanged in both directions.
 
-So fragments, close codes and subprotocols are the two ends' own. With the pod no extension is agreed on: compression
-would hide from the gateway what it must tell apart. Where it is wanted, it is between browser and gateway (deflate.py).
+So the two ends agree on fragments, close codes and subprotocols by themselves. Extensions are not offered to the pod:
+compressed frames would hide from the gateway what counts as activity.
 """
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 
@@ -17,19 +16,18 @@ from multidict import CIMultiDict
 from service.gateway.proxy.headers import to_browser
 from service.gateway.proxy.http_proxy import Passed, answered, must_be_of_the_program, no_http
 from service.gateway.proxy.pods import UNAVAILABLE, PodLost, Upstream
-from service.gateway.websocket.deflate import Agreement, Packer, Unpacker, Violation, agreed, gathered
-from service.gateway.websocket.frames import BREATH, Frame, Frames, close_frame
+from service.gateway.websocket.frames import Frame, FrameReader, close_frame
 
-_BUFFER = 2**15
-"""Bytes read ahead in each direction."""
+FRAMES_PER_WRITE = 128
+"""So many frames are read at once, within a millisecond, so that a flood of tiny ones does not delay other clients."""
 GOING_AWAY = 1001
 SERVICE_RESTART = 1012
-_PROTOCOL_ERROR = 1002
-_LAST_WORDS = 2.0
-"""Seconds that a browser has to answer a close."""
-
-_REST_OF_FRAME = 0.02
-"""Seconds between two looks whether it has passed."""
+_READ_AHEAD = 2**15
+"""Bytes read ahead in each direction."""
+_CLOSE_TIMEOUT = 2.0
+"""Seconds that a browser has to answer a close frame."""
+_FRAME_POLL = 0.02
+"""Seconds between two checks whether the rest of a frame has passed."""
 
 
 class _Switched(Passed):
@@ -59,80 +57,42 @@ def is_websocket(request: web.BaseRequest) -> bool:
 
 
 def is_handshake(request: web.BaseRequest) -> bool:
-    """Whether what asks for a WebSocket does so as it must: what else it brings might be taken for a next request."""
+    """Whether the handshake is a GET without a body. A pod might read anything more as a second request."""
     length = request.headers.get(hdrs.CONTENT_LENGTH, "0")
     return request.method == hdrs.METH_GET and length == "0" and hdrs.TRANSFER_ENCODING not in request.headers
 
 
-class _AsTheyAre:
-    """Frames go through byte for byte."""
-
-    def __init__(self, keep: int, sent: Callable[[Frame], None]) -> None:
-        self._sent = sent
-        self._to_pod = Frames(keep)
-        self._to_browser = Frames()
-
-    @property
-    def between(self) -> bool:
-        """Whether the browser has got whole frames until now, so that one may be put in."""
-        return self._to_browser.between
-
-    def outward(self, data: bytes) -> Iterator[bytes]:
-        return in_pieces(self._to_pod, data, self._sent)
-
-    def inward(self, data: bytes) -> Iterator[bytes]:
-        return in_pieces(self._to_browser, data, lambda _: None)
+def in_batches(reader: FrameReader, data: bytes, on_frame: Callable[[Frame], None]) -> Iterator[bytes]:
+    """The same bytes, cut after every FRAMES_PER_WRITE frames; what was read leaves before more is read."""
+    start = 0
+    for number, frame in enumerate(reader.read(data), 1):
+        on_frame(frame)
+        if number % FRAMES_PER_WRITE == 0:
+            yield data[start : reader.end]
+            start = reader.end
+    if start < len(data):
+        yield data[start:]
 
 
-def in_pieces(frames: Frames, data: bytes, told: Callable[[Frame], None]) -> Iterator[bytes]:
-    """The same bytes, cut where many frames have been seen: what was looked at has left before more is."""
-    begun = 0
-    for number, frame in enumerate(frames.seen(data), 1):
-        told(frame)
-        if number % BREATH == 0:
-            yield data[begun : frames.at]
-            begun = frames.at
-    if begun < len(data):
-        yield data[begun:]
-
-
-class _Compressed:
-    """Compressed on the browser's side."""
-
-    between = True
-
-    def __init__(self, agreement: Agreement, keep: int, sent: Callable[[Frame], None]) -> None:
-        self._to_pod = Unpacker(keep, sent)
-        self._to_browser = Packer(agreement.window)
-
-    def outward(self, data: bytes) -> Iterator[bytes]:
-        return gathered(self._to_pod.carry(data))
-
-    def inward(self, data: bytes) -> Iterator[bytes]:
-        return gathered(self._to_browser.carry(data))
-
-
-async def tunnel(
+async def proxy_websocket(
     request: web.BaseRequest,
     upstream: Upstream,
     headers: CIMultiDict[str],
     target: str,
     *,
     keep: int,
-    sent: Callable[[Frame], None],
-    heard: Callable[[], None],
-    compress: bool = False,
+    on_frame: Callable[[Frame], None],
+    on_response: Callable[[], None],
     deadline: float = 0,
-    leave: "asyncio.Future[None] | None" = None,
+    shutdown: "asyncio.Future[None] | None" = None,
 ) -> web.StreamResponse:
-    """Switch over, and stay until either end closes or the pod is gone. Raises PodLost when the pod took nothing.
+    """Switch protocols, and proxy until either end closes or the pod is gone. Raises PodLost if the pod took nothing.
 
-    `heard` is called when the pod answers, `sent` with every frame of the browser, of whose payload it gets the first
-    `keep` bytes. `compress`: if the browser can. `deadline`: until then (seconds of time.monotonic)
-    a pod that is not ready is waited for. `leave` is done when this process ends.
+    `on_response` is called when the pod answers, `on_frame` with every frame of the browser and the first `keep` bytes
+    of its payload. A pod that is not ready is waited for until `deadline` (seconds of time.monotonic). `shutdown` is
+    done when this process ends.
     """
-    offers = headers.popall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ())
-    agreement = agreed(offers) if compress else None
+    headers.popall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ())
     headers[hdrs.CONNECTION], headers[hdrs.UPGRADE] = "Upgrade", "websocket"
     try:
         answer = await upstream.request(hdrs.METH_GET, target, headers)
@@ -143,36 +103,31 @@ async def tunnel(
         raise no_http() from error
     if answer.status in UNAVAILABLE:
         must_be_of_the_program(upstream, answer, deadline)
-    heard()
+    on_response()
     async with answer:
         if answer.status != HTTPStatus.SWITCHING_PROTOCOLS:
             return await answered(request, upstream, answer)
-        way = _Compressed(agreement, keep, sent) if agreement else _AsTheyAre(keep, sent)
-        return await _Tunnel(request, answer, way, agreement).run(
-            upstream.gone, leave or asyncio.get_running_loop().create_future()
-        )
+        shutdown = shutdown or asyncio.get_running_loop().create_future()
+        return await _WebSocketProxy(request, answer, keep, on_frame).run(upstream.gone, shutdown)
 
 
-class _Tunnel:
+class _WebSocketProxy:
+    """One open WebSocket."""
+
     def __init__(
-        self,
-        request: web.BaseRequest,
-        answer: ClientResponse,
-        way: _AsTheyAre | _Compressed,
-        agreement: Agreement | None,
+        self, request: web.BaseRequest, answer: ClientResponse, keep: int, on_frame: Callable[[Frame], None]
     ) -> None:
         self._request = request
         self._answer = answer
-        self._way = way
-        self._agreement = agreement
+        self._on_frame = on_frame
+        self._from_browser = FrameReader(keep)
+        self._from_pod = FrameReader()
 
-    async def run(self, gone: asyncio.Event, leave: "asyncio.Future[None]") -> web.StreamResponse:
+    async def run(self, gone: asyncio.Event, shutdown: "asyncio.Future[None]") -> web.StreamResponse:
         response = _Switched(
             status=HTTPStatus.SWITCHING_PROTOCOLS, reason=self._answer.reason, headers=to_browser(self._answer.headers)
         )
         response.headers[hdrs.CONNECTION], response.headers[hdrs.UPGRADE] = "Upgrade", "websocket"
-        if self._agreement:
-            response.headers[hdrs.SEC_WEBSOCKET_EXTENSIONS] = self._agreement.text
         response.force_close()
         await response.prepare(self._request)
         loop = asyncio.get_running_loop()
@@ -180,95 +135,72 @@ class _Tunnel:
         if connection is None or connection.protocol is None:
             return response
         browser, pod = self._request.protocol, connection.protocol
-        from_pod, from_browser = StreamReader(pod, _BUFFER, loop=loop), StreamReader(browser, _BUFFER, loop=loop)
-        pod.set_parser(_Feed(from_pod), from_pod)
-        browser.set_parser(_Feed(from_browser))  # type: ignore[arg-type]  # it only calls these two methods
-        browser_writer, pod_writer = StreamWriter(browser, loop), StreamWriter(pod, loop)
-        outward = asyncio.create_task(_pump(from_browser, pod_writer, self._way.outward))
-        inward = asyncio.create_task(_pump(from_pod, browser_writer, self._way.inward))
+        pod_reader, browser_reader = (
+            StreamReader(pod, _READ_AHEAD, loop=loop),
+            StreamReader(browser, _READ_AHEAD, loop=loop),
+        )
+        pod.set_parser(_Feed(pod_reader), pod_reader)
+        browser.set_parser(_Feed(browser_reader))  # type: ignore[arg-type]  # it only calls these two methods
+        browser_writer = StreamWriter(browser, loop)
+        to_pod = asyncio.create_task(_pump(browser_reader, StreamWriter(pod, loop), self._to_pod))
+        to_browser_ = asyncio.create_task(_pump(pod_reader, browser_writer, self._to_browser))
         ending = asyncio.create_task(gone.wait())
         try:
-            await asyncio.wait((outward, inward, ending, leave), return_when=asyncio.FIRST_COMPLETED)
-            violation = _violation(outward) or _violation(inward)
-            if violation:
-                outward.cancel()
-                inward.cancel()
-                await asyncio.gather(outward, inward, return_exceptions=True)
-                await _refuse(violation, browser_writer, pod_writer, from_browser)
-            elif ending.done() and not outward.done():
-                inward.cancel()
-                await self._say_goodbye(browser_writer, outward, GOING_AWAY, "the workspace went to sleep")
-            elif leave.done() and not outward.done():
-                await self._come_between(inward)
-                inward.cancel()
-                await asyncio.gather(inward, return_exceptions=True)
-                # The browser's answer goes on to the pod, which then closes.
-                rest = asyncio.ensure_future(_rest(from_pod))
-                words = "the gateway restarts; connect again"
-                await self._say_goodbye(browser_writer, outward, SERVICE_RESTART, words, rest)
-                rest.cancel()
+            await asyncio.wait((to_pod, to_browser_, ending, shutdown), return_when=asyncio.FIRST_COMPLETED)
+            if ending.done() and not to_pod.done():
+                to_browser_.cancel()
+                await self._close_browser(browser_writer, GOING_AWAY, "the workspace went to sleep", to_pod)
+            elif shutdown.done() and not to_pod.done():
+                await self._frame_complete(to_browser_)
+                to_browser_.cancel()
+                await asyncio.gather(to_browser_, return_exceptions=True)
+                # The browser's close frame passes on to the pod, which then closes.
+                pod_closed = asyncio.ensure_future(_discard(pod_reader))
+                reason = "the gateway restarts; connect again"
+                await self._close_browser(browser_writer, SERVICE_RESTART, reason, to_pod, pod_closed)
+                pod_closed.cancel()
         finally:
-            for task in (outward, inward, ending):
+            for task in (to_pod, to_browser_, ending):
                 task.cancel()
-            await asyncio.gather(outward, inward, ending, return_exceptions=True)
+            await asyncio.gather(to_pod, to_browser_, ending, return_exceptions=True)
             connection.close()
         return response
 
-    async def _come_between(self, inward: "asyncio.Task[None]") -> None:
-        """Wait until the browser has got the rest of a frame that is under way."""
+    def _to_pod(self, data: bytes) -> Iterator[bytes]:
+        return in_batches(self._from_browser, data, self._on_frame)
+
+    def _to_browser(self, data: bytes) -> Iterator[bytes]:
+        return in_batches(self._from_pod, data, lambda _: None)
+
+    async def _frame_complete(self, to_browser: "asyncio.Task[None]") -> None:
+        """Wait until the browser has the rest of the frame that is being sent."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_WORDS):
-                while not (self._way.between or inward.done()):  # noqa: ASYNC110  # an event would cost every frame
-                    await asyncio.sleep(_REST_OF_FRAME)
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                while not (self._from_pod.at_boundary or to_browser.done()):  # noqa: ASYNC110  # an event would cost every frame
+                    await asyncio.sleep(_FRAME_POLL)
 
-    async def _say_goodbye(
-        self, writer: StreamWriter, outward: "asyncio.Task[None]", code: int, words: str, *others: "asyncio.Task[None]"
-    ) -> None:
-        """Close the browser's side properly, which is possible between two frames only.
-
-        Its answer has been heard when it closes the connection, or when one of the others is done.
-        """
-        if not self._way.between:
+    async def _close_browser(self, writer: StreamWriter, code: int, reason: str, *until: "asyncio.Task[None]") -> None:
+        """Send a close frame, which is possible between two frames only, and wait until one of the tasks is done."""
+        if not self._from_pod.at_boundary:
             return
         with contextlib.suppress(ConnectionResetError, TimeoutError):
-            await writer.write(close_frame(code, words))
-            await asyncio.wait((outward, *others), timeout=_LAST_WORDS, return_when=asyncio.FIRST_COMPLETED)
+            await writer.write(close_frame(code, reason))
+            await asyncio.wait(until, timeout=_CLOSE_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
 
 
-async def _rest(reader: StreamReader) -> None:
-    """Throw away what still comes, until the other side closes."""
+async def _discard(reader: StreamReader) -> None:
+    """Read and drop everything until the other side closes."""
     with contextlib.suppress(ConnectionResetError, ClientError):
         while await reader.readany():
             pass
 
 
-def _violation(task: "asyncio.Task[None]") -> Violation | None:
-    error = task.exception() if task.done() and not task.cancelled() else None
-    return error if isinstance(error, Violation) else None
-
-
-async def _refuse(
-    violation: Violation, browser_writer: StreamWriter, pod_writer: StreamWriter, from_browser: StreamReader
-) -> None:
-    """Close both sides, and read on until the browser has heard of it."""
-    with contextlib.suppress(ConnectionResetError):
-        await pod_writer.write(close_frame(_PROTOCOL_ERROR, str(violation), os.urandom(4)))
-    with contextlib.suppress(ConnectionResetError, TimeoutError):
-        await browser_writer.write(close_frame(_PROTOCOL_ERROR, str(violation)))
-        if browser_writer.transport is not None and browser_writer.transport.can_write_eof():
-            browser_writer.transport.write_eof()
-        async with asyncio.timeout(_LAST_WORDS):
-            while await from_browser.readany():
-                pass
-
-
-async def _pump(reader: StreamReader, writer: StreamWriter, carry: Callable[[bytes], Iterator[bytes]]) -> None:
-    """Bytes from here to there until either ends; reads no faster than is taken."""
+async def _pump(reader: StreamReader, writer: StreamWriter, batches: Callable[[bytes], Iterator[bytes]]) -> None:
+    """Copy bytes until either side ends; reads no faster than the other side takes."""
     with contextlib.suppress(ConnectionResetError, ClientError):
         while data := await reader.readany():
-            for number, piece in enumerate(carry(data)):
+            for number, batch in enumerate(batches(data)):
                 if number:
-                    # Little may unpack to much, or hold many frames: others shall have their turn.
-                    await asyncio.sleep(0)
-                await writer.write(piece)
+                    await asyncio.sleep(0)  # many frames: let other clients have a turn
+                await writer.write(batch)
                 await writer.drain()
