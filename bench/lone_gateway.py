@@ -6,16 +6,16 @@
 import asyncio
 import json
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import uvloop
 
 from service.domain.access import WorkspaceAccess
-from service.domain.admission_queue import AdmissionQueue
+from service.domain.activity import SessionActivity
 from service.domain.keyring import Keyring
 from service.domain.names import SessionId
+from service.domain.queries import SessionQueries
 from service.domain.session import IdleTimes, Pod, Record, RecordStatus, Release, ReleaseState, Workload
-from service.domain.sessions import Sessions
 from service.gateway.access.hosts import Hosts
 from service.gateway.gateway import Gateway, Terms
 from service.gateway.proxy.headers import COOKIE, Forwarding
@@ -25,7 +25,6 @@ from tests.fakes import (
     MemoryHistory,
     MemoryProgress,
     MemoryQueues,
-    MemoryReleases,
     MemorySigningKeys,
     MemoryStore,
     MemoryTickets,
@@ -35,7 +34,7 @@ _UUID = SessionId("abc123xy")
 _HOST = f"vs-code-{_UUID}.pods.test"
 
 
-def _sessions(cluster: MemoryCluster, pod: int) -> Sessions:
+def _awake_session(cluster: MemoryCluster, pod: int) -> tuple[SessionActivity, SessionQueries]:
     now = datetime.now(UTC)
     cluster.change(
         Workload(
@@ -51,18 +50,13 @@ def _sessions(cluster: MemoryCluster, pod: int) -> Sessions:
     )
     queues = MemoryQueues(index_is_complete=True)
     queues.sessions[_UUID] = Record(_UUID, "ann", RecordStatus.CREATED, now)
-    return Sessions(
-        store=MemoryStore(queues),
-        queues=queues,
-        progress=MemoryProgress(),
-        history=MemoryHistory(),
-        releases=MemoryReleases(cluster),
-        cluster=cluster,
-        cache=cluster,
-        admission=AdmissionQueue(running=1, waiting=1),
-        idle_times=IdleTimes(),
-        helm_deadline=timedelta(seconds=5),
+    queries = SessionQueries(
+        store=MemoryStore(queues), history=MemoryHistory(), cluster=cluster, cache=cluster, idle_times=IdleTimes()
     )
+    activity = SessionActivity(
+        queries=queries, queues=queues, progress=MemoryProgress(), cluster=cluster, cache=cluster
+    )
+    return activity, queries
 
 
 async def main(port: int, pod: int) -> None:
@@ -70,10 +64,12 @@ async def main(port: int, pod: int) -> None:
         MemoryCluster(),
         WorkspaceAccess(MemoryTickets(), Keyring(MemorySigningKeys()), origin=lambda uuid: f"https://{uuid}"),
     )
+    activity, queries = _awake_session(cluster, pod)
     gateway = Gateway(
         hosts=Hosts("pods.test"),
         access=access,
-        sessions=_sessions(cluster, pod),
+        activity=activity,
+        queries=queries,
         progress=MemoryProgress(),
         cache=cluster,
         forwarding=Forwarding(scheme="https"),

@@ -8,7 +8,7 @@ import json
 import secrets
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -45,6 +45,7 @@ from service.controller.reporter import Reporter
 from service.controller.sleep_audit import SleepAudit
 from service.controller.stopwatch import Stopwatch
 from service.domain.access import WorkspaceAccess
+from service.domain.activity import SessionActivity
 from service.domain.admission_queue import AdmissionQueue
 from service.domain.health import Health
 from service.domain.history import HistoryWriter
@@ -52,9 +53,10 @@ from service.domain.journal import Journal, Journals
 from service.domain.keyring import Keyring
 from service.domain.lifecycle import Step
 from service.domain.names import SessionId
+from service.domain.provisioning import Provisioner
+from service.domain.queries import SessionQueries
 from service.domain.recovery import Recovery
 from service.domain.session_counts import SessionCounts, count
-from service.domain.sessions import Sessions
 from service.domain.supervisor import Supervisor, Work
 from service.edge.connection_limits import ConnectionLimits
 from service.edge.ports import PortUnusable, bind
@@ -153,20 +155,31 @@ def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: 
                 cache=cache,
                 pod_events=KubePodEvents(kube, namespace=config.namespace),
             )
-            sessions = Sessions(
-                store=store,
+            _link(cache, reconciler, reporter, stopwatch)
+            queries = SessionQueries(
+                store=store, history=history, cluster=cluster, cache=cache, idle_times=config.idle_times
+            )
+            activity = SessionActivity(
+                queries=queries,
                 queues=queues,
                 progress=progress,
-                history=history,
-                releases=releases,
                 cluster=cluster,
                 cache=cache,
+                limits=config.limits,
+                observers=(stopwatch, reconciler, reporter),
+                journal=journal,
+            )
+            provisioner = Provisioner(
+                queries=queries,
+                store=store,
+                queues=queues,
+                releases=releases,
+                cluster=cluster,
                 admission=slots,
                 idle_times=config.idle_times,
                 helm_deadline=deadline,
                 parking=config.parking,
                 limits=config.limits,
-                enqueue=_linked(reconciler, reporter, stopwatch),
                 metrics=metrics,
                 journal=journal,
             )
@@ -185,7 +198,9 @@ def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: 
                 pending=_PENDING,
                 duties={
                     "pod events": reporter.lead,
-                    "collector": Collector(sessions=sessions, retention=timedelta(seconds=config.retention)).lead,
+                    "collector": Collector(
+                        provisioner=provisioner, queries=queries, retention=timedelta(seconds=config.retention)
+                    ).lead,
                 },
                 supervisor=supervisor,
             )
@@ -195,14 +210,25 @@ def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: 
                 return await count(cache, queues)
 
             access = _access(config, RedisTickets(redis), kube)
-            _serve_with(application, sessions=sessions, progress=progress, access=access, cache=cache, metrics=metrics)
+            application[keys.PROVISIONER] = provisioner
+            _serve_with(
+                application,
+                provisioner=provisioner,
+                activity=activity,
+                queries=queries,
+                progress=progress,
+                access=access,
+                cache=cache,
+                metrics=metrics,
+            )
             gateway = (
                 _gateway(
                     config,
                     access,
-                    sessions,
-                    progress,
-                    cache,
+                    activity=activity,
+                    queries=queries,
+                    progress=progress,
+                    cache=cache,
                     metrics=metrics,
                     journal=journal,
                     readiness=application[keys.READINESS],
@@ -220,7 +246,7 @@ def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: 
                     listens=lambda: leader.listens,
                     steps=lambda: reconciler.done,
                     retries=lambda: reconciler.retries,
-                    line=lambda: slots.taken,
+                    line=lambda: slots.admitted,
                     refused=lambda: slots.refused,
                     unreadable=lambda: store.unreadable,
                     traffic=lambda: gateway.traffic if gateway else None,
@@ -228,7 +254,6 @@ def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: 
                     restarts=lambda: supervisor.restarts,
                 )
             )
-            cache.subscribe(stopwatch.changed)
             application[keys.HEALTH] = Health(
                 {
                     "redis": store.ping,
@@ -245,7 +270,7 @@ def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: 
                 seconds=config.health_cache,
             )
             application[keys.SUPERVISOR] = supervisor
-            recovery = Recovery(sessions=sessions, store=store, cluster=cluster)
+            recovery = Recovery(provisioner=provisioner, store=store, cluster=cluster)
             parts: dict[str, Work] = {
                 "recovery": lambda: recovery.run_forever(config.recovery_interval),
                 "progress": progress.run,
@@ -285,7 +310,7 @@ def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: 
                     yield
                 finally:
                     life.doing = "finishing creates and deletes"
-                    await sessions.close()
+                    await provisioner.close()
                     life.doing = "closing the gateway, metrics and clients"
 
     return opened
@@ -294,13 +319,17 @@ def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: 
 def _serve_with(
     application: web.Application,
     *,
-    sessions: Sessions,
+    provisioner: Provisioner,
+    activity: SessionActivity,
+    queries: SessionQueries,
     progress: RedisProgress,
     access: WorkspaceAccess | None,
     cache: KubeWorkloadCache,
     metrics: PrometheusMetrics,
 ) -> None:
-    application[keys.SESSIONS] = sessions
+    application[keys.PROVISIONER] = provisioner
+    application[keys.ACTIVITY] = activity
+    application[keys.QUERIES] = queries
     application[keys.PROGRESS] = progress
     application[keys.ACCESS] = access
     application[keys.READINESS] = keys.Readiness(lambda: cache.filled)
@@ -351,10 +380,11 @@ def _access(config: Settings, tickets: RedisTickets, kube: KubeApi) -> Workspace
 def _gateway(
     config: Settings,
     access: WorkspaceAccess,
-    sessions: Sessions,
+    *,
+    activity: SessionActivity,
+    queries: SessionQueries,
     progress: RedisProgress,
     cache: KubeWorkloadCache,
-    *,
     metrics: PrometheusMetrics,
     readiness: keys.Readiness,
     journal: Journal,
@@ -362,7 +392,8 @@ def _gateway(
     return Gateway(
         hosts=Hosts(config.gateway_domain, config.gateway_prefix),
         access=access,
-        sessions=sessions,
+        activity=activity,
+        queries=queries,
         progress=progress,
         cache=cache,
         forwarding=Forwarding(
@@ -389,20 +420,15 @@ def _gateway(
     )
 
 
-def _linked(reconciler: Reconciler, reporter: Reporter, stopwatch: Stopwatch) -> Callable[[SessionId], None]:
-    """Have reporter and stopwatch follow what the reconciler does; whom to tell of a wake that this replica takes."""
+def _link(cache: KubeWorkloadCache, reconciler: Reconciler, reporter: Reporter, stopwatch: Stopwatch) -> None:
+    """Have reporter and stopwatch follow what the reconciler does."""
 
     def carried_out(uuid: SessionId, step: Step) -> None:
         stopwatch.carried_out(uuid, step)
         reporter.carried_out(uuid, step)
 
-    def woken(uuid: SessionId) -> None:
-        stopwatch.on_wake(uuid)
-        reconciler.on_wake(uuid)
-        reporter.on_wake(uuid)
-
     reconciler.begins, reconciler.carried_out = reporter.begins, carried_out
-    return woken
+    cache.subscribe(stopwatch.changed)
 
 
 def _when_filled(cache: KubeWorkloadCache, work: Work) -> Work:

@@ -12,9 +12,9 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.adapters.redis.address import RedisAddress
+from service.domain.limits import Limits
 from service.domain.names import HOST_PREFIX, SessionId, public_host
 from service.domain.session import IdleTimes
-from service.domain.sessions import Limits
 from service.edge.addresses import Network
 from service.edge.connection_limits import HEADER_LIMIT, HEADER_LINES
 from service.gateway.activity.recorder import Mode

@@ -7,8 +7,9 @@ from datetime import timedelta
 
 from service.domain.errors import SessionError, Unavailable
 from service.domain.names import SessionId
+from service.domain.provisioning import Provisioner
+from service.domain.queries import SessionQueries
 from service.domain.session import RecordStatus
-from service.domain.sessions import Sessions
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +20,9 @@ _PAGE = 200
 class Collector:
     """A duty of the leader: a look at every session, once an hour, or more often when `retention` is short."""
 
-    def __init__(self, *, sessions: Sessions, retention: timedelta) -> None:
-        self._sessions = sessions
+    def __init__(self, *, provisioner: Provisioner, queries: SessionQueries, retention: timedelta) -> None:
+        self._provisioner = provisioner
+        self._queries = queries
         self._retention = retention
         self._interval = min(_INTERVAL, retention / 2).total_seconds()
 
@@ -37,7 +39,7 @@ class Collector:
         """Look at every session once: note who has just lost the release, forget who lost it long ago."""
         cursor: str | None = None
         while True:
-            page = await self._sessions.page(cursor=cursor, limit=_PAGE)
+            page = await self._queries.page(cursor=cursor, limit=_PAGE)
             for session in page.sessions:
                 if session.status is RecordStatus.RELEASED or session.record.released_at:
                     await self._collect(session.record.uuid)
@@ -47,7 +49,7 @@ class Collector:
 
     async def _collect(self, uuid: SessionId) -> None:
         try:
-            if await self._sessions.collect(uuid, self._retention):
+            if await self._provisioner.collect(uuid, self._retention):
                 log.info("forgotten: its release has long been gone", extra={"uuid": uuid})
         except Unavailable:
             raise

@@ -1,4 +1,4 @@
-"""A bound on work that costs a process each: so many run at once, so many wait in line, and no more."""
+"""Bounds helm work, which costs a process each: a fixed number run, a fixed number wait, the rest are refused."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -8,38 +8,43 @@ from service.domain.errors import TooManyCreates
 
 
 class AdmissionQueue:
-    """First a place in the line, which may be refused; then, when everything else is ready, a slot to run in."""
+    """First `admit`, which may refuse; then, when everything else is ready, a `slot` to run in."""
 
     def __init__(self, *, running: int, waiting: int) -> None:
-        self._running = asyncio.Semaphore(running)
-        self._width = running
-        self._places = running + waiting
-        self._taken = 0
+        self._slots = asyncio.Semaphore(running)
+        self._running = running
+        self._capacity = running + waiting
+        self._admitted = 0
         self._seconds = 1.0
-        self.refused = 0
-        """Callers that found no place."""
+        """Moving average of how long a slot is held."""
+        self._refused = 0
 
     @property
-    def taken(self) -> int:
-        """Places held now, those in a slot included."""
-        return self._taken
+    def admitted(self) -> int:
+        """Callers that hold a slot or wait for one."""
+        return self._admitted
+
+    @property
+    def refused(self) -> int:
+        """Callers refused so far."""
+        return self._refused
 
     @contextmanager
-    def line(self) -> Iterator[None]:
-        """Hold a place. Raises TooManyCreates when all are taken, with the estimated wait for one in `retry_after`."""
-        if self._taken >= self._places:
-            self.refused += 1
-            raise TooManyCreates(retry_after=max(1, round(self._taken * self._seconds / self._width)))
-        self._taken += 1
+    def admit(self) -> Iterator[None]:
+        """Take one place of the queue. Raises TooManyCreates when it is full, with the expected wait, in seconds."""
+        if self._admitted >= self._capacity:
+            self._refused += 1
+            raise TooManyCreates(retry_after=max(1, round(self._admitted * self._seconds / self._running)))
+        self._admitted += 1
         try:
             yield
         finally:
-            self._taken -= 1
+            self._admitted -= 1
 
     @asynccontextmanager
-    async def run(self) -> AsyncIterator[None]:
+    async def slot(self) -> AsyncIterator[None]:
         """Wait for a slot and hold it."""
-        async with self._running:
+        async with self._slots:
             clock = asyncio.get_running_loop().time
             started = clock()
             yield

@@ -25,8 +25,8 @@ from service.domain.errors import (
 )
 from service.domain.names import SessionId
 from service.domain.ports import Cluster, Store
+from service.domain.provisioning import Provisioner
 from service.domain.session import Record, RecordStatus, Workload
-from service.domain.sessions import Sessions
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +49,8 @@ Half = tuple[SessionId, str | None]
 class Recovery:
     """Safe in any number of replicas at once: every step is idempotent, and helm work is under the session's lease."""
 
-    def __init__(self, *, sessions: Sessions, store: Store, cluster: Cluster, age: timedelta = _AGE) -> None:
-        self._sessions = sessions
+    def __init__(self, *, provisioner: Provisioner, store: Store, cluster: Cluster, age: timedelta = _AGE) -> None:
+        self._provisioner = provisioner
         self._store = store
         self._cluster = cluster
         self._age = age
@@ -182,9 +182,9 @@ class Recovery:
     async def _carry_on(self, uuid: SessionId, user_id: str | None) -> None:
         record = next(iter(await self._store.records([uuid])), None)
         if record is not None and record.status is RecordStatus.DELETING:
-            await self._sessions.delete(uuid, keep_data=record.keep_data, patient=False)
+            await self._provisioner.delete(uuid, keep_data=record.keep_data, wait=False)
         elif record is None and user_id is not None:
-            await self._sessions.finish(uuid, user_id, patient=False)
+            await self._provisioner.finish(uuid, user_id, wait=False)
         else:
             await self._store.mark_finished(uuid)
             return

@@ -18,6 +18,7 @@ from multidict import istr
 from service.domain import journal as journals
 from service.domain import request_context as calls
 from service.domain.access import ENTER, ValidCookie, WorkspaceAccess
+from service.domain.activity import SessionActivity
 from service.domain.backoff import Backoff
 from service.domain.errors import (
     SessionAsleep,
@@ -36,8 +37,8 @@ from service.domain.metrics import SILENT, Activity, GatewayMetrics, Patient, Sl
 from service.domain.metrics import Visit as Outcome
 from service.domain.names import SessionId
 from service.domain.ports import Progress, WorkloadCache
+from service.domain.queries import SessionQueries
 from service.domain.session import Phase
-from service.domain.sessions import Sessions
 from service.domain.wake import VISIT
 from service.edge.connection_limits import ConnectionLimits
 from service.gateway import waiting_page as waiting
@@ -120,7 +121,8 @@ class Gateway:
         *,
         hosts: Hosts,
         access: WorkspaceAccess,
-        sessions: Sessions,
+        activity: SessionActivity,
+        queries: SessionQueries,
         progress: Progress,
         cache: WorkloadCache,
         forwarding: Forwarding,
@@ -132,7 +134,8 @@ class Gateway:
         """`ready`: whether load balancers shall send requests here; while it is not, all that come are served."""
         self._hosts = hosts
         self._access = access
-        self._sessions = sessions
+        self._activity = activity
+        self._queries = queries
         self._progress = progress
         self._cache = cache
         self._forwarding = forwarding
@@ -351,7 +354,7 @@ class Gateway:
 
     async def _page(self, uuid: SessionId, visit: Visit) -> web.StreamResponse:
         """For a person, who sees how the wake comes along and goes on from there."""
-        await self._sessions.wake(uuid, by=VISIT)
+        await self._activity.wake(uuid, by=VISIT)
         visit.ended(Outcome.PAGE)
         return waiting.page(self._why(uuid))
 
@@ -394,7 +397,7 @@ class Gateway:
         self._has_room(uuid)
         with _Counted(self._held, uuid):
             if rouse:
-                await self._sessions.wake(uuid, by=VISIT)
+                await self._activity.wake(uuid, by=VISIT)
             async with self._answering(uuid, deadline, rouse=rouse, keeps=rouse) as answers:
                 upstream = await answers
                 visit.served()
@@ -449,8 +452,8 @@ class Gateway:
             return
         with contextlib.suppress(Unavailable):
             if rouse:
-                await self._sessions.wake(uuid, by=VISIT)
-            elif not (await self._sessions.status(uuid)).awake:
+                await self._activity.wake(uuid, by=VISIT)
+            elif not (await self._queries.status(uuid)).awake:
                 why = "The workspace fell asleep. Open or reload its page to wake it."
                 raise GatewayError(503, "Asleep", why, outcome=Outcome.ASLEEP)
 
@@ -516,7 +519,7 @@ class Gateway:
 
     async def _heartbeat(self, uuid: SessionId, source: str) -> None:
         with contextlib.suppress(SessionAsleep):
-            await self._sessions.heartbeat(uuid, source)
+            await self._activity.heartbeat(uuid, source)
             self.metrics.noted(Activity(source))
 
 

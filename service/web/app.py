@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from service.domain.sessions import Limits
+from service.domain.limits import Limits
 from service.web import access, edge, metrics, operations, problems, request_id, stream
 from service.web.keys import BODY_SECONDS, STREAM_ROOM, STREAMS
 from service.web.stream import Room

@@ -12,7 +12,17 @@ from service.domain.errors import GatewayOff
 from service.domain.names import SessionId, parse_session_id
 from service.domain.request_context import current_request_id
 from service.web import access, problems, stream
-from service.web.keys import ACCESS, BODY_SECONDS, EXPOSITION, HEALTH, READINESS, SESSIONS, SUPERVISOR
+from service.web.keys import (
+    ACCESS,
+    ACTIVITY,
+    BODY_SECONDS,
+    EXPOSITION,
+    HEALTH,
+    PROVISIONER,
+    QUERIES,
+    READINESS,
+    SUPERVISOR,
+)
 from service.web.models import (
     Action,
     Activity,
@@ -37,7 +47,7 @@ _CODINGS = frozenset({"identity", "gzip", "deflate"})
 
 async def create(request: web.Request) -> web.Response:
     body = await _body(request, CreateSession)
-    created = await request.app[SESSIONS].create(body.user_id, body.idle.requested())
+    created = await request.app[PROVISIONER].create(body.user_id, body.idle.requested())
     answer = _json(CreatedSession(uuid=created.uuid, user_id=body.user_id), 201 if created.fresh else 200)
     answer.headers["Location"] = f"/session/{created.uuid}/status"
     return answer
@@ -45,25 +55,25 @@ async def create(request: web.Request) -> web.Response:
 
 async def wake(request: web.Request) -> web.Response:
     uuid = _uuid(request)
-    length = await request.app[SESSIONS].wake(uuid, by=access.caller(request))
+    length = await request.app[ACTIVITY].wake(uuid, by=access.caller(request))
     return _json(Action(uuid=uuid, action="wake", queue_length=length), 202)
 
 
 async def sleep(request: web.Request) -> web.Response:
     uuid = _uuid(request)
-    await request.app[SESSIONS].sleep(uuid, request=current_request_id())
+    await request.app[ACTIVITY].sleep(uuid, request=current_request_id())
     return _json(Action(uuid=uuid, action="sleep"), 202)
 
 
 async def activity(request: web.Request) -> web.Response:
     uuid, body = _uuid(request), await _body(request, Activity)
-    await request.app[SESSIONS].heartbeat(uuid, body.source)
+    await request.app[ACTIVITY].heartbeat(uuid, body.source)
     return _json(Action(uuid=uuid, action="activity"), 202)
 
 
 async def extend(request: web.Request) -> web.Response:
     uuid, body = _uuid(request), await _body(request, Extension)
-    until = await request.app[SESSIONS].extend(uuid, timedelta(seconds=body.seconds))
+    until = await request.app[ACTIVITY].extend(uuid, timedelta(seconds=body.seconds))
     return _json(Action(uuid=uuid, action="extend", kept_until=until), 202)
 
 
@@ -71,7 +81,7 @@ async def open_(request: web.Request) -> web.Response:
     uuid, query, access = _uuid(request), _query(request, OpenQuery), request.app[ACCESS]
     if access is None:
         raise GatewayOff
-    await request.app[SESSIONS].standing(uuid)
+    await request.app[QUERIES].check_usable(uuid)
     invitation = await access.issue_link(uuid, query.to)
     answer = _json(Opened(uuid=uuid, url=invitation.url, expires_at=invitation.until), 201)
     answer.headers["Cache-Control"] = "no-store"
@@ -79,30 +89,30 @@ async def open_(request: web.Request) -> web.Response:
 
 
 async def status(request: web.Request) -> web.Response:
-    sessions = request.app[SESSIONS]
-    return _json(Status.of(await sessions.status(_uuid(request)), sessions.behind()))
+    queries = request.app[QUERIES]
+    return _json(Status.of(await queries.status(_uuid(request)), queries.behind()))
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    return await stream.answer(request, await request.app[SESSIONS].status(_uuid(request)))
+    return await stream.answer(request, await request.app[QUERIES].status(_uuid(request)))
 
 
 async def history(request: web.Request) -> web.Response:
     uuid = _uuid(request)
-    return _json(History.of(uuid, await request.app[SESSIONS].history(uuid)))
+    return _json(History.of(uuid, await request.app[QUERIES].history(uuid)))
 
 
 async def list_sessions(request: web.Request) -> web.Response:
     query = _query(request, ListQuery)
-    page = await request.app[SESSIONS].page(
+    page = await request.app[QUERIES].page(
         cursor=query.cursor, limit=query.limit, user_id=query.user_id, phase=query.phase
     )
-    return _json(SessionList.of(page, request.app[SESSIONS].behind()))
+    return _json(SessionList.of(page, request.app[QUERIES].behind()))
 
 
 async def delete(request: web.Request) -> web.Response:
     query = _query(request, DeleteQuery)
-    await request.app[SESSIONS].delete(_uuid(request), keep_data=query.keep_data)
+    await request.app[PROVISIONER].delete(_uuid(request), keep_data=query.keep_data)
     return web.Response(status=204)
 
 

@@ -9,10 +9,12 @@ from typing import Protocol
 from aiohttp import web
 
 from service.domain.access import WorkspaceAccess
+from service.domain.activity import SessionActivity
 from service.domain.health import Health
 from service.domain.names import SessionId
 from service.domain.ports import Progress
-from service.domain.sessions import Sessions
+from service.domain.provisioning import Provisioner
+from service.domain.queries import SessionQueries
 from service.domain.supervisor import Supervisor
 
 
@@ -43,7 +45,9 @@ class Exposition(Protocol):
     async def __call__(self, accept: str, /) -> tuple[bytes, str]: ...
 
 
-SESSIONS = web.AppKey("sessions", Sessions)
+PROVISIONER = web.AppKey("provisioner", Provisioner)
+ACTIVITY = web.AppKey("activity", SessionActivity)
+QUERIES = web.AppKey("queries", SessionQueries)
 PROGRESS: web.AppKey[Progress] = web.AppKey("progress")
 BODY_SECONDS = web.AppKey("body_seconds", float)
 """Seconds until a request's body must have come."""

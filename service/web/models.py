@@ -18,10 +18,11 @@ from pydantic import (
 )
 
 from service.domain.history import Entry, Kind
+from service.domain.limits import RequestedIdleTimes
 from service.domain.names import SESSION_ID_PATTERN, USER_ID_PATTERN
 from service.domain.progress import Event, Stage
+from service.domain.queries import Page
 from service.domain.session import Phase, RecordStatus, ReleaseState, Session
-from service.domain.sessions import Page, RequestedIdleTimes
 from service.domain.sleep import SleepReason
 
 Uuid = Annotated[str, Field(pattern=f"^{SESSION_ID_PATTERN}$", description="Id of the session.", examples=["abc123xy"])]

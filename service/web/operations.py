@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service import __version__
+from service.domain.limits import Limits
 from service.domain.names import SESSION_ID_PATTERN
-from service.domain.sessions import Limits
 from service.web import handlers, stream
 from service.web.models import (
     Action,

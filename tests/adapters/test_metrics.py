@@ -15,9 +15,9 @@ from service.domain.lifecycle import Step
 from service.domain.metrics import Activity, Creation, Patient, Slow, Stage, Traffic, Visit
 from service.domain.names import SessionId
 from service.domain.ports import Releases
+from service.domain.provisioning import Provisioner
 from service.domain.session import IdleTimes
 from service.domain.session_counts import SessionCounts, count
-from service.domain.sessions import Sessions
 from tests.domain.conftest import World
 from tests.fakes import MemoryReleases
 
@@ -50,18 +50,16 @@ def metrics() -> PrometheusMetrics:
 async def world() -> AsyncIterator[World]:
     world = World()
     yield world
-    await world.sessions.close()
+    await world.provisioner.close()
 
 
-def metered(world: World, metrics: PrometheusMetrics, releases: Releases | None = None) -> Sessions:
-    return Sessions(
+def metered(world: World, metrics: PrometheusMetrics, releases: Releases | None = None) -> Provisioner:
+    return Provisioner(
+        queries=world.queries,
         store=world.store,
         queues=world.queues,
-        progress=world.progress,
-        history=world.history,
         releases=MeasuredReleases(releases or world.releases, metrics),
         cluster=world.cluster,
-        cache=world.cluster,
         admission=AdmissionQueue(running=1, waiting=100),
         idle_times=IdleTimes(),
         helm_deadline=timedelta(seconds=5),
@@ -72,10 +70,10 @@ def metered(world: World, metrics: PrometheusMetrics, releases: Releases | None 
 async def test_creates_are_told_by_their_outcome_and_helms_work_with_them(
     world: World, metrics: PrometheusMetrics
 ) -> None:
-    sessions = metered(world, metrics)
-    await sessions.create("ann")
-    await sessions.create("ann")
-    await sessions.delete((await sessions.create("bob")).uuid, keep_data=True)
+    provisioner = metered(world, metrics)
+    await provisioner.create("ann")
+    await provisioner.create("ann")
+    await provisioner.delete((await provisioner.create("bob")).uuid, keep_data=True)
     with pytest.raises(HelmTimeout):
         await metered(world, metrics, Failing(world.cluster)).create("eve")
     series = await scrape(metrics)
@@ -96,11 +94,11 @@ async def test_creates_are_told_by_their_outcome_and_helms_work_with_them(
 
 def test_a_place_that_is_refused_is_counted() -> None:
     slots = AdmissionQueue(running=1, waiting=0)
-    with slots.line():
-        assert slots.taken == 1
-        with pytest.raises(TooManyCreates), slots.line():
+    with slots.admit():
+        assert slots.admitted == 1
+        with pytest.raises(TooManyCreates), slots.admit():
             pass
-    assert (slots.taken, slots.refused) == (0, 1)
+    assert (slots.admitted, slots.refused) == (0, 1)
 
 
 async def test_what_the_gateway_tells_is_counted_and_every_series_is_there_before(metrics: PrometheusMetrics) -> None:
@@ -158,12 +156,12 @@ async def test_without_redis_the_sessions_are_unknown_and_everything_else_is_tol
 
 async def test_what_a_scrape_brings_does_not_grow_with_users(world: World, metrics: PrometheusMetrics) -> None:
     metrics.read(Readings(session_counts=lambda: count(world.cluster, world.queues)))
-    sessions = metered(world, metrics)
+    provisioner = metered(world, metrics)
 
     async def after(users: int) -> Series:
         for number in range(users):
-            uuid = (await sessions.create(f"user-{number}@example.com")).uuid
-            await sessions.wake(uuid)
+            uuid = (await provisioner.create(f"user-{number}@example.com")).uuid
+            await world.activity.wake(uuid)
             metrics.woken(Stage.READY, number)
             metrics.answered("wake", 202, 0.01)
         return await scrape(metrics)

@@ -6,12 +6,15 @@ from datetime import timedelta
 
 import pytest
 
+from service.domain.activity import SessionActivity
 from service.domain.admission_queue import AdmissionQueue
 from service.domain.journal import JournalEntry
 from service.domain.names import SessionId, new_session_id
+from service.domain.observers import WakeObserver
+from service.domain.provisioning import Provisioner
+from service.domain.queries import SessionQueries
 from service.domain.recovery import Recovery
 from service.domain.session import IdleTimes
-from service.domain.sessions import Sessions
 from tests.fakes import (
     MemoryCluster,
     MemoryHistory,
@@ -32,6 +35,15 @@ class Notes:
         self.happenings.append(happening)
 
 
+@dataclass(frozen=True)
+class Replica:
+    """The use cases of one service process."""
+
+    provisioner: Provisioner
+    activity: SessionActivity
+    queries: SessionQueries
+
+
 @dataclass
 class World:
     """Everything of one imagined cluster; `replica` makes another service process on it."""
@@ -47,30 +59,43 @@ class World:
         self.journal = Notes()
         self.store = MemoryStore(self.queues, self.progress, self.history)
         self.releases = MemoryReleases(self.cluster)
-        self.sessions = self.replica()
+        self.wake_observers: list[WakeObserver] = []
+        first = self.replica()
+        self.provisioner, self.activity, self.queries = first.provisioner, first.activity, first.queries
 
-    def replica(self) -> Sessions:
-        return Sessions(
-            store=self.store,
+    def replica(self) -> Replica:
+        queries = SessionQueries(
+            store=self.store, history=self.history, cluster=self.cluster, cache=self.cluster, idle_times=IdleTimes()
+        )
+        activity = SessionActivity(
+            queries=queries,
             queues=self.queues,
             progress=self.progress,
-            history=self.history,
-            journal=self.journal,
-            releases=self.releases,
             cluster=self.cluster,
             cache=self.cluster,
+            observers=self.wake_observers,
+            journal=self.journal,
+        )
+        provisioner = Provisioner(
+            queries=queries,
+            store=self.store,
+            queues=self.queues,
+            releases=self.releases,
+            cluster=self.cluster,
             admission=AdmissionQueue(running=2, waiting=self.waiting),
             idle_times=IdleTimes(),
             helm_deadline=timedelta(seconds=5),
+            journal=self.journal,
             new_id=lambda: self.new_id(),  # noqa: PLW0108 - a test may exchange it later
         )
+        return Replica(provisioner, activity, queries)
 
     def recovery(self) -> Recovery:
-        return Recovery(sessions=self.sessions, store=self.store, cluster=self.cluster)
+        return Recovery(provisioner=self.provisioner, store=self.store, cluster=self.cluster)
 
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     world = World()
     yield world
-    await world.sessions.close()
+    await world.provisioner.close()

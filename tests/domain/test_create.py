@@ -22,21 +22,21 @@ class Crash(Exception):
 
 
 async def test_a_new_user_gets_a_session_asleep(world: World) -> None:
-    created = await world.sessions.create(ANN)
-    session = await world.sessions.status(created.uuid)
+    created = await world.provisioner.create(ANN)
+    session = await world.queries.status(created.uuid)
     assert created.fresh
     assert (session.status, session.phase, session.record.user_id) == (RecordStatus.CREATED, Phase.ASLEEP, ANN)
 
 
 async def test_the_same_user_gets_the_same_session_without_helm(world: World) -> None:
-    first = await world.sessions.create(ANN)
-    second = await world.sessions.create(ANN)
+    first = await world.provisioner.create(ANN)
+    second = await world.provisioner.create(ANN)
     assert (second.uuid, second.fresh) == (first.uuid, False)
     assert world.releases.installs == 1
 
 
 async def test_hundreds_of_racers_in_two_replicas_share_one_release(world: World) -> None:
-    replicas = [world.sessions, world.replica()]
+    replicas = [world.provisioner, world.replica().provisioner]
     outcomes = await asyncio.gather(*(replicas[i % 2].create(ANN) for i in range(300)))
     assert len({outcome.uuid for outcome in outcomes}) == 1
     assert world.releases.installs == 1
@@ -44,7 +44,7 @@ async def test_hundreds_of_racers_in_two_replicas_share_one_release(world: World
 
 
 async def test_users_differ_by_case(world: World) -> None:
-    assert (await world.sessions.create("Ann")).uuid != (await world.sessions.create("ann")).uuid
+    assert (await world.provisioner.create("Ann")).uuid != (await world.provisioner.create("ann")).uuid
 
 
 @pytest.mark.parametrize("user_id", ["", " ", "a b", "a\n", "ü", "x" * 255, "a\x00", "\u202eabc"])
@@ -52,7 +52,7 @@ async def test_a_user_id_that_is_not_printable_ascii_is_refused_before_anything_
     world: World, user_id: str
 ) -> None:
     with pytest.raises(InvalidUserId):
-        await world.sessions.create(user_id)
+        await world.provisioner.create(user_id)
     assert not world.store.users
 
 
@@ -80,18 +80,18 @@ async def test_a_crash_at_any_step_is_healed_and_leaves_one_release(
 ) -> None:
     repair = _crashing(getattr(world, part), step, after=after)
     with pytest.raises(Crash):
-        await world.sessions.create(ANN)
+        await world.provisioner.create(ANN)
     repair()
     if healer == "start-up":
         await world.recovery().run()
-    created = await world.sessions.create(ANN)
-    assert (await world.sessions.status(created.uuid)).phase is Phase.ASLEEP
+    created = await world.provisioner.create(ANN)
+    assert (await world.queries.status(created.uuid)).phase is Phase.ASLEEP
     assert [w.user_id for w in world.cluster.workloads.values() if w.release] == [ANN]
     assert list(world.store.users) == [ANN]
 
 
 async def test_an_id_that_is_taken_is_tried_no_further(world: World) -> None:
-    taken_in_redis = (await world.sessions.create(BOB)).uuid
+    taken_in_redis = (await world.provisioner.create(BOB)).uuid
     by_hand, reserved, volume, free = map(SessionId, ("handhand", "reserved", "volumeee", "freefree"))
     release = Release(f"user-{by_hand}", 1, ReleaseState.DEPLOYED, datetime.now(UTC))
     world.cluster.workloads[by_hand] = Workload(by_hand, release=release, deployed=True, scaled=True)
@@ -99,59 +99,59 @@ async def test_an_id_that_is_taken_is_tried_no_further(world: World) -> None:
     world.cluster.workloads[volume] = Workload(volume, user_id="eve", volume=True)
     candidates = iter([taken_in_redis, by_hand, reserved, volume, free])
     world.new_id = lambda: next(candidates)
-    assert (await world.sessions.create(ANN)).uuid == free
+    assert (await world.provisioner.create(ANN)).uuid == free
     assert world.store.users == {BOB: taken_in_redis, ANN: free}
     assert world.cluster.workloads[by_hand].release == release
 
 
 async def test_a_release_that_was_uninstalled_comes_back_under_the_same_id(world: World) -> None:
-    first = await world.sessions.create(ANN)
+    first = await world.provisioner.create(ANN)
     await world.releases.uninstall(first.uuid)
-    assert (await world.sessions.status(first.uuid)).status is RecordStatus.RELEASED
-    again = await world.sessions.create(ANN)
+    assert (await world.queries.status(first.uuid)).status is RecordStatus.RELEASED
+    again = await world.provisioner.create(ANN)
     assert again.uuid == first.uuid
     assert again.fresh
-    assert (await world.sessions.status(first.uuid)).status is RecordStatus.CREATED
+    assert (await world.queries.status(first.uuid)).status is RecordStatus.CREATED
 
 
 async def test_a_user_who_was_deleted_gets_the_kept_volume_back(world: World) -> None:
-    first = await world.sessions.create(ANN)
-    await world.sessions.delete(first.uuid, keep_data=True)
-    assert (await world.sessions.create(ANN)).uuid == first.uuid
+    first = await world.provisioner.create(ANN)
+    await world.provisioner.delete(first.uuid, keep_data=True)
+    assert (await world.provisioner.create(ANN)).uuid == first.uuid
 
 
 async def test_a_user_who_was_deleted_with_the_volume_starts_anew(world: World) -> None:
-    first = await world.sessions.create(ANN)
-    await world.sessions.delete(first.uuid, keep_data=False)
+    first = await world.provisioner.create(ANN)
+    await world.provisioner.delete(first.uuid, keep_data=False)
     assert not world.cluster.workloads
-    assert (await world.sessions.create(ANN)).uuid != first.uuid
+    assert (await world.provisioner.create(ANN)).uuid != first.uuid
 
 
 @pytest.mark.parametrize("state", [ReleaseState.PENDING_INSTALL, ReleaseState.FAILED, ReleaseState.UNINSTALLING])
 async def test_an_abandoned_release_is_removed_and_installed_again(world: World, state: ReleaseState) -> None:
-    uuid = (await world.sessions.create(ANN)).uuid
+    uuid = (await world.provisioner.create(ANN)).uuid
     old = Release(f"user-{uuid}", 1, state, datetime.now(UTC) - timedelta(minutes=5))
     world.cluster.workloads[uuid] = replace(world.cluster.workloads[uuid], release=old)
-    assert (await world.sessions.create(ANN)).uuid == uuid
+    assert (await world.provisioner.create(ANN)).uuid == uuid
     release = world.cluster.workloads[uuid].release
     assert release is not None
     assert release.state is ReleaseState.DEPLOYED
 
 
 async def test_a_release_that_some_helm_may_still_work_on_is_left_alone(world: World) -> None:
-    uuid = (await world.sessions.create(ANN)).uuid
+    uuid = (await world.provisioner.create(ANN)).uuid
     young = Release(f"user-{uuid}", 1, ReleaseState.PENDING_INSTALL, datetime.now(UTC))
     world.cluster.workloads[uuid] = replace(world.cluster.workloads[uuid], release=young)
     with pytest.raises(SessionBusy):
-        await world.sessions.create(ANN)
+        await world.provisioner.create(ANN)
     assert world.cluster.workloads[uuid].release == young
 
 
 async def test_a_failed_upgrade_does_not_make_a_session_broken(world: World) -> None:
-    uuid = (await world.sessions.create(ANN)).uuid
+    uuid = (await world.provisioner.create(ANN)).uuid
     failed = Release(f"user-{uuid}", 2, ReleaseState.FAILED, datetime.now(UTC))
     world.cluster.workloads[uuid] = replace(world.cluster.workloads[uuid], release=failed)
-    assert await world.sessions.wake(uuid) == 1
+    assert await world.activity.wake(uuid) == 1
 
 
 async def test_beyond_the_line_for_helm_a_create_is_refused_with_a_time_to_wait() -> None:
@@ -164,11 +164,11 @@ async def test_beyond_the_line_for_helm_a_create_is_refused_with_a_time_to_wait(
         await install(uuid, user_id, idle_times)
 
     world.releases.install = slow  # type: ignore[method-assign]
-    held = [asyncio.create_task(world.sessions.create(f"user{i}")) for i in range(3)]
-    same_user = [asyncio.create_task(world.sessions.create("user0")) for _ in range(50)]
+    held = [asyncio.create_task(world.provisioner.create(f"user{i}")) for i in range(3)]
+    same_user = [asyncio.create_task(world.provisioner.create("user0")) for _ in range(50)]
     await asyncio.sleep(0.01)
     with pytest.raises(TooManyCreates) as refused:
-        await world.sessions.create("one-too-many")
+        await world.provisioner.create("one-too-many")
     assert refused.value.retry_after
     assert "one-too-many" not in world.store.users
     gate.set()
@@ -184,13 +184,13 @@ async def test_a_caller_that_goes_away_does_not_interrupt_the_install(world: Wor
         await install(uuid, user_id, idle_times)
 
     world.releases.install = slow  # type: ignore[method-assign]
-    caller = asyncio.create_task(world.sessions.create(ANN))
+    caller = asyncio.create_task(world.provisioner.create(ANN))
     await asyncio.sleep(0.01)
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
     gate.set()
-    await world.sessions.close()
+    await world.provisioner.close()
     assert world.releases.installs == 1
     assert ANN in {record.user_id for record in world.store.sessions.values()}
 
@@ -203,13 +203,13 @@ async def test_a_failed_install_can_be_repeated(world: World) -> None:
 
     world.releases.install = failing  # type: ignore[method-assign]
     with pytest.raises(InstallFailed):
-        await world.sessions.create(ANN)
+        await world.provisioner.create(ANN)
     world.releases.install = install  # type: ignore[method-assign]
-    assert (await world.sessions.create(ANN)).fresh
+    assert (await world.provisioner.create(ANN)).fresh
 
 
 async def test_a_lost_redis_is_rebuilt_from_the_cluster(world: World) -> None:
-    uuids = [(await world.sessions.create(f"user{i}")).uuid for i in range(5)]
+    uuids = [(await world.provisioner.create(f"user{i}")).uuid for i in range(5)]
     before = {uuid: world.store.sessions[uuid].user_id for uuid in uuids}
     world.store.users.clear()
     world.store.ids.clear()
@@ -217,24 +217,24 @@ async def test_a_lost_redis_is_rebuilt_from_the_cluster(world: World) -> None:
     world.store.index_is_complete = False
     await world.recovery().run()
     assert {uuid: record.user_id for uuid, record in world.store.sessions.items()} == before
-    assert (await world.sessions.create("user3")).uuid == uuids[3]
+    assert (await world.provisioner.create("user3")).uuid == uuids[3]
     assert world.releases.installs == 5
 
 
 async def test_a_record_that_redis_lost_alone_does_not_make_a_second_release(world: World) -> None:
-    uuid = (await world.sessions.create(ANN)).uuid
+    uuid = (await world.provisioner.create(ANN)).uuid
     world.store.users.clear()
     world.store.ids.clear()
     world.store.sessions.clear()
-    assert (await world.sessions.create(ANN)).uuid == uuid
+    assert (await world.provisioner.create(ANN)).uuid == uuid
     assert len(world.cluster.workloads) == 1
 
 
 async def test_a_delete_that_was_interrupted_goes_on_at_start_up(world: World) -> None:
-    uuid = (await world.sessions.create(ANN)).uuid
+    uuid = (await world.provisioner.create(ANN)).uuid
     repair = _crashing(world.store, "forget", after=False)
     with pytest.raises(Crash):
-        await world.sessions.delete(uuid, keep_data=False)
+        await world.provisioner.delete(uuid, keep_data=False)
     repair()
     record: Record = world.store.sessions[uuid]
     assert record.status is RecordStatus.DELETING
@@ -245,10 +245,10 @@ async def test_a_delete_that_was_interrupted_goes_on_at_start_up(world: World) -
 
 
 async def test_a_create_during_an_interrupted_delete_finishes_it_and_starts_anew(world: World) -> None:
-    uuid = (await world.sessions.create(ANN)).uuid
+    uuid = (await world.provisioner.create(ANN)).uuid
     repair = _crashing(world.cluster, "unreserve", after=False)
     with pytest.raises(Crash):
-        await world.sessions.delete(uuid, keep_data=True)
+        await world.provisioner.delete(uuid, keep_data=True)
     repair()
-    assert (await world.sessions.create(ANN)).uuid == uuid
-    assert (await world.sessions.status(uuid)).phase is Phase.ASLEEP
+    assert (await world.provisioner.create(ANN)).uuid == uuid
+    assert (await world.queries.status(uuid)).phase is Phase.ASLEEP

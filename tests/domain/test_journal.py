@@ -17,11 +17,11 @@ USER = "john@example.com"
 
 async def test_a_create_is_noted_once_for_all_who_asked_for_it(world: World) -> None:
     calls.begin("request-1")
-    await asyncio.gather(*(world.sessions.create(USER) for _ in range(5)))
+    await asyncio.gather(*(world.provisioner.create(USER) for _ in range(5)))
     (created,) = world.journal.happenings
     assert isinstance(created, Created)
     assert (created.user, created.request, created.outcome) == (hashed(USER), "request-1", Creation.INSTALLED)
-    await world.sessions.create(USER)
+    await world.provisioner.create(USER)
     again = world.journal.happenings[1]
     assert isinstance(again, Created)
     assert (again.uuid, again.outcome) == (created.uuid, Creation.PRESENT)
@@ -33,14 +33,14 @@ async def test_creates_and_deletes_that_a_part_makes_fail_are_noted_with_the_rea
     async def late(*_: object) -> None:
         raise HelmTimeout
 
-    uuid = (await world.sessions.create(USER)).uuid
+    uuid = (await world.provisioner.create(USER)).uuid
     world.journal.happenings.clear()
     monkeypatch.setattr(world.releases, "install", late)
     monkeypatch.setattr(world.releases, "uninstall", late)
     with pytest.raises(HelmTimeout):
-        await world.sessions.create("bob")
+        await world.provisioner.create("bob")
     with pytest.raises(HelmTimeout):
-        await world.sessions.delete(uuid, keep_data=True)
+        await world.provisioner.delete(uuid, keep_data=True)
     failures = [each for each in world.journal.happenings if isinstance(each, Failed)]
     assert [(each.doing, each.uuid, each.user) for each in failures] == [
         ("create", None, hashed("bob")),
@@ -51,34 +51,34 @@ async def test_creates_and_deletes_that_a_part_makes_fail_are_noted_with_the_rea
 
 
 async def test_a_wake_is_noted_when_it_finds_a_sleeper_and_a_heartbeat_never(world: World) -> None:
-    uuid = (await world.sessions.create(USER)).uuid
+    uuid = (await world.provisioner.create(USER)).uuid
     world.journal.happenings.clear()
     other = world.replica()
-    for sessions in (world.sessions, other, world.sessions):
-        await sessions.wake(uuid, by="visit")
+    for activity in (world.activity, other.activity, world.activity):
+        await activity.wake(uuid, by="visit")
     world.cluster.change(replace(world.cluster.workload(uuid), replicas=1, ready=1))
     for _ in range(3):
         await world.queues.settle(uuid, world.queues.clock() + timedelta(seconds=1))
-        await world.sessions.wake(uuid)
-        await world.sessions.heartbeat(uuid, "typing")
+        await world.activity.wake(uuid)
+        await world.activity.heartbeat(uuid, "typing")
     (woken,) = world.journal.happenings
     assert isinstance(woken, Woken)
     assert (woken.uuid, woken.user, woken.by) == (uuid, hashed(USER), "visit")
-    await other.close()
+    await other.provisioner.close()
 
 
 async def test_the_next_wake_of_a_session_that_was_sent_to_sleep_is_noted_again(world: World) -> None:
-    uuid = (await world.sessions.create(USER)).uuid
-    await world.sessions.wake(uuid)
-    await world.sessions.sleep(uuid)
-    await world.sessions.wake(uuid)
+    uuid = (await world.provisioner.create(USER)).uuid
+    await world.activity.wake(uuid)
+    await world.activity.sleep(uuid)
+    await world.activity.wake(uuid)
     assert [each.by for each in world.journal.happenings if isinstance(each, Woken)] == ["api", "api"]
 
 
 async def test_a_delete_is_noted_once_also_when_it_is_finished_later(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uuid = (await world.sessions.create(USER)).uuid
+    uuid = (await world.provisioner.create(USER)).uuid
     await world.store.mark_deleting(uuid, keep_data=False)
     await world.recovery().run()
     (deleted,) = [each for each in world.journal.happenings if isinstance(each, Deleted)]
@@ -86,16 +86,16 @@ async def test_a_delete_is_noted_once_also_when_it_is_finished_later(
 
 
 async def test_a_session_that_is_forgotten_after_its_retention_is_noted(world: World) -> None:
-    uuid = (await world.sessions.create(USER)).uuid
+    uuid = (await world.provisioner.create(USER)).uuid
     await world.releases.uninstall(uuid)
-    assert await world.sessions.collect(uuid, timedelta(0))
+    assert await world.provisioner.collect(uuid, timedelta(0))
     (deleted,) = [each for each in world.journal.happenings if isinstance(each, Deleted)]
     assert deleted.by == "retention"
 
 
 async def test_no_happening_holds_the_users_id(world: World) -> None:
-    uuid = (await world.sessions.create(USER)).uuid
-    await world.sessions.wake(uuid)
-    await world.sessions.delete(uuid, keep_data=True)
+    uuid = (await world.provisioner.create(USER)).uuid
+    await world.activity.wake(uuid)
+    await world.provisioner.delete(uuid, keep_data=True)
     assert len(world.journal.happenings) == 3
     assert all(USER not in str(asdict(each)) for each in world.journal.happenings)

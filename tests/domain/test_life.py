@@ -84,86 +84,86 @@ def test_what_is_warned_of_fails_nothing() -> None:
 
 
 async def test_a_session_whose_objects_cannot_be_read_takes_no_wake(world: World) -> None:
-    uuid = (await world.sessions.create("ann")).uuid
+    uuid = (await world.provisioner.create("ann")).uuid
     world.cluster.workloads[uuid] = replace(world.cluster.workloads[uuid], read_error="spec.replicas is null")
     with pytest.raises(SessionBroken, match=r"spec\.replicas is null"):
-        await world.sessions.wake(uuid)
+        await world.activity.wake(uuid)
     assert not world.queues.tokens
 
 
 async def test_a_wake_fills_the_queue_up_to_its_limit_and_notes_the_activity(world: World) -> None:
-    uuid = (await world.sessions.create("ann")).uuid
-    assert [await world.sessions.wake(uuid) for _ in range(5)] == [1, 2, 3, 3, 3]
-    assert (await world.sessions.status(uuid)).record.last_activity is not None
+    uuid = (await world.provisioner.create("ann")).uuid
+    assert [await world.activity.wake(uuid) for _ in range(5)] == [1, 2, 3, 3, 3]
+    assert (await world.queries.status(uuid)).record.last_activity is not None
 
 
 async def test_only_a_session_that_can_wake_takes_a_wake(world: World) -> None:
     with pytest.raises(SessionNotFound):
-        await world.sessions.wake(UUID)
-    uuid = (await world.sessions.create("ann")).uuid
+        await world.activity.wake(UUID)
+    uuid = (await world.provisioner.create("ann")).uuid
     whole = world.cluster.workloads[uuid]
     world.cluster.workloads[uuid] = replace(whole, scaled=False)
     with pytest.raises(SessionBroken, match="ScaledObject"):
-        await world.sessions.wake(uuid)
+        await world.activity.wake(uuid)
     await world.releases.uninstall(uuid)
     with pytest.raises(SessionReleased):
-        await world.sessions.wake(uuid)
+        await world.activity.wake(uuid)
     await world.store.mark_deleting(uuid, keep_data=True)
     with pytest.raises(SessionDeleting):
-        await world.sessions.wake(uuid)
+        await world.activity.wake(uuid)
     assert not world.queues.tokens
 
 
 async def test_a_paused_session_takes_wakes_and_its_pod_is_not_sent_to_sleep(world: World) -> None:
-    uuid = (await world.sessions.create("ann")).uuid
+    uuid = (await world.provisioner.create("ann")).uuid
     paused = replace(world.cluster.workloads[uuid], paused="paused by an operator", replicas=1, ready=1)
     world.cluster.workloads[uuid] = paused
-    assert await world.sessions.wake(uuid) == 1
+    assert await world.activity.wake(uuid) == 1
     with pytest.raises(SessionPaused, match="paused by an operator"):
-        await world.sessions.sleep(uuid)
+        await world.activity.sleep(uuid)
     assert (world.cluster.workloads[uuid], world.queues.queue(uuid).tokens) == (paused, 1)
 
 
 async def test_a_wake_that_a_pause_holds_can_be_taken_back(world: World) -> None:
-    uuid = (await world.sessions.create("ann")).uuid
+    uuid = (await world.provisioner.create("ann")).uuid
     paused = replace(world.cluster.workloads[uuid], paused="paused by an operator")
     world.cluster.workloads[uuid] = paused
-    await world.sessions.wake(uuid)
-    await world.sessions.sleep(uuid)
+    await world.activity.wake(uuid)
+    await world.activity.sleep(uuid)
     assert not world.queues.queue(uuid).is_wanted
     assert world.cluster.workloads[uuid].replicas == 0
 
 
 async def test_a_repair_does_not_park_over_an_operators_pause(world: World) -> None:
-    uuid = (await world.sessions.create("ann")).uuid
+    uuid = (await world.provisioner.create("ann")).uuid
     whole = world.cluster.workloads[uuid]
     broken = replace(whole.release, state=ReleaseState.FAILED) if whole.release else None
     world.cluster.workloads[uuid] = replace(whole, release=broken, parked=False, paused="paused by an operator")
-    await world.sessions.create("ann")
+    await world.provisioner.create("ann")
     assert not world.cluster.workloads[uuid].parked
 
 
 async def test_sleep_empties_the_queue_and_ends_the_pod(world: World) -> None:
-    uuid = (await world.sessions.create("ann")).uuid
-    await world.sessions.wake(uuid)
+    uuid = (await world.provisioner.create("ann")).uuid
+    await world.activity.wake(uuid)
     world.cluster.workloads[uuid] = replace(world.cluster.workloads[uuid], replicas=1, ready=1)
-    await world.sessions.sleep(uuid)
-    assert (await world.sessions.status(uuid)).phase is Phase.ASLEEP
+    await world.activity.sleep(uuid)
+    assert (await world.queries.status(uuid)).phase is Phase.ASLEEP
 
 
 async def test_before_the_index_is_whole_nothing_is_called_unknown(world: World) -> None:
     world.store.index_is_complete = False
     with pytest.raises(IndexIncomplete):
-        await world.sessions.create("ann")
+        await world.provisioner.create("ann")
     with pytest.raises(IndexIncomplete):
-        await world.sessions.status(UUID)
+        await world.queries.status(UUID)
 
 
 async def test_pages_go_through_all_sessions_once(world: World) -> None:
-    made = sorted([(await world.sessions.create(f"user{i}")).uuid for i in range(7)])
+    made = sorted([(await world.provisioner.create(f"user{i}")).uuid for i in range(7)])
     seen, cursor = [], None
     while True:
-        page = await world.sessions.page(cursor=cursor, limit=3)
+        page = await world.queries.page(cursor=cursor, limit=3)
         seen += [session.record.uuid for session in page.sessions]
         cursor = page.cursor
         if cursor is None:
@@ -172,18 +172,18 @@ async def test_pages_go_through_all_sessions_once(world: World) -> None:
 
 
 async def test_pages_can_be_filtered_by_phase_and_user(world: World) -> None:
-    made = [(await world.sessions.create(f"user{i}")).uuid for i in range(5)]
+    made = [(await world.provisioner.create(f"user{i}")).uuid for i in range(5)]
     world.cluster.workloads[made[2]] = replace(world.cluster.workloads[made[2]], replicas=1, ready=1)
-    ready = await world.sessions.page(phase=Phase.READY)
+    ready = await world.queries.page(phase=Phase.READY)
     assert [session.record.uuid for session in ready.sessions] == [made[2]]
-    assert [s.record.uuid for s in (await world.sessions.page(user_id="user4")).sessions] == [made[4]]
-    assert not (await world.sessions.page(user_id="user4", phase=Phase.READY)).sessions
-    assert not (await world.sessions.page(user_id="nobody")).sessions
+    assert [s.record.uuid for s in (await world.queries.page(user_id="user4")).sessions] == [made[4]]
+    assert not (await world.queries.page(user_id="user4", phase=Phase.READY)).sessions
+    assert not (await world.queries.page(user_id="nobody")).sessions
 
 
 async def test_a_cursor_of_somebody_elses_making_is_refused(world: World) -> None:
     with pytest.raises(InvalidCursor):
-        await world.sessions.page(cursor="../../etc")
+        await world.queries.page(cursor="../../etc")
 
 
 @pytest.mark.parametrize(
@@ -202,20 +202,20 @@ def test_names_are_the_contracts() -> None:
 
 
 async def test_a_wake_from_before_an_uninstall_does_not_wake_the_session_that_is_created_again(world: World) -> None:
-    uuid = (await world.sessions.create("ann")).uuid
-    await world.sessions.wake(uuid)
+    uuid = (await world.provisioner.create("ann")).uuid
+    await world.activity.wake(uuid)
     await world.releases.uninstall(uuid)
-    await world.sessions.create("ann")
-    session = await world.sessions.status(uuid)
+    await world.provisioner.create("ann")
+    session = await world.queries.status(uuid)
     assert (session.phase, session.record.queue, session.workload.parked) == (Phase.ASLEEP, QueueState(), True)
 
 
 async def test_a_repair_of_an_awake_session_neither_parks_it_nor_takes_its_wake(world: World) -> None:
-    uuid = (await world.sessions.create("ann")).uuid
-    await world.sessions.wake(uuid)
+    uuid = (await world.provisioner.create("ann")).uuid
+    await world.activity.wake(uuid)
     whole = world.cluster.workload(uuid)
     world.cluster.change(replace(whole, replicas=1, ready=1, scaled=False, parked=False))
-    await world.sessions.create("ann")
-    session = await world.sessions.status(uuid)
+    await world.provisioner.create("ann")
+    session = await world.queries.status(uuid)
     assert (session.phase, session.workload.parked) == (Phase.READY, False)
     assert session.record.queue.is_wanted

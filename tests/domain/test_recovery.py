@@ -21,7 +21,7 @@ ANN, BOB = "ann@example.com", "bob@example.com"
 @pytest.fixture
 async def recovered(world: World) -> AsyncIterator[Recovery]:
     """A recovery that runs, looks often, and takes up even the youngest work."""
-    recovery = Recovery(sessions=world.sessions, store=world.store, cluster=world.cluster, age=timedelta(0))
+    recovery = Recovery(provisioner=world.provisioner, store=world.store, cluster=world.cluster, age=timedelta(0))
     task = asyncio.create_task(recovery.run_forever(0.01))
     yield recovery
     task.cancel()
@@ -52,10 +52,10 @@ async def failing(
 async def test_a_delete_that_was_answered_503_is_finished_by_the_running_service(
     world: World, recovered: Recovery, step: str
 ) -> None:
-    uuid = (await world.sessions.create(ANN)).uuid
+    uuid = (await world.provisioner.create(ANN)).uuid
     async with failing(world.cluster, step, ClusterUnavailable()) as times:
         with pytest.raises(ClusterUnavailable):
-            await world.sessions.delete(uuid, keep_data=False)
+            await world.provisioner.delete(uuid, keep_data=False)
         await until(lambda: times() > 1)  # tried meanwhile
         assert uuid in world.store.sessions
     await until(lambda: not world.store.sessions)
@@ -67,7 +67,7 @@ async def test_a_create_that_failed_half_way_is_finished_by_the_running_service(
 ) -> None:
     async with failing(world.releases, "install", InstallFailed()):
         with pytest.raises(InstallFailed):
-            await world.sessions.create(ANN)
+            await world.provisioner.create(ANN)
         assert ANN in world.store.users
     await until(lambda: bool(world.store.sessions))
     await until(lambda: not world.store.half)
@@ -78,11 +78,11 @@ async def test_a_create_that_failed_half_way_is_finished_by_the_running_service(
 async def test_one_that_always_fails_delays_no_other_and_is_tried_ever_less_often(
     world: World, recovered: Recovery, error: Exception
 ) -> None:
-    bad, *good = [(await world.sessions.create(f"user{number}")).uuid for number in range(12)]
+    bad, *good = [(await world.provisioner.create(f"user{number}")).uuid for number in range(12)]
     async with failing(world.releases, "uninstall", ClusterUnavailable()):
         for uuid in (bad, *good):
             with pytest.raises(ClusterUnavailable):
-                await world.sessions.delete(uuid, keep_data=False)
+                await world.provisioner.delete(uuid, keep_data=False)
     async with failing(world.releases, "uninstall", error, only=bad) as times:
         await until(lambda: set(world.store.sessions) == {bad})
         if not isinstance(error, IdTaken):
@@ -92,7 +92,7 @@ async def test_one_that_always_fails_delays_no_other_and_is_tried_ever_less_ofte
 
 
 async def test_one_that_hangs_delays_no_other(world: World, recovered: Recovery) -> None:
-    slow, quick = [(await world.sessions.create(user)).uuid for user in (ANN, BOB)]
+    slow, quick = [(await world.provisioner.create(user)).uuid for user in (ANN, BOB)]
     uninstall, hangs = world.releases.uninstall, asyncio.Event()
 
     async def hang(uuid: SessionId) -> None:
@@ -103,7 +103,7 @@ async def test_one_that_hangs_delays_no_other(world: World, recovered: Recovery)
     world.releases.uninstall = hang  # type: ignore[method-assign]
     async with failing(world.cluster, "unreserve", ClusterUnavailable()):
         with pytest.raises(ClusterUnavailable):
-            await world.sessions.delete(quick, keep_data=False)
+            await world.provisioner.delete(quick, keep_data=False)
         await world.store.mark_deleting(slow, keep_data=False)
     await until(lambda: set(world.store.sessions) == {slow})
     hangs.set()
@@ -111,7 +111,7 @@ async def test_one_that_hangs_delays_no_other(world: World, recovered: Recovery)
 
 
 async def test_what_somebody_is_at_work_on_is_left_to_him(world: World, recovered: Recovery) -> None:
-    uuid = (await world.sessions.create(ANN)).uuid
+    uuid = (await world.provisioner.create(ANN)).uuid
     async with world.store.lock(uuid):
         await world.store.mark_deleting(uuid, keep_data=False)
         await asyncio.sleep(0.1)
@@ -122,7 +122,7 @@ async def test_what_somebody_is_at_work_on_is_left_to_him(world: World, recovere
 async def test_a_pass_over_everything_finds_what_the_index_has_not(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uuid = (await world.sessions.create(ANN)).uuid
+    uuid = (await world.provisioner.create(ANN)).uuid
     await world.store.mark_deleting(uuid, keep_data=False)
     await world.store.claim(BOB, SessionId("12345678"))
     world.store.half.clear()
@@ -138,7 +138,7 @@ async def test_a_pass_over_everything_finds_what_the_index_has_not(
 
 
 async def test_one_session_that_cannot_be_restored_leaves_the_others_to_be(world: World) -> None:
-    uuids = [(await world.sessions.create(f"user{number}")).uuid for number in range(3)]
+    uuids = [(await world.provisioner.create(f"user{number}")).uuid for number in range(3)]
     for held in (world.store.users, world.store.ids, world.store.sessions):
         held.clear()
     world.store.index_is_complete = False
@@ -157,7 +157,7 @@ async def test_one_session_that_cannot_be_restored_leaves_the_others_to_be(world
 
 @pytest.mark.parametrize("step", ["uninstall", "delete_volume", "forget"])
 async def test_who_has_lost_his_lease_goes_no_further(world: World, step: str) -> None:
-    uuid = (await world.sessions.create(ANN)).uuid
+    uuid = (await world.provisioner.create(ANN)).uuid
     earlier = {"uninstall": (world.queues, "clear"), "delete_volume": (world.cluster, "unreserve")}
     part, before = earlier.get(step, (world.cluster, "delete_volume"))
     method = getattr(part, before)
@@ -169,7 +169,7 @@ async def test_who_has_lost_his_lease_goes_no_further(world: World, step: str) -
 
     setattr(part, before, frozen)
     with pytest.raises(SessionBusy):
-        await world.sessions.delete(uuid, keep_data=False)
+        await world.provisioner.delete(uuid, keep_data=False)
     assert uuid in world.store.sessions
     workload = world.cluster.workload(uuid)
     assert (workload.release is not None) == (step == "uninstall")
@@ -185,16 +185,16 @@ async def test_who_has_lost_his_lease_installs_nothing(world: World) -> None:
 
     world.cluster.reserve = frozen  # type: ignore[method-assign]
     with pytest.raises(SessionBusy):
-        await world.sessions.create(ANN)
+        await world.provisioner.create(ANN)
     assert world.releases.installs == 0
     assert world.store.sessions == {}
     world.cluster.reserve = reserve  # type: ignore[method-assign]
     world.store.taken_over.clear()
-    assert (await world.sessions.create(ANN)).fresh
+    assert (await world.provisioner.create(ANN)).fresh
 
 
 async def test_an_entry_that_nothing_is_left_to_do_for_is_taken_out(world: World, recovered: Recovery) -> None:
-    uuid = (await world.sessions.create(ANN)).uuid
+    uuid = (await world.provisioner.create(ANN)).uuid
     world.store.half[uuid] = (world.queues.clock() - timedelta(hours=1), ANN)
     await until(lambda: not world.store.half)
     assert uuid in world.store.sessions

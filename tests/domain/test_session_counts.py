@@ -48,8 +48,8 @@ async def test_every_phase_is_counted_and_so_are_the_parked_and_the_queues(world
 
 
 async def test_a_wake_that_keda_has_not_seen_is_pending_since_its_push(world: World) -> None:
-    uuid = (await world.sessions.create("ann")).uuid
-    await world.sessions.wake(uuid)
+    uuid = (await world.provisioner.create("ann")).uuid
+    await world.activity.wake(uuid)
     world.queues.waiting[uuid] -= timedelta(seconds=90)
     counted = await count(world.cluster, world.queues)
     assert (counted.pending, counted.queued) == (1, 1)

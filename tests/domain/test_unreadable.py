@@ -20,29 +20,29 @@ FAULT = "queue:aaaaaaaa in Redis is a set, not a list; `redis-cli DEL queue:aaaa
 @pytest.fixture
 async def pair(world: World) -> tuple[SessionId, SessionId]:
     """One whose queue cannot be read, and one that is as it should be."""
-    bad, good = [(await world.sessions.create(user)).uuid for user in ("ann", "bob")]
+    bad, good = [(await world.provisioner.create(user)).uuid for user in ("ann", "bob")]
     world.queues.spoiled[bad] = FAULT
     return bad, good
 
 
 async def test_status_and_list_tell_the_fault_and_the_repair(world: World, pair: tuple[SessionId, SessionId]) -> None:
     bad, good = pair
-    session = await world.sessions.status(bad)
+    session = await world.queries.status(bad)
     assert (session.phase, session.reason) == (Phase.FAILED, FAULT)
-    assert {s.record.uuid: s.phase for s in (await world.sessions.page()).sessions} == {
+    assert {s.record.uuid: s.phase for s in (await world.queries.page()).sessions} == {
         bad: Phase.FAILED,
         good: Phase.ASLEEP,
     }
-    assert [s.record.uuid for s in (await world.sessions.page(phase=Phase.FAILED)).sessions] == [bad]
+    assert [s.record.uuid for s in (await world.queries.page(phase=Phase.FAILED)).sessions] == [bad]
 
 
 async def test_a_record_that_cannot_be_read_is_told_too_with_the_clusters_user(world: World) -> None:
-    uuid = (await world.sessions.create("ann")).uuid
+    uuid = (await world.provisioner.create("ann")).uuid
     world.queues.spoiled_records[uuid] = "it is a string"
     world.queues.sessions[uuid] = replace(world.queues.sessions[uuid], user_id="")
-    session = await world.sessions.status(uuid)
+    session = await world.queries.status(uuid)
     assert (session.phase, session.reason, session.user_id) == (Phase.FAILED, "it is a string", "ann")
-    assert await world.sessions.collect(uuid, timedelta(0)) is False
+    assert await world.provisioner.collect(uuid, timedelta(0)) is False
 
 
 async def test_its_wake_is_refused_with_the_repair_and_others_wake(
@@ -50,8 +50,8 @@ async def test_its_wake_is_refused_with_the_repair_and_others_wake(
 ) -> None:
     bad, good = pair
     with pytest.raises(SessionUnreadable, match="redis-cli DEL"):
-        await world.sessions.wake(bad)
-    assert await world.sessions.wake(good) == 1
+        await world.activity.wake(bad)
+    assert await world.activity.wake(good) == 1
 
 
 async def test_activity_and_extension_are_refused_while_its_pod_runs(
@@ -60,9 +60,9 @@ async def test_activity_and_extension_are_refused_while_its_pod_runs(
     bad, _ = pair
     await world.cluster.scale(bad, 1)
     with pytest.raises(SessionUnreadable):
-        await world.sessions.heartbeat(bad, "typing")
+        await world.activity.heartbeat(bad, "typing")
     with pytest.raises(SessionUnreadable):
-        await world.sessions.extend(bad, timedelta(minutes=1))
+        await world.activity.extend(bad, timedelta(minutes=1))
 
 
 async def test_the_keeper_wakes_the_others_of_its_batch_and_leaves_the_session_as_it_is(
@@ -97,17 +97,17 @@ async def test_a_create_heals_it(world: World, pair: tuple[SessionId, SessionId]
     if part == "record":
         world.queues.spoiled.clear()
         world.queues.spoiled_records[bad] = "it is a string"
-    assert (await world.sessions.create("ann")).uuid == bad
-    session = await world.sessions.status(bad)
+    assert (await world.provisioner.create("ann")).uuid == bad
+    session = await world.queries.status(bad)
     assert (session.phase, session.read_error) == (Phase.ASLEEP, None)
-    assert await world.sessions.wake(bad) == 1
+    assert await world.activity.wake(bad) == 1
 
 
 async def test_a_sleep_and_a_delete_are_carried_out(world: World, pair: tuple[SessionId, SessionId]) -> None:
     bad, good = pair
     await world.cluster.scale(bad, 1)
-    await world.sessions.sleep(bad)
+    await world.activity.sleep(bad)
     assert world.cluster.workload(bad).replicas == 0
     world.queues.spoiled[bad] = FAULT
-    await world.sessions.delete(bad, keep_data=False)
-    assert [s.record.uuid for s in (await world.sessions.page()).sessions] == [good]
+    await world.provisioner.delete(bad, keep_data=False)
+    assert [s.record.uuid for s in (await world.queries.page()).sessions] == [good]

@@ -96,11 +96,12 @@ class House:
 
     @asynccontextmanager
     async def open(self, forwarding: Forwarding | None = None) -> AsyncIterator["House"]:
-        self.world.sessions._on_wake = self._woken
+        self.world.wake_observers.append(self)
         self.gateway = Gateway(
             hosts=Hosts(DOMAIN),
             access=self.access,
-            sessions=self.world.sessions,
+            activity=self.world.activity,
+            queries=self.world.queries,
             progress=self.world.progress,
             cache=self.world.cluster,
             forwarding=forwarding or Forwarding(scheme="https"),
@@ -127,7 +128,7 @@ class House:
         return f"vs-code-{uuid}.{DOMAIN}"
 
     async def session(self, user_id: str = "ann") -> SessionId:
-        return (await self.world.sessions.create(user_id)).uuid
+        return (await self.world.provisioner.create(user_id)).uuid
 
     async def awake(self, user_id: str = "ann") -> SessionId:
         uuid = await self.session(user_id)
@@ -153,7 +154,7 @@ class House:
 
     # --- what the cluster does ---
 
-    def _woken(self, uuid: SessionId) -> None:
+    def on_wake(self, uuid: SessionId) -> None:
         if self.world.cluster.workload(uuid).replicas == 0:
             self.world.cluster.change(replace(self.world.cluster.workload(uuid), replicas=1))
             task = asyncio.ensure_future(self._start_later(uuid))
@@ -362,7 +363,7 @@ async def scripted(
 async def world() -> AsyncIterator[World]:
     world = World()
     yield world
-    await world.sessions.close()
+    await world.provisioner.close()
 
 
 @pytest.fixture

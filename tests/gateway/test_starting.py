@@ -181,7 +181,7 @@ async def test_the_wake_is_kept_for_as_long_as_somebody_waits(house: House, monk
         is_wanted.append(source)
 
     house.gateway._attention._interval = 0.02
-    monkeypatch.setattr(house.world.sessions, "heartbeat", counted)
+    monkeypatch.setattr(house.world.activity, "heartbeat", counted)
     house.fails = _PULL
     uuid = await house.session()
     await page_shown(house, uuid)
@@ -226,7 +226,7 @@ async def test_redis_may_be_away_while_somebody_waits(house: House, monkeypatch:
         tried.set()
         raise RedisUnavailable
 
-    monkeypatch.setattr(house.world.sessions, "wake", away)
+    monkeypatch.setattr(house.world.activity, "wake", away)
     house.world.cluster.change(replace(house.world.cluster.workload(uuid), replicas=0))
     await asyncio.wait_for(tried.wait(), 5)
     await house.start(uuid)

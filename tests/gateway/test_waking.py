@@ -113,7 +113,7 @@ async def test_many_requests_are_one_note_of_activity_and_the_last_one_is_not_fo
 ) -> None:
     monkeypatch.setattr("service.gateway.gateway._BEAT", 0.3)
     noted: list[str] = []
-    heartbeat = world.sessions.heartbeat
+    heartbeat = world.activity.heartbeat
 
     async def counted(uuid: object, source: str) -> None:
         noted.append(source)
@@ -121,7 +121,7 @@ async def test_many_requests_are_one_note_of_activity_and_the_last_one_is_not_fo
 
     async with House(world).open() as house:
         uuid = await house.awake()
-        monkeypatch.setattr(world.sessions, "heartbeat", counted)
+        monkeypatch.setattr(world.activity, "heartbeat", counted)
         headers = await house.headers(uuid)
         for _ in range(20):
             await answer(house, "/echo", headers)
@@ -164,7 +164,7 @@ async def test_an_unknown_session_and_a_released_one_are_told_apart(house: House
     headers = await house.headers(uuid)
     await house.world.releases.uninstall(uuid)
     assert (await answer(house, "/", headers))[0] == 410
-    await house.world.sessions.delete(uuid, keep_data=False)
+    await house.world.provisioner.delete(uuid, keep_data=False)
     assert (await answer(house, "/", headers))[0] == 404
 
 
@@ -185,7 +185,7 @@ async def test_a_pod_that_takes_connections_and_ends_them_is_not_asked_for_ever(
 async def test_a_sleeper_is_not_beaten_awake(house: House) -> None:
     uuid = await house.session()
     with pytest.raises(SessionAsleep):
-        await house.world.sessions.heartbeat(uuid, "visit")
+        await house.world.activity.heartbeat(uuid, "visit")
 
 
 async def test_a_session_that_cannot_be_read_tells_its_user_whom_to_ask_and_nothing_of_redis(house: House) -> None:

@@ -16,7 +16,18 @@ from service.domain.health import Health
 from service.domain.keyring import Keyring
 from service.domain.supervisor import Supervisor
 from service.web.app import make_app
-from service.web.keys import ACCESS, EXPOSITION, HEALTH, PROGRESS, READINESS, SESSIONS, SUPERVISOR, Readiness
+from service.web.keys import (
+    ACCESS,
+    ACTIVITY,
+    EXPOSITION,
+    HEALTH,
+    PROGRESS,
+    PROVISIONER,
+    QUERIES,
+    READINESS,
+    SUPERVISOR,
+    Readiness,
+)
 from tests.domain.conftest import World
 from tests.fakes import MemorySigningKeys, MemoryTickets
 
@@ -28,7 +39,7 @@ Serve = Callable[..., Awaitable[Client]]
 async def world() -> AsyncIterator[World]:
     world = World()
     yield world
-    await world.sessions.close()
+    await world.provisioner.close()
 
 
 @pytest.fixture
@@ -52,7 +63,9 @@ async def serve(world: World, metrics: PrometheusMetrics, supervisor: Supervisor
     def resources(app: web.Application, *, gateway: bool) -> AbstractAsyncContextManager[None]:
         @asynccontextmanager
         async def opened() -> AsyncIterator[None]:
-            app[SESSIONS] = world.sessions
+            app[PROVISIONER] = world.provisioner
+            app[ACTIVITY] = world.activity
+            app[QUERIES] = world.queries
             app[PROGRESS] = world.progress
             app[READINESS] = Readiness()
             app[SUPERVISOR] = supervisor

@@ -118,7 +118,7 @@ async def test_a_bad_query_is_refused(client: Client, query: str) -> None:
 
 
 async def test_a_bad_choice_about_the_volume_deletes_nothing(client: Client, world: World) -> None:
-    uuid = (await world.sessions.create("ann")).uuid
+    uuid = (await world.provisioner.create("ann")).uuid
     assert (await client.delete(f"/session/{uuid}?keep_data=perhaps")).status == 422
     assert uuid in world.store.sessions
 

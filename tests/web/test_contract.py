@@ -168,7 +168,7 @@ async def test_an_unexpected_error_tells_nothing_but_where_to_look(client: Clien
     async def bug(*_arguments: object) -> None:
         raise ValueError("the password is hunter2")
 
-    world.sessions.create = bug  # type: ignore[method-assign, assignment]
+    world.provisioner.create = bug  # type: ignore[method-assign, assignment]
     answer = await client.post("/session/create", json=ANN, headers={"X-Request-Id": "request-1234"})
     body = await answer.json()
     assert (answer.status, body["instance"]) == (500, "urn:request:request-1234")

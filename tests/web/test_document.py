@@ -53,7 +53,7 @@ def test_every_error_of_the_domain_has_a_row_and_the_special_comes_first() -> No
 @pytest.mark.filterwarnings("ignore")  # schemathesis' own, about its own dependencies
 async def test_no_generated_request_gets_an_undocumented_answer(client: Client, world: World) -> None:
     """schemathesis makes valid and invalid requests from the document; each answer must be one it describes."""
-    uuid = (await world.sessions.create("ann")).uuid
+    uuid = (await world.provisioner.create("ann")).uuid
     schema = schemathesis.openapi.from_dict(operations.openapi())
     for operation in schema.get_all_operations():
         for case in _cases(operation):

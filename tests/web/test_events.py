@@ -52,7 +52,7 @@ async def everything(client: Client, uuid: str, **headers: str) -> list[Told]:
 
 @pytest.fixture
 async def uuid(world: World) -> SessionId:
-    return (await world.sessions.create("ann")).uuid
+    return (await world.provisioner.create("ann")).uuid
 
 
 async def test_a_wake_is_told_from_its_beginning_and_as_it_goes_on(

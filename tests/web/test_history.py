@@ -30,7 +30,7 @@ def events(uuid: SessionId) -> tuple[HistoryEvent, ...]:
 
 
 async def test_wakes_sleeps_and_failures_are_told_newest_first(client: Client, world: World) -> None:
-    uuid = (await world.sessions.create("ann")).uuid
+    uuid = (await world.provisioner.create("ann")).uuid
     for event in events(uuid):
         await world.history.append(event)
     answer = await client.get(f"/session/{uuid}/history")
@@ -61,7 +61,7 @@ async def test_wakes_sleeps_and_failures_are_told_newest_first(client: Client, w
 
 
 async def test_a_new_session_has_an_empty_history_and_an_unknown_one_none(client: Client, world: World) -> None:
-    uuid = (await world.sessions.create("ann")).uuid
+    uuid = (await world.provisioner.create("ann")).uuid
     assert await (await client.get(f"/session/{uuid}/history")).json() == {"uuid": uuid, "entries": []}
     unknown = await client.get("/session/00000000/history")
     assert (unknown.status, (await unknown.json())["type"]) == (404, "/problems/session-not-found")
@@ -71,14 +71,14 @@ async def test_without_redis_it_says_so(client: Client, world: World) -> None:
     async def away(_uuid: SessionId) -> list[HistoryEvent]:
         raise RedisUnavailable
 
-    uuid = (await world.sessions.create("ann")).uuid
+    uuid = (await world.provisioner.create("ann")).uuid
     world.history.events = away  # type: ignore[method-assign, assignment]
     answer = await client.get(f"/session/{uuid}/history")
     assert (answer.status, (await answer.json())["part"]) == (503, "redis")
 
 
 async def test_a_wake_is_noted_with_its_request_and_its_caller(client: Client, world: World) -> None:
-    uuid = (await world.sessions.create("ann")).uuid
+    uuid = (await world.provisioner.create("ann")).uuid
     world.journal.happenings.clear()
     for name in ("request-1", "request-2"):
         await client.post(f"/session/{uuid}/wake", headers={"X-Request-Id": name})

@@ -12,7 +12,7 @@ from aiohttp.test_utils import unused_port
 from yarl import URL
 
 from service.adapters.prometheus.metrics import PrometheusMetrics
-from service.domain.sessions import Limits
+from service.domain.limits import Limits
 from service.edge.connection_limits import ConnectionLimits
 from service.web.edge import Terms
 from service.web.keys import STREAM_ROOM
@@ -66,7 +66,7 @@ async def test_a_path_is_in_the_log_only_where_it_is_one_of_ours(
     client: Client, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    uuid = (await world.sessions.create("ann")).uuid
+    uuid = (await world.provisioner.create("ann")).uuid
     await client.get(f"/session/{uuid}/status")
     await client.get("/elsewhere")
     paths = [getattr(record, "path", None) for record in caplog.records if record.name == "service.access"]
@@ -78,7 +78,7 @@ async def test_a_path_is_in_the_log_only_where_it_is_one_of_ours(
 async def test_no_value_of_a_header_is_an_error_of_ours(
     client: Client, world: World, header: str, value: bytes
 ) -> None:
-    uuid = (await world.sessions.create("ann")).uuid
+    uuid = (await world.provisioner.create("ann")).uuid
     for line in (f"GET /session/{uuid}/status", "GET /docs", "GET /metrics", "POST /session/create"):
         head = f"{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n{header}: ".encode()
         assert split(await said(port(client), head + value + b"\r\n\r\n"))[0].status < 500
@@ -203,7 +203,7 @@ async def test_streams_of_events_are_bounded_and_one_that_ends_makes_room(
     serve: Serve, world: World, terms: Terms, status: int, slug: str
 ) -> None:
     client = await serve(terms=terms)
-    uuid = (await world.sessions.create("ann")).uuid
+    uuid = (await world.provisioner.create("ann")).uuid
     await client.post(f"/session/{uuid}/wake")
     opened = [await client.get(f"/session/{uuid}/events") for _ in range(2)]
     assert [stream.status for stream in opened] == [200, 200]
@@ -286,14 +286,14 @@ async def test_a_query_is_typed_as_the_document_says(client: Client, path: str, 
 
 @pytest.mark.parametrize("flag", ["yes", "1", "on", "True", ""])
 async def test_whether_data_is_kept_is_true_or_false(client: Client, world: World, flag: str) -> None:
-    uuid = (await world.sessions.create("ann")).uuid
+    uuid = (await world.provisioner.create("ann")).uuid
     assert (await client.delete(f"/session/{uuid}?keep_data={flag}")).status == 422
     assert uuid in world.store.sessions
 
 
 async def test_the_document_has_the_bounds_that_are_enforced(serve: Serve, world: World) -> None:
     limits = Limits(cooldown=timedelta(hours=2), lease=timedelta(minutes=5), extension=timedelta(hours=1))
-    world.sessions._limits = limits
+    world.provisioner._limits = world.activity._limits = limits
     client = await serve(limits=limits)
     schemas = (await (await client.get("/openapi.json")).json())["components"]["schemas"]
     cooldown = schemas["IdleTimes"]["properties"]["cooldown"]["anyOf"][0]["maximum"]
@@ -305,6 +305,6 @@ async def test_the_document_has_the_bounds_that_are_enforced(serve: Serve, world
         assert (await client.post("/session/create", json=body)).status == 201
         body = {"user_id": f"{member}-more", "idle": {member: most + 1}}
         assert (await client.post("/session/create", json=body)).status == 422
-    uuid = (await world.sessions.create("ann")).uuid
+    uuid = (await world.provisioner.create("ann")).uuid
     await client.post(f"/session/{uuid}/wake")
     assert (await client.post(f"/session/{uuid}/extend", json={"seconds": seconds + 1})).status == 422

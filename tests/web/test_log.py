@@ -97,8 +97,8 @@ async def test_what_a_client_does_leaves_no_traceback(
     serve: Serve, world: World, caplog: pytest.LogCaptureFixture, misbehave: Misbehaviour
 ) -> None:
     client = await serve(gateway=False)
-    uuid = (await world.sessions.create("ann")).uuid
-    await world.sessions.wake(uuid)  # so that its stream of events stays open
+    uuid = (await world.provisioner.create("ann")).uuid
+    await world.activity.wake(uuid)  # so that its stream of events stays open
     with caplog.at_level(logging.DEBUG):
         await misbehave(client, uuid)
         assert (await client.get("/livez")).status == 200
@@ -109,7 +109,7 @@ async def test_what_a_client_does_leaves_no_traceback(
 async def test_a_stream_whose_client_is_gone_before_it_begins_is_no_error(
     client: Client, world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uuid = (await world.sessions.create("ann")).uuid
+    uuid = (await world.provisioner.create("ann")).uuid
     asked, gone, wake = asyncio.Event(), asyncio.Event(), world.progress.wake
 
     async def later(uuid: SessionId) -> object:
@@ -138,7 +138,7 @@ async def test_a_part_that_is_away_is_one_line_per_call_with_its_cause(
         except OSError as error:
             raise RedisUnavailable from error
 
-    uuid = (await world.sessions.create("ann")).uuid
+    uuid = (await world.provisioner.create("ann")).uuid
     monkeypatch.setattr(world.queues, "wake", away)
     with caplog.at_level(logging.INFO):
         for _ in range(3):
@@ -174,6 +174,6 @@ async def test_a_fault_of_our_own_keeps_its_traceback(
     async def bug(*_: object, **__: object) -> None:
         raise ValueError
 
-    monkeypatch.setattr(world.sessions, "create", bug)
+    monkeypatch.setattr(world.provisioner, "create", bug)
     assert (await client.post("/session/create", json={"user_id": "bob"})).status == 500
     assert tracebacks(caplog) == ["unexpected error"]

@@ -39,7 +39,7 @@ async def local(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Local]:
     async with Local(world).open() as house:
         assert isinstance(house, Local)
         yield house
-    await world.sessions.close()
+    await world.provisioner.close()
 
 
 async def has_cookie(context: BrowserContext) -> bool:

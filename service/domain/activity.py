@@ -1,0 +1,106 @@
+"""Wake a session, keep it awake, send it to sleep."""
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from service.domain import journal as journals
+from service.domain.errors import SessionAsleep, SessionPaused, Unavailable
+from service.domain.journal import Journal, Woken, hashed
+from service.domain.limits import Limits
+from service.domain.names import SessionId
+from service.domain.observers import WakeObserver
+from service.domain.ports import Cluster, Progress, Queues, WorkloadCache
+from service.domain.progress import ProgressUpdate, Stage
+from service.domain.queries import SessionQueries
+
+log = logging.getLogger(__name__)
+
+
+class SessionActivity:
+    """`observers` hear of every wake after its push, in their order."""
+
+    def __init__(
+        self,
+        *,
+        queries: SessionQueries,
+        queues: Queues,
+        progress: Progress,
+        cluster: Cluster,
+        cache: WorkloadCache,
+        limits: Limits | None = None,
+        observers: Sequence[WakeObserver] = (),
+        journal: Journal = journals.SILENT,
+    ) -> None:
+        self._queries = queries
+        self._queues = queues
+        self._progress = progress
+        self._cluster = cluster
+        self._cache = cache
+        self._limits = limits or Limits()
+        self._observers = observers
+        self._journal = journal
+
+    async def wake(self, uuid: SessionId, *, by: str = "api") -> int:
+        """Ask for the pod; returns the queue's length. `by`, the kind of caller, goes into the history.
+
+        Raises as `SessionQueries.check_usable`.
+        """
+        idle_times = await self._queries.check_usable_cached(uuid)
+        length, first = await self._queues.wake(uuid, idle_times.lease)
+        workload = self._cache.workload(uuid)
+        if workload.replicas == 0:
+            if first:
+                self._journal.note(Woken(uuid=uuid, user=hashed(workload.user_id), by=by))
+            # Before anybody acts on the wake, and before the caller can ask for its progress.
+            await self._note(uuid, Stage.ACCEPTED)
+        for observer in self._observers:
+            observer.on_wake(uuid)
+        return length
+
+    async def heartbeat(self, uuid: SessionId, source: str) -> None:
+        """Note activity, which keeps an awake session awake and never wakes a sleeper.
+
+        Raises SessionAsleep, or as `wake`.
+        """
+        idle_times = await self._queries.check_usable_cached(uuid)
+        await self._check_awake(uuid)
+        await self._queues.heartbeat(uuid, source, idle_times.lease)
+
+    async def extend(self, uuid: SessionId, by: timedelta) -> datetime:
+        """Keep an awake session awake for `by` from now. Returns until when; an earlier request may reach further.
+
+        Raises IdleTimesRefused, SessionAsleep, or as `wake`.
+        """
+        self._limits.check_extension(by)
+        idle_times = await self._queries.check_usable_cached(uuid)
+        await self._check_awake(uuid)
+        # KEDA adds the cooldown once the queue has run out, so the lease covers the rest.
+        lease = max(idle_times.lease, by - idle_times.cooldown + idle_times.poll)
+        return await self._queues.keep_awake(uuid, datetime.now(UTC) + by, lease)
+
+    async def sleep(self, uuid: SessionId, *, request: str = "-") -> None:
+        """Send the pod to sleep now, even while somebody uses it. `request` is the id of the request that asks.
+
+        Raises SessionPaused for a pod that an operator has paused: KEDA may hold its number of replicas and would
+        bring it back. Otherwise as `wake`.
+        """
+        await self._queries.check_usable(uuid)
+        workload = self._cache.workload(uuid)
+        if workload.paused and workload.replicas:
+            raise SessionPaused(workload.paused)
+        await self._queues.clear(uuid, asked=request)
+        await self._cluster.scale(uuid, 0)
+        await self._note(uuid, Stage.ASLEEP)
+
+    async def _note(self, uuid: SessionId, stage: Stage) -> None:
+        """Best effort: the wake or sleep counts even when its progress cannot be noted."""
+        try:
+            await self._progress.note(uuid, ProgressUpdate(stage))
+        except Unavailable:
+            log.warning("progress could not be noted", extra={"uuid": uuid, "stage": stage.value})
+
+    async def _check_awake(self, uuid: SessionId) -> None:
+        # One call per user and second: while the cache shows a pod, this reads neither Redis nor the cluster.
+        if self._cache.workload(uuid).replicas == 0 and not (await self._queries.status(uuid)).awake:
+            raise SessionAsleep

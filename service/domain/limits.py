@@ -1,0 +1,53 @@
+"""What callers may ask for: idle times of their own, within bounds that the operator sets."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from service.domain.errors import IdleTimesRefused
+from service.domain.session import IdleTimes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestedIdleTimes:
+    """Idle times that the creator of a session may choose; None means the service's default."""
+
+    lease: timedelta | None = None
+    cooldown: timedelta | None = None
+    poll: timedelta | None = None
+
+
+NOTHING_REQUESTED = RequestedIdleTimes()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The longest times that a caller may ask for."""
+
+    cooldown: timedelta = timedelta(hours=24)
+    lease: timedelta = timedelta(hours=1)
+    extension: timedelta = timedelta(hours=8)
+
+    def idle_times(self, requested: RequestedIdleTimes, default: IdleTimes) -> IdleTimes:
+        """The requested times, completed by the defaults. Raises IdleTimesRefused when they are out of bounds."""
+        idle_times = IdleTimes(
+            lease=requested.lease or default.lease,
+            cooldown=requested.cooldown or default.cooldown,
+            poll=requested.poll or default.poll,
+        )
+        if idle_times.lease < idle_times.shortest_lease:
+            least = idle_times.shortest_lease.total_seconds()
+            raise IdleTimesRefused(
+                f"the lease must be at least {least:g} s: twice the poll and 2 s, or KEDA could miss it"
+            )
+        for name, given, most in (
+            ("lease", requested.lease, self.lease),
+            ("cooldown", requested.cooldown, self.cooldown),
+        ):
+            if given is not None and given > most:
+                raise IdleTimesRefused(f"the {name} may be {most.total_seconds():g} s at most")
+        return idle_times
+
+    def check_extension(self, by: timedelta) -> None:
+        """Raises IdleTimesRefused."""
+        if by > self.extension:
+            raise IdleTimesRefused(f"a session can be kept awake for {self.extension.total_seconds():g} s at most")

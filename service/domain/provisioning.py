@@ -1,0 +1,342 @@
+"""Create and remove sessions. Every step can be repeated, and can be interrupted anywhere.
+
+A create leaves its traces in this order, so that whatever a crash leaves behind says how to go on:
+
+1. the *claim* in Redis: this user has this id;
+2. the *reservation* in the cluster: a Deployment of that name with 0 replicas, with the user's id on it;
+3. the *release*: helm adopts the Deployment and adds the rest;
+4. the *record* in Redis: from now on the session exists for callers.
+
+Any replica can continue from any of these, under the session's lock (`Store.lock`). `finish` is that one path: for a
+first create, for the create after a crash, and for `Recovery` at start-up.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from service.domain import journal as journals
+from service.domain import names
+from service.domain.admission_queue import AdmissionQueue
+from service.domain.errors import (
+    ClusterUnavailable,
+    IdTaken,
+    SessionBroken,
+    SessionBusy,
+    SessionNotFound,
+    Unavailable,
+)
+from service.domain.journal import Deleted, Failed, Journal, hashed
+from service.domain.limits import NOTHING_REQUESTED, Limits, RequestedIdleTimes
+from service.domain.metrics import SILENT, Creation, ServiceMetrics
+from service.domain.names import SessionId
+from service.domain.ports import Cluster, Queues, Releases, SessionLock, Store
+from service.domain.queries import SessionQueries
+from service.domain.session import IdleTimes, Record, RecordStatus, Release, Workload
+
+log = logging.getLogger(__name__)
+
+IDS_TO_TRY = 5
+"""A random id may be taken already; a create gives up after this many. Outside of tests it never took two."""
+
+_LOCK_RETRY = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The session's id, and whether this call made or restored it."""
+
+    uuid: SessionId
+    fresh: bool
+
+
+class Provisioner:
+    """Reads the cluster itself, not the cache. Keeps no state but the work in progress."""
+
+    def __init__(
+        self,
+        *,
+        queries: SessionQueries,
+        store: Store,
+        queues: Queues,
+        releases: Releases,
+        cluster: Cluster,
+        admission: AdmissionQueue,
+        idle_times: IdleTimes,
+        helm_deadline: timedelta,
+        parking: bool = True,
+        limits: Limits | None = None,
+        metrics: ServiceMetrics = SILENT,
+        journal: Journal = journals.SILENT,
+        new_id: Callable[[], SessionId] = names.new_session_id,
+    ) -> None:
+        """`helm_deadline` is how long a helm process may run: an unfinished release older than that is abandoned."""
+        self._queries = queries
+        self._store = store
+        self._queues = queues
+        self._releases = releases
+        self._cluster = cluster
+        self._admission = admission
+        self._idle_times = idle_times
+        self._helm_deadline = helm_deadline
+        self._parking = parking
+        self._limits = limits or Limits()
+        self._metrics = metrics
+        self._journal = journal
+        self._new_id = new_id
+        self._creating: dict[str, asyncio.Task[Created]] = {}
+        self._running: set[asyncio.Task[Any]] = set()
+
+    # --- create ---
+
+    async def create(self, user_id: str, requested: RequestedIdleTimes = NOTHING_REQUESTED) -> Created:
+        """Give the user a session, the same one for every call and every racer.
+
+        The work goes on when the caller goes away, and concurrent callers for one user share it. `requested` counts
+        when this call installs the release; an existing session keeps its times.
+        """
+        names.check_user_id(user_id)
+        idle_times = self._limits.idle_times(requested, self._idle_times)
+        task = self._creating.get(user_id)
+        if task is not None:
+            outcome = await asyncio.shield(task)
+            return Created(outcome.uuid, fresh=False)
+        task = self._background(self._create(user_id, idle_times), "create")
+        self._creating[user_id] = task
+        task.add_done_callback(lambda _: self._creating.pop(user_id, None))
+        return await asyncio.shield(task)
+
+    async def _create(self, user_id: str, idle_times: IdleTimes) -> Created:
+        started, outcome = time.monotonic(), Creation.FAILED
+        try:
+            created = await self._find_or_install(user_id, idle_times)
+        except Unavailable as error:
+            self._note_failure("create", None, user_id, error, started)
+            raise
+        else:
+            outcome = Creation.INSTALLED if created.fresh else Creation.PRESENT
+            seconds, user = time.monotonic() - started, hashed(user_id)
+            self._journal.note(journals.Created(uuid=created.uuid, user=user, outcome=outcome, seconds=seconds))
+            return created
+        finally:
+            self._metrics.created(outcome, time.monotonic() - started)
+
+    def _note_failure(
+        self, doing: str, uuid: SessionId | None, user_id: str | None, error: Unavailable, started: float
+    ) -> None:
+        seconds = time.monotonic() - started
+        self._journal.note(Failed(uuid=uuid, user=hashed(user_id), doing=doing, reason=str(error), seconds=seconds))
+
+    async def _find_or_install(self, user_id: str, idle_times: IdleTimes) -> Created:
+        uuid = await self._store.owner(user_id)
+        if uuid is not None and await self._is_complete(uuid):
+            return Created(uuid, fresh=False)
+        with self._admission.admit():
+            for _ in range(IDS_TO_TRY):
+                try:
+                    return await self.finish(await self._claim(user_id), user_id, idle_times)
+                except IdTaken as taken:
+                    log.warning("a new id was taken already, trying another one", extra={"uuid": str(taken)})
+        raise SessionBusy("no free id was found; try again")
+
+    async def _is_complete(self, uuid: SessionId) -> bool:
+        """Whether a create has nothing to do."""
+        try:
+            session = await self._queries.status(uuid)
+        except SessionNotFound:
+            return False
+        return (
+            session.status is RecordStatus.CREATED and session.workload.broken_reason is None and not session.read_error
+        )
+
+    async def _claim(self, user_id: str) -> SessionId:
+        """The user's id: from Redis, else from what the cluster still holds of the user, else a new one."""
+        uuid = await self._store.owner(user_id)
+        if uuid is None:
+            found = await self._cluster.find(user_id)
+            uuid = await self._store.claim(user_id, found or self._new_id())
+        return uuid
+
+    async def finish(
+        self, uuid: SessionId, user_id: str, idle_times: IdleTimes | None = None, *, wait: bool = True
+    ) -> Created:
+        """Complete a claimed session, from whatever state it is in.
+
+        `wait` for whoever holds the session's lock, or else raise SessionBusy. Raises IdTaken, and gives the claim
+        back, when the id belongs to somebody else in the cluster.
+        """
+        async with self._locked(uuid, wait=wait) as lock:
+            workload = await self._read_workload(uuid)
+            record = await self._find_record(uuid)
+            if record is not None and record.status is RecordStatus.DELETING:
+                await self._remove(record, lock)
+                # What the delete left (a kept volume) is the user's own: the same id starts anew.
+                await self._store.claim(user_id, uuid)
+                workload = await self._read_workload(uuid)
+            if workload.exists and workload.user_id != user_id:
+                if record is not None and workload.user_id is not None:
+                    raise SessionBroken("objects of the session's name belong to another user; ask the operator")
+                if record is None:
+                    await self._store.release_claim(user_id, uuid)
+                    raise IdTaken(uuid)
+            installed = await self._install(workload, user_id, idle_times or self._idle_times, lock)
+            if record is not None and record.queue.read_error:
+                await self._queues.clear(uuid)
+            if installed or record is None or record.status is not RecordStatus.CREATED or record.read_error:
+                await lock.confirm()
+                await self._store.save(
+                    Record(
+                        uuid,
+                        user_id,
+                        RecordStatus.CREATED,
+                        created_at=_created_at(record, workload),
+                        written_at=datetime.now(UTC),
+                        last_activity=record.last_activity if record else None,
+                        activity_source=record.activity_source if record else None,
+                    )
+                )
+            return Created(uuid, fresh=installed)
+
+    async def _install(self, workload: Workload, user_id: str, idle_times: IdleTimes, lock: SessionLock) -> bool:
+        """Install or repair the release unless it is intact, and park it; whether helm had to run."""
+        uuid, release = workload.uuid, workload.release
+        if workload.broken_reason is None:
+            return False
+        if release is not None and self._may_be_running(release):
+            raise SessionBusy(retry_after=5)
+        async with self._admission.slot():
+            await lock.confirm()
+            if release is not None and release.unfinished:
+                log.warning("removing an unfinished release", extra={"uuid": uuid, "state": release.state})
+                await self._releases.uninstall(uuid)
+            try:
+                await self._cluster.reserve(uuid, user_id)
+            except IdTaken:
+                await self._store.release_claim(user_id, uuid)
+                raise
+            if workload.replicas == 0:
+                # A wake from the session's previous life, which nobody could answer, must not wake it now.
+                await self._queues.clear(uuid)
+            await lock.confirm()
+            await self._releases.install(uuid, user_id, idle_times)
+        if self._parking and workload.replicas == 0 and not workload.paused:
+            await self._park(uuid)
+        return True
+
+    async def _park(self, uuid: SessionId) -> None:
+        try:
+            await self._cluster.park(uuid)
+        except ClusterUnavailable:
+            log.warning("a new session is left to the controller for parking", extra={"uuid": uuid})
+
+    def _may_be_running(self, release: Release) -> bool:
+        """Whether some helm, of a replica that died or of an operator, may still work on the release."""
+        return release.transient and datetime.now(UTC) - release.modified_at < self._helm_deadline
+
+    # --- delete ---
+
+    async def delete(self, uuid: SessionId, *, keep_data: bool, wait: bool = True) -> None:
+        """Remove release, keys and, unless `keep_data`, the volume. Goes on when the caller goes away.
+
+        What cannot be done now, because a dependency is unavailable, `Recovery` finishes later. `wait` for whoever
+        holds the session's lock, or else raise SessionBusy.
+        """
+        await asyncio.shield(self._background(self._delete(uuid, keep_data=keep_data, wait=wait), "delete"))
+
+    async def _delete(self, uuid: SessionId, *, keep_data: bool, wait: bool) -> None:
+        started, record = time.monotonic(), await self._store.record(uuid)
+        try:
+            with self._admission.admit():
+                async with self._locked(uuid, wait=wait) as lock:
+                    await self._store.mark_deleting(uuid, keep_data=keep_data)
+                    await self._remove(await self._store.record(uuid), lock)
+        except Unavailable as error:
+            if wait:  # otherwise Recovery asked, which tries again
+                self._note_failure("delete", uuid, record.user_id, error, started)
+            raise
+
+    async def _remove(self, record: Record, lock: SessionLock) -> None:
+        """The second half of a delete, repeatable from any point: release, volume, and the keys last."""
+        started = time.monotonic()
+        await self._queues.clear(record.uuid)
+        if (await self._read_workload(record.uuid)).release is not None:
+            async with self._admission.slot():
+                await lock.confirm()
+                await self._releases.uninstall(record.uuid)
+        await lock.confirm()
+        await self._cluster.unreserve(record.uuid)
+        if not record.keep_data:
+            await lock.confirm()
+            await self._cluster.delete_volume(record.uuid)
+        await lock.confirm()
+        await self._forget(record, "request", time.monotonic() - started)
+
+    async def collect(self, uuid: SessionId, retention: timedelta) -> bool:
+        """Forget the keys of a session whose release has been gone for `retention`; whether that was done.
+
+        A kept volume stays: its labels say whose it is, and the user's next create finds it.
+        """
+        async with self._locked(uuid) as lock:
+            record = await self._find_record(uuid)
+            if record is None or record.status is not RecordStatus.CREATED or record.read_error:
+                return False
+            now = datetime.now(UTC)
+            gone = (await self._read_workload(uuid)).released
+            since = await self._store.note_released(uuid, now if gone else None)
+            if since is None or now - since < retention:
+                return False
+            await lock.confirm()
+            await self._forget(record, "retention", 0)
+            return True
+
+    async def _forget(self, record: Record, by: str, seconds: float) -> None:
+        uuid, user, keep_data = record.uuid, hashed(record.user_id), record.keep_data
+        await self._store.forget(uuid)
+        self._journal.note(Deleted(uuid=uuid, user=user, by=by, keep_data=keep_data, seconds=seconds))
+
+    # --- helpers ---
+
+    async def _read_workload(self, uuid: SessionId) -> Workload:
+        return (await self._cluster.read([uuid]))[uuid]
+
+    async def _find_record(self, uuid: SessionId) -> Record | None:
+        return next(iter(await self._store.records([uuid])), None)
+
+    @asynccontextmanager
+    async def _locked(self, uuid: SessionId, *, wait: bool = True) -> AsyncIterator[SessionLock]:
+        """Hold the session's lock; `wait` for it as long as one helm run can take."""
+        async with AsyncExitStack() as held:
+            yield await self._acquire(held, uuid, wait=wait)
+
+    async def _acquire(self, held: AsyncExitStack, uuid: SessionId, *, wait: bool) -> SessionLock:
+        deadline = asyncio.get_running_loop().time() + self._helm_deadline.total_seconds()
+        while True:
+            try:
+                return await held.enter_async_context(self._store.lock(uuid))
+            except SessionBusy:
+                if not wait or asyncio.get_running_loop().time() > deadline:
+                    raise
+                await asyncio.sleep(_LOCK_RETRY)
+
+    def _background(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """A task that a caller's cancellation does not reach; `close` waits for it."""
+        task = asyncio.create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def close(self) -> None:
+        """Wait for the work in progress: a helm in the middle of an install may finish."""
+        while self._running:
+            await asyncio.gather(*self._running, return_exceptions=True)
+
+
+def _created_at(record: Record | None, workload: Workload) -> datetime:
+    if record is not None and not record.read_error:
+        return record.created_at
+    return workload.created_at or datetime.now(UTC)

@@ -1,0 +1,143 @@
+"""Read sessions: their status, their history, lists of them, and whether a session can be used."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from service.domain import names
+from service.domain.errors import (
+    InvalidCursor,
+    SessionBroken,
+    SessionDeleting,
+    SessionNotFound,
+    SessionReleased,
+    SessionUnreadable,
+)
+from service.domain.history import Entry, told
+from service.domain.names import SessionId
+from service.domain.ports import Cluster, History, Store, WorkloadCache
+from service.domain.session import IdleTimes, Phase, Record, RecordStatus, Session
+
+_SCAN_PAGE = 200
+_SCAN_PAGES = 10
+_SETTLING = timedelta(seconds=30)
+"""For this long after helm ran, a cache that reports something missing may only be behind: the cluster is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    sessions: Sequence[Session]
+    cursor: str | None
+    """Where the next page begins; None on the last page."""
+
+
+class SessionQueries:
+    """Answers from Redis and the workload cache. `idle_times` are those of sessions that have none of their own."""
+
+    def __init__(
+        self, *, store: Store, history: History, cluster: Cluster, cache: WorkloadCache, idle_times: IdleTimes
+    ) -> None:
+        self._store = store
+        self._history = history
+        self._cluster = cluster
+        self._cache = cache
+        self._idle_times = idle_times
+
+    async def status(self, uuid: SessionId) -> Session:
+        """Raises SessionNotFound, IndexIncomplete."""
+        (session,) = await self._join([await self._store.record(uuid)])
+        return session
+
+    async def history(self, uuid: SessionId) -> Sequence[Entry]:
+        """The session's last wakes, sleeps and failures, newest first. Raises SessionNotFound, IndexIncomplete."""
+        await self._store.record(uuid)
+        return told(await self._history.events(uuid))
+
+    def behind(self) -> timedelta | None:
+        """How old the cluster's part of an answer may be; None while the watch keeps up."""
+        return self._cache.behind()
+
+    async def page(
+        self,
+        *,
+        cursor: str | None = None,
+        limit: int = 50,
+        user_id: str | None = None,
+        phase: Phase | None = None,
+    ) -> Page:
+        """Sessions in the order of their ids. A page may be short although more follow: go by the cursor."""
+        if user_id is not None:
+            return Page([s for s in await self._of_user(user_id) if phase in (None, s.phase)], None)
+        after = _parse_cursor(cursor)
+        found: list[Session] = []
+        for _ in range(_SCAN_PAGES):
+            batch = await self._store.page(after, min(_SCAN_PAGE, limit if phase is None else _SCAN_PAGE))
+            for session in await self._read(batch):
+                if phase in (None, session.phase):
+                    found.append(session)
+                    if len(found) == limit:
+                        return Page(found, session.record.uuid)
+            if not batch:
+                return Page(found, None)
+            after = batch[-1]
+        return Page(found, after)
+
+    # --- can it be used? ---
+
+    async def check_usable_cached(self, uuid: SessionId) -> IdleTimes:
+        """The session's idle times, if a wake can succeed as far as the cache knows; else raises like `check_usable`.
+
+        Costs nothing while the cache shows an intact session.
+        """
+        workload = self._cache.workload(uuid)
+        if workload.broken_reason is None and workload.read_error is None:
+            return workload.idle_times or self._idle_times
+        return await self.check_usable(uuid)
+
+    async def check_usable(self, uuid: SessionId) -> IdleTimes:
+        """The same by the record too, which alone says that a session is being deleted. Reads Redis once.
+
+        Raises SessionNotFound, SessionUnreadable, SessionReleased, SessionDeleting, SessionBroken, IndexIncomplete.
+        """
+        session = await self.status(uuid)
+        if session.record.read_error:
+            raise SessionUnreadable(session.record.read_error)
+        match session.status:
+            case RecordStatus.RELEASED:
+                raise SessionReleased
+            case RecordStatus.DELETING:
+                raise SessionDeleting
+            case RecordStatus.CREATED:
+                if reason := session.workload.broken_reason or session.workload.read_error:
+                    raise SessionBroken(reason)
+        return session.workload.idle_times or self._idle_times
+
+    # --- helpers ---
+
+    async def _of_user(self, user_id: str) -> Sequence[Session]:
+        uuid = await self._store.owner(user_id)
+        return await self._read([uuid]) if uuid else []
+
+    async def _read(self, uuids: Sequence[SessionId]) -> Sequence[Session]:
+        return await self._join(await self._store.records(uuids))
+
+    async def _join(self, records: Sequence[Record]) -> Sequence[Session]:
+        """Each record with its workload: from the cache, unless that may not show yet what helm has just done."""
+        now = datetime.now(UTC)
+        workloads = {record.uuid: self._cache.workload(record.uuid) for record in records}
+        doubtful = [
+            record.uuid
+            for record in records
+            if workloads[record.uuid].broken_reason and record.written_at and now - record.written_at < _SETTLING
+        ]
+        workloads |= await self._cluster.read(doubtful)
+        return [Session(record, workloads[record.uuid], self._idle_times) for record in records]
+
+
+def _parse_cursor(cursor: str | None) -> str:
+    if cursor is None:
+        return ""
+    try:
+        return names.parse_session_id(cursor)
+    except SessionNotFound:
+        raise InvalidCursor from None
