@@ -39,6 +39,7 @@ from service.adapters.redis.tickets import RedisTickets
 from service.commands import plan as planning
 from service.controller.collector import Collector
 from service.controller.leader import Leader
+from service.controller.leadership import Leadership
 from service.controller.reconciler import Reconciler
 from service.controller.recorder import Recorder
 from service.controller.reporter import Reporter
@@ -51,8 +52,6 @@ from service.domain.health import Health
 from service.domain.history import HistoryWriter
 from service.domain.journal import Journal, Journals
 from service.domain.keyring import Keyring
-from service.domain.lifecycle import Step
-from service.domain.names import SessionId
 from service.domain.provisioning import Provisioner
 from service.domain.queries import SessionQueries
 from service.domain.recovery import Recovery
@@ -141,6 +140,13 @@ def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: 
             releases = MeasuredReleases(helm, metrics)
             slots = AdmissionQueue(running=config.helm_processes, waiting=config.helm_queue)
             stopwatch = Stopwatch(cache=cache, metrics=metrics)
+            reporter = Reporter(
+                progress=progress,
+                queues=queues,
+                cache=cache,
+                pod_events=KubePodEvents(kube, namespace=config.namespace),
+            )
+            leadership = Leadership()
             reconciler = Reconciler(
                 queues=queues,
                 cluster=cluster,
@@ -148,14 +154,9 @@ def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: 
                 idle_times=config.idle_times,
                 parking=config.parking,
                 parks_per_second=config.parks_per_second,
+                leadership=leadership,
+                observers=[stopwatch, reporter],
             )
-            reporter = Reporter(
-                progress=progress,
-                queues=queues,
-                cache=cache,
-                pod_events=KubePodEvents(kube, namespace=config.namespace),
-            )
-            _link(cache, reconciler, reporter, stopwatch)
             queries = SessionQueries(
                 store=store, history=history, cluster=cluster, cache=cache, idle_times=config.idle_times
             )
@@ -191,11 +192,12 @@ def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: 
             )
             leader = Leader(
                 election=election,
+                leadership=leadership,
                 reconciler=reconciler,
                 queues=queues,
                 cache=cache,
-                sweep=timedelta(seconds=config.sweep_interval),
-                pending=_PENDING,
+                resync_interval=timedelta(seconds=config.sweep_interval),
+                pending_interval=_PENDING,
                 duties={
                     "pod events": reporter.lead,
                     "collector": Collector(
@@ -418,17 +420,6 @@ def _gateway(
         ready=lambda: readiness.ready,
         journal=journal,
     )
-
-
-def _link(cache: KubeWorkloadCache, reconciler: Reconciler, reporter: Reporter, stopwatch: Stopwatch) -> None:
-    """Have reporter and stopwatch follow what the reconciler does."""
-
-    def carried_out(uuid: SessionId, step: Step) -> None:
-        stopwatch.carried_out(uuid, step)
-        reporter.carried_out(uuid, step)
-
-    reconciler.begins, reconciler.carried_out = reporter.begins, carried_out
-    cache.subscribe(stopwatch.changed)
 
 
 def _when_filled(cache: KubeWorkloadCache, work: Work) -> Work:

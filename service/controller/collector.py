@@ -1,4 +1,4 @@
-"""Forgets sessions whose release is gone for good: `released` is a state to come back from, not one to pile up."""
+"""Deletes the records of sessions whose release has been gone for longer than the retention time."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ _PAGE = 200
 
 
 class Collector:
-    """A duty of the leader: a look at every session, once an hour, or more often when `retention` is short."""
+    """A duty of the leader: checks every session once an hour, or more often when `retention` is short."""
 
     def __init__(self, *, provisioner: Provisioner, queries: SessionQueries, retention: timedelta) -> None:
         self._provisioner = provisioner
@@ -31,29 +31,32 @@ class Collector:
         while True:
             await asyncio.sleep(self._interval * random.uniform(0.9, 1.1))  # noqa: S311 - only spreads the load
             try:
-                await self.look()
+                await self.collect()
             except Unavailable as unavailable:
-                log.warning("released sessions are kept until %s answers", unavailable.part)
+                log.warning("released sessions are not collected until %s answers", unavailable.part)
 
-    async def look(self) -> None:
-        """Look at every session once: note who has just lost the release, forget who lost it long ago."""
+    async def collect(self) -> None:
+        """Check every session once: note when its release was first missing; forget it after the retention time."""
         cursor: str | None = None
         while True:
             page = await self._queries.page(cursor=cursor, limit=_PAGE)
             for session in page.sessions:
                 if session.status is RecordStatus.RELEASED or session.record.released_at:
-                    await self._collect(session.record.uuid)
+                    await self._collect_session(session.record.uuid)
             cursor = page.cursor
             if cursor is None:
                 return
 
-    async def _collect(self, uuid: SessionId) -> None:
+    async def _collect_session(self, uuid: SessionId) -> None:
         try:
             if await self._provisioner.collect(uuid, self._retention):
-                log.info("forgotten: its release has long been gone", extra={"uuid": uuid})
+                log.info(
+                    "the session is forgotten: its release was gone for longer than the retention time",
+                    extra={"uuid": uuid},
+                )
         except Unavailable:
             raise
         except SessionError as error:
-            log.info("to be looked at again: %s", error, extra={"uuid": uuid})
+            log.info("a released session is collected later: %s", error, extra={"uuid": uuid})
         except Exception:
-            log.exception("a released session could not be looked at; the next look tries again", extra={"uuid": uuid})
+            log.exception("a released session cannot be collected; the next round tries again", extra={"uuid": uuid})

@@ -1,26 +1,30 @@
-"""A bound on how fast something is done, so that a mass event does not become a flood."""
+"""Limits how many operations a second are started, so that a mass event does not flood the API server."""
 
 import asyncio
 
 
 class RateLimiter:
-    """So many a second on average, with a burst of as many; those over it wait their turn."""
+    """A token bucket: `per_second` operations on average, and a burst of as many."""
 
     def __init__(self, per_second: float) -> None:
-        self._gap = 1 / per_second
-        self._free_at = 0.0
+        self._interval = 1 / per_second
+        self._next_free = 0.0
 
-    def free(self) -> bool:
-        """Take a turn if there is one at once; whether there was."""
+    def try_accept(self) -> bool:
+        """Take a token if one is available; returns whether it was."""
         now = asyncio.get_running_loop().time()
-        if max(self._free_at, now - 1) + self._gap > now:
+        taken = self._after_next(now)
+        if taken > now:
             return False
-        self._free_at = max(self._free_at, now - 1) + self._gap
+        self._next_free = taken
         return True
 
-    async def turn(self) -> None:
-        """Wait for the next turn."""
+    async def wait(self) -> None:
+        """Take a token, and wait until it is available."""
         now = asyncio.get_running_loop().time()
-        self._free_at = max(self._free_at, now - 1) + self._gap
-        if self._free_at > now:
-            await asyncio.sleep(self._free_at - now)
+        self._next_free = self._after_next(now)
+        if self._next_free > now:
+            await asyncio.sleep(self._next_free - now)
+
+    def _after_next(self, now: float) -> float:
+        return max(self._next_free, now - 1) + self._interval

@@ -70,7 +70,7 @@ class Reporter:
         if self._cache.workload(uuid).ready == 0:
             self._look_at(uuid)
 
-    def begins(self, uuid: SessionId, step: Step) -> None:
+    def on_step_started(self, uuid: SessionId, step: Step) -> None:
         """The reconciler of this replica is about to do this: nobody has accepted a push by somebody else before.
 
         Not told when it is done: the pod may be ready by then.
@@ -78,7 +78,7 @@ class Reporter:
         if step is Step.SCALE_UP:
             self._look_at(uuid, [ProgressUpdate(Stage.ACCEPTED)])
 
-    def carried_out(self, uuid: SessionId, step: Step) -> None:
+    def on_step_done(self, uuid: SessionId, step: Step) -> None:
         """The reconciler of this replica has done this."""
         if self._cache.workload(uuid).ready == 0 and step in _CARRIED_OUT:
             self._look_at(uuid, _CARRIED_OUT[step])

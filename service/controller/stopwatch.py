@@ -48,6 +48,7 @@ class Stopwatch:
         self._now = now
         self._wakes: dict[SessionId, _Wake] = {}
         """In the order of their pushes."""
+        cache.subscribe(self.changed)
 
     def on_wake(self, uuid: SessionId) -> None:
         """This replica has just pushed a wake."""
@@ -61,8 +62,10 @@ class Stopwatch:
             wake.due.discard(Stage.UNPARKED)
             wake.unparked = True
 
-    def carried_out(self, uuid: SessionId, step: Step) -> None:
-        """The reconciler has carried out a step."""
+    def on_step_started(self, uuid: SessionId, step: Step) -> None:
+        """Only a step that is done is a stage."""
+
+    def on_step_done(self, uuid: SessionId, step: Step) -> None:
         wake = self._wakes.get(uuid)
         if wake is None or step not in _OF_STEP:
             return

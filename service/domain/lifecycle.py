@@ -1,7 +1,7 @@
-"""What has to be done so that a session's pod follows its queue: one pure rule, applied whenever anything changes.
+"""The steps that make a session's pod follow its wake queue: one pure function, applied whenever anything changes.
 
-KEDA alone scales down. The service alone scales up, parks and unparks; docs/decisions/0004-parking.md says why this
-order of steps loses no wake.
+KEDA alone scales down. The service alone scales up, parks and unparks; docs/decisions/0004-parking.md explains
+why this order of steps loses no wake.
 """
 
 from collections.abc import Iterator
@@ -10,17 +10,17 @@ from enum import StrEnum
 
 from service.domain.session import IdleTimes, Phase, QueueState, Workload
 
-_GIVE_UP = timedelta(hours=1)
-"""How long a wake is held for a KEDA that does not come back, or a pod that neither gets ready nor fails."""
-_RETRIED = timedelta(minutes=10)
-"""How long it is held for a pod that fails at something which Kubernetes retries: twice the longest back-off."""
+_WAKE_TIMEOUT = timedelta(hours=1)
+"""How long a wake stays pending while KEDA is away, or while the pod neither gets ready nor fails."""
+_FAILURE_TIMEOUT = timedelta(minutes=10)
+"""How long it stays pending while Kubernetes retries what failed: twice the longest back-off."""
 
 
 class Step(StrEnum):
     SETTLE = "settle"
-    """The pod is up, and KEDA has seen the wake: the lease may run out from now on."""
+    """The pod is up and KEDA has seen the wake: the lease may expire from now on."""
     RENEW = "renew"
-    """Give the queue a lease, with a token when it has none, and hold it until that is so."""
+    """Extend the queue's lease, with a token if it is empty, and keep the wake pending."""
     UNPARK = "unpark"
     SCALE_UP = "scale-up"
     PARK = "park"
@@ -29,59 +29,62 @@ class Step(StrEnum):
 def steps(
     workload: Workload, queue: QueueState, *, now: datetime, parking: bool, idle_times: IdleTimes | None = None
 ) -> frozenset[Step]:
-    """The steps that are due, none when all is as it should be. `idle_times` is used when the workload has none."""
+    """The steps that are due; empty when nothing has to change. `idle_times` applies when the workload has none."""
     if workload.broken_reason or workload.deleting or workload.user_id is None:
-        return frozenset()  # the last is no session of the service, but a chart that somebody installed by hand
+        return frozenset()  # without a user it is a chart that somebody installed by hand, not a session
     if workload.paused:
         return frozenset()  # by an operator; a pending wake waits in Redis until the pause is removed
     if queue.read_error or workload.read_error:
-        return frozenset()  # nobody can tell who wants it: what is awake stays awake, and what sleeps is left asleep
+        return frozenset()  # whether it is wanted is unknown: awake pods stay awake, and sleepers stay asleep
     if queue.is_wanted:
         return frozenset(
-            _awake(workload, queue, now, parking, (workload.idle_times or idle_times or IdleTimes()).lease)
+            _steps_when_wanted(workload, queue, now, parking, (workload.idle_times or idle_times or IdleTimes()).lease)
         )
     if workload.replicas == 0:
         return frozenset({Step.PARK if parking else Step.UNPARK}) if parking != workload.parked else frozenset()
-    # Somebody scaled a parked one by hand: it gets a lease like any other, and KEDA back.
+    # Somebody scaled a parked session by hand: it gets a lease, and KEDA looks after it again.
     return frozenset({Step.RENEW, Step.UNPARK}) if workload.parked else frozenset()
 
 
-def _awake(workload: Workload, queue: QueueState, now: datetime, parking: bool, lease: timedelta) -> Iterator[Step]:
-    rousing = False
+def _steps_when_wanted(
+    workload: Workload, queue: QueueState, now: datetime, parking: bool, lease: timedelta
+) -> Iterator[Step]:
+    waking = False
     if workload.replicas == 0 and parking:
-        rousing = True
+        waking = True
         yield Step.SCALE_UP
     if workload.parked:
-        rousing = True
+        waking = True
         yield Step.UNPARK
-    short = _runs_short(queue, now, lease)
-    if served(workload, queue, now) and (workload.replicas or not short):
+    expiring = _lease_expires_soon(queue, now, lease)
+    if settled_until(workload, queue, now) and (workload.replicas or not expiring):
         yield Step.SETTLE
-    elif short or (rousing and queue.pending_since is None):
-        # The latter is somebody else's push: held like one of ours. And who sleeps, although a wake has waited for an
-        # hour, was paused for so long, or Kubernetes was away: the pod gets a lease before the wake is let go.
+    elif expiring or (waking and queue.pending_since is None):
+        # Without a pending wake it is somebody else's push, which becomes pending like one of ours. A wake that has
+        # been pending for an hour while the pod is at 0 (a pause, or an API server that was away) gets a lease before
+        # it is settled.
         yield Step.RENEW
 
 
-def served(workload: Workload, queue: QueueState, now: datetime) -> datetime | None:
-    """Up to when pushes are KEDA's business, if the pending wake is among them.
+def settled_until(workload: Workload, queue: QueueState, now: datetime) -> datetime | None:
+    """The time until which pushes are settled; None while the pending wake has to stay pending.
 
-    KEDA's time is in whole seconds, rounded down. Not before the pod is ready or has failed for good: a big image or
-    a new node takes longer to come than lease and cooldown, and a wake that ran out meanwhile would end the pod before
-    anybody has seen it. After an hour a wake counts as served, or it would be held for ever.
+    A wake is settled once KEDA has seen it (`last_active`, in whole seconds, rounded down) and the pod is ready or has
+    failed for good. A large image or a new node takes longer than lease and cooldown, and a wake that expired meanwhile
+    would end the pod before anybody has seen it. After an hour a wake is settled in any case.
     """
     since = queue.pending_since
     if since is None:
         return None
-    if now - since > _GIVE_UP:
+    if now - since > _WAKE_TIMEOUT:
         return now
     phase = workload.phase(is_wanted=True)
-    if phase is Phase.WAKING or (phase is Phase.FAILED and not workload.final and now - since < _RETRIED):
+    if phase is Phase.WAKING or (phase is Phase.FAILED and not workload.final and now - since < _FAILURE_TIMEOUT):
         return None
     return workload.last_active if workload.last_active is not None and workload.last_active > since else None
 
 
-def _runs_short(queue: QueueState, now: datetime, lease: timedelta) -> bool:
+def _lease_expires_soon(queue: QueueState, now: datetime, lease: timedelta) -> bool:
     if queue.lease_until is None:
         return True
     return queue.pending_since is not None and queue.lease_until - now < lease / 2

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+from service.controller.leadership import Leadership
 from service.controller.reconciler import Reconciler
 from service.domain.names import SessionId
 from service.domain.session import (
@@ -174,10 +175,10 @@ class Process:
             idle_times=IDLE_TIMES,
             parks_per_second=1e6,
             unparks_per_second=1e6,
-            patience=timedelta(0),
+            defer_unparks=timedelta(0),
+            leadership=Leadership(held=self.leading),
             clock=lambda: self.clock() + self.ahead,
         )
-        self.reconciler.leading = self.leading
         self.task = asyncio.ensure_future(self.reconciler.run())
 
     async def crash(self) -> None:

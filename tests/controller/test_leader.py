@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from service.controller.leader import Leader
+from service.controller.leadership import Leadership
 from service.controller.reconciler import Reconciler
 from service.domain.errors import ClusterUnavailable, NotificationsRefused
 from service.domain.names import SessionId
@@ -28,22 +29,29 @@ class Replica:
     cluster: MemoryCluster
     queues: MemoryQueues
     election: MemoryElection
-    sweep: float = 60
+    resync: float = 60
     pending: float = 60
+    leadership: Leadership = field(default_factory=Leadership)
     reconciler: Reconciler = field(init=False)
     leader: Leader = field(init=False)
 
     def __post_init__(self) -> None:
         self.reconciler = Reconciler(
-            queues=self.queues, cluster=self.cluster, cache=self.cluster, idle_times=IdleTimes(), patience=timedelta(0)
+            queues=self.queues,
+            cluster=self.cluster,
+            cache=self.cluster,
+            idle_times=IdleTimes(),
+            leadership=self.leadership,
+            defer_unparks=timedelta(0),
         )
         self.leader = Leader(
             election=self.election,
+            leadership=self.leadership,
             reconciler=self.reconciler,
             queues=self.queues,
             cache=self.cluster,
-            sweep=timedelta(seconds=self.sweep),
-            pending=timedelta(seconds=self.pending),
+            resync_interval=timedelta(seconds=self.resync),
+            pending_interval=timedelta(seconds=self.pending),
         )
 
     @asynccontextmanager
@@ -74,7 +82,7 @@ async def test_when_the_leader_ends_it_resigns_and_the_next_leads_at_once() -> N
             await until(lambda: first.leader.leads or second.leader.leads)
         await until(lambda: second.leader.leads)
         assert not first.leader.leads
-        assert not first.reconciler.leading
+        assert not first.leadership.held
 
 
 async def test_who_gets_no_word_any_more_stops_leading_before_another_could_begin() -> None:
@@ -89,7 +97,7 @@ async def test_who_gets_no_word_any_more_stops_leading_before_another_could_begi
         replica.election.acquire_or_renew = away  # type: ignore[method-assign]
         await until(lambda: not replica.leader.leads)
         assert replica.election.lease["first"] > replica.election.clock(), "another may lead already"
-        assert not replica.reconciler.leading
+        assert not replica.leadership.held
         del replica.election.acquire_or_renew
         await until(lambda: replica.leader.leads)
 
@@ -134,7 +142,7 @@ async def test_without_notifications_the_sweep_wakes_and_a_remark_tells_why() ->
         raise NotificationsRefused
 
     queues.pushes = refused  # type: ignore[method-assign]
-    replica = Replica(cluster, queues, MemoryElection("first", TERM), sweep=0.05)
+    replica = Replica(cluster, queues, MemoryElection("first", TERM), resync=0.05)
     async with replica.running():
         await until(lambda: replica.leader.remark() is not None)
         queues.push_by_hand(UUID)

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from service.controller.leadership import Leadership
 from service.controller.rate_limiter import RateLimiter
 from service.controller.reconciler import Reconciler
 from service.domain.errors import ClusterUnavailable, RedisUnavailable
@@ -33,11 +34,12 @@ def queues() -> MemoryQueues:
 
 
 @asynccontextmanager
-async def keeping(
+async def reconciling(
     cluster: MemoryCluster,
     queues: MemoryQueues,
     parks_per_second: float = 1e6,
-    patience: timedelta = timedelta(seconds=10),
+    defer_unparks: timedelta = timedelta(seconds=10),
+    leads: bool = False,
 ) -> AsyncIterator[Reconciler]:
     reconciler = Reconciler(
         queues=queues,
@@ -45,7 +47,8 @@ async def keeping(
         cache=cluster,
         idle_times=IdleTimes(),
         parks_per_second=parks_per_second,
-        patience=patience,
+        defer_unparks=defer_unparks,
+        leadership=Leadership(held=leads),
     )
     task = asyncio.create_task(reconciler.run())
     await asyncio.sleep(0)  # from now on it hears of changes
@@ -69,7 +72,7 @@ async def test_what_the_cluster_refuses_for_a_moment_is_tried_again(
         await scale(uuid, replicas)
 
     cluster.scale = fails_twice  # type: ignore[method-assign]
-    async with keeping(cluster, queues) as reconciler:
+    async with reconciling(cluster, queues) as reconciler:
         await queues.wake(UUID, IdleTimes().lease)
         reconciler.on_wake(UUID)
         await until(lambda: cluster.workload(UUID).replicas == 1)
@@ -87,7 +90,7 @@ async def test_a_redis_that_is_away_for_a_moment_costs_no_wake(cluster: MemoryCl
         return await queue_states(uuids)  # type: ignore[arg-type]
 
     queues.read = fails_once  # type: ignore[method-assign, assignment]
-    async with keeping(cluster, queues) as reconciler:
+    async with reconciling(cluster, queues) as reconciler:
         await queues.wake(UUID, IdleTimes().lease)
         reconciler.on_wake(UUID)
         await until(lambda: cluster.workload(UUID).replicas == 1)
@@ -108,8 +111,7 @@ async def test_many_who_fall_asleep_at_once_are_parked_a_few_at_a_time(
         running -= 1
 
     cluster.park = slow  # type: ignore[method-assign]
-    async with keeping(cluster, queues) as reconciler:
-        reconciler.leading = True
+    async with reconciling(cluster, queues, leads=True):
         for uuid in uuids:
             cluster.change(replace(asleep(parked=False), uuid=uuid))
         await until(lambda: all(cluster.workload(uuid).parked for uuid in uuids))
@@ -117,8 +119,7 @@ async def test_many_who_fall_asleep_at_once_are_parked_a_few_at_a_time(
 
 
 async def test_a_wake_does_not_wait_behind_many_parks(cluster: MemoryCluster, queues: MemoryQueues) -> None:
-    async with keeping(cluster, queues, parks_per_second=1) as reconciler:
-        reconciler.leading = True
+    async with reconciling(cluster, queues, parks_per_second=1, leads=True) as reconciler:
         for number in range(300):
             cluster.change(replace(asleep(parked=False), uuid=SessionId(f"{number:08d}")))
         await queues.wake(UUID, IdleTimes().lease)
@@ -127,7 +128,7 @@ async def test_a_wake_does_not_wait_behind_many_parks(cluster: MemoryCluster, qu
         assert sum(workload.parked for workload in cluster.workloads.values()) < 10
 
 
-async def test_a_wake_does_not_wait_behind_a_sweep(cluster: MemoryCluster, queues: MemoryQueues) -> None:
+async def test_a_wake_does_not_wait_behind_a_resync(cluster: MemoryCluster, queues: MemoryQueues) -> None:
     looks: list[int] = []
     queue_states = queues.read
 
@@ -137,9 +138,9 @@ async def test_a_wake_does_not_wait_behind_a_sweep(cluster: MemoryCluster, queue
         return await queue_states(uuids)
 
     queues.read = slow  # type: ignore[method-assign]
-    async with keeping(cluster, queues) as reconciler:
+    async with reconciling(cluster, queues) as reconciler:
         for number in range(5000):
-            reconciler.sweep(SessionId(f"{number:08d}"))
+            reconciler.resync(SessionId(f"{number:08d}"))
         await until(lambda: len(looks) == 2)
         await queues.wake(UUID, IdleTimes().lease)
         reconciler.on_wake(UUID)
@@ -156,7 +157,7 @@ async def test_unparks_wait_for_pods_that_are_being_started_and_then_go_a_few_at
     def parked() -> int:
         return sum(cluster.workload(uuid).parked for uuid in uuids)
 
-    async with keeping(cluster, queues) as reconciler:
+    async with reconciling(cluster, queues) as reconciler:
         for uuid in uuids:
             cluster.change(replace(asleep(), uuid=uuid))
             queues.sessions[uuid] = replace(record(), uuid=uuid)
@@ -177,7 +178,7 @@ async def test_pods_that_do_not_get_ready_hold_up_no_unpark_for_ever(
     cluster: MemoryCluster, queues: MemoryQueues
 ) -> None:
     uuids = [SessionId(f"{number:08d}") for number in range(10)]
-    async with keeping(cluster, queues, patience=timedelta(seconds=0.1)) as reconciler:
+    async with reconciling(cluster, queues, defer_unparks=timedelta(seconds=0.1)) as reconciler:
         for uuid in uuids:
             cluster.change(replace(asleep(), uuid=uuid))
             queues.sessions[uuid] = replace(record(), uuid=uuid)
@@ -187,7 +188,7 @@ async def test_pods_that_do_not_get_ready_hold_up_no_unpark_for_ever(
         assert not any(cluster.workload(uuid).ready for uuid in uuids)
 
 
-async def test_what_the_view_does_not_show_yet_is_not_asked_for_again(
+async def test_what_the_cache_does_not_show_yet_is_not_asked_for_again(
     cluster: MemoryCluster, queues: MemoryQueues
 ) -> None:
     asked: list[int] = []
@@ -196,7 +197,7 @@ async def test_what_the_view_does_not_show_yet_is_not_asked_for_again(
         asked.append(replicas)
 
     cluster.scale = late  # type: ignore[method-assign, assignment]
-    async with keeping(cluster, queues) as reconciler:
+    async with reconciling(cluster, queues) as reconciler:
         await queues.wake(UUID, IdleTimes().lease)
         for _ in range(20):
             reconciler.on_wake(UUID)
@@ -211,7 +212,7 @@ async def test_a_replica_that_does_not_lead_leaves_the_others_alone(
     cluster: MemoryCluster, queues: MemoryQueues
 ) -> None:
     other = SessionId("00000000")
-    async with keeping(cluster, queues) as reconciler:
+    async with reconciling(cluster, queues) as reconciler:
         await queues.wake(UUID, IdleTimes().lease)
         reconciler.on_wake(UUID)
         await until(lambda: cluster.workload(UUID).replicas == 1)
@@ -224,8 +225,7 @@ async def test_a_replica_that_does_not_lead_leaves_the_others_alone(
 async def test_a_chart_that_somebody_installed_by_hand_is_left_alone(
     cluster: MemoryCluster, queues: MemoryQueues
 ) -> None:
-    async with keeping(cluster, queues) as reconciler:
-        reconciler.leading = True
+    async with reconciling(cluster, queues, leads=True):
         stranger = SessionId("00000000")
         cluster.change(replace(asleep(parked=False), uuid=stranger, user_id=None))
         cluster.change(replace(asleep(parked=False)))
@@ -233,11 +233,11 @@ async def test_a_chart_that_somebody_installed_by_hand_is_left_alone(
         assert not cluster.workload(stranger).parked
 
 
-async def test_pace_lets_a_burst_through_and_then_one_at_a_time() -> None:
-    pace, clock = RateLimiter(100), asyncio.get_running_loop().time
+async def test_the_rate_limiter_lets_a_burst_through_and_then_one_at_a_time() -> None:
+    limiter, clock = RateLimiter(100), asyncio.get_running_loop().time
     began = clock()
     for _ in range(110):
-        await pace.turn()
+        await limiter.wait()
     assert clock() - began >= 0.05
 
 
@@ -252,7 +252,7 @@ async def test_a_session_whose_queue_makes_every_read_fail_stops_no_other_wake(
         return await queue_states(uuids)
 
     queues.read = poisoned  # type: ignore[method-assign]
-    async with keeping(cluster, queues) as reconciler:
+    async with reconciling(cluster, queues) as reconciler:
         await queues.wake(UUID, IdleTimes().lease)
         for uuid in (SessionId("00000000"), bad, UUID, SessionId("11111111")):
             reconciler.enqueue(uuid)
@@ -271,17 +271,17 @@ async def test_a_session_whose_workload_cannot_be_judged_stops_no_other_wake(
         return workload(uuid)
 
     cluster.workload = odd  # type: ignore[method-assign]
-    async with keeping(cluster, queues) as reconciler:
+    async with reconciling(cluster, queues) as reconciler:
         await queues.wake(UUID, IdleTimes().lease)
         reconciler.enqueue(bad)
         reconciler.enqueue(UUID)
         await until(lambda: workload(UUID).replicas == 1)
 
 
-async def test_a_keeper_that_is_restarted_goes_on_with_what_it_had(
-    cluster: MemoryCluster, queues: MemoryQueues
-) -> None:
-    reconciler = Reconciler(queues=queues, cluster=cluster, cache=cluster, idle_times=IdleTimes())
+async def test_a_restarted_reconciler_continues_with_what_it_had(cluster: MemoryCluster, queues: MemoryQueues) -> None:
+    reconciler = Reconciler(
+        queues=queues, cluster=cluster, cache=cluster, idle_times=IdleTimes(), leadership=Leadership()
+    )
     scale, begun = cluster.scale, asyncio.Event()
 
     async def hangs(*_: object) -> None:

@@ -138,7 +138,7 @@ async def test_a_steady_awake_session_costs_nothing(world: World, monkeypatch: p
     monkeypatch.setattr(world.queues, "read", read)
     for _ in range(5):
         world.reporter.on_wake(UUID)
-        world.reporter.carried_out(UUID, Step.SETTLE)
+        world.reporter.on_step_done(UUID, Step.SETTLE)
         await world.change(ready=1)
     world.pod_events.tell(UUID, "pod-1", ProgressUpdate(Stage.WARNING, "Unhealthy: slow"))
     await world.settled()
@@ -146,14 +146,14 @@ async def test_a_steady_awake_session_costs_nothing(world: World, monkeypatch: p
 
 
 async def test_a_wake_that_nobody_accepted_begins_when_the_keeper_scales(world: World) -> None:
-    world.reporter.carried_out(UUID, Step.UNPARK)
+    world.reporter.on_step_done(UUID, Step.UNPARK)
     await world.settled()
     assert world.stages == []
-    world.reporter.begins(UUID, Step.UNPARK)
-    world.reporter.begins(UUID, Step.SCALE_UP)
+    world.reporter.on_step_started(UUID, Step.UNPARK)
+    world.reporter.on_step_started(UUID, Step.SCALE_UP)
     await world.settled()
     assert world.stages == ["accepted"]
-    world.reporter.carried_out(UUID, Step.SCALE_UP)
+    world.reporter.on_step_done(UUID, Step.SCALE_UP)
     await world.settled()
     assert world.stages == ["accepted", "scaled"]
     await world.change(parked=False, replicas=1)
@@ -164,9 +164,9 @@ async def test_a_wake_that_nobody_accepted_is_told_whole_though_the_pod_is_ready
     world: World,
 ) -> None:
     await world.lead()
-    world.reporter.begins(UUID, Step.SCALE_UP)
+    world.reporter.on_step_started(UUID, Step.SCALE_UP)
     await world.change(parked=False, replicas=1, ready=1, pod=READY)
-    world.reporter.carried_out(UUID, Step.SCALE_UP)
+    world.reporter.on_step_done(UUID, Step.SCALE_UP)
     await world.settled()
     assert world.stages == ["accepted", "unparked", "scaled", "scheduled", "pulled", "started", "ready"]
 
@@ -239,7 +239,7 @@ async def test_a_late_zero_of_keda_is_no_end_but_an_empty_queue_is(world: World)
 async def test_a_wake_that_was_given_up_while_nobody_looked_ends_with_the_park(world: World) -> None:
     await world.progress.note(UUID, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.SCALED))
     await world.lead()
-    world.reporter.carried_out(UUID, Step.PARK)
+    world.reporter.on_step_done(UUID, Step.PARK)
     await world.settled()
     assert world.last[0] == "asleep"
 
@@ -273,7 +273,7 @@ async def test_what_redis_did_not_take_is_noted_when_it_is_back(world: World, mo
     await world.wake()
     with monkeypatch.context() as patch:
         patch.setattr(world.progress, "note", away)
-        world.reporter.carried_out(UUID, Step.UNPARK)
+        world.reporter.on_step_done(UUID, Step.UNPARK)
         await world.change(replicas=1)
         assert world.stages == ["accepted"]
     await world.until(Stage.SCALED)
@@ -294,7 +294,7 @@ async def test_a_wake_that_cannot_be_noted_delays_no_other_and_is_given_up_in_th
     monkeypatch.setattr("service.controller.reporter._GIVE_UP", 2)
     world.cluster.change(replace(asleep(), uuid=bad))
     world.reporter.on_wake(bad)
-    world.reporter.begins(bad, Step.SCALE_UP)
+    world.reporter.on_step_started(bad, Step.SCALE_UP)
     await world.wake()
     await world.change(parked=False, replicas=1)
     assert world.stages == ["accepted", "unparked", "scaled"]
@@ -313,7 +313,7 @@ async def test_a_wake_whose_note_hangs_delays_no_other(world: World, monkeypatch
 
     monkeypatch.setattr(world.progress, "note", hangs)
     world.cluster.change(replace(asleep(), uuid=bad))
-    world.reporter.begins(bad, Step.SCALE_UP)
+    world.reporter.on_step_started(bad, Step.SCALE_UP)
     await world.wake()
     await world.change(parked=False, replicas=1)
     assert world.stages == ["accepted", "unparked", "scaled"]

@@ -38,7 +38,6 @@ class Scene:
             clock=self.seconds,
             now=self.clock,
         )
-        self.cluster.subscribe(self.watch.changed)
 
     def seconds(self) -> float:
         return (self.clock() - START).total_seconds()
@@ -84,9 +83,9 @@ async def test_each_stage_is_told_once_with_the_time_since_the_push(scene: Scene
 async def test_what_the_keeper_has_done_counts_before_the_view_shows_it(scene: Scene) -> None:
     scene.watch.on_wake(UUID)
     scene.clock.pass_(0.1)
-    scene.watch.carried_out(UUID, Step.SCALE_UP)
-    scene.watch.carried_out(UUID, Step.UNPARK)
-    scene.watch.carried_out(UUID, Step.RENEW)
+    scene.watch.on_step_done(UUID, Step.SCALE_UP)
+    scene.watch.on_step_done(UUID, Step.UNPARK)
+    scene.watch.on_step_done(UUID, Step.RENEW)
     await scene.awaken(4)
     assert scene.sheet.times[Stage.SCALED] == scene.sheet.times[Stage.UNPARKED] == [0.1]
     assert scene.sheet.times[Stage.READY] == [4.1]
@@ -128,7 +127,7 @@ async def test_a_session_whose_park_the_view_did_not_show_yet_has_the_stage_all_
     scene.cluster.change(asleep(parked=False))
     scene.watch.on_wake(UUID)
     for _ in range(2):
-        scene.watch.carried_out(UUID, Step.UNPARK)
+        scene.watch.on_step_done(UUID, Step.UNPARK)
     await scene.awaken()
     assert [len(times) for times in scene.sheet.times.values()] == [1] * len(Stage)
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from service.controller.leadership import Leadership
 from service.controller.reconciler import Reconciler
 from service.domain.errors import SessionUnreadable
 from service.domain.names import SessionId
@@ -65,13 +66,19 @@ async def test_activity_and_extension_are_refused_while_its_pod_runs(
         await world.activity.extend(bad, timedelta(minutes=1))
 
 
-async def test_the_keeper_wakes_the_others_of_its_batch_and_leaves_the_session_as_it_is(
+async def test_the_reconciler_wakes_the_others_of_its_batch_and_leaves_the_session_as_it_is(
     world: World, pair: tuple[SessionId, SessionId]
 ) -> None:
     bad, good = pair
     await world.cluster.unpark(bad)
     await world.cluster.scale(bad, 1)
-    reconciler = Reconciler(queues=world.queues, cluster=world.cluster, cache=world.cluster, idle_times=IdleTimes())
+    reconciler = Reconciler(
+        queues=world.queues,
+        cluster=world.cluster,
+        cache=world.cluster,
+        idle_times=IdleTimes(),
+        leadership=Leadership(),
+    )
     world.queues.push_by_hand(good)
     reconciler.enqueue(bad)
     reconciler.enqueue(good)
