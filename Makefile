@@ -4,13 +4,14 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PEERS := .venv-peers
 DOCS := .venv-docs
+VIEWER := service/web/static/vendor/swagger-ui
 PORT ?= 8080
 GATEWAY_PORT ?= 8081
 STATE ?= .cluster
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo down test test-fast check lint bench bench-scale bench-peers hammer faults lock generated tools docs
+.PHONY: help up demo down test test-fast check lint bench bench-scale bench-peers hammer faults lock viewer generated tools docs
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -78,6 +79,13 @@ lock: $(VENV)/ready ## Rewrite the lock files from pyproject.toml
 	    --group peers -o bench/peers.lock
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --group docs -o requirements-docs.lock
+
+viewer: ## Fetch the version of Swagger UI that its package.json names (needs npm)
+	@set -e; scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; cp $(VIEWER)/package*.json "$$scratch"; \
+	npm ci --prefix "$$scratch" --silent --ignore-scripts --no-audit --no-fund; \
+	cd "$$scratch/node_modules/swagger-ui-dist"; \
+	cp LICENSE NOTICE swagger-ui.css swagger-ui-bundle.js swagger-ui-bundle.js.LICENSE.txt $(CURDIR)/$(VIEWER)/
+	@sha256sum $(VIEWER)/LICENSE $(VIEWER)/NOTICE $(VIEWER)/*.css $(VIEWER)/*.js # for tests/web/test_docs.py
 
 $(VENV)/ready: requirements-dev.lock
 	@echo "installing Python packages into $(VENV), about half a minute"

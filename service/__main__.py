@@ -66,7 +66,7 @@ from service.gateway.proxy.headers import Forwarding
 from service.gateway.server import served as gate
 from service.process import Life
 from service.settings import Settings, SettingsError
-from service.web import docs, edge, keys, operations, problems
+from service.web import edge, keys, operations
 from service.web.app import Resources, make_app
 from service.web.metrics import served
 from service.web.server import running
@@ -488,7 +488,7 @@ def generate(
     root: Annotated[Path, typer.Option(help="The checkout to write into.")] = Path(),
     check: Annotated[bool, typer.Option("--check", help="Only compare; exit with 1 if any is stale.")] = False,
 ) -> None:
-    """Rewrite what is made from the code: the OpenAPI document and its page; settings and metrics in docs/reference."""
+    """Rewrite what is made from the code: the OpenAPI document; settings and metrics in docs/reference."""
     stale = {root / path: text for path, text in generated().items() if not _holds(root / path, text)}
     for path, text in stale.items():
         if check:
@@ -509,7 +509,6 @@ def generated() -> dict[str, str]:
     document = operations.openapi()
     return {
         "service/web/static/openapi.json": json.dumps(document, indent=2) + "\n",
-        "service/web/static/docs.html": docs.page(document, problems.kinds()),
         "docs/reference/configuration.md": settings.reference(),
         "docs/reference/metrics.md": reference(),
     }

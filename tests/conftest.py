@@ -1,10 +1,13 @@
 """What all tests share: one embedded cluster for the whole run, and a guard against forgotten tasks."""
 
 import asyncio
+import os
+import shutil
 import socket
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from playwright.async_api import Browser, Page, async_playwright
 
 from devcluster import toolchain
 from devcluster.cluster import Cluster
@@ -27,6 +30,8 @@ SHORT = {
 _ON_A_CLUSTER = {"cluster", "stack", "real"}
 _COMPILED = {*_ON_A_CLUSTER, "tools", "program", "tiny", "workspace"}
 """Fixtures that compile programs or build images, which takes minutes the first time."""
+
+_CHROMIUM = "chromium"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,6 +60,22 @@ def cluster(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield cluster
     finally:
         cluster.down()
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    if shutil.which(_CHROMIUM) is None and not os.environ.get("CI"):
+        pytest.skip("a browser needs the Debian package chromium")
+    async with async_playwright() as playwright:
+        # As root, as tests of a real node run, Chromium has no sandbox; it sees nothing but the tests' own pages.
+        chromium = await playwright.chromium.launch(executable_path=shutil.which(_CHROMIUM), args=["--no-sandbox"])
+        yield chromium
+        await chromium.close()
+
+
+@pytest.fixture
+async def page(browser: Browser) -> Page:
+    return await browser.new_page()
 
 
 @pytest.fixture(autouse=True)

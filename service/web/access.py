@@ -10,8 +10,9 @@ from aiohttp.typedefs import Middleware
 from service.domain import wake
 from service.web.problems import BadRequest
 
-OPEN = frozenset({"/health", "/livez", "/readyz", "/openapi.json", "/docs"})
-"""Paths that need no key."""
+OPEN = frozenset({"/health", "/livez", "/readyz", "/", "/openapi.json", "/docs"})
+"""Paths that need no key, and tell nothing of anybody."""
+_OPEN_BELOW = ("/docs/", "/problems/")
 
 
 def caller(_request: web.Request) -> str:
@@ -27,7 +28,7 @@ def middleware(keys: Sequence[str]) -> Middleware:
     async def check(
         request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        if request.path in OPEN or request.path.startswith("/problems/"):
+        if request.path in OPEN or request.path.startswith(_OPEN_BELOW):
             return await handler(request)
         if digests:
             scheme, _, key = request.headers.get("Authorization", "").partition(" ")

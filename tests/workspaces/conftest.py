@@ -3,7 +3,6 @@
 import asyncio
 import os
 import secrets
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,7 +11,7 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 import yaml
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Page
 
 from devcluster import network, node
 from devcluster.cluster import Cluster
@@ -152,25 +151,8 @@ async def visitor(visitors: Visitors) -> Visitor:
     return await visitors.new()
 
 
-CHROMIUM = "chromium"
 PICTURES = ROOT / "tests" / "pictures"
 """What pages looked like in the last run, for people to see."""
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    if shutil.which(CHROMIUM) is None and not os.environ.get("CI"):
-        pytest.skip("a browser needs the Debian package chromium")
-    async with async_playwright() as playwright:
-        # As root, as tests of a real node run, Chromium has no sandbox; it sees nothing but the tests' own pods.
-        chromium = await playwright.chromium.launch(executable_path=shutil.which(CHROMIUM), args=["--no-sandbox"])
-        yield chromium
-        await chromium.close()
-
-
-@pytest.fixture
-async def page(browser: Browser) -> Page:
-    return await browser.new_page()
 
 
 class Picture(Protocol):
