@@ -1,11 +1,14 @@
 """Files that are made from others: rewritten by `make generated`, compared by `make check`."""
 
+import json
 import subprocess
 from pathlib import Path
 
 from devcluster import toolchain
 from devcluster.errors import DevclusterError
 from service.__main__ import generated as from_the_code
+from service.web import problems
+from stack import diagrams, reference
 from stack.stack import ROOT
 
 _CHARTS = ("user-pod", "session-service")
@@ -13,11 +16,16 @@ _CHARTS = ("user-pod", "session-service")
 
 def contents() -> dict[Path, str]:
     """Each generated file of the checkout, with what should be in it."""
-    files = {ROOT / name: text for name, text in from_the_code().items()}
+    files = from_the_code() | diagrams.files()
+    files |= {
+        "docs/reference/rest.md": reference.rest(json.loads(files["service/web/static/openapi.json"])),
+        "docs/reference/problems.md": reference.problems(problems.kinds()),
+    }
     helm_docs = toolchain.ensure({"helm-docs": toolchain.EXTRA["helm-docs"]}).path("helm-docs")
     for chart in _CHARTS:
-        files[ROOT / "chart" / chart / "README.md"] = _readme(helm_docs, chart)
-    return files
+        files[f"chart/{chart}/README.md"] = readme = _readme(helm_docs, chart)
+        files[f"docs/reference/chart-{chart}.md"] = reference.chart(chart, readme)
+    return {ROOT / name: text for name, text in files.items()}
 
 
 def stale() -> list[Path]:

@@ -1,0 +1,1 @@
+"""Programs to start from; the tutorials explain them."""
