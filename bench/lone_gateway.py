@@ -17,9 +17,11 @@ from service.domain.names import SessionId
 from service.domain.queries import SessionQueries
 from service.domain.session import IdleTimes, Pod, Record, RecordStatus, Release, ReleaseState, Workload
 from service.gateway.access.hosts import Hosts
-from service.gateway.gateway import Gateway, Terms
-from service.gateway.proxy.headers import COOKIE, Forwarding
-from service.gateway.server import served
+from service.gateway.access.session_cookie import COOKIE
+from service.gateway.gateway import Gateway
+from service.gateway.limits import GatewayLimits
+from service.gateway.proxy.headers import Forwarding
+from service.gateway.server import serving
 from tests.fakes import (
     MemoryCluster,
     MemoryHistory,
@@ -73,11 +75,11 @@ async def main(port: int, pod: int) -> None:
         progress=MemoryProgress(),
         cache=cluster,
         forwarding=Forwarding(scheme="https"),
-        terms=Terms(session_requests=100_000),
+        limits=GatewayLimits(session_requests=100_000),
     )
     ticket = (await access.issue_link(_UUID)).url.split("ticket=")[1].split("&")[0]
     given = await access.redeem(ticket, _UUID)
-    async with served(gateway, "127.0.0.1", port):
+    async with serving(gateway, "127.0.0.1", port):
         print(json.dumps({"Host": _HOST, "Cookie": f"{COOKIE}={given}"}), flush=True)
         await asyncio.Event().wait()
 

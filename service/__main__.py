@@ -60,10 +60,11 @@ from service.domain.supervisor import Supervisor, Work
 from service.edge.connection_limits import ConnectionLimits
 from service.edge.ports import PortUnusable, bind
 from service.gateway.access.hosts import Hosts
-from service.gateway.gateway import Gateway, Terms
+from service.gateway.gateway import Gateway
+from service.gateway.limits import GatewayLimits
 from service.gateway.proxy.cookies import Cookies
 from service.gateway.proxy.headers import Forwarding
-from service.gateway.server import served as gate
+from service.gateway.server import serving
 from service.process import Life
 from service.settings import Settings, SettingsError
 from service.web import edge, keys, operations
@@ -296,7 +297,7 @@ def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: 
                 )
                 if config.metrics_port
                 else contextlib.nullcontext(),
-                gate(
+                serving(
                     gateway,
                     config.host,
                     config.gateway_port,
@@ -401,11 +402,11 @@ def _gateway(
         forwarding=Forwarding(
             scheme=config.gateway_scheme, trusted=config.gateway_trusted, cookies=Cookies(config.gateway_cookies)
         ),
-        terms=Terms(
+        limits=GatewayLimits(
             closed=not config.gateway_open,
-            mode=config.gateway_activity,
+            activity_mode=config.gateway_activity,
             longest_connection=timedelta(seconds=config.gateway_connection_limit),
-            patience=timedelta(seconds=config.gateway_patience),
+            hold_timeout=timedelta(seconds=config.gateway_patience),
             held=config.gateway_held,
             session_requests=config.gateway_session_requests,
             connection_limits=ConnectionLimits(

@@ -17,7 +17,7 @@ from service.domain.names import HOST_PREFIX, SessionId, public_host
 from service.domain.session import IdleTimes
 from service.edge.addresses import Network
 from service.edge.connection_limits import HEADER_LIMIT, HEADER_LINES
-from service.gateway.activity.recorder import Mode
+from service.gateway.activity.rules import ActivityMode
 from service.gateway.proxy import cookies
 from service.gateway.proxy.cookies import WITHHELD
 
@@ -210,8 +210,8 @@ class Settings(BaseSettings):
         2_592_000, ge=600,
         description="Seconds after which a new key seals, 30 days; the old one verifies for `GATEWAY_STAY_LIMIT` more.",
     )  # fmt: skip
-    gateway_activity: Mode = Field(
-        Mode.INPUT,
+    gateway_activity: ActivityMode = Field(
+        ActivityMode.INPUT,
         description="What keeps a pod awake: `input`, what its user does; `connection`, an open WebSocket too.",
     )
     gateway_connection_limit: float = Field(

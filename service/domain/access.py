@@ -1,14 +1,14 @@
-"""Who may enter a workspace by its host: a ticket, good once and soon, buys a pass that is good for one session.
+"""Who may enter a workspace: a ticket, valid once and briefly, is exchanged for a cookie that is valid for one session.
 
-A ticket travels in a URL, so it dies with its first use; a pass is the session cookie's value, made so that any replica
-can check it without asking anybody. Both are sealed with a key that is not in Redis: Redis only knows which tickets are
-not used yet, so whoever reads or writes it gets nobody in.
+A ticket travels in a URL, so it is used up at once. A session cookie can be checked by any replica without a request to
+anybody. Both are sealed with a key that is not in Redis. Redis only knows which tickets are unused, so access to Redis
+is not enough to enter.
 
-    ticket   <good until>.<session and nonce, in base64>.<key>.<seal>
-    pass     <good until>.<since>.<key>.<seal>
+    ticket   <valid until>.<session and nonce, in base64>.<key>.<seal>
+    cookie   <valid until>.<since>.<key>.<seal>
 
-Times are in seconds since 1970. `since` is when its bearer came in by a ticket: a pass is renewed while it is used, but
-never beyond `limit` from then on.
+Times are in seconds since 1970. `since` is when the ticket was used: a cookie is renewed while it is in use, but never
+beyond `limit` from then on.
 """
 
 import asyncio
@@ -34,13 +34,15 @@ from service.domain.signing_key import SigningKey
 log = logging.getLogger(__name__)
 
 ENTER = "/.user-pods/enter"
-"""Where a ticket is traded, on the workspace's own host."""
-_KNOWN = 10_000
+"""The path that exchanges a ticket for a session cookie, on the workspace's own host."""
+_REMEMBERED = 10_000
+"""Cookies whose check is remembered."""
 _NONCE = 16
-"""Bytes of a ticket that make it the only one; with an id before them, no padding is needed."""
+"""Random bytes of a ticket; after an id of 8 bytes, base64 needs no padding."""
+_NEVER: tuple[float, SigningKey | None] = (0, None)
 _SEALED = r"(?P<key>[0-9a-f]{8})\.(?P<seal>[A-Za-z0-9_-]{43})"
 _TICKET = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<body>[A-Za-z0-9_-]{{32}})\.{_SEALED}")
-_PASS = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<since>[0-9]{{1,11}})\.{_SEALED}")
+_COOKIE = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<since>[0-9]{{1,11}})\.{_SEALED}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +54,18 @@ class WorkspaceLink:
 
 @dataclass(frozen=True, slots=True)
 class ValidCookie:
-    """Its bearer may enter."""
+    """Its bearer may enter the workspace."""
 
     renewed: str | None = None
-    """A pass to replace the present one with, which has lived for half of its time or more."""
+    """The cookie that replaces this one, half of whose life is over."""
 
 
 class WorkspaceAccess:
-    """`ticket` and `stay`: how long a ticket may lie about, and how long a pass is good for when nobody uses it.
+    """Issues links with tickets, exchanges tickets for session cookies, and checks and renews those.
 
-    `limit`: how long after a ticket its bearer may come by renewed passes. `origin` gives scheme and host of a
-    session's workspace, such as `https://vs-code-abc123xy.example.com`.
+    `ticket`: how long a ticket is valid. `stay`: how long a cookie is valid without use. `limit`: how long after its
+    ticket a cookie can be renewed. `origin` returns scheme and host of a session's workspace, such as
+    `https://vs-code-abc123xy.example.com`.
 
     Every coroutine may raise SigningKeysUnavailable.
     """
@@ -80,24 +83,23 @@ class WorkspaceAccess:
     ) -> None:
         self._tickets = tickets
         self._keyring = keyring
-        keyring.withdrawn = self._forget
         self._origin = origin
         self._ticket = ticket
         self.stay = stay
         self.limit = limit
         self._now = now
-        self._known: dict[tuple[str, SessionId], float] = {}
-        """Passes found genuine, and until when nothing has to be done about them: a page brings a hundred requests."""
+        self._checked: dict[tuple[str, SessionId], tuple[float, SigningKey]] = {}
+        """Genuine cookies: until when no check is due, and their key. A page sends a hundred requests with the same."""
 
     def remark(self) -> str | None:
-        """Why nobody can be let in, or not for long, for /health; None when nothing is wrong."""
+        """Why nobody can enter, or soon will not, for /health; None when nothing is wrong."""
         return self._keyring.remark()
 
     async def run(self) -> None:
-        """Keep the keys current for ever, and remove what earlier versions kept in Redis."""
+        """Keep the keys up to date for ever, and remove what earlier versions kept in Redis."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._keyring.run())
-            group.create_task(self._drop_former_secret())
+            group.create_task(self._keyring.run(), name="signing keys")
+            group.create_task(self._drop_former_secret(), name="former secret")
 
     async def _drop_former_secret(self) -> None:
         backoff = Backoff(1, 60)
@@ -108,7 +110,7 @@ class WorkspaceAccess:
                 await asyncio.sleep(backoff.next())
 
     async def issue_link(self, uuid: SessionId, to: str = "/") -> WorkspaceLink:
-        """A way in to the session's workspace, by a new ticket; `to` is a path there, with its query."""
+        """A link that opens the session's workspace once; `to` is a path there, with its query."""
         key = await self._keyring.newest()
         ends = self._now() + self._ticket.total_seconds()
         body = base64.urlsafe_b64encode(uuid.encode() + secrets.token_bytes(_NONCE)).decode()
@@ -119,67 +121,70 @@ class WorkspaceAccess:
         return WorkspaceLink(f"{self._origin(uuid)}{ENTER}?{query}", datetime.fromtimestamp(ends, UTC))
 
     async def redeem(self, ticket: str, uuid: SessionId) -> str | None:
-        """A pass for the session in exchange for its ticket; None when that is not (or no longer) good for it.
+        """Exchange a ticket for a session cookie; None when the ticket is not valid for the session, or no longer.
 
-        A genuine ticket is used up by that, also where it is not good.
+        A genuine ticket is used up in any case.
         """
         shape = _TICKET.fullmatch(ticket)
-        if shape is None or not await self._is_genuine(shape, "ticket", ticket.rpartition(".")[0]):
+        if shape is None or await self._verify(shape, "ticket", ticket.rpartition(".")[0]) is None:
             return None
         bearer = SessionId(base64.urlsafe_b64decode(shape["body"])[:-_NONCE].decode())
         if not await self._tickets.take(_digest(ticket), bearer):
             return None
-        # A second longer, for the time in the ticket has none of the fractions that Redis counts.
+        # One second longer: the ticket has whole seconds, and Redis counts fractions.
         if bearer != uuid or int(shape["until"]) + 1 <= self._now():
             return None
-        return self._pass(await self._keyring.newest(), uuid, int(self._now()))
+        return self._make_cookie(await self._keyring.newest(), uuid, int(self._now()))
 
-    def knows(self, pass_: str, uuid: SessionId) -> bool:
-        """Whether the pass was found genuine before, is still good, and is not due for renewal."""
-        return self._known.get((pass_, uuid), 0) > self._now()
+    def is_known(self, cookie: str, uuid: SessionId) -> bool:
+        """Whether the cookie has been checked before, is still valid, and is not due for renewal."""
+        until, key = self._checked.get((cookie, uuid), _NEVER)
+        return until > self._now() and key is not None and self._keyring.has(key)
 
-    async def check_cookie(self, pass_: str, uuid: SessionId) -> ValidCookie | None:
-        """Whether the pass is genuine, for this session, and still good. Asks nobody unless its key is not known."""
-        shape, now = _PASS.fullmatch(pass_), self._now()
+    async def check_cookie(self, cookie: str, uuid: SessionId) -> ValidCookie | None:
+        """None unless the cookie is genuine, for this session, and still valid.
+
+        Needs no request to anybody, unless its key is not known.
+        """
+        shape, now = _COOKIE.fullmatch(cookie), self._now()
         if shape is None or int(shape["until"]) <= now:
             return None
-        if not await self._is_genuine(shape, "pass", f"{uuid}.{pass_.rpartition('.')[0]}"):
+        key = await self._verify(shape, "pass", f"{uuid}.{cookie.rpartition('.')[0]}")
+        if key is None:
             return None
         until, since = int(shape["until"]), int(shape["since"])
         renewable = until - self.stay.total_seconds() / 2
         if until >= self._latest(since) or now < renewable:
-            self._remember(pass_, uuid, until if until >= self._latest(since) else renewable)
+            self._remember(cookie, uuid, until if until >= self._latest(since) else renewable, key)
             return ValidCookie()
-        return ValidCookie(renewed=self._pass(await self._keyring.newest(), uuid, since))
+        return ValidCookie(renewed=self._make_cookie(await self._keyring.newest(), uuid, since))
 
-    def seconds_left(self, pass_: str) -> int:
-        """How long a pass of this access is good for."""
-        return max(0, int(pass_.partition(".")[0]) - int(self._now()))
+    def seconds_left(self, cookie: str) -> int:
+        """How long a genuine cookie is valid, unless it is renewed."""
+        return max(0, int(cookie.partition(".")[0]) - int(self._now()))
 
     def _latest(self, since: int) -> int:
-        """When a pass must end whose bearer came in then."""
+        """When a cookie must end whose ticket was used at `since`."""
         return since + int(self.limit.total_seconds())
 
-    def _pass(self, key: SigningKey, uuid: SessionId, since: int) -> str:
+    def _make_cookie(self, key: SigningKey, uuid: SessionId, since: int) -> str:
         until = min(int(self._now() + self.stay.total_seconds()), self._latest(since))
         content = f"{until}.{since}.{key.id}"
         return f"{content}.{_seal(key, 'pass', f'{uuid}.{content}')}"
 
-    async def _is_genuine(self, shape: "re.Match[str]", kind: str, content: str) -> bool:
+    async def _verify(self, shape: "re.Match[str]", kind: str, content: str) -> SigningKey | None:
+        """The key that sealed it; None when the seal is not genuine."""
         key = await self._keyring.find(shape["key"])
-        return key is not None and hmac.compare_digest(shape["seal"], _seal(key, kind, content))
+        return key if key and hmac.compare_digest(shape["seal"], _seal(key, kind, content)) else None
 
-    def _remember(self, pass_: str, uuid: SessionId, until: float) -> None:
-        if len(self._known) >= _KNOWN:
-            self._known.pop(next(iter(self._known)))
-        self._known[pass_, uuid] = until
-
-    def _forget(self) -> None:
-        self._known.clear()
+    def _remember(self, cookie: str, uuid: SessionId, until: float, key: SigningKey) -> None:
+        if len(self._checked) >= _REMEMBERED:
+            self._checked.pop(next(iter(self._checked)))
+        self._checked[cookie, uuid] = (until, key)
 
 
 def _seal(key: SigningKey, kind: str, content: str) -> str:
-    """`kind` keeps what was sealed as one thing from being taken for another."""
+    """`kind`, "ticket" or "pass" (a session cookie), keeps one from being accepted as the other."""
     mac = hmac.digest(key.secret, f"{kind}.{content}".encode(), "sha256")
     return base64.urlsafe_b64encode(mac).decode().rstrip("=")
 

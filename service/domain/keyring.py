@@ -1,7 +1,7 @@
-"""The keys that tickets and session cookies are sealed with, as one replica knows them.
+"""The keys that seal tickets and session cookies, as one replica knows them.
 
-The newest key seals and the older ones still verify, so a rotation signs nobody out. All replicas share one set of
-keys, which is kept outside of Redis: who reads or writes Redis can make neither a ticket nor a cookie.
+The newest key seals, and older ones still verify, so a rotation signs nobody out. All replicas share one set of keys.
+It is kept outside Redis, so access to Redis is not enough to make a ticket or a cookie.
 """
 
 import asyncio
@@ -20,21 +20,21 @@ from service.domain.signing_key import SigningKey
 log = logging.getLogger(__name__)
 
 REFRESH = timedelta(seconds=30)
-"""How often a replica reads the keys, and so how long one may go on without a key that another has made."""
+"""How often a replica reads the keys, and so how long it may lack a key that another has made."""
 SETTLING = 4 * REFRESH
-"""A new key only verifies for so long, until every replica has read it, also one whose clock or API server is late."""
-_AGAIN = 1.0
-"""Seconds between two reads on behalf of requests that name a key which is not known."""
-_TRIES = 5
-"""Writes that may collide with other replicas before a refresh gives up."""
+"""How long a new key only verifies: until every replica has read it, even with a clock or API server that lags."""
+_MIN_READ_INTERVAL = 1.0
+"""Seconds between two reads for requests that name an unknown key."""
+_MAX_CONFLICTS = 5
+"""Writes that may conflict with other replicas before a refresh gives up."""
 _SIZE = 32
 
 
 class Keyring:
-    """The keys in memory, which the API server's absence does not take away; `run` keeps them current.
+    """Keeps the keys in memory, so that they stay available while the API server is not. `run` refreshes them.
 
-    `rotate`: the age at which the newest key gets a successor. `keep`: how long a key verifies after it has sealed for
-    the last time, which must be the longest life of anything sealed.
+    `rotate`: the age at which the newest key gets a successor. `keep`: how long a key verifies after it last sealed,
+    which must be the longest life of anything sealed.
     """
 
     def __init__(
@@ -52,19 +52,21 @@ class Keyring:
         self._keys: dict[str, SigningKey] = {}
         self._lock = asyncio.Lock()
         self._read_at = float("-inf")
-        """When a read on behalf of a request last ended, on the monotonic clock."""
+        """When a read for a request last ended, on the monotonic clock."""
         self._current = False
         """Whether the last read succeeded."""
-        self.withdrawn: Callable[[], None] = lambda: None
-        """Called when a key has gone: what it sealed, and was found genuine, is so no longer."""
 
     def remark(self) -> str | None:
-        """What is wrong, for /health; None when nothing is."""
+        """What is wrong, for /health; None when nothing is wrong."""
         if self._current:
             return None
         if self._keys:
             return "the signing keys cannot be read again; people get in with those that are known"
         return SigningKeysUnavailable.message
+
+    def has(self, key: SigningKey) -> bool:
+        """Whether the key still verifies; one that somebody has withdrawn does not."""
+        return self._keys.get(key.id) == key
 
     async def newest(self) -> SigningKey:
         """The key to seal with. Raises SigningKeysUnavailable before the first successful read."""
@@ -77,9 +79,9 @@ class Keyring:
         return settled[-1] if settled else keys[0]
 
     async def find(self, key_id: str) -> SigningKey | None:
-        """The key of that id; None when there is none. Asks nobody for a key that is known.
+        """The key with that id; None when there is none. Reads the keys only if it is not known.
 
-        Raises SigningKeysUnavailable when the key is not known and nobody can be asked.
+        Raises SigningKeysUnavailable when it is not known and the keys cannot be read.
         """
         found = self._keys.get(key_id)
         if found is None:
@@ -90,20 +92,20 @@ class Keyring:
         return found
 
     async def _read_for_request(self) -> None:
-        """Read, unless that was done a moment ago: anybody can send ids that do not exist."""
+        """Read the keys, unless that was done a moment ago: anybody can send ids that do not exist."""
         async with self._lock:
-            if time.monotonic() - self._read_at < _AGAIN:
+            if time.monotonic() - self._read_at < _MIN_READ_INTERVAL:
                 return
             try:
                 await self._refresh()
             except Unavailable as error:
                 log.warning("the signing keys cannot be read: %s", error, extra={"cause": repr(error.__cause__)})
             finally:
-                # Of the end: whoever has waited meanwhile for a read that takes long shall not begin another.
+                # When it ended, not began: requests that waited for a slow read must not begin another.
                 self._read_at = time.monotonic()
 
     async def run(self) -> None:
-        """Keep the keys current for ever; retries with back-off."""
+        """Refresh the keys for ever; retries with back-off."""
         backoff = Backoff(1, REFRESH.total_seconds())
         while True:
             pause = REFRESH.total_seconds()
@@ -113,27 +115,24 @@ class Keyring:
                 backoff.reset()
             except Unavailable as error:
                 pause = backoff.next()
-                # The cause names the Secret, never what is in it.
-                told = {"cause": repr(error.__cause__), "retry_seconds": round(pause, 1)}
-                log.warning("the signing keys cannot be read: %s", error, extra=told)
+                # The cause names the Secret, never its content.
+                details = {"cause": repr(error.__cause__), "retry_seconds": round(pause, 1)}
+                log.warning("the signing keys cannot be read: %s", error, extra=details)
             await asyncio.sleep(pause)
 
     async def _refresh(self) -> None:
-        """Read the keys, and rotate them when it is time, whichever replica comes first."""
+        """Read the keys, and rotate them when due; one replica succeeds."""
         try:
-            keys = await self._agreed()
+            keys = await self._agree()
         except Exception:
             self._current = False
             raise
-        gone = set(self._keys.values()) - set(keys)
         self._keys = {key.id: key for key in keys}
         self._current = True
-        if gone:
-            self.withdrawn()
 
-    async def _agreed(self) -> Sequence[SigningKey]:
-        """The keys of all replicas from now on."""
-        for _ in range(_TRIES):
+    async def _agree(self) -> Sequence[SigningKey]:
+        """The keys on which all replicas agree."""
+        for _ in range(_MAX_CONFLICTS):
             found = await self._stored.read()
             wanted = self._due(found.keys)
             if wanted is None:
@@ -143,9 +142,9 @@ class Keyring:
         raise SigningKeysUnavailable
 
     def _due(self, found: Sequence[SigningKey]) -> Sequence[SigningKey] | None:
-        """The keys that should be there instead; None when these are right."""
+        """The keys that should replace these; None when these are right."""
         keys = _in_order(found)
-        # A key seals until its successor has settled, by the clocks of all replicas.
+        # A key seals until its successor has settled by the clocks of all replicas.
         keys = [
             *(key for key, after in pairwise(keys) if self._age(after) < self._keep + 2 * SETTLING),
             *keys[-1:],

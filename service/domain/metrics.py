@@ -33,7 +33,7 @@ class Stage(StrEnum):
     """KEDA has taken the wake over."""
 
 
-class Visit(StrEnum):
+class RequestOutcome(StrEnum):
     """What became of a request to the gateway."""
 
     PASSED = "passed"
@@ -56,7 +56,7 @@ class Visit(StrEnum):
     """Its client went away before there was an answer."""
 
 
-class Patient(StrEnum):
+class Waiter(StrEnum):
     """Who waits at the gateway for a pod."""
 
     REQUEST = "request"
@@ -97,10 +97,10 @@ class Traffic:
 class GatewayMetrics(Protocol):
     """A ServiceMetrics for the gateway, by the same rules."""
 
-    def visited(self, outcome: Visit) -> None:
+    def visited(self, outcome: RequestOutcome) -> None:
         """It is known what becomes of a request; one to a pod is told when the pod answers, however long that takes."""
 
-    def waited(self, who: Patient, seconds: float) -> None:
+    def waited(self, who: Waiter, seconds: float) -> None:
         """The pod that was waited for answers."""
 
     def noted(self, activity: Activity) -> None:
@@ -148,8 +148,8 @@ class NoMetrics:
     def pod_lost(self) -> None: ...
     def healed(self, seconds: float) -> None: ...
     def false_sleep(self) -> None: ...
-    def visited(self, outcome: Visit) -> None: ...
-    def waited(self, who: Patient, seconds: float) -> None: ...
+    def visited(self, outcome: RequestOutcome) -> None: ...
+    def waited(self, who: Waiter, seconds: float) -> None: ...
     def noted(self, activity: Activity) -> None: ...
     def ended(self, slow: Slow) -> None: ...
     def turned_away(self) -> None: ...

@@ -1,4 +1,4 @@
-"""A key that tickets and session cookies are sealed with."""
+"""A key that seals tickets and session cookies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """One key. `id` names it in what it has sealed."""
+    """`id` names the key in whatever it has sealed."""
 
     id: str
     made_at: datetime
@@ -16,7 +16,7 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class StoredKeys:
-    """What was read: the keys in any order, and the version that a write must replace (None: nothing is there)."""
+    """The keys in any order, and the version that a write must replace (None: nothing is stored)."""
 
     keys: Sequence[SigningKey]
     version: str | None

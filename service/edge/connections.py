@@ -43,6 +43,13 @@ _PIPELINED = 2
 """Requests of a connection that are read while one is served. Each may have a large head."""
 
 
+class OpenConnections:
+    """Counts connections that are open; given to a server by whoever wants to know."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 class Server(web.Server):
     """Hands each connection's requests to `handler`, within its limits; `refuse` makes the answers to faults."""
 
@@ -53,6 +60,7 @@ class Server(web.Server):
         refuse: Refuse,
         *,
         metrics: GatewayMetrics = SILENT,
+        open_connections: OpenConnections | None = None,
         request_factory: Callable[..., web.BaseRequest] | None = None,
         handler_cancellation: bool = False,
         auto_decompress: bool = False,
@@ -72,6 +80,7 @@ class Server(web.Server):
         self.connection_limits = connection_limits
         self.refuse = refuse
         self.metrics = metrics
+        self.open_connections = open_connections or OpenConnections()
         self.by_address: Counter[str] = Counter()
         """Open connections, where they are counted by address."""
         self.unfinished = 0
@@ -88,7 +97,7 @@ class Server(web.Server):
 
     @property
     def open(self) -> int:
-        return len(self._connections)
+        return self.open_connections.count
 
     def entered(self, peer: str) -> str | None:
         """Count the connection by its client's address; None where it is a proxy's."""
@@ -211,6 +220,7 @@ class Connection(web.RequestHandler):
             self._say_goodbye(cast("asyncio.Transport", transport), fault)
             return
         self._admitted = True
+        self._server.open_connections.count += 1
         super().connection_made(transport)
         _limit_silence(transport, self._server.connection_limits.stall)
 
@@ -236,6 +246,7 @@ class Connection(web.RequestHandler):
             self._server.left(self._address)
         if not self._admitted:
             return
+        self._server.open_connections.count -= 1
         if isinstance(exc, OSError) and exc.errno == errno.ETIMEDOUT:
             self._server.metrics.ended(Slow.ANSWER)
         super().connection_lost(exc)

@@ -1,4 +1,4 @@
-"""Answers of the gateway itself, when no pod can give one: a small page for people, a problem document for programs."""
+"""Responses of the gateway itself, where no pod can give one: a small page for people, a problem for programs."""
 
 import html
 import json
@@ -6,7 +6,8 @@ import logging
 
 from aiohttp import web
 
-from service.domain.metrics import Visit
+from service.domain import errors
+from service.domain.metrics import RequestOutcome
 from service.domain.request_context import current_request_id
 from service.edge.faults import SLOW_HEAD, Fault
 
@@ -16,29 +17,44 @@ _STYLE = (
     "body{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:18vh auto;padding:0 1rem;color-scheme:light dark}"
 )
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-KEEP_OUT = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
-"""Headers of every answer that the gateway makes itself."""
+OWN_HEADERS = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
+"""Headers of every response that the gateway makes itself."""
+_UNREADABLE = (
+    "What the service holds of it cannot be read; your files are not affected. Tell whoever runs this service: the"
+    " session's status says what to repair."
+)
+_NO_SIGNING_KEYS = (
+    "The keys that let people in to their workspaces cannot be read yet. The service keeps trying, so try again in a"
+    " moment."
+)
+NO_SUCH_WORKSPACE = "No workspace has this address. Check it, or open your workspace anew from where you came."
 
 
 class GatewayError(Exception):
     """`detail` is a sentence that says what to do; `retry_after` is in seconds.
 
-    `outcome` is how it counts; without, by its status: the fault of who asks, or of the workspace.
+    `outcome` is how the metrics count it. By default the status decides: the client's fault, or the workspace's.
     """
 
     def __init__(
-        self, status: int, title: str, detail: str, *, retry_after: int | None = None, outcome: Visit | None = None
+        self,
+        status: int,
+        title: str,
+        detail: str,
+        *,
+        retry_after: int | None = None,
+        outcome: RequestOutcome | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.title = title
         self.detail = detail
         self.retry_after = retry_after
-        self.outcome = outcome or (Visit.FAILED if status >= 500 else Visit.REFUSED)
+        self.outcome = outcome or (RequestOutcome.FAILED if status >= 500 else RequestOutcome.REFUSED)
 
-    def answer(self, *, page: bool, name: str | None = None) -> web.Response:
-        """`name` is the id by which the log knows the request."""
-        headers = dict(KEEP_OUT)
+    def response(self, *, page: bool, name: str | None = None) -> web.Response:
+        """A page or a problem document. `name` is the id by which the log knows the request."""
+        headers = dict(OWN_HEADERS)
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)
         if not page:
@@ -64,9 +80,38 @@ class GatewayError(Exception):
         return web.Response(status=self.status, text=text, content_type="text/html", headers=headers)
 
 
+_SESSION_ERRORS: dict[type[errors.SessionError], tuple[int, str, str | None, int | None]] = {
+    errors.SessionNotFound: (404, "No such workspace", NO_SUCH_WORKSPACE, None),
+    errors.SessionReleased: (410, "The workspace was removed", "Create it again to bring it back.", None),
+    errors.SessionDeleting: (
+        409, "The workspace is being deleted", "Wait until that is done, then create it again.", None,
+    ),
+    errors.SessionBroken: (503, "The workspace is broken", None, None),
+    # Its own text names a command for operators.
+    errors.SessionUnreadable: (
+        503, "The workspace is broken",
+        _UNREADABLE, None,
+    ),
+    errors.SigningKeysUnavailable: (
+        503, "Nobody can be let in just now",
+        _NO_SIGNING_KEYS, 5,
+    ),
+    errors.SessionError: (503, "Not now", "A part of the system does not answer; try again.", 2),
+}  # fmt: skip
+"""Status, title, detail (None: the error's own message) and Retry-After of each error that a visitor may see."""
+
+
+def of_session_error(error: errors.SessionError) -> GatewayError:
+    kind = next(kind for kind in type(error).__mro__ if kind in _SESSION_ERRORS)
+    status, title, detail, retry_after = _SESSION_ERRORS[kind]
+    if kind is errors.SessionError:
+        log.error("%s", error, extra={"cause": errors.causes(error)})
+    return GatewayError(status, title, detail or str(error), retry_after=retry_after)
+
+
 def of_fault(fault: Fault, name: str) -> web.Response | None:
-    """The answer to a request that no handler has seen. None, to a slow one: a browser's spare connection has none."""
+    """The response to a request that no handler has seen. None for a slow one: browsers open spare connections."""
     if fault is SLOW_HEAD:
         return None
-    refusal = GatewayError(fault.status, fault.title, fault.detail, retry_after=fault.retry_after)
-    return refusal.answer(page=False, name=name)
+    error = GatewayError(fault.status, fault.title, fault.detail, retry_after=fault.retry_after)
+    return error.response(page=False, name=name)

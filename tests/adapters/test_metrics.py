@@ -12,7 +12,7 @@ from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.domain.admission_queue import AdmissionQueue
 from service.domain.errors import HelmTimeout, RedisUnavailable, TooManyCreates
 from service.domain.lifecycle import Step
-from service.domain.metrics import Activity, Creation, Patient, Slow, Stage, Traffic, Visit
+from service.domain.metrics import Activity, Creation, RequestOutcome, Slow, Stage, Traffic, Waiter
 from service.domain.names import SessionId
 from service.domain.ports import Releases
 from service.domain.provisioning import Provisioner
@@ -103,10 +103,10 @@ def test_a_place_that_is_refused_is_counted() -> None:
 
 async def test_what_the_gateway_tells_is_counted_and_every_series_is_there_before(metrics: PrometheusMetrics) -> None:
     before = await scrape(metrics)
-    assert {value(before, "gateway_requests_total", outcome=outcome) for outcome in Visit} == {0}
+    assert {value(before, "gateway_requests_total", outcome=outcome) for outcome in RequestOutcome} == {0}
     assert {value(before, "gateway_slow_total", over=slow) for slow in Slow} == {0}
-    metrics.visited(Visit.HELD)
-    metrics.waited(Patient.REQUEST, 0.4)
+    metrics.visited(RequestOutcome.HELD)
+    metrics.waited(Waiter.REQUEST, 0.4)
     metrics.noted(Activity.INPUT)
     metrics.ended(Slow.BODY)
     metrics.turned_away()

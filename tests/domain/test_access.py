@@ -96,9 +96,9 @@ async def test_a_pass_is_renewed_from_its_half_on_up_to_the_absolute_limit(house
 async def test_a_pass_that_nobody_uses_ends_with_its_stay(house: House) -> None:
     given = await house.given()
     assert await house.access.check_cookie(given, UUID)
-    assert house.access.knows(given, UUID)
+    assert house.access.is_known(given, UUID)
     house.pass_(STAY / 2)
-    assert not house.access.knows(given, UUID)  # it is due for renewal
+    assert not house.access.is_known(given, UUID)  # it is due for renewal
     house.pass_(STAY / 2)
     assert not await house.access.check_cookie(given, UUID)
 
@@ -131,7 +131,7 @@ async def test_withdrawn_keys_sign_everybody_out_at_once(house: House) -> None:
     assert await house.access.check_cookie(given, UUID)
     house.keys.keys = ()
     await house.access._keyring._refresh()
-    assert not house.access.knows(given, UUID)
+    assert not house.access.is_known(given, UUID)
     assert not await house.access.check_cookie(given, UUID)
 
 

@@ -14,14 +14,16 @@ from aiohttp import ClientSession, DummyCookieJar, TCPConnector, WSMsgType, web
 
 from service.domain.access import WorkspaceAccess
 from service.domain.keyring import Keyring
-from service.domain.metrics import Activity, NoMetrics, Patient, Slow, Visit
+from service.domain.metrics import Activity, NoMetrics, RequestOutcome, Slow, Waiter
 from service.domain.names import SessionId
 from service.domain.session import Pod
 from service.edge.drain import Drain
 from service.gateway.access.hosts import Hosts
-from service.gateway.gateway import Gateway, Terms
-from service.gateway.proxy.headers import COOKIE, Forwarding
-from service.gateway.server import served
+from service.gateway.access.session_cookie import COOKIE
+from service.gateway.gateway import Gateway
+from service.gateway.limits import GatewayLimits
+from service.gateway.proxy.headers import Forwarding
+from service.gateway.server import serving
 from tests.domain.conftest import World
 from tests.fakes import MemorySigningKeys, MemoryTickets
 
@@ -42,16 +44,16 @@ class Told(NoMetrics):
     """A GatewayMetrics that remembers."""
 
     def __init__(self) -> None:
-        self.visits: Counter[Visit] = Counter()
-        self.waits: list[tuple[Patient, float]] = []
+        self.visits: Counter[RequestOutcome] = Counter()
+        self.waits: list[tuple[Waiter, float]] = []
         self.notes: Counter[Activity] = Counter()
         self.slow: Counter[Slow] = Counter()
         self.away = 0
 
-    def visited(self, outcome: Visit) -> None:
+    def visited(self, outcome: RequestOutcome) -> None:
         self.visits[outcome] += 1
 
-    def waited(self, who: Patient, seconds: float) -> None:
+    def waited(self, who: Waiter, seconds: float) -> None:
         self.waits.append((who, seconds))
 
     def noted(self, activity: Activity) -> None:
@@ -69,7 +71,7 @@ class House:
     """A gateway and its sessions; a wake starts the session's workspace after `delay` seconds."""
 
     world: World
-    terms: Terms = field(default_factory=Terms)
+    limits: GatewayLimits = field(default_factory=GatewayLimits)
     delay: float = 0.05
     fails: str | None = None
     """Why no workspace gets ready, in Kubernetes' words."""
@@ -105,7 +107,7 @@ class House:
             progress=self.world.progress,
             cache=self.world.cluster,
             forwarding=forwarding or Forwarding(scheme="https"),
-            terms=self.terms,
+            limits=self.limits,
             metrics=self.metrics,
             ready=lambda: self.ready,
             journal=self.world.journal,
@@ -116,7 +118,7 @@ class House:
                 ClientSession(connector=connector, cookie_jar=DummyCookieJar(), auto_decompress=False)
             )
             self.port = await self.stack.enter_async_context(
-                served(self.gateway, "127.0.0.1", 0, drain=self.drain, spread=self.spread, shutdown_timeout=1)
+                serving(self.gateway, "127.0.0.1", 0, drain=self.drain, spread=self.spread, shutdown_timeout=1)
             )
             yield self
             for task in self._starting:

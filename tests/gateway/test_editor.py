@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.gateway.activity import recorder as attention
+from service.gateway.activity import rules
 from service.gateway.activity.vscode import Call, Editor, calls
 from service.gateway.websocket.frames import BINARY, CONTINUATION, Frame
 
@@ -103,7 +103,7 @@ def test_a_message_in_fragments_is_told_by_its_beginning(doing: bytes, counts: b
     editor = Editor(resumed=True, clock=clock)
     begins = Frame(BINARY, 100_000, KEEP_ALIVE + doing)
     goes_on = Frame(CONTINUATION, 100_000, bytes(1000))
-    assert [attention.is_input(each, editor) for each in (begins, goes_on, goes_on)] == [counts, False, False]
+    assert [rules.is_input(each, editor) for each in (begins, goes_on, goes_on)] == [counts, False, False]
 
 
 def test_somebody_is_there_from_the_word_that_they_are_to_the_word_that_they_are_not(clock: Clock) -> None:

@@ -6,8 +6,9 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from service.gateway.access.hosts import Hosts
+from service.gateway.access.session_cookie import COOKIE
 from service.gateway.proxy import cookies
-from service.gateway.proxy.cookies import COOKIE, Cookies
+from service.gateway.proxy.cookies import Cookies
 from service.gateway.proxy.headers import Forwarding, to_browser
 from tests.domain.conftest import World
 from tests.gateway.conftest import DOMAIN, House, Workspace, answer, scripted
@@ -180,4 +181,4 @@ def test_a_host_is_compared_in_ascii(host: str, found: bool) -> None:
 def test_hosts_that_are_too_long_to_be_any_are_not_remembered() -> None:
     hosts = Hosts(DOMAIN)
     hosts.session("x" * 60_000)
-    assert hosts._known.cache_info().currsize == 0
+    assert hosts._cached.cache_info().currsize == 0

@@ -11,11 +11,12 @@ from aiohttp import ClientPayloadError
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from service.domain.metrics import Activity
-from service.gateway.gateway import Terms
-from service.gateway.proxy.headers import COOKIE, to_browser
+from service.gateway.access.session_cookie import COOKIE
+from service.gateway.limits import GatewayLimits
+from service.gateway.proxy.headers import to_browser
 from service.gateway.proxy.pods import Upstream
 from service.gateway.websocket.frames import FIN, TEXT, Frame, FrameReader
-from service.gateway.websocket.websocket_proxy import FRAMES_PER_WRITE, in_batches
+from service.gateway.websocket.websocket_proxy import FRAMES_PER_WRITE, NoObserver, in_batches
 from tests.domain.conftest import World
 from tests.gateway.conftest import DOMAIN, Headers, House, answer, raw, scripted
 from tests.malformed import MALFORMED, Malformed, tell_nothing
@@ -33,11 +34,19 @@ HANDSHAKE = {
 # --- floods ---
 
 
+class Seen(NoObserver):
+    def __init__(self, frames: list[Frame]) -> None:
+        self._frames = frames
+
+    def on_frame(self, frame: Frame) -> None:
+        self._frames.append(frame)
+
+
 def test_a_flood_of_tiny_frames_is_looked_at_in_pieces_that_leave_one_by_one() -> None:
     tiny, frames, seen = frame(FIN | TEXT, b"", b"mask"), FrameReader(), list[Frame]()
     flood = tiny * 10_000
     pieces = []
-    for piece in in_batches(frames, flood, seen.append):
+    for piece in in_batches(frames, flood, Seen(seen)):
         pieces.append(piece)
         assert frames.at_boundary
         assert len(seen) * len(tiny) == sum(map(len, pieces)), "what was looked at has not left"
@@ -47,7 +56,7 @@ def test_a_flood_of_tiny_frames_is_looked_at_in_pieces_that_leave_one_by_one() -
 
 def test_a_large_frame_is_not_cut() -> None:
     large = frame(FIN | TEXT, bytes(200_000), b"mask")
-    assert list(in_batches(FrameReader(), large, lambda _: None)) == [large]
+    assert list(in_batches(FrameReader(), large, NoObserver())) == [large]
 
 
 # --- pods ---
@@ -87,7 +96,7 @@ async def test_an_answer_under_way_is_cut_off_when_the_workspace_falls_asleep(ho
         house.world.cluster.change(replace(house.world.cluster.workload(uuid), replicas=0, ready=0, pod=None))
         with pytest.raises(ClientPayloadError):
             await asyncio.wait_for(found.read(), 5)
-    await until(lambda: house.gateway._lines.is_empty)
+    await until(lambda: house.gateway._queues.is_empty)
 
 
 async def test_a_whole_answer_that_is_taken_slowly_is_not_cut_off_with_its_pod(house: House) -> None:
@@ -194,7 +203,7 @@ async def test_the_host_cannot_be_taken_away_as_a_header_of_the_connection(house
 
 
 async def test_the_news_of_a_wake_can_only_be_got_and_count_among_all_that_wait(world: World) -> None:
-    async with House(world, Terms(held=1), delay=60).open() as house:
+    async with House(world, GatewayLimits(held=1), delay=60).open() as house:
         uuids = [await house.session(user_id) for user_id in ("ann", "bob")]
         headers = [await house.headers(uuid) for uuid in uuids]
         said = await raw(house, "HEAD /.user-pods/wake", {**headers[0], "Connection": "close"})
@@ -207,7 +216,7 @@ async def test_the_news_of_a_wake_can_only_be_got_and_count_among_all_that_wait(
 
 async def test_a_long_upload_counts_for_as_long_as_it_moves(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     uuid, counted = await house.awake(), list[str]()
-    monkeypatch.setattr(house.gateway._attention, "note", lambda _uuid, source: counted.append(source))
+    monkeypatch.setattr(house.gateway._activity, "record", lambda _uuid, source: counted.append(source))
 
     async def slowly() -> AsyncIterator[bytes]:
         for _ in range(5):

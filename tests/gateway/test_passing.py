@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import ClientPayloadError
 
-from service.gateway.proxy.headers import COOKIE, Forwarding
+from service.gateway.access.session_cookie import COOKIE
+from service.gateway.proxy.headers import Forwarding
 from tests.domain.conftest import World
 from tests.gateway.conftest import House, answer, raw
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from service.domain.names import SessionId
-from service.gateway.gateway import Terms
-from service.gateway.proxy.request_queue import LineFull, Lines, Turn
+from service.gateway.limits import GatewayLimits
+from service.gateway.proxy.request_queue import QueueFull, RequestQueues, Slot
 from tests.domain.conftest import World
 from tests.gateway.conftest import House, answer
 from tests.gateway.test_websockets import socket
@@ -18,102 +18,102 @@ from tests.waiting import until
 ANN, BOB = SessionId("aaaaaaa1"), SessionId("bbbbbbb1")
 
 
-def lines(*, limit: int = 2, room: int = 4, patience: float = 5) -> Lines:
-    return Lines(limit=limit, room=room, patience=patience)
+def queues(*, limit: int = 2, size: int = 4, timeout: float = 5) -> RequestQueues:
+    return RequestQueues(limit=limit, size=size, timeout=timeout)
 
 
-def entered(line: Lines, uuid: SessionId = ANN) -> Turn:
-    turn = line.enter(uuid)
-    assert turn is not None
-    return turn
+def acquired(queue: RequestQueues, uuid: SessionId = ANN) -> Slot:
+    slot = queue.acquire_now(uuid)
+    assert slot is not None
+    return slot
 
 
 async def test_those_in_line_come_in_the_order_in_which_they_came() -> None:
-    line, served = lines(limit=1), list[int]()
-    first = entered(line)
+    queue, served = queues(limit=1), list[int]()
+    first = acquired(queue)
 
     async def one(number: int) -> None:
-        turn = await line.wait(ANN)
+        slot = await queue.acquire(ANN)
         served.append(number)
-        line.leave(ANN, turn)
+        queue.release(ANN, slot)
 
     waiting = [asyncio.create_task(one(number)) for number in range(4)]
-    await until(lambda: line.waiting == 4)
-    assert line.enter(ANN) is None, "nobody overtakes those in line"
-    assert line.enter(BOB) is not None, "a line is one session's"
-    line.leave(ANN, first)
+    await until(lambda: queue.waiting == 4)
+    assert queue.acquire_now(ANN) is None, "nobody overtakes those in line"
+    assert queue.acquire_now(BOB) is not None, "a line is one session's"
+    queue.release(ANN, first)
     await asyncio.gather(*waiting)
     assert served == [0, 1, 2, 3]
 
 
 async def test_the_line_has_an_end() -> None:
-    line = lines(limit=1, room=1)
-    first = entered(line)
-    waiting = asyncio.create_task(line.wait(ANN))
-    await until(lambda: line.waiting == 1)
-    with pytest.raises(LineFull):
-        await line.wait(ANN)
-    line.leave(ANN, first)
-    line.leave(ANN, await waiting)
-    assert line.is_empty
+    queue = queues(limit=1, size=1)
+    first = acquired(queue)
+    waiting = asyncio.create_task(queue.acquire(ANN))
+    await until(lambda: queue.waiting == 1)
+    with pytest.raises(QueueFull):
+        await queue.acquire(ANN)
+    queue.release(ANN, first)
+    queue.release(ANN, await waiting)
+    assert queue.is_empty
 
 
 async def test_who_goes_away_leaves_the_line_also_just_when_its_turn_comes() -> None:
-    line = lines(limit=1)
-    first = entered(line)
-    early, late, last = (asyncio.create_task(line.wait(ANN)) for _ in range(3))
-    await until(lambda: line.waiting == 3)
+    queue = queues(limit=1)
+    first = acquired(queue)
+    early, late, last = (asyncio.create_task(queue.acquire(ANN)) for _ in range(3))
+    await until(lambda: queue.waiting == 3)
     early.cancel()
     await asyncio.wait({early})
-    assert line.waiting == 2
-    line.leave(ANN, first)
-    late.cancel()  # it has its turn, and has not heard of it yet
-    line.leave(ANN, await last)
+    assert queue.waiting == 2
+    queue.release(ANN, first)
+    late.cancel()  # it has its slot, and has not heard of it yet
+    queue.release(ANN, await last)
     assert late.cancelled()
-    assert line.is_empty
+    assert queue.is_empty
 
 
 async def test_a_page_that_goes_away_as_a_whole_takes_no_room_with_it() -> None:
-    line = lines(limit=1)
-    first = entered(line)
+    queue = queues(limit=1)
+    first = acquired(queue)
 
     async def under_way() -> None:
         try:
             await asyncio.Event().wait()
         finally:
-            line.leave(ANN, first)
+            queue.release(ANN, first)
 
-    leavers = [asyncio.create_task(under_way()), asyncio.create_task(line.wait(ANN))]
-    stays = asyncio.create_task(line.wait(ANN))
-    await until(lambda: line.waiting == 2)
+    leavers = [asyncio.create_task(under_way()), asyncio.create_task(queue.acquire(ANN))]
+    stays = asyncio.create_task(queue.acquire(ANN))
+    await until(lambda: queue.waiting == 2)
     for leaver in leavers:  # at the same time, as the connections of a tab that is closed
         leaver.cancel()
     found = await asyncio.gather(*leavers, return_exceptions=True)
     assert [type(each) for each in found] == [asyncio.CancelledError] * 2
-    line.leave(ANN, await stays)
-    assert line.is_empty
+    queue.release(ANN, await stays)
+    assert queue.is_empty
 
 
 async def test_who_waits_too_long_is_told_so_and_leaves_nothing_behind() -> None:
-    line = lines(limit=1, patience=0.02)
-    first = entered(line)
-    with pytest.raises(LineFull):
-        await line.wait(ANN)
-    line.leave(ANN, first)
-    assert line.is_empty
+    queue = queues(limit=1, timeout=0.02)
+    first = acquired(queue)
+    with pytest.raises(QueueFull):
+        await queue.acquire(ANN)
+    queue.release(ANN, first)
+    assert queue.is_empty
 
 
 async def test_what_takes_long_steps_aside_for_those_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.gateway.proxy.request_queue._LONG", 0.05)
-    line = lines(limit=2, patience=0.3)
-    turns = [entered(line), entered(line), await line.wait(ANN), await line.wait(ANN)]
-    with pytest.raises(LineFull):  # not without end: no more may be aside than under way
-        await line.wait(ANN)
-    line.leave(ANN, turns.pop(0))
-    turns.append(await line.wait(ANN))
-    for turn in turns:
-        line.leave(ANN, turn)
-    assert line.is_empty
+    monkeypatch.setattr("service.gateway.proxy.request_queue._LONG_RUNNING", 0.05)
+    queue = queues(limit=2, timeout=0.3)
+    slots = [acquired(queue), acquired(queue), await queue.acquire(ANN), await queue.acquire(ANN)]
+    with pytest.raises(QueueFull):  # not without end: no more may be aside than under way
+        await queue.acquire(ANN)
+    queue.release(ANN, slots.pop(0))
+    slots.append(await queue.acquire(ANN))
+    for slot in slots:
+        queue.release(ANN, slot)
+    assert queue.is_empty
 
 
 async def test_hundreds_of_requests_of_one_page_are_all_served(house: House) -> None:
@@ -121,11 +121,11 @@ async def test_hundreds_of_requests_of_one_page_are_all_served(house: House) -> 
     headers = await house.headers(uuid)
     found = await asyncio.gather(*(answer(house, f"/late?{number}", headers) for number in range(400)))
     assert Counter(status for status, _ in found) == {200: 400}
-    await until(lambda: house.gateway._lines.is_empty)
+    await until(lambda: house.gateway._queues.is_empty)
 
 
 async def test_a_client_that_leaves_the_line_is_not_sent_to_the_pod(world: World) -> None:
-    async with House(world, Terms(session_requests=1)).open() as house:
+    async with House(world, GatewayLimits(session_requests=1)).open() as house:
         uuid = await house.awake()
         headers = await house.headers(uuid)
         first = asyncio.create_task(answer(house, "/late", headers))
@@ -139,7 +139,7 @@ async def test_a_client_that_leaves_the_line_is_not_sent_to_the_pod(world: World
 
 
 async def test_beyond_the_line_the_answer_says_when_to_come_again(world: World) -> None:
-    terms = Terms(session_requests=1, patience=timedelta(seconds=5))
+    terms = GatewayLimits(session_requests=1, hold_timeout=timedelta(seconds=5))
     async with House(world, terms).open() as house:
         uuid = await house.awake()
         headers = await house.headers(uuid)
@@ -153,7 +153,7 @@ async def test_beyond_the_line_the_answer_says_when_to_come_again(world: World) 
 
 
 async def test_websockets_take_no_room_from_requests_and_have_a_bound_of_their_own(world: World) -> None:
-    async with House(world, Terms(session_requests=1)).open() as house, AsyncExitStack() as opened:
+    async with House(world, GatewayLimits(session_requests=1)).open() as house, AsyncExitStack() as opened:
         uuid = await house.awake()
         await opened.enter_async_context(socket(house, uuid))
         headers = await house.headers(uuid)

@@ -12,7 +12,7 @@ import pytest
 from service.domain.metrics import Slow
 from service.domain.names import SessionId
 from service.edge.connection_limits import ConnectionLimits, affordable
-from service.gateway.gateway import Terms
+from service.gateway.limits import GatewayLimits
 from tests.domain.conftest import World
 from tests.gateway.conftest import House, answer
 from tests.gateway.test_websockets import socket as websocket
@@ -20,7 +20,7 @@ from tests.gateway.test_websockets import socket as websocket
 
 @asynccontextmanager
 async def bounded(world: World, connection_limits: ConnectionLimits) -> AsyncIterator[House]:
-    async with House(world, Terms(connection_limits=connection_limits)).open() as house:
+    async with House(world, GatewayLimits(connection_limits=connection_limits)).open() as house:
         yield house
 
 
@@ -172,7 +172,7 @@ async def test_one_that_stops_in_the_middle_of_its_upload_is_told_so_and_so_is_t
 
 
 async def test_a_body_that_waits_for_its_pod_does_not_stall(world: World) -> None:
-    async with House(world, Terms(connection_limits=ConnectionLimits(stall=0.3)), delay=1).open() as house:
+    async with House(world, GatewayLimits(connection_limits=ConnectionLimits(stall=0.3)), delay=1).open() as house:
         uuid = await house.session()
         status, _ = await answer(house, "/echo", await house.headers(uuid), "PUT", data=b"x" * 1_000_000)
         assert status == 200

@@ -14,7 +14,7 @@ from aiohttp import ClientResponse
 from service.domain.errors import RedisUnavailable
 from service.domain.names import SessionId
 from service.domain.session import Pod
-from service.gateway.gateway import Terms
+from service.gateway.limits import GatewayLimits
 from tests.domain.conftest import World
 from tests.gateway.conftest import Headers, House, answer
 from tests.waiting import until
@@ -89,8 +89,8 @@ async def next_event(stream: ClientResponse, name: str) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.gateway.gateway._LOOK", 0.05)
-    monkeypatch.setattr("service.gateway.waiting_page._LOOK", 0.05)
+    monkeypatch.setattr("service.gateway.waiting.pod_waiter.CHECK_INTERVAL", 0.05)
+    monkeypatch.setattr("service.gateway.waiting.events.CHECK_INTERVAL", 0.05)
 
 
 # --- what Kubernetes keeps trying ---
@@ -143,7 +143,7 @@ async def test_what_has_passed_is_taken_off_the_page(house: House) -> None:
 
 
 async def test_patience_ends_with_what_kubernetes_is_still_trying(world: World) -> None:
-    async with House(world, Terms(patience=timedelta(seconds=0.3)), fails=_PULL).open() as house:
+    async with House(world, GatewayLimits(hold_timeout=timedelta(seconds=0.3)), fails=_PULL).open() as house:
         uuid = await house.session()
         status, body = await answer(house, "/echo", await house.headers(uuid))
         assert (status, json.loads(body)["detail"]) == (504, f"Kubernetes is still trying. {_PULL}")
@@ -180,15 +180,15 @@ async def test_the_wake_is_kept_for_as_long_as_somebody_waits(house: House, monk
     async def counted(_uuid: SessionId, source: str) -> None:
         is_wanted.append(source)
 
-    house.gateway._attention._interval = 0.02
+    monkeypatch.setattr("service.gateway.activity.recorder.INTERVAL", 0.02)
     monkeypatch.setattr(house.world.activity, "heartbeat", counted)
     house.fails = _PULL
     uuid = await house.session()
     await page_shown(house, uuid)
     async with house.http.get(house.url("/.user-pods/wake"), headers=await house.headers(uuid)):
         await until(lambda: len(is_wanted) > 3)
-    await until(lambda: not house.gateway._held)
-    await until(lambda: not house.gateway._attention._quiet)
+    await until(lambda: not house.gateway._waiter.waiting)
+    await until(lambda: not house.gateway._activity._timers)
     seen = len(is_wanted)
     asking = asyncio.create_task(answer(house, "/echo", await house.headers(uuid)))
     await until(lambda: len(is_wanted) > seen + 3)
@@ -205,7 +205,7 @@ async def test_a_page_that_comes_back_by_itself_keeps_an_awake_pod_and_wakes_no_
 
 
 async def test_a_page_is_not_waited_on_for_ever(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.gateway.gateway._PAGE_WAITS", 0.2)
+    monkeypatch.setattr("service.gateway.waiting.events.PAGE_TIMEOUT", 0.2)
     house.fails = _PULL
     uuid = await house.session()
     await page_shown(house, uuid)
@@ -292,7 +292,7 @@ async def test_what_a_ready_pod_says_is_passed_on_untouched(house: House, status
 
 async def test_when_patience_ends_the_pods_own_answer_is_passed_on(world: World) -> None:
     async with (
-        House(world, Terms(patience=timedelta(seconds=0.3))).open() as house,
+        House(world, GatewayLimits(hold_timeout=timedelta(seconds=0.3))).open() as house,
         starting(house, _BAD) as (uuid, sidecar),
     ):
         sidecar.there, sidecar.only = True, "/api"
@@ -301,7 +301,7 @@ async def test_when_patience_ends_the_pods_own_answer_is_passed_on(world: World)
 
 async def test_a_pod_that_only_resets_is_told_as_not_ready_when_patience_ends(world: World) -> None:
     async with (
-        House(world, Terms(patience=timedelta(seconds=0.3))).open() as house,
+        House(world, GatewayLimits(hold_timeout=timedelta(seconds=0.3))).open() as house,
         starting(house, None) as (uuid, _),
     ):
         status, body = await answer(house, "/api", await house.headers(uuid))
@@ -312,7 +312,7 @@ async def test_a_pod_that_only_resets_is_told_as_not_ready_when_patience_ends(wo
 async def test_a_program_that_takes_its_time_over_a_request_counts_as_there(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.gateway.proxy.pods._SPEAK_TIMEOUT", 0.05)
+    monkeypatch.setattr("service.gateway.proxy.pods._PROBE_TIMEOUT", 0.05)
     uuid = await house.awake()
     workload = house.world.cluster.workload(uuid)
     assert workload.pod is not None

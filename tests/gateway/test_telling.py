@@ -2,8 +2,8 @@
 
 import asyncio
 
-from service.domain.metrics import Activity, Patient, Traffic, Visit
-from service.gateway.gateway import Terms
+from service.domain.metrics import Activity, RequestOutcome, Traffic, Waiter
+from service.gateway.limits import GatewayLimits
 from tests.domain.conftest import World
 from tests.gateway.conftest import House, answer
 from tests.gateway.test_websockets import socket
@@ -15,7 +15,7 @@ async def test_a_request_to_an_awake_pod_is_passed_whatever_it_answers(house: Ho
     for path in ("/echo", "/moved", "/bare", "/flood"):
         async with house.http.get(house.url(path), headers=headers, allow_redirects=False):
             pass
-    assert house.metrics.visits == {Visit.PASSED: 4}
+    assert house.metrics.visits == {RequestOutcome.PASSED: 4}
     assert not house.metrics.waits
 
 
@@ -23,9 +23,9 @@ async def test_one_to_a_sleeper_is_held_and_its_wait_is_told_once(house: House) 
     house.delay = 0.3
     uuid = await house.session()
     await answer(house, "/echo", await house.headers(uuid))
-    assert house.metrics.visits == {Visit.HELD: 1}
+    assert house.metrics.visits == {RequestOutcome.HELD: 1}
     ((who, seconds),) = house.metrics.waits
-    assert who is Patient.REQUEST
+    assert who is Waiter.REQUEST
     assert 0.3 <= seconds < 2
 
 
@@ -35,25 +35,25 @@ async def test_a_page_and_its_wait_are_told_and_so_is_what_was_refused(house: Ho
     await answer(house, "/", await house.person(uuid))
     await answer(house, "/.user-pods/wake", await house.headers(uuid))
     await answer(house, "/", {"Host": house.host(uuid)})
-    assert house.metrics.visits == {Visit.PAGE: 1, Visit.OWN: 1, Visit.REFUSED: 1}
+    assert house.metrics.visits == {RequestOutcome.PAGE: 1, RequestOutcome.OWN: 1, RequestOutcome.REFUSED: 1}
     ((who, seconds),) = house.metrics.waits
-    assert who is Patient.PAGE
+    assert who is Waiter.PAGE
     assert 0.1 < seconds < 2
 
 
 async def test_ways_not_to_reach_a_pod_are_told_apart(world: World) -> None:
-    async with House(world, Terms(held_per_session=1), delay=60).open() as house:
+    async with House(world, GatewayLimits(held_per_session=1), delay=60).open() as house:
         uuid = await house.session()
         headers = await house.headers(uuid)
         await answer(house, "/healthz", headers)
         waiting = asyncio.create_task(answer(house, "/echo", headers))
         await until(lambda: house.gateway.traffic.held == 1)
         await answer(house, "/echo", headers)
-        assert house.metrics.visits == {Visit.ASLEEP: 1, Visit.BUSY: 1}
+        assert house.metrics.visits == {RequestOutcome.ASLEEP: 1, RequestOutcome.BUSY: 1}
         waiting.cancel()
-        await until(lambda: house.metrics.visits[Visit.LEFT] == 1)
+        await until(lambda: house.metrics.visits[RequestOutcome.LEFT] == 1)
         await answer(house, "/reset", await house.headers(await house.awake("bob")), "POST", data=b"once")
-        assert house.metrics.visits[Visit.FAILED] == 1
+        assert house.metrics.visits[RequestOutcome.FAILED] == 1
         assert house.metrics.visits.total() == 4
 
 
@@ -63,7 +63,7 @@ async def test_what_is_open_is_told_as_long_as_it_is(house: House) -> None:
     async with socket(house, uuid), socket(house, uuid):
         assert house.gateway.traffic == Traffic(connections=2, websockets=2, held=0)
     await until(lambda: house.gateway.traffic == Traffic(connections=0, websockets=0, held=0))
-    assert house.metrics.visits == {Visit.PASSED: 2}
+    assert house.metrics.visits == {RequestOutcome.PASSED: 2}
 
 
 async def test_activity_is_told_as_often_as_it_is_noted(house: House) -> None:

@@ -12,8 +12,8 @@ from service.domain.keyring import Keyring
 from service.domain.names import SessionId
 from service.domain.signing_key import StoredKeys
 from service.gateway.access.hosts import Hosts
-from service.gateway.gateway import Terms
-from service.gateway.proxy.headers import COOKIE
+from service.gateway.access.session_cookie import COOKIE
+from service.gateway.limits import GatewayLimits
 from tests.domain.conftest import World
 from tests.fakes import MemorySigningKeys
 from tests.gateway.conftest import DOMAIN, House, answer, raw
@@ -218,7 +218,9 @@ async def test_without_signing_keys_nobody_is_called_a_stranger(house: House, mo
 
     uuid = await house.awake()
     given = await house.person(uuid)
-    house.access = house.gateway._access = WorkspaceAccess(house.tickets, Keyring(house.signing_keys), origin=str)
+    house.access = house.gateway._access._access = WorkspaceAccess(
+        house.tickets, Keyring(house.signing_keys), origin=str
+    )
     with monkeypatch.context() as patched:
         patched.setattr(house.signing_keys, "read", away)
         status, page = await answer(house, "/echo", given)
@@ -262,7 +264,7 @@ async def test_a_target_of_any_bytes_leads_to_the_workspace(house: House, to: st
 
 
 async def test_without_the_lock_everybody_gets_in(world: World) -> None:
-    async with House(world, Terms(closed=False)).open() as house:
+    async with House(world, GatewayLimits(closed=False)).open() as house:
         uuid = await house.awake()
         assert (await answer(house, "/echo", {"Host": house.host(uuid)}))[0] == 200
 

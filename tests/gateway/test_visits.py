@@ -4,7 +4,7 @@ import asyncio
 
 from service.domain.journal import Visited, Woken, hashed
 from service.domain.names import SessionId
-from service.gateway.activity.visits import Arrivals
+from service.gateway.activity.visits import VisitRecorder
 from tests.domain.conftest import Notes
 from tests.fakes import MemoryCluster
 from tests.gateway.conftest import House, answer
@@ -70,7 +70,7 @@ async def test_requests_on_one_connection_have_ids_of_their_own(house: House) ->
 
 def test_after_a_while_a_page_is_a_new_visit_and_sooner_when_it_finds_a_sleeper() -> None:
     now, notes = 0.0, Notes()
-    arrivals = Arrivals(notes, MemoryCluster(), lambda: now)
+    arrivals = VisitRecorder(notes, MemoryCluster(), lambda: now)
     for now, uuid, asleep in (  # noqa: B007 - the clock reads it
         (0, UUID, True),
         (2, UUID, True),
@@ -81,7 +81,7 @@ def test_after_a_while_a_page_is_a_new_visit_and_sooner_when_it_finds_a_sleeper(
         (1500, UUID, False),
         (1600, UUID, True),
     ):
-        arrivals.opened(uuid, asleep=asleep, seconds=0.1)
+        arrivals.page_opened(uuid, asleep=asleep, seconds=0.1)
     assert [(each.uuid, each.asleep) for each in notes.happenings if isinstance(each, Visited)] == [
         (UUID, True),
         (OTHER, False),
@@ -91,7 +91,7 @@ def test_after_a_while_a_page_is_a_new_visit_and_sooner_when_it_finds_a_sleeper(
 
 
 def test_the_memory_of_visits_is_bounded() -> None:
-    arrivals = Arrivals(Notes(), MemoryCluster())
+    arrivals = VisitRecorder(Notes(), MemoryCluster())
     for number in range(10_100):
-        arrivals.opened(SessionId(f"{number:08}"), asleep=False, seconds=0)
+        arrivals.page_opened(SessionId(f"{number:08}"), asleep=False, seconds=0)
     assert len(arrivals._last) == 10_000

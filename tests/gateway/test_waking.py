@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from service.domain.errors import SessionAsleep
-from service.gateway.gateway import Terms
+from service.gateway.limits import GatewayLimits
 from tests.domain.conftest import World
 from tests.gateway.conftest import House, answer
 from tests.waiting import until
@@ -111,7 +111,7 @@ async def test_what_comes_by_itself_keeps_nobody_awake(house: House) -> None:
 async def test_many_requests_are_one_note_of_activity_and_the_last_one_is_not_forgotten(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.gateway.gateway._BEAT", 0.3)
+    monkeypatch.setattr("service.gateway.activity.recorder.INTERVAL", 0.3)
     noted: list[str] = []
     heartbeat = world.activity.heartbeat
 
@@ -132,7 +132,7 @@ async def test_many_requests_are_one_note_of_activity_and_the_last_one_is_not_fo
 async def test_why_a_workspace_cannot_start_is_told_to_programs_and_on_the_page_at_once(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.gateway.gateway._LOOK", 60)
+    monkeypatch.setattr("service.gateway.waiting.pod_waiter.CHECK_INTERVAL", 60)
     house.fails, house.final = "InvalidImageName: no image has this name", True
     uuid = await house.session()
     await answer(house, "/", await house.person(uuid))
@@ -143,14 +143,14 @@ async def test_why_a_workspace_cannot_start_is_told_to_programs_and_on_the_page_
 
 
 async def test_patience_ends_and_says_so(world: World) -> None:
-    async with House(world, Terms(patience=Terms().patience * 0), delay=60).open() as house:
+    async with House(world, GatewayLimits(hold_timeout=GatewayLimits().hold_timeout * 0), delay=60).open() as house:
         uuid = await house.session()
         status, body = await answer(house, "/echo", await house.headers(uuid))
         assert (status, json.loads(body)["title"]) == (504, "The workspace did not wake in time")
 
 
 async def test_only_so_many_requests_wait(world: World) -> None:
-    async with House(world, Terms(held=3, held_per_session=2), delay=0.5).open() as house:
+    async with House(world, GatewayLimits(held=3, held_per_session=2), delay=0.5).open() as house:
         ann, bob = await house.session("ann"), await house.session("bob")
         asked = [await house.headers(ann)] * 4 + [await house.headers(bob)] * 2
         found = await asyncio.gather(*(answer(house, "/echo", headers) for headers in asked))

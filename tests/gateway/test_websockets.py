@@ -10,8 +10,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from service.domain.names import SessionId
-from service.gateway.activity.recorder import Mode
-from service.gateway.gateway import Terms
+from service.gateway.activity.rules import ActivityMode
+from service.gateway.limits import GatewayLimits
 from service.gateway.websocket.frames import CONTINUATION, FIN, TEXT, FrameReader, close_frame
 from tests.domain.conftest import World
 from tests.gateway.conftest import House
@@ -175,8 +175,8 @@ async def test_what_a_user_types_is_activity_and_pings_are_not(house: House) -> 
 
 
 async def test_an_open_socket_is_activity_where_that_is_wanted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.gateway.gateway._BEAT", 0.05)
-    async with House(world, Terms(mode=Mode.CONNECTION)).open() as house:
+    monkeypatch.setattr("service.gateway.activity.recorder.INTERVAL", 0.05)
+    async with House(world, GatewayLimits(activity_mode=ActivityMode.CONNECTION)).open() as house:
         uuid = await house.awake()
         async with socket(house, uuid):
             await until(lambda: world.store.sessions[uuid].activity_source == "connection")

@@ -13,7 +13,7 @@ from promql_parser import Expr, VectorSelector
 
 from service.adapters.prometheus.gauges import Readings
 from service.adapters.prometheus.metrics import PrometheusMetrics, reference
-from service.domain.metrics import Stage, Traffic, Visit
+from service.domain.metrics import RequestOutcome, Stage, Traffic
 from service.domain.session import Phase
 from service.domain.session_counts import SessionCounts
 from service.domain.supervisor import PartState
@@ -25,7 +25,7 @@ SCRAPER = {"instance", "job"}
 VALUES = {
     "phase": {phase.value for phase in Phase},
     "stage": {stage.value for stage in Stage},
-    "outcome": {"ok", "failed", "installed", "present"} | {visit.value for visit in Visit},
+    "outcome": {"ok", "failed", "installed", "present"} | {visit.value for visit in RequestOutcome},
 }
 RULES: list[dict[str, Any]] = yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"][0]["rules"]
 PANELS: list[dict[str, Any]] = json.loads((FOLDER / "dashboard.json").read_text())["panels"]

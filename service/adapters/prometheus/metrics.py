@@ -13,7 +13,7 @@ from prometheus_client.exposition import choose_encoder
 from service import __version__
 from service.adapters.prometheus.gauges import PREFIX, Readings, States
 from service.domain.errors import Unavailable
-from service.domain.metrics import Activity, Creation, HelmWork, Patient, Slow, Stage, Traffic, Visit
+from service.domain.metrics import Activity, Creation, HelmWork, RequestOutcome, Slow, Stage, Traffic, Waiter
 from service.domain.session_counts import SessionCounts
 from service.domain.supervisor import PartState
 
@@ -77,7 +77,7 @@ class PrometheusMetrics:
 
     def _gateway(self) -> None:
         requests = self._counter("gateway_requests", "Requests to the gateway, by what became of them.", ["outcome"])
-        self._visits = {outcome: requests.labels(outcome) for outcome in Visit}
+        self._visits = {outcome: requests.labels(outcome) for outcome in RequestOutcome}
         self._waits = self._histogram(
             "gateway_wait_seconds",
             "How long a held request, or a page that somebody looks at, waited until the pod took connections.",
@@ -107,7 +107,7 @@ class PrometheusMetrics:
                 self._helm.labels(work, end)
         for stage in Stage:
             self._wake.labels(stage)
-        for who in Patient:
+        for who in Waiter:
             self._waits.labels(who)
         for activity in Activity:
             self._notes.labels(activity)
@@ -160,10 +160,10 @@ class PrometheusMetrics:
 
     # --- the GatewayMetrics ---
 
-    def visited(self, outcome: Visit) -> None:
+    def visited(self, outcome: RequestOutcome) -> None:
         self._visits[outcome].inc()
 
-    def waited(self, who: Patient, seconds: float) -> None:
+    def waited(self, who: Waiter, seconds: float) -> None:
         self._waits.labels(who).observe(seconds)
 
     def noted(self, activity: Activity) -> None:

@@ -1,4 +1,4 @@
-"""Whose workspace a request is for: told by the host it names, and by nothing else."""
+"""Finds the session that a request's host names."""
 
 import re
 from functools import lru_cache
@@ -10,19 +10,19 @@ _LONGEST = 253 + len(".:65535")
 
 
 class Hosts:
-    """Hosts look like `<prefix><uuid>.<domain>`; ports do not matter."""
+    """Hosts look like `<prefix><uuid>.<domain>`, with or without a port."""
 
     def __init__(self, domain: str, prefix: str = names.HOST_PREFIX) -> None:
-        self._known = lru_cache(maxsize=10_000)(self._session)
+        self._cached = lru_cache(maxsize=10_000)(self._session)
         self._shape = re.compile(
             rf"{re.escape(prefix.lower())}({names.SESSION_ID_PATTERN})\.{re.escape(domain.lower())}\.?(?::[0-9]{{1,5}})?"
         )
 
     def session(self, host: str) -> SessionId | None:
         """The session that the `Host` header names; None for any other host."""
-        # What is remembered comes from outside, so it has a bound. Lower case is taken in ASCII alone: in Unicode,
-        # other letters become these (the sign of Kelvin a k).
-        return self._known(host) if len(host) <= _LONGEST and host.isascii() else None
+        # Anybody can send any host, so what is cached is bounded. Only ASCII is lower-cased: in Unicode, other letters
+        # become ASCII ones (the Kelvin sign becomes a k).
+        return self._cached(host) if len(host) <= _LONGEST and host.isascii() else None
 
     def _session(self, host: str) -> SessionId | None:
         found = self._shape.fullmatch(host.lower())

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-LOOKED_AT = 16 * 1024
-"""Bytes of a frame that are looked at: the editor puts several messages into one."""
+INSPECTED_BYTES = 16 * 1024
+"""Bytes of each frame that are inspected. The editor puts several messages into one frame."""
 _MESSAGE = struct.Struct("!BIII")
 """Kind, number, number acknowledged, length of what follows."""
 _REGULAR = 1

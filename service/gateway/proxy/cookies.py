@@ -1,27 +1,25 @@
-"""Which cookies of a request a pod gets to see: never the pass, and those that `GATEWAY_COOKIES` lets through.
+"""Decides which cookies a pod sees: never the session cookie, and of the others those that `GATEWAY_COOKIES` allows.
 
-A cookie that a frontend sets for the whole domain is sent to every workspace, and a browser does not say which ones are
-such. So they are told by their names.
+A cookie that a frontend sets for the whole domain is sent to every workspace, and a browser does not mark such cookies.
+So their names decide.
 """
 
 import re
 from collections.abc import Sequence
 
-COOKIE = "__Host-user-pods"
-"""Name of the pass. The prefix makes browsers refuse it from any other host, and from a page without TLS."""
+from service.gateway.access.session_cookie import COOKIE
+
 WITHHELD = (
     "!__Secure-*", "!_oauth2_proxy*", "!_forward_auth*", "!authelia_session*", "!authentik_*", "!CF_Authorization",
 )  # fmt: skip
-"""Cookies by which proxies and frontends commonly sign in for a whole domain. No editor has such names."""
+"""Names under which proxies and frontends commonly keep sign-ins to a whole domain. No editor uses such names."""
 _NAME = r"[!#$%&'+\-.^_`|~0-9A-Za-z]+\*?"
-
-
-_PASS = re.compile(rf"(?:^|;)[ \t]*{COOKIE}=[^;]*")
+_SESSION_COOKIE = re.compile(rf"(?:^|;)[ \t]*{COOKIE}=[^;]*")
 _BETWEEN = "; \t"
 
 
 def check(patterns: Sequence[str]) -> None:
-    """Raises ValueError, naming what is wrong."""
+    """Raises ValueError with a message for the operator."""
     for pattern in patterns:
         if not re.fullmatch(_NAME, pattern.removeprefix("!")):
             raise ValueError(
@@ -32,7 +30,7 @@ def check(patterns: Sequence[str]) -> None:
 
 
 class Cookies:
-    """`patterns` are names to let through, or, with `!` in front, to withhold. None: all go through but the pass."""
+    """`patterns`: names to allow, or, with `!` in front, to withhold. Empty: all but the session cookie are allowed."""
 
     def __init__(self, patterns: Sequence[str] = WITHHELD) -> None:
         names = "|".join(_expression(pattern.removeprefix("!")) for pattern in patterns)
@@ -40,17 +38,17 @@ class Cookies:
         self._withheld = re.compile(rf"(?:^|;){start}[^;]*") if patterns else None
 
     def to_pod(self, lines: Sequence[str]) -> str:
-        """The request's `Cookie` lines as one; empty when nothing is left."""
+        """The request's `Cookie` headers as one; empty when nothing is left."""
         return "; ".join(rest for line in lines if (rest := self._rest(line)))
 
     def _rest(self, line: str) -> str:
-        rest = _PASS.sub("", line).strip(_BETWEEN)
-        # Most often there is none but the pass.
+        rest = _SESSION_COOKIE.sub("", line).strip(_BETWEEN)
+        # Most often there is none but the session cookie.
         return self._withheld.sub("", rest).strip(_BETWEEN) if rest and self._withheld else rest
 
 
 def _expression(pattern: str) -> str:
-    # Nothing in here may be matched in two ways: whoever sends long cookies would make it look at all of them.
+    # No part may match in two ways, or long cookies would cause exponential backtracking.
     if pattern.endswith("*"):
         return f"{re.escape(pattern[:-1])}[^=;]*="
     return f"{re.escape(pattern)}[ \\t]*="

@@ -1,14 +1,14 @@
-"""Names of headers by what they mean to the gateway, in whatever spelling they come.
+"""Names of the headers that the gateway removes, in any spelling.
 
-A server that makes variables of headers (CGI, WSGI) does not tell `X_Forwarded_For` from `X-Forwarded-For`. So a name
-counts by its letters and digits alone.
+A server that turns headers into variables (CGI, WSGI) cannot distinguish `X_Forwarded_For` from `X-Forwarded-For`. So
+only the letters and digits of a name count.
 """
 
 import re
 from collections.abc import Callable, Iterable
 
 _LONGEST = 64
-"""Characters of a name that is remembered."""
+"""Characters of a name that is cached."""
 _KNOWN = 2048
 _OTHER = re.compile(r"[^a-z0-9]+")
 
@@ -18,7 +18,7 @@ _HOP_BY_HOP = frozenset(
         "transfer-encoding", "upgrade",
     }
 )  # fmt: skip
-_PROXYS_WORD = frozenset(
+_FROM_PROXIES = frozenset(
     {
         "cf-connecting-ip", "cf-connecting-ipv6", "cf-pseudo-ipv4", "client-ip", "fastly-client-ip", "fly-client-ip",
         "forwarded", "proxy", "true-client-ip", "x-appengine-user-ip", "x-azure-clientip", "x-azure-socketip",
@@ -26,62 +26,62 @@ _PROXYS_WORD = frozenset(
         "x-real-ip", "x-rewrite-url", "x-webauth-user",
     }
 )  # fmt: skip
-_PROXYS_FAMILIES = (
+_FROM_PROXIES_PREFIXES = (
     "cf-access-", "remote-", "ssl-client-", "x-amzn-oidc-", "x-auth-request-", "x-authentik-", "x-client-cert",
     "x-envoy-", "x-forwarded-", "x-goog-authenticated-user-", "x-goog-iap-", "x-ms-client-principal", "x-original-",
     "x-remote-", "x-ssl-client-",
 )  # fmt: skip
-"""What proxies say of a client and of the user that they have signed in. To a pod, the gateway is that proxy."""
-_OF_THE_SITE = frozenset(
+"""What proxies say about a client, and about the user that they have signed in. To a pod, the gateway is the proxy."""
+_SITE_WIDE = frozenset(
     {
         "alt-svc", "clear-site-data", "expect-ct", "nel", "public-key-pins", "public-key-pins-report-only", "report-to",
         "strict-transport-security",
     }
 )  # fmt: skip
-"""What outlives the pod in a browser, or reaches beyond its host: `Clear-Site-Data` signs out of the whole site."""
+"""What outlives the pod in a browser, or affects other hosts: `Clear-Site-Data` signs out of the whole site."""
 _TO_PROXIES = frozenset(
     {
         "x-accel-charset", "x-accel-expires", "x-accel-limit-rate", "x-accel-redirect", "x-lighttpd-send-file",
         "x-reproxy-url", "x-sendfile",
     }
 )  # fmt: skip
-"""What makes a proxy in front of the gateway fetch something else, such as a file of its own."""
+"""What makes a proxy in front of the gateway send something else, such as a file of its own."""
 
 
-class Names:
-    """Which names of headers pass. Most requests have the same ones, so they are remembered, up to a bound."""
+class HeaderFilter:
+    """Decides which names pass. Most requests have the same ones, so decisions are cached, up to a bound."""
 
-    def __init__(self, stays: Callable[[str], bool]) -> None:
-        self._stays = stays
+    def __init__(self, removes: Callable[[str], bool]) -> None:
+        self._removes = removes
         self._passing = set[str]()
-        self._staying = set[str]()
+        self._removed = set[str]()
 
-    def staying(self, names: Iterable[str]) -> list[str]:
-        """Those that stay behind."""
-        passing, staying = self._passing, self._staying
-        return [name for name in names if name not in passing and (name in staying or self._judge(name))]
+    def removed(self, names: Iterable[str]) -> list[str]:
+        """Those that do not pass."""
+        passing, removed = self._passing, self._removed
+        return [name for name in names if name not in passing and (name in removed or self._decide(name))]
 
-    def _judge(self, name: str) -> bool:
-        stays = self._stays(name)
-        known = self._staying if stays else self._passing
+    def _decide(self, name: str) -> bool:
+        removed = self._removes(name)
+        known = self._removed if removed else self._passing
         if len(name) <= _LONGEST and len(known) < _KNOWN:
             known.add(name)
-        return stays
+        return removed
 
 
-def _stays_from_pod(name: str) -> bool:
+def _removed_to_pod(name: str) -> bool:
     plain = _OTHER.sub("-", name.lower())
-    return name.lower() in _HOP_BY_HOP or plain in _PROXYS_WORD or plain.startswith(_PROXYS_FAMILIES)
+    return name.lower() in _HOP_BY_HOP or plain in _FROM_PROXIES or plain.startswith(_FROM_PROXIES_PREFIXES)
 
 
-def _stays_from_browser(name: str) -> bool:
-    # The parser takes a blank before the colon of the names that it knows, `Content-Length : 3`. Others behind may read
-    # that as the header itself, beside the one that we write.
+def _removed_to_browser(name: str) -> bool:
+    # The parser accepts a space before the colon of names that it knows, `Content-Length : 3`. A browser may take that
+    # for a second header beside the one that we write.
     plain = name.lower()
-    return plain in _HOP_BY_HOP or plain in _OF_THE_SITE or plain in _TO_PROXIES or plain != plain.strip()
+    return plain in _HOP_BY_HOP or plain in _SITE_WIDE or plain in _TO_PROXIES or plain != plain.strip()
 
 
-TO_POD = Names(_stays_from_pod)
-"""Of a request's headers."""
-TO_BROWSER = Names(_stays_from_browser)
-"""Of an answer's."""
+TO_POD = HeaderFilter(_removed_to_pod)
+"""For the headers of a request."""
+TO_BROWSER = HeaderFilter(_removed_to_browser)
+"""For the headers of a response."""

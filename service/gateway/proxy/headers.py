@@ -1,6 +1,5 @@
-"""What of a request's and an answer's headers goes through, and what the gateway adds or takes away."""
+"""Which headers of a request and of a response pass, and which ones the gateway adds or removes."""
 
-import re
 from collections.abc import Sequence
 from urllib.parse import unquote
 
@@ -10,19 +9,16 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from service.edge import addresses
 from service.edge.addresses import Network
-from service.gateway.proxy.cookies import COOKIE, Cookies
-from service.gateway.proxy.header_names import TO_BROWSER, TO_POD, Names
+from service.gateway.access.session_cookie import COOKIE
+from service.gateway.proxy.cookies import Cookies
+from service.gateway.proxy.header_names import TO_BROWSER, TO_POD, HeaderFilter
 
-__all__ = ["COOKIE", "OWN", "Forwarding", "passes", "to_browser"]
-
-OWN = "/.user-pods/"
-"""Paths below this are the gateway's own, on every workspace's host."""
-
-_PASS = re.compile(rf"(?:^|;)[ \t]*{COOKIE}=([^;]*)")
+OWN_PATHS = "/.user-pods/"
+"""Paths below this belong to the gateway, on every workspace's host."""
 
 
 class Forwarding:
-    """`trusted`: proxies in front, whose word on the client's address and scheme is taken; nobody else's is."""
+    """`trusted`: networks of proxies in front. What they say of a client's address and scheme is believed."""
 
     def __init__(self, *, scheme: str, trusted: Sequence[Network] = (), cookies: Cookies | None = None) -> None:
         self._scheme = scheme
@@ -30,11 +26,11 @@ class Forwarding:
         self._cookies = cookies or Cookies()
 
     def to_pod(self, request: BaseRequest) -> CIMultiDict[str]:
-        """The request's headers as the pod gets them."""
+        """The headers of the request as the pod receives them."""
         headers = _kept(request.headers, TO_POD)
         self._withhold(headers)
         peer, host = request.remote or "", request.host
-        client, scheme = self._told(request, peer)
+        client, scheme = self._client(request, peer)
         headers[hdrs.X_FORWARDED_FOR] = client
         headers[hdrs.X_FORWARDED_HOST] = host
         headers[hdrs.X_FORWARDED_PROTO] = scheme
@@ -44,7 +40,7 @@ class Forwarding:
         return headers
 
     def _withhold(self, headers: CIMultiDict[str]) -> None:
-        """Take away the pass, others' cookies, and a ticket that the page before was opened with."""
+        """Remove the session cookie, cookies of others, and a ticket in the address of the page before."""
         lines = headers.popall(hdrs.COOKIE, None)
         if lines and (cookies := self._cookies.to_pod(lines)):
             headers[hdrs.COOKIE] = cookies
@@ -53,8 +49,8 @@ class Forwarding:
                 headers.popall(hdrs.REFERER)
                 break
 
-    def _told(self, request: BaseRequest, peer: str) -> tuple[str, str]:
-        """Address of the client and scheme it used: by the proxy in front if that is trusted, else as seen here."""
+    def _client(self, request: BaseRequest, peer: str) -> tuple[str, str]:
+        """The client's address and scheme: as a trusted proxy in front says, or else as seen here."""
         if not self._is_trusted(peer):
             return peer, self._scheme
         chain = [part.strip() for value in request.headers.getall("X-Forwarded-For", ()) for part in value.split(",")]
@@ -62,7 +58,7 @@ class Forwarding:
         for part in reversed(chain):
             address = addresses.parse(part)
             if address is None:
-                break  # whoever said what is left of it may be anybody
+                break  # anybody may have written what is left of it
             client = str(address)
             if not self._is_trusted(client):
                 break
@@ -74,36 +70,28 @@ class Forwarding:
 
 
 def to_browser(headers: "CIMultiDictProxy[str]") -> CIMultiDict[str]:
-    """The answer's headers as the browser gets them: a pod's cookies stay with its own host."""
+    """The headers of a response as the browser receives them. A pod's cookies are kept to its own host."""
     kept = _kept(headers, TO_BROWSER)
     for cookie in kept.popall(hdrs.SET_COOKIE, ()):
         pair, *attributes = cookie.split(";")
         name = _plain(pair.partition("=")[0])
         if not name or name == COOKIE:
-            continue  # a browser sends one without a name as its value alone, which may look like a pass
+            continue  # a browser sends a cookie without a name as its value alone, which may look like a session cookie
         own = [each for each in attributes if _plain(each.partition("=")[0]).lower() != "domain"]
         kept.add(hdrs.SET_COOKIE, ";".join([pair, *own]))
     return kept
 
 
 def _plain(name: str) -> str:
-    """Without the bytes that are no UTF-8: to whoever leaves them out, they must not have hidden anything."""
+    """The name without bytes that are not UTF-8, as a program that drops those would read it."""
     return name.encode("utf-8", "ignore").decode().strip()
 
 
-def passes(request: BaseRequest) -> list[str]:
-    """The passes that the request bears; a browser sends one."""
-    lines = request.headers.getall(hdrs.COOKIE, ())
-    if len(lines) == 1:
-        return _PASS.findall(lines[0])
-    return [found for line in lines for found in _PASS.findall(line)]
-
-
-def _kept(headers: "CIMultiDictProxy[str]", names: Names) -> CIMultiDict[str]:
-    """The headers without those that stay, and those that are said to be of one connection only."""
+def _kept(headers: "CIMultiDictProxy[str]", names: HeaderFilter) -> CIMultiDict[str]:
+    """The headers without those that stay behind, and without those that `Connection` names."""
     kept = headers.copy()
     named = headers.getall(hdrs.CONNECTION, None)
-    for name in names.staying(headers):
+    for name in names.removed(headers):
         kept.popall(name, None)
     for value in named or ():
         for hop in value.split(","):
@@ -113,7 +101,7 @@ def _kept(headers: "CIMultiDictProxy[str]", names: Names) -> CIMultiDict[str]:
 
 
 def _bears_ticket(referer: str) -> bool:
-    """Whether it is one of the gateway's own addresses, in whatever spelling, or has one within."""
+    """Whether it is, or contains, one of the gateway's own addresses, in any spelling."""
     if "user-pods" not in referer and "%" not in referer:
         return False
-    return OWN in unquote(unquote(referer)).lower()
+    return OWN_PATHS in unquote(unquote(referer)).lower()

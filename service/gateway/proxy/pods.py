@@ -1,7 +1,7 @@
-"""The pods as they can be reached: each at its own address, over connections that live no longer than it does.
+"""The pods that requests are proxied to, each at its own address.
 
-An address may be another user's pod a moment later. So connections belong to a pod's uid, and are closed when the cache
-no longer shows that pod as the session's.
+A moment later the address may be another user's pod. So connections belong to a pod's uid, and are closed as soon as
+the cache shows another pod for the session.
 """
 
 import asyncio
@@ -23,59 +23,59 @@ from service.domain.session import Phase, Pod
 from service.edge.connection_limits import HEADER_LIMIT, HEADER_LINES
 from service.gateway.proxy.pod_client import PodClient
 
-_KNOCK = 0.02
-"""Seconds between two attempts to connect to a pod that has just got its address: the first answer waits for them."""
-_EAGER = 3.0
-"""Seconds for which it is knocked at so often; later, and where something listens that is of no use yet, less often."""
-_AGAIN = (0.05, 0.5)
-"""Seconds: the first pause then, and the longest."""
-_KNOCK_TIMEOUT = 0.5
-_SPEAK_TIMEOUT = 1.0
-"""Seconds until a program that takes a request counts as there: it is only slow."""
 UNAVAILABLE = frozenset({502, 503, 504})
-"""Statuses by which something before the program (a sidecar) says that the program is not there."""
-_IDLE = 4.0
-"""Seconds that an idle connection is kept: Node ends its own after five."""
-_READ = 64 * 1024
-"""Half of the bytes of an answer that are read ahead of a slow client, give or take what comes in one go."""
+"""Statuses by which a sidecar in front of the program says that the program has not started."""
+_PROBE_INTERVAL = 0.02
+"""Seconds between two attempts to connect to a pod that has just got its address. The first response waits for them."""
+_EAGER_SECONDS = 3.0
+"""For how long attempts come that often. Later they back off, and so they do where only a sidecar listens."""
+_PROBE_BACKOFF = (0.05, 0.5)
+"""Seconds: the first and the longest pause of that back-off."""
+_CONNECT_TIMEOUT = 0.5
+_PROBE_TIMEOUT = 1.0
+"""Seconds after which a program that has taken a request counts as started: it is merely slow."""
+_KEEPALIVE = 4.0
+"""Seconds that an idle connection is kept. Node closes its side after five."""
+_READ_AHEAD = 64 * 1024
+"""Half of the bytes of a response that are read ahead of a slow client, roughly."""
 
 
 class PodLost(Exception):
-    """The pod went away, or never took the request, so that the request may be made again."""
+    """The pod went away or never took the request, so the request can be repeated."""
 
 
 class CannotStart(Exception):
-    """No pod will answer by waiting; the message says why."""
+    """Waiting will not make a pod respond; the message says why."""
 
 
 class Upstream:
-    """One pod: `uid`, where it listens, and the connections to it."""
+    """One pod: its `uid`, where it listens, and the connections to it."""
 
     def __init__(self, uid: str, address: str, port: int, head_limit: int = HEADER_LIMIT) -> None:
         self.uid = uid
         self.address = address
         self.port = port
         self.ready = False
-        """Kubernetes says so. Before, something else than the workspace's program may answer for it."""
-        self.answered = False
-        """It has taken a connection, or a request where it is not ready."""
-        self.pause = _KNOCK
-        """Seconds until it is worth while to knock again."""
-        self._since = time.monotonic()
-        self._listens = False
-        self._backoff = Backoff(*_AGAIN)
-        self._knocking: asyncio.Task[bool] | None = None
+        """Kubernetes says so. Before, something other than the workspace's program may answer for it."""
+        self.responds = False
+        """It has accepted a connection, or a request where it is not ready."""
+        self.probe_interval = _PROBE_INTERVAL
+        """Seconds until the next attempt to connect makes sense."""
         self.gone = asyncio.Event()
-        """It is being deleted, or somebody else's turn has come."""
-        self.answers: set[ClientResponse] = set()
-        """Those being passed on: what reads them gets a ClientPayloadError when the pod is gone."""
+        """It is being deleted, or another pod has taken its place."""
+        self.responses: set[ClientResponse] = set()
+        """Those being streamed. When the pod is gone, their readers get a ClientPayloadError."""
+        self._created_at = time.monotonic()
+        self._listens = False
+        self._backoff = Backoff(*_PROBE_BACKOFF)
+        self._probing: asyncio.Task[bool] | None = None
         self._host = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
         self._http = PodClient(
             f"http://{self._host}",
-            connect_timeout=_KNOCK_TIMEOUT,
-            idle=_IDLE,
+            connect_timeout=_CONNECT_TIMEOUT,
+            idle=_KEEPALIVE,
             head_limit=head_limit,
-            read=_READ,
+            read=_READ_AHEAD,
             lines=HEADER_LINES,
         )
 
@@ -87,7 +87,7 @@ class Upstream:
         *,
         data: AsyncIterator[bytes] | None = None,
     ) -> Coroutine[Any, Any, ClientResponse]:
-        """Ask the pod with these headers and no others; `target` is a path with its query, taken as it stands.
+        """Send a request with exactly these headers. `target`, a path with its query, is sent byte for byte.
 
         Raises PodLost when the pod is gone by now.
         """
@@ -96,27 +96,42 @@ class Upstream:
         return self._http.request(method, target, headers, data=data)
 
     async def accepts_connections(self) -> bool:
-        """Whether it answers. Those who ask at the same time share one look."""
-        if self._knocking is None:
-            self._knocking = asyncio.create_task(self._knock())
-            self._knocking.add_done_callback(self._has_knocked)
-        return await asyncio.shield(self._knocking)
+        """Whether the pod responds. Callers at the same time share one probe."""
+        if self._probing is None:
+            self._probing = asyncio.create_task(self._probe(), name=f"probe of {self.uid}")
+            self._probing.add_done_callback(self._probed)
+        return await asyncio.shield(self._probing)
 
-    def _has_knocked(self, _: "asyncio.Task[bool]") -> None:
-        self._knocking = None
+    def request_failed(self) -> None:
+        """A request has met nothing of use. Probe again before the next one, unless the pod is ready."""
+        if not self.ready:
+            self.responds = False
 
-    async def _knock(self) -> bool:
-        self._listens = await self._takes_connections()
-        self.answered = self._listens and (self.ready or await self._speaks())
-        if self.answered:
+    async def close(self) -> None:
+        self.gone.set()
+        for response in self.responses:
+            if not response.content.is_eof():
+                # The client itself would leave its readers waiting.
+                response.content.set_exception(ClientPayloadError("the pod is gone"))
+        await self._http.close()
+        if self._probing is not None:
+            await asyncio.wait({self._probing})
+
+    def _probed(self, _: "asyncio.Task[bool]") -> None:
+        self._probing = None
+
+    async def _probe(self) -> bool:
+        self._listens = await self._can_connect()
+        self.responds = self._listens and (self.ready or await self._program_responds())
+        if self.responds:
             self._backoff.reset()
-        elif self._listens or time.monotonic() - self._since > _EAGER:
-            self.pause = self._backoff.next()
-        return self.answered
+        elif self._listens or time.monotonic() - self._created_at > _EAGER_SECONDS:
+            self.probe_interval = self._backoff.next()
+        return self.responds
 
-    async def _takes_connections(self) -> bool:
+    async def _can_connect(self) -> bool:
         try:
-            async with asyncio.timeout(_KNOCK_TIMEOUT):
+            async with asyncio.timeout(_CONNECT_TIMEOUT):
                 transport, _ = await asyncio.get_running_loop().create_connection(
                     asyncio.Protocol, self.address, self.port, flags=socket.AI_NUMERICHOST
                 )
@@ -125,50 +140,35 @@ class Upstream:
         transport.abort()
         return True
 
-    async def _speaks(self) -> bool:
-        """Whether the program itself answers, of a pod that is not ready: what stands before it resets, or says 502.
+    async def _program_responds(self) -> bool:
+        """Whether the program itself responds, in a pod that is not ready: a sidecar would reset, or send a 502.
 
-        A harmless request finds out, so that no other one is lost.
+        A harmless request finds out, so that no other request is lost.
         """
         headers = CIMultiDict({hdrs.HOST: self._host, hdrs.USER_AGENT: "user-pods-gateway", hdrs.ACCEPT: "*/*"})
         try:
-            async with asyncio.timeout(_SPEAK_TIMEOUT), await self.request(hdrs.METH_HEAD, "/", headers) as answer:
-                return answer.status not in UNAVAILABLE
+            async with asyncio.timeout(_PROBE_TIMEOUT), await self.request(hdrs.METH_HEAD, "/", headers) as response:
+                return response.status not in UNAVAILABLE
         except (ClientConnectionError, PodLost, RuntimeError):
             return False
         except (ClientError, TimeoutError):
-            return True  # it takes its time, or is no HTTP, which is for whoever asks to hear
-
-    def failed(self) -> None:
-        """A request has found nothing of use there: look again before the next one, unless the pod is ready."""
-        if not self.ready:
-            self.answered = False
-
-    async def close(self) -> None:
-        self.gone.set()
-        for answer in self.answers:
-            if not answer.content.is_eof():
-                # The client alone would leave whoever waits for more of it waiting.
-                answer.content.set_exception(ClientPayloadError("the pod is gone"))
-        await self._http.close()
-        if self._knocking is not None:
-            await asyncio.wait({self._knocking})
+            return True  # it is slow, or does not speak HTTP, which its visitors should see
 
 
 class Pods:
-    """The upstreams of all sessions, as the cache tells of them."""
+    """The pods of all sessions, kept up to date by the cache."""
 
     def __init__(self, cache: WorkloadCache, *, head_limit: int = HEADER_LIMIT) -> None:
-        """`head_limit`: bytes of the head of a pod's answer."""
+        """`head_limit`: bytes that the head of a pod's response may have."""
         self._cache = cache
         self._head_limit = head_limit
         self._upstreams: dict[SessionId, Upstream] = {}
-        self._waiting: defaultdict[SessionId, set[asyncio.Event]] = defaultdict(set)
+        self._watchers: defaultdict[SessionId, set[asyncio.Event]] = defaultdict(set)
         self._closing: set[asyncio.Task[None]] = set()
-        self._unsubscribe = cache.subscribe(self._changed)
+        self._unsubscribe = cache.subscribe(self._on_change)
 
-    def present(self, uuid: SessionId) -> Upstream | None:
-        """The session's pod, if one can be dialled by now."""
+    def current(self, uuid: SessionId) -> Upstream | None:
+        """The session's pod, once it has an address."""
         pod = self._pod(uuid)
         known = self._upstreams.get(uuid)
         if known is not None and (pod is None or pod.uid != known.uid):
@@ -180,24 +180,24 @@ class Pods:
             known.ready = pod.ready
         return known
 
-    async def answering(self, uuid: SessionId) -> Upstream:
-        """Wait, for as long as it takes, until the session has a pod that answers. Raises Hopeless."""
-        with self._following(uuid) as news:
+    async def responding(self, uuid: SessionId) -> Upstream:
+        """Wait, however long it takes, until the session has a pod that responds. Raises CannotStart."""
+        with self._watching(uuid) as changed:
             while True:
-                news.clear()
-                self.must_be_possible(uuid)
-                upstream = self.present(uuid)
+                changed.clear()
+                self.check_startable(uuid)
+                upstream = self.current(uuid)
                 if upstream is None:
-                    await news.wait()
-                elif upstream.answered or (await upstream.accepts_connections() and not upstream.gone.is_set()):
+                    await changed.wait()
+                elif upstream.responds or (await upstream.accepts_connections() and not upstream.gone.is_set()):
                     return upstream
                 else:
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(upstream.pause):
-                            await news.wait()
+                        async with asyncio.timeout(upstream.probe_interval):
+                            await changed.wait()
 
-    def must_be_possible(self, uuid: SessionId) -> None:
-        """Raises Hopeless when nothing can come of waiting; time alone may tell, so ask again and again."""
+    def check_startable(self, uuid: SessionId) -> None:
+        """Raises CannotStart when it makes no sense to wait. That may depend on time alone, so check repeatedly."""
         workload = self._cache.workload(uuid)
         if workload.phase(is_wanted=True) is Phase.FAILED and (workload.broken_reason or workload.final):
             raise CannotStart(workload.broken_reason or workload.failure or "Kubernetes does not say why.")
@@ -210,29 +210,30 @@ class Pods:
 
     def _pod(self, uuid: SessionId) -> Pod | None:
         workload = self._cache.workload(uuid)
-        # At 0 replicas what is still to be seen is about to be deleted.
+        # At 0 replicas, a pod that is still visible is about to be deleted.
         return workload.pod if workload.replicas and workload.user_id is not None else None
 
-    def _changed(self, uuid: SessionId) -> None:
+    def _on_change(self, uuid: SessionId) -> None:
         if uuid in self._upstreams:
-            self.present(uuid)
-        for news in self._waiting.get(uuid, ()):
-            news.set()
+            self.current(uuid)
+        for changed in self._watchers.get(uuid, ()):
+            changed.set()
 
     def _drop(self, uuid: SessionId) -> None:
         upstream = self._upstreams.pop(uuid)
         upstream.gone.set()
-        task = asyncio.ensure_future(upstream.close())
+        task = asyncio.create_task(upstream.close(), name=f"closing {upstream.uid}")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
     @contextmanager
-    def _following(self, uuid: SessionId) -> Iterator[asyncio.Event]:
-        news = asyncio.Event()
-        self._waiting[uuid].add(news)
+    def _watching(self, uuid: SessionId) -> Iterator[asyncio.Event]:
+        """An event that is set when the session's workload changes."""
+        changed = asyncio.Event()
+        self._watchers[uuid].add(changed)
         try:
-            yield news
+            yield changed
         finally:
-            self._waiting[uuid].discard(news)
-            if not self._waiting[uuid]:
-                del self._waiting[uuid]
+            self._watchers[uuid].discard(changed)
+            if not self._watchers[uuid]:
+                del self._watchers[uuid]

@@ -1,7 +1,7 @@
-"""Requests of one session at the same time: so many are under way, the next ones wait in line, more are refused.
+"""Bounds the requests of one session that are in progress; more wait in a queue, and beyond that they are refused.
 
-A page may ask for hundreds of modules at once. They are served in the order in which they came. What takes long (a
-download, a stream of events, a held request) steps aside when others wait, so that it holds up none of them.
+A page may request hundreds of modules at once. They are served first come, first served. A request that takes long (a
+download, an event stream, a held request) gives up its slot when others wait, so that it delays none of them.
 """
 
 import asyncio
@@ -11,16 +11,16 @@ from collections import deque
 
 from service.domain.names import SessionId
 
-_LONG = 5.0
-"""Seconds after which a request that is under way steps aside for those in line."""
+_LONG_RUNNING = 5.0
+"""Seconds after which a request in progress gives up its slot to one that waits."""
 
 
-class LineFull(Exception):
-    """There is no room in the line, or it did not move in time."""
+class QueueFull(Exception):
+    """The queue is full, or no slot became free in time."""
 
 
-class Turn:
-    """One request that is under way, since `begun` (seconds of time.monotonic)."""
+class Slot:
+    """One request in progress, since `begun` (seconds of time.monotonic)."""
 
     __slots__ = ("begun",)
 
@@ -28,114 +28,115 @@ class Turn:
         self.begun = begun
 
 
-class _Line:
+class _Queue:
     """The requests of one session."""
 
-    __slots__ = ("aside", "timer", "under_way", "waiting")
+    __slots__ = ("in_progress", "long_running", "timer", "waiting")
 
     def __init__(self) -> None:
-        self.under_way: dict[Turn, None] = {}
-        """In the order in which they began."""
-        self.aside: set[Turn] = set()
-        """Under way for long; they take no room from others."""
-        self.waiting: deque[asyncio.Future[Turn]] = deque()
+        self.in_progress: dict[Slot, None] = {}
+        """The oldest first."""
+        self.long_running: set[Slot] = set()
+        """In progress too; they no longer count against the limit."""
+        self.waiting: deque[asyncio.Future[Slot]] = deque()
         self.timer: asyncio.TimerHandle | None = None
 
 
-class Lines:
-    """The lines of all sessions. In each `limit` requests are under way, as many again aside, and `room` wait."""
+class RequestQueues:
+    """The queues of all sessions. In each, `limit` requests are in progress, as many run long, and `size` wait."""
 
-    def __init__(self, *, limit: int, room: int, patience: float) -> None:
-        """`patience`: seconds that a request waits at most."""
+    def __init__(self, *, limit: int, size: int, timeout: float) -> None:
+        """`timeout`: seconds that a request waits at most."""
         self._limit = limit
-        self._room = room
-        self._patience = patience
-        self._lines: dict[SessionId, _Line] = {}
+        self._size = size
+        self._timeout = timeout
+        self._queues: dict[SessionId, _Queue] = {}
 
     @property
     def waiting(self) -> int:
-        """How many wait, of all sessions."""
-        return sum(len(line.waiting) for line in self._lines.values())
+        """How many requests wait, of all sessions."""
+        return sum(len(queue.waiting) for queue in self._queues.values())
 
     @property
     def is_empty(self) -> bool:
-        return not self._lines
+        return not self._queues
 
-    def enter(self, uuid: SessionId) -> Turn | None:
-        """Begin at once; None when the request has to wait. Every turn must be given back by `leave`."""
-        line = self._lines.get(uuid)
-        if line is None:
-            line = self._lines[uuid] = _Line()
-        elif line.waiting or len(line.under_way) >= self._limit:
+    def acquire_now(self, uuid: SessionId) -> Slot | None:
+        """A slot, or None when the request has to wait. Give every slot back by `release`."""
+        queue = self._queues.get(uuid)
+        if queue is None:
+            queue = self._queues[uuid] = _Queue()
+        elif queue.waiting or len(queue.in_progress) >= self._limit:
             return None
-        turn = Turn(time.monotonic())
-        line.under_way[turn] = None
-        return turn
+        slot = Slot(time.monotonic())
+        queue.in_progress[slot] = None
+        return slot
 
-    async def wait(self, uuid: SessionId) -> Turn:
-        """Wait in line, after `enter` has given no turn. Raises LineFull."""
-        line = self._lines[uuid]
-        if len(line.waiting) >= self._room:
-            raise LineFull
-        mine: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
-        line.waiting.append(mine)
-        self._admit(uuid, line)
+    async def acquire(self, uuid: SessionId) -> Slot:
+        """Wait for a slot, after `acquire_now` has returned None. Raises QueueFull."""
+        queue = self._queues[uuid]
+        if len(queue.waiting) >= self._size:
+            raise QueueFull
+        granted: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
+        queue.waiting.append(granted)
+        self._grant(uuid, queue)
         try:
-            async with asyncio.timeout(self._patience):
-                return await mine
+            async with asyncio.timeout(self._timeout):
+                return await granted
         except BaseException as error:
-            if not mine.cancelled():
-                self.leave(uuid, mine.result())  # its turn came just when it went away
+            if not granted.cancelled():
+                self.release(uuid, granted.result())  # granted just when the client went away
             else:
-                with contextlib.suppress(ValueError):  # it may have been passed over already
-                    line.waiting.remove(mine)
-                self._forget_if_empty(uuid, line)
+                with contextlib.suppress(ValueError):  # `_grant` may have removed it already
+                    queue.waiting.remove(granted)
+                self._remove_if_empty(uuid, queue)
             if isinstance(error, TimeoutError):
-                raise LineFull from None
+                raise QueueFull from None
             raise
 
-    def leave(self, uuid: SessionId, turn: Turn) -> None:
-        line = self._lines[uuid]
-        if turn in line.under_way:
-            del line.under_way[turn]
+    def release(self, uuid: SessionId, slot: Slot) -> None:
+        queue = self._queues[uuid]
+        if slot in queue.in_progress:
+            del queue.in_progress[slot]
         else:
-            line.aside.discard(turn)
-        if line.waiting:
-            self._admit(uuid, line)
+            queue.long_running.discard(slot)
+        if queue.waiting:
+            self._grant(uuid, queue)
         else:
-            self._forget_if_empty(uuid, line)
+            self._remove_if_empty(uuid, queue)
 
-    def _admit(self, uuid: SessionId, line: _Line) -> None:
-        """Let in whoever has room now, and come back when somebody may step aside."""
+    def _grant(self, uuid: SessionId, queue: _Queue) -> None:
+        """Grant free slots, and come back when a request in progress becomes long-running."""
         now = time.monotonic()
-        self._make_room(line, now)
-        while line.waiting and len(line.under_way) < self._limit:
-            mine = line.waiting.popleft()
-            if mine.cancelled():
-                continue  # its client has gone away, and `wait` has not run since
-            turn = Turn(now)
-            line.under_way[turn] = None
-            mine.set_result(turn)
-        if line.waiting and line.timer is None and len(line.aside) < self._limit:
-            after = max(0.0, next(iter(line.under_way)).begun + _LONG - now)
-            line.timer = asyncio.get_running_loop().call_later(after, self._look_again, uuid, line)
+        self._set_aside(queue, now)
+        while queue.waiting and len(queue.in_progress) < self._limit:
+            granted = queue.waiting.popleft()
+            if granted.cancelled():
+                continue  # its client has gone away, and `acquire` has not run since
+            slot = Slot(now)
+            queue.in_progress[slot] = None
+            granted.set_result(slot)
+        if queue.waiting and queue.timer is None and len(queue.long_running) < self._limit:
+            delay = max(0.0, next(iter(queue.in_progress)).begun + _LONG_RUNNING - now)
+            queue.timer = asyncio.get_running_loop().call_later(delay, self._on_timer, uuid, queue)
 
-    def _make_room(self, line: _Line, now: float) -> None:
-        for turn in list(line.under_way):
-            is_wanted = len(line.under_way) - self._limit + len(line.waiting) > 0 and len(line.aside) < self._limit
-            if not is_wanted or now - turn.begun < _LONG:
+    def _set_aside(self, queue: _Queue, now: float) -> None:
+        """Let long-running requests give up their slots, as many as others wait for."""
+        for slot in list(queue.in_progress):
+            needed = len(queue.in_progress) - self._limit + len(queue.waiting) > 0
+            if not needed or len(queue.long_running) >= self._limit or now - slot.begun < _LONG_RUNNING:
                 break
-            del line.under_way[turn]
-            line.aside.add(turn)
+            del queue.in_progress[slot]
+            queue.long_running.add(slot)
 
-    def _look_again(self, uuid: SessionId, line: _Line) -> None:
-        line.timer = None
-        if line.waiting:
-            self._admit(uuid, line)
+    def _on_timer(self, uuid: SessionId, queue: _Queue) -> None:
+        queue.timer = None
+        if queue.waiting:
+            self._grant(uuid, queue)
 
-    def _forget_if_empty(self, uuid: SessionId, line: _Line) -> None:
-        if line.under_way or line.aside or line.waiting or self._lines.get(uuid) is not line:
+    def _remove_if_empty(self, uuid: SessionId, queue: _Queue) -> None:
+        if queue.in_progress or queue.long_running or queue.waiting or self._queues.get(uuid) is not queue:
             return
-        if line.timer is not None:
-            line.timer.cancel()
-        del self._lines[uuid]
+        if queue.timer is not None:
+            queue.timer.cancel()
+        del self._queues[uuid]

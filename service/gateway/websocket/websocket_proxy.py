@@ -8,15 +8,22 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
+from typing import Protocol
 
 from aiohttp import ClientConnectionError, ClientError, ClientResponse, StreamReader, hdrs, web
 from aiohttp.http_writer import StreamWriter
 from multidict import CIMultiDict
 
+from service.domain.names import SessionId
+from service.gateway.activity.recorder import ActivityRecorder, InputRecorder
+from service.gateway.activity.rules import ActivityMode, editor_of
+from service.gateway.limits import GatewayLimits
 from service.gateway.proxy.headers import to_browser
-from service.gateway.proxy.http_proxy import Passed, answered, must_be_of_the_program, no_http
+from service.gateway.proxy.http_proxy import ProxiedResponse, bad_response, check_from_program, send_response
 from service.gateway.proxy.pods import UNAVAILABLE, PodLost, Upstream
+from service.gateway.request_outcome import OutcomeRecorder
 from service.gateway.websocket.frames import Frame, FrameReader, close_frame
+from service.gateway.websocket.open_websockets import OpenWebSockets
 
 FRAMES_PER_WRITE = 128
 """So many frames are read at once, within a millisecond, so that a flood of tiny ones does not delay other clients."""
@@ -30,12 +37,26 @@ _FRAME_POLL = 0.02
 """Seconds between two checks whether the rest of a frame has passed."""
 
 
-class _Switched(Passed):
+class FrameObserver(Protocol):
+    head_bytes: int
+    """How many bytes of each payload it wants to see."""
+
+    def on_frame(self, frame: Frame) -> None:
+        """The browser has sent a frame. Returns at once."""
+
+
+class NoObserver:
+    head_bytes = 0
+
+    def on_frame(self, frame: Frame) -> None: ...
+
+
+class _Switched(ProxiedResponse):
     _length_check = False
 
 
 class _Feed:
-    """What a connection that was switched over hands its bytes to."""
+    """Takes the place of the HTTP parser of a connection that has switched protocols."""
 
     def __init__(self, reader: StreamReader) -> None:
         self._reader = reader
@@ -48,25 +69,17 @@ class _Feed:
         self._reader.feed_eof()
 
 
-def is_websocket(request: web.BaseRequest) -> bool:
-    wanted = request.headers.get(hdrs.UPGRADE, "")
-    if wanted.lower() != "websocket" or not wanted.isascii():
-        return False
-    tokens = (part for value in request.headers.getall(hdrs.CONNECTION, ()) for part in value.split(","))
-    return any(token.strip().lower() == "upgrade" for token in tokens)
-
-
 def is_handshake(request: web.BaseRequest) -> bool:
     """Whether the handshake is a GET without a body. A pod might read anything more as a second request."""
     length = request.headers.get(hdrs.CONTENT_LENGTH, "0")
     return request.method == hdrs.METH_GET and length == "0" and hdrs.TRANSFER_ENCODING not in request.headers
 
 
-def in_batches(reader: FrameReader, data: bytes, on_frame: Callable[[Frame], None]) -> Iterator[bytes]:
+def in_batches(reader: FrameReader, data: bytes, observer: FrameObserver) -> Iterator[bytes]:
     """The same bytes, cut after every FRAMES_PER_WRITE frames; what was read leaves before more is read."""
     start = 0
     for number, frame in enumerate(reader.read(data), 1):
-        on_frame(frame)
+        observer.on_frame(frame)
         if number % FRAMES_PER_WRITE == 0:
             yield data[start : reader.end]
             start = reader.end
@@ -74,109 +87,134 @@ def in_batches(reader: FrameReader, data: bytes, on_frame: Callable[[Frame], Non
         yield data[start:]
 
 
-async def proxy_websocket(
-    request: web.BaseRequest,
-    upstream: Upstream,
-    headers: CIMultiDict[str],
-    target: str,
-    *,
-    keep: int,
-    on_frame: Callable[[Frame], None],
-    on_response: Callable[[], None],
-    deadline: float = 0,
-    shutdown: "asyncio.Future[None] | None" = None,
-) -> web.StreamResponse:
-    """Switch protocols, and proxy until either end closes or the pod is gone. Raises PodLost if the pod took nothing.
+class WebSocketProxy:
+    """Proxies WebSockets, and records their activity."""
 
-    `on_response` is called when the pod answers, `on_frame` with every frame of the browser and the first `keep` bytes
-    of its payload. A pod that is not ready is waited for until `deadline` (seconds of time.monotonic). `shutdown` is
-    done when this process ends.
-    """
-    headers.popall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ())
-    headers[hdrs.CONNECTION], headers[hdrs.UPGRADE] = "Upgrade", "websocket"
-    try:
-        answer = await upstream.request(hdrs.METH_GET, target, headers)
-    except (ClientConnectionError, RuntimeError) as error:
-        upstream.answered = False
-        raise PodLost from error
-    except ClientError as error:
-        raise no_http() from error
-    if answer.status in UNAVAILABLE:
-        must_be_of_the_program(upstream, answer, deadline)
-    on_response()
-    async with answer:
-        if answer.status != HTTPStatus.SWITCHING_PROTOCOLS:
-            return await answered(request, upstream, answer)
-        shutdown = shutdown or asyncio.get_running_loop().create_future()
-        return await _WebSocketProxy(request, answer, keep, on_frame).run(upstream.gone, shutdown)
+    def __init__(self, sockets: OpenWebSockets, activity: ActivityRecorder, limits: GatewayLimits) -> None:
+        self._sockets = sockets
+        self._activity = activity
+        self._by_input = limits.activity_mode is ActivityMode.INPUT
+        self._longest_connection = limits.longest_connection.total_seconds()
+
+    async def proxy(
+        self,
+        request: web.BaseRequest,
+        uuid: SessionId,
+        upstream: Upstream,
+        headers: CIMultiDict[str],
+        *,
+        outcome: OutcomeRecorder,
+        deadline: float,
+    ) -> web.StreamResponse:
+        """Proxy until either end closes or the pod is gone. Raises PodLost and GatewayError, as `proxy_request` does.
+
+        A pod that is not ready is waited for until `deadline` (seconds of time.monotonic).
+        """
+        response = await self._handshake(request, upstream, headers, deadline)
+        outcome.on_response()
+        async with response:
+            if response.status != HTTPStatus.SWITCHING_PROTOCOLS:
+                return await send_response(request, upstream, response)
+            with self._sockets.opened() as closing:
+                if self._by_input:
+                    observer = InputRecorder(self._activity, uuid, editor_of(request))
+                    return await _Connection(request, response, observer).run(upstream.gone, closing)
+                recording = asyncio.create_task(
+                    self._activity.record_while_open(uuid, self._longest_connection), name=f"open WebSocket of {uuid}"
+                )
+                try:
+                    return await _Connection(request, response, NoObserver()).run(upstream.gone, closing)
+                finally:
+                    recording.cancel()
+
+    @staticmethod
+    async def _handshake(
+        request: web.BaseRequest, upstream: Upstream, headers: CIMultiDict[str], deadline: float
+    ) -> ClientResponse:
+        headers.popall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ())
+        headers[hdrs.CONNECTION], headers[hdrs.UPGRADE] = "Upgrade", "websocket"
+        try:
+            response = await upstream.request(hdrs.METH_GET, request.raw_path, headers)
+        except (ClientConnectionError, RuntimeError) as error:
+            upstream.responds = False
+            raise PodLost from error
+        except ClientError as error:
+            raise bad_response() from error
+        if response.status in UNAVAILABLE:
+            check_from_program(upstream, response, deadline)
+        return response
 
 
-class _WebSocketProxy:
+class _Connection:
     """One open WebSocket."""
 
-    def __init__(
-        self, request: web.BaseRequest, answer: ClientResponse, keep: int, on_frame: Callable[[Frame], None]
-    ) -> None:
+    def __init__(self, request: web.BaseRequest, upstream_response: ClientResponse, observer: FrameObserver) -> None:
         self._request = request
-        self._answer = answer
-        self._on_frame = on_frame
-        self._from_browser = FrameReader(keep)
+        self._upstream_response = upstream_response
+        self._observer = observer
+        self._from_browser = FrameReader(observer.head_bytes)
         self._from_pod = FrameReader()
 
-    async def run(self, gone: asyncio.Event, shutdown: "asyncio.Future[None]") -> web.StreamResponse:
-        response = _Switched(
-            status=HTTPStatus.SWITCHING_PROTOCOLS, reason=self._answer.reason, headers=to_browser(self._answer.headers)
-        )
-        response.headers[hdrs.CONNECTION], response.headers[hdrs.UPGRADE] = "Upgrade", "websocket"
-        response.force_close()
-        await response.prepare(self._request)
-        loop = asyncio.get_running_loop()
-        connection = self._answer.connection
+    async def run(self, gone: asyncio.Event, closing: "asyncio.Future[None]") -> web.StreamResponse:
+        """Copy bytes until either end closes, the pod is `gone`, or the process ends and `closing` is done."""
+        response = await self._switch_protocols()
+        connection = self._upstream_response.connection
         if connection is None or connection.protocol is None:
             return response
+        loop = asyncio.get_running_loop()
         browser, pod = self._request.protocol, connection.protocol
-        pod_reader, browser_reader = (
-            StreamReader(pod, _READ_AHEAD, loop=loop),
-            StreamReader(browser, _READ_AHEAD, loop=loop),
-        )
+        browser_reader = StreamReader(browser, _READ_AHEAD, loop=loop)
+        pod_reader = StreamReader(pod, _READ_AHEAD, loop=loop)
         pod.set_parser(_Feed(pod_reader), pod_reader)
         browser.set_parser(_Feed(browser_reader))  # type: ignore[arg-type]  # it only calls these two methods
         browser_writer = StreamWriter(browser, loop)
-        to_pod = asyncio.create_task(_pump(browser_reader, StreamWriter(pod, loop), self._to_pod))
-        to_browser_ = asyncio.create_task(_pump(pod_reader, browser_writer, self._to_browser))
-        ending = asyncio.create_task(gone.wait())
+        to_pod = asyncio.create_task(_pump(browser_reader, StreamWriter(pod, loop), self._browser_batches))
+        from_pod = asyncio.create_task(_pump(pod_reader, browser_writer, self._pod_batches))
+        pod_gone = asyncio.create_task(gone.wait())
         try:
-            await asyncio.wait((to_pod, to_browser_, ending, shutdown), return_when=asyncio.FIRST_COMPLETED)
-            if ending.done() and not to_pod.done():
-                to_browser_.cancel()
+            await asyncio.wait((to_pod, from_pod, pod_gone, closing), return_when=asyncio.FIRST_COMPLETED)
+            if pod_gone.done() and not to_pod.done():
+                from_pod.cancel()
                 await self._close_browser(browser_writer, GOING_AWAY, "the workspace went to sleep", to_pod)
-            elif shutdown.done() and not to_pod.done():
-                await self._frame_complete(to_browser_)
-                to_browser_.cancel()
-                await asyncio.gather(to_browser_, return_exceptions=True)
+            elif closing.done() and not to_pod.done():
+                await self._frame_complete(from_pod)
+                from_pod.cancel()
+                await asyncio.gather(from_pod, return_exceptions=True)
                 # The browser's close frame passes on to the pod, which then closes.
-                pod_closed = asyncio.ensure_future(_discard(pod_reader))
+                pod_closed = asyncio.create_task(_discard(pod_reader))
                 reason = "the gateway restarts; connect again"
                 await self._close_browser(browser_writer, SERVICE_RESTART, reason, to_pod, pod_closed)
                 pod_closed.cancel()
         finally:
-            for task in (to_pod, to_browser_, ending):
+            for task in (to_pod, from_pod, pod_gone):
                 task.cancel()
-            await asyncio.gather(to_pod, to_browser_, ending, return_exceptions=True)
+            await asyncio.gather(to_pod, from_pod, pod_gone, return_exceptions=True)
             connection.close()
         return response
 
-    def _to_pod(self, data: bytes) -> Iterator[bytes]:
-        return in_batches(self._from_browser, data, self._on_frame)
+    async def _switch_protocols(self) -> web.StreamResponse:
+        response = _Switched(
+            status=HTTPStatus.SWITCHING_PROTOCOLS,
+            reason=self._upstream_response.reason,
+            headers=to_browser(self._upstream_response.headers),
+        )
+        response.headers[hdrs.CONNECTION], response.headers[hdrs.UPGRADE] = "Upgrade", "websocket"
+        response.force_close()
+        await response.prepare(self._request)
+        return response
 
-    def _to_browser(self, data: bytes) -> Iterator[bytes]:
-        return in_batches(self._from_pod, data, lambda _: None)
+    def _browser_batches(self, data: bytes) -> Iterator[bytes]:
+        return in_batches(self._from_browser, data, self._observer)
 
-    async def _frame_complete(self, to_browser: "asyncio.Task[None]") -> None:
+    def _pod_batches(self, data: bytes) -> Iterator[bytes]:
+        return in_batches(self._from_pod, data, NoObserver())
+
+    async def _frame_complete(self, from_pod: "asyncio.Task[None]") -> None:
         """Wait until the browser has the rest of the frame that is being sent."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_TIMEOUT):
-                while not (self._from_pod.at_boundary or to_browser.done()):  # noqa: ASYNC110  # an event would cost every frame
+                # An event would cost every frame.
+                while not (self._from_pod.at_boundary or from_pod.done()):  # noqa: ASYNC110
                     await asyncio.sleep(_FRAME_POLL)
 
     async def _close_browser(self, writer: StreamWriter, code: int, reason: str, *until: "asyncio.Task[None]") -> None:

@@ -1,0 +1,91 @@
+"""Decides who may enter a workspace: exchanges tickets for session cookies, and checks and renews those."""
+
+from aiohttp import hdrs, web
+
+from service.domain.access import ValidCookie, WorkspaceAccess
+from service.domain.errors import Unavailable
+from service.domain.names import SessionId
+from service.gateway.access import ticket_page
+from service.gateway.access.fetch_metadata import is_navigation, is_same_origin
+from service.gateway.access.session_cookie import RENEWED, session_cookies, set_cookie
+from service.gateway.errors import OWN_HEADERS, GatewayError
+
+_CROSS_ORIGIN = (
+    "Pages of another host may neither use this workspace nor show it within them. Open it in a tab of its own."
+)
+
+
+class AccessControl:
+    """`closed`: every request needs a session cookie."""
+
+    def __init__(self, access: WorkspaceAccess, *, closed: bool) -> None:
+        self._access = access
+        self._closed = closed
+
+    def is_known(self, request: web.BaseRequest, uuid: SessionId) -> bool:
+        """Whether no check is due: nearly every request brings a cookie that has been checked before."""
+        if not self._closed:
+            return True
+        cookies = session_cookies(request)
+        return len(cookies) == 1 and self._access.is_known(cookies[0], uuid)
+
+    async def check(self, request: web.BaseRequest, uuid: SessionId) -> None:
+        """Check the session cookie. A renewed one is left for the response to bring. Raises GatewayError."""
+        cookie = await self._valid_cookie(request, uuid)
+        if cookie is None:
+            raise GatewayError(401, "You are not signed in to this workspace", "Open it anew from where you came.")
+        if cookie.renewed is not None:
+            request[RENEWED] = self._set_cookie(cookie.renewed)
+
+    @staticmethod
+    def check_origin(request: web.BaseRequest) -> None:
+        """Raises GatewayError for what another host's page does.
+
+        Hosts of other users are the same site to a browser, so it sends the session cookie with their requests too.
+        """
+        if not is_navigation(request) and not is_same_origin(request):
+            raise GatewayError(403, "Not from here", _CROSS_ORIGIN)
+
+    async def exchange_ticket(self, request: web.BaseRequest, uuid: SessionId) -> web.StreamResponse:
+        """Let in whoever opens a link, and lead them to the page that it names. Raises GatewayError."""
+        if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_POST):
+            raise GatewayError(405, "Not allowed", "A link is opened by GET or POST.")
+        if ticket_page.is_prefetched(request):
+            raise GatewayError(503, "Not opened yet", "The link was fetched ahead of time. Open it to enter.")
+        if not ticket_page.is_opened(request):
+            return ticket_page.confirmation_page()
+        cookie = await self._redeem(request, uuid)
+        target = request.query.get("to", "/")
+        headers = {**OWN_HEADERS, hdrs.LOCATION: target if _is_local_path(target) else "/"}
+        response = web.Response(status=303, headers=headers)
+        if cookie is not None:
+            response.headers[hdrs.SET_COOKIE] = cookie
+        return response
+
+    async def _redeem(self, request: web.BaseRequest, uuid: SessionId) -> str | None:
+        """A cookie for the ticket; None when the ticket is used up but its bearer is let in already."""
+        try:
+            value = await self._access.redeem(request.query.get("ticket", ""), uuid)
+        except Unavailable:
+            if await self._valid_cookie(request, uuid) is None:
+                raise
+            return None
+        if value is not None:
+            return self._set_cookie(value)
+        if self._closed and await self._valid_cookie(request, uuid) is None:
+            raise GatewayError(
+                403, "This link has been used or is too old", "Open the workspace anew from where you came."
+            )
+        return None
+
+    async def _valid_cookie(self, request: web.BaseRequest, uuid: SessionId) -> ValidCookie | None:
+        cookies = session_cookies(request)
+        return await self._access.check_cookie(cookies[0], uuid) if len(cookies) == 1 else None
+
+    def _set_cookie(self, value: str) -> str:
+        return set_cookie(value, self._access.seconds_left(value))
+
+
+def _is_local_path(target: str) -> bool:
+    """Whether every browser takes the target for a path of this host."""
+    return target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable() and target.isascii()

@@ -1,0 +1,44 @@
+"""What a browser says about a request's origin and purpose (Fetch Metadata, `Origin`)."""
+
+from aiohttp import hdrs, web
+from multidict import istr
+
+MODE, DEST = istr("Sec-Fetch-Mode"), istr("Sec-Fetch-Dest")
+_SITE = istr("Sec-Fetch-Site")
+
+
+def is_websocket(request: web.BaseRequest) -> bool:
+    wanted = request.headers.get(hdrs.UPGRADE, "")
+    if wanted.lower() != "websocket" or not wanted.isascii():
+        return False
+    tokens = (part for value in request.headers.getall(hdrs.CONNECTION, ()) for part in value.split(","))
+    return any(token.strip().lower() == "upgrade" for token in tokens)
+
+
+def is_navigation(request: web.BaseRequest) -> bool:
+    """Whether a person opens a page, so that another page can be shown in its place."""
+    if request.method not in ("GET", "HEAD") or is_websocket(request):
+        return False
+    mode = request.headers.get(MODE)
+    if mode is None:
+        return "text/html" in request.headers.get(hdrs.ACCEPT, "")
+    return mode == "navigate" and request.headers.get(DEST, "document") == "document"
+
+
+def is_same_origin(request: web.BaseRequest) -> bool:
+    """Whether the request comes from a page of this very host, or from no page at all."""
+    site = request.headers.get(_SITE)
+    if site not in ("same-origin", "none", None):
+        return False
+    origins = request.headers.getall(hdrs.ORIGIN, ())
+    if site == "same-origin" and origins == ["null"]:
+        # Forms of a page without a referrer have the origin null. No page can set Sec-Fetch-Site, and a sandboxed page,
+        # whose origin is null too, is "cross-site".
+        return True
+    return all(_authority(origin.partition("://")[2]) == _authority(request.host) for origin in origins)
+
+
+def _authority(host: str) -> str:
+    """The host in lower case, without a default port."""
+    # Only ASCII is lower-cased: in Unicode, other letters become ASCII ones (the Kelvin sign becomes a k).
+    return (host.lower() if host.isascii() else host).removesuffix(":443").removesuffix(":80")

@@ -1,0 +1,60 @@
+"""The body of a request, streamed to the pod."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from aiohttp import hdrs, web
+
+from service.gateway.errors import GatewayError
+
+
+class Stalled(Exception):
+    """A body has stopped coming."""
+
+
+class RequestBody:
+    """Read once, from the moment at which the pod wants it.
+
+    Raises Stalled when nothing comes for `stall_timeout` seconds while the pod waits, and web.RequestPayloadError when
+    chunks are malformed. `on_chunk` is called with every piece that comes.
+    """
+
+    def __init__(self, request: web.BaseRequest, stall_timeout: float, on_chunk: Callable[[], None] | None) -> None:
+        self._request = request
+        self._stall_timeout = stall_timeout
+        self._on_chunk = on_chunk
+        self.started = False
+        self.stalled = False
+        self.malformed = False
+
+    @property
+    def exists(self) -> bool:
+        return self._request.body_exists
+
+    def raise_for_client(self) -> None:
+        """Raises GatewayError when it is the client's fault that the pod did not get all of it."""
+        if self.stalled:
+            raise GatewayError(408, "Too slow", "The request stopped in the middle.")
+        if self.malformed:
+            raise GatewayError(400, "Bad request", "The body of the request is malformed.")
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        self.started = True
+        if self._request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+            await self._request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._request.writer.output_size = 0
+        while chunk := await self._read():
+            if self._on_chunk is not None:
+                self._on_chunk()
+            yield chunk
+
+    async def _read(self) -> bytes:
+        try:
+            async with asyncio.timeout(self._stall_timeout):
+                return await self._request.content.readany()
+        except TimeoutError:
+            self.stalled = True
+            raise Stalled from None
+        except web.RequestPayloadError:
+            self.malformed = True
+            raise

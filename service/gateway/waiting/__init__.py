@@ -1,0 +1,1 @@
+"""Requests and pages that wait for a pod to wake."""
