@@ -120,14 +120,17 @@ def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: 
             await connect(config.kubeconfig) as api,
         ):
             kube = KubeApi(api, timeout=config.kube_timeout)
-            patience = timedelta(seconds=config.schedule_timeout)
+            schedule_timeout = timedelta(seconds=config.schedule_timeout)
             store, queues = RedisStore(redis), RedisQueues(redis)
             progress, history = RedisProgress(redis), RedisHistory(redis)
             history_writer = HistoryWriter(history)
             journal = Journals(LogJournal(), history_writer)
-            cache = KubeWorkloadCache(kube, namespace=config.namespace, patience=patience)
+            cache = KubeWorkloadCache(kube, namespace=config.namespace, schedule_timeout=schedule_timeout)
             cluster = KubeCluster(
-                kube, namespace=config.namespace, keda_namespace=config.keda_namespace or None, patience=patience
+                kube,
+                namespace=config.namespace,
+                keda_namespace=config.keda_namespace or None,
+                schedule_timeout=schedule_timeout,
             )
             deadline = timedelta(seconds=config.helm_timeout)
             helm = HelmReleases(
@@ -286,7 +289,7 @@ def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: 
                 **({"entrance": access.run} if access else {}),
             }
             async with (
-                cache.following(supervisor),
+                cache.running(supervisor),
                 supervisor.running(parts),
                 served(
                     metrics.exposition,
@@ -335,7 +338,7 @@ def _serve_with(
     application[keys.QUERIES] = queries
     application[keys.PROGRESS] = progress
     application[keys.ACCESS] = access
-    application[keys.READINESS] = keys.Readiness(lambda: cache.filled)
+    application[keys.READINESS] = keys.Readiness(lambda: cache.has_synced)
     application[keys.EXPOSITION] = metrics.exposition
 
 
@@ -427,7 +430,7 @@ def _when_filled(cache: KubeWorkloadCache, work: Work) -> Work:
     """For parts that need a cache that is filled: what is not in it would count as not there."""
 
     async def run() -> None:
-        await cache.wait_filled()
+        await cache.wait_synced()
         await work()
 
     return run

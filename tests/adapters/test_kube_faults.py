@@ -25,7 +25,7 @@ from tests.adapters.samples import UUID, Json
 from tests.waiting import until
 
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-PATIENCE = timedelta(minutes=2)
+SCHEDULE_TIMEOUT = timedelta(minutes=2)
 
 
 class FakeApi:
@@ -102,13 +102,13 @@ async def kube(fake: FakeApi, tmp_path: Path) -> AsyncIterator[KubeApi]:
 
 @asynccontextmanager
 async def following(kube: KubeApi) -> AsyncIterator[KubeWorkloadCache]:
-    cache = KubeWorkloadCache(kube, namespace="users", patience=PATIENCE)
-    async with cache.following():
+    cache = KubeWorkloadCache(kube, namespace="users", schedule_timeout=SCHEDULE_TIMEOUT)
+    async with cache.running():
         yield cache
 
 
 def a_cluster(kube: KubeApi) -> KubeCluster:
-    return KubeCluster(kube, namespace="users", keda_namespace="keda", patience=PATIENCE)
+    return KubeCluster(kube, namespace="users", keda_namespace="keda", schedule_timeout=SCHEDULE_TIMEOUT)
 
 
 NONSENSE = [
@@ -196,7 +196,7 @@ async def test_a_watch_that_does_not_hold_is_begun_anew_with_ever_longer_pauses(
 ) -> None:
     fake.watches = answer
     async with following(kube) as cache:
-        await cache.wait_filled()
+        await cache.wait_synced()
         await asyncio.sleep(1.5)
         assert fake.count["list"] <= 30
         assert fake.count["watch"] <= 60
@@ -222,7 +222,7 @@ async def test_how_far_the_view_is_behind_grows_while_a_watch_fails_over_and_ove
 
     fake.watches = fails
     async with following(kube) as cache:
-        await cache.wait_filled()
+        await cache.wait_synced()
         await until(lambda: cache.behind() is not None)
         begun, behind = asyncio.get_running_loop().time(), [timedelta()]
         while asyncio.get_running_loop().time() - begun < 2:
@@ -240,7 +240,7 @@ async def test_how_far_the_view_is_behind_grows_while_a_watch_fails_over_and_ove
 async def test_a_watch_that_holds_is_not_behind_although_nothing_happens(fake: FakeApi, kube: KubeApi) -> None:
     fake.watches = says("", 500)
     async with following(kube) as cache:
-        await cache.wait_filled()
+        await cache.wait_synced()
         await until(lambda: cache.behind() is not None)
         fake.watches = None
         await until(lambda: cache.behind() is None, 10)
@@ -248,10 +248,10 @@ async def test_a_watch_that_holds_is_not_behind_although_nothing_happens(fake: F
 
 async def test_how_long_the_api_server_asks_to_be_left_alone_is_heeded(fake: FakeApi, kube: KubeApi) -> None:
     async with following(kube) as cache:
-        await cache.wait_filled()
+        await cache.wait_synced()
         fake.watches = says("busy", 429, **{"Retry-After": "30"})
     async with following(kube) as cache:
-        await cache.wait_filled()
+        await cache.wait_synced()
         await asyncio.sleep(1)
         before = fake.count["watch"]
         await asyncio.sleep(1)
@@ -283,7 +283,7 @@ async def test_a_half_open_watch_is_noticed_by_itself(
     monkeypatch.setattr(kube_api, "_WATCH_SECONDS", (1, 1))
     monkeypatch.setattr(kube_api, "_WATCH_GRACE", 0)
     async with following(kube) as cache:
-        await cache.wait_filled()
+        await cache.wait_synced()
         moved = samples.pod(podIP="10.0.0.9")
         moved["metadata"]["resourceVersion"] = "6"
 
@@ -314,7 +314,7 @@ async def test_an_odd_object_stops_no_watch(fake: FakeApi, kube: KubeApi) -> Non
 
     fake.watches = tells
     async with following(kube) as cache:
-        await cache.wait_filled()
+        await cache.wait_synced()
         await until(lambda: cache.workload(UUID).replicas == 0, 5)
         assert "spec.replicas" in (cache.workload(SessionId("oddodd00")).read_error or "")
         assert cache.workload(UUID).read_error is None

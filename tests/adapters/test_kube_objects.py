@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from service.adapters.kubernetes.objects import Kind, Objects, cut, place
+from service.adapters.kubernetes.objects import Kind, Objects, parse, session_id_of
 from service.domain.lifecycle import Step, steps
 from service.domain.session import IdleTimes, Phase, QueueState, Record, RecordStatus, Session, Workload
 from tests.adapters import samples
 from tests.adapters.samples import HASH, UUID, Json
 
-PATIENCE = timedelta(minutes=2)
+SCHEDULE_TIMEOUT = timedelta(minutes=2)
 
 
 def together(**objects: list[Json] | Json) -> Workload:
@@ -28,9 +28,9 @@ def together(**objects: list[Json] | Json) -> Workload:
     parts = Objects()
     for kind, items in found.items():
         for item in items if isinstance(items, list) else [items]:
-            if place(kind, item) == UUID:
-                parts.put(kind, item["metadata"]["name"], cut(kind, item))
-    return parts.workload(UUID, patience=PATIENCE)
+            if session_id_of(kind, item) == UUID:
+                parts.put(kind, item["metadata"]["name"], parse(kind, item))
+    return parts.workload(UUID, schedule_timeout=SCHEDULE_TIMEOUT)
 
 
 def ago(seconds: float) -> str:
@@ -63,14 +63,14 @@ def ago(seconds: float) -> str:
 def test_an_object_whose_name_merely_begins_like_a_sessions_is_somebody_elses(
     kind: Kind, make: Callable[[str], Json], own: str, others: list[str]
 ) -> None:
-    assert place(kind, make(own)) == UUID
-    assert [place(kind, make(name)) for name in others] == [None] * len(others)
+    assert session_id_of(kind, make(own)) == UUID
+    assert [session_id_of(kind, make(name)) for name in others] == [None] * len(others)
 
 
 @pytest.mark.parametrize("owner", [None, f"user-abc123xy-debug-{HASH}", "user-abc123xy", "user-abc123xy-0000000"])
 def test_a_pod_that_the_sessions_own_deployment_has_not_made_is_somebody_elses(owner: str | None) -> None:
-    assert place(Kind.POD, samples.pod()) == UUID
-    assert place(Kind.POD, samples.pod(owner=owner)) is None
+    assert session_id_of(Kind.POD, samples.pod()) == UUID
+    assert session_id_of(Kind.POD, samples.pod(owner=owner)) is None
 
 
 def test_a_copy_of_the_deployment_neither_takes_its_place_nor_takes_it_along() -> None:
@@ -83,7 +83,7 @@ def test_a_copy_of_the_deployment_neither_takes_its_place_nor_takes_it_along() -
     "item", [{}, {"metadata": None}, {"metadata": {"name": None, "labels": None}}, {"metadata": []}]
 )
 def test_what_is_no_object_at_all_is_nobodys(kind: Kind, item: Json) -> None:
-    assert place(kind, item) is None
+    assert session_id_of(kind, item) is None
 
 
 # --- odd objects ------------------------------------------------------------------------------------------------------
@@ -101,12 +101,12 @@ def test_a_deployment_whose_replicas_are_no_number_is_reported_by_its_session(re
 def test_what_was_last_read_of_an_object_stays_while_it_cannot_be_read() -> None:
     parts = Objects()
     for item in (samples.deployment(replicas=1), samples.deployment(replicas=None)):
-        assert parts.put(Kind.DEPLOYMENT, "user-abc123xy", cut(Kind.DEPLOYMENT, item))
-    workload = parts.workload(UUID, patience=PATIENCE)
+        assert parts.put(Kind.DEPLOYMENT, "user-abc123xy", parse(Kind.DEPLOYMENT, item))
+    workload = parts.workload(UUID, schedule_timeout=SCHEDULE_TIMEOUT)
     assert (workload.replicas, workload.read_error is not None) == (1, True)
-    assert parts.put(Kind.DEPLOYMENT, "user-abc123xy", cut(Kind.DEPLOYMENT, samples.deployment(replicas=1)))
-    assert parts.workload(UUID, patience=PATIENCE).read_error is None
-    parts.put(Kind.DEPLOYMENT, "user-abc123xy", cut(Kind.DEPLOYMENT, samples.deployment(replicas=None)))
+    assert parts.put(Kind.DEPLOYMENT, "user-abc123xy", parse(Kind.DEPLOYMENT, samples.deployment(replicas=1)))
+    assert parts.workload(UUID, schedule_timeout=SCHEDULE_TIMEOUT).read_error is None
+    parts.put(Kind.DEPLOYMENT, "user-abc123xy", parse(Kind.DEPLOYMENT, samples.deployment(replicas=None)))
     parts.put(Kind.DEPLOYMENT, "user-abc123xy", None)
     assert not parts
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.adapters.kubernetes.objects import Kind, Objects, cut
+from service.adapters.kubernetes.objects import Kind, Objects, parse
 from service.domain.names import FIELD_MANAGER, SessionId
 from service.domain.session import ScaledBy
 
@@ -34,8 +34,8 @@ def by(*fields: Json, keda: str = "keda") -> ScaledBy | None:
         "spec": {},
     }
     for kind, item in ((Kind.DEPLOYMENT, deployment), (Kind.SCALER, scaler)):
-        objects.put(kind, item["metadata"]["name"], cut(kind, item))
-    return objects.workload(UUID, patience=timedelta(minutes=2)).scaled_by
+        objects.put(kind, item["metadata"]["name"], parse(kind, item))
+    return objects.workload(UUID, schedule_timeout=timedelta(minutes=2)).scaled_by
 
 
 @pytest.mark.parametrize(

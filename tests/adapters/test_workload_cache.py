@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from devcluster.cluster import Cluster
-from service.adapters.kubernetes.api import Expired, KubeApi, connect
+from service.adapters.kubernetes.api import KubeApi, ResourceVersionExpired, connect
 from service.adapters.kubernetes.objects import Kind
 from service.adapters.kubernetes.paths import Paths
 from service.adapters.kubernetes.workload_cache import KubeWorkloadCache
@@ -48,9 +48,9 @@ def namespace(cluster: Cluster) -> str:
 async def following(cluster: Cluster) -> AsyncIterator[tuple[KubeWorkloadCache, Breaking]]:
     async with await connect(cluster.kubeconfig) as api:
         breaking = Breaking(api, timeout=5)
-        cache = KubeWorkloadCache(breaking, namespace=NAMESPACE, patience=timedelta(minutes=2))
-        async with cache.following():
-            await cache.wait_filled()
+        cache = KubeWorkloadCache(breaking, namespace=NAMESPACE, schedule_timeout=timedelta(minutes=2))
+        async with cache.running():
+            await cache.wait_synced()
             yield cache, breaking
 
 
@@ -72,7 +72,7 @@ def delete(cluster: Cluster, uuid: str) -> None:
     cluster.kubectl("-n", NAMESPACE, "delete", "deployment", f"user-{uuid}")
 
 
-@pytest.mark.parametrize("fault", [Expired, ClusterUnavailable])
+@pytest.mark.parametrize("fault", [ResourceVersionExpired, ClusterUnavailable])
 async def test_what_happens_while_a_watch_is_broken_is_seen_afterwards(
     cluster: Cluster, namespace: str, fault: type[Exception]
 ) -> None:
@@ -95,7 +95,7 @@ async def test_a_version_that_the_api_server_has_forgotten_is_told(cluster: Clus
         act("kube-apiserver")
     async with await connect(cluster.kubeconfig) as api:
         changes = KubeApi(api, timeout=5).watch(Paths(NAMESPACE).of(Kind.DEPLOYMENT), "uuid", "1")
-        with pytest.raises(Expired):
+        with pytest.raises(ResourceVersionExpired):
             await anext(changes)
 
 

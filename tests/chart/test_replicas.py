@@ -102,7 +102,7 @@ async def service_on(pod: Pod) -> AsyncIterator[KubeCluster]:
     async with await connect(pod.cluster.kubeconfig) as api:
         kube = KubeApi(api, timeout=5)
         namespace = pod.helm.namespace
-        yield KubeCluster(kube, namespace=namespace, keda_namespace=None, patience=timedelta(minutes=2))
+        yield KubeCluster(kube, namespace=namespace, keda_namespace=None, schedule_timeout=timedelta(minutes=2))
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def real_releases(cluster: Devcluster, helm: str, kubeconfig: Path) -> HelmRelea
 
 def kube_cluster(api: ApiClient) -> KubeCluster:
     kube = KubeApi(api, timeout=5)
-    return KubeCluster(kube, namespace=USERS, keda_namespace="keda", patience=timedelta(minutes=2))
+    return KubeCluster(kube, namespace=USERS, keda_namespace="keda", schedule_timeout=timedelta(minutes=2))
 
 
 @pytest.fixture(params=["memory", "helm", "helm3"])
@@ -226,9 +226,9 @@ async def cache(parts: Parts, request: pytest.FixtureRequest) -> AsyncIterator[W
         return
     stack: Stack = request.getfixturevalue("stack")
     async with await connect(stack.cluster.service_account(SYSTEM, SERVICE)) as api:
-        cache = KubeWorkloadCache(KubeApi(api, timeout=5), namespace=USERS, patience=timedelta(minutes=2))
-        async with cache.following():
-            await cache.wait_filled()
+        cache = KubeWorkloadCache(KubeApi(api, timeout=5), namespace=USERS, schedule_timeout=timedelta(minutes=2))
+        async with cache.running():
+            await cache.wait_synced()
             yield cache
 
 

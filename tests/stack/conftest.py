@@ -44,9 +44,9 @@ async def restarted(stack: Stack, caller: Caller) -> AsyncIterator[Callable[[dic
 async def cache(stack: Stack) -> AsyncIterator[WorkloadCache]:
     """A watch of the test's own, with an administrator's rights."""
     async with await connect(stack.cluster.kubeconfig) as api:
-        cache = KubeWorkloadCache(KubeApi(api, timeout=10), namespace=USERS, patience=timedelta(minutes=2))
-        async with cache.following():
-            await cache.wait_filled()
+        cache = KubeWorkloadCache(KubeApi(api, timeout=10), namespace=USERS, schedule_timeout=timedelta(minutes=2))
+        async with cache.running():
+            await cache.wait_synced()
             yield cache
 
 

@@ -1,1 +1,1 @@
-"""The ports on the Kubernetes API, by the `kubernetes` client."""
+"""Adapters for the ports that need the Kubernetes API, built on the `kubernetes` client."""

@@ -1,4 +1,4 @@
-"""The Cluster on the Kubernetes API: fresh reads of whole sessions, and every change that is not helm's."""
+"""The Cluster port: uncached reads of whole sessions, and every write to the cluster that helm does not make."""
 
 import asyncio
 from collections import defaultdict
@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
-from service.adapters.kubernetes.api import KubeApi, Refused
-from service.adapters.kubernetes.fields import annotations, as_dict, going, moment, name_of
-from service.adapters.kubernetes.objects import PAUSED, Kind, Objects, cut, place
+from service.adapters.kubernetes.api import ApiRefused, KubeApi
+from service.adapters.kubernetes.fields import annotations, as_dict, is_terminating, moment, name_of
+from service.adapters.kubernetes.objects import PAUSED, Kind, Objects, parse, session_id_of
 from service.adapters.kubernetes.paths import Paths
 from service.domain.errors import ClusterUnavailable, IdTaken, KedaUnavailable, SessionReleased
 from service.domain.names import (
@@ -26,18 +26,23 @@ from service.domain.names import (
 from service.domain.session import Workload
 
 _KEDA_LEASE = "operator.keda.sh"
-_STALE = timedelta(seconds=45)
-"""KEDA renews its lease every few seconds (15 s at most by default)."""
+_KEDA_LEASE_MAX_AGE = timedelta(seconds=45)
+"""KEDA renews its lease every few seconds (at most every 15 s by default)."""
 
 
 class KubeCluster:
-    """See `service.domain.ports.Cluster`. No `keda_namespace`: do not look at KEDA; `patience` as in KubeView."""
+    """See `service.domain.ports.Cluster`. Without a `keda_namespace`, `check_keda` ignores KEDA's lease.
 
-    def __init__(self, api: KubeApi, *, namespace: str, keda_namespace: str | None, patience: timedelta) -> None:
+    A pod that waits longer than `schedule_timeout` for a node gets a warning.
+    """
+
+    def __init__(
+        self, api: KubeApi, *, namespace: str, keda_namespace: str | None, schedule_timeout: timedelta
+    ) -> None:
         self._api = api
         self._namespace = namespace
         self._keda_namespace = keda_namespace
-        self._patience = patience
+        self._schedule_timeout = schedule_timeout
         self._paths = Paths(namespace)
 
     # --- reading ---
@@ -46,15 +51,15 @@ class KubeCluster:
         if not uuids:
             return {}
         by_release = f"owner=helm,name in ({','.join(map(release_name, uuids))})"
-        found = await self._gather(f"{UUID_LABEL} in ({','.join(uuids)})", by_release)
+        found = await self._list_workloads(f"{UUID_LABEL} in ({','.join(uuids)})", by_release)
         return {uuid: found.get(uuid) or Workload(uuid) for uuid in uuids}
 
     async def scan(self) -> AsyncIterator[Workload]:
-        for workload in (await self._gather(UUID_LABEL, "owner=helm")).values():
+        for workload in (await self._list_workloads(UUID_LABEL, "owner=helm")).values():
             yield workload
 
-    async def _gather(self, by_uuid: str, by_release: str) -> dict[SessionId, Workload]:
-        """One list call per kind, all at once."""
+    async def _list_workloads(self, by_uuid: str, by_release: str) -> dict[SessionId, Workload]:
+        """List each kind once, all kinds concurrently."""
         lists = await asyncio.gather(
             *(
                 self._api.list(
@@ -68,9 +73,10 @@ class KubeCluster:
         sessions: dict[SessionId, Objects] = defaultdict(Objects)
         for kind, items in zip(Kind, lists, strict=True):
             for item in items:
-                if uuid := place(kind, item):
-                    sessions[uuid].put(kind, name_of(item), cut(kind, item))
-        return {uuid: objects.workload(uuid, patience=self._patience) for uuid, objects in sessions.items()}
+                if uuid := session_id_of(kind, item):
+                    sessions[uuid].put(kind, name_of(item), parse(kind, item))
+        timeout = self._schedule_timeout
+        return {uuid: objects.workload(uuid, schedule_timeout=timeout) for uuid, objects in sessions.items()}
 
     async def find(self, user_id: str) -> SessionId | None:
         selector = f"{USER_HASH_LABEL}={user_hash(user_id)}"
@@ -78,8 +84,8 @@ class KubeCluster:
         lists = await asyncio.gather(*(self._api.list(self._paths.of(kind), selector, metadata=True) for kind in kinds))
         for kind, items in zip(kinds, lists, strict=True):
             for item in items:
-                uuid = place(kind, item) if annotations(item).get(USER_ANNOTATION) == user_id else None
-                if uuid is not None and not going(item):
+                uuid = session_id_of(kind, item) if annotations(item).get(USER_ANNOTATION) == user_id else None
+                if uuid is not None and not is_terminating(item):
                     return uuid
         return None
 
@@ -92,7 +98,7 @@ class KubeCluster:
             "kind": "Deployment",
             "metadata": {
                 "name": name,
-                # What makes helm adopt the object as its own.
+                # These make helm adopt the object.
                 "labels": {
                     **labels,
                     UUID_LABEL: uuid,
@@ -109,7 +115,7 @@ class KubeCluster:
                 "replicas": 0,
                 "strategy": {"type": "Recreate"},
                 "selector": {"matchLabels": labels},
-                # Never runs: helm replaces the image before anybody scales up.
+                # This image never runs: helm replaces it before anybody scales up.
                 "template": {
                     "metadata": {"labels": labels},
                     "spec": {"containers": [{"name": CONTAINER, "image": "reserved"}]},
@@ -118,7 +124,7 @@ class KubeCluster:
         }
         try:
             await self._api.request("POST", self._paths.of(Kind.DEPLOYMENT), body=body)
-        except Refused as refused:
+        except ApiRefused as refused:
             if refused.status != HTTPStatus.CONFLICT:
                 raise ClusterUnavailable from refused
             present = await self._api.get(self._deployment(uuid))
@@ -154,17 +160,17 @@ class KubeCluster:
         await self._api.check_readable(self._paths.of(Kind.DEPLOYMENT), UUID_LABEL)
 
     async def check_keda(self) -> None:
-        """KEDA's own leader renews a Lease; one that is stale means that nobody scales."""
+        """Check that KEDA's objects are readable, and that its leader renews its Lease: otherwise nothing scales."""
         try:
             await self._api.check_readable(self._paths.of(Kind.SCALER), UUID_LABEL)
         except ClusterUnavailable as error:
-            if isinstance(error.__cause__, Refused):
-                raise KedaUnavailable("KEDA is not installed, or the service may not see its objects") from error
+            if isinstance(error.__cause__, ApiRefused):
+                raise KedaUnavailable("KEDA is not installed, or the service may not read its objects") from error
             raise
         if self._keda_namespace is None:
             return
         path = f"/apis/coordination.k8s.io/v1/namespaces/{self._keda_namespace}/leases/{_KEDA_LEASE}"
         lease = await self._api.get(path)
         renewed = moment(as_dict((lease or {}).get("spec")).get("renewTime"))
-        if renewed is None or datetime.now(UTC) - renewed > _STALE:
+        if renewed is None or datetime.now(UTC) - renewed > _KEDA_LEASE_MAX_AGE:
             raise KedaUnavailable

@@ -1,7 +1,8 @@
-"""The Election on a Lease of coordination.k8s.io.
+"""The Election port on a Lease of coordination.k8s.io.
 
-The client library has one too, but it cannot resign, so a restart would leave the sessions without a leader for a term.
-Clocks are not compared: a lease counts as run out when it has not changed for its term, by the clock of who looks.
+The client library has an election as well, but it cannot release the lease: after each restart there would be no leader
+until the lease expires. As in client-go, replicas do not compare clocks: a lease has expired when the local clock says
+that it has not changed for its duration.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
-from service.adapters.kubernetes.api import InvalidAnswer, KubeApi, Refused
+from service.adapters.kubernetes.api import ApiRefused, InvalidResponse, KubeApi
 from service.adapters.kubernetes.fields import Json, as_dict, text
 from service.domain.errors import ClusterUnavailable
 
@@ -17,7 +18,7 @@ NAME = "user-pods-controller"
 
 
 class KubeElection:
-    """See `service.domain.ports.Election`. `identity` must be this process's own."""
+    """See `service.domain.ports.Election`. `identity` must be unique to this process."""
 
     def __init__(self, api: KubeApi, *, namespace: str, identity: str, lease_duration: timedelta) -> None:
         self._api = api
@@ -25,19 +26,19 @@ class KubeElection:
         self._path = f"{self._collection}/{NAME}"
         self._identity = identity
         self.lease_duration = lease_duration
-        self._seen: tuple[str, float] = ("", 0.0)
-        """The lease's version, and when it was first seen."""
+        self._observed: tuple[str, float] = ("", 0.0)
+        """The lease's resourceVersion, and when this process first saw it."""
 
     async def acquire_or_renew(self) -> bool:
         lease = await self._api.get(self._path)
         if lease is None:
             return await self._write("POST", self._collection, {"metadata": {"name": NAME}}, self._identity)
         spec, version, now = as_dict(lease.get("spec")), _version(lease), asyncio.get_running_loop().time()
-        if self._seen[0] != version:
-            self._seen = (version, now)
+        if self._observed[0] != version:
+            self._observed = (version, now)
         holder = spec.get("holderIdentity")
-        running = now - self._seen[1] < _number(spec.get("leaseDurationSeconds"))
-        if holder and holder != self._identity and running:
+        valid = now - self._observed[1] < _number(spec.get("leaseDurationSeconds"))
+        if holder and holder != self._identity and valid:
             return False
         return await self._write("PUT", self._path, lease, self._identity)
 
@@ -47,7 +48,7 @@ class KubeElection:
             await self._write("PUT", self._path, lease, "")
 
     async def _write(self, method: str, path: str, lease: dict[str, Any], holder: str) -> bool:
-        """Whether it could be written; another candidate may have been faster."""
+        """Write the lease. Returns False when another candidate was faster."""
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         spec = dict(as_dict(lease.get("spec")))
         if spec.get("holderIdentity") != holder:
@@ -62,7 +63,7 @@ class KubeElection:
         body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
         try:
             await self._api.request(method, path, body=body)
-        except Refused as refused:
+        except ApiRefused as refused:
             if refused.status in (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND):
                 return False
             raise ClusterUnavailable from refused
@@ -70,13 +71,13 @@ class KubeElection:
 
 
 def _version(lease: Json) -> str:
-    """Raises ClusterUnavailable for what is no object of the API."""
+    """The lease's resourceVersion. Raises ClusterUnavailable when there is none."""
     version = text(as_dict(lease.get("metadata")).get("resourceVersion"))
     if version is None:
-        raise ClusterUnavailable from InvalidAnswer("a Lease without a version")
+        raise ClusterUnavailable from InvalidResponse("a Lease without a resourceVersion")
     return version
 
 
 def _number(value: Any) -> float:
-    """0 for what somebody else wrote there and is none."""
+    """The number, or 0 when somebody else has written something that is not a sensible number."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e6 else 0

@@ -1,4 +1,4 @@
-"""Fields of Kubernetes' objects as they should be, whatever is in them: one odd object must not stop a whole watch."""
+"""Read fields of Kubernetes objects defensively: one malformed object must not stop a whole watch."""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -8,31 +8,31 @@ Json = dict[str, Any]
 
 
 class Unreadable(Exception):
-    """A field without which the object means nothing has a value that it cannot have; the message names both."""
+    """A required field has an impossible value; the message names both."""
 
 
 def as_dict(value: Any) -> Json:
-    """The object, an empty one when it is none."""
+    """The value, or an empty dict when it is not a dict."""
     return value if isinstance(value, dict) else {}
 
 
 def as_dicts(value: Any) -> list[Json]:
-    """The objects in the list."""
+    """The dicts in the list; empty when the value is not a list."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def text(value: Any) -> str | None:
-    """The text; None when it is none, or empty."""
+    """The value, or None when it is not a string or is empty."""
     return value if isinstance(value, str) and value else None
 
 
 def name_of(item: Json) -> str:
-    """Its name, which every object has; empty for what is none."""
+    """The object's name; empty when it has none."""
     return text(as_dict(item.get("metadata")).get("name")) or ""
 
 
 def needed_text(item: Json, name: str) -> str:
-    """The text of a field of the metadata. Raises Unreadable."""
+    """The string in a field of the metadata. Raises Unreadable when it is missing."""
     value = text(as_dict(item.get("metadata")).get(name))
     if value is None:
         raise Unreadable(f"metadata.{name} is missing")
@@ -40,14 +40,14 @@ def needed_text(item: Json, name: str) -> str:
 
 
 def count(value: Any, name: str) -> int:
-    """A number of pods. Raises Unreadable."""
+    """The value as a number of pods. Raises Unreadable when it is not one."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise Unreadable(f"{name} is {_shown(value)}, which is no number of pods")
+        raise Unreadable(f"{name} is {_shown(value)}, which is not a number of pods")
     return value
 
 
 def seconds(value: Any, *, least: float, most: float) -> timedelta | None:
-    """A duration from a number or its text; None when it is none, or out of bounds."""
+    """A duration from a number or a numeric string; None when it is neither, or out of bounds."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -58,10 +58,10 @@ def seconds(value: Any, *, least: float, most: float) -> timedelta | None:
 
 
 def moment(value: Any) -> datetime | None:
-    """A time of Kubernetes'; None when it is none."""
+    """The UTC time in an RFC 3339 timestamp; None when the value is not one."""
     try:
         found = datetime.fromisoformat(value) if isinstance(value, str) else None
-        # To UTC already here: near the ends of the calendar that fails.
+        # Convert to UTC inside the try: near the ends of the calendar this overflows.
         return found and (found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         return None
@@ -75,7 +75,7 @@ def labels(item: Json) -> dict[str, str]:
     return _texts(item, "labels")
 
 
-def going(item: Json) -> bool:
+def is_terminating(item: Json) -> bool:
     """Whether the object is being deleted."""
     return as_dict(item.get("metadata")).get("deletionTimestamp") is not None
 

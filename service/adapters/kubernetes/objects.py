@@ -1,6 +1,6 @@
-"""Kubernetes' objects of one session, cut down to what is looked at, and put together to a Workload.
+"""The Kubernetes objects of one session: parsed down to the fields that matter, and combined into a Workload.
 
-A cut object takes a fiftieth of its JSON's memory, so a cache of ten thousand sessions fits into a small process.
+A parsed object takes a fiftieth of its JSON's memory, so a cache of ten thousand sessions fits into a small process.
 """
 
 import logging
@@ -18,7 +18,7 @@ from service.adapters.kubernetes.fields import (
     as_dict,
     as_dicts,
     count,
-    going,
+    is_terminating,
     labels,
     moment,
     name_of,
@@ -27,8 +27,8 @@ from service.adapters.kubernetes.fields import (
     text,
 )
 from service.adapters.kubernetes.pod_status import (
-    REPLACED,
-    Delay,
+    REPLACEMENT_TIME,
+    PodDelay,
     PodFailure,
     deployment_failure,
     pod_delay,
@@ -54,15 +54,15 @@ log = logging.getLogger(__name__)
 
 PAUSED = "autoscaling.keda.sh/paused"
 PAUSED_REPLICAS = "autoscaling.keda.sh/paused-replicas"
-"""The service never writes this one: whoever did wants KEDA to hold the pod at that number."""
+"""The service never writes this one: an operator wants KEDA to keep the pod at that number."""
 _SERVICE = (FIELD_MANAGER, "OpenAPI-Generator")
-"""What the API server calls the service; the latter, the default of its client, is what it called former versions."""
-_LONGEST = 10 * 365 * 86_400.0
-"""Seconds: no time of falling asleep is longer."""
+"""Field managers of the service. The second, its client's default, was that of former versions."""
+_MAX_IDLE_TIME = 10 * 365 * 86_400.0
+"""Seconds. A longer idle time counts as invalid."""
 
 
 class Kind(StrEnum):
-    """The kinds of objects that make up a session; the values are their plurals in the API."""
+    """The kinds of objects that make up a session; the values are their plural names in the API."""
 
     DEPLOYMENT = "deployments"
     SCALER = "scaledobjects"
@@ -74,84 +74,84 @@ class Kind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Deployment:
     user_id: str | None
-    going: bool
+    terminating: bool
     created_at: datetime | None
     replicas: int
     ready: int
     chart: str | None
     failure: str | None
     scaled_by: str | None
-    """The field manager that has set the replicas last."""
+    """The field manager that last set the replicas."""
     scaled_at: str
-    """When, by the API server's clock; empty when it does not tell."""
+    """When it did, by the API server's clock; empty when unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scaler:
-    going: bool
+    terminating: bool
     parked: bool
     last_active: datetime | None
     idle_times: IdleTimes
     pauses: tuple[str, ...]
-    """The annotations by which an operator has KEDA leave the number of pods as it is."""
+    """The annotations by which an operator has paused KEDA for this session."""
     blocker: str | None
-    odd: str | None
-    """Times that are none, for which the usual ones are taken."""
-    keda: str | None
-    """The field manager that writes its status: KEDA, whatever it calls itself there."""
+    invalid_times: str | None
+    """A warning about idle times that are not durations, and are replaced by defaults."""
+    keda_manager: str | None
+    """The field manager that writes the status, which is KEDA under whatever name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     user_id: str | None
-    going: bool
+    terminating: bool
 
 
 @dataclass(frozen=True, slots=True)
 class PodPart:
     created: str
-    going: bool
+    terminating: bool
     failed: bool
-    """It has ended for good; its ReplicaSet makes another one."""
+    """It will never run again; its ReplicaSet replaces it."""
     pod: Pod
     failure: PodFailure | None
-    delay: Delay | None
+    delay: PodDelay | None
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """In the place of a part that cannot be read: why."""
+class UnreadableObject:
+    """Stands for an object that cannot be read."""
 
-    words: str
+    read_error: str
 
 
 Part = Deployment | Scaler | Claim | Release | PodPart
 
 
 _SINGLE = {Kind.DEPLOYMENT: "deployment", Kind.SCALER: "scaler", Kind.CLAIM: "claim"}
-"""The kinds of which a session has one at most, and where `Objects` has it."""
+"""The kinds of which a session has at most one, and the field of `Objects` that holds it."""
 
 
 @dataclass(slots=True)
 class Objects:
-    """What there is of one session, by kind and name."""
+    """The objects of one session, by kind and name."""
 
     deployment: Deployment | None = None
     scaler: Scaler | None = None
     claim: Claim | None = None
     revisions: dict[str, Release] = field(default_factory=dict)
     pods: dict[str, PodPart] = field(default_factory=dict)
-    faults: dict[tuple[Kind, str], str] = field(default_factory=dict)
-    """What cannot be read, and why; what was last read of it stays."""
+    read_errors: dict[tuple[Kind, str], str] = field(default_factory=dict)
+    """Why objects cannot be read. The last readable version of such an object stays."""
 
-    def put(self, kind: Kind, name: str, part: Part | Fault | None) -> bool:
-        """Enter the part, or remove what was there when there is none; whether that changes anything."""
-        if isinstance(part, Fault):
-            changed = self.faults.get((kind, name)) != part.words
-            self.faults[kind, name] = part.words
+    def put(self, kind: Kind, name: str, part: Part | UnreadableObject | None) -> bool:
+        """Store the part, or remove the stored one when it is None. Returns whether anything has changed."""
+        if isinstance(part, UnreadableObject):
+            changed = self.read_errors.get((kind, name)) != part.read_error
+            self.read_errors[kind, name] = part.read_error
             return changed
-        healed = self.faults.pop((kind, name), None) is not None
-        return self._put(kind, name, part) or healed
+        readable_again = self.read_errors.pop((kind, name), None) is not None
+        return self._put(kind, name, part) or readable_again
 
     def _put(self, kind: Kind, name: str, part: Part | None) -> bool:
         if kind in _SINGLE:
@@ -167,19 +167,19 @@ class Objects:
         return changed
 
     def __bool__(self) -> bool:
-        return bool(self.deployment or self.scaler or self.claim or self.revisions or self.pods or self.faults)
+        return bool(self.deployment or self.scaler or self.claim or self.revisions or self.pods or self.read_errors)
 
     @property
-    def age(self) -> bool:
-        """Whether time alone changes what they say together."""
+    def is_time_dependent(self) -> bool:
+        """Whether the workload changes by the passing of time alone."""
         return any(part.delay or part.failed for part in self.pods.values())
 
-    def _fault(self, *kinds: Kind) -> str | None:
-        """Why an object of these kinds cannot be read."""
-        return next((words for (kind, _), words in self.faults.items() if kind in kinds), None)
+    def _read_error(self, *kinds: Kind) -> str | None:
+        """Why an object of one of these kinds cannot be read."""
+        return next((error for (kind, _), error in self.read_errors.items() if kind in kinds), None)
 
-    def workload(self, uuid: SessionId, *, patience: timedelta) -> Workload:
-        """Put together; a pod that waits for longer than `patience` is warned of."""
+    def workload(self, uuid: SessionId, *, schedule_timeout: timedelta) -> Workload:
+        """Combine the objects. A pod that has been waiting longer than `schedule_timeout` gets a warning."""
         deployment, scaler, claim = self.deployment, self.scaler, self.claim
         release = max(self.revisions.values(), key=lambda revision: revision.revision, default=None)
         if release is not None and release.state is ReleaseState.UNINSTALLED:
@@ -187,51 +187,52 @@ class Objects:
         newest, now = self._newest(), datetime.now(UTC)
         failure, final = self._failure(newest, now)
         delay = newest.delay if newest else None
-        fault = self._fault(Kind.DEPLOYMENT, Kind.SCALER)
+        read_error = self._read_error(Kind.DEPLOYMENT, Kind.SCALER)
         owners = (part.user_id for part in (deployment, claim) if part)
         return Workload(
             uuid,
             user_id=next(filter(None, owners), None),
             release=release,
-            deployed=deployment is not None or self._fault(Kind.DEPLOYMENT) is not None,
-            scaled=scaler is not None or self._fault(Kind.SCALER) is not None,
+            deployed=deployment is not None or self._read_error(Kind.DEPLOYMENT) is not None,
+            scaled=scaler is not None or self._read_error(Kind.SCALER) is not None,
             parked=scaler is not None and scaler.parked,
             last_active=scaler.last_active if scaler else None,
             idle_times=scaler.idle_times if scaler else None,
-            deleting=any(part.going for part in (deployment, scaler) if part),
-            # One that is being deleted stays until the last pod lets go of it; nobody can have it any more.
-            volume=(claim is not None and not claim.going) or self._fault(Kind.CLAIM) is not None,
+            deleting=any(part.terminating for part in (deployment, scaler) if part),
+            # A terminating claim stays until the last pod releases it, and no pod can use it any more.
+            volume=(claim is not None and not claim.terminating) or self._read_error(Kind.CLAIM) is not None,
             created_at=deployment.created_at if deployment else None,
             replicas=deployment.replicas if deployment else 0,
             scaled_by=_scaled_by(deployment, scaler),
             ready=deployment.ready if deployment else 0,
             pod=newest.pod if newest else None,
             chart=deployment.chart if deployment else None,
-            read_error=fault,
-            failure=fault or failure,
-            final=fault is not None or final,
+            read_error=read_error,
+            failure=read_error or failure,
+            final=read_error is not None or final,
             paused=_pause(uuid, scaler),
-            blocker=(delay.words if delay and delay.early else None) or (scaler.blocker if scaler else None),
-            warning=_warning(delay, patience, now) or (scaler.odd if scaler else None) or self._fault(Kind.CLAIM),
+            blocker=(delay.message if delay and delay.is_blocker else None) or (scaler.blocker if scaler else None),
+            warning=_warning(delay, schedule_timeout, now)
+            or (scaler.invalid_times if scaler else None)
+            or self._read_error(Kind.CLAIM),
         )
 
     def _newest(self) -> PodPart | None:
-        """The session's pod. One that has ended for good counts only until there is another one."""
+        """The session's pod: the newest one that has not failed, or else the newest."""
         since = self.deployment.scaled_at if self.deployment else ""
-        # Those that failed in a life before stay until somebody removes them: their ReplicaSet does not.
-        standing = [
-            part for part in self.pods.values() if not part.going and not (part.failed and part.created < since)
+        # Pods that failed before the last scale stay until somebody removes them: their ReplicaSet does not.
+        current = [
+            part for part in self.pods.values() if not part.terminating and not (part.failed and part.created < since)
         ]
-        return max(standing, key=lambda part: (not part.failed, part.created), default=None)
+        return max(current, key=lambda part: (not part.failed, part.created), default=None)
 
     def _failure(self, newest: PodPart | None, now: datetime) -> tuple[str | None, bool]:
-        """Why there is no pod that gets ready, and whether that is for good."""
-        odd = self._fault(Kind.POD)
+        """Why no pod gets ready, and whether the failure is final."""
         if newest is None or newest.failure is None:
-            return odd or (self.deployment.failure if self.deployment else None), False
+            return self._read_error(Kind.POD) or (self.deployment.failure if self.deployment else None), False
         failure = newest.failure
-        replaced = newest.failed and failure.since is not None and now - failure.since < REPLACED
-        return failure.words, failure.final and not replaced
+        may_be_replaced = newest.failed and failure.since is not None and now - failure.since < REPLACEMENT_TIME
+        return failure.message, failure.final and not may_be_replaced
 
 
 def _pause(uuid: SessionId, scaler: Scaler | None) -> str | None:
@@ -244,18 +245,20 @@ def _pause(uuid: SessionId, scaler: Scaler | None) -> str | None:
     )
 
 
-def _warning(delay: Delay | None, patience: timedelta, now: datetime) -> str | None:
-    if delay is None or not delay.overdue(now, patience):
+def _warning(delay: PodDelay | None, schedule_timeout: timedelta, now: datetime) -> str | None:
+    if delay is None or not delay.overdue(now, schedule_timeout):
         return None
     return (
-        f"the pod has been waiting for more than {patience.total_seconds():g} s: {delay.words}. It is still waited for;"
-        " `kubectl describe pod` tells more, and a node or a repair lets it go on"
+        f"the pod has been waiting for more than {schedule_timeout.total_seconds():g} s: {delay.message}. The wake goes"
+        " on; `kubectl describe pod` shows more, and a new node or a repair lets the pod start"
     )
 
 
-def place(kind: Kind, item: Json) -> SessionId | None:
-    """The session that the object belongs to, None for somebody else's: a label can be put on anything, and a name may
-    merely begin like one of ours."""
+def session_id_of(kind: Kind, item: Json) -> SessionId | None:
+    """The session that the object belongs to; None when it belongs to none.
+
+    The label alone does not prove it, since anybody can set it on anything. Nor does the beginning of the name.
+    """
     found, name = labels(item), name_of(item)
     claimed = found.get("name", "").removeprefix("user-") if kind is Kind.REVISION else found.get(UUID_LABEL, "")
     try:
@@ -271,7 +274,7 @@ def _is_revision(_item: Json, name: str, uuid: SessionId) -> bool:
 
 
 def _is_pod(item: Json, _name: str, uuid: SessionId) -> bool:
-    """Whether the session's own Deployment has made it: a bare pod, or one of a copy, may bear the same labels."""
+    """Whether the session's own Deployment owns the pod: a bare pod, or that of a copy, may have the same labels."""
     replica_set = f"{release_name(uuid)}-{labels(item).get('pod-template-hash')}"
     owners = as_dicts(as_dict(item.get("metadata")).get("ownerReferences"))
     return any(owner.get("kind") == "ReplicaSet" and owner.get("name") == replica_set for owner in owners)
@@ -286,26 +289,26 @@ _OURS: Mapping[Kind, Callable[[Json, str, SessionId], bool]] = {
 }
 
 
-def cut(kind: Kind, item: Json) -> Part | Fault | None:
-    """What is looked at of the object; None for a Secret that only looks like a revision."""
+def parse(kind: Kind, item: Json) -> Part | UnreadableObject | None:
+    """The parsed object; None for a Secret that only looks like a revision."""
     try:
-        return _CUTS[kind](item)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is about this one object
+        return _PARSERS[kind](item)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this object alone
         name = name_of(item)
         why = str(error) if isinstance(error, Unreadable) else repr(error)
         log.warning("an object cannot be read", extra={"kind": kind.value, "object": name, "why": why[:200]})
-        return Fault(
-            f"the object {name} ({kind.value}) cannot be read: {why[:200]}. The session is left as it is until the"
-            " object is repaired or removed"
+        return UnreadableObject(
+            f"the object {name} ({kind.value}) cannot be read: {why[:200]}. The service leaves the session alone until"
+            " the object is repaired or removed"
         )
 
 
 def _deployment(item: Json) -> Deployment:
     metadata, spec, status = as_dict(item.get("metadata")), as_dict(item.get("spec")), as_dict(item.get("status"))
-    writer, written = _writer(item, "f:spec", "f:replicas")
+    writer, written = _last_writer(item, "f:spec", "f:replicas")
     return Deployment(
         user_id=annotations(item).get(USER_ANNOTATION),
-        going=going(item),
+        terminating=is_terminating(item),
         created_at=moment(metadata.get("creationTimestamp")),
         replicas=count(spec.get("replicas"), "spec.replicas"),
         ready=count(status.get("readyReplicas") or 0, "status.readyReplicas"),
@@ -320,67 +323,68 @@ def _scaler(item: Json) -> Scaler:
     spec, status, notes = as_dict(item.get("spec")), as_dict(item.get("status")), annotations(item)
     lease, cooldown, poll = notes.get(LEASE_ANNOTATION), spec.get("cooldownPeriod"), spec.get("pollingInterval")
     idle_times = IdleTimes(
-        lease=seconds(lease, least=1, most=_LONGEST) or IdleTimes().lease,
-        cooldown=_or_kedas(cooldown, 300, least=0),
-        poll=_or_kedas(poll, 30, least=1),
+        lease=seconds(lease, least=1, most=_MAX_IDLE_TIME) or IdleTimes().lease,
+        cooldown=_seconds_or(_KEDA_COOLDOWN, cooldown, least=0),
+        poll=_seconds_or(_KEDA_POLL, poll, least=1),
     )
     paused = _is_true(notes.get(PAUSED))
     parked = paused and _is_our_park(item, notes)
     pauses = {PAUSED: paused and not parked, PAUSED_REPLICAS: PAUSED_REPLICAS in notes}
     return Scaler(
-        going=going(item),
+        terminating=is_terminating(item),
         parked=parked,
         last_active=moment(status.get("lastActiveTime")),
-        idle_times=_rhythms.setdefault(idle_times, idle_times),
+        idle_times=_shared_idle_times.setdefault(idle_times, idle_times),
         pauses=tuple(name for name, set_by_operator in pauses.items() if set_by_operator),
         blocker=scaler_blocker(item),
-        odd=_odd(lease, cooldown, poll),
-        keda=_writer(item, "f:status")[0],
+        invalid_times=_invalid_times(lease, cooldown, poll),
+        keda_manager=_last_writer(item, "f:status")[0],
     )
 
 
 def _is_true(paused: str | None) -> bool:
-    """As KEDA reads it: what is no truth value pauses as well."""
+    """Whether KEDA takes the annotation as true, which it does for any value that is not false."""
     return paused is not None and paused not in ("0", "f", "F", "false", "FALSE", "False")
 
 
 def _is_our_park(item: Json, notes: Mapping[str, str]) -> bool:
-    """Whether the service has set `paused`, and no operator.
+    """Whether the service has set `paused`, rather than an operator.
 
-    Former versions set no mark. Nor does a mark alone say so: such a version leaves it behind when it unparks, and an
-    operator may be a moment ahead of a park. But a restored backup has one manager for both.
+    The service's own annotation beside it proves nothing alone. Former versions did not write it, and leave it behind
+    when they unpark; and an operator may pause a moment before the service parks. But after the restore of a backup one
+    manager owns both annotations.
     """
-    writer = _writer(item, *_ANNOTATION, f"f:{PAUSED}")[0]
+    writer = _last_writer(item, *_ANNOTATION, f"f:{PAUSED}")[0]
     if writer in _SERVICE:
         return True
-    return PARKED_ANNOTATION in notes and writer == _writer(item, *_ANNOTATION, f"f:{PARKED_ANNOTATION}")[0]
+    return PARKED_ANNOTATION in notes and writer == _last_writer(item, *_ANNOTATION, f"f:{PARKED_ANNOTATION}")[0]
 
 
 _ANNOTATION = ("f:metadata", "f:annotations")
-"""Where managed fields have annotations."""
+"""The path of annotations in managedFields."""
+_KEDA_COOLDOWN, _KEDA_POLL = 300, 30
+"""KEDA's own defaults, in seconds."""
 
 
-def _or_kedas(value: Any, default: float, *, least: float) -> timedelta:
-    found = seconds(value, least=least, most=_LONGEST)
+def _seconds_or(default: float, value: Any, *, least: float) -> timedelta:
+    found = seconds(value, least=least, most=_MAX_IDLE_TIME)
     return timedelta(seconds=default) if found is None else found
 
 
-def _odd(lease: Any, cooldown: Any, poll: Any) -> str | None:
+def _invalid_times(lease: Any, cooldown: Any, poll: Any) -> str | None:
     given = {
         f"annotation {LEASE_ANNOTATION}": (lease, 1),
         "cooldownPeriod": (cooldown, 0),
         "pollingInterval": (poll, 1),
     }
-    odd = [
+    invalid = [
         f"{name} is {value!r:.40}"
         for name, (value, least) in given.items()
-        if value is not None and seconds(value, least=least, most=_LONGEST) is None
+        if value is not None and seconds(value, least=least, most=_MAX_IDLE_TIME) is None
     ]
-    return (
-        f"the ScaledObject has odd times, so the usual ones are assumed: {', '.join(odd)}; correct them"
-        if odd
-        else None
-    )
+    if not invalid:
+        return None
+    return f"the ScaledObject has invalid times, so the defaults apply: {', '.join(invalid)}; correct them"
 
 
 def _scaled_by(deployment: Deployment | None, scaler: Scaler | None) -> ScaledBy | None:
@@ -388,14 +392,15 @@ def _scaled_by(deployment: Deployment | None, scaler: Scaler | None) -> ScaledBy
         return None
     if deployment.scaled_by == FIELD_MANAGER:
         return ScaledBy.SERVICE
-    by_keda = deployment.scaled_by.startswith("keda") or (scaler is not None and deployment.scaled_by == scaler.keda)
+    keda = scaler.keda_manager if scaler else None
+    by_keda = deployment.scaled_by.startswith("keda") or deployment.scaled_by == keda
     return ScaledBy.KEDA if by_keda else ScaledBy.OTHER
 
 
-def _writer(item: Json, *field: str) -> tuple[str | None, str]:
-    """The field manager that has changed the field last, and when; None when the API server does not tell.
+def _last_writer(item: Json, *field: str) -> tuple[str | None, str]:
+    """The field manager that last changed the field, and when; None when the API server does not say.
 
-    A change takes the field from all managers but the one that made it; those who set the same value since share it.
+    A change takes the field from all other managers; those who later set the same value share it.
     """
     written, writer = "", None
     for entry in as_dicts(as_dict(item.get("metadata")).get("managedFields")):
@@ -408,12 +413,12 @@ def _writer(item: Json, *field: str) -> tuple[str | None, str]:
     return writer, written
 
 
-_rhythms: dict[IdleTimes, IdleTimes] = {}
-"""The few different ones, shared by all sessions."""
+_shared_idle_times: dict[IdleTimes, IdleTimes] = {}
+"""The few distinct values, shared by all sessions to save memory."""
 
 
 def _claim(item: Json) -> Claim:
-    return Claim(annotations(item).get(USER_ANNOTATION), going(item))
+    return Claim(annotations(item).get(USER_ANNOTATION), is_terminating(item))
 
 
 def _revision(item: Json) -> Release | None:
@@ -434,7 +439,7 @@ def _pod(item: Json) -> PodPart:
     containers = {container.get("name"): container for container in as_dicts(status.get("containerStatuses"))}
     return PodPart(
         created=text(metadata.get("creationTimestamp")) or "",
-        going=going(item),
+        terminating=is_terminating(item),
         failed=status.get("phase") == "Failed",
         pod=Pod(
             uid=needed_text(item, "uid"),
@@ -450,13 +455,13 @@ def _pod(item: Json) -> PodPart:
 
 
 def _port(spec: Json) -> int | None:
-    """The first port of the workspace's container."""
+    """The first port of the workspace container."""
     workspace: Json = next((each for each in as_dicts(spec.get("containers")) if each.get("name") == CONTAINER), {})
     ports = [port.get("containerPort") for port in as_dicts(workspace.get("ports"))]
     return next((port for port in ports if isinstance(port, int) and 0 < port < 65536), None)
 
 
-_CUTS: Mapping[Kind, Callable[[Json], Part | None]] = {
+_PARSERS: Mapping[Kind, Callable[[Json], Part | None]] = {
     Kind.DEPLOYMENT: _deployment,
     Kind.SCALER: _scaler,
     Kind.CLAIM: _claim,

@@ -1,4 +1,4 @@
-"""Where the objects of the users' namespace are in the API, and how those of sessions are told from others."""
+"""API paths of the users' namespace, and the selectors that find the objects of sessions in it."""
 
 from service.adapters.kubernetes.objects import Kind
 from service.domain.names import UUID_LABEL
@@ -7,21 +7,21 @@ _GROUPS = {Kind.DEPLOYMENT: "/apis/apps/v1", Kind.SCALER: "/apis/keda.sh/v1alpha
 
 
 class Paths:
-    """Paths below one namespace."""
+    """API paths of one namespace."""
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
 
     def of(self, kind: Kind) -> str:
-        """Path of the kind's collection."""
+        """The path of the kind's collection."""
         return f"{_GROUPS.get(kind, '/api/v1')}/namespaces/{self._namespace}/{kind.value}"
 
     @staticmethod
     def selector(kind: Kind) -> str:
-        """Label selector of what belongs to sessions."""
+        """The label selector for objects that belong to sessions."""
         return "owner=helm" if kind is Kind.REVISION else UUID_LABEL
 
     @staticmethod
     def metadata(kind: Kind) -> bool:
-        """Whether only the metadata is looked at: a release's Secret must not even be read, a claim need not be."""
+        """Whether to request metadata only: the service must not read a release's Secret, and need not read a claim."""
         return kind in (Kind.REVISION, Kind.CLAIM)

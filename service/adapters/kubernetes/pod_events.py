@@ -1,10 +1,10 @@
-"""The PodEvents: a watch on the events that kubelet, scheduler and others leave about pods."""
+"""The PodEvents port: a watch on the events that the kubelet, the scheduler and others record about pods."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from service.adapters.kubernetes.api import Expired, KubeApi
+from service.adapters.kubernetes.api import KubeApi, ResourceVersionExpired
 from service.adapters.kubernetes.fields import Json, as_dict, text
 from service.domain.backoff import Backoff
 from service.domain.errors import ClusterUnavailable, SessionNotFound
@@ -13,13 +13,13 @@ from service.domain.progress import ProgressUpdate, Stage
 
 _PODS = "involvedObject.kind=Pod"
 _BACKOFF = (0.1, 5.0)
-"""Seconds between two watches: the first pause, and the longest."""
-_STEADY = 5.0
-"""Seconds after which a watch counts as one that works."""
+"""Seconds between two watches: the shortest and the longest delay."""
+_HEALTHY_AFTER = 5.0
+"""Seconds after which a watch counts as healthy and the backoff is reset."""
 
 
 class KubePodEvents:
-    """See `service.domain.ports.PodEvents`. What happened before is not told."""
+    """See `service.domain.ports.PodEvents`. Yields no event from before the call."""
 
     def __init__(self, api: KubeApi, *, namespace: str) -> None:
         self._api = api
@@ -30,29 +30,29 @@ class KubePodEvents:
         while True:
             begun = clock()
             try:
-                version = version or await self._now()
+                version = version or await self._current_version()
                 async with contextlib.aclosing(self._api.watch(self._path, "", version, fields=_PODS)) as changes:
                     async for change, item in changes:
                         version = text(as_dict(item.get("metadata")).get("resourceVersion")) or version
-                        told = _told(item) if change in ("ADDED", "MODIFIED") else None
-                        if told is not None:
-                            yield told
-            except Expired as expired:
+                        update = _parse(item) if change in ("ADDED", "MODIFIED") else None
+                        if update is not None:
+                            yield update
+            except ResourceVersionExpired as expired:
                 raise ClusterUnavailable from expired
-            if clock() - begun >= _STEADY:
+            if clock() - begun >= _HEALTHY_AFTER:
                 backoff.reset()
             else:
                 await asyncio.sleep(backoff.next())
 
-    async def _now(self) -> str:
-        """The version from which only what happens from now on is told."""
+    async def _current_version(self) -> str:
+        """The current resourceVersion: a watch from there yields only new events."""
         async for _, version in self._api.pages(self._path, "", fields=_PODS, size=1):
             return version
         raise ClusterUnavailable
 
 
-def _told(event: Json) -> tuple[SessionId, str, ProgressUpdate] | None:
-    """None for what is of no interest to anybody who waits for a pod."""
+def _parse(event: Json) -> tuple[SessionId, str, ProgressUpdate] | None:
+    """The session, pod uid and update in the event; None when it matters to nobody who waits for a pod."""
     involved, reason = as_dict(event.get("involvedObject")), text(event.get("reason")) or "Unknown"
     prefix, _, rest = str(involved.get("name", "")).partition("-")
     try:

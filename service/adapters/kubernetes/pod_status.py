@@ -1,4 +1,4 @@
-"""Why a pod does not get ready, in the words of Kubernetes and KEDA; None when nothing speaks against it yet."""
+"""Why a pod is not ready, in the words of Kubernetes and KEDA; None while nothing is wrong."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,41 +21,42 @@ _RETRIED = frozenset(
         "SignatureValidationFailed",
     }
 )
-"""Reasons for waiting that the kubelet retries, with a back-off of minutes at most."""
+"""Waiting reasons that the kubelet retries, with a back-off of minutes at most."""
 _FINAL = frozenset({"ErrImageNeverPull", "InvalidImageName"})
-"""Reasons for waiting that do not pass until somebody changes the session's image or puts it on the node."""
-REPLACED = timedelta(seconds=3)
-"""A pod that has failed counts as final after this: its ReplicaSet mostly has another one long before."""
+"""Waiting reasons that last until somebody changes the session's image, or loads it onto the node."""
+REPLACEMENT_TIME = timedelta(seconds=3)
+"""A failed pod counts as a final failure only after this: usually its ReplicaSet has replaced it long before."""
 
 
 @dataclass(frozen=True, slots=True)
 class PodFailure:
-    """What stands against the pod. `since` is when it began, where that matters."""
+    """Why the pod failed or cannot start. `since` is when it failed, where that matters."""
 
-    words: str
+    message: str
     final: bool = False
     since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Delay:
-    """What holds the pod up and passes by waiting, in general."""
+class PodDelay:
+    """Why the pod is late. Most delays end by themselves."""
 
-    words: str
+    message: str
     since: datetime | None
-    early: bool = True
-    """Worth to be told at once; otherwise every pod goes through it."""
+    is_blocker: bool = True
+    """Report it at once as a temporary blocker. False for a delay that every pod goes through."""
 
-    def overdue(self, now: datetime, patience: timedelta) -> bool:
-        """Whether it lasts longer than that."""
-        return self.since is not None and now - self.since > patience
+    def overdue(self, now: datetime, schedule_timeout: timedelta) -> bool:
+        """Whether the delay has lasted longer than `schedule_timeout`."""
+        return self.since is not None and now - self.since > schedule_timeout
 
 
 def pod_failure(pod: Json) -> PodFailure | None:
-    """The pod's own end, or the first container that cannot start."""
+    """The failure of the pod itself, or of the first container that cannot start."""
     status = as_dict(pod.get("status"))
     if status.get("phase") == "Failed":
-        # Evicted, or refused by the node (OutOfcpu, NodeAffinity, UnexpectedAdmissionError, ...): it never comes back.
+        # Evicted, or rejected by the node (OutOfcpu, NodeAffinity, UnexpectedAdmissionError, ...): such a pod never
+        # runs again.
         return PodFailure(_sentence(status), final=True, since=_latest(pod))
     for container in _containers(status):
         waiting = as_dict(as_dict(container.get("state")).get("waiting"))
@@ -67,30 +68,33 @@ def pod_failure(pod: Json) -> PodFailure | None:
     return None
 
 
-def pod_delay(pod: Json) -> Delay | None:
-    """Why no node takes the pod (somebody may leave, or a node be added), or that the node is still preparing it."""
+def pod_delay(pod: Json) -> PodDelay | None:
+    """Why no node has room for the pod, or that its node is still preparing it.
+
+    Room appears when another pod leaves or a node is added.
+    """
     status = as_dict(pod.get("status"))
     conditions = {condition.get("type"): condition for condition in as_dicts(status.get("conditions"))}
     scheduled = conditions.get("PodScheduled", {})
     since = moment(scheduled.get("lastTransitionTime"))
     if scheduled.get("status") == "False":
-        return Delay(_sentence(scheduled), since)
+        return PodDelay(_sentence(scheduled), since)
     for container in _containers(status):
         waiting = as_dict(as_dict(container.get("state")).get("waiting"))
-        if waiting.get("reason") in ("ContainerCreating", "PodInitializing") and _prepares(status):
-            words = f"{_sentence(waiting)}: the node prepares volumes, network and image"
-            return Delay(words, since, early=False)
+        if waiting.get("reason") in ("ContainerCreating", "PodInitializing") and _is_preparing(status):
+            message = f"{_sentence(waiting)}: the node prepares volumes, network and image"
+            return PodDelay(message, since, is_blocker=False)
     return None
 
 
-def _prepares(status: Json) -> bool:
-    """Whether no container has run yet: afterwards, a long wait for the next one is the image's own affair."""
+def _is_preparing(status: Json) -> bool:
+    """Whether no container has run yet. Once one has, a long wait for the next one is due to the image."""
     states = [as_dict(container.get("state")) for container in _containers(status)]
     return not any(state.get("running") or state.get("terminated") for state in states)
 
 
 def deployment_failure(status: Json) -> str | None:
-    """Pods that cannot even be created, for instance for lack of quota."""
+    """Why the Deployment's pods cannot be created at all, for example for lack of quota."""
     for condition in as_dicts(status.get("conditions")):
         if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
             return _sentence(condition)
@@ -98,9 +102,10 @@ def deployment_failure(status: Json) -> str | None:
 
 
 def scaler_blocker(scaled: Json) -> str | None:
-    """KEDA cannot work with the ScaledObject, for instance since Redis refuses the password.
+    """Why KEDA cannot work with the ScaledObject, for example because Redis rejects the password.
 
-    It says so for a moment too, when it and the service write at the same time; and a pod that is there needs no KEDA.
+    This is a temporary blocker: KEDA also reports it for a moment when it and the service write at the same time, and
+    an existing pod does not need KEDA.
     """
     for condition in as_dicts(as_dict(scaled.get("status")).get("conditions")):
         if condition.get("type") == "Ready" and condition.get("status") == "False":
@@ -113,7 +118,7 @@ def _containers(status: Json) -> list[Json]:
 
 
 def _last_end(container: Json) -> str:
-    """How the container ended the last time, for who reads only that it crashes."""
+    """How the container last ended: that it crashes does not say why."""
     end = as_dict(as_dict(container.get("lastState")).get("terminated"))
     if not end:
         return ""
@@ -121,7 +126,7 @@ def _last_end(container: Json) -> str:
 
 
 def _latest(pod: Json) -> datetime | None:
-    """When the pod failed, as closely as it tells."""
+    """When the pod failed, as precisely as its status says."""
     status, metadata = as_dict(pod.get("status")), as_dict(pod.get("metadata"))
     stamps = [condition.get("lastTransitionTime") for condition in as_dicts(status.get("conditions"))]
     times = map(moment, [*stamps, status.get("startTime"), metadata.get("creationTimestamp")])

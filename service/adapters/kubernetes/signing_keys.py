@@ -1,7 +1,7 @@
-"""The SigningKeys in a Secret, one entry for each: its name is `<seconds since 1970>-<id>`.
+"""The SigningKeys port on a Secret with one entry per key, named `<seconds since 1970>-<id>`.
 
-Writes go by the Secret's resourceVersion, so of replicas that rotate at the same time one wins and the others read
-again. Metadata is left alone: the Secret may be Helm's.
+Writes are conditional on the Secret's resourceVersion: when several replicas rotate at the same time, one wins and the
+others read again. The adapter leaves the metadata alone, since Helm may own the Secret.
 """
 
 import base64
@@ -13,20 +13,19 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-from service.adapters.kubernetes.api import KubeApi, Refused
+from service.adapters.kubernetes.api import ApiRefused, KubeApi
 from service.domain.errors import SigningKeysUnavailable
 from service.domain.signing_key import SigningKey, StoredKeys
 
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"([0-9]{1,11})-([0-9a-f]{8})")
-_LEAST = 32
-"""Bytes of a secret that is worth its name."""
-_OVERTAKEN = (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND)
+_MIN_SECRET_BYTES = 32
+_WRITE_CONFLICT = (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND)
 
 
 class KubeSigningKeys:
-    """See `service.domain.ports.SigningKeys`. Needs to get and patch the Secret, and to create it if absent."""
+    """See `service.domain.ports.SigningKeys`. Needs the rights to get and patch the Secret, and to create it."""
 
     def __init__(self, api: KubeApi, *, namespace: str, name: str) -> None:
         self._api = api
@@ -35,35 +34,35 @@ class KubeSigningKeys:
         self._name = name
 
     async def read(self) -> StoredKeys:
-        found = await self._request("GET", self._path, passed=(HTTPStatus.NOT_FOUND,))
+        found = await self._request("GET", self._path, allowed=(HTTPStatus.NOT_FOUND,))
         if found is None:
             return StoredKeys((), None)
         data = found.get("data") or {}
         keys = [key for name, value in data.items() if (key := _key(name, value)) is not None]
         if len(keys) < len(data):
-            log.warning("the Secret of the signing keys holds entries that are none", extra={"secret": self._name})
+            log.warning("the signing keys' Secret has entries that are not keys", extra={"secret": self._name})
         return StoredKeys(keys, found["metadata"]["resourceVersion"])
 
     async def replace(self, keys: Sequence[SigningKey], version: str | None) -> bool:
         data: dict[str, str | None] = {_entry(key): base64.b64encode(key.secret).decode() for key in keys}
         if version is None:
             secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": self._name}, "data": data}
-            return await self._request("POST", self._collection, secret, passed=(HTTPStatus.CONFLICT,)) is not None
-        found = await self._request("GET", self._path, passed=_OVERTAKEN)
+            return await self._request("POST", self._collection, secret, allowed=(HTTPStatus.CONFLICT,)) is not None
+        found = await self._request("GET", self._path, allowed=_WRITE_CONFLICT)
         if found is None or found["metadata"]["resourceVersion"] != version:
             return False
         data = dict.fromkeys(found.get("data") or {}) | data
         body = {"metadata": {"resourceVersion": version}, "data": data}
-        return await self._request("PATCH", self._path, body, passed=_OVERTAKEN) is not None
+        return await self._request("PATCH", self._path, body, allowed=_WRITE_CONFLICT) is not None
 
     async def _request(
-        self, method: str, path: str, body: dict[str, Any] | None = None, *, passed: Sequence[int]
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, allowed: Sequence[int]
     ) -> dict[str, Any] | None:
-        """The answer; None for a refusal with one of the statuses in `passed`."""
+        """Return the response, or None when its status is one of the 4xx in `allowed`."""
         try:
             return await self._api.request(method, path, body=body)
-        except Refused as refused:
-            if refused.status in passed:
+        except ApiRefused as refused:
+            if refused.status in allowed:
                 return None
             raise SigningKeysUnavailable from PermissionError(f"{method} {path}: {refused}")
 
@@ -73,11 +72,13 @@ def _entry(key: SigningKey) -> str:
 
 
 def _key(name: str, value: Any) -> SigningKey | None:
-    shape = _NAME.fullmatch(name)
-    if shape is None or not isinstance(value, str):
+    match = _NAME.fullmatch(name)
+    if match is None or not isinstance(value, str):
         return None
     try:
         secret = base64.b64decode(value, validate=True)
     except binascii.Error:
         return None
-    return SigningKey(shape[2], datetime.fromtimestamp(int(shape[1]), UTC), secret) if len(secret) >= _LEAST else None
+    if len(secret) < _MIN_SECRET_BYTES:
+        return None
+    return SigningKey(match[2], datetime.fromtimestamp(int(match[1]), UTC), secret)

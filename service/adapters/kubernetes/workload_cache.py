@@ -1,8 +1,8 @@
-"""The WorkloadCache on watches: lists each kind once, then follows its changes, so that reading costs no request.
+"""The WorkloadCache port: an informer that lists each kind once and then watches it, so that a read costs no request.
 
-One reflector per kind goes on from the last resourceVersion it saw (bookmarks included), lists again when the API
-server no longer has that version, and backs off with jitter when it does not answer, or ends a watch at once. A watch
-whose other end is gone without a word is noticed by its own end, which comes within a minute.
+One reflector per kind resumes from the last resourceVersion that it saw, bookmarks included. It lists again when the
+API server no longer has that version. It backs off with jitter when the API server does not answer, or ends a watch at
+once. A watch whose peer is gone is noticed within a minute, when it should have ended.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 
-from service.adapters.kubernetes.api import Expired, KubeApi, pause_of
+from service.adapters.kubernetes.api import KubeApi, ResourceVersionExpired, retry_delay
 from service.adapters.kubernetes.fields import Json, as_dict, name_of, text
-from service.adapters.kubernetes.objects import Fault, Kind, Objects, cut, place
+from service.adapters.kubernetes.objects import Kind, Objects, UnreadableObject, parse, session_id_of
 from service.adapters.kubernetes.paths import Paths
 from service.domain.backoff import Backoff
 from service.domain.errors import ClusterUnavailable
@@ -26,59 +26,64 @@ from service.domain.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
-_PROBE = 5.0
-"""Seconds of silence after which the API server is asked whether it is still there."""
+_PROBE_AFTER = 5.0
+"""Seconds of silence after which the cache probes the API server."""
 BREAKS = ("expired", "lost", "unreadable")
-"""The version was too old to go on from; the API server did not answer; an object could not be read."""
+"""The resourceVersion was too old; the API server did not answer; an object could not be read."""
 _BACKOFF = (0.1, 2.0)
-"""Seconds: the first pause after a failure, and the longest: an API server that is back is found soon."""
-_RELIST = (0.5, 30.0)
-"""The same before everything is listed again, which costs an API server much."""
-_STEADY = 5.0
-"""Seconds after which a watch counts as one that works."""
-_HOLDS = 2.0
-"""Seconds after which a watch that is open is believed to tell of all changes, although it has told of none yet."""
-_LISTS_AT_ONCE = 2
+"""Seconds: the shortest and longest delay after a failure. Short, to notice soon when the API server is back."""
+_RELIST_BACKOFF = (0.5, 30.0)
+"""The same before listing everything again, which is expensive for the API server."""
+_HEALTHY_AFTER = 5.0
+"""Seconds after which a watch counts as healthy and the backoff is reset."""
+_TRUSTED_AFTER = 2.0
+"""Seconds after which an open watch counts as up to date, even if it has sent no event yet."""
+_CONCURRENT_LISTS = 2
 """Kinds that one replica lists at the same time."""
 
 
 class KubeWorkloadCache:
-    """See `service.domain.ports.WorkloadCache`. `patience`: how long a pod may wait for a node before a warning."""
+    """See `service.domain.ports.WorkloadCache`.
 
-    def __init__(self, api: KubeApi, *, namespace: str, patience: timedelta) -> None:
+    A pod that waits longer than `schedule_timeout` for a node gets a warning.
+    """
+
+    def __init__(self, api: KubeApi, *, namespace: str, schedule_timeout: timedelta) -> None:
         self._api = api
         self._paths = Paths(namespace)
-        self._patience = patience
+        self._schedule_timeout = schedule_timeout
         self._objects: dict[SessionId, Objects] = {}
-        self._ready: dict[SessionId, Workload] = {}
-        """Put together already, of those that do not change by time alone."""
+        self._combined: dict[SessionId, Workload] = {}
+        """Workloads that do not change by the passing of time alone, combined once and reused."""
         self._names: dict[Kind, dict[str, SessionId]] = {kind: {} for kind in Kind}
         self._listeners: list[Callable[[SessionId], None]] = []
         self._lost: dict[Kind, float] = dict.fromkeys(Kind, 0.0)
-        """Kinds whose watch has failed, and since when (0: never ran); until they are heard of again."""
+        """Kinds whose watch has failed and received nothing since; the value says when it failed (0: never ran)."""
         self._opened: dict[Kind, float] = {}
         """Kinds whose watch is open, and since when."""
-        self._listing = asyncio.Semaphore(_LISTS_AT_ONCE)
-        self._heard = 0.0
+        self._list_slots = asyncio.Semaphore(_CONCURRENT_LISTS)
+        self._last_contact = 0.0
+        """When the API server last sent anything."""
         self._silent = False
+        """The last probe got no answer."""
         self._unlisted = set(Kind)
-        """Kinds that have never been listed; whether their watches hold is another matter."""
-        self._filled = asyncio.Event()
+        """Kinds that have never been listed completely."""
+        self._synced = asyncio.Event()
         self.breaks: Counter[str] = Counter(dict.fromkeys(BREAKS, 0))
-        """How often a watch could not simply go on, and why (see BREAKS)."""
+        """How often a watch could not resume, by cause (see BREAKS)."""
 
     # --- the port ---
 
     def workload(self, uuid: SessionId) -> Workload:
-        known = self._ready.get(uuid)
-        if known is not None:
-            return known
+        combined = self._combined.get(uuid)
+        if combined is not None:
+            return combined
         objects = self._objects.get(uuid)
         if objects is None:
             return Workload(uuid)
-        workload = objects.workload(uuid, patience=self._patience)
-        if not objects.age:
-            self._ready[uuid] = workload
+        workload = objects.workload(uuid, schedule_timeout=self._schedule_timeout)
+        if not objects.is_time_dependent:
+            self._combined[uuid] = workload
         return workload
 
     def uuids(self) -> Iterable[SessionId]:
@@ -86,34 +91,34 @@ class KubeWorkloadCache:
 
     def behind(self) -> timedelta | None:
         now = _now()
-        since = [lost for kind, lost in self._lost.items() if now - self._opened.get(kind, now) < _HOLDS]
+        since = [lost for kind, lost in self._lost.items() if now - self._opened.get(kind, now) < _TRUSTED_AFTER]
         if self._silent:
-            since.append(self._heard)
+            since.append(self._last_contact)
         return timedelta(seconds=now - min(since)) if since else None
 
     def subscribe(self, listener: Callable[[SessionId], None]) -> Callable[[], None]:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
-    # --- following ---
+    # --- the watches ---
 
     @property
-    def filled(self) -> bool:
-        """Whether everything has been listed once."""
-        return self._filled.is_set()
+    def has_synced(self) -> bool:
+        """Whether every kind has been listed once."""
+        return self._synced.is_set()
 
     @asynccontextmanager
-    async def following(self, supervisor: Supervisor | None = None) -> AsyncIterator[None]:
-        """Follow for as long as the context lasts."""
+    async def running(self, supervisor: Supervisor | None = None) -> AsyncIterator[None]:
+        """Run the watches for as long as the context lasts."""
         watches = {f"watch {kind.value}": partial(self._follow, kind) for kind in Kind}
         async with (supervisor or Supervisor()).running({**watches, "watch probe": self._probe}):
             yield
 
-    async def wait_filled(self) -> None:
-        await self._filled.wait()
+    async def wait_synced(self) -> None:
+        await self._synced.wait()
 
     async def _follow(self, kind: Kind) -> None:
-        version, lost, relists = "", Backoff(*_BACKOFF), Backoff(*_RELIST)
+        version, backoff, relist_backoff = "", Backoff(*_BACKOFF), Backoff(*_RELIST_BACKOFF)
         while True:
             begun = _now()
             try:
@@ -121,37 +126,37 @@ class KubeWorkloadCache:
                 begun = _now()
                 async for change, item in self._watch(kind, version):
                     version = text(as_dict(item.get("metadata")).get("resourceVersion")) or version
-                    self._found(kind)
+                    self._mark_alive(kind)
                     if change != "BOOKMARK":
-                        self._enter(kind, item, gone=change == "DELETED")
-                # An API server ends every watch after a while. One that ends at once is not what it should be.
-                pause = 0.0 if _now() - begun >= _STEADY else lost.next()
-            except Expired:
-                log.info("listing again: the API server cannot go on", extra={"kind": kind.value})
-                version, pause = "", relists.next()
+                        self._apply(kind, item, deleted=change == "DELETED")
+                # The API server ends every watch after a while. Back off from one that ends at once.
+                delay = 0.0 if _now() - begun >= _HEALTHY_AFTER else backoff.next()
+            except ResourceVersionExpired:
+                log.info("listing again: the resourceVersion has expired", extra={"kind": kind.value})
+                version, delay = "", relist_backoff.next()
                 self.breaks["expired"] += 1
             except ClusterUnavailable as error:
-                pause = self._is_lost(kind, error, lost.next())
+                delay = self._mark_lost(kind, error, backoff.next())
             except Exception:
                 log.exception("a watch failed; listing again", extra={"kind": kind.value})
-                version, pause = "", relists.next()
+                version, delay = "", relist_backoff.next()
                 self._lost.setdefault(kind, _now())
                 self.breaks["unreadable"] += 1
-            if _now() - begun >= _STEADY:
-                lost.reset()
-                relists.reset()
-            await asyncio.sleep(pause)
+            if _now() - begun >= _HEALTHY_AFTER:
+                backoff.reset()
+                relist_backoff.reset()
+            await asyncio.sleep(delay)
 
-    def _is_lost(self, kind: Kind, error: ClusterUnavailable, pause: float) -> float:
-        """Note that the watch does not run; the pause until the next try, longer where the API server asks for it."""
+    def _mark_lost(self, kind: Kind, error: ClusterUnavailable, delay: float) -> float:
+        """Note that the watch is lost. Returns the delay before the next attempt, longer if the API server asks."""
         self.breaks["lost"] += 1
         self._lost.setdefault(kind, _now())
         log.warning("the watch broke off", extra={"kind": kind.value, "why": repr(error.__cause__)[:200]})
-        return pause if error.retry_after is None else max(pause, pause_of(error.retry_after))
+        return delay if error.retry_after is None else max(delay, retry_delay(error.retry_after))
 
     async def _watch(self, kind: Kind, version: str) -> AsyncGenerator[tuple[str, Json]]:
         path, selector = self._paths.of(kind), self._paths.selector(kind)
-        metadata, opened = self._paths.metadata(kind), partial(self._opens, kind)
+        metadata, opened = self._paths.metadata(kind), partial(self._mark_opened, kind)
         changes = self._api.watch(path, selector, version, metadata=metadata, opened=opened)
         try:
             async with contextlib.aclosing(changes):
@@ -161,46 +166,46 @@ class KubeWorkloadCache:
             self._opened.pop(kind, None)
 
     async def _list(self, kind: Kind) -> str:
-        """Take in everything there is and forget what is not there any more; the version to go on from."""
-        async with self._listing:
-            return await self._list_all(kind)
+        """Replace everything known of the kind by a new list. Returns the resourceVersion to watch from."""
+        async with self._list_slots:
+            return await self._list_pages(kind)
 
-    async def _list_all(self, kind: Kind) -> str:
+    async def _list_pages(self, kind: Kind) -> str:
         path, selector = self._paths.of(kind), self._paths.selector(kind)
-        gone, version = dict(self._names[kind]), ""
+        missing, version = dict(self._names[kind]), ""
         async for page, version in self._api.pages(path, selector, metadata=self._paths.metadata(kind)):  # noqa: B007
             for item in page:
-                gone.pop(name_of(item), None)
-                self._enter(kind, item, gone=False)
-            self._heard = _now()
+                missing.pop(name_of(item), None)
+                self._apply(kind, item, deleted=False)
+            self._last_contact = _now()
             await asyncio.sleep(0)
-        for name, uuid in gone.items():
+        for name, uuid in missing.items():
             self._put(kind, name, uuid, None)
-        self._found(kind)
+        self._mark_alive(kind)
         self._unlisted.discard(kind)
         if not self._unlisted:
-            self._filled.set()
+            self._synced.set()
         return version
 
-    def _opens(self, kind: Kind) -> None:
+    def _mark_opened(self, kind: Kind) -> None:
         self._opened[kind] = _now()
 
-    def _found(self, kind: Kind) -> None:
-        """Something was heard of the kind: an open watch that says nothing could be one that will fail again."""
+    def _mark_alive(self, kind: Kind) -> None:
+        """Note that data has arrived: an open watch without any could be about to fail again."""
         self._lost.pop(kind, None)
-        self._heard = _now()
+        self._last_contact = _now()
 
-    def _enter(self, kind: Kind, item: Json, *, gone: bool) -> None:
+    def _apply(self, kind: Kind, item: Json, *, deleted: bool) -> None:
         name = name_of(item)
-        uuid, known = place(kind, item), self._names[kind].get(name)
-        if known is not None and (gone or uuid is None):
-            self._put(kind, name, known, None)  # it is gone, or is no session's any more
-        elif uuid is not None and not gone:
+        uuid, known = session_id_of(kind, item), self._names[kind].get(name)
+        if known is not None and (deleted or uuid is None):
+            self._put(kind, name, known, None)  # it is deleted, or no longer belongs to a session
+        elif uuid is not None and not deleted:
             self._put(kind, name, uuid, item)
 
     def _put(self, kind: Kind, name: str, uuid: SessionId, item: Json | None) -> None:
-        part = None if item is None else cut(kind, item)
-        if isinstance(part, Fault):
+        part = None if item is None else parse(kind, item)
+        if isinstance(part, UnreadableObject):
             self.breaks["unreadable"] += 1
         objects = self._objects.get(uuid)
         if part is None:
@@ -214,7 +219,7 @@ class KubeWorkloadCache:
             return
         if not objects:
             del self._objects[uuid]
-        self._ready.pop(uuid, None)
+        self._combined.pop(uuid, None)
         for listener in [*self._listeners]:
             try:
                 listener(uuid)
@@ -222,15 +227,15 @@ class KubeWorkloadCache:
                 log.exception("a listener failed", extra={"uuid": uuid})
 
     async def _probe(self) -> None:
-        """Find out about an API server that keeps its connections and sends nothing: a watch alone cannot tell."""
+        """Notice an API server that keeps its connections open and sends nothing, which a watch alone cannot see."""
         while True:
-            await asyncio.sleep(_PROBE)
-            if not self.filled or (_now() - self._heard < _PROBE and not self._silent):
+            await asyncio.sleep(_PROBE_AFTER)
+            if not self.has_synced or (_now() - self._last_contact < _PROBE_AFTER and not self._silent):
                 continue
             try:
                 await self._api.check_readable(self._paths.of(Kind.DEPLOYMENT), self._paths.selector(Kind.DEPLOYMENT))
-                self._silent, self._heard = False, _now()
-            except (ClusterUnavailable, Expired):
+                self._silent, self._last_contact = False, _now()
+            except (ClusterUnavailable, ResourceVersionExpired):
                 self._silent = True
 
 
