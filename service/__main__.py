@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -38,13 +39,13 @@ from service.adapters.redis.store import RedisStore
 from service.adapters.redis.tickets import RedisTickets
 from service.commands import plan as planning
 from service.controller.collector import Collector
+from service.controller.journal_writer import JournalWriter
 from service.controller.leader import Leader
 from service.controller.leadership import Leadership
+from service.controller.progress_writer import ProgressWriter
 from service.controller.reconciler import Reconciler
-from service.controller.recorder import Recorder
-from service.controller.reporter import Reporter
-from service.controller.sleep_audit import SleepAudit
-from service.controller.stopwatch import Stopwatch
+from service.controller.wake_timer import WakeTimer
+from service.controller.wake_tracker import WakeTracker
 from service.domain.access import WorkspaceAccess
 from service.domain.activity import SessionActivity
 from service.domain.admission_queue import AdmissionQueue
@@ -55,7 +56,7 @@ from service.domain.keyring import Keyring
 from service.domain.provisioning import Provisioner
 from service.domain.queries import SessionQueries
 from service.domain.recovery import Recovery
-from service.domain.session_counts import SessionCounts, count
+from service.domain.session_counts import count
 from service.domain.supervisor import Supervisor, Work
 from service.edge.connection_limits import ConnectionLimits
 from service.edge.ports import PortUnusable, bind
@@ -143,14 +144,24 @@ def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: 
             )
             releases = MeasuredReleases(helm, metrics)
             slots = AdmissionQueue(running=config.helm_processes, waiting=config.helm_queue)
-            stopwatch = Stopwatch(cache=cache, metrics=metrics)
-            reporter = Reporter(
-                progress=progress,
-                queues=queues,
+            leadership = Leadership()
+            progress_writer = ProgressWriter(progress=progress, queues=queues, cache=cache)
+            journal_writer = JournalWriter(
+                store=store,
+                history=history,
+                metrics=metrics,
+                journal=journal,
+                idle_times=config.idle_times,
+                leadership=leadership,
+            )
+            wake_tracker = WakeTracker(
                 cache=cache,
                 pod_events=KubePodEvents(kube, namespace=config.namespace),
+                leadership=leadership,
+                timer=WakeTimer(metrics),
+                progress=progress_writer,
+                transitions=journal_writer,
             )
-            leadership = Leadership()
             reconciler = Reconciler(
                 queues=queues,
                 cluster=cluster,
@@ -159,7 +170,7 @@ def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: 
                 parking=config.parking,
                 parks_per_second=config.parks_per_second,
                 leadership=leadership,
-                observers=[stopwatch, reporter],
+                observers=[wake_tracker],
             )
             queries = SessionQueries(
                 store=store, history=history, cluster=cluster, cache=cache, idle_times=config.idle_times
@@ -171,7 +182,7 @@ def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: 
                 cluster=cluster,
                 cache=cache,
                 limits=config.limits,
-                observers=(stopwatch, reconciler, reporter),
+                observers=(reconciler, wake_tracker),
                 journal=journal,
             )
             provisioner = Provisioner(
@@ -203,17 +214,13 @@ def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: 
                 resync_interval=timedelta(seconds=config.sweep_interval),
                 pending_interval=_PENDING,
                 duties={
-                    "pod events": reporter.lead,
+                    "pod events": wake_tracker.lead,
                     "collector": Collector(
                         provisioner=provisioner, queries=queries, retention=timedelta(seconds=config.retention)
                     ).lead,
                 },
                 supervisor=supervisor,
             )
-
-            async def session_counts() -> SessionCounts:
-                stopwatch.drop_overdue()
-                return await count(cache, queues)
 
             access = _access(config, RedisTickets(redis), kube)
             application[keys.PROVISIONER] = provisioner
@@ -242,10 +249,9 @@ def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: 
                 if access
                 else None
             )
-            sleep_audit, recorder = _watchers(config, cache, store, history, leader, metrics=metrics, journal=journal)
             metrics.read(
                 Readings(
-                    session_counts=session_counts,
+                    session_counts=partial(count, cache, queues),
                     behind=cache.behind,
                     breaks=lambda: cache.breaks,
                     leads=lambda: leader.leads,
@@ -281,9 +287,9 @@ def resources(config: Settings, metrics: PrometheusMetrics, ports: Ports, life: 
                 "recovery": lambda: recovery.run_forever(config.recovery_interval),
                 "progress": progress.run,
                 "controller": _when_filled(cache, reconciler.run),
-                "reporter": _when_filled(cache, reporter.run),
-                "guard": _when_filled(cache, sleep_audit.run),
-                "recorder": _when_filled(cache, recorder.run),
+                "wake tracker": _when_filled(cache, wake_tracker.run),
+                "progress writer": _when_filled(cache, progress_writer.run),
+                "journal writer": journal_writer.run,
                 "history": history_writer.run,
                 "leader": _when_filled(cache, leader.run),
                 **({"entrance": access.run} if access else {}),
@@ -340,30 +346,6 @@ def _serve_with(
     application[keys.ACCESS] = access
     application[keys.READINESS] = keys.Readiness(lambda: cache.has_synced)
     application[keys.EXPOSITION] = metrics.exposition
-
-
-def _watchers(
-    config: Settings,
-    cache: KubeWorkloadCache,
-    store: RedisStore,
-    history: RedisHistory,
-    leader: Leader,
-    *,
-    metrics: PrometheusMetrics,
-    journal: Journal,
-) -> tuple[SleepAudit, Recorder]:
-    """What the leader notes of the cluster: pods that fall asleep, and those that get ready or fail."""
-
-    def leads() -> bool:
-        return leader.leads
-
-    sleep_audit = SleepAudit(
-        cache=cache, store=store, metrics=metrics, journal=journal, idle_times=config.idle_times, leads=leads
-    )
-    recorder = Recorder(
-        cache=cache, store=store, history=history, journal=journal, idle_times=config.idle_times, leads=leads
-    )
-    return sleep_audit, recorder
 
 
 def _access(config: Settings, tickets: RedisTickets, kube: KubeApi) -> WorkspaceAccess | None:

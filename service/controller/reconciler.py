@@ -10,11 +10,12 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from service.controller.leadership import Leadership
 from service.controller.rate_limiter import RateLimiter
 from service.controller.work_queue import WorkQueue
+from service.domain.clock import utc_now
 from service.domain.errors import SessionError, SessionReleased, Unavailable
 from service.domain.lifecycle import Step, settled_until, steps
 from service.domain.names import SessionId
@@ -72,7 +73,7 @@ class Reconciler:
         parks_per_second: float = 50,
         unparks_per_second: float = 20,
         defer_unparks: timedelta = timedelta(seconds=30),
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._queues = queues
         self._cluster = cluster

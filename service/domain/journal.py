@@ -5,10 +5,11 @@ readiness, sleeps and failures of pods, and wakes by others than the service's c
 """
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import ClassVar, Protocol
 
 from service.domain import names
+from service.domain.clock import utc_now
 from service.domain.metrics import Creation
 from service.domain.names import SessionId
 from service.domain.request_context import current_request_id
@@ -16,10 +17,6 @@ from service.domain.sleep import SleepReason
 
 REASON_LIMIT = 300
 """Characters kept of a reason: Kubernetes and helm can be wordy."""
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +30,7 @@ class JournalEntry:
     """None for a create that failed before it had an id."""
     user: str | None
     """Hash of the user's id (`hashed`), never the id itself; None for a chart installed by hand."""
-    at: datetime = field(default_factory=_now)
+    at: datetime = field(default_factory=utc_now)
     request: str = field(default_factory=current_request_id)
     """Id of the request behind it; `-` when there is none."""
 

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Literal, Protocol
+
+from service.domain.progress import Stage
 
 
 class Creation(StrEnum):
@@ -20,17 +22,13 @@ class HelmWork(StrEnum):
     UNINSTALL = "uninstall"
 
 
-class Stage(StrEnum):
-    """How far a wake has come; each is measured from its push."""
-
-    SCALED = "scaled"
-    """The Deployment wants a pod."""
-    UNPARKED = "unparked"
-    SCHEDULED = "scheduled"
-    STARTED = "started"
-    READY = "ready"
-    SETTLED = "settled"
-    """KEDA has taken the wake over."""
+SETTLED: Final = "settled"
+"""KEDA has taken the wake over. No event of its progress, which ends earlier, but measured like the other stages."""
+MeasuredStage = Stage | Literal["settled"]
+MEASURED: frozenset[MeasuredStage] = frozenset(
+    {Stage.SCALED, Stage.UNPARKED, Stage.SCHEDULED, Stage.STARTED, Stage.READY, SETTLED}
+)
+"""The stages of a wake whose time since the push is measured."""
 
 
 class RequestOutcome(StrEnum):
@@ -122,7 +120,7 @@ class ServiceMetrics(Protocol):
     def helm_ran(self, work: HelmWork, seconds: float, *, well: bool) -> None:
         """helm has worked on one session."""
 
-    def woken(self, stage: Stage, seconds: float) -> None:
+    def woken(self, stage: MeasuredStage, seconds: float) -> None:
         """A wake that found no pod has come to this stage."""
 
     def unfinished(self) -> None:
@@ -143,7 +141,7 @@ class NoMetrics:
 
     def created(self, outcome: Creation, seconds: float) -> None: ...
     def helm_ran(self, work: HelmWork, seconds: float, *, well: bool) -> None: ...
-    def woken(self, stage: Stage, seconds: float) -> None: ...
+    def woken(self, stage: MeasuredStage, seconds: float) -> None: ...
     def unfinished(self) -> None: ...
     def pod_lost(self) -> None: ...
     def healed(self, seconds: float) -> None: ...

@@ -1,4 +1,4 @@
-"""A wake's way from its call to the ready pod, as news that are noted one by one and told to whoever follows."""
+"""The progress of a wake, from the accepted call to the ready pod, as a sequence of events."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -10,82 +10,86 @@ from service.domain.session import Workload
 
 
 class Stage(StrEnum):
-    """What a piece of news is about. All but warnings are told once per wake."""
+    """How far a wake has come. Each stage occurs once per wake; only warnings may repeat."""
 
     ACCEPTED = "accepted"
     """Begins a wake."""
     UNPARKED = "unparked"
-    """KEDA looks after the session again. Done beside the scaling, so either may come first."""
+    """KEDA polls the queue again. Happens concurrently with the scaling, so either may come first."""
     SCALED = "scaled"
     """A pod is wanted."""
     SCHEDULED = "scheduled"
-    """A node has taken the pod."""
+    """The pod is assigned to a node."""
     PULLED = "pulled"
-    """The image is there."""
+    """The image is on the node."""
     STARTED = "started"
     """The workspace's container runs."""
     READY = "ready"
     WARNING = "warning"
-    """Kubernetes' own words about what is not as it should be."""
+    """A warning in Kubernetes' own words."""
     FAILED = "failed"
-    """Something failed. Unless it is final Kubernetes retries it; in either case `ready` may still come."""
+    """Something failed. Kubernetes retries it unless it is final; `ready` may follow in either case."""
     ASLEEP = "asleep"
-    """Sent to sleep, or given up, before it was ready."""
+    """Put to sleep, or given up, before it was ready."""
 
 
 LAST = frozenset({Stage.READY, Stage.FAILED, Stage.ASLEEP})
-"""After one of these the next `accepted` begins a new wake."""
+"""After one of these the next `accepted` starts a new wake."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProgressUpdate:
-    """Something to note of the wake that is under way."""
+    """Something new about the wake in progress."""
 
     stage: Stage
     reason: str | None = None
     final: bool = False
-    """Of `failed`: nothing retries it, so waiting is of no use."""
+    """Of `failed`: nothing retries it, so waiting does not help."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """News as they were noted."""
+    """An update as it was written."""
 
     id: str
-    """Two numbers, `1790000000000-0`: greater from event to event, whichever replica tells of it."""
+    """Two numbers, `1790000000000-0`, which grow from event to event, whichever replica wrote it."""
     stage: Stage
     at: datetime
     after: timedelta
     """Since the wake was accepted."""
     reason: str | None = None
     final: bool = False
-    """As in News."""
+    """See `ProgressUpdate`."""
 
 
 def over(wake: Sequence[Event]) -> bool:
-    """Whether nothing more is to be waited for."""
+    """Whether waiting for further events is of no use."""
     return any(event.stage in (Stage.READY, Stage.ASLEEP) or event.final for event in wake)
 
 
 def later(wake: Sequence[Event], after: str | None) -> Sequence[Event]:
-    """What came after the event of that id; all of it when there was no such id, or none that is an id."""
-    place = _place(after)
-    return [event for event in wake if _place(event.id) > place]
+    """The events after the one with that id; all of them when `after` is None or not an id."""
+    last = _order(after)
+    return [event for event in wake if _order(event.id) > last]
 
 
-def _place(id_: str | None) -> tuple[int, int]:
-    """Where the id stands among all: it is made of a time and a number within that time."""
+def _order(id_: str | None) -> tuple[int, int]:
+    """The id's two numbers: a time, and a counter within that time."""
     found = re.fullmatch(r"([0-9]{1,20})-([0-9]{1,20})", id_ or "")
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def reached(workload: Workload) -> Iterator[ProgressUpdate]:
-    """Everything that a wake has come to by now, in its order, as far as the cluster can tell."""
+    """The updates that the workload shows, in the order in which they occur."""
     if workload.deployed and workload.polled:
         yield ProgressUpdate(Stage.UNPARKED)
-    yield from _pause(workload)
-    if workload.replicas == 0:
-        return  # a pod that is still to be seen is one of the life before
+    if workload.paused:
+        yield ProgressUpdate(Stage.WARNING, workload.paused)
+    if workload.replicas:  # or else a pod that still exists belongs to the session's life before
+        yield from _reached_by_pod(workload)
+
+
+def _reached_by_pod(workload: Workload) -> Iterator[ProgressUpdate]:
     yield ProgressUpdate(Stage.SCALED)
     pod = workload.pod
     if pod is not None and pod.scheduled:
@@ -101,8 +105,3 @@ def reached(workload: Workload) -> Iterator[ProgressUpdate]:
         yield ProgressUpdate(Stage.WARNING, workload.warning)
     if workload.failure:
         yield ProgressUpdate(Stage.FAILED, workload.failure, workload.final)
-
-
-def _pause(workload: Workload) -> Iterator[ProgressUpdate]:
-    if workload.paused:
-        yield ProgressUpdate(Stage.WARNING, workload.paused)

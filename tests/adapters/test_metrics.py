@@ -12,9 +12,10 @@ from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.domain.admission_queue import AdmissionQueue
 from service.domain.errors import HelmTimeout, RedisUnavailable, TooManyCreates
 from service.domain.lifecycle import Step
-from service.domain.metrics import Activity, Creation, RequestOutcome, Slow, Stage, Traffic, Waiter
+from service.domain.metrics import Activity, Creation, RequestOutcome, Slow, Traffic, Waiter
 from service.domain.names import SessionId
 from service.domain.ports import Releases
+from service.domain.progress import Stage
 from service.domain.provisioning import Provisioner
 from service.domain.session import IdleTimes
 from service.domain.session_counts import SessionCounts, count

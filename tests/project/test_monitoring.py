@@ -13,7 +13,7 @@ from promql_parser import Expr, VectorSelector
 
 from service.adapters.prometheus.gauges import Readings
 from service.adapters.prometheus.metrics import PrometheusMetrics, reference
-from service.domain.metrics import RequestOutcome, Stage, Traffic
+from service.domain.metrics import MEASURED, RequestOutcome, Traffic
 from service.domain.session import Phase
 from service.domain.session_counts import SessionCounts
 from service.domain.supervisor import PartState
@@ -24,7 +24,7 @@ SCRAPER = {"instance", "job"}
 """Labels that Prometheus adds."""
 VALUES = {
     "phase": {phase.value for phase in Phase},
-    "stage": {stage.value for stage in Stage},
+    "stage": set(map(str, MEASURED)),
     "outcome": {"ok", "failed", "installed", "present"} | {visit.value for visit in RequestOutcome},
 }
 RULES: list[dict[str, Any]] = yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"][0]["rules"]

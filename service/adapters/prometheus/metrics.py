@@ -13,7 +13,17 @@ from prometheus_client.exposition import choose_encoder
 from service import __version__
 from service.adapters.prometheus.gauges import PREFIX, Readings, States
 from service.domain.errors import Unavailable
-from service.domain.metrics import Activity, Creation, HelmWork, RequestOutcome, Slow, Stage, Traffic, Waiter
+from service.domain.metrics import (
+    MEASURED,
+    Activity,
+    Creation,
+    HelmWork,
+    MeasuredStage,
+    RequestOutcome,
+    Slow,
+    Traffic,
+    Waiter,
+)
 from service.domain.session_counts import SessionCounts
 from service.domain.supervisor import PartState
 
@@ -105,7 +115,7 @@ class PrometheusMetrics:
         for work in HelmWork:
             for end in ("ok", "failed"):
                 self._helm.labels(work, end)
-        for stage in Stage:
+        for stage in MEASURED:
             self._wake.labels(stage)
         for who in Waiter:
             self._waits.labels(who)
@@ -143,7 +153,7 @@ class PrometheusMetrics:
     def helm_ran(self, work: HelmWork, seconds: float, *, well: bool) -> None:
         self._helm.labels(work, "ok" if well else "failed").observe(seconds)
 
-    def woken(self, stage: Stage, seconds: float) -> None:
+    def woken(self, stage: MeasuredStage, seconds: float) -> None:
         self._wake.labels(stage).observe(seconds)
 
     def unfinished(self) -> None:

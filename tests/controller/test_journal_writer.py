@@ -7,16 +7,14 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from service.controller.recorder import Recorder
-from service.controller.sleep_audit import SleepAudit
 from service.domain.errors import RedisUnavailable
 from service.domain.journal import Failed, HistoryEvent, JournalEntry, Ready, Slept, Woken, hashed
-from service.domain.metrics import SILENT
 from service.domain.names import SessionId
 from service.domain.session import Pod, ScaledBy
 from service.domain.sleep import SleepReason
 from tests.controller.simulation import IDLE_TIMES, START, UUID, Clock, asleep, record
-from tests.fakes import MemoryCluster, MemoryHistory, MemoryQueues, MemoryStore
+from tests.controller.tracking import Tracking
+from tests.fakes import MemoryCluster, MemoryHistory, MemoryQueues
 
 ANN = hashed("ann")
 PULL = "ErrImagePull: no such image"
@@ -27,39 +25,17 @@ def after(seconds: float) -> datetime:
 
 
 class Replica:
-    """One process that follows the cluster; `leads` may be changed."""
+    """One process that follows the cluster."""
 
     def __init__(self, world: "World", *, leads: bool) -> None:
         self.noted: list[JournalEntry] = []
-        self.leads = leads
-        store = MemoryStore(world.queues)
-        sleep_audit = SleepAudit(
-            cache=world.cluster,
-            store=store,
-            metrics=SILENT,
-            journal=self,
-            idle_times=IDLE_TIMES,
-            leads=lambda: self.leads,
-            now=world.clock,
+        tracking = Tracking(
+            world.cluster, world.queues, history=world.history, journal=self, leads=leads, now=world.clock
         )
-        recorder = Recorder(
-            cache=world.cluster,
-            store=store,
-            history=world.history,
-            journal=self,
-            idle_times=IDLE_TIMES,
-            leads=lambda: self.leads,
-            now=world.clock,
-        )
-        self.tasks = [asyncio.create_task(part.run()) for part in (sleep_audit, recorder)]
+        self.leadership, self.running = tracking.leadership, tracking.running
 
     def note(self, happening: JournalEntry) -> None:
         self.noted.append(happening)
-
-    async def end(self) -> None:
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
 class World:
@@ -93,9 +69,8 @@ def world() -> World:
 @pytest.fixture
 async def replica(world: World) -> AsyncIterator[Replica]:
     replica = Replica(world, leads=True)
-    await asyncio.sleep(0)
-    yield replica
-    await replica.end()
+    async with replica.running():
+        yield replica
 
 
 async def test_a_life_is_told_with_its_times_and_causes(world: World, replica: Replica) -> None:
@@ -231,28 +206,28 @@ async def test_of_several_replicas_the_leader_alone_tells_and_the_next_one_goes_
     world: World, replica: Replica
 ) -> None:
     other = Replica(world, leads=False)
-    await asyncio.sleep(0)
-    await world.queues.wake(UUID, IDLE_TIMES.lease)
-    await world.rise()
-    await world.ready()
-    replica.leads, other.leads = False, True
-    await world.change(last_active=START)
-    await world.queues.clear(UUID, asked="request-1")
-    await world.zero()
+    async with other.running():
+        await world.queues.wake(UUID, IDLE_TIMES.lease)
+        await world.rise()
+        await world.ready()
+        replica.leadership.lose()
+        other.leadership.acquire()
+        await world.change(last_active=START)
+        await world.queues.clear(UUID, asked="request-1")
+        await world.zero()
     assert [type(each) for each in replica.noted] == [Ready]
     assert [type(each) for each in other.noted] == [Slept]
-    await other.end()
 
 
 async def test_what_is_awake_already_at_the_start_is_no_news(world: World) -> None:
     await world.rise()
     await world.ready()
     replica = Replica(world, leads=True)
-    await asyncio.sleep(0.01)
-    assert replica.noted == []
-    await world.zero(ScaledBy.OTHER)
+    async with replica.running():
+        await asyncio.sleep(0.01)
+        assert replica.noted == []
+        await world.zero(ScaledBy.OTHER)
     assert [slept.seconds for slept in replica.noted if isinstance(slept, Slept)] == [None]
-    await replica.end()
 
 
 async def test_without_redis_a_ready_pod_is_told_all_the_same(

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from service.controller.reporter import Reporter
 from service.domain.errors import RedisUnavailable
 from service.domain.lifecycle import Step
 from service.domain.names import SessionId
 from service.domain.progress import ProgressUpdate, Stage
 from service.domain.session import Pod
 from tests.controller.simulation import UUID, asleep, record
+from tests.controller.tracking import Tracking
 from tests.fakes import MemoryCluster, MemoryPodEvents, MemoryProgress, MemoryQueues
 from tests.stack.client import until
 
@@ -34,19 +34,17 @@ class World:
 
     def __post_init__(self) -> None:
         self.cluster.change(asleep())
-        self.reporter = Reporter(
-            progress=self.progress, queues=self.queues, cache=self.cluster, pod_events=self.pod_events
-        )
-        self.tasks = [asyncio.ensure_future(self.reporter.run())]
+        self.replica = Tracking(self.cluster, self.queues, progress=self.progress, pod_events=self.pod_events)
+        self.tracker = self.replica.tracker
 
     async def lead(self) -> None:
-        self.tasks.append(asyncio.ensure_future(self.reporter.lead()))
+        self.replica.lead()
         await self.settled()
 
     async def wake(self) -> None:
         await self.queues.wake(UUID, LEASE)
         await self.progress.note(UUID, ProgressUpdate(Stage.ACCEPTED))
-        self.reporter.on_wake(UUID)
+        self.tracker.on_wake(UUID)
         await self.settled()
 
     async def change(self, **parts: Any) -> None:
@@ -78,14 +76,12 @@ class World:
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     world = World()
-    await world.settled()
-    yield world
-    for task in world.tasks:
-        task.cancel()
-    await asyncio.gather(*world.tasks, return_exceptions=True)
+    async with world.replica.running():
+        await world.settled()
+        yield world
 
 
-async def test_each_phase_is_noted_when_the_view_shows_it(world: World) -> None:
+async def test_each_stage_is_written_when_the_cache_shows_it(world: World) -> None:
     await world.wake()
     for parts, stages in (
         ({}, ["accepted"]),
@@ -137,36 +133,36 @@ async def test_a_steady_awake_session_costs_nothing(world: World, monkeypatch: p
     monkeypatch.setattr(world.progress, "note", note)
     monkeypatch.setattr(world.queues, "read", read)
     for _ in range(5):
-        world.reporter.on_wake(UUID)
-        world.reporter.on_step_done(UUID, Step.SETTLE)
+        world.tracker.on_wake(UUID)
+        world.tracker.on_step_done(UUID, Step.SETTLE)
         await world.change(ready=1)
     world.pod_events.tell(UUID, "pod-1", ProgressUpdate(Stage.WARNING, "Unhealthy: slow"))
     await world.settled()
     assert asked == []
 
 
-async def test_a_wake_that_nobody_accepted_begins_when_the_keeper_scales(world: World) -> None:
-    world.reporter.on_step_done(UUID, Step.UNPARK)
+async def test_a_wake_that_nobody_accepted_begins_when_the_reconciler_scales(world: World) -> None:
+    world.tracker.on_step_done(UUID, Step.UNPARK)
     await world.settled()
     assert world.stages == []
-    world.reporter.on_step_started(UUID, Step.UNPARK)
-    world.reporter.on_step_started(UUID, Step.SCALE_UP)
+    world.tracker.on_step_started(UUID, Step.UNPARK)
+    world.tracker.on_step_started(UUID, Step.SCALE_UP)
     await world.settled()
     assert world.stages == ["accepted"]
-    world.reporter.on_step_done(UUID, Step.SCALE_UP)
+    world.tracker.on_step_done(UUID, Step.SCALE_UP)
     await world.settled()
     assert world.stages == ["accepted", "scaled"]
     await world.change(parked=False, replicas=1)
     assert world.stages == ["accepted", "scaled", "unparked"]
 
 
-async def test_a_wake_that_nobody_accepted_is_told_whole_though_the_pod_is_ready_before_the_keeper_is_done(
+async def test_a_wake_that_nobody_accepted_is_told_whole_though_the_pod_is_ready_before_the_reconciler_is_done(
     world: World,
 ) -> None:
     await world.lead()
-    world.reporter.on_step_started(UUID, Step.SCALE_UP)
+    world.tracker.on_step_started(UUID, Step.SCALE_UP)
     await world.change(parked=False, replicas=1, ready=1, pod=READY)
-    world.reporter.on_step_done(UUID, Step.SCALE_UP)
+    world.tracker.on_step_done(UUID, Step.SCALE_UP)
     await world.settled()
     assert world.stages == ["accepted", "unparked", "scaled", "scheduled", "pulled", "started", "ready"]
 
@@ -215,7 +211,7 @@ async def test_a_wake_ends_when_its_release_is_removed(world: World) -> None:
     assert "removed" in str(world.last[1])
 
 
-async def test_a_view_that_does_not_know_the_release_yet_fails_no_wake(world: World) -> None:
+async def test_a_cache_that_does_not_know_the_release_yet_fails_no_wake(world: World) -> None:
     whole = world.cluster.workload(UUID)
     await world.change(release=None)
     await world.wake()
@@ -239,7 +235,7 @@ async def test_a_late_zero_of_keda_is_no_end_but_an_empty_queue_is(world: World)
 async def test_a_wake_that_was_given_up_while_nobody_looked_ends_with_the_park(world: World) -> None:
     await world.progress.note(UUID, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.SCALED))
     await world.lead()
-    world.reporter.on_step_done(UUID, Step.PARK)
+    world.tracker.on_step_done(UUID, Step.PARK)
     await world.settled()
     assert world.last[0] == "asleep"
 
@@ -257,7 +253,7 @@ async def test_kubernetes_words_are_noted_of_the_present_pod_alone(world: World)
     assert world.progress.wakes[UUID][4].reason == "FailedMount: away"
 
 
-async def test_an_image_that_is_pulled_before_the_view_knows_the_node_does_not_change_the_order(world: World) -> None:
+async def test_an_image_that_is_pulled_before_the_cache_knows_the_node_does_not_change_the_order(world: World) -> None:
     await world.lead()
     await world.wake()
     await world.change(parked=False, replicas=1)
@@ -273,7 +269,7 @@ async def test_what_redis_did_not_take_is_noted_when_it_is_back(world: World, mo
     await world.wake()
     with monkeypatch.context() as patch:
         patch.setattr(world.progress, "note", away)
-        world.reporter.on_step_done(UUID, Step.UNPARK)
+        world.tracker.on_step_done(UUID, Step.UNPARK)
         await world.change(replicas=1)
         assert world.stages == ["accepted"]
     await world.until(Stage.SCALED)
@@ -291,15 +287,15 @@ async def test_a_wake_that_cannot_be_noted_delays_no_other_and_is_given_up_in_th
         return await note(uuid, *news)
 
     monkeypatch.setattr(world.progress, "note", odd)
-    monkeypatch.setattr("service.controller.reporter._GIVE_UP", 2)
+    monkeypatch.setattr("service.controller.progress_writer._MAX_FAILURES", 2)
     world.cluster.change(replace(asleep(), uuid=bad))
-    world.reporter.on_wake(bad)
-    world.reporter.on_step_started(bad, Step.SCALE_UP)
+    world.tracker.on_wake(bad)
+    world.tracker.on_step_started(bad, Step.SCALE_UP)
     await world.wake()
     await world.change(parked=False, replicas=1)
     assert world.stages == ["accepted", "unparked", "scaled"]
     async with asyncio.timeout(5):
-        while bad in world.reporter._ways:  # noqa: ASYNC110 - nothing tells of it
+        while world.replica.progress_writer.follows(bad):  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.01)
 
 
@@ -313,7 +309,7 @@ async def test_a_wake_whose_note_hangs_delays_no_other(world: World, monkeypatch
 
     monkeypatch.setattr(world.progress, "note", hangs)
     world.cluster.change(replace(asleep(), uuid=bad))
-    world.reporter.on_step_started(bad, Step.SCALE_UP)
+    world.tracker.on_step_started(bad, Step.SCALE_UP)
     await world.wake()
     await world.change(parked=False, replicas=1)
     assert world.stages == ["accepted", "unparked", "scaled"]

@@ -7,15 +7,15 @@ from datetime import timedelta
 
 import pytest
 
-from service.controller.sleep_audit import SleepAudit
 from service.domain.metrics import NoMetrics
 from service.domain.session import ScaledBy
 from tests.controller.simulation import IDLE_TIMES, UUID, Clock, asleep, record
-from tests.fakes import MemoryCluster, MemoryQueues, MemoryStore
+from tests.controller.tracking import Tracking
+from tests.fakes import MemoryCluster, MemoryQueues
 
 
 class Sheet(NoMetrics):
-    """What the sleep audit has told."""
+    """What was counted."""
 
     def __init__(self) -> None:
         self.fallen = self.false_sleeps = 0
@@ -32,21 +32,13 @@ class Sheet(NoMetrics):
 
 
 class Scene:
-    """One session, awake since a wake that KEDA has seen; `leads` may be changed."""
+    """One session, awake since a wake that KEDA has seen."""
 
     def __init__(self) -> None:
         self.clock, self.sheet, self.cluster = Clock(), Sheet(), MemoryCluster()
         self.queues = MemoryQueues(self.clock, {UUID: record()}, index_is_complete=True)
-        self.leads = True
         self.cluster.change(replace(asleep(parked=False), replicas=1, ready=1))
-        self.sleep_audit = SleepAudit(
-            cache=self.cluster,
-            store=MemoryStore(self.queues),
-            metrics=self.sheet,
-            idle_times=IDLE_TIMES,
-            leads=lambda: self.leads,
-            now=self.clock,
-        )
+        self.replica = Tracking(self.cluster, self.queues, metrics=self.sheet, leads=True, now=self.clock)
 
     async def use(self, *, seen: bool = True) -> None:
         """A wake; `seen`: KEDA notices."""
@@ -72,11 +64,8 @@ class Scene:
 @pytest.fixture
 async def scene() -> AsyncIterator[Scene]:
     scene = Scene()
-    task = asyncio.create_task(scene.sleep_audit.run())
-    await asyncio.sleep(0)
-    yield scene
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    async with scene.replica.running():
+        yield scene
 
 
 async def test_an_honest_sleep_is_nothing_to_tell_of(scene: Scene) -> None:
@@ -97,6 +86,7 @@ async def test_a_pod_taken_away_while_its_queue_is_filled_is_counted_and_its_hea
     assert scene.sheet.healings == []
     scene.clock.pass_(0.2)
     await scene.cluster.scale(UUID, 1)
+    await asyncio.sleep(0.01)
     assert scene.sheet.healings == [pytest.approx(0.2)]
 
 
@@ -169,11 +159,11 @@ async def test_what_keda_ends_before_its_first_look_although_nobody_asked_is_a_f
 
 async def test_only_the_leader_counts_and_the_next_one_knows_who_is_awake(scene: Scene) -> None:
     await scene.use()
-    scene.leads = False
+    scene.replica.leadership.lose()
     await scene.fall()
     await scene.cluster.scale(UUID, 1)
     assert scene.told == (0, 0)
-    scene.leads = True
+    scene.replica.leadership.acquire()
     await scene.fall()
     assert scene.told == (1, 0)
 

@@ -6,22 +6,24 @@ from datetime import timedelta
 
 import pytest
 
-from service.controller.stopwatch import PATIENCE, Stopwatch
+from service.controller.wake_timer import TIMEOUT
 from service.domain.lifecycle import Step
-from service.domain.metrics import NoMetrics, Stage
+from service.domain.metrics import MEASURED, SETTLED, MeasuredStage, NoMetrics
+from service.domain.progress import Stage
 from service.domain.session import Pod
 from tests.controller.simulation import START, UUID, Clock, asleep
-from tests.fakes import MemoryCluster
+from tests.controller.tracking import Tracking
+from tests.fakes import MemoryCluster, MemoryQueues
 
 
 class Sheet(NoMetrics):
     """What the wake tracker has told."""
 
     def __init__(self) -> None:
-        self.times: dict[Stage, list[float]] = defaultdict(list)
+        self.times: dict[MeasuredStage, list[float]] = defaultdict(list)
         self.lost = 0
 
-    def woken(self, stage: Stage, seconds: float) -> None:
+    def woken(self, stage: MeasuredStage, seconds: float) -> None:
         self.times[stage].append(seconds)
 
     def unfinished(self) -> None:
@@ -32,12 +34,9 @@ class Scene:
     def __init__(self) -> None:
         self.clock, self.sheet, self.cluster = Clock(), Sheet(), MemoryCluster()
         self.cluster.change(asleep())
-        self.watch = Stopwatch(
-            cache=self.cluster,
-            metrics=self.sheet,
-            clock=self.seconds,
-            now=self.clock,
-        )
+        tracking = Tracking(self.cluster, MemoryQueues(), metrics=self.sheet, clock=self.seconds, now=self.clock)
+        self.timer, self.tracker = tracking.timer, tracking.tracker
+        self.cluster.subscribe(self.tracker.changed)
 
     def seconds(self) -> float:
         return (self.clock() - START).total_seconds()
@@ -52,7 +51,8 @@ class Scene:
             self.clock.pass_(step)
             self.cluster.change(replace(self.cluster.workload(UUID), pod=pod))
         self.clock.pass_(step)
-        self.cluster.change(replace(self.cluster.workload(UUID), ready=1))
+        ready = replace(pod, ready=True)
+        self.cluster.change(replace(self.cluster.workload(UUID), pod=ready, ready=1))
         self.clock.pass_(seconds)
         self.cluster.change(replace(self.cluster.workload(UUID), last_active=self.clock()))
 
@@ -68,7 +68,7 @@ def scene() -> Scene:
 
 
 async def test_each_stage_is_told_once_with_the_time_since_the_push(scene: Scene) -> None:
-    scene.watch.on_wake(UUID)
+    scene.tracker.on_wake(UUID)
     await scene.awaken(4)
     assert scene.sheet.times == {
         Stage.SCALED: [1],
@@ -76,64 +76,64 @@ async def test_each_stage_is_told_once_with_the_time_since_the_push(scene: Scene
         Stage.SCHEDULED: [2],
         Stage.STARTED: [3],
         Stage.READY: [4],
-        Stage.SETTLED: [8],
+        SETTLED: [8],
     }
 
 
-async def test_what_the_keeper_has_done_counts_before_the_view_shows_it(scene: Scene) -> None:
-    scene.watch.on_wake(UUID)
+async def test_what_the_reconciler_has_done_counts_before_the_cache_shows_it(scene: Scene) -> None:
+    scene.tracker.on_wake(UUID)
     scene.clock.pass_(0.1)
-    scene.watch.on_step_done(UUID, Step.SCALE_UP)
-    scene.watch.on_step_done(UUID, Step.UNPARK)
-    scene.watch.on_step_done(UUID, Step.RENEW)
+    scene.tracker.on_step_done(UUID, Step.SCALE_UP)
+    scene.tracker.on_step_done(UUID, Step.UNPARK)
+    scene.tracker.on_step_done(UUID, Step.RENEW)
     await scene.awaken(4)
     assert scene.sheet.times[Stage.SCALED] == scene.sheet.times[Stage.UNPARKED] == [0.1]
     assert scene.sheet.times[Stage.READY] == [4.1]
 
 
 async def test_a_wake_of_an_awake_session_is_a_heartbeat_and_not_timed(scene: Scene) -> None:
-    scene.watch.on_wake(UUID)
+    scene.tracker.on_wake(UUID)
     await scene.awaken()
-    scene.watch.on_wake(UUID)
+    scene.tracker.on_wake(UUID)
     scene.cluster.change(replace(scene.cluster.workload(UUID), last_active=scene.clock() + timedelta(seconds=5)))
     assert all(len(times) == 1 for times in scene.sheet.times.values())
 
 
 async def test_a_second_wake_while_waking_does_not_begin_anew(scene: Scene) -> None:
-    scene.watch.on_wake(UUID)
+    scene.tracker.on_wake(UUID)
     scene.clock.pass_(3)
-    scene.watch.on_wake(UUID)
+    scene.tracker.on_wake(UUID)
     await scene.awaken(1)
     assert scene.sheet.times[Stage.READY] == [4]
 
 
 async def test_a_session_that_was_not_parked_has_no_stage_unparked(scene: Scene) -> None:
     scene.cluster.change(asleep(parked=False))
-    scene.watch.on_wake(UUID)
+    scene.tracker.on_wake(UUID)
     await scene.awaken()
-    assert set(scene.sheet.times) == set(Stage) - {Stage.UNPARKED}
+    assert set(scene.sheet.times) == MEASURED - {Stage.UNPARKED}
 
 
 async def test_a_wake_that_an_operators_pause_holds_is_not_timed(scene: Scene) -> None:
     scene.cluster.change(replace(asleep(), paused="paused by an operator"))
-    scene.watch.on_wake(UUID)
+    scene.tracker.on_wake(UUID)
     scene.clock.pass_(7200)
-    scene.watch.drop_overdue()
+    scene.timer.expire()
     await scene.awaken()
     assert (scene.sheet.times, scene.sheet.lost) == ({}, 0)
 
 
-async def test_a_session_whose_park_the_view_did_not_show_yet_has_the_stage_all_the_same(scene: Scene) -> None:
+async def test_a_session_whose_park_the_cache_did_not_show_yet_has_the_stage_all_the_same(scene: Scene) -> None:
     scene.cluster.change(asleep(parked=False))
-    scene.watch.on_wake(UUID)
+    scene.tracker.on_wake(UUID)
     for _ in range(2):
-        scene.watch.on_step_done(UUID, Step.UNPARK)
+        scene.tracker.on_step_done(UUID, Step.UNPARK)
     await scene.awaken()
-    assert [len(times) for times in scene.sheet.times.values()] == [1] * len(Stage)
+    assert [len(times) for times in scene.sheet.times.values()] == [1] * len(MEASURED)
 
 
 async def test_a_pod_taken_away_while_waking_makes_the_wake_as_long_as_it_was(scene: Scene) -> None:
-    scene.watch.on_wake(UUID)
+    scene.tracker.on_wake(UUID)
     await scene.cluster.scale(UUID, 1)
     await scene.cluster.unpark(UUID)
     await scene.cluster.scale(UUID, 0)
@@ -144,30 +144,30 @@ async def test_a_pod_taken_away_while_waking_makes_the_wake_as_long_as_it_was(sc
 
 
 async def test_who_sleeps_before_ready_is_timed_anew_by_the_next_wake(scene: Scene) -> None:
-    scene.watch.on_wake(UUID)
+    scene.tracker.on_wake(UUID)
     await scene.cluster.scale(UUID, 1)
     await scene.cluster.unpark(UUID)
     await scene.sleep()
     scene.clock.pass_(100)
-    scene.watch.on_wake(UUID)
+    scene.tracker.on_wake(UUID)
     await scene.awaken(1)
     assert scene.sheet.times[Stage.READY] == [1]
     assert scene.sheet.lost == 0
 
 
 async def test_a_wake_without_a_ready_pod_is_unfinished_after_a_while(scene: Scene) -> None:
-    scene.watch.on_wake(UUID)
+    scene.tracker.on_wake(UUID)
     await scene.cluster.scale(UUID, 1)
-    scene.clock.pass_(PATIENCE + 1)
-    scene.watch.drop_overdue()
+    scene.clock.pass_(TIMEOUT + 1)
+    scene.timer.expire()
     assert scene.sheet.lost == 1
-    scene.watch.drop_overdue()
+    scene.timer.expire()
     assert scene.sheet.lost == 1
 
 
 async def test_a_session_that_is_deleted_while_waking_is_not_unfinished(scene: Scene) -> None:
-    scene.watch.on_wake(UUID)
+    scene.tracker.on_wake(UUID)
     await scene.cluster.unreserve(UUID)
-    scene.clock.pass_(PATIENCE + 1)
-    scene.watch.drop_overdue()
+    scene.clock.pass_(TIMEOUT + 1)
+    scene.timer.expire()
     assert scene.sheet.lost == 0

@@ -1,0 +1,133 @@
+"""Enters in the journal what happens to pods, with its causes, and counts the pods that should not have ended.
+
+Only the leader does so, or every replica would. What happens while nobody leads is missing: the journal is no ledger.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from service.controller.leadership import Leadership
+from service.controller.pod_lives import LifeEvent, Transition
+from service.domain.errors import Unavailable
+from service.domain.journal import REASON_LIMIT, Failed, Journal, JournalEntry, Ready, Slept, Woken, hashed
+from service.domain.metrics import ServiceMetrics
+from service.domain.names import SessionId
+from service.domain.ports import History, Store
+from service.domain.request_context import NOBODY
+from service.domain.session import IdleTimes, Record
+from service.domain.sleep import SleepReason, sleep_cause, wanted
+from service.domain.wake import wake_initiator
+
+log = logging.getLogger(__name__)
+
+_BATCH = 500
+_QUEUED = 10_000
+"""Transitions that wait while Redis is slow; beyond that the oldest are dropped."""
+
+
+class JournalWriter:
+    """A TransitionSink. `idle_times` apply to workloads that have none."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        history: History,
+        metrics: ServiceMetrics,
+        journal: Journal,
+        idle_times: IdleTimes,
+        leadership: Leadership,
+    ) -> None:
+        self._store = store
+        self._history = history
+        self._metrics = metrics
+        self._journal = journal
+        self._idle_times = idle_times
+        self._leadership = leadership
+        self._queue: deque[Transition] = deque(maxlen=_QUEUED)
+        self._filled = asyncio.Event()
+        self._lost: dict[SessionId, datetime] = {}
+        """When pods ended although they were wanted, until they are back."""
+
+    def on_transition(self, transition: Transition) -> None:
+        if self._leadership.held:
+            self._queue.append(transition)
+            self._filled.set()
+        else:
+            self._lost.pop(transition.workload.uuid, None)
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            while self._queue:
+                batch = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
+                records = await self._records(batch)
+                for transition in batch:
+                    try:
+                        await self._write(transition, records.get(transition.workload.uuid))
+                    except Exception:
+                        log.exception("a journal entry cannot be written", extra={"uuid": transition.workload.uuid})
+
+    async def _records(self, batch: Sequence[Transition]) -> Mapping[SessionId, Record]:
+        """Read in one call and at once, since a queue explains a pod's end only right after it."""
+        uuids = {each.workload.uuid for each in batch if each.event in (LifeEvent.WANTED, LifeEvent.SLEPT)}
+        try:
+            return {record.uuid: record for record in await self._store.records(list(uuids))} if uuids else {}
+        except Unavailable as unavailable:
+            log.warning("sleeps and foreign wakes are not journaled until %s answers", unavailable.part)
+        except Exception:
+            log.exception("some sleeps and foreign wakes are not journaled")
+        return {}
+
+    async def _write(self, transition: Transition, record: Record | None) -> None:
+        entry = await self._entry(transition, record)
+        if entry is not None:
+            self._journal.note(entry)
+        if isinstance(entry, Slept) and record is not None:
+            if wanted(record.queue, entry.at):
+                self._metrics.pod_lost()
+                self._lost[record.uuid] = entry.at
+            if entry.why is SleepReason.FALSE:
+                log.error("a session fell asleep while it was in use", extra={"uuid": record.uuid})
+                self._metrics.false_sleep()
+        elif transition.event in (LifeEvent.WANTED, LifeEvent.GONE):
+            lost_at = self._lost.pop(transition.workload.uuid, None)
+            if lost_at is not None and transition.event is LifeEvent.WANTED:
+                self._metrics.healed(max(0.0, (transition.at - lost_at).total_seconds()))
+
+    async def _entry(self, transition: Transition, record: Record | None) -> JournalEntry | None:
+        workload, at, seconds, pod = transition.workload, transition.at, transition.seconds, transition.pod
+        common: dict[str, Any] = {"uuid": workload.uuid, "user": hashed(workload.user_id), "at": at}
+        match transition.event:
+            case LifeEvent.WANTED if record is not None:
+                by = wake_initiator(record, workload, at=at, idle_times=self._idle_times)
+                return Woken(**common, request=NOBODY, by=by) if by is not None else None
+            case LifeEvent.READY if pod is not None:
+                wake = await self._last_wake(workload.uuid)
+                if wake is None:
+                    return Ready(**common, request=NOBODY, seconds=seconds, pod=pod)
+                return Ready(**common, request=wake.request, seconds=max(0.0, (at - wake.at).total_seconds()), pod=pod)
+            case LifeEvent.FAILED:
+                reason = (workload.failure or "")[:REASON_LIMIT]
+                return Failed(**common, request=NOBODY, doing="wake", reason=reason, seconds=seconds, pod=pod)
+            case LifeEvent.SLEPT if record is not None and not record.read_error and not record.queue.read_error:
+                since, idle_times = transition.since, self._idle_times
+                cause = sleep_cause(record, workload, at=at, awake_since=since, idle_times=idle_times)
+                common |= {"request": cause.request or NOBODY, "why": cause.why, "idle_since": cause.idle_since}
+                return Slept(**common, seconds=seconds, pod=pod)
+        return None
+
+    async def _last_wake(self, uuid: SessionId) -> Woken | None:
+        """The wake that a ready pod belongs to; None when the last one has had its pod, or a sleep since."""
+        try:
+            events = await self._history.events(uuid)
+        except Unavailable:
+            return None
+        last = next((event for event in events if isinstance(event, Woken | Ready | Slept)), None)
+        return last if isinstance(last, Woken) else None
