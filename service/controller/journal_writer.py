@@ -19,7 +19,7 @@ from service.domain.names import SessionId
 from service.domain.ports import History, Store
 from service.domain.request_context import NOBODY
 from service.domain.session import IdleTimes, Record
-from service.domain.sleep import SleepReason, sleep_cause, wanted
+from service.domain.sleep import SleepReason, sleep_cause, was_wanted
 from service.domain.wake import wake_initiator
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class JournalWriter:
         if entry is not None:
             self._journal.note(entry)
         if isinstance(entry, Slept) and record is not None:
-            if wanted(record.queue, entry.at):
+            if was_wanted(record.queue, entry.at):
                 self._metrics.pod_lost()
                 self._lost[record.uuid] = entry.at
             if entry.why is SleepReason.FALSE:
@@ -99,7 +99,7 @@ class JournalWriter:
         elif transition.event in (LifeEvent.WANTED, LifeEvent.GONE):
             lost_at = self._lost.pop(transition.workload.uuid, None)
             if lost_at is not None and transition.event is LifeEvent.WANTED:
-                self._metrics.healed(max(0.0, (transition.at - lost_at).total_seconds()))
+                self._metrics.pod_restored(max(0.0, (transition.at - lost_at).total_seconds()))
 
     async def _entry(self, transition: Transition, record: Record | None) -> JournalEntry | None:
         workload, at, seconds, pod = transition.workload, transition.at, transition.seconds, transition.pod

@@ -52,7 +52,7 @@ class WakeTimer:
         wake = self._wakes.get(uuid)
         if wake is not None and stage not in wake.done:
             wake.done.add(stage)
-            self._metrics.woken(stage, self._clock() - wake.started)
+            self._metrics.wake_reached(stage, self._clock() - wake.started)
 
     def observe(self, workload: Workload) -> None:
         """Measure the stages that the workload has reached."""
@@ -78,4 +78,4 @@ class WakeTimer:
                 return
             del self._wakes[uuid]
             if not wake.has(Stage.READY):
-                self._metrics.unfinished()
+                self._metrics.wake_unfinished()

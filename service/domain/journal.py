@@ -1,7 +1,7 @@
-"""What happens to sessions, noted once each as it happens: for the log, and for the session's own history.
+"""The journal: what happens to sessions, one entry each, for the log and for the session's history.
 
-The replica that takes a call notes creates, wakes, visits and deletes; the leader notes what the cluster shows, that is
-readiness, sleeps and failures of pods, and wakes by others than the service's callers.
+The replica that handles a call writes creates, wakes, visits and deletes. The leader writes what the cluster shows:
+ready pods, sleeps, failures of pods, and wakes that did not come through the service.
 """
 
 from dataclasses import dataclass, field
@@ -21,18 +21,18 @@ REASON_LIMIT = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalEntry:
-    """Base of all. Durations are in seconds."""
+    """Base of all entries. Durations are in seconds."""
 
     EVENT: ClassVar[str]
-    """The log line's event."""
+    """The message of the log line."""
 
     uuid: SessionId | None
     """None for a create that failed before it had an id."""
     user: str | None
-    """Hash of the user's id (`hashed`), never the id itself; None for a chart installed by hand."""
+    """Hash of the user id (`hashed`), never the id itself; None for a chart that was installed by hand."""
     at: datetime = field(default_factory=utc_now)
     request: str = field(default_factory=current_request_id)
-    """Id of the request behind it; `-` when there is none."""
+    """Id of the request that caused it; `-` when there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,18 +44,18 @@ class Created(JournalEntry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Woken(JournalEntry):
-    """A wake that found a sleeper was accepted; heartbeats of the awake are not noted."""
+    """A wake of a sleeping session was accepted. Heartbeats of awake sessions are not written."""
 
     EVENT: ClassVar[str] = "session woken"
     by: str
-    """Who asked: the name of the API caller, `visit`, `queue` (a push of somebody else), `operator`."""
+    """The name of the API caller, `visit`, `queue` (a push by another program) or `operator`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready(JournalEntry):
     EVENT: ClassVar[str] = "session ready"
     seconds: float | None
-    """Since the wake was accepted, or since the pod was wanted where no wake is known."""
+    """Since the wake was accepted, or since the pod was first wanted if no wake is known."""
     pod: str
     """The pod's uid."""
 
@@ -66,30 +66,30 @@ class Slept(JournalEntry):
     why: SleepReason
     idle_since: datetime | None = None
     seconds: float | None = None
-    """How long a pod was wanted; None when nobody saw it begin."""
+    """How long a pod was wanted; None when nobody saw the beginning."""
     pod: str | None = None
     """The uid of the pod that ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visited(JournalEntry):
-    """A person's browser has opened the workspace; not every request of its pages."""
+    """A browser has opened the workspace. Requests of its pages are not written."""
 
     EVENT: ClassVar[str] = "workspace visited"
     asleep: bool
-    """Whether the visit found a sleeper, which it wakes."""
+    """Whether the visit woke the session."""
     seconds: float
-    """Until the pod answered, or the waiting page was sent."""
+    """Until the pod answered or the waiting page was sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed(JournalEntry):
     EVENT: ClassVar[str] = "session failed"
     doing: str
-    """`create`, `delete`, or `wake`: the pod."""
+    """`create`, `delete`, or `wake` for a failure of the pod."""
     reason: str
     seconds: float | None = None
-    """Since it began."""
+    """Since the operation began."""
     pod: str | None = None
 
 
@@ -97,42 +97,42 @@ class Failed(JournalEntry):
 class Deleted(JournalEntry):
     EVENT: ClassVar[str] = "session deleted"
     by: str
-    """`request`, or `retention`: its release had been gone for long."""
+    """`request`, or `retention` when its release was gone for longer than the retention time."""
     keep_data: bool
     seconds: float
 
 
 HistoryEvent = Woken | Ready | Slept | Failed
 HISTORY_EVENTS = (Woken, Ready, Slept, Failed)
-"""What a session's history can hold."""
+"""The entries that a session's history holds."""
 
 
 class Journal(Protocol):
-    """Whoever wants to know. Returns at once and never raises."""
+    """Receives journal entries. Returns at once and never raises."""
 
-    def note(self, happening: JournalEntry) -> None: ...
+    def note(self, entry: JournalEntry) -> None: ...
 
 
 class NoJournal:
-    """Notes nothing."""
+    """Discards all entries."""
 
-    def note(self, happening: JournalEntry) -> None: ...
+    def note(self, entry: JournalEntry) -> None: ...
 
 
 SILENT = NoJournal()
 
 
 class Journals:
-    """Several journals as one."""
+    """Passes entries on to several journals."""
 
     def __init__(self, *journals: Journal) -> None:
         self._journals = journals
 
-    def note(self, happening: JournalEntry) -> None:
+    def note(self, entry: JournalEntry) -> None:
         for journal in self._journals:
-            journal.note(happening)
+            journal.note(entry)
 
 
 def hashed(user_id: str | None) -> str | None:
-    """The user as a journal entry names them: the same hash as on the labels of their objects."""
+    """The hash of the user id, as on the labels of the user's objects."""
     return names.user_hash(user_id) if user_id is not None else None

@@ -1,4 +1,4 @@
-"""What is worth measuring, named for the events of the field; service/adapters/prometheus/metrics.py counts them."""
+"""The metrics that parts of the service report; service/adapters/prometheus/metrics.py implements them."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,9 +12,9 @@ class Creation(StrEnum):
 
     INSTALLED = "installed"
     PRESENT = "present"
-    """The session was there already."""
+    """The session already existed."""
     FAILED = "failed"
-    """Refused for lack of a slot, or stopped by an error."""
+    """Rejected by the admission queue, or failed with an error."""
 
 
 class HelmWork(StrEnum):
@@ -23,7 +23,7 @@ class HelmWork(StrEnum):
 
 
 SETTLED: Final = "settled"
-"""KEDA has taken the wake over. No event of its progress, which ends earlier, but measured like the other stages."""
+"""KEDA has taken the wake over. Measured like the stages, but not an event: the progress ends earlier."""
 MeasuredStage = Stage | Literal["settled"]
 MEASURED: frozenset[MeasuredStage] = frozenset(
     {Stage.SCALED, Stage.UNPARKED, Stage.SCHEDULED, Stage.STARTED, Stage.READY, SETTLED}
@@ -112,39 +112,39 @@ class GatewayMetrics(Protocol):
 
 
 class ServiceMetrics(Protocol):
-    """Told of events as they happen; every method returns at once and never raises. Durations are in seconds."""
+    """Counts and measures events. Every method returns at once and never raises. Durations are in seconds."""
 
     def created(self, outcome: Creation, seconds: float) -> None:
-        """A create has ended, those that found the session in place included."""
+        """A create has ended, including one that found the session in place."""
 
     def helm_ran(self, work: HelmWork, seconds: float, *, well: bool) -> None:
-        """helm has worked on one session."""
+        """A helm process has ended."""
 
-    def woken(self, stage: MeasuredStage, seconds: float) -> None:
-        """A wake that found no pod has come to this stage."""
+    def wake_reached(self, stage: MeasuredStage, seconds: float) -> None:
+        """A wake that found no pod has reached the stage, `seconds` after its push."""
 
-    def unfinished(self) -> None:
-        """A wake has not led to a ready pod for so long that nobody waits for it any more."""
+    def wake_unfinished(self) -> None:
+        """A wake has timed out without a ready pod."""
 
     def pod_lost(self) -> None:
-        """A pod was removed while its queue was not empty (KEDA's late 0, or by hand); the reconciler restores it."""
+        """A pod was removed while its queue was not empty, by KEDA's late 0 or by hand. The reconciler restores it."""
 
-    def healed(self, seconds: float) -> None:
-        """A pod that was taken away so is wanted again."""
+    def pod_restored(self, seconds: float) -> None:
+        """A pod that was lost is wanted again, `seconds` later."""
 
     def false_sleep(self) -> None:
-        """KEDA has sent a session to sleep before its last activity plus cooldown, unasked: a false sleep."""
+        """KEDA put a session to sleep before its last activity plus cooldown, and nobody had asked for it."""
 
 
 class NoMetrics:
-    """A ServiceMetrics and a GatewayMetrics that does nothing."""
+    """Discards all metrics."""
 
     def created(self, outcome: Creation, seconds: float) -> None: ...
     def helm_ran(self, work: HelmWork, seconds: float, *, well: bool) -> None: ...
-    def woken(self, stage: MeasuredStage, seconds: float) -> None: ...
-    def unfinished(self) -> None: ...
+    def wake_reached(self, stage: MeasuredStage, seconds: float) -> None: ...
+    def wake_unfinished(self) -> None: ...
     def pod_lost(self) -> None: ...
-    def healed(self, seconds: float) -> None: ...
+    def pod_restored(self, seconds: float) -> None: ...
     def false_sleep(self) -> None: ...
     def visited(self, outcome: RequestOutcome) -> None: ...
     def waited(self, who: Waiter, seconds: float) -> None: ...

@@ -13,7 +13,7 @@ from service.domain.errors import (
     SessionReleased,
     SessionUnreadable,
 )
-from service.domain.history import Entry, told
+from service.domain.history import Entry, entries
 from service.domain.names import SessionId
 from service.domain.ports import Cluster, History, Store, WorkloadCache
 from service.domain.session import IdleTimes, Phase, Record, RecordStatus, Session
@@ -51,7 +51,7 @@ class SessionQueries:
     async def history(self, uuid: SessionId) -> Sequence[Entry]:
         """The session's last wakes, sleeps and failures, newest first. Raises SessionNotFound, IndexIncomplete."""
         await self._store.record(uuid)
-        return told(await self._history.events(uuid))
+        return entries(await self._history.events(uuid))
 
     def behind(self) -> timedelta | None:
         """How old the cluster's part of an answer may be; None while the watch keeps up."""

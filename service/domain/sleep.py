@@ -1,4 +1,4 @@
-"""Why a session's pod was taken away: one rule, for metrics, log and history alike."""
+"""Why a session's pod ended: one rule for metrics, log and history."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,25 +12,25 @@ _ROUNDING = timedelta(seconds=1)
 
 
 class SleepReason(StrEnum):
-    """The causes of a sleep."""
+    """Why a session fell asleep."""
 
     IDLE = "idle"
-    """KEDA, after the cooldown: nobody used the session any more."""
+    """KEDA scaled down after the cooldown: nobody used the session."""
     ASKED = "asked"
     """A call of `POST /session/{uuid}/sleep`."""
     OPERATOR = "operator"
-    """Somebody else than the service and KEDA's idle rule: `kubectl scale`, or a pause that scales to 0."""
+    """An operator scaled down: `kubectl scale`, or a pause that scales to 0."""
     LATE_ZERO = "late-zero"
-    """KEDA decided before a push, and wrote its 0 after it; the service scales up again."""
+    """KEDA decided before a push and wrote its 0 after it; the service scales up again."""
     FALSE = "false"
-    """KEDA, although last activity + cooldown had not passed: this must not happen."""
+    """KEDA scaled down before last activity + cooldown, which must not happen."""
 
 
 @dataclass(frozen=True, slots=True)
 class SleepCause:
     why: SleepReason
     idle_since: datetime | None = None
-    """The last sign of life before the sleep; None when none is known."""
+    """The last use before the sleep; None when none is known."""
     request: str | None = None
     """For `asked`: the id of the request that asked."""
 
@@ -43,9 +43,9 @@ def sleep_cause(
     awake_since: datetime | None = None,
     idle_times: IdleTimes | None = None,
 ) -> SleepCause:
-    """Why the pod was taken away at `at`, from what Redis and the cluster say right after it.
+    """Why the pod ended at `at`, from the record and the workload right after it.
 
-    `awake_since` is when the pod was last wanted, None when nobody knows; `idle_times` is for workloads without any.
+    `awake_since` is when the pod was first wanted, None when unknown. `idle_times` apply to workloads without any.
     """
     idle_times = after.idle_times or idle_times or IdleTimes()
     used = _last_use(record, after, at, idle_times)
@@ -54,23 +54,23 @@ def sleep_cause(
     if after.scaled_by is ScaledBy.OTHER:
         return SleepCause(SleepReason.OPERATOR, used)
     if after.last_active is not None and at < after.last_active + idle_times.cooldown - _ROUNDING:
-        # KEDA waits for its cooldown from its last sight of the queue: what is earlier was somebody's will. The API
-        # server names nobody who has scaled to 0 by the scale subresource, so `scaled_by` alone cannot tell.
+        # KEDA waits for the cooldown after it last saw a filled queue, so an earlier end was an operator's. The API
+        # server does not record who used the scale subresource, so `scaled_by` alone is not enough.
         return SleepCause(SleepReason.OPERATOR, used)
-    if wanted(record.queue, at):
+    if was_wanted(record.queue, at):
         return SleepCause(SleepReason.LATE_ZERO, used)
     last = record.last_activity
     early = last is not None and last <= at < last + idle_times.cooldown
     return SleepCause(SleepReason.FALSE if early else SleepReason.IDLE, used)
 
 
-def wanted(queue: QueueState, at: datetime) -> bool:
-    """Whether the queue was not empty then: a push since does not count."""
+def was_wanted(queue: QueueState, at: datetime) -> bool:
+    """Whether the queue was not empty at that time; later pushes do not count."""
     return queue.is_wanted and (queue.pending_since is None or queue.pending_since <= at)
 
 
 def _asked(record: Record, after: Workload, awake_since: datetime | None) -> bool:
-    """Whether a call asked for this sleep. Whoever wrote the 0: a queue that was emptied lets KEDA write it as well."""
+    """Whether a call asked for this sleep. It empties the queue, so either the service or KEDA may have scaled down."""
     if after.scaled_by is ScaledBy.SERVICE:
         return True
     if record.sleep_request is None:
@@ -80,7 +80,7 @@ def _asked(record: Record, after: Workload, awake_since: datetime | None) -> boo
 
 
 def _last_use(record: Record, after: Workload, at: datetime, idle_times: IdleTimes) -> datetime | None:
-    """The last activity, or KEDA's last sight of the queue when somebody else filled it since."""
+    """The last activity, or the time when KEDA last saw a queue that somebody else filled later."""
     noted = record.last_activity if record.last_activity is None or record.last_activity <= at else None
     seen = after.last_active if after.last_active is None or after.last_active <= at else None
     if noted is None or seen is None:

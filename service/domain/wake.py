@@ -1,28 +1,28 @@
-"""Who has woken a session, where no caller of the service has."""
+"""Who woke a session when no caller of the service did."""
 
 from datetime import datetime, timedelta
 
 from service.domain.session import IdleTimes, Record, ScaledBy, Workload
 
 API, VISIT, QUEUE, OPERATOR = "api", "visit", "queue", "operator"
-"""Who asks for wakes: a caller of the API, a person's browser, somebody else's push, somebody who scales by hand."""
+"""Sources of wakes: the API, a browser at the gateway, a push by another program, a scale by hand."""
 
 WATCH_LAG = timedelta(seconds=2)
-"""A watch may show that a pod is wanted so long after it was: a sleep asked for in between ended this life."""
+"""How late a watch may show that a pod is wanted: a sleep that was asked for meanwhile ended this pod."""
 
 
 def wake_initiator(record: Record, risen: Workload, *, at: datetime, idle_times: IdleTimes) -> str | None:
-    """Who made the pod wanted at `at`; None when that was a push of the service, which has noted it already.
+    """Who made the pod wanted at `at`; None for a push of the service, which is in the journal already.
 
-    A push notes its own time as the last activity, and as pending unless an earlier one is; what renews the lease of
-    somebody else's push notes the latter alone.
+    A push of the service sets the last activity, and `pending_since` unless an earlier push is pending. Renewing the
+    lease of a foreign push sets `pending_since` only.
     """
     if risen.scaled_by is ScaledBy.OTHER:
         return OPERATOR
     used, pending = record.last_activity, record.queue.pending_since
     recent = used is not None and at < used + (risen.idle_times or idle_times).lease
     if not record.queue.is_wanted:
-        # A pod that no queue has asked for, unless a sleep has emptied the queue of our push since.
+        # No queue asked for this pod, unless a sleep emptied the queue after our push.
         asked = record.sleep_request
         emptied = asked is not None and used is not None and used <= asked.at and at <= asked.at + WATCH_LAG
         return None if recent and emptied else OPERATOR

@@ -163,7 +163,7 @@ async def test_what_a_scrape_brings_does_not_grow_with_users(world: World, metri
         for number in range(users):
             uuid = (await provisioner.create(f"user-{number}@example.com")).uuid
             await world.activity.wake(uuid)
-            metrics.woken(Stage.READY, number)
+            metrics.wake_reached(Stage.READY, number)
             metrics.answered("wake", 202, 0.01)
         return await scrape(metrics)
 

@@ -24,7 +24,7 @@ class Sheet(NoMetrics):
     def pod_lost(self) -> None:
         self.fallen += 1
 
-    def healed(self, seconds: float) -> None:
+    def pod_restored(self, seconds: float) -> None:
         self.healings.append(seconds)
 
     def false_sleep(self) -> None:

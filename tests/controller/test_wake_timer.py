@@ -23,10 +23,10 @@ class Sheet(NoMetrics):
         self.times: dict[MeasuredStage, list[float]] = defaultdict(list)
         self.lost = 0
 
-    def woken(self, stage: MeasuredStage, seconds: float) -> None:
+    def wake_reached(self, stage: MeasuredStage, seconds: float) -> None:
         self.times[stage].append(seconds)
 
-    def unfinished(self) -> None:
+    def wake_unfinished(self) -> None:
         self.lost += 1
 
 

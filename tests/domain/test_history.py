@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from service.domain.errors import RedisUnavailable
-from service.domain.history import Entry, HistoryWriter, Kind, told
+from service.domain.history import Entry, HistoryWriter, Kind, entries
 from service.domain.journal import Created, Failed, HistoryEvent, Ready, Slept, Woken
 from service.domain.metrics import Creation
 from service.domain.names import SessionId
@@ -40,33 +40,33 @@ def failed(seconds: float) -> Failed:
 
 
 def test_a_wake_and_its_ready_pod_are_one_entry_and_the_newest_comes_first() -> None:
-    assert told([slept(142), ready(1.5, took=1.4), woken(0)]) == [
+    assert entries([slept(142), ready(1.5, took=1.4), woken(0)]) == [
         Entry(kind=Kind.SLEEP, at=after(142), why=SleepReason.IDLE, idle_since=NOW, seconds=142),
         Entry(kind=Kind.WAKE, at=NOW, request="request-1", by="api", ready_at=after(1.5), seconds=1.5),
     ]
 
 
 def test_a_wake_without_a_pod_yet_and_one_that_fails_say_so() -> None:
-    assert told([woken(0)]) == [Entry(kind=Kind.WAKE, at=NOW, request="request-1", by="api")]
-    failure, wake = told([failed(20), woken(0)])
+    assert entries([woken(0)]) == [Entry(kind=Kind.WAKE, at=NOW, request="request-1", by="api")]
+    failure, wake = entries([failed(20), woken(0)])
     assert (failure.kind, failure.reason, wake.ready_at) == (Kind.FAILURE, "ErrImagePull: no", None)
-    repaired = told([ready(60), failed(20), woken(0)])
+    repaired = entries([ready(60), failed(20), woken(0)])
     assert [entry.kind for entry in repaired] == [Kind.FAILURE, Kind.WAKE]
     assert repaired[1].seconds == 60
 
 
 def test_a_pod_that_comes_back_without_a_wake_is_a_wake_that_nobody_asked_for() -> None:
-    healed = told([ready(150.2, took=0.2, pod="p2"), slept(150, SleepReason.LATE_ZERO), ready(1), woken(0)])
+    healed = entries([ready(150.2, took=0.2, pod="p2"), slept(150, SleepReason.LATE_ZERO), ready(1), woken(0)])
     assert healed[0] == Entry(kind=Kind.WAKE, at=after(150), ready_at=after(150.2), seconds=0.2)
-    replaced = told([ready(30, pod="p2"), ready(1), woken(0)])
+    replaced = entries([ready(30, pod="p2"), ready(1), woken(0)])
     assert [(entry.by, entry.at) for entry in replaced] == [(None, after(30)), ("api", NOW)]
 
 
 def test_how_long_a_session_was_awake_is_what_was_seen_or_else_follows_from_its_wake() -> None:
-    assert told([slept(142, awake=140), ready(1), woken(0)])[0].seconds == 140
-    assert told([slept(142), ready(1), woken(0)])[0].seconds == 142
-    assert told([slept(142)])[0].seconds is None
-    assert told([slept(300), slept(142), woken(0)])[0].seconds is None
+    assert entries([slept(142, awake=140), ready(1), woken(0)])[0].seconds == 140
+    assert entries([slept(142), ready(1), woken(0)])[0].seconds == 142
+    assert entries([slept(142)])[0].seconds is None
+    assert entries([slept(300), slept(142), woken(0)])[0].seconds is None
 
 
 class Away(MemoryHistory):

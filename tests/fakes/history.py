@@ -3,7 +3,7 @@
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 
-from service.domain.history import LIMIT, POD, mark
+from service.domain.history import LIMIT, POD_UID_LENGTH, dedup_key
 from service.domain.journal import HistoryEvent, Woken
 from service.domain.names import SessionId
 
@@ -20,10 +20,10 @@ class MemoryHistory:
         if event.uuid is None or event.uuid not in self.sessions:
             return False
         events = self.kept.setdefault(event.uuid, [])
-        if any(mark(event) == mark(each) for each in events):
+        if any(dedup_key(event) == dedup_key(each) for each in events):
             return False
         if not isinstance(event, Woken) and event.pod is not None:
-            event = replace(event, pod=event.pod[:POD])
+            event = replace(event, pod=event.pod[:POD_UID_LENGTH])
         events.insert(0, replace(event, user=None))
         del events[LIMIT:]
         return True

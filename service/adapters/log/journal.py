@@ -1,4 +1,4 @@
-"""The Journal as log lines: one at info per journal entry, with its fields beside it."""
+"""Writes each journal entry as one log line at info, with its fields."""
 
 import logging
 from dataclasses import fields
@@ -11,19 +11,19 @@ from service.domain.journal import JournalEntry
 log = logging.getLogger("service.journal")
 
 _NAMES = {"request": "request_id"}
-_LEFT_OUT = frozenset({"at"})
-"""The line has a time of its own."""
+_OMITTED = frozenset({"at"})
+"""The log line has its own time."""
 
 
 class LogJournal:
     """See `service.domain.journal.Journal`."""
 
-    def note(self, happening: JournalEntry) -> None:
-        log.info(happening.EVENT, extra=_extra(happening))
+    def note(self, entry: JournalEntry) -> None:
+        log.info(entry.EVENT, extra=_extra(entry))
 
 
-def _extra(happening: JournalEntry) -> dict[str, Any]:
-    given = {field.name: getattr(happening, field.name) for field in fields(happening) if field.name not in _LEFT_OUT}
+def _extra(entry: JournalEntry) -> dict[str, Any]:
+    given = {field.name: getattr(entry, field.name) for field in fields(entry) if field.name not in _OMITTED}
     return {_NAMES.get(name, name): _plain(value) for name, value in given.items() if value is not None}
 
 

@@ -153,16 +153,16 @@ class PrometheusMetrics:
     def helm_ran(self, work: HelmWork, seconds: float, *, well: bool) -> None:
         self._helm.labels(work, "ok" if well else "failed").observe(seconds)
 
-    def woken(self, stage: MeasuredStage, seconds: float) -> None:
+    def wake_reached(self, stage: MeasuredStage, seconds: float) -> None:
         self._wake.labels(stage).observe(seconds)
 
-    def unfinished(self) -> None:
+    def wake_unfinished(self) -> None:
         self._unfinished.inc()
 
     def pod_lost(self) -> None:
         self._felled.inc()
 
-    def healed(self, seconds: float) -> None:
+    def pod_restored(self, seconds: float) -> None:
         self._heal.observe(seconds)
 
     def false_sleep(self) -> None:

@@ -1,7 +1,7 @@
-"""The Progress on Redis: of every session one stream with its last wake, whose ids are the events' own.
+"""The Progress in Redis: one stream per session with its last wake. The ids of the stream are those of the events.
 
-user-pods:progress:<uuid>   stream   stage, reason, final; begins with `accepted`, and is begun anew by the next wake
-user-pods:progress          channel  the ids of sessions with news; one subscription per replica serves all followers
+user-pods:progress:<uuid>   stream   stage, reason, final; begins with `accepted`, and is replaced by the next wake
+user-pods:progress          channel  ids of sessions with new events; one subscription per replica for all followers
 """
 
 import asyncio
@@ -22,44 +22,44 @@ from service.domain.names import SessionId
 from service.domain.progress import Event, ProgressUpdate, Stage
 
 HISTORY_EVENTS = timedelta(hours=1)
-"""How long a wake can be looked up after its last news."""
+"""How long a wake can be read after its last event."""
 _LIMIT = 64
-"""Events of one wake, warnings included: a pod that is in trouble for hours must not fill Redis."""
+"""Events of one wake, warnings included: a pod that fails for hours must not fill Redis."""
 _PAUSE = 1.0
-"""Seconds between two tries to subscribe, in which followers look for themselves."""
+"""Seconds between two subscriptions; followers are notified once in between."""
 
-# KEYS progress; ARGV uuid channel seconds-to-live limit, then stage, reason, final ('1' or '') of each piece of news.
-# Every replica that sees something notes it, so what is noted already is left out. Returns whether a wake took them.
+# KEYS progress; ARGV uuid channel seconds-to-live limit, then stage, reason, final ('1' or '') of each update.
+# Several replicas may write the same update, so known ones are skipped. Returns 1 when a wake accepted an update.
 _NOTE = """
-local noted, count, fresh = {}, 0, false
--- What is noted once: each stage, each warning, and a failure once more when it has become final.
-local function mark(stage, reason, final)
+local seen, count, fresh = {}, 0, false
+-- Written once: each stage, each warning, and a failure once more when it has become final.
+local function key(stage, reason, final)
   if stage == 'warning' then return 'warning ' .. reason end
   return final == '1' and stage .. ' finally' or stage
 end
 local function take(stage, reason, final)
-  if stage ~= 'warning' then noted[stage] = true end
-  noted[mark(stage, reason, final)] = true
+  if stage ~= 'warning' then seen[stage] = true end
+  seen[key(stage, reason, final)] = true
   count = count + 1
 end
 local entries = redis.pcall('XRANGE', KEYS[1], '-', '+')
 if entries.err then
-  -- Not ours, although the key is: a wake must not be without progress for it.
+  -- A value of another type is not ours; a wake must not lack its progress because of it.
   if not string.find(entries.err, 'WRONGTYPE', 1, true) then error(entries.err) end
   redis.call('DEL', KEYS[1])
   entries = {}
 end
 for _, entry in ipairs(entries) do take(entry[2][2], entry[2][4] or '', entry[2][6] or '') end
-local taken = 0
+local accepted = 0
 for at = 5, #ARGV, 3 do
   local stage, reason, final = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  if stage == 'accepted' and (noted.ready or noted.asleep or noted.failed) then
+  if stage == 'accepted' and (seen.ready or seen.asleep or seen.failed) then
     redis.call('DEL', KEYS[1])
-    noted, count = {}, 0
+    seen, count = {}, 0
   end
-  if (noted.accepted or stage == 'accepted') and not noted.ready and not noted.asleep then
-    taken = 1
-    local known = noted[mark(stage, reason, final)]
+  if (seen.accepted or stage == 'accepted') and not seen.ready and not seen.asleep then
+    accepted = 1
+    local known = seen[key(stage, reason, final)]
     if not known and (stage ~= 'warning' or count < tonumber(ARGV[4])) then
       redis.call('XADD', KEYS[1], '*', 'stage', stage, 'reason', reason, 'final', final)
       take(stage, reason, final)
@@ -71,23 +71,23 @@ if fresh then
   redis.call('EXPIRE', KEYS[1], ARGV[3])
   redis.call('PUBLISH', ARGV[2], ARGV[1])
 end
-return taken
+return accepted
 """
 
 
 class RedisProgress:
-    """See `service.domain.ports.Progress`. Followers are told of news only while `run` runs."""
+    """See `service.domain.ports.Progress`. Followers are notified while `run` runs."""
 
     def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
         self._redis: Any = redis
         self._call = Calls.of(redis).call
-        self._news = Subscription(redis, PROGRESS)
+        self._subscription = Subscription(redis, PROGRESS)
         self._note = redis.register_script(_NOTE)
         self._flags: defaultdict[SessionId, set[asyncio.Event]] = defaultdict(set)
 
-    async def note(self, uuid: SessionId, *news: ProgressUpdate) -> bool:
+    async def note(self, uuid: SessionId, *updates: ProgressUpdate) -> bool:
         args: list[Any] = [uuid, PROGRESS, int(HISTORY_EVENTS.total_seconds()), _LIMIT]
-        for each in news:
+        for each in updates:
             args += [each.stage.value, each.reason or "", "1" if each.final else ""]
         async with self._call():
             return bool(await self._note(keys=[progress_key(uuid)], args=args))
@@ -97,7 +97,7 @@ class RedisProgress:
             async with self._call():
                 entries = await self._redis.xrange(progress_key(uuid))
         except RedisKeyInvalid:
-            return []  # somebody else's: the next note makes it anew
+            return []  # a value of another type, which the next update replaces
         events = [_event(id_, fields, entries[0][0]) for id_, fields in entries]
         return [event for event in events if event is not None]
 
@@ -113,31 +113,31 @@ class RedisProgress:
                 del self._flags[uuid]
 
     async def run(self) -> None:
-        """Set the flags of followers until cancelled."""
+        """Notify followers until cancelled."""
         while True:
             with contextlib.suppress(RedisUnavailable):
                 await self._listen()
-            self._tell_all()
+            self._notify_all()
             await asyncio.sleep(_PAUSE)
 
     async def _listen(self) -> None:
-        async for uuid in self._news.messages():
+        async for uuid in self._subscription.messages():
             if uuid is None:
-                self._tell_all()  # listening has begun (again): news may have been missed
+                self._notify_all()  # a new subscription: messages may have been missed
             else:
-                self._tell(SessionId(uuid))
+                self._notify(SessionId(uuid))
 
-    def _tell(self, uuid: SessionId) -> None:
+    def _notify(self, uuid: SessionId) -> None:
         for flag in self._flags.get(uuid, ()):
             flag.set()
 
-    def _tell_all(self) -> None:
+    def _notify_all(self) -> None:
         for uuid in self._flags:
-            self._tell(uuid)
+            self._notify(uuid)
 
 
 def _event(id_: str, fields: dict[str, str], first: str) -> Event | None:
-    """None for an entry that the service cannot have made."""
+    """None for an entry that the service cannot have written."""
     try:
         at, reason = _time(id_), fields["reason"]
         reason.encode()
@@ -148,5 +148,5 @@ def _event(id_: str, fields: dict[str, str], first: str) -> Event | None:
 
 
 def _time(id_: str) -> datetime:
-    """A stream's ids begin with Redis' own time in milliseconds, so they are also when something was noted."""
+    """When the entry was written: the ids of a stream begin with Redis' time in milliseconds."""
     return datetime.fromtimestamp(int(id_.partition("-")[0]) / 1000, UTC)
