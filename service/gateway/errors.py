@@ -1,15 +1,14 @@
 """Responses of the gateway itself, where no pod can give one: a small page for people, a problem for programs."""
 
 import html
-import json
 import logging
 
 from aiohttp import web
 
 from service.domain import errors
 from service.domain.metrics import RequestOutcome
-from service.domain.request_context import current_request_id
 from service.edge.faults import SLOW_HEAD, Fault
+from service.edge.problems import problem, status_of
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +18,7 @@ _STYLE = (
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 OWN_HEADERS = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
 """Headers of every response that the gateway makes itself."""
+# An unreadable session's own message names a command for operators.
 _UNREADABLE = (
     "What the service holds of it cannot be read; your files are not affected. Tell whoever runs this service: the"
     " session's status says what to repair."
@@ -59,18 +59,10 @@ class GatewayError(Exception):
             headers["Retry-After"] = str(self.retry_after)
         if not page:
             if name is None:
-                name = current_request_id()
                 log.debug("refused: %s", self.title, extra={"status": self.status})
-            problem = {
-                "type": "about:blank",
-                "title": self.title,
-                "status": self.status,
-                "detail": self.detail,
-                "instance": f"urn:request:{name}",
-            }
-            return web.Response(
-                status=self.status, text=json.dumps(problem), content_type="application/problem+json", headers=headers
-            )
+            response = problem(self.status, self.detail, title=self.title, request_id=name)
+            response.headers.update(headers)
+            return response
         title, detail = html.escape(self.title), html.escape(self.detail)
         headers["Content-Security-Policy"] = _POLICY
         text = (
@@ -80,33 +72,27 @@ class GatewayError(Exception):
         return web.Response(status=self.status, text=text, content_type="text/html", headers=headers)
 
 
-_SESSION_ERRORS: dict[type[errors.SessionError], tuple[int, str, str | None, int | None]] = {
-    errors.SessionNotFound: (404, "No such workspace", NO_SUCH_WORKSPACE, None),
-    errors.SessionReleased: (410, "The workspace was removed", "Create it again to bring it back.", None),
+_TEXTS: dict[type[errors.SessionError], tuple[str, str | None, int | None]] = {
+    errors.SessionNotFound: ("No such workspace", NO_SUCH_WORKSPACE, None),
+    errors.SessionReleased: ("The workspace was removed", "Create it again to bring it back.", None),
     errors.SessionDeleting: (
-        409, "The workspace is being deleted", "Wait until that is done, then create it again.", None,
+        "The workspace is being deleted", "Wait until that is done, then create it again.", None,
     ),
-    errors.SessionBroken: (503, "The workspace is broken", None, None),
-    # Its own text names a command for operators.
-    errors.SessionUnreadable: (
-        503, "The workspace is broken",
-        _UNREADABLE, None,
-    ),
-    errors.SigningKeysUnavailable: (
-        503, "Nobody can be let in just now",
-        _NO_SIGNING_KEYS, 5,
-    ),
-    errors.SessionError: (503, "Not now", "A part of the system does not answer; try again.", 2),
+    errors.SessionBroken: ("The workspace is broken", None, None),
+    errors.SessionUnreadable: ("The workspace is broken", _UNREADABLE, None),
+    errors.SigningKeysUnavailable: ("Nobody can be let in just now", _NO_SIGNING_KEYS, 5),
+    errors.SessionError: ("Not now", "A part of the system does not answer; try again.", 2),
 }  # fmt: skip
-"""Status, title, detail (None: the error's own message) and Retry-After of each error that a visitor may see."""
+"""Title, detail (None: the error's own message) and Retry-After in seconds, for visitors."""
 
 
 def of_session_error(error: errors.SessionError) -> GatewayError:
-    kind = next(kind for kind in type(error).__mro__ if kind in _SESSION_ERRORS)
-    status, title, detail, retry_after = _SESSION_ERRORS[kind]
+    kind = next(kind for kind in type(error).__mro__ if kind in _TEXTS)
+    title, detail, retry_after = _TEXTS[kind]
     if kind is errors.SessionError:
         log.error("%s", error, extra={"cause": errors.causes(error)})
-    return GatewayError(status, title, detail or str(error), retry_after=retry_after)
+    row = status_of(error)
+    return GatewayError(row.gateway_status or row.status, title, detail or str(error), retry_after=retry_after)
 
 
 def of_fault(fault: Fault, name: str) -> web.Response | None:

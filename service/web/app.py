@@ -8,9 +8,9 @@ from aiohttp import web
 
 from service.domain.limits import Limits
 from service.web import access, docs, edge, metrics, operations, problems, request_id, stream
-from service.web.keys import BODY_SECONDS, STREAM_ROOM, STREAMS
+from service.web.keys import BODY_SECONDS, STREAM_LIMITER, STREAMS
 from service.web.static_content import StaticContent
-from service.web.stream import Room
+from service.web.stream import StreamLimiter
 
 Resources = Callable[[web.Application], AbstractAsyncContextManager[None]]
 _BODY_LIMIT = 16 * 1024
@@ -39,7 +39,7 @@ def make_app(
         client_max_size=_BODY_LIMIT,
     )
     app[STREAMS] = set()
-    app[STREAM_ROOM] = Room(terms.streams, terms.streams_per_session)
+    app[STREAM_LIMITER] = StreamLimiter(terms.streams, terms.streams_per_session)
     app[BODY_SECONDS] = terms.body
     app.on_shutdown.append(stream.drain)
     app.cleanup_ctx.append(resources)

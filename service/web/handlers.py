@@ -94,7 +94,7 @@ async def status(request: web.Request) -> web.Response:
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    return await stream.answer(request, await request.app[QUERIES].status(_uuid(request)))
+    return await stream.respond(request, await request.app[QUERIES].status(_uuid(request)))
 
 
 async def history(request: web.Request) -> web.Response:

@@ -33,10 +33,10 @@ class Readiness:
         return self.filled() and not self.draining
 
 
-class Room(Protocol):
-    """How many streams of events there may be."""
+class StreamLimiter(Protocol):
+    """Bounds the streams of events."""
 
-    def taken(self, uuid: SessionId, /) -> AbstractContextManager[None]: ...
+    def place(self, uuid: SessionId, /) -> AbstractContextManager[None]: ...
 
 
 class Exposition(Protocol):
@@ -51,9 +51,9 @@ QUERIES = web.AppKey("queries", SessionQueries)
 PROGRESS: web.AppKey[Progress] = web.AppKey("progress")
 BODY_SECONDS = web.AppKey("body_seconds", float)
 """Seconds until a request's body must have come."""
-STREAM_ROOM: web.AppKey["Room"] = web.AppKey("stream_room")
+STREAM_LIMITER: web.AppKey["StreamLimiter"] = web.AppKey("stream_limiter")
 STREAMS: web.AppKey[set[asyncio.Event]] = web.AppKey("streams")
-"""Of every open stream what wakes it."""
+"""The event of every open stream that makes it look for changes."""
 ACCESS: web.AppKey[WorkspaceAccess | None] = web.AppKey("entrance")
 """None where no gateway is."""
 HEALTH = web.AppKey("health", Health)

@@ -11,7 +11,8 @@ from pydantic.json_schema import models_json_schema
 from service import __version__
 from service.domain.limits import Limits
 from service.domain.names import SESSION_ID_PATTERN
-from service.web import handlers, stream
+from service.edge.event_stream import LAST_EVENT_ID
+from service.web import handlers
 from service.web.models import (
     Action,
     Activity,
@@ -103,7 +104,7 @@ OPERATIONS = (
             200: (ProgressEvent, "One event after another, each with this as its data."),
             204: (None, "Nothing comes after the given event."),
         },
-        problems=(404, 429, 503), request_headers={stream.LAST_EVENT_ID: "Go on after the event of this id."},
+        problems=(404, 429, 503), request_headers={LAST_EVENT_ID: "Go on after the event of this id."},
     ),
     Operation(
         method="GET", path="/session/{uuid}/history", handler=handlers.history,

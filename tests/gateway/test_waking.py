@@ -163,7 +163,7 @@ async def test_an_unknown_session_and_a_released_one_are_told_apart(house: House
     uuid = await house.session()
     headers = await house.headers(uuid)
     await house.world.releases.uninstall(uuid)
-    assert (await answer(house, "/", headers))[0] == 410
+    assert (await answer(house, "/", headers))[0] == 409
     await house.world.provisioner.delete(uuid, keep_data=False)
     assert (await answer(house, "/", headers))[0] == 404
 

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from service.domain import errors
-from service.web import operations, problems
+from service.edge.problems import ERROR_STATUSES
+from service.web import operations
 from tests.domain.conftest import World
 from tests.web.conftest import Client
 
@@ -47,7 +48,7 @@ def _subclasses(kind: type[errors.SessionError]) -> set[type[errors.SessionError
 
 
 def test_every_error_of_the_domain_has_a_row_and_the_special_comes_first() -> None:
-    rows = [kind for kind, _, _ in problems.TABLE]
+    rows = [row.error for row in ERROR_STATUSES]
     assert set(rows) == _subclasses(errors.SessionError)
     for place, kind in enumerate(rows):
         assert not any(issubclass(kind, earlier) for earlier in rows[:place])

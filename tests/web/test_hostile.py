@@ -15,7 +15,7 @@ from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.domain.limits import Limits
 from service.edge.connection_limits import ConnectionLimits
 from service.web.edge import Terms
-from service.web.keys import STREAM_ROOM
+from service.web.keys import STREAM_LIMITER
 from service.web.metrics import served
 from tests.domain.conftest import World
 from tests.malformed import MALFORMED, SECRET, Malformed, tell_nothing
@@ -213,7 +213,7 @@ async def test_streams_of_events_are_bounded_and_one_that_ends_makes_room(
     opened[0].close()
 
     assert client.app is not None
-    room = client.app[STREAM_ROOM]
+    room = client.app[STREAM_LIMITER]
     await until(lambda: room._open.total() == 1)  # type: ignore[attr-defined]
     async with client.get(f"/session/{uuid}/events") as again:
         assert again.status == 200

@@ -1,18 +1,18 @@
 """The progress of a wake as server-sent events, for the waiting page."""
 
 import asyncio
-import contextlib
 import json
 import time
-from collections.abc import Sequence
 
 from aiohttp import hdrs, web
+from aiohttp_sse import EventSourceResponse
 
 from service.domain.errors import Unavailable
 from service.domain.metrics import GatewayMetrics, RequestOutcome, Waiter
 from service.domain.names import SessionId
 from service.domain.ports import Progress
-from service.domain.progress import Event, Stage, later
+from service.domain.progress import Stage, later
+from service.edge.event_stream import LAST_EVENT_ID, event_stream
 from service.gateway.activity.rules import is_background
 from service.gateway.errors import OWN_HEADERS, GatewayError
 from service.gateway.proxy.pods import Upstream
@@ -23,8 +23,9 @@ PAGE_TIMEOUT = 3600.0
 """Seconds that a page waits at most: Kubernetes must not keep trying for ever for a page that is forgotten."""
 CHECK_INTERVAL = 1.0
 """Seconds between two checks of what delays the pod."""
-_HEARTBEAT = 10.0
-"""Seconds between two comments on a stream, so that a browser that has gone is noticed."""
+HEARTBEAT = 10.0
+"""Seconds between two comments on a stream, so that a browser that has gone is noticed. Progress is read as often: a
+change may go unnoticed."""
 
 
 class WakeEvents:
@@ -60,38 +61,35 @@ class WakeEvents:
     async def _stream(
         self, request: web.BaseRequest, uuid: SessionId, pod: "asyncio.Task[Upstream]"
     ) -> web.StreamResponse:
-        response = web.StreamResponse(headers={**OWN_HEADERS, "Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        last_id, warning, sent_at = request.headers.get("Last-Event-ID"), "", time.monotonic()
-        with contextlib.suppress(ConnectionResetError), self._progress.following(uuid) as changed:
-            changed.set()
-            while not pod.done():
-                output = b""
-                if changed.is_set() or time.monotonic() - sent_at > _HEARTBEAT:
-                    changed.clear()
-                    events = await self._since(uuid, last_id)
-                    last_id = events[-1].id if events else last_id
-                    output = b"".join(map(_event, events)) or b": still waiting\n\n"
-                if (reason := self._waiter.reason(uuid) or "") != warning:
-                    warning = reason
-                    output += f"event: warning\ndata: {json.dumps({'reason': reason})}\n\n".encode()
-                if output:
-                    sent_at = time.monotonic()
-                    await response.write(output)
-                await _first(pod, changed)
-                if self._closing.is_set() and not pod.done():
-                    await response.write_eof()
-                    return response
-            events = await self._since(uuid, last_id)
-            await response.write(b"".join(map(_event, events)) + _last(pod))
-            await response.write_eof()
+        last_id, warning, read_at = request.headers.get(LAST_EVENT_ID), "", 0.0
+        async with event_stream(request, OWN_HEADERS, HEARTBEAT) as response:
+            with self._progress.following(uuid) as changed:
+                while not pod.done() and not self._closing.is_set():
+                    if changed.is_set() or time.monotonic() - read_at > HEARTBEAT:
+                        changed.clear()
+                        read_at = time.monotonic()
+                        last_id = await self._send_since(response, uuid, last_id)
+                    if (reason := self._waiter.reason(uuid) or "") != warning:
+                        warning = reason
+                        await response.send(json.dumps({"reason": reason}), event="warning")
+                    await _first(pod, changed)
+            if pod.done():
+                await self._send_since(response, uuid, last_id)
+                await response.send(*_last(pod))
         return response
 
-    async def _since(self, uuid: SessionId, last_id: str | None) -> Sequence[Event]:
+    async def _send_since(self, response: EventSourceResponse, uuid: SessionId, last_id: str | None) -> str | None:
+        """Send the events after `last_id`; return the id of the last one."""
         try:
-            return later(await self._progress.wake(uuid), last_id)
+            events = later(await self._progress.wake(uuid), last_id)
         except Unavailable:
-            return []
+            return last_id
+        for event in events:
+            last_id = event.id
+            if event.stage is not Stage.FAILED:  # the last event says so, once it makes no sense to wait any longer
+                data = {"seconds": event.after.total_seconds(), "reason": event.reason}
+                await response.send(json.dumps(data), id=event.id, event=event.stage.value)
+        return last_id
 
 
 async def _first(pod: "asyncio.Task[Upstream]", changed: asyncio.Event) -> None:
@@ -103,17 +101,11 @@ async def _first(pod: "asyncio.Task[Upstream]", changed: asyncio.Event) -> None:
         change.cancel()
 
 
-def _last(pod: "asyncio.Task[Upstream]") -> bytes:
+def _last(pod: "asyncio.Task[Upstream]") -> tuple[str, None, str]:
+    """Data, id and name of the last event."""
     error = pod.exception()
     if error is None:
-        return b"event: answers\ndata: {}\n\n"
+        return "{}", None, "answers"
     title = error.title if isinstance(error, GatewayError) else "Your workspace could not be started"
     reason = str(error) or "A part of the system does not answer. Try again in a moment."
-    return f"event: failed\ndata: {json.dumps({'title': title, 'reason': reason})}\n\n".encode()
-
-
-def _event(event: Event) -> bytes:
-    if event.stage is Stage.FAILED:
-        return b""  # the last event says so, once it makes no sense to wait any longer
-    data = json.dumps({"seconds": event.after.total_seconds(), "reason": event.reason})
-    return f"id: {event.id}\nevent: {event.stage.value}\ndata: {data}\n\n".encode()
+    return json.dumps({"title": title, "reason": reason}), None, "failed"
