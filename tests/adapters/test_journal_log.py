@@ -24,7 +24,7 @@ def _restored() -> object:
 
 
 @pytest.mark.usefixtures("_restored")
-def test_a_happening_is_one_line_with_its_fields_and_the_request_behind_it(
+def test_an_entry_is_one_line_with_its_fields_and_the_id_of_its_request(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     logs.configure(level="info", style="json")

@@ -55,7 +55,7 @@ async def test_the_user_is_named_by_the_record_alone(kept: Parts) -> None:
     assert await kept.history.events(A) == [WOKEN]
 
 
-async def test_what_a_second_replica_notes_of_the_same_happening_is_kept_once(kept: Parts) -> None:
+async def test_what_two_replicas_write_about_one_event_is_kept_once(kept: Parts) -> None:
     twice: tuple[HistoryEvent, ...] = (
         READY,
         Ready(uuid=A, user="0f", at=after(1.6), request="-", seconds=None, pod="p1"),

@@ -1,4 +1,4 @@
-"""What the leader notes of pods: who woke them, that they are ready, why they fail, and why they were taken away."""
+"""The journal of pods: who woke them, when they are ready, why they fail, and why they end."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,8 +34,8 @@ class Replica:
         )
         self.leadership, self.running = tracking.leadership, tracking.running
 
-    def note(self, happening: JournalEntry) -> None:
-        self.noted.append(happening)
+    def note(self, entry: JournalEntry) -> None:
+        self.noted.append(entry)
 
 
 class World:
@@ -73,7 +73,7 @@ async def replica(world: World) -> AsyncIterator[Replica]:
         yield replica
 
 
-async def test_a_life_is_told_with_its_times_and_causes(world: World, replica: Replica) -> None:
+async def test_a_pods_life_is_journaled_with_its_times_and_causes(world: World, replica: Replica) -> None:
     await world.queues.wake(UUID, IDLE_TIMES.lease)
     await world.history.append(Woken(uuid=UUID, user=None, at=world.clock(), request="request-1", by="api"))
     world.clock.pass_(0.5)
@@ -99,7 +99,7 @@ async def test_a_life_is_told_with_its_times_and_causes(world: World, replica: R
     ]
 
 
-async def test_a_sleep_that_was_asked_for_bears_the_request_that_asked(world: World, replica: Replica) -> None:
+async def test_a_sleep_that_was_asked_for_carries_the_id_of_the_request(world: World, replica: Replica) -> None:
     await world.rise()
     replica.noted.clear()
     await world.queues.clear(UUID, asked="request-2")
@@ -109,14 +109,14 @@ async def test_a_sleep_that_was_asked_for_bears_the_request_that_asked(world: Wo
     assert (slept.why, slept.request) == (SleepReason.ASKED, "request-2")
 
 
-async def test_an_operators_zero_is_named(world: World, replica: Replica) -> None:
+async def test_a_scale_to_zero_by_an_operator_is_named(world: World, replica: Replica) -> None:
     await world.rise()
     replica.noted.clear()
     await world.zero(ScaledBy.OTHER)
     assert [slept.why for slept in replica.noted if isinstance(slept, Slept)] == [SleepReason.OPERATOR]
 
 
-async def test_kedas_late_zero_and_the_pod_that_comes_back_are_told(world: World, replica: Replica) -> None:
+async def test_kedas_late_zero_and_the_restored_pod_are_journaled(world: World, replica: Replica) -> None:
     await world.queues.wake(UUID, IDLE_TIMES.lease)
     await world.rise()
     await world.ready()
@@ -139,7 +139,7 @@ async def test_kedas_late_zero_and_the_pod_that_comes_back_are_told(world: World
         pytest.param(None, False, "operator", id="scale-that-nobody-is-named-for"),
     ],
 )
-async def test_a_wake_that_no_caller_asked_for_is_told_by_whom(
+async def test_a_wake_that_no_caller_asked_for_names_its_source(
     world: World, replica: Replica, by: ScaledBy | None, push: bool, expected: str
 ) -> None:
     world.queues.sessions[UUID] = replace(world.queues.sessions[UUID], last_activity=START - timedelta(hours=1))
@@ -150,7 +150,7 @@ async def test_a_wake_that_no_caller_asked_for_is_told_by_whom(
     assert replica.noted == [Woken(uuid=UUID, user=ANN, at=START, request="-", by=expected)]
 
 
-async def test_a_wake_that_the_service_accepted_is_not_told_again_however_late_its_pod_is_wanted(
+async def test_a_wake_that_the_service_accepted_is_not_repeated_however_late_its_pod_is_wanted(
     world: World, replica: Replica
 ) -> None:
     await world.queues.wake(UUID, IDLE_TIMES.lease)
@@ -159,7 +159,7 @@ async def test_a_wake_that_the_service_accepted_is_not_told_again_however_late_i
     assert replica.noted == []
 
 
-async def test_a_wake_whose_queue_a_sleep_has_emptied_before_the_pod_is_shown_is_no_operators(
+async def test_a_wake_whose_queue_a_sleep_emptied_before_the_pod_shows_is_not_an_operators(
     world: World, replica: Replica
 ) -> None:
     await world.queues.wake(UUID, IDLE_TIMES.lease)
@@ -168,7 +168,7 @@ async def test_a_wake_whose_queue_a_sleep_has_emptied_before_the_pod_is_shown_is
     assert replica.noted == []
 
 
-async def test_trouble_is_told_once_and_its_end_too(world: World, replica: Replica) -> None:
+async def test_a_failure_is_journaled_once_and_so_is_its_end(world: World, replica: Replica) -> None:
     await world.queues.wake(UUID, IDLE_TIMES.lease)
     await world.rise()
     world.clock.pass_(20)
@@ -190,9 +190,7 @@ async def test_trouble_is_told_once_and_its_end_too(world: World, replica: Repli
     assert isinstance(ready, Ready)
 
 
-async def test_readiness_that_comes_and_goes_is_told_once_and_that_of_a_new_pod_again(
-    world: World, replica: Replica
-) -> None:
+async def test_flapping_readiness_is_journaled_once_and_that_of_a_new_pod_again(world: World, replica: Replica) -> None:
     await world.queues.wake(UUID, IDLE_TIMES.lease)
     await world.rise()
     await world.ready()
@@ -202,9 +200,7 @@ async def test_readiness_that_comes_and_goes_is_told_once_and_that_of_a_new_pod_
     assert [ready.pod for ready in replica.noted if isinstance(ready, Ready)] == ["p1", "p2"]
 
 
-async def test_of_several_replicas_the_leader_alone_tells_and_the_next_one_goes_on(
-    world: World, replica: Replica
-) -> None:
+async def test_only_the_leader_writes_and_the_next_leader_continues(world: World, replica: Replica) -> None:
     other = Replica(world, leads=False)
     async with other.running():
         await world.queues.wake(UUID, IDLE_TIMES.lease)
@@ -219,7 +215,7 @@ async def test_of_several_replicas_the_leader_alone_tells_and_the_next_one_goes_
     assert [type(each) for each in other.noted] == [Slept]
 
 
-async def test_what_is_awake_already_at_the_start_is_no_news(world: World) -> None:
+async def test_sessions_that_are_awake_at_the_start_are_not_journaled(world: World) -> None:
     await world.rise()
     await world.ready()
     replica = Replica(world, leads=True)
@@ -230,7 +226,7 @@ async def test_what_is_awake_already_at_the_start_is_no_news(world: World) -> No
     assert [slept.seconds for slept in replica.noted if isinstance(slept, Slept)] == [None]
 
 
-async def test_without_redis_a_ready_pod_is_told_all_the_same(
+async def test_a_ready_pod_is_journaled_without_redis(
     world: World, replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(_uuid: SessionId) -> list[HistoryEvent]:
@@ -244,7 +240,7 @@ async def test_without_redis_a_ready_pod_is_told_all_the_same(
     assert [ready.seconds for ready in replica.noted if isinstance(ready, Ready)] == [2]
 
 
-async def test_a_deleted_session_leaves_nothing_to_tell(world: World, replica: Replica) -> None:
+async def test_a_deleted_session_is_not_journaled(world: World, replica: Replica) -> None:
     await world.queues.wake(UUID, IDLE_TIMES.lease)
     await world.rise()
     await world.change(deleting=True)

@@ -1,4 +1,4 @@
-"""Who leads, what a leader hears of, and what becomes of it when parts are away; over the memory adapters."""
+"""Leader election, what a leader reacts to, and what it does when dependencies fail; over the fakes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -72,7 +72,7 @@ def world() -> tuple[MemoryCluster, MemoryQueues]:
     return cluster, queues
 
 
-async def test_when_the_leader_ends_it_resigns_and_the_next_leads_at_once() -> None:
+async def test_a_leader_that_ends_releases_the_lease_and_the_next_leads_at_once() -> None:
     cluster, queues = world()
     term = timedelta(hours=1)
     first = Replica(cluster, queues, MemoryElection("first", term))
@@ -85,7 +85,7 @@ async def test_when_the_leader_ends_it_resigns_and_the_next_leads_at_once() -> N
         assert not first.leadership.held
 
 
-async def test_who_gets_no_word_any_more_stops_leading_before_another_could_begin() -> None:
+async def test_a_leader_without_answers_stops_leading_before_another_could_start() -> None:
     cluster, queues = world()
     replica = Replica(cluster, queues, MemoryElection("first", TERM))
     async with replica.running():
@@ -102,7 +102,7 @@ async def test_who_gets_no_word_any_more_stops_leading_before_another_could_begi
         await until(lambda: replica.leader.leads)
 
 
-async def test_an_absence_of_who_knows_the_leader_is_logged_once_and_so_is_its_end(
+async def test_an_outage_of_the_election_is_logged_once_and_so_is_its_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", "service.controller.leader")
@@ -135,7 +135,7 @@ async def test_a_push_by_hand_wakes() -> None:
         assert queues.queue(UUID).lease_until is not None
 
 
-async def test_without_notifications_the_sweep_wakes_and_a_remark_tells_why() -> None:
+async def test_without_notifications_the_resync_wakes_and_a_remark_says_why() -> None:
     cluster, queues = world()
 
     def refused() -> AsyncIterator[SessionId | None]:
@@ -149,7 +149,7 @@ async def test_without_notifications_the_sweep_wakes_and_a_remark_tells_why() ->
         await until(lambda: cluster.workload(UUID).replicas == 1)
 
 
-async def test_pending_wakes_are_looked_at_although_nothing_happens() -> None:
+async def test_pending_wakes_are_reconciled_although_nothing_changes() -> None:
     cluster, queues = world()
     replica = Replica(cluster, queues, MemoryElection("first", TERM), pending=0.05)
     async with replica.running():
@@ -159,7 +159,7 @@ async def test_pending_wakes_are_looked_at_although_nothing_happens() -> None:
         assert queues.queue(UUID).tokens == 1
 
 
-async def test_a_duty_that_fails_is_begun_again() -> None:
+async def test_a_duty_that_fails_is_restarted() -> None:
     cluster, queues = world()
     replica = Replica(cluster, queues, MemoryElection("first", TERM))
     pushes, failed = queues.pushes, asyncio.Event()
@@ -195,7 +195,7 @@ async def test_a_duty_that_fails_ends_neither_the_others_nor_the_leadership() ->
         await until(lambda: cluster.workload(UUID).replicas == 1)
 
 
-async def test_a_leader_that_an_odd_answer_ends_is_restarted_and_leads_again() -> None:
+async def test_a_leader_that_an_invalid_answer_ends_is_restarted_and_leads_again() -> None:
     cluster, queues = world()
     replica = Replica(cluster, queues, MemoryElection("first", TERM))
     supervisor = Supervisor(first=0.01)

@@ -1,4 +1,4 @@
-"""Pods that went away although they were wanted or used are told from all the others."""
+"""Pods that end although they are wanted or in use are counted; other ends are not."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,14 +18,14 @@ class Sheet(NoMetrics):
     """What was counted."""
 
     def __init__(self) -> None:
-        self.fallen = self.false_sleeps = 0
-        self.healings: list[float] = []
+        self.lost = self.false_sleeps = 0
+        self.returns: list[float] = []
 
     def pod_lost(self) -> None:
-        self.fallen += 1
+        self.lost += 1
 
     def pod_restored(self, seconds: float) -> None:
-        self.healings.append(seconds)
+        self.returns.append(seconds)
 
     def false_sleep(self) -> None:
         self.false_sleeps += 1
@@ -52,13 +52,13 @@ class Scene:
         """Somebody sets the wanted replicas to 0."""
         self.cluster.change(replace(self.cluster.workload(UUID), replicas=0, ready=0, scaled_by=by))
 
-    async def fall(self, by: ScaledBy | None = ScaledBy.KEDA) -> None:
+    async def end_pod(self, by: ScaledBy | None = ScaledBy.KEDA) -> None:
         self.zero(by)
         await asyncio.sleep(0.01)
 
     @property
-    def told(self) -> tuple[int, int]:
-        return self.sheet.fallen, self.sheet.false_sleeps
+    def counts(self) -> tuple[int, int]:
+        return self.sheet.lost, self.sheet.false_sleeps
 
 
 @pytest.fixture
@@ -68,46 +68,46 @@ async def scene() -> AsyncIterator[Scene]:
         yield scene
 
 
-async def test_an_honest_sleep_is_nothing_to_tell_of(scene: Scene) -> None:
+async def test_a_sleep_after_the_cooldown_is_not_counted(scene: Scene) -> None:
     await scene.use()
     scene.clock.pass_((IDLE_TIMES.lease + IDLE_TIMES.cooldown).total_seconds())
-    await scene.fall()
-    assert scene.told == (0, 0)
+    await scene.end_pod()
+    assert scene.counts == (0, 0)
 
 
 @pytest.mark.parametrize("seen", [True, False], ids=["settled", "pending"])
-async def test_a_pod_taken_away_while_its_queue_is_filled_is_counted_and_its_healing_timed(
+async def test_a_pod_that_ends_while_its_queue_is_filled_is_counted_and_its_return_measured(
     scene: Scene, seen: bool
 ) -> None:
     await scene.use(seen=seen)
     scene.clock.pass_(1)
-    await scene.fall()
-    assert scene.told == (1, 0)
-    assert scene.sheet.healings == []
+    await scene.end_pod()
+    assert scene.counts == (1, 0)
+    assert scene.sheet.returns == []
     scene.clock.pass_(0.2)
     await scene.cluster.scale(UUID, 1)
     await asyncio.sleep(0.01)
-    assert scene.sheet.healings == [pytest.approx(0.2)]
+    assert scene.sheet.returns == [pytest.approx(0.2)]
 
 
-async def test_a_healing_faster_than_the_guards_question_is_timed_too(scene: Scene) -> None:
+async def test_a_return_before_the_record_is_read_is_measured_too(scene: Scene) -> None:
     await scene.use()
     scene.zero()
     scene.clock.pass_(0.1)
     await scene.cluster.scale(UUID, 1)
     await asyncio.sleep(0.01)
-    assert scene.told == (1, 0)
-    assert scene.sheet.healings == [pytest.approx(0.1)]
+    assert scene.counts == (1, 0)
+    assert scene.sheet.returns == [pytest.approx(0.1)]
 
 
-async def test_a_wake_that_comes_after_an_honest_sleep_does_not_make_it_a_false_one(scene: Scene) -> None:
+async def test_a_wake_after_a_sleep_does_not_make_it_a_false_one(scene: Scene) -> None:
     await scene.use()
     scene.clock.pass_(60)
     scene.zero()
     scene.clock.pass_(0.01)
     await scene.use(seen=False)
     await asyncio.sleep(0.01)
-    assert scene.told == (0, 0)
+    assert scene.counts == (0, 0)
 
 
 async def test_a_sleep_by_keda_before_activity_and_cooldown_is_a_false_one(scene: Scene) -> None:
@@ -116,60 +116,60 @@ async def test_a_sleep_by_keda_before_activity_and_cooldown_is_a_false_one(scene
     await scene.queues.heartbeat(UUID, "typing", timedelta(seconds=1))  # too short a lease: KEDA misses it
     await scene.queues.settle(UUID, scene.clock() + timedelta(seconds=1))
     scene.clock.pass_(2)
-    await scene.fall()
-    assert scene.told == (0, 1)
+    await scene.end_pod()
+    assert scene.counts == (0, 1)
 
 
 @pytest.mark.parametrize("by", [ScaledBy.OTHER, None])
-async def test_an_end_that_somebody_wanted_is_no_false_sleep(scene: Scene, by: ScaledBy | None) -> None:
+async def test_an_end_that_somebody_asked_for_is_not_a_false_sleep(scene: Scene, by: ScaledBy | None) -> None:
     await scene.use()
     scene.clock.pass_(3)
     await scene.queues.clear(UUID)
-    await scene.fall(by)
-    assert scene.told == (0, 0)
+    await scene.end_pod(by)
+    assert scene.counts == (0, 0)
 
 
 @pytest.mark.parametrize("by", [*ScaledBy, None])
-async def test_a_sleep_that_was_asked_for_before_kedas_first_look_is_no_false_sleep(
+async def test_a_sleep_that_was_asked_for_before_kedas_first_poll_is_not_a_false_sleep(
     scene: Scene, by: ScaledBy | None
 ) -> None:
     await scene.use(seen=False)
     scene.clock.pass_(1)
     await scene.queues.clear(UUID, asked="request-1")
     scene.clock.pass_(0.1)
-    await scene.fall(by)
-    assert scene.told == (0, 0)
+    await scene.end_pod(by)
+    assert scene.counts == (0, 0)
 
 
-async def test_an_operators_zero_before_kedas_first_look_is_no_false_sleep(scene: Scene) -> None:
+async def test_a_scale_to_zero_by_an_operator_before_kedas_first_poll_is_not_a_false_sleep(scene: Scene) -> None:
     await scene.use(seen=False)
     await scene.queues.settle(UUID, scene.clock() + timedelta(seconds=1))
     scene.clock.pass_(IDLE_TIMES.lease.total_seconds() + 1)
-    await scene.fall(ScaledBy.OTHER)
-    assert scene.told == (0, 0)
+    await scene.end_pod(ScaledBy.OTHER)
+    assert scene.counts == (0, 0)
 
 
-async def test_what_keda_ends_before_its_first_look_although_nobody_asked_is_a_false_sleep(scene: Scene) -> None:
+async def test_a_sleep_by_keda_before_its_first_poll_that_nobody_asked_for_is_a_false_sleep(scene: Scene) -> None:
     await scene.use(seen=False)
     await scene.queues.settle(UUID, scene.clock() + timedelta(seconds=1))
     scene.clock.pass_(IDLE_TIMES.lease.total_seconds() + 1)
-    await scene.fall()
-    assert scene.told == (0, 1)
+    await scene.end_pod()
+    assert scene.counts == (0, 1)
 
 
 async def test_only_the_leader_counts_and_the_next_one_knows_who_is_awake(scene: Scene) -> None:
     await scene.use()
     scene.replica.leadership.lose()
-    await scene.fall()
+    await scene.end_pod()
     await scene.cluster.scale(UUID, 1)
-    assert scene.told == (0, 0)
+    assert scene.counts == (0, 0)
     scene.replica.leadership.acquire()
-    await scene.fall()
-    assert scene.told == (1, 0)
+    await scene.end_pod()
+    assert scene.counts == (1, 0)
 
 
 async def test_a_deleted_session_has_not_fallen_asleep(scene: Scene) -> None:
     await scene.use()
     scene.cluster.change(replace(scene.cluster.workload(UUID), deployed=False, replicas=0))
     await asyncio.sleep(0.01)
-    assert scene.told == (0, 0)
+    assert scene.counts == (0, 0)

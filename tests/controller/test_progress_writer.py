@@ -1,4 +1,4 @@
-"""What is noted of a wake, and when: over the memory adapters."""
+"""Which events of a wake are written, and when; over the fakes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -96,19 +96,19 @@ async def test_each_stage_is_written_when_the_cache_shows_it(world: World) -> No
         assert world.stages[before if parts else 0 :] == stages
 
 
-async def test_phases_that_the_watch_skipped_are_noted_in_their_order(world: World) -> None:
+async def test_stages_that_the_watch_skipped_are_written_in_order(world: World) -> None:
     await world.wake()
     await world.change(parked=False, replicas=1, ready=1, pod=READY)
     assert world.stages == ["accepted", "unparked", "scaled", "scheduled", "pulled", "started", "ready"]
 
 
-async def test_a_pod_of_the_life_before_is_no_progress(world: World) -> None:
+async def test_a_pod_of_an_earlier_life_is_no_progress(world: World) -> None:
     await world.change(pod=READY, ready=0, replicas=0)
     await world.wake()
     assert world.stages == ["accepted"]
 
 
-async def test_who_does_not_lead_leaves_the_wakes_of_others_alone_and_who_takes_the_lead_goes_on(world: World) -> None:
+async def test_only_a_leader_follows_the_wakes_of_others_and_a_new_leader_continues(world: World) -> None:
     await world.progress.note(UUID, ProgressUpdate(Stage.ACCEPTED))
     await world.change(parked=False, replicas=1)
     assert world.stages == ["accepted"]
@@ -118,7 +118,7 @@ async def test_who_does_not_lead_leaves_the_wakes_of_others_alone_and_who_takes_
     assert world.stages[-1] == "ready"
 
 
-async def test_a_steady_awake_session_costs_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_change_of_an_awake_session_costs_no_call(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await world.lead()
     await world.change(parked=False, replicas=1, ready=1, pod=READY)
     asked: list[str] = []
@@ -141,7 +141,7 @@ async def test_a_steady_awake_session_costs_nothing(world: World, monkeypatch: p
     assert asked == []
 
 
-async def test_a_wake_that_nobody_accepted_begins_when_the_reconciler_scales(world: World) -> None:
+async def test_a_foreign_wake_starts_when_the_reconciler_scales(world: World) -> None:
     world.tracker.on_step_done(UUID, Step.UNPARK)
     await world.settled()
     assert world.stages == []
@@ -156,7 +156,7 @@ async def test_a_wake_that_nobody_accepted_begins_when_the_reconciler_scales(wor
     assert world.stages == ["accepted", "scaled", "unparked"]
 
 
-async def test_a_wake_that_nobody_accepted_is_told_whole_though_the_pod_is_ready_before_the_reconciler_is_done(
+async def test_a_foreign_wake_is_complete_though_the_pod_is_ready_before_the_reconciler_is_done(
     world: World,
 ) -> None:
     await world.lead()
@@ -167,7 +167,7 @@ async def test_a_wake_that_nobody_accepted_is_told_whole_though_the_pod_is_ready
     assert world.stages == ["accepted", "unparked", "scaled", "scheduled", "pulled", "started", "ready"]
 
 
-async def test_trouble_is_told_in_its_own_words_and_may_be_repaired(world: World) -> None:
+async def test_a_failure_is_written_in_kubernetes_words_and_may_be_repaired(world: World) -> None:
     await world.wake()
     await world.change(parked=False, replicas=1, pod=SCHEDULED, failure="ErrImagePull: no such image")
     assert world.last == ["failed", "ErrImagePull: no such image"]
@@ -175,7 +175,7 @@ async def test_trouble_is_told_in_its_own_words_and_may_be_repaired(world: World
     assert world.last == ["ready", None]
 
 
-async def test_a_wake_that_failed_and_is_begun_anew_is_told_anew(world: World) -> None:
+async def test_a_wake_that_starts_again_after_a_failure_is_written_again(world: World) -> None:
     await world.wake()
     for _ in range(2):
         await world.change(parked=False, replicas=1, failure="ErrImagePull: no such image")
@@ -186,7 +186,7 @@ async def test_a_wake_that_failed_and_is_begun_anew_is_told_anew(world: World) -
     assert world.stages == ["accepted", "unparked", "scaled", "failed"]
 
 
-async def test_a_warning_that_comes_by_time_alone_is_noticed(world: World) -> None:
+async def test_a_warning_that_only_time_causes_is_written(world: World) -> None:
     await world.wake()
     await world.change(parked=False, replicas=1, blocker="Unschedulable: no room")
     workload = world.cluster.workload(UUID)
@@ -195,7 +195,7 @@ async def test_a_warning_that_comes_by_time_alone_is_noticed(world: World) -> No
     assert world.last[1] == "for more than 120 s: no room"
 
 
-async def test_a_failure_that_becomes_final_is_told_once_more(world: World) -> None:
+async def test_a_failure_that_becomes_final_is_written_once_more(world: World) -> None:
     await world.wake()
     for final in (False, True):
         await world.change(parked=False, replicas=1, pod=SCHEDULED, failure="Evicted: no disk", final=final)
@@ -221,7 +221,7 @@ async def test_a_cache_that_does_not_know_the_release_yet_fails_no_wake(world: W
     assert world.stages == ["accepted", "scaled"]
 
 
-async def test_a_late_zero_of_keda_is_no_end_but_an_empty_queue_is(world: World) -> None:
+async def test_a_late_zero_of_keda_does_not_end_a_wake_but_an_empty_queue_does(world: World) -> None:
     await world.wake()
     await world.change(parked=False, replicas=1)
     await world.change(replicas=0)
@@ -232,7 +232,7 @@ async def test_a_late_zero_of_keda_is_no_end_but_an_empty_queue_is(world: World)
     assert world.last[0] == "asleep"
 
 
-async def test_a_wake_that_was_given_up_while_nobody_looked_ends_with_the_park(world: World) -> None:
+async def test_a_wake_that_was_given_up_unobserved_ends_with_the_park(world: World) -> None:
     await world.progress.note(UUID, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.SCALED))
     await world.lead()
     world.tracker.on_step_done(UUID, Step.PARK)
@@ -240,7 +240,7 @@ async def test_a_wake_that_was_given_up_while_nobody_looked_ends_with_the_park(w
     assert world.last[0] == "asleep"
 
 
-async def test_kubernetes_words_are_noted_of_the_present_pod_alone(world: World) -> None:
+async def test_kubernetes_events_are_written_for_the_present_pod_only(world: World) -> None:
     await world.lead()
     await world.wake()
     await world.change(parked=False, replicas=1, pod=SCHEDULED)
@@ -262,7 +262,9 @@ async def test_an_image_that_is_pulled_before_the_cache_knows_the_node_does_not_
     assert world.stages == ["accepted", "unparked", "scaled", "scheduled", "pulled"]
 
 
-async def test_what_redis_did_not_take_is_noted_when_it_is_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_updates_that_redis_missed_are_written_when_it_is_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def away(*_: Any) -> Any:
         raise RedisUnavailable
 
@@ -276,7 +278,7 @@ async def test_what_redis_did_not_take_is_noted_when_it_is_back(world: World, mo
     assert world.stages == ["accepted", "unparked", "scaled"]
 
 
-async def test_a_wake_that_cannot_be_noted_delays_no_other_and_is_given_up_in_the_end(
+async def test_a_wake_that_cannot_be_written_delays_no_other_and_is_dropped_in_the_end(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad, note = SessionId("badbadba"), world.progress.note
@@ -299,7 +301,7 @@ async def test_a_wake_that_cannot_be_noted_delays_no_other_and_is_given_up_in_th
             await asyncio.sleep(0.01)
 
 
-async def test_a_wake_whose_note_hangs_delays_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wake_whose_write_hangs_delays_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     bad, note = SessionId("badbadba"), world.progress.note
 
     async def hangs(uuid: SessionId, *news: ProgressUpdate) -> bool:

@@ -1,4 +1,4 @@
-"""The reconciler over the memory adapters: failures are tried again, floods are bounded, strangers are left alone."""
+"""The reconciler over the fakes: it retries failures, limits mass events, and ignores foreign charts."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -59,9 +59,7 @@ async def reconciling(
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_what_the_cluster_refuses_for_a_moment_is_tried_again(
-    cluster: MemoryCluster, queues: MemoryQueues
-) -> None:
+async def test_a_step_that_the_cluster_rejects_is_retried(cluster: MemoryCluster, queues: MemoryQueues) -> None:
     scale, attempts = cluster.scale, 0
 
     async def fails_twice(uuid: SessionId, replicas: int) -> None:
@@ -79,7 +77,7 @@ async def test_what_the_cluster_refuses_for_a_moment_is_tried_again(
     assert attempts == 3
 
 
-async def test_a_redis_that_is_away_for_a_moment_costs_no_wake(cluster: MemoryCluster, queues: MemoryQueues) -> None:
+async def test_a_short_outage_of_redis_loses_no_wake(cluster: MemoryCluster, queues: MemoryQueues) -> None:
     queue_states, attempts = queues.read, 0
 
     async def fails_once(uuids: object) -> object:
@@ -96,7 +94,7 @@ async def test_a_redis_that_is_away_for_a_moment_costs_no_wake(cluster: MemoryCl
         await until(lambda: cluster.workload(UUID).replicas == 1)
 
 
-async def test_many_who_fall_asleep_at_once_are_parked_a_few_at_a_time(
+async def test_many_sessions_that_fall_asleep_at_once_are_parked_a_few_at_a_time(
     cluster: MemoryCluster, queues: MemoryQueues
 ) -> None:
     uuids = [SessionId(f"{number:08d}") for number in range(300)]
@@ -174,7 +172,7 @@ async def test_unparks_wait_for_pods_that_are_being_started_and_then_go_a_few_at
         assert parked() > 150
 
 
-async def test_pods_that_do_not_get_ready_hold_up_no_unpark_for_ever(
+async def test_pods_that_never_get_ready_do_not_defer_unparks_for_ever(
     cluster: MemoryCluster, queues: MemoryQueues
 ) -> None:
     uuids = [SessionId(f"{number:08d}") for number in range(10)]
@@ -188,7 +186,7 @@ async def test_pods_that_do_not_get_ready_hold_up_no_unpark_for_ever(
         assert not any(cluster.workload(uuid).ready for uuid in uuids)
 
 
-async def test_what_the_cache_does_not_show_yet_is_not_asked_for_again(
+async def test_a_write_that_the_cache_does_not_show_yet_is_not_repeated(
     cluster: MemoryCluster, queues: MemoryQueues
 ) -> None:
     asked: list[int] = []
@@ -260,7 +258,7 @@ async def test_a_session_whose_queue_makes_every_read_fail_stops_no_other_wake(
         assert reconciler.retries == 1
 
 
-async def test_a_session_whose_workload_cannot_be_judged_stops_no_other_wake(
+async def test_a_session_whose_workload_cannot_be_read_stops_no_other_wake(
     cluster: MemoryCluster, queues: MemoryQueues
 ) -> None:
     bad, workload = SessionId("badbadba"), cluster.workload

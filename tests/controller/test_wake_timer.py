@@ -1,4 +1,4 @@
-"""Wakes are timed from their push to each stage, and only those that found no pod."""
+"""Wakes that find no pod are measured from their push to each stage."""
 
 from collections import defaultdict
 from dataclasses import replace
@@ -17,7 +17,7 @@ from tests.fakes import MemoryCluster, MemoryQueues
 
 
 class Sheet(NoMetrics):
-    """What the wake tracker has told."""
+    """What was measured."""
 
     def __init__(self) -> None:
         self.times: dict[MeasuredStage, list[float]] = defaultdict(list)
@@ -67,7 +67,7 @@ def scene() -> Scene:
     return Scene()
 
 
-async def test_each_stage_is_told_once_with_the_time_since_the_push(scene: Scene) -> None:
+async def test_each_stage_is_measured_once_from_the_push(scene: Scene) -> None:
     scene.tracker.on_wake(UUID)
     await scene.awaken(4)
     assert scene.sheet.times == {
@@ -91,7 +91,7 @@ async def test_what_the_reconciler_has_done_counts_before_the_cache_shows_it(sce
     assert scene.sheet.times[Stage.READY] == [4.1]
 
 
-async def test_a_wake_of_an_awake_session_is_a_heartbeat_and_not_timed(scene: Scene) -> None:
+async def test_a_wake_of_an_awake_session_is_a_heartbeat_and_not_measured(scene: Scene) -> None:
     scene.tracker.on_wake(UUID)
     await scene.awaken()
     scene.tracker.on_wake(UUID)
@@ -99,7 +99,7 @@ async def test_a_wake_of_an_awake_session_is_a_heartbeat_and_not_timed(scene: Sc
     assert all(len(times) == 1 for times in scene.sheet.times.values())
 
 
-async def test_a_second_wake_while_waking_does_not_begin_anew(scene: Scene) -> None:
+async def test_a_second_wake_while_waking_does_not_restart_the_measurement(scene: Scene) -> None:
     scene.tracker.on_wake(UUID)
     scene.clock.pass_(3)
     scene.tracker.on_wake(UUID)
@@ -114,7 +114,7 @@ async def test_a_session_that_was_not_parked_has_no_stage_unparked(scene: Scene)
     assert set(scene.sheet.times) == MEASURED - {Stage.UNPARKED}
 
 
-async def test_a_wake_that_an_operators_pause_holds_is_not_timed(scene: Scene) -> None:
+async def test_a_wake_during_an_operators_pause_is_not_measured(scene: Scene) -> None:
     scene.cluster.change(replace(asleep(), paused="paused by an operator"))
     scene.tracker.on_wake(UUID)
     scene.clock.pass_(7200)
@@ -123,7 +123,7 @@ async def test_a_wake_that_an_operators_pause_holds_is_not_timed(scene: Scene) -
     assert (scene.sheet.times, scene.sheet.lost) == ({}, 0)
 
 
-async def test_a_session_whose_park_the_cache_did_not_show_yet_has_the_stage_all_the_same(scene: Scene) -> None:
+async def test_a_session_whose_park_the_cache_did_not_show_yet_has_the_stage_unparked(scene: Scene) -> None:
     scene.cluster.change(asleep(parked=False))
     scene.tracker.on_wake(UUID)
     for _ in range(2):
@@ -132,7 +132,7 @@ async def test_a_session_whose_park_the_cache_did_not_show_yet_has_the_stage_all
     assert [len(times) for times in scene.sheet.times.values()] == [1] * len(MEASURED)
 
 
-async def test_a_pod_taken_away_while_waking_makes_the_wake_as_long_as_it_was(scene: Scene) -> None:
+async def test_a_pod_that_ends_while_waking_prolongs_the_wake(scene: Scene) -> None:
     scene.tracker.on_wake(UUID)
     await scene.cluster.scale(UUID, 1)
     await scene.cluster.unpark(UUID)
@@ -143,7 +143,7 @@ async def test_a_pod_taken_away_while_waking_makes_the_wake_as_long_as_it_was(sc
     assert scene.sheet.times[Stage.SCALED] == [0]
 
 
-async def test_who_sleeps_before_ready_is_timed_anew_by_the_next_wake(scene: Scene) -> None:
+async def test_a_session_that_sleeps_before_it_is_ready_is_measured_anew_by_the_next_wake(scene: Scene) -> None:
     scene.tracker.on_wake(UUID)
     await scene.cluster.scale(UUID, 1)
     await scene.cluster.unpark(UUID)

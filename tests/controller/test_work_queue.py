@@ -1,4 +1,4 @@
-"""The work queue: nothing is lost, nothing is worked on twice at a time, and what fails delays nobody else."""
+"""The work queue loses no item, returns none to two workers, and lets no failure delay another item."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ async def empty(queue: WorkQueue[str]) -> bool:
     return not got
 
 
-async def test_an_item_that_is_added_many_times_is_handed_out_once() -> None:
+async def test_an_item_that_is_added_many_times_is_returned_once() -> None:
     queue = make(batch=10)
     for _ in range(1000):
         queue.add("a")
@@ -38,7 +38,7 @@ async def test_an_item_that_is_added_many_times_is_handed_out_once() -> None:
     assert await empty(queue)
 
 
-async def test_an_item_in_progress_is_handed_out_again_only_when_it_is_done() -> None:
+async def test_an_item_in_progress_is_returned_again_only_when_it_is_done() -> None:
     queue = make()
     queue.add("a")
     await queue.get()
@@ -128,7 +128,7 @@ async def test_of_two_delays_the_shorter_counts() -> None:
     assert not queue._timers
 
 
-async def test_what_is_put_back_is_the_next_in_its_old_order_and_priority() -> None:
+async def test_items_that_are_put_back_come_next_in_their_old_order_and_priority() -> None:
     queue = make(batch=2)
     for item in "abc":
         queue.add(item)
@@ -140,7 +140,7 @@ async def test_what_is_put_back_is_the_next_in_its_old_order_and_priority() -> N
     assert [await queue.get() for _ in range(2)] == [["d"], ["z"]]
 
 
-async def test_when_workers_end_all_that_they_had_is_handed_out_to_the_next() -> None:
+async def test_items_of_workers_that_ended_are_returned_to_the_next() -> None:
     queue = make(batch=3, first=60, longest=60)
     for item in "abc":
         queue.add(item)
@@ -187,7 +187,7 @@ async def test_many_workers_share_the_work_and_none_sleeps_through_it() -> None:
 
 
 @pytest.mark.parametrize("ready", [True, False])
-async def test_a_worker_that_is_cancelled_while_it_waits_takes_nobodys_turn(ready: bool) -> None:
+async def test_a_worker_that_is_cancelled_while_it_waits_takes_no_item(ready: bool) -> None:
     queue = make()
     first, second = asyncio.ensure_future(queue.get()), asyncio.ensure_future(queue.get())
     await asyncio.sleep(0)

@@ -29,10 +29,10 @@ class Notes:
     """A Journal that remembers."""
 
     def __init__(self) -> None:
-        self.happenings: list[JournalEntry] = []
+        self.entries: list[JournalEntry] = []
 
-    def note(self, happening: JournalEntry) -> None:
-        self.happenings.append(happening)
+    def note(self, entry: JournalEntry) -> None:
+        self.entries.append(entry)
 
 
 @dataclass(frozen=True)

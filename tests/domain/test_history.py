@@ -1,4 +1,4 @@
-"""What a session's history tells, and how it is written without anybody waiting for it."""
+"""A session's history, and how it is written in the background."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -55,7 +55,7 @@ def test_a_wake_without_a_pod_yet_and_one_that_fails_say_so() -> None:
     assert repaired[1].seconds == 60
 
 
-def test_a_pod_that_comes_back_without_a_wake_is_a_wake_that_nobody_asked_for() -> None:
+def test_a_restored_pod_is_a_wake_that_nobody_asked_for() -> None:
     healed = entries([ready(150.2, took=0.2, pod="p2"), slept(150, SleepReason.LATE_ZERO), ready(1), woken(0)])
     assert healed[0] == Entry(kind=Kind.WAKE, at=after(150), ready_at=after(150.2), seconds=0.2)
     replaced = entries([ready(30, pod="p2"), ready(1), woken(0)])
@@ -92,7 +92,7 @@ async def writing(history_writer: HistoryWriter) -> AsyncIterator[None]:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_what_happens_while_redis_is_away_is_written_when_it_is_back() -> None:
+async def test_entries_wait_while_redis_is_away() -> None:
     history = Away({UUID})
     history_writer, history.away = HistoryWriter(history), True
     async with writing(history_writer):
@@ -112,7 +112,7 @@ async def test_an_event_that_cannot_be_written_delays_no_other() -> None:
         await until(lambda: history.kept == {UUID: [ready(1)]})
 
 
-async def test_what_is_left_at_the_end_of_the_process_is_written() -> None:
+async def test_remaining_entries_are_written_at_the_end_of_the_process() -> None:
     history = Away({UUID})
     history_writer = HistoryWriter(history)
     async with writing(history_writer):

@@ -1,4 +1,4 @@
-"""What the use cases note: one journal entry each, by whoever took the call, and never the user's id."""
+"""The journal entries of the use cases: one each, and never with the user's id."""
 
 import asyncio
 from dataclasses import asdict, replace
@@ -18,11 +18,11 @@ USER = "john@example.com"
 async def test_a_create_is_noted_once_for_all_who_asked_for_it(world: World) -> None:
     calls.begin("request-1")
     await asyncio.gather(*(world.provisioner.create(USER) for _ in range(5)))
-    (created,) = world.journal.happenings
+    (created,) = world.journal.entries
     assert isinstance(created, Created)
     assert (created.user, created.request, created.outcome) == (hashed(USER), "request-1", Creation.INSTALLED)
     await world.provisioner.create(USER)
-    again = world.journal.happenings[1]
+    again = world.journal.entries[1]
     assert isinstance(again, Created)
     assert (again.uuid, again.outcome) == (created.uuid, Creation.PRESENT)
 
@@ -34,25 +34,25 @@ async def test_creates_and_deletes_that_a_part_makes_fail_are_noted_with_the_rea
         raise HelmTimeout
 
     uuid = (await world.provisioner.create(USER)).uuid
-    world.journal.happenings.clear()
+    world.journal.entries.clear()
     monkeypatch.setattr(world.releases, "install", late)
     monkeypatch.setattr(world.releases, "uninstall", late)
     with pytest.raises(HelmTimeout):
         await world.provisioner.create("bob")
     with pytest.raises(HelmTimeout):
         await world.provisioner.delete(uuid, keep_data=True)
-    failures = [each for each in world.journal.happenings if isinstance(each, Failed)]
+    failures = [each for each in world.journal.entries if isinstance(each, Failed)]
     assert [(each.doing, each.uuid, each.user) for each in failures] == [
         ("create", None, hashed("bob")),
         ("delete", uuid, hashed(USER)),
     ]
     assert all(each.reason == HelmTimeout.message for each in failures)
-    assert len(world.journal.happenings) == 2
+    assert len(world.journal.entries) == 2
 
 
 async def test_a_wake_is_noted_when_it_finds_a_sleeper_and_a_heartbeat_never(world: World) -> None:
     uuid = (await world.provisioner.create(USER)).uuid
-    world.journal.happenings.clear()
+    world.journal.entries.clear()
     other = world.replica()
     for activity in (world.activity, other.activity, world.activity):
         await activity.wake(uuid, by="visit")
@@ -61,7 +61,7 @@ async def test_a_wake_is_noted_when_it_finds_a_sleeper_and_a_heartbeat_never(wor
         await world.queues.settle(uuid, world.queues.clock() + timedelta(seconds=1))
         await world.activity.wake(uuid)
         await world.activity.heartbeat(uuid, "typing")
-    (woken,) = world.journal.happenings
+    (woken,) = world.journal.entries
     assert isinstance(woken, Woken)
     assert (woken.uuid, woken.user, woken.by) == (uuid, hashed(USER), "visit")
     await other.provisioner.close()
@@ -72,7 +72,7 @@ async def test_the_next_wake_of_a_session_that_was_sent_to_sleep_is_noted_again(
     await world.activity.wake(uuid)
     await world.activity.sleep(uuid)
     await world.activity.wake(uuid)
-    assert [each.by for each in world.journal.happenings if isinstance(each, Woken)] == ["api", "api"]
+    assert [each.by for each in world.journal.entries if isinstance(each, Woken)] == ["api", "api"]
 
 
 async def test_a_delete_is_noted_once_also_when_it_is_finished_later(
@@ -81,7 +81,7 @@ async def test_a_delete_is_noted_once_also_when_it_is_finished_later(
     uuid = (await world.provisioner.create(USER)).uuid
     await world.store.mark_deleting(uuid, keep_data=False)
     await world.recovery().run()
-    (deleted,) = [each for each in world.journal.happenings if isinstance(each, Deleted)]
+    (deleted,) = [each for each in world.journal.entries if isinstance(each, Deleted)]
     assert (deleted.uuid, deleted.user, deleted.by, deleted.keep_data) == (uuid, hashed(USER), "request", False)
 
 
@@ -89,13 +89,13 @@ async def test_a_session_that_is_forgotten_after_its_retention_is_noted(world: W
     uuid = (await world.provisioner.create(USER)).uuid
     await world.releases.uninstall(uuid)
     assert await world.provisioner.collect(uuid, timedelta(0))
-    (deleted,) = [each for each in world.journal.happenings if isinstance(each, Deleted)]
+    (deleted,) = [each for each in world.journal.entries if isinstance(each, Deleted)]
     assert deleted.by == "retention"
 
 
-async def test_no_happening_holds_the_users_id(world: World) -> None:
+async def test_no_entry_holds_the_users_id(world: World) -> None:
     uuid = (await world.provisioner.create(USER)).uuid
     await world.activity.wake(uuid)
     await world.provisioner.delete(uuid, keep_data=True)
-    assert len(world.journal.happenings) == 3
-    assert all(USER not in str(asdict(each)) for each in world.journal.happenings)
+    assert len(world.journal.entries) == 3
+    assert all(USER not in str(asdict(each)) for each in world.journal.entries)

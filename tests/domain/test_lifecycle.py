@@ -1,4 +1,4 @@
-"""What is due for a session that an operator has paused, and for one whose wake has waited for long."""
+"""The steps for a session that an operator has paused, and for one whose wake has been pending for long."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -30,7 +30,7 @@ def test_nothing_is_done_against_an_operators_pause(
 
 
 @pytest.mark.parametrize("parking", [False, True])
-def test_a_wake_that_was_held_by_a_pause_for_longer_than_any_other_is_not_let_go_before_its_pod_has_a_lease(
+def test_a_wake_that_a_pause_held_for_hours_is_not_settled_before_its_pod_has_a_lease(
     parking: bool,
 ) -> None:
     later = NOW + timedelta(hours=5)
@@ -42,12 +42,12 @@ def test_a_wake_that_was_held_by_a_pause_for_longer_than_any_other_is_not_let_go
     assert Step.SETTLE in steps(ASLEEP, renewed, now=later, parking=parking)
 
 
-def test_a_paused_session_has_no_time_of_falling_asleep() -> None:
+def test_a_paused_session_has_no_time_at_which_it_sleeps() -> None:
     awake = replace(ASLEEP, replicas=1, ready=1, last_active=NOW)
     record = Record(UUID, "ann", RecordStatus.CREATED, NOW)
     assert Session(record, awake).sleeps_at is not None
     assert Session(record, replace(awake, paused=PAUSED.paused)).sleeps_at is None
 
 
-def test_a_wake_that_is_held_by_a_pause_tells_so() -> None:
+def test_a_wake_that_a_pause_holds_warns_of_it() -> None:
     assert list(reached(PAUSED)) == [ProgressUpdate(Stage.WARNING, PAUSED.paused)]

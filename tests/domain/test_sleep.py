@@ -1,4 +1,4 @@
-"""Why a pod was taken away, from what Redis and the cluster say right after it."""
+"""Why a pod ended, from the record and the workload right after it."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

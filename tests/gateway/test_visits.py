@@ -14,7 +14,7 @@ UUID, OTHER = SessionId("abc123xy"), SessionId("12345678")
 
 
 def noted(house: House, kind: type[Visited | Woken]) -> list[Visited | Woken]:
-    return [each for each in house.world.journal.happenings if isinstance(each, kind)]
+    return [each for each in house.world.journal.entries if isinstance(each, kind)]
 
 
 async def test_a_person_who_opens_an_awake_workspace_is_one_visit_with_its_request(house: House) -> None:
@@ -82,7 +82,7 @@ def test_after_a_while_a_page_is_a_new_visit_and_sooner_when_it_finds_a_sleeper(
         (1600, UUID, True),
     ):
         arrivals.page_opened(uuid, asleep=asleep, seconds=0.1)
-    assert [(each.uuid, each.asleep) for each in notes.happenings if isinstance(each, Visited)] == [
+    assert [(each.uuid, each.asleep) for each in notes.entries if isinstance(each, Visited)] == [
         (UUID, True),
         (OTHER, False),
         (UUID, False),

@@ -79,11 +79,11 @@ async def test_without_redis_it_says_so(client: Client, world: World) -> None:
 
 async def test_a_wake_is_noted_with_its_request_and_its_caller(client: Client, world: World) -> None:
     uuid = (await world.provisioner.create("ann")).uuid
-    world.journal.happenings.clear()
+    world.journal.entries.clear()
     for name in ("request-1", "request-2"):
         await client.post(f"/session/{uuid}/wake", headers={"X-Request-Id": name})
     await client.post(f"/session/{uuid}/sleep", headers={"X-Request-Id": "request-3"})
-    (woken,) = world.journal.happenings
+    (woken,) = world.journal.entries
     assert isinstance(woken, Woken)
     assert (woken.by, woken.request) == ("api", "request-1")
     asked = (await world.store.record(uuid)).sleep_request
