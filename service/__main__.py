@@ -68,7 +68,7 @@ from service.gateway.proxy.headers import Forwarding
 from service.gateway.server import serving
 from service.process import Life
 from service.settings import Settings, SettingsError
-from service.web import edge, keys, operations
+from service.web import edge, keys, openapi
 from service.web.app import Resources, make_app
 from service.web.metrics import served
 from service.web.server import running
@@ -492,7 +492,7 @@ def _holds(path: Path, text: str) -> bool:
 
 def generated() -> dict[str, str]:
     """Path below the checkout -> content, of every file that is made from the code."""
-    document = operations.openapi()
+    document = openapi.document()
     return {
         "service/web/static/openapi.json": json.dumps(document, indent=2) + "\n",
         "docs/reference/configuration.md": settings.reference(),

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import cache
 
 from aiohttp import web
 
 from service.domain.limits import Limits
-from service.web import access, docs, edge, metrics, operations, problems, request_id, stream
+from service.web import access, docs, edge, metrics, openapi, operations, problems, request_id, stream
 from service.web.keys import BODY_SECONDS, STREAM_LIMITER, STREAMS
 from service.web.static_content import StaticContent
 from service.web.stream import StreamLimiter
@@ -44,7 +45,11 @@ def make_app(
     app.on_shutdown.append(stream.drain)
     app.cleanup_ctx.append(resources)
     app.add_routes(operations.routes())
-    document = json.dumps(operations.openapi(limits or Limits()), indent=2) + "\n"
-    app.router.add_get("/openapi.json", StaticContent(document.encode(), "application/json").respond)
+    app.router.add_get("/openapi.json", _openapi(limits or Limits()).respond)
     app.add_routes(docs.routes())
     return edge.fit(app, terms.connection_limits)
+
+
+@cache
+def _openapi(limits: Limits) -> StaticContent:
+    return StaticContent((json.dumps(openapi.document(limits), indent=2) + "\n").encode(), "application/json")

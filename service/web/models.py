@@ -262,9 +262,9 @@ class ListQuery(Body):
         description="Where to go on, from the page before.",
         examples=["abc123xy"],
     )
-    limit: QueryNumber = Field(50, ge=1, le=500, description="At most so many sessions.")
+    limit: QueryNumber = Field(50, ge=1, le=500, description="Sessions per page, at most.", examples=[50])
     user_id: UserId | None = None
-    phase: Phase | None = None
+    phase: Phase | None = Field(None, description="Only sessions in this phase.", examples=["ready"])
 
 
 class OpenQuery(Body):
@@ -281,7 +281,9 @@ class Opened(Body):
 
 
 class DeleteQuery(Body):
-    keep_data: QueryFlag = Field(True, description="Keep the volume, so that the user's next session has it again.")
+    keep_data: QueryFlag = Field(
+        True, description="Keep the volume, so that the user's next session has it again.", examples=[False]
+    )
 
 
 class HealthReport(Body):

@@ -1,20 +1,24 @@
 """The web layer over a real socket, on the domain with memory adapters."""
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
+import jsonschema
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from jsonschema import ValidationError
 
 from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.domain.access import WorkspaceAccess
 from service.domain.health import Health
 from service.domain.keyring import Keyring
 from service.domain.supervisor import Supervisor
+from service.web import openapi
 from service.web.app import make_app
 from service.web.keys import (
     ACCESS,
@@ -52,10 +56,42 @@ def supervisor() -> Supervisor:
     return Supervisor(limit=timedelta(0), first=60)
 
 
+_document = cache(openapi.document)
+
+
+class Documented:
+    """Holds every answer of the application against the OpenAPI document."""
+
+    def __init__(self) -> None:
+        self._document = _document()
+        operations = (each for path in self._document["paths"].values() for each in path.values())
+        self._answers = {operation["operationId"]: operation["responses"] for operation in operations}
+        self.violations: list[str] = []
+
+    async def check(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        name = request.match_info.route.name if isinstance(request, web.Request) else None
+        if name in self._answers and request.method != "HEAD" and isinstance(response, web.Response):
+            try:
+                self._check(self._answers[name], response)
+            except (KeyError, ValidationError) as error:
+                self.violations.append(f"{name} answers {response.status} {response.text}: {error!r}")
+
+    def _check(self, answers: dict[str, Any], response: web.Response) -> None:
+        content = answers[str(response.status)].get("content", {})
+        if response.content_type == "application/problem+json":
+            assert response.text
+            slug = json.loads(response.text)["type"].removeprefix("/problems/")
+            content[response.content_type]["examples"][slug]
+        if response.content_type.endswith("json"):
+            schema = {**content[response.content_type]["schema"], "components": self._document["components"]}
+            jsonschema.validate(json.loads(response.text or ""), schema, cls=jsonschema.Draft202012Validator)
+
+
 @pytest.fixture
 async def serve(world: World, metrics: PrometheusMetrics, supervisor: Supervisor) -> AsyncIterator[Serve]:
     """Starts the application; `keys` are its bearer keys, `more` its terms; `gateway`: workspaces can be opened."""
     clients: list[Client] = []
+    documented = Documented()
     access = WorkspaceAccess(
         MemoryTickets(), Keyring(MemorySigningKeys()), origin=lambda uuid: f"https://vs-code-{uuid}.example.com"
     )
@@ -80,7 +116,9 @@ async def serve(world: World, metrics: PrometheusMetrics, supervisor: Supervisor
 
     async def start(keys: Sequence[str] = (), *, gateway: bool = True, **more: Any) -> Client:
         opened = partial(resources, gateway=gateway)
-        client: Client = TestClient(TestServer(make_app(opened, keys=keys, answered=metrics.answered, **more)))
+        app = make_app(opened, keys=keys, answered=metrics.answered, **more)
+        app.on_response_prepare.append(documented.check)
+        client: Client = TestClient(TestServer(app))
         clients.append(client)
         await client.start_server()
         return client
@@ -88,6 +126,7 @@ async def serve(world: World, metrics: PrometheusMetrics, supervisor: Supervisor
     yield start
     for client in clients:
         await client.close()
+    assert not documented.violations, "not in the OpenAPI document"
 
 
 @pytest.fixture

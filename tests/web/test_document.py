@@ -1,27 +1,87 @@
 """The OpenAPI document is valid, says what the code does, and is the file that is served."""
 
 import json
+from collections.abc import Iterator
 from importlib import resources
 from typing import Any
 
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from service.domain import errors
 from service.edge.problems import ERROR_STATUSES
-from service.web import operations
+from service.web import openapi, problems
 from tests.domain.conftest import World
 from tests.web.conftest import Client
 
 
 def test_the_document_is_valid() -> None:
-    OpenAPIV31SpecValidator(operations.openapi()).validate()
+    OpenAPIV31SpecValidator(openapi.document()).validate()
+
+
+def _examples(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Every example with its schema: of bodies, headers and parameters."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            where = f"{method} {path}"
+            for parameter in operation.get("parameters", []):
+                assert parameter["schema"]["examples"], (where, parameter["name"])
+                for value in parameter["schema"]["examples"]:
+                    yield f"{where} {parameter['name']}", parameter["schema"], value
+            for status, answer in {"body": operation.get("requestBody", {}), **operation["responses"]}.items():
+                for name, header in answer.get("headers", {}).items():
+                    yield f"{where} {status} {name}", header["schema"], header["example"]
+                for kind, media in answer.get("content", {}).items():
+                    assert media["examples"], (where, status, kind)
+                    for name, example in media["examples"].items():
+                        slug = example.get("$ref", "").removeprefix("#/components/examples/")
+                        value = (document["components"]["examples"][slug] if slug else example)["value"]
+                        yield f"{where} {status} {name}", media["schema"], value
+
+
+def test_every_parameter_body_and_answer_has_examples_that_fit_its_schema() -> None:
+    document = openapi.document()
+    seen = [*_examples(document)]
+    for where, schema, value in seen:
+        whole = {**schema, "components": document["components"]}
+        problems = [*Draft202012Validator(whole, format_checker=FormatChecker()).iter_errors(value)]
+        assert not problems, (where, problems)
+    for method, operation in ((m, o) for methods in document["paths"].values() for m, o in methods.items()):
+        bodies = [answer for status, answer in operation["responses"].items() if status != "204"]
+        assert all(answer["content"] for answer in bodies), (method, operation["operationId"])
+
+
+def test_every_problem_has_an_example_of_its_kind() -> None:
+    document = openapi.document()
+    schema = {"$ref": "#/components/schemas/Problem", "components": document["components"]}
+    examples = document["components"]["examples"]
+    assert set(examples) == {slug for slug, _, _ in problems.kinds()}
+    for slug, status, _ in problems.kinds():
+        value = examples[slug]["value"]
+        Draft202012Validator(schema).validate(value)
+        assert (value["type"], value["status"]) == (f"/problems/{slug}", status)
+
+
+def test_a_generated_client_takes_the_event_stream_as_text_and_knows_the_data_of_an_event() -> None:
+    document = openapi.document()
+    answer = document["paths"]["/session/{uuid}/events"]["get"]["responses"]["200"]["content"]["text/event-stream"]
+    assert answer["schema"] == {"type": "string"}
+    data = answer["x-itemSchema"]["properties"]["data"]["contentSchema"]
+    whole = Draft202012Validator({**data, "components": document["components"]})
+    for example in answer["examples"].values():
+        events = [
+            dict(line.split(": ", 1) for line in block.split("\n")) for block in example["value"].split("\n\n")[:-1]
+        ]
+        for event in events:
+            whole.validate(json.loads(event["data"]))
+            assert event["event"] == json.loads(event["data"])["phase"]
 
 
 async def test_the_served_document_is_the_codes(client: Client) -> None:
-    assert await (await client.get("/openapi.json")).json() == operations.openapi()
+    assert await (await client.get("/openapi.json")).json() == openapi.document()
     page = await client.get("/docs")
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     assert "/session/create" in await page.text()
@@ -31,7 +91,7 @@ _NO_OPERATIONS = {"/", "/openapi.json", "/docs", "/docs/{digest}/{name}", "/prob
 
 
 async def test_every_route_is_in_the_document(client: Client) -> None:
-    paths = operations.openapi()["paths"]
+    paths = openapi.document()["paths"]
     documented = {(method.upper(), path) for path, methods in paths.items() for method in methods}
     routed = set()
     assert client.app is not None
@@ -58,7 +118,7 @@ def test_every_error_of_the_domain_has_a_row_and_the_special_comes_first() -> No
 async def test_no_generated_request_gets_an_undocumented_answer(client: Client, world: World) -> None:
     """schemathesis makes valid and invalid requests from the document; each answer must be one it describes."""
     uuid = (await world.provisioner.create("ann")).uuid
-    schema = schemathesis.openapi.from_dict(operations.openapi())
+    schema = schemathesis.openapi.from_dict(openapi.document())
     for operation in schema.get_all_operations():
         for case in _cases(operation):
             if "uuid" in (case.path_parameters or {}) and len(case.path_parameters["uuid"]) != 8:
