@@ -1,4 +1,4 @@
-"""A KEDA of a few lines beside the memory adapters, and gates that let a test choose the order of everything."""
+"""A small model of KEDA over the fakes, and gates that let a test choose the order of all calls."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -42,33 +42,33 @@ class Clock:
 class Keda:
     """What KEDA does with one ScaledObject, as docs/decisions/0004-parking.md describes it.
 
-    `look` and `act` are apart: between them anything may happen, and its write comes all the same.
+    `poll` and `scale` are separate: anything may happen between them, and KEDA writes all the same.
     """
 
     cluster: MemoryCluster
     queues: MemoryQueues
     clock: Clock
     polling: bool = False
-    """Whether its polling loop runs, which it does once it has noticed that the session is not parked."""
+    """Whether its polling loop runs, which starts when it sees that the session is not parked."""
     seen: bool | None = None
-    """What the look under way has found."""
+    """The result of the last poll that KEDA has not acted on yet."""
 
     @property
     def workload(self) -> Workload:
         return self.cluster.workload(UUID)
 
-    def notice(self) -> None:
-        """Reconcile the ScaledObject; one that was unparked is looked at, at once."""
+    def reconcile(self) -> None:
+        """Start or stop polling; an unparked ScaledObject is polled at once."""
         started = not self.polling and self.workload.polled
         self.polling = self.workload.polled
         if started:
-            self.look()
+            self.poll()
 
-    def look(self) -> None:
+    def poll(self) -> None:
         if self.polling and self.seen is None:
             self.seen = self.queues.queue(UUID).tokens > 0
 
-    def act(self) -> None:
+    def scale(self) -> None:
         active, self.seen = self.seen, None
         last = self.workload.last_active
         if active:
@@ -82,7 +82,7 @@ class Keda:
 
 
 def asleep(*, parked: bool = True) -> Workload:
-    """A session as it is after its install."""
+    """A session right after its install."""
     release = Release(f"user-{UUID}", 1, ReleaseState.DEPLOYED, START)
     return Workload(
         UUID,
@@ -97,7 +97,7 @@ def asleep(*, parked: bool = True) -> Workload:
 
 
 class Gates:
-    """Stops every call of a port until the test lets it through: one `Gates` is one process of the service."""
+    """Blocks every call of a port until the test lets it pass. One `Gates` is one process of the service."""
 
     def __init__(self) -> None:
         self.waiting: list[asyncio.Future[None]] = []
@@ -141,7 +141,7 @@ class _Gated:
 
 @dataclass
 class _SkewedQueues:
-    """The queues as a replica sees them whose clock is wrong: it knows a lease's end by the time that is left."""
+    """The queues as seen by a replica whose clock is wrong: it computes the end of a lease from the remaining time."""
 
     queues: MemoryQueues
     process: "Process"
@@ -157,14 +157,14 @@ class _SkewedQueues:
 
 @dataclass
 class Process:
-    """One replica's reconciler, whose calls stand behind gates."""
+    """One replica's reconciler, whose calls the gates block."""
 
     cluster: MemoryCluster
     queues: MemoryQueues
     clock: Clock
     leading: bool
     ahead: timedelta = timedelta(0)
-    """How far the replica's own clock is from that of Redis and KEDA."""
+    """How far the replica's clock is ahead of Redis and KEDA."""
     gates: Gates = field(default_factory=Gates)
 
     def __post_init__(self) -> None:
@@ -182,7 +182,7 @@ class Process:
         self.task = asyncio.ensure_future(self.reconciler.run())
 
     async def crash(self) -> None:
-        """End it wherever it is; what a gate holds back does not happen any more."""
+        """End it wherever it is; blocked calls do not happen any more."""
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
         self.gates.waiting.clear()

@@ -1,9 +1,9 @@
-"""No wake is lost and nobody stays awake, whatever the order: hypothesis chooses it, over the memory adapters.
+"""No wake is lost and no session stays awake, in any order of events: hypothesis chooses it, over the fakes.
 
-Covered: wakes through the service and pushes by hand, with and without an expiry; KEDA's looks and its late writes; the
-passing of time; an operator's pauses; pods that get ready early, late or never; parks, unparks and scales that are
-under way for as long as one likes; a crash of the leader and of the replica that took the wake, before and after every
-call. Not covered: the real parts (tests/stack/test_hammer.py).
+Covered: wakes through the service and pushes by hand, with and without an expiry; KEDA's polls and late writes; time;
+an operator's pauses; pods that get ready early, late or never; parks, unparks and scales of any duration; crashes of
+the leader and of the replica that accepted the wake, before and after every call. Not covered: the real parts
+(tests/stack/test_hammer.py).
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class Orders(RuleBasedStateMachine):
         self.leader = Process(self.cluster, self.queues, self.clock, leading=True)
         self.replica = Process(self.cluster, self.queues, self.clock, leading=False)
 
-    # --- what may happen, in any order ---
+    # --- events, in any order ---
 
     @rule()
     def wake(self) -> None:
@@ -55,7 +55,7 @@ class Orders(RuleBasedStateMachine):
     @rule(expiry=st.sampled_from([None, 12.0]))
     def push_by_hand(self, expiry: float | None) -> None:
         self.queues.push_by_hand(UUID, None if expiry is None else self.clock() + IDLE_TIMES.lease)
-        self.leader.reconciler.enqueue(UUID)  # a notification; a lost one is the sweep's business
+        self.leader.reconciler.enqueue(UUID)  # as notified; a resync makes up for a lost notification
         self._run()
 
     @rule(seconds=st.sampled_from([0.3, 1.0, 4.0, 9.0]))
@@ -68,17 +68,17 @@ class Orders(RuleBasedStateMachine):
         self.leader.ahead = timedelta(minutes=minutes)
 
     @rule()
-    def keda_notices(self) -> None:
-        self.keda.notice()
+    def keda_reconciles(self) -> None:
+        self.keda.reconcile()
 
     @rule()
-    def keda_looks(self) -> None:
-        self.keda.look()
+    def keda_polls(self) -> None:
+        self.keda.poll()
 
     @precondition(lambda self: self.keda.seen is not None)
     @rule()
-    def keda_acts(self) -> None:
-        self.keda.act()
+    def keda_scales(self) -> None:
+        self.keda.scale()
         self._run()
 
     @precondition(lambda self: self.cluster.workload(UUID).replicas)
@@ -100,13 +100,13 @@ class Orders(RuleBasedStateMachine):
 
     @precondition(lambda self: self.leader.gates.waiting)
     @rule(index=st.integers(0, 5))
-    def the_leader_gets_on(self, index: int) -> None:
+    def the_leader_proceeds(self, index: int) -> None:
         self.leader.gates.let(index)
         self._run()
 
     @precondition(lambda self: self.replica.gates.waiting)
     @rule(index=st.integers(0, 5))
-    def the_replica_gets_on(self, index: int) -> None:
+    def the_replica_proceeds(self, index: int) -> None:
         self.replica.gates.let(index)
         self._run()
 
@@ -117,7 +117,7 @@ class Orders(RuleBasedStateMachine):
     async def _new_leader(self) -> None:
         await self.leader.crash()
         self.leader = Process(self.cluster, self.queues, self.clock, leading=True)
-        self.leader.reconciler.enqueue(UUID)  # a new leader sweeps
+        self.leader.reconciler.enqueue(UUID)  # a new leader resyncs
 
     @rule()
     def the_replica_crashes(self) -> None:
@@ -128,21 +128,21 @@ class Orders(RuleBasedStateMachine):
         self._run(act())
 
     @rule()
-    def the_leader_looks_at_pending_wakes(self) -> None:
+    def the_leader_reconciles_pending_wakes(self) -> None:
         self.leader.reconciler.enqueue(UUID)
         self._run()
 
-    # --- and what must come of it ---
+    # --- invariants ---
 
     def teardown(self) -> None:
         if not hasattr(self, "loop"):
             return
         try:
-            self._quieten()
+            self._drain()
             if self.cluster.workload(UUID).paused:
                 self._is_left_alone_until_the_pause_ends()
             if self._a_wake_is_not_seen():
-                assert self.queues.queue(UUID).is_wanted, "a wake that KEDA has not seen is not held any more"
+                assert self.queues.queue(UUID).is_wanted, "a wake that KEDA has not seen is not pending any more"
             if self.queues.queue(UUID).pending_since is not None:
                 self._is_given_all_the_time_it_takes()
             if self.queues.queue(UUID).is_wanted:
@@ -153,54 +153,54 @@ class Orders(RuleBasedStateMachine):
             self.loop.close()
 
     def _a_wake_is_not_seen(self) -> bool:
-        """Whether KEDA, as far as it has told, may know nothing of the last wake."""
+        """Whether KEDA may not have seen the last wake, going by its own time."""
         last = self.cluster.workload(UUID).last_active
         return self.woken_at is not None and (last is None or last <= self.woken_at)
 
-    def _quieten(self) -> None:
-        """Let everything under way end, and KEDA act on what it has seen: its late 0 too."""
+    def _drain(self) -> None:
+        """Let all calls finish, and let KEDA act on its last poll, which includes a late 0."""
         for process in (self.leader, self.replica):
             process.gates.let_all()
         self._run()
         if self.keda.seen is not None:
-            self.keda.act()
+            self.keda.scale()
         self.leader.reconciler.enqueue(UUID)
         self._run()
 
     def _is_left_alone_until_the_pause_ends(self) -> None:
         paused, wanted = self.cluster.workload(UUID), self.queues.queue(UUID).pending_since
         for _ in range(int((LEASE + COOLDOWN) / POLL)):
-            self._keda_lives()
+            self._keda_runs()
             self.clock.pass_(POLL)
             self.leader.reconciler.enqueue(UUID)
             self.replica.reconciler.enqueue(UUID)
             self._run()
-        assert self.cluster.workload(UUID) == paused, "something was done against an operator's pause"
-        assert self.queues.queue(UUID).pending_since == wanted, "a wake was let go during a pause"
+        assert self.cluster.workload(UUID) == paused, "a step was carried out during an operator's pause"
+        assert self.queues.queue(UUID).pending_since == wanted, "a wake was settled during a pause"
         self.an_operator_pauses_or_ends_the_pause(paused=False)
 
     def _is_given_all_the_time_it_takes(self) -> None:
-        """While a pod is on its way up, which an image or retries may keep it for longer than any cooldown."""
+        """While a pod is starting, which an image or retries may prolong beyond any cooldown."""
         workload = self.cluster.workload(UUID)
         phase = workload.phase(is_wanted=True)
-        # What Kubernetes retries is held for ten minutes, so a clock that is half an hour ahead lets go of it at once.
+        # A retried failure keeps the wake pending for ten minutes; a clock half an hour ahead settles it at once.
         is_retried = phase is Phase.FAILED and not workload.final and self.leader.ahead < timedelta(minutes=10)
         if phase is Phase.WAKING or is_retried:
             for _ in range(int(2 * (LEASE + COOLDOWN) / POLL)):
-                self._keda_lives()
+                self._keda_runs()
                 assert self.cluster.workload(UUID).replicas == 1, "a pod was ended before it was ready"
                 self.clock.pass_(POLL)
                 self.leader.reconciler.enqueue(UUID)
                 self._run()
             self._change_pod(ready=1, failure=None)
-            assert self.queues.queue(UUID).is_wanted, "a wake was let go before its pod was ready"
+            assert self.queues.queue(UUID).is_wanted, "a wake was settled before its pod was ready"
 
     def _stays_awake_for_lease_and_cooldown(self) -> None:
         assert self.cluster.workload(UUID).replicas == 1, "a wake was lost"
         assert not self.cluster.workload(UUID).parked, "an awake pod is parked"
         passed = 0.0
         while passed < COOLDOWN - POLL:
-            self._keda_lives()
+            self._keda_runs()
             assert self.cluster.workload(UUID).replicas == 1, f"asleep after {passed} s, although just woken"
             self.clock.pass_(POLL)
             passed += POLL
@@ -209,23 +209,23 @@ class Orders(RuleBasedStateMachine):
 
     def _falls_asleep_and_is_parked(self) -> None:
         for _ in range(int((2 * LEASE + COOLDOWN) / POLL) + 4):
-            self._keda_lives()
+            self._keda_runs()
             if (
                 self.cluster.workload(UUID).phase(is_wanted=True) is Phase.WAKING
                 and self.cluster.workload(UUID).replicas
             ):
-                # A late 0 has taken the pod away, and the service has brought another one.
+                # A late 0 ended the pod, and the service has started another one.
                 self._change_pod(ready=1, failure=None)
             self.clock.pass_(POLL)
             self.leader.reconciler.enqueue(UUID)
             self._run()
         workload = self.cluster.workload(UUID)
-        assert (workload.replicas, workload.parked) == (0, True), "somebody stays awake whom nobody wants"
+        assert (workload.replicas, workload.parked) == (0, True), "a session stays awake that nobody wants"
 
-    def _keda_lives(self) -> None:
-        self.keda.notice()
-        self.keda.look()
-        self.keda.act()
+    def _keda_runs(self) -> None:
+        self.keda.reconcile()
+        self.keda.poll()
+        self.keda.scale()
         self._run()
 
     def _change_pod(self, *, ready: int, failure: str | None, final: bool = False) -> None:
@@ -237,7 +237,7 @@ class Orders(RuleBasedStateMachine):
         await self.replica.crash()
 
     def _run(self, work: Awaitable[Any] | None = None) -> None:
-        """Run the loop until nobody can go on without the test."""
+        """Run the loop until every task waits for the test."""
 
         async def spin() -> None:
             if work is not None:
