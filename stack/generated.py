@@ -6,7 +6,7 @@ from pathlib import Path
 
 from devcluster import toolchain
 from devcluster.errors import DevclusterError
-from service.__main__ import generated as from_the_code
+from service.commands.generate import contents as from_the_code
 from service.web import problems
 from stack import diagrams, reference
 from stack.stack import ROOT

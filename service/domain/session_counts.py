@@ -1,4 +1,4 @@
-"""How many sessions are in which state: counted from the cache, and one short read of Redis per few hundred of them."""
+"""How many sessions are in which state: from the workload cache, and one read of Redis per few hundred sessions."""
 
 import asyncio
 from collections import Counter
@@ -15,7 +15,7 @@ _BATCH = 500
 
 @dataclass(slots=True)
 class SessionCounts:
-    """One count. What only Redis knows (that a delete is about to begin) is not looked at."""
+    """One count. Records are not read, so a delete counts once its objects are being deleted."""
 
     phases: Counter[Phase] = field(default_factory=Counter)
     parked: int = 0
@@ -23,11 +23,11 @@ class SessionCounts:
     """Sessions whose queue is not empty."""
     tokens: int = 0
     pending: int = 0
-    """Wakes that are not known to be served."""
+    """Wakes that KEDA is not known to have taken over."""
     oldest: timedelta = timedelta(0)
     """The age of the oldest of those."""
 
-    def enter(self, workload: Workload, queue: QueueState, now: datetime) -> None:
+    def add(self, workload: Workload, queue: QueueState, now: datetime) -> None:
         phase = Phase.DELETING if workload.deleting else workload.phase(is_wanted=queue.is_wanted)
         if queue.read_error and phase not in (Phase.DELETING, Phase.RELEASED):
             phase = Phase.FAILED
@@ -40,18 +40,20 @@ class SessionCounts:
             self.oldest = max(self.oldest, now - queue.pending_since)
 
 
-async def count(cache: WorkloadCache, queues: Queues) -> SessionCounts:
-    """Count all sessions, letting others run in between. Raises RedisUnavailable."""
-    session_counts, uuids = SessionCounts(), list(cache.uuids())
-    for start in range(0, len(uuids), _BATCH):
-        await _enter(session_counts, uuids[start : start + _BATCH], cache, queues)
-        await asyncio.sleep(0)
-    return session_counts
+class SessionCounter:
+    def __init__(self, cache: WorkloadCache, queues: Queues) -> None:
+        self._cache = cache
+        self._queues = queues
 
+    async def count(self) -> SessionCounts:
+        """Count all sessions, in batches between which other tasks run. Raises RedisUnavailable."""
+        counts, uuids = SessionCounts(), list(self._cache.uuids())
+        for start in range(0, len(uuids), _BATCH):
+            await self._add(counts, uuids[start : start + _BATCH])
+            await asyncio.sleep(0)
+        return counts
 
-async def _enter(
-    session_counts: SessionCounts, uuids: Sequence[SessionId], cache: WorkloadCache, queues: Queues
-) -> None:
-    queue_states, now = await queues.read(uuids), datetime.now(UTC)
-    for uuid in uuids:
-        session_counts.enter(cache.workload(uuid), queue_states[uuid], now)
+    async def _add(self, counts: SessionCounts, uuids: Sequence[SessionId]) -> None:
+        queues, now = await self._queues.read(uuids), datetime.now(UTC)
+        for uuid in uuids:
+            counts.add(self._cache.workload(uuid), queues[uuid], now)

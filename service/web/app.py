@@ -1,35 +1,39 @@
-"""Puts the web layer together; what it works on comes from outside, as one context manager."""
+"""Puts the web layer together from the parts that it is given."""
 
 import json
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
 from functools import cache
 
 from aiohttp import web
 
 from service.domain.limits import Limits
 from service.web import access, docs, edge, metrics, openapi, operations, problems, request_id, stream
-from service.web.keys import BODY_SECONDS, STREAM_LIMITER, STREAMS
+from service.web.keys import (
+    BODY_SECONDS,
+    STREAM_LIMITER,
+    STREAMS,
+    ProbeParts,
+    SessionParts,
+    set_probe_parts,
+    set_session_parts,
+)
 from service.web.static_content import StaticContent
 from service.web.stream import StreamLimiter
 
-Resources = Callable[[web.Application], AbstractAsyncContextManager[None]]
 _BODY_LIMIT = 16 * 1024
 """Bytes: the largest sensible body is a user_id of 254 characters."""
 
 
 def make_app(
-    resources: Resources,
+    sessions: SessionParts,
+    probes: ProbeParts,
     *,
     keys: Sequence[str] = (),
     answered: metrics.Answered = lambda *_: None,
     terms: edge.Terms = edge.TERMS,
     limits: Limits | None = None,
 ) -> web.Application:
-    """The application. `resources` fills the slots of `service.web.keys` and gives back what it opened.
-
-    `limits` are in the OpenAPI document; whatever `resources` makes holds callers to them.
-    """
+    """The application. `limits` only go into the OpenAPI document; the parts enforce them."""
     app = web.Application(
         middlewares=[
             metrics.middleware(answered),
@@ -39,11 +43,12 @@ def make_app(
         ],
         client_max_size=_BODY_LIMIT,
     )
+    set_session_parts(app, sessions)
+    set_probe_parts(app, probes)
     app[STREAMS] = set()
     app[STREAM_LIMITER] = StreamLimiter(terms.streams, terms.streams_per_session)
     app[BODY_SECONDS] = terms.body
     app.on_shutdown.append(stream.drain)
-    app.cleanup_ctx.append(resources)
     app.add_routes(operations.routes())
     app.router.add_get("/openapi.json", _openapi(limits or Limits()).respond)
     app.add_routes(docs.routes())

@@ -139,7 +139,7 @@ async def livez(request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    if not request.app[READINESS].ready:
+    if not request.app[READINESS].is_ready():
         raise problems.BadRequest(503, "not-ready", "this process is starting or on its way out")
     return _json(Alive())
 

@@ -1,7 +1,6 @@
-"""The only declaration of what hangs on the application and on a request."""
+"""The only declaration of what an application and a request carry."""
 
 import asyncio
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,21 +15,7 @@ from service.domain.ports import Progress
 from service.domain.provisioning import Provisioner
 from service.domain.queries import SessionQueries
 from service.domain.supervisor import Supervisor
-
-
-@dataclass
-class Readiness:
-    """Whether this process can serve: its caches are filled and it is not on its way out."""
-
-    filled: Callable[[], bool] = lambda: True
-    draining: bool = False
-    """Load balancers shall send nothing more here; what comes is served."""
-    closing: bool = False
-    """Event streams end, to be resumed at another replica."""
-
-    @property
-    def ready(self) -> bool:
-        return self.filled() and not self.draining
+from service.edge.readiness import Readiness
 
 
 class StreamLimiter(Protocol):
@@ -40,9 +25,30 @@ class StreamLimiter(Protocol):
 
 
 class Exposition(Protocol):
-    """Makes the page of metrics in the format that the `Accept` header asks for; the page, and its content type."""
+    """Renders the metrics in the format that the `Accept` header asks for; returns the page and its content type."""
 
     async def __call__(self, accept: str, /) -> tuple[bytes, str]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeParts:
+    """What /health, /livez, /readyz and /metrics read."""
+
+    health: Health
+    supervisor: Supervisor
+    readiness: Readiness
+    exposition: Exposition
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionParts:
+    """What the operations on sessions use. `access` is None without a gateway."""
+
+    provisioner: Provisioner
+    activity: SessionActivity
+    queries: SessionQueries
+    progress: Progress
+    access: WorkspaceAccess | None
 
 
 PROVISIONER = web.AppKey("provisioner", Provisioner)
@@ -50,13 +56,28 @@ ACTIVITY = web.AppKey("activity", SessionActivity)
 QUERIES = web.AppKey("queries", SessionQueries)
 PROGRESS: web.AppKey[Progress] = web.AppKey("progress")
 BODY_SECONDS = web.AppKey("body_seconds", float)
-"""Seconds until a request's body must have come."""
+"""Seconds within which a request's body must arrive."""
 STREAM_LIMITER: web.AppKey["StreamLimiter"] = web.AppKey("stream_limiter")
 STREAMS: web.AppKey[set[asyncio.Event]] = web.AppKey("streams")
-"""The event of every open stream that makes it look for changes."""
-ACCESS: web.AppKey[WorkspaceAccess | None] = web.AppKey("entrance")
-"""None where no gateway is."""
+"""Wakes each open stream."""
+ACCESS: web.AppKey[WorkspaceAccess | None] = web.AppKey("access")
+"""None without a gateway."""
 HEALTH = web.AppKey("health", Health)
 READINESS = web.AppKey("readiness", Readiness)
 SUPERVISOR = web.AppKey("supervisor", Supervisor)
 EXPOSITION: web.AppKey[Exposition] = web.AppKey("exposition")
+
+
+def set_probe_parts(app: web.Application, parts: ProbeParts) -> None:
+    app[HEALTH] = parts.health
+    app[SUPERVISOR] = parts.supervisor
+    app[READINESS] = parts.readiness
+    app[EXPOSITION] = parts.exposition
+
+
+def set_session_parts(app: web.Application, parts: SessionParts) -> None:
+    app[PROVISIONER] = parts.provisioner
+    app[ACTIVITY] = parts.activity
+    app[QUERIES] = parts.queries
+    app[PROGRESS] = parts.progress
+    app[ACCESS] = parts.access

@@ -9,16 +9,15 @@ from aiohttp import web
 
 from service.edge.connections import Server
 from service.edge.drain import Drain
-from service.web.keys import READINESS
 
 
 @asynccontextmanager
 async def running(
     application: web.Application, sockets: Sequence[socket.socket], *, drain: Drain, shutdown_timeout: float
 ) -> AsyncIterator[str]:
-    """Open what the application works with and serve it on the bound sockets; its address.
+    """Serve the application on the bound sockets; its address.
 
-    From the beginning of `drain` on, /readyz answers 503 and each answer is the last of its connection. When the
+    From the beginning of `drain` on, each answer is the last of its connection. When the
     context ends, event streams end, and other requests get `shutdown_timeout` seconds.
     """
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=shutdown_timeout)
@@ -26,7 +25,7 @@ async def running(
         await runner.setup()
         for each in sockets:
             await web.SockSite(runner, each).start()
-        async with _draining(application, runner.server, drain):
+        async with _draining(runner.server, drain):
             host, port = sockets[0].getsockname()[:2]
             yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     finally:
@@ -34,10 +33,9 @@ async def running(
 
 
 @asynccontextmanager
-async def _draining(application: web.Application, server: web.Server | None, drain: Drain) -> AsyncIterator[None]:
+async def _draining(server: web.Server | None, drain: Drain) -> AsyncIterator[None]:
     async def follow() -> None:
         await drain.begun.wait()
-        application[READINESS].draining = True
         if isinstance(server, Server):
             server.draining = True
 

@@ -109,7 +109,6 @@ async def _send(response: EventSourceResponse, event: ProgressEvent, id_: str | 
 
 async def drain(app: web.Application) -> None:
     """End all streams: the process ends, and clients resume at another replica."""
-    if READINESS in app:  # not when the start has failed
-        app[READINESS].draining = app[READINESS].closing = True
+    app[READINESS].close()
     for changed in app[STREAMS]:
         changed.set()

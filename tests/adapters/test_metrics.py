@@ -7,10 +7,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.adapters.helm.metered import MeasuredReleases
-from service.adapters.prometheus.gauges import Readings
+from service.adapters.prometheus.exposition import Exposition
+from service.adapters.prometheus.gauges import GatewayGauges, LeaderGauges, ReconcilerGauges, SessionGauges, StoreGauges
 from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.domain.admission_queue import AdmissionQueue
-from service.domain.errors import HelmTimeout, RedisUnavailable, TooManyCreates
+from service.domain.errors import HelmTimeout, TooManyCreates
 from service.domain.lifecycle import Step
 from service.domain.metrics import Activity, Creation, RequestOutcome, Slow, Traffic, Waiter
 from service.domain.names import SessionId
@@ -18,15 +19,16 @@ from service.domain.ports import Releases
 from service.domain.progress import Stage
 from service.domain.provisioning import Provisioner
 from service.domain.session import IdleTimes
-from service.domain.session_counts import SessionCounts, count
+from service.domain.session_counts import SessionCounter
 from tests.domain.conftest import World
 from tests.fakes import MemoryReleases
+from tests.fakes.gauges import FakeGateway, FakeLeader, FakeReconciler, FakeStore, UnavailableCounter
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-async def scrape(metrics: PrometheusMetrics) -> Series:
-    page, _ = await metrics.exposition()
+async def scrape(metrics: PrometheusMetrics, sessions: SessionGauges | None = None) -> Series:
+    page, _ = await Exposition(metrics.registry, sessions)()
     families = text_string_to_metric_families(page.decode())
     return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
 
@@ -122,41 +124,44 @@ async def test_what_the_gateway_tells_is_counted_and_every_series_is_there_befor
 
 async def test_what_the_gateway_has_open_is_told_where_there_is_one(metrics: PrometheusMetrics) -> None:
     assert ("user_pods_gateway_held", frozenset()) not in await scrape(metrics)
-    metrics.read(Readings(traffic=lambda: Traffic(connections=5, websockets=3, held=1)))
+    metrics.registry.register(GatewayGauges(FakeGateway(Traffic(connections=5, websockets=3, held=1))))
     series = await scrape(metrics)
     assert [value(series, f"gateway_{name}") for name in ("connections", "websockets", "held")] == [5, 3, 1]
 
 
 async def test_states_and_totals_are_read_at_the_scrape(metrics: PrometheusMetrics) -> None:
-    leads, steps = False, {Step.PARK: 1}
-    metrics.read(Readings(leads=lambda: leads, steps=lambda: steps, listens=lambda: True if leads else None))
+    leader, reconciler = FakeLeader(), FakeReconciler({Step.PARK: 1})
+    metrics.registry.register(LeaderGauges(leader))
+    metrics.registry.register(ReconcilerGauges(reconciler))
     before = await scrape(metrics)
     assert (value(before, "leader"), value(before, "steps_total", step="park")) == (0, 1)
     assert value(before, "steps_total", step="scale-up") == 0
     assert ("user_pods_listening", frozenset()) not in before
-    leads, steps[Step.PARK] = True, 5
+    leader.leads, leader.listens, reconciler.done = True, True, {Step.PARK: 5}
     after = await scrape(metrics)
     assert (value(after, "leader"), value(after, "steps_total", step="park"), value(after, "listening")) == (1, 5, 1)
 
 
 async def test_sessions_that_cannot_be_read_are_counted(metrics: PrometheusMetrics) -> None:
+    store = FakeStore()
+    metrics.registry.register(StoreGauges(store))
     assert value(await scrape(metrics), "sessions_unreadable") == 0
-    metrics.read(Readings(unreadable=lambda: 2))
+    store.unreadable = 2
     assert value(await scrape(metrics), "sessions_unreadable") == 2
 
 
 async def test_without_redis_the_sessions_are_unknown_and_everything_else_is_told(metrics: PrometheusMetrics) -> None:
-    async def unavailable() -> SessionCounts:
-        raise RedisUnavailable
-
-    metrics.read(Readings(session_counts=unavailable))
-    names = {name for name, _ in await scrape(metrics)}
+    sessions = SessionGauges(UnavailableCounter())
+    metrics.registry.register(sessions)
+    metrics.registry.register(LeaderGauges(FakeLeader()))
+    names = {name for name, _ in await scrape(metrics, sessions)}
     assert "user_pods_leader" in names
     assert not {"user_pods_sessions", "user_pods_wakes_pending"} & names
 
 
 async def test_what_a_scrape_brings_does_not_grow_with_users(world: World, metrics: PrometheusMetrics) -> None:
-    metrics.read(Readings(session_counts=lambda: count(world.cluster, world.queues)))
+    sessions = SessionGauges(SessionCounter(world.cluster, world.queues))
+    metrics.registry.register(sessions)
     provisioner = metered(world, metrics)
 
     async def after(users: int) -> Series:
@@ -165,18 +170,20 @@ async def test_what_a_scrape_brings_does_not_grow_with_users(world: World, metri
             await world.activity.wake(uuid)
             metrics.wake_reached(Stage.READY, number)
             metrics.answered("wake", 202, 0.01)
-        return await scrape(metrics)
+        return await scrape(metrics, sessions)
 
     few, many = await after(1), await after(30)
     assert few.keys() == many.keys()
     assert (value(few, "sessions", phase="waking"), value(many, "sessions", phase="waking")) == (1, 30)
-    text = (await metrics.exposition())[0].decode()
+    exposition = Exposition(metrics.registry, sessions)
+    text = (await exposition())[0].decode()
     assert "example.com" not in text
     assert not any(uuid in text for uuid in world.cluster.workloads)
 
 
 async def test_a_scraper_that_takes_openmetrics_gets_it(metrics: PrometheusMetrics) -> None:
-    assert (await metrics.exposition())[1].startswith("text/plain; version=0.0.4")
-    page, content_type = await metrics.exposition("application/openmetrics-text;version=1.0.0,*/*;q=0.1")
+    exposition = Exposition(metrics.registry)
+    assert (await exposition())[1].startswith("text/plain; version=0.0.4")
+    page, content_type = await exposition("application/openmetrics-text;version=1.0.0,*/*;q=0.1")
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
     assert page.endswith(b"# EOF\n")

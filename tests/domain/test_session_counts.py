@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from service.domain.names import SessionId
 from service.domain.session import Phase, Workload
-from service.domain.session_counts import count
+from service.domain.session_counts import SessionCounter
 from tests.domain.conftest import World
 from tests.domain.test_life import WHOLE
 
@@ -35,7 +35,7 @@ async def test_every_phase_is_counted_and_so_are_the_parked_and_the_queues(world
     pushed = put(world, 8, parked)
     world.queues.push_by_hand(pushed, later)
     world.queues.push_by_hand(pushed, later)
-    counted = await count(world.cluster, world.queues)
+    counted = await SessionCounter(world.cluster, world.queues).count()
     assert counted.phases == {
         Phase.ASLEEP: 2,
         Phase.WAKING: 2,
@@ -51,7 +51,7 @@ async def test_a_wake_that_keda_has_not_seen_is_pending_since_its_push(world: Wo
     uuid = (await world.provisioner.create("ann")).uuid
     await world.activity.wake(uuid)
     world.queues.waiting[uuid] -= timedelta(seconds=90)
-    counted = await count(world.cluster, world.queues)
+    counted = await SessionCounter(world.cluster, world.queues).count()
     assert (counted.pending, counted.queued) == (1, 1)
     assert timedelta(seconds=90) <= counted.oldest < timedelta(seconds=100)
 
@@ -59,4 +59,4 @@ async def test_a_wake_that_keda_has_not_seen_is_pending_since_its_push(world: Wo
 async def test_more_sessions_than_one_read_takes_are_all_counted(world: World) -> None:
     for number in range(1201):
         put(world, number, WHOLE)
-    assert (await count(world.cluster, world.queues)).phases == {Phase.ASLEEP: 1201}
+    assert (await SessionCounter(world.cluster, world.queues).count()).phases == {Phase.ASLEEP: 1201}

@@ -11,7 +11,7 @@ from service.controller.reconciler import Reconciler
 from service.domain.errors import SessionUnreadable
 from service.domain.names import SessionId
 from service.domain.session import IdleTimes, Phase
-from service.domain.session_counts import count
+from service.domain.session_counts import SessionCounter
 from tests.domain.conftest import World
 from tests.waiting import until
 
@@ -93,7 +93,7 @@ async def test_the_reconciler_wakes_the_others_of_its_batch_and_leaves_the_sessi
 
 
 async def test_it_is_counted_as_failed(world: World, pair: tuple[SessionId, SessionId]) -> None:
-    counted = await count(world.cluster, world.queues)
+    counted = await SessionCounter(world.cluster, world.queues).count()
     assert counted.phases == {Phase.FAILED: 1, Phase.ASLEEP: 1}
     assert world.store.unreadable == 1
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from service.__main__ import app
 from service.commands import measured
 from service.commands.measured import Measured
-from service.commands.plan import Load, plan
+from service.commands.needs import Load, plan
 from stack.stack import ROOT
 
 _DOC = ROOT / "docs" / "explanation" / "scale.md"

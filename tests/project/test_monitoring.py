@@ -11,12 +11,9 @@ import pytest
 import yaml
 from promql_parser import Expr, VectorSelector
 
-from service.adapters.prometheus.gauges import Readings
-from service.adapters.prometheus.metrics import PrometheusMetrics, reference
-from service.domain.metrics import MEASURED, RequestOutcome, Traffic
+from service.adapters.prometheus.reference import every_metric, reference
+from service.domain.metrics import MEASURED, RequestOutcome
 from service.domain.session import Phase
-from service.domain.session_counts import SessionCounts
-from service.domain.supervisor import PartState
 from stack.stack import ROOT
 
 FOLDER = ROOT / "docs" / "monitoring"
@@ -34,21 +31,8 @@ EXPRESSIONS = [rule["expr"] for rule in RULES] + [t["expr"] for panel in PANELS 
 
 def series() -> dict[str, set[str]]:
     """Name of every series that a scrape can bring -> its labels."""
-    metrics = PrometheusMetrics()
-    metrics.answered("status", 200, 0.1)
-    traffic = Traffic(connections=0, websockets=0, held=0)
-    metrics.read(
-        Readings(
-            listens=lambda: True,
-            breaks=lambda: {"lost": 1},
-            traffic=lambda: traffic,
-            parts=lambda: {"leader": PartState(None, "", ended=False)},
-            restarts=lambda: {"leader": 0},
-        )
-    )
-    metrics.enter(SessionCounts())
     found: dict[str, set[str]] = {}
-    for family in metrics.registry.collect():
+    for family in every_metric().registry.collect():
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
     return found

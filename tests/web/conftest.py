@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import jsonschema
@@ -13,30 +12,28 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from jsonschema import ValidationError
 
+from service.adapters.prometheus.exposition import Exposition
 from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.domain.access import WorkspaceAccess
 from service.domain.health import Health
 from service.domain.keyring import Keyring
 from service.domain.supervisor import Supervisor
+from service.edge.drain import Drain
+from service.edge.readiness import Readiness
 from service.web import openapi
 from service.web.app import make_app
-from service.web.keys import (
-    ACCESS,
-    ACTIVITY,
-    EXPOSITION,
-    HEALTH,
-    PROGRESS,
-    PROVISIONER,
-    QUERIES,
-    READINESS,
-    SUPERVISOR,
-    Readiness,
-)
+from service.web.keys import ProbeParts, SessionParts
 from tests.domain.conftest import World
 from tests.fakes import MemorySigningKeys, MemoryTickets
 
 Client = TestClient[web.Request, web.Application]
 Serve = Callable[..., Awaitable[Client]]
+
+
+class SyncedCache:
+    """A workload cache that has synced."""
+
+    has_synced = True
 
 
 @pytest.fixture
@@ -49,6 +46,16 @@ async def world() -> AsyncIterator[World]:
 @pytest.fixture
 def metrics() -> PrometheusMetrics:
     return PrometheusMetrics()
+
+
+@pytest.fixture
+def exposition(metrics: PrometheusMetrics) -> Exposition:
+    return Exposition(metrics.registry)
+
+
+@pytest.fixture
+def drain() -> Drain:
+    return Drain()
 
 
 @pytest.fixture
@@ -88,7 +95,9 @@ class Documented:
 
 
 @pytest.fixture
-async def serve(world: World, metrics: PrometheusMetrics, supervisor: Supervisor) -> AsyncIterator[Serve]:
+async def serve(
+    world: World, metrics: PrometheusMetrics, exposition: Exposition, supervisor: Supervisor, drain: Drain
+) -> AsyncIterator[Serve]:
     """Starts the application; `keys` are its bearer keys, `more` its terms; `gateway`: workspaces can be opened."""
     clients: list[Client] = []
     documented = Documented()
@@ -96,27 +105,24 @@ async def serve(world: World, metrics: PrometheusMetrics, supervisor: Supervisor
         MemoryTickets(), Keyring(MemorySigningKeys()), origin=lambda uuid: f"https://vs-code-{uuid}.example.com"
     )
 
-    def resources(app: web.Application, *, gateway: bool) -> AbstractAsyncContextManager[None]:
-        @asynccontextmanager
-        async def opened() -> AsyncIterator[None]:
-            app[PROVISIONER] = world.provisioner
-            app[ACTIVITY] = world.activity
-            app[QUERIES] = world.queries
-            app[PROGRESS] = world.progress
-            app[READINESS] = Readiness()
-            app[SUPERVISOR] = supervisor
-            app[ACCESS] = access if gateway else None
-            app[EXPOSITION] = metrics.exposition
-            # Looked up at each call: a test exchanges them.
-            checks = {"redis": lambda: world.store.ping(), "kubernetes": lambda: world.cluster.check()}  # noqa: PLW0108
-            app[HEALTH] = Health(checks, seconds=0, parts=supervisor.failures)
-            yield
-
-        return opened()
+    # Looked up at each call: a test exchanges them.
+    checks = {"redis": lambda: world.store.ping(), "kubernetes": lambda: world.cluster.check()}  # noqa: PLW0108
 
     async def start(keys: Sequence[str] = (), *, gateway: bool = True, **more: Any) -> Client:
-        opened = partial(resources, gateway=gateway)
-        app = make_app(opened, keys=keys, answered=metrics.answered, **more)
+        sessions = SessionParts(
+            provisioner=world.provisioner,
+            activity=world.activity,
+            queries=world.queries,
+            progress=world.progress,
+            access=access if gateway else None,
+        )
+        probes = ProbeParts(
+            health=Health(checks, seconds=0, parts=supervisor.failures),
+            supervisor=supervisor,
+            readiness=Readiness(SyncedCache(), drain),
+            exposition=exposition,
+        )
+        app = make_app(sessions, probes, keys=keys, answered=metrics.answered, **more)
         app.on_response_prepare.append(documented.check)
         client: Client = TestClient(TestServer(app))
         clients.append(client)

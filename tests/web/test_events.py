@@ -12,6 +12,7 @@ import pytest
 from service.domain.errors import RedisUnavailable
 from service.domain.names import SessionId
 from service.domain.progress import ProgressUpdate, Stage
+from service.edge.drain import Drain
 from service.web import stream
 from service.web.keys import READINESS
 from tests.domain.conftest import World
@@ -179,17 +180,16 @@ async def test_a_server_that_ends_closes_its_streams_properly(client: Client, uu
     assert client.app is not None
     await client.app.shutdown()
     assert [told.name for told in await asyncio.wait_for(stream_, 10)] == ["accepted"]
-    assert not client.app[READINESS].ready
+    assert not client.app[READINESS].is_ready()
 
 
 async def test_while_a_server_drains_its_streams_go_on_and_new_ones_are_served(
-    client: Client, world: World, uuid: SessionId
+    client: Client, world: World, uuid: SessionId, drain: Drain
 ) -> None:
     await client.post(f"/session/{uuid}/wake")
-    assert client.app is not None
     before = asyncio.create_task(everything(client, uuid))
     await asyncio.sleep(0.1)
-    client.app[READINESS].draining = True
+    drain.begun.set()
     assert (await client.get("/readyz")).status == 503
     during = asyncio.create_task(everything(client, uuid))
     await asyncio.sleep(0.1)

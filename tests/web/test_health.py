@@ -2,7 +2,7 @@
 
 import asyncio
 
-from service.adapters.prometheus.gauges import Readings
+from service.adapters.prometheus.gauges import PartGauges
 from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.domain.supervisor import Supervisor
 from tests.waiting import until
@@ -20,7 +20,7 @@ async def forever() -> None:
 async def test_a_part_that_does_not_recover_is_named_until_the_process_is_restarted(
     client: Client, supervisor: Supervisor, metrics: PrometheusMetrics
 ) -> None:
-    metrics.read(Readings(parts=supervisor.states, restarts=lambda: supervisor.restarts))
+    metrics.registry.register(PartGauges(supervisor))
     async with supervisor.running({"leader": broken, "reporter": forever}):
         await until(lambda: bool(supervisor.dead()))
         health = await client.get("/health")

@@ -11,7 +11,7 @@ import pytest
 from aiohttp.test_utils import unused_port
 from yarl import URL
 
-from service.adapters.prometheus.metrics import PrometheusMetrics
+from service.adapters.prometheus.exposition import Exposition
 from service.domain.limits import Limits
 from service.edge.connection_limits import ConnectionLimits
 from service.web.edge import Terms
@@ -54,11 +54,11 @@ async def test_a_malformed_request_gets_a_problem_that_repeats_nothing_and_no_lo
 
 @pytest.mark.parametrize("case", MALFORMED, ids=str)
 async def test_so_does_the_port_of_the_metrics(
-    metrics: PrometheusMetrics, case: Malformed, caplog: pytest.LogCaptureFixture
+    exposition: Exposition, case: Malformed, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     at = unused_port()
-    async with served(metrics.exposition, "127.0.0.1", at):
+    async with served(exposition, "127.0.0.1", at):
         await tell_nothing(case, at, "127.0.0.1", caplog.records)
 
 

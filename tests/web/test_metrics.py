@@ -3,8 +3,11 @@
 import aiohttp
 from aiohttp.test_utils import unused_port
 
+from service.adapters.prometheus.exposition import Exposition
+from service.adapters.prometheus.gauges import LeaderGauges
 from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.web.metrics import served
+from tests.fakes.gauges import FakeLeader
 from tests.web.conftest import Client, Serve
 
 KEY = "k" * 16
@@ -32,9 +35,12 @@ async def test_where_everything_else_is_metrics_need_a_key_like_everything_else(
     assert (await client.get("/metrics", headers={"Authorization": f"Bearer {KEY}"})).status == 200
 
 
-async def test_a_port_of_their_own_serves_them_without_a_key_and_nothing_else(metrics: PrometheusMetrics) -> None:
+async def test_a_port_of_their_own_serves_them_without_a_key_and_nothing_else(
+    metrics: PrometheusMetrics, exposition: Exposition
+) -> None:
+    metrics.registry.register(LeaderGauges(FakeLeader()))
     port = unused_port()
-    async with served(metrics.exposition, "127.0.0.1", port), aiohttp.ClientSession(trust_env=False) as session:
+    async with served(exposition, "127.0.0.1", port), aiohttp.ClientSession(trust_env=False) as session:
         url = f"http://127.0.0.1:{port}"
         async with session.get(f"{url}/metrics") as answer:
             assert answer.status == 200

@@ -1,18 +1,14 @@
-"""The ServiceMetrics by prometheus-client, in a registry of its own; docs/reference/metrics.md lists
-what it registers.
+"""Counts events with prometheus-client, in a registry of its own.
 
 No label may grow with users: its values are those of an enumeration, or names of the code.
 """
 
-import logging
 from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector, disable_created_metrics
-from prometheus_client.exposition import choose_encoder
 
 from service import __version__
-from service.adapters.prometheus.gauges import PREFIX, Readings, States
-from service.domain.errors import Unavailable
+from service.adapters.prometheus.gauges import PREFIX
 from service.domain.metrics import (
     MEASURED,
     Activity,
@@ -21,16 +17,11 @@ from service.domain.metrics import (
     MeasuredStage,
     RequestOutcome,
     Slow,
-    Traffic,
     Waiter,
 )
-from service.domain.session_counts import SessionCounts
-from service.domain.supervisor import PartState
 
 # A third more series, which nobody looks at.
 disable_created_metrics()  # type: ignore[no-untyped-call]
-
-log = logging.getLogger(__name__)
 
 _WAKE = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60, 120, 300)
 _WORK = (0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60)
@@ -38,10 +29,7 @@ _HTTP = (0.001, 0.0025, 0.005, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)
 
 
 class PrometheusMetrics:
-    """See `ServiceMetrics` and `GatewayMetrics` in service/domain/metrics.py.
-
-    `read` is to be called when the parts that are read from have been made.
-    """
+    """See `ServiceMetrics` and `GatewayMetrics` in service/domain/metrics.py. Gauges join its `registry`."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -82,8 +70,6 @@ class PrometheusMetrics:
         self._begin()
         Info(f"{PREFIX}build", "The service's version.", registry=self.registry).info({"version": __version__})
         ProcessCollector(registry=self.registry)
-        self._states = States()
-        self.registry.register(self._states)
 
     def _gateway(self) -> None:
         requests = self._counter("gateway_requests", "Requests to the gateway, by what became of them.", ["outcome"])
@@ -123,27 +109,6 @@ class PrometheusMetrics:
             self._notes.labels(activity)
         for slow in Slow:
             self._slow.labels(slow)
-
-    def read(self, readings: Readings) -> None:
-        """Where to read states and totals from now on."""
-        self._states.readings = readings
-
-    async def exposition(self, accept: str = "") -> tuple[bytes, str]:
-        """The page for a scraper, and its content type, by what the scraper accepts."""
-        self.enter(await self._session_counts())
-        encode, content_type = choose_encoder(accept)
-        return encode(self.registry), content_type
-
-    def enter(self, session_counts: SessionCounts | None) -> None:
-        """The count of sessions to tell; None: unknown."""
-        self._states.session_counts = session_counts
-
-    async def _session_counts(self) -> SessionCounts | None:
-        try:
-            return await self._states.readings.session_counts()
-        except Unavailable as unavailable:
-            log.warning("sessions are not counted: %s does not answer", unavailable.part)
-            return None
 
     # --- the ServiceMetrics ---
 
@@ -190,36 +155,3 @@ class PrometheusMetrics:
     def answered(self, operation: str, status: int, seconds: float) -> None:
         """A request has been answered; `operation` is one of the API's, or `other`."""
         self._http.labels(operation, f"{status // 100}xx").observe(seconds)
-
-
-def reference() -> str:
-    """docs/reference/metrics.md."""
-    metrics = PrometheusMetrics()
-    nothing = Traffic(connections=0, websockets=0, held=0)
-    metrics.answered("status", 200, 0)  # a histogram with labels shows them with its first series
-    well = PartState(None, "", ended=False)
-    metrics.read(
-        Readings(
-            listens=lambda: True,
-            breaks=lambda: {"lost": 0},
-            traffic=lambda: nothing,
-            parts=lambda: {"leader": well},
-            restarts=lambda: {"leader": 0},
-        )
-    )
-    metrics.enter(SessionCounts())
-    lines = [
-        "# Metrics",
-        "",
-        "All that `/metrics` tells; [monitoring](../how-to/monitor.md) says how to use it. Names end in their unit",
-        "(`_seconds`, `_bytes`); what has none is a number of things. This page is made by `make generated`; a test",
-        "holds it to the code.",
-        "",
-        "| metric | type | labels | meaning |",
-        "| --- | --- | --- | --- |",
-    ]
-    for family in metrics.registry.collect():
-        labels = sorted({name for sample in family.samples for name in sample.labels} - {"le"})
-        suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
-        lines.append(f"| `{family.name}{suffix}` | {family.type} | {', '.join(labels)} | {family.documentation} |")
-    return "\n".join([*lines, ""])

@@ -1,0 +1,37 @@
+"""The REST API as an application."""
+
+from aiohttp import web
+
+from service.adapters.prometheus.metrics import PrometheusMetrics
+from service.edge.connection_limits import ConnectionLimits
+from service.settings import Settings
+from service.web import edge
+from service.web.app import make_app
+from service.web.keys import ProbeParts, SessionParts
+
+
+def build_api(
+    config: Settings, sessions: SessionParts, probes: ProbeParts, metrics: PrometheusMetrics
+) -> web.Application:
+    return make_app(
+        sessions,
+        probes,
+        keys=[key.get_secret_value() for key in config.api_keys],
+        answered=metrics.answered,
+        terms=_terms(config),
+        limits=config.limits,
+    )
+
+
+def _terms(config: Settings) -> edge.Terms:
+    return edge.Terms(
+        connection_limits=ConnectionLimits(
+            connections=config.connections,
+            per_address=config.connections_per_address,
+            uncounted=config.gateway_trusted,
+            head_bytes=config.header_limit,
+        ),
+        body=config.body_timeout,
+        streams=config.streams,
+        streams_per_session=config.streams_per_session,
+    )

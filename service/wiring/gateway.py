@@ -1,0 +1,102 @@
+"""The gateway, and access to workspaces, which the API needs too for its links."""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+from socket import socket
+
+from service.domain.access import WorkspaceAccess
+from service.domain.activity import SessionActivity
+from service.domain.journal import Journal
+from service.domain.keyring import Keyring
+from service.domain.metrics import GatewayMetrics
+from service.domain.queries import SessionQueries
+from service.edge.connection_limits import ConnectionLimits
+from service.edge.drain import Drain
+from service.edge.readiness import Readiness
+from service.gateway.access.hosts import Hosts
+from service.gateway.gateway import Gateway
+from service.gateway.limits import GatewayLimits
+from service.gateway.proxy.cookies import Cookies
+from service.gateway.proxy.headers import Forwarding
+from service.gateway.server import serving
+from service.settings import Settings
+from service.wiring.kubernetes import KubernetesParts
+from service.wiring.redis import RedisParts
+
+
+def build_access(config: Settings, redis: RedisParts, kubernetes: KubernetesParts) -> WorkspaceAccess | None:
+    """None without a gateway."""
+    if not config.gateway_domain:
+        return None
+    limit = timedelta(seconds=config.gateway_stay_limit)
+    keyring = Keyring(kubernetes.signing_keys, rotate=timedelta(seconds=config.gateway_keys_age), keep=limit)
+    return WorkspaceAccess(
+        redis.tickets,
+        keyring,
+        origin=config.origin,
+        ticket=timedelta(seconds=config.gateway_ticket),
+        stay=timedelta(seconds=config.gateway_stay),
+        limit=limit,
+    )
+
+
+def build_gateway(
+    config: Settings,
+    redis: RedisParts,
+    kubernetes: KubernetesParts,
+    *,
+    access: WorkspaceAccess,
+    activity: SessionActivity,
+    queries: SessionQueries,
+    readiness: Readiness,
+    metrics: GatewayMetrics,
+    journal: Journal,
+) -> Gateway:
+    return Gateway(
+        hosts=Hosts(config.gateway_domain, config.gateway_prefix),
+        access=access,
+        activity=activity,
+        queries=queries,
+        progress=redis.progress,
+        cache=kubernetes.cache,
+        forwarding=Forwarding(
+            scheme=config.gateway_scheme, trusted=config.gateway_trusted, cookies=Cookies(config.gateway_cookies)
+        ),
+        limits=_limits(config),
+        metrics=metrics,
+        ready=readiness.is_ready,
+        journal=journal,
+    )
+
+
+def _limits(config: Settings) -> GatewayLimits:
+    return GatewayLimits(
+        closed=not config.gateway_open,
+        activity_mode=config.gateway_activity,
+        longest_connection=timedelta(seconds=config.gateway_connection_limit),
+        hold_timeout=timedelta(seconds=config.gateway_patience),
+        held=config.gateway_held,
+        session_requests=config.gateway_session_requests,
+        connection_limits=ConnectionLimits(
+            connections=config.gateway_connections,
+            per_address=config.gateway_connections_per_address,
+            uncounted=config.gateway_trusted,
+            head_bytes=config.header_limit,
+            elsewhere=config.connections,
+        ),
+    )
+
+
+def serve_gateway(
+    config: Settings, gateway: Gateway, sockets: Sequence[socket], drain: Drain
+) -> AbstractAsyncContextManager[int]:
+    return serving(
+        gateway,
+        config.host,
+        config.gateway_port,
+        sockets=sockets,
+        drain=drain,
+        spread=min(config.gateway_close_spread, config.shutdown_timeout / 2),
+        shutdown_timeout=config.shutdown_timeout,
+    )

@@ -1,0 +1,34 @@
+"""Everything that is kept in Redis, over one pool of connections."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from service.adapters.redis.client import connected
+from service.adapters.redis.history import RedisHistory
+from service.adapters.redis.progress import RedisProgress
+from service.adapters.redis.queues import RedisQueues
+from service.adapters.redis.store import RedisStore
+from service.adapters.redis.tickets import RedisTickets
+from service.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedisParts:
+    store: RedisStore
+    queues: RedisQueues
+    progress: RedisProgress
+    history: RedisHistory
+    tickets: RedisTickets
+
+
+@asynccontextmanager
+async def open_redis(config: Settings) -> AsyncIterator[RedisParts]:
+    async with connected(config.redis_url.get_secret_value(), deadline=config.redis_timeout) as redis:
+        yield RedisParts(
+            store=RedisStore(redis),
+            queues=RedisQueues(redis),
+            progress=RedisProgress(redis),
+            history=RedisHistory(redis),
+            tickets=RedisTickets(redis),
+        )

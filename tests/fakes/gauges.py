@@ -1,0 +1,38 @@
+"""The parts that gauges read, with values that a test sets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from service.domain.errors import RedisUnavailable
+from service.domain.lifecycle import Step
+from service.domain.metrics import Traffic
+from service.domain.session_counts import SessionCounts
+
+
+@dataclass
+class FakeLeader:
+    leads: bool = False
+    listens: bool | None = None
+
+
+@dataclass
+class FakeReconciler:
+    done: Mapping[Step, int] = field(default_factory=dict)
+    retries: int = 0
+
+
+@dataclass
+class FakeStore:
+    unreadable: int = 0
+
+
+@dataclass
+class FakeGateway:
+    traffic: Traffic
+
+
+class UnavailableCounter:
+    """Counts sessions while Redis is unavailable."""
+
+    async def count(self) -> SessionCounts:
+        raise RedisUnavailable
