@@ -25,7 +25,8 @@ from devcluster.toolchain import Report, Tools
 
 _SIMULATED = [f"simulated-{number}" for number in range(4)]
 _CAPACITY = {"cpu": "1000", "memory": "1Ti", "ephemeral-storage": "100Ti", "pods": "5000"}
-_CONTROL = ("kube-controller-manager", "kube-scheduler", "kwok")
+_CONTROL = ("kube-controller-manager", "kube-scheduler", "kwok", "keda")
+"""Who follows the API server, and waits ever longer between two tries while it is away."""
 
 
 class Cluster:
@@ -328,9 +329,11 @@ class Cluster:
     def _start_apiserver(self, programs: Sequence[Program]) -> bool:
         """Start the API server, and again what waited for it.
 
-        The longer it was away, the longer each informer of the controller-manager, the scheduler and kwok waits before
-        it tries again: up to a minute, in which no pod is made, or none gets ready. On other clusters the first two
-        lose their lease after ten seconds of it, end, and are started again at once; here they have none to lose.
+        The longer it was away, the longer each informer of these waits before it tries again. The first try is told
+        that its place in the history is gone, and the wait after it is twice as long. So after ten seconds of absence
+        no pod is made, gets ready or is put to sleep for up to 40 s, after half a minute for up to two. On other
+        clusters those with a lease lose it after ten seconds of absence, end, and are started again at once; here they
+        have none to lose, or a long one.
         """
         started = self._start(programs)
         if started:

@@ -215,7 +215,8 @@ FAULTS = (
     _fault("Redis failed over", redis_failed_over, parts=_REDIS, hold=4),
     _fault("Redis connections half-open", redis_half_open, parts=_REDIS, hold=0),
     _fault("API server frozen", frozen("kube-apiserver"), parts=_KUBERNETES, kinds=_CAUGHT),
-    _fault("API server killed", killed("kube-apiserver"), parts=_KUBERNETES, kinds=_CAUGHT),
+    # KEDA starts again with it (devcluster).
+    _fault("API server killed", killed("kube-apiserver"), parts=_KUBERNETES | {"keda"}, kinds=_CAUGHT),
     _fault("API server answers nonsense", api_server_nonsense, parts=_KUBERNETES, kinds=_CAUGHT),
     _fault("watches half-open", watch_half_open, parts=_KUBERNETES, kinds=_CAUGHT, stale=60, hold=0),
     _fault("bad keys of single sessions", bad_keys),

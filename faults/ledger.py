@@ -16,8 +16,8 @@ class Times:
 
     @property
     def kept(self) -> float:
-        """So long after a sign of life a pod stays, whatever KEDA's polls are like."""
-        return self.cooldown
+        """So long after a sign of life a pod stays; KEDA's time is in whole seconds."""
+        return self.lease - self.poll + self.cooldown - 1
 
     @property
     def asleep(self) -> float:
@@ -197,7 +197,7 @@ class Ledger:
             return
         run = self._run(account, at)
         if run and at - run[-1] < self.times.kept:
-            if run[-1] - run[0] > self.times.lease + self.times.poll:
+            if run[-1] - run[0] > self.times.kept:
                 self.wrong.append(f"{account.uuid} fell asleep {at - run[-1]:.1f} s after a sign of life")
             else:
                 self.late_zeros += 1

@@ -20,8 +20,8 @@ _OWED = 15.0
 """Seconds that what was accepted may take after that."""
 _LEFTOVERS = 30.0
 """Seconds until what the service finishes by itself is finished."""
-_MARGIN = 40.0
-"""Seconds beyond the latest moment of falling asleep: KEDA comes back to an API server after up to 30 s only."""
+_MARGIN = 8.0
+"""Seconds beyond the latest moment of falling asleep, for a busy machine."""
 _LOOK = 0.1
 _AGAIN = 0.5
 """Seconds until a wake is repeated whose pod a replica does not show."""

@@ -84,17 +84,39 @@ def test_pods_get_ready_and_volumes_bind(second: Cluster) -> None:
 
 
 def test_keda_scales_by_a_redis_list_with_a_password(second: Cluster) -> None:
-    second.apply(*workload("scaled"))
+    scaled_by_a_list(second, "scaled", "jobs")
+    with redis.Redis.from_url(second.redis_url) as client:
+        client.rpush("jobs", "one")
+        wait(lambda: ready(second, "scaled") == 1, "KEDA did not scale up")
+        client.delete("jobs")
+        wait(lambda: ready(second, "scaled") == 0, "KEDA did not scale down")
+
+
+def test_keda_scales_down_what_was_scaled_up_since_the_return_of_the_api_server(second: Cluster) -> None:
+    scaled_by_a_list(second, "afterwards", "nothing")
+    wait(lambda: has_hpa(second, "afterwards"), "KEDA did not take it up")
+    second.stop("kube-apiserver", how=signal.SIGKILL)
+    time.sleep(25)
+    second.start("kube-apiserver")
+    second.kubectl("scale", "deployment", "afterwards", "--replicas=1")
+    replicas = ["get", "deployment", "afterwards", "-o", "jsonpath={.spec.replicas}"]
+    # After 25 s of absence a KEDA that sits out its back-off renews its copies of the objects 26 s later, or more.
+    wait(lambda: second.kubectl(*replicas) == "0", "KEDA did not scale down", 10)
+
+
+def scaled_by_a_list(cluster: Cluster, name: str, queue: str) -> None:
+    """A Deployment that KEDA scales by a Redis list."""
+    cluster.apply(*workload(name))
     trigger = {
         "type": "redis",
-        "metadata": {"address": f"127.0.0.1:{second.redis_port}", "listName": "jobs", "listLength": "1"},
-        "authenticationRef": {"name": "scaled"},
+        "metadata": {"address": f"127.0.0.1:{cluster.redis_port}", "listName": queue, "listLength": "1"},
+        "authenticationRef": {"name": name},
     }
-    spec = {"scaleTargetRef": {"name": "scaled"}, "pollingInterval": 1, "cooldownPeriod": 1, "maxReplicaCount": 1}
-    secret = {"secretTargetRef": [{"parameter": "password", "name": "scaled", "key": "password"}]}
-    meta = {"name": "scaled", "namespace": "default"}
-    second.apply(
-        {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": {"password": second.redis_password}},
+    spec = {"scaleTargetRef": {"name": name}, "pollingInterval": 1, "cooldownPeriod": 1, "maxReplicaCount": 1}
+    secret = {"secretTargetRef": [{"parameter": "password", "name": name, "key": "password"}]}
+    meta = {"name": name, "namespace": "default"}
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": {"password": cluster.redis_password}},
         {"apiVersion": "keda.sh/v1alpha1", "kind": "TriggerAuthentication", "metadata": meta, "spec": secret},
         {
             "apiVersion": "keda.sh/v1alpha1",
@@ -103,11 +125,11 @@ def test_keda_scales_by_a_redis_list_with_a_password(second: Cluster) -> None:
             "spec": {**spec, "triggers": [trigger]},
         },
     )
-    with redis.Redis.from_url(second.redis_url) as client:
-        client.rpush("jobs", "one")
-        wait(lambda: ready(second, "scaled") == 1, "KEDA did not scale up")
-        client.delete("jobs")
-        wait(lambda: ready(second, "scaled") == 0, "KEDA did not scale down")
+
+
+def has_hpa(cluster: Cluster, name: str) -> bool:
+    """Whether KEDA polls for it: it makes the HPA first."""
+    return f"keda-hpa-{name}" in cluster.kubectl("get", "hpa", "-o", "name")
 
 
 def test_redis_is_6_2_with_password_aof_and_no_eviction(second: Cluster) -> None:
