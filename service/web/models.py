@@ -176,7 +176,7 @@ class Status(Body):
             kept_awake_by=session.kept_awake_by,
             kept_until=record.kept_until if session.kept_awake_by == "extension" else None,
             parked=workload.parked,
-            behind_seconds=behind and round(behind.total_seconds(), 1),
+            behind_seconds=None if behind is None else round(behind.total_seconds(), 1),
         )
 
 

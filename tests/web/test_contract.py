@@ -1,6 +1,7 @@
 """The contract with callers: members, codes and headers, as the design fixes them."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -45,6 +46,16 @@ async def test_status_has_the_contracts_members(client: Client) -> None:
     assert (body["uuid"], body["queue_length"], body["replicas"], body["phase"]) == (uuid, 1, 0, "waking")
     assert body["release"] == {"name": f"user-{uuid}", "revision": 1, "state": "deployed", "chart": "user-pod-0.1.0"}
     assert body["last_activity"].endswith("Z")
+
+
+async def test_status_and_list_answer_in_the_moment_in_which_the_watch_is_lost(
+    client: Client, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid = await created(client)
+    monkeypatch.setattr(world.cluster, "behind", lambda: timedelta(0))
+    status = await client.get(f"/session/{uuid}/status")
+    assert (status.status, (await status.json())["behind_seconds"]) == (200, 0)
+    assert (await client.get("/sessions")).status == 200
 
 
 async def test_open_gives_a_url_that_is_good_once(client: Client) -> None:
