@@ -26,7 +26,9 @@ log = logging.getLogger(__name__)
 PREFIX = "USER_PODS_"
 REMOVED = frozenset({"GATEWAY_COMPRESSION"})
 """Former settings. They no longer have an effect, and do not stop the service."""
-_CHART = Path(__file__).resolve().parent.parent / "chart" / "user-pod"
+_PACKAGE = Path(__file__).resolve().parent
+_CHARTS = (_PACKAGE / "_chart" / "user-pod", _PACKAGE.parent / "chart" / "user-pod")
+"""In the wheel the chart is package data. In a checkout and in the image it is beside the package."""
 
 
 class SettingsError(Exception):
@@ -93,7 +95,10 @@ class Settings(BaseSettings):
     redis_timeout: float = Field(
         2, gt=0, le=60, description="Seconds for one call to Redis, whatever it has to wait for."
     )
-    chart: Path = Field(_CHART, description="The chart to install, a folder or an archive. The image carries its own.")
+    chart: Path = Field(
+        next(filter(Path.exists, _CHARTS), _CHARTS[-1]),
+        description="The chart to install, a folder or an archive. The package and the image carry their own.",
+    )
     chart_values: Path | None = Field(
         None, description="YAML file with values for every user's release, for example image and resources."
     )
@@ -412,7 +417,7 @@ def reference() -> str:
     ]
     for name, field in Settings.model_fields.items():
         default = {
-            "chart": "the one beside the code",
+            "chart": "the one in the package",
             "gateway_cookies": ",".join(WITHHELD),
             "helm_processes": "the core count",
             "redis_url": "redis://127.0.0.1:6379/0",
