@@ -268,7 +268,7 @@ def test_helm_test_pushes_as_the_user_that_keda_reads_as_unless_told_otherwise(h
 
 
 @pytest.mark.parametrize(
-    ("lease", "milliseconds", "beat"), [("15", "15000", "5"), ("4", "4000", "1"), ("0.3", "300", "1")]
+    ("lease", "milliseconds", "heartbeat"), [("15", "15000", "5"), ("4", "4000", "1"), ("0.3", "300", "1")]
 )
 def test_helm_test_renews_its_lease_in_time(helm: Helm, lease: str, milliseconds: str, heartbeat: str) -> None:
     given = variables(helm.render("user-1e234567", *ADDRESS, "--set-json", f"autoscaling.lease={lease}"))
