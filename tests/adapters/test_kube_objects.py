@@ -30,7 +30,7 @@ def together(**objects: list[Json] | Json) -> Workload:
         for item in items if isinstance(items, list) else [items]:
             if session_id_of(kind, item) == UUID:
                 parts.put(kind, item["metadata"]["name"], parse(kind, item))
-    return parts.workload(UUID, schedule_timeout=SCHEDULE_TIMEOUT)
+    return parts.workload(UUID, namespace="users", schedule_timeout=SCHEDULE_TIMEOUT)
 
 
 def ago(seconds: float) -> str:
@@ -102,10 +102,10 @@ def test_what_was_last_read_of_an_object_stays_while_it_cannot_be_read() -> None
     parts = Objects()
     for item in (samples.deployment(replicas=1), samples.deployment(replicas=None)):
         assert parts.put(Kind.DEPLOYMENT, "user-abc123xy", parse(Kind.DEPLOYMENT, item))
-    workload = parts.workload(UUID, schedule_timeout=SCHEDULE_TIMEOUT)
+    workload = parts.workload(UUID, namespace="users", schedule_timeout=SCHEDULE_TIMEOUT)
     assert (workload.replicas, workload.read_error is not None) == (1, True)
     assert parts.put(Kind.DEPLOYMENT, "user-abc123xy", parse(Kind.DEPLOYMENT, samples.deployment(replicas=1)))
-    assert parts.workload(UUID, schedule_timeout=SCHEDULE_TIMEOUT).read_error is None
+    assert parts.workload(UUID, namespace="users", schedule_timeout=SCHEDULE_TIMEOUT).read_error is None
     parts.put(Kind.DEPLOYMENT, "user-abc123xy", parse(Kind.DEPLOYMENT, samples.deployment(replicas=None)))
     parts.put(Kind.DEPLOYMENT, "user-abc123xy", None)
     assert not parts
@@ -230,7 +230,7 @@ def test_an_operators_pause_is_told_from_a_park(scaler: Json, parked: bool, remo
     assert workload.parked is parked
     assert workload.polled is not (parked or bool(removed))
     if removed:
-        assert f"`kubectl annotate scaledobject user-{UUID}-scaler {removed}`" in (workload.paused or "")
+        assert f"`kubectl -n users annotate scaledobject user-{UUID}-scaler {removed}`" in (workload.paused or "")
     else:
         assert workload.paused is None
 

@@ -35,7 +35,7 @@ def by(*fields: Json, keda: str = "keda") -> ScaledBy | None:
     }
     for kind, item in ((Kind.DEPLOYMENT, deployment), (Kind.SCALER, scaler)):
         objects.put(kind, item["metadata"]["name"], parse(kind, item))
-    return objects.workload(UUID, schedule_timeout=timedelta(minutes=2)).scaled_by
+    return objects.workload(UUID, namespace="users", schedule_timeout=timedelta(minutes=2)).scaled_by
 
 
 @pytest.mark.parametrize(

@@ -75,8 +75,10 @@ class KubeCluster:
             for item in items:
                 if uuid := session_id_of(kind, item):
                     sessions[uuid].put(kind, name_of(item), parse(kind, item))
-        timeout = self._schedule_timeout
-        return {uuid: objects.workload(uuid, schedule_timeout=timeout) for uuid, objects in sessions.items()}
+        return {
+            uuid: objects.workload(uuid, namespace=self._namespace, schedule_timeout=self._schedule_timeout)
+            for uuid, objects in sessions.items()
+        }
 
     async def find(self, user_id: str) -> SessionId | None:
         selector = f"{USER_HASH_LABEL}={user_hash(user_id)}"

@@ -178,8 +178,11 @@ class Objects:
         """Why an object of one of these kinds cannot be read."""
         return next((error for (kind, _), error in self.read_errors.items() if kind in kinds), None)
 
-    def workload(self, uuid: SessionId, *, schedule_timeout: timedelta) -> Workload:
-        """Combine the objects. A pod that has been waiting longer than `schedule_timeout` gets a warning."""
+    def workload(self, uuid: SessionId, *, namespace: str, schedule_timeout: timedelta) -> Workload:
+        """Combine the objects. A pod that has been waiting longer than `schedule_timeout` gets a warning.
+
+        `namespace` is the users': messages name commands with it.
+        """
         deployment, scaler, claim = self.deployment, self.scaler, self.claim
         release = max(self.revisions.values(), key=lambda revision: revision.revision, default=None)
         if release is not None and release.state is ReleaseState.UNINSTALLED:
@@ -210,9 +213,9 @@ class Objects:
             read_error=read_error,
             failure=read_error or failure,
             final=read_error is not None or final,
-            paused=_pause(uuid, scaler),
+            paused=_pause(uuid, namespace, scaler),
             blocker=(delay.message if delay and delay.is_blocker else None) or (scaler.blocker if scaler else None),
-            warning=_warning(delay, schedule_timeout, now)
+            warning=_warning(uuid, namespace, delay, schedule_timeout, now)
             or (scaler.invalid_times if scaler else None)
             or self._read_error(Kind.CLAIM),
         )
@@ -235,22 +238,25 @@ class Objects:
         return failure.message, failure.final and not may_be_replaced
 
 
-def _pause(uuid: SessionId, scaler: Scaler | None) -> str | None:
+def _pause(uuid: SessionId, namespace: str, scaler: Scaler | None) -> str | None:
     if scaler is None or not scaler.pauses:
         return None
     removed = " ".join(f"{name}-" for name in scaler.pauses)
     return (
         f"an operator has paused the session, so it is neither woken nor sent to sleep; wakes are held until"
-        f" `kubectl annotate scaledobject {scaler_name(uuid)} {removed}` ends the pause"
+        f" `kubectl -n {namespace} annotate scaledobject {scaler_name(uuid)} {removed}` ends the pause"
     )
 
 
-def _warning(delay: PodDelay | None, schedule_timeout: timedelta, now: datetime) -> str | None:
+def _warning(
+    uuid: SessionId, namespace: str, delay: PodDelay | None, schedule_timeout: timedelta, now: datetime
+) -> str | None:
     if delay is None or not delay.overdue(now, schedule_timeout):
         return None
     return (
         f"the pod has been waiting for more than {schedule_timeout.total_seconds():g} s: {delay.message}. The wake goes"
-        " on; `kubectl describe pod` shows more, and a new node or a repair lets the pod start"
+        f" on; `kubectl -n {namespace} describe pods -l {UUID_LABEL}={uuid}` shows more, and a new node or a repair"
+        " lets the pod start"
     )
 
 

@@ -50,6 +50,7 @@ class KubeWorkloadCache:
 
     def __init__(self, api: KubeApi, *, namespace: str, schedule_timeout: timedelta) -> None:
         self._api = api
+        self._namespace = namespace
         self._paths = Paths(namespace)
         self._schedule_timeout = schedule_timeout
         self._objects: dict[SessionId, Objects] = {}
@@ -81,7 +82,7 @@ class KubeWorkloadCache:
         objects = self._objects.get(uuid)
         if objects is None:
             return Workload(uuid)
-        workload = objects.workload(uuid, schedule_timeout=self._schedule_timeout)
+        workload = objects.workload(uuid, namespace=self._namespace, schedule_timeout=self._schedule_timeout)
         if not objects.is_time_dependent:
             self._combined[uuid] = workload
         return workload
