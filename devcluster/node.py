@@ -256,7 +256,7 @@ def _file_system(path: Path) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Not if it is the same: kube-proxy ends when its file is written, and containerd reads its networks again."""
+    """Write only what differs: kube-proxy exits at any write to its file, and containerd reads its networks again."""
     if not path.exists() or path.read_text() != text:
         path.write_text(text)
 

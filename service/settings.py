@@ -193,8 +193,8 @@ class Settings(BaseSettings):
     gateway_ticket: float = Field(60, ge=1, le=3600, description="Seconds that the URL of an open is good.")
     gateway_stay: float = Field(
         43_200, ge=60,
-        description="Seconds that a browser is let in without a new ticket when it is not used: twelve hours. Use"
-        " renews them, from the half on.",
+        description="Seconds that an unused session cookie stays valid: twelve hours. Using it renews it, once half of"
+        " them have passed.",
     )  # fmt: skip
     gateway_stay_limit: float = Field(
         604_800, ge=60,
