@@ -9,6 +9,7 @@ import typer
 from devcluster import node, toolchain
 from devcluster.cluster import Cluster
 from devcluster.errors import DevclusterError
+from devcluster.invocation import command
 
 app = typer.Typer(help="A Kubernetes cluster of real parts, without Docker and without root.", no_args_is_help=True)
 State = Annotated[Path, typer.Option(help="Folder that holds everything of this cluster.")]
@@ -67,7 +68,7 @@ def status(state: State = DEFAULT) -> None:
         if not alive:
             print(cluster.tail(name))
     if not states:
-        print("nothing was started here; `python -m devcluster up` starts it")
+        print(f"nothing was started here; `{command('devcluster', 'up', '--state', str(state))}` starts it")
     if not states or not all(states.values()):
         raise typer.Exit(1)
 

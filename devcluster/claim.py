@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 
 from devcluster.errors import DevclusterError
+from devcluster.invocation import command
 
 FOLDER = Path("/run/devcluster")
 """Below /run: a restart of the machine ends the node, and with it the claim."""
@@ -50,7 +51,7 @@ class Claim:
                 if alive(state) or _lives(found):
                     raise Held(
                         f"the cluster in {state} has this machine's real node; "
-                        f"`python -m devcluster down --state {state}` frees it"
+                        f"`{command('devcluster', 'down', '--state', str(state))}` frees it"
                     )
                 clean(state)
                 self._restore(found)

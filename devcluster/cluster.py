@@ -20,6 +20,7 @@ from devcluster.certificates import Authority
 from devcluster.claim import Claim
 from devcluster.components import KEDA_NAMESPACE, Site
 from devcluster.errors import DevclusterError
+from devcluster.invocation import command
 from devcluster.processes import Processes, Program
 from devcluster.toolchain import Report, Tools
 
@@ -114,7 +115,8 @@ class Cluster:
         Pods find them with `imagePullPolicy` Never or IfNotPresent.
         """
         if not self._processes.alive("containerd"):
-            raise DevclusterError("no real node runs here; `up --node` starts it, or says what it lacks")
+            up = command("devcluster", "up", "--node", "--state", str(self.state))
+            raise DevclusterError(f"no real node runs here; `{up}` starts it, or says what it lacks")
         node.load(self.state, archive)
 
     # --- single components, for tests of faults ---

@@ -78,8 +78,11 @@ def test_a_second_cluster_is_told_who_has_the_node(tmp_path: Path) -> None:
     one, other = claims(tmp_path)
     one.take(alive=dead, clean=lambda _: None)
     one.take(alive=dead, clean=lambda _: None)
-    with pytest.raises(Held, match=f"{tmp_path}/one has this machine's real node"):
+    with pytest.raises(Held, match=f"{tmp_path}/one has this machine's real node") as held:
         other.take(alive=dead, clean=lambda _: None)
+    assert f"{sys.executable} -m devcluster down --state {tmp_path}/one".removeprefix(f"{Path.cwd()}/") in str(
+        held.value
+    )
     other.release(clean=lambda _: pytest.fail("not its own"))
     one.release(clean=lambda _: None)
     other.take(alive=dead, clean=lambda _: None)

@@ -33,8 +33,8 @@ def run(command: str) -> str:
 
 
 def test_the_example_in_the_docs_is_what_the_command_prints() -> None:
-    command = "python -m service plan --sessions 10000 --awake 500 --wakes-per-minute 300"
-    assert f"$ {command}\n{run(command.removeprefix('python -m service '))}```" in _DOC.read_text()
+    command = ".venv/bin/python -m service plan --sessions 10000 --awake 500 --wakes-per-minute 300"
+    assert f"$ {command}\n{run(command.removeprefix('.venv/bin/python -m service '))}```" in _DOC.read_text()
 
 
 @pytest.mark.parametrize("constant", _CONSTANTS, ids=lambda constant: constant.line)

@@ -42,3 +42,21 @@ def test_links_from_elsewhere_into_a_page_name_headings_that_exist() -> None:
             path = (page.parent / target).resolve()
             if anchor and path.is_relative_to(DOCS):
                 assert anchor in anchors(path), f"{page.name} links to {link}: no such heading"
+
+
+_COMMANDS = [
+    *(page for page in DOCS.rglob("*.md") if page.parent.name != "decisions"),
+    *(page for pattern in ("chart/*/README.md", "*/README.md", "CONTRIBUTING.md") for page in ROOT.glob(pattern)),
+]
+"""Pages with commands for a reader to type."""
+
+
+@pytest.mark.parametrize("page", sorted(_COMMANDS), ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_can_be_pasted_into_a_shell(page: Path) -> None:
+    text = page.read_text()
+    assert not re.search(r"(?<![\w./])python -m", text), "outside of the virtual environment the packages are missing"
+    assert not re.search(r"--set(-string)? [^'\"\s]*\{", text), "the shell expands braces: quote them"
+    if "chart" not in str(page.relative_to(ROOT)):  # the charts' pages leave the namespace to the reader
+        without = re.compile(r"^kubectl (annotate|delete|describe|exec|get|logs|patch|scale) .*", re.MULTILINE)
+        found = [match.group() for block in _FENCE.findall(text) for match in without.finditer(block)]
+        assert found == [], "without -n the command asks in the namespace `default`"
