@@ -73,6 +73,13 @@ def test_every_alert_says_how_bad_it_is_what_is_wrong_and_what_to_do_first() -> 
         assert all(rule["annotations"][part].endswith((".", "?")) for part in ("summary", "runbook"))
 
 
+def test_what_an_alert_quotes_is_in_the_log() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "service").rglob("*.py"))
+    for rule in RULES:
+        for message in re.findall(r'"([^"]+)"', rule["annotations"]["runbook"]):
+            assert message in code, f"{rule['alert']} quotes a message that the service does not log: {message}"
+
+
 def test_the_panels_have_names_and_numbers_of_their_own_and_do_not_overlap() -> None:
     assert len({panel["id"] for panel in PANELS}) == len({panel["title"] for panel in PANELS}) == len(PANELS)
     taken: set[tuple[int, int]] = set()
