@@ -12,6 +12,7 @@ from service.domain.errors import InstallFailed, InvalidUserId, SessionBusy, Too
 from service.domain.names import SessionId
 from service.domain.session import IdleTimes, Phase, Record, RecordStatus, Release, ReleaseState, Workload
 from tests.domain.conftest import World
+from tests.waiting import until
 
 ANN = "ann@example.com"
 BOB = "bob@example.com"
@@ -166,7 +167,7 @@ async def test_beyond_the_line_for_helm_a_create_is_refused_with_a_time_to_wait(
     world.releases.install = slow  # type: ignore[method-assign]
     held = [asyncio.create_task(world.provisioner.create(f"user{i}")) for i in range(3)]
     same_user = [asyncio.create_task(world.provisioner.create("user0")) for _ in range(50)]
-    await asyncio.sleep(0.01)
+    await until(lambda: len(world.store.users) == 3)
     with pytest.raises(TooManyCreates) as refused:
         await world.provisioner.create("one-too-many")
     assert refused.value.retry_after
@@ -176,16 +177,17 @@ async def test_beyond_the_line_for_helm_a_create_is_refused_with_a_time_to_wait(
 
 
 async def test_a_caller_that_goes_away_does_not_interrupt_the_install(world: World) -> None:
-    gate = asyncio.Event()
+    begun, gate = asyncio.Event(), asyncio.Event()
     install = world.releases.install
 
     async def slow(uuid: SessionId, user_id: str, idle_times: IdleTimes) -> None:
+        begun.set()
         await gate.wait()
         await install(uuid, user_id, idle_times)
 
     world.releases.install = slow  # type: ignore[method-assign]
     caller = asyncio.create_task(world.provisioner.create(ANN))
-    await asyncio.sleep(0.01)
+    await begun.wait()
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller

@@ -16,7 +16,7 @@ from service.edge.drain import Drain
 from service.web import stream
 from service.web.keys import READINESS
 from tests.domain.conftest import World
-from tests.stack.client import until
+from tests.waiting import until
 from tests.web.conftest import Client
 
 
@@ -139,11 +139,11 @@ async def test_an_unknown_session_is_a_problem_before_anything_is_streamed(clien
     assert (answer.status, answer.content_type) == (404, "application/problem+json")
 
 
-async def test_being_sent_to_sleep_or_deleted_ends_it(client: Client, uuid: SessionId) -> None:
+async def test_being_sent_to_sleep_or_deleted_ends_it(client: Client, world: World, uuid: SessionId) -> None:
     for method, path, last in (("POST", "/sleep", "asleep"), ("DELETE", "", "accepted")):
         await client.post(f"/session/{uuid}/wake")
         stream_ = asyncio.create_task(everything(client, uuid))
-        await asyncio.sleep(0.1)
+        await until(lambda: len(world.progress.flags) == 1)
         assert (await client.request(method, f"/session/{uuid}{path}")).ok
         assert (await asyncio.wait_for(stream_, 10))[-1].name == last
 
@@ -167,16 +167,13 @@ async def test_a_client_that_is_gone_leaves_no_follower(client: Client, world: W
     assert len(world.progress.flags) == 1
     answer.close()
 
-    async def gone() -> bool:
-        return not world.progress.flags
-
-    await until(gone, 10, lambda: "it is still followed")
+    await until(lambda: not world.progress.flags, 10)
 
 
-async def test_a_server_that_ends_closes_its_streams_properly(client: Client, uuid: SessionId) -> None:
+async def test_a_server_that_ends_closes_its_streams_properly(client: Client, world: World, uuid: SessionId) -> None:
     await client.post(f"/session/{uuid}/wake")
     stream_ = asyncio.create_task(everything(client, uuid))
-    await asyncio.sleep(0.1)
+    await until(lambda: len(world.progress.flags) == 1)
     assert client.app is not None
     await client.app.shutdown()
     assert [told.name for told in await asyncio.wait_for(stream_, 10)] == ["accepted"]
@@ -188,11 +185,11 @@ async def test_while_a_server_drains_its_streams_go_on_and_new_ones_are_served(
 ) -> None:
     await client.post(f"/session/{uuid}/wake")
     before = asyncio.create_task(everything(client, uuid))
-    await asyncio.sleep(0.1)
+    await until(lambda: len(world.progress.flags) == 1)
     drain.begun.set()
     assert (await client.get("/readyz")).status == 503
     during = asyncio.create_task(everything(client, uuid))
-    await asyncio.sleep(0.1)
+    await until(lambda: len(world.progress.flags) == 2)
     assert not before.done()
     assert not during.done()
     await world.progress.note(uuid, ProgressUpdate(Stage.READY))
@@ -208,7 +205,7 @@ async def test_a_redis_that_goes_away_is_a_problem_before_and_an_end_in_between(
 
     await client.post(f"/session/{uuid}/wake")
     stream_ = asyncio.create_task(everything(client, uuid))
-    await asyncio.sleep(0.1)
+    await until(lambda: len(world.progress.flags) == 1)
     monkeypatch.setattr(world.progress, "wake", away)
     world.progress.flags[0][1].set()
     assert [told.name for told in await asyncio.wait_for(stream_, 10)] == ["accepted"]
