@@ -20,6 +20,7 @@ from service.edge.connection_limits import HEADER_LIMIT, HEADER_LINES
 from service.gateway.activity.rules import ActivityMode
 from service.gateway.proxy import cookies
 from service.gateway.proxy.cookies import WITHHELD
+from service.role import Role
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,10 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
+    role: Role = Field(
+        Role.ALL,
+        description="What this process runs: `api`, `gateway`, `controller` or `all` of them. `serve --role` wins.",
+    )
     host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback needs `API_KEYS`.")
     port: int = Field(8080, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one and logs it.")
     metrics_port: int = Field(
@@ -306,11 +311,13 @@ class Settings(BaseSettings):
             raise ValueError(f"{PREFIX}METRICS_PORT must not be {PREFIX}PORT, where a key is asked for")
         if self.gateway_domain and self.gateway_port and self.gateway_port in (self.port, self.metrics_port):
             raise ValueError(f"{PREFIX}GATEWAY_PORT must be a port of its own")
+        if self.role is Role.GATEWAY and not self.gateway_domain:
+            raise ValueError(f"{PREFIX}ROLE is gateway, so {PREFIX}GATEWAY_DOMAIN must be set")
         if self.gateway_stay_limit < self.gateway_stay:
             raise ValueError(f"{PREFIX}GATEWAY_STAY_LIMIT must be at least {PREFIX}GATEWAY_STAY")
         if self.gateway_open and not _loopback(self.host):
             raise ValueError(f"{PREFIX}GATEWAY_OPEN would let anybody in who reaches {self.host}; it is for loopback")
-        if not self.api_keys and not _loopback(self.host):
+        if self.role.serves_api and not self.api_keys and not _loopback(self.host):
             raise ValueError(
                 f"{PREFIX}API_KEYS is empty, so anybody who reaches {self.host} could use the service;"
                 f" set it, or {PREFIX}HOST=127.0.0.1"
@@ -379,13 +386,16 @@ def _sentinel_for_keda(address: RedisAddress, operators: Mapping[str, Any]) -> d
     return own | dict(operators.get("sentinel") or {})
 
 
-def load() -> Settings:
-    """The settings of this process. Raises SettingsError naming every variable that is wrong or unknown."""
+def load(*, role: Role | None = None) -> Settings:
+    """The settings of this process; `role` wins over the environment.
+
+    Raises SettingsError naming every variable that is wrong or unknown.
+    """
     known = {f"{PREFIX}{name}".upper() for name in (*Settings.model_fields, *REMOVED)}
     unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
     problems = [f"{name}: there is no such setting" for name in unknown]
     try:
-        settings = Settings()
+        settings = Settings(role=role) if role else Settings()
     except ValidationError as error:
         for item in error.errors(include_url=False, include_context=False, include_input=False):
             name = f"{PREFIX}{str(item['loc'][0]).upper()}: " if item["loc"] else ""

@@ -1,19 +1,23 @@
 """`serve`: run the service."""
 
 from functools import partial
+from typing import Annotated
 
 import typer
 
 from service import logs, process, settings
 from service.process import Life
+from service.role import Role
 from service.settings import Settings
 from service.wiring.ports import Ports, bind_ports
 from service.wiring.service import running_service
 
 
-def serve() -> None:
+def serve(
+    role: Annotated[Role | None, typer.Option(help="What this process runs; wins over USER_PODS_ROLE.")] = None,
+) -> None:
     """Run the service; every setting is an environment variable (docs/reference/configuration.md)."""
-    config = settings.load()
+    config = settings.load(role=role)
     logs.configure(level=config.log_level, style=config.log_format)
     settings.warn_of_removed()
     ports = bind_ports(config)

@@ -12,10 +12,10 @@ from service.web.keys import (
     BODY_SECONDS,
     STREAM_LIMITER,
     STREAMS,
+    ApiParts,
     ProbeParts,
-    SessionParts,
+    set_api_parts,
     set_probe_parts,
-    set_session_parts,
 )
 from service.web.static_content import StaticContent
 from service.web.stream import StreamLimiter
@@ -25,7 +25,7 @@ _BODY_LIMIT = 16 * 1024
 
 
 def make_app(
-    sessions: SessionParts,
+    parts: ApiParts,
     probes: ProbeParts,
     *,
     keys: Sequence[str] = (),
@@ -43,7 +43,7 @@ def make_app(
         ],
         client_max_size=_BODY_LIMIT,
     )
-    set_session_parts(app, sessions)
+    set_api_parts(app, parts)
     set_probe_parts(app, probes)
     app[STREAMS] = set()
     app[STREAM_LIMITER] = StreamLimiter(terms.streams, terms.streams_per_session)

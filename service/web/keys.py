@@ -32,23 +32,23 @@ class Exposition(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeParts:
-    """What /health, /livez, /readyz and /metrics read."""
+    """What /health, /livez and /readyz read."""
 
     health: Health
     supervisor: Supervisor
     readiness: Readiness
-    exposition: Exposition
 
 
 @dataclass(frozen=True, kw_only=True)
-class SessionParts:
-    """What the operations on sessions use. `access` is None without a gateway."""
+class ApiParts:
+    """What the other operations use. `access` is None without a gateway."""
 
     provisioner: Provisioner
     activity: SessionActivity
     queries: SessionQueries
     progress: Progress
     access: WorkspaceAccess | None
+    exposition: Exposition
 
 
 PROVISIONER = web.AppKey("provisioner", Provisioner)
@@ -72,12 +72,12 @@ def set_probe_parts(app: web.Application, parts: ProbeParts) -> None:
     app[HEALTH] = parts.health
     app[SUPERVISOR] = parts.supervisor
     app[READINESS] = parts.readiness
-    app[EXPOSITION] = parts.exposition
 
 
-def set_session_parts(app: web.Application, parts: SessionParts) -> None:
+def set_api_parts(app: web.Application, parts: ApiParts) -> None:
     app[PROVISIONER] = parts.provisioner
     app[ACTIVITY] = parts.activity
     app[QUERIES] = parts.queries
     app[PROGRESS] = parts.progress
     app[ACCESS] = parts.access
+    app[EXPOSITION] = parts.exposition

@@ -1,4 +1,4 @@
-"""The REST API as an application."""
+"""What is served at PORT: the REST API, or only the probes in roles without it."""
 
 from aiohttp import web
 
@@ -7,14 +7,17 @@ from service.edge.connection_limits import ConnectionLimits
 from service.settings import Settings
 from service.web import edge
 from service.web.app import make_app
-from service.web.keys import ProbeParts, SessionParts
+from service.web.keys import ApiParts, ProbeParts
+from service.web.probes import make_probes
 
 
 def build_api(
-    config: Settings, sessions: SessionParts, probes: ProbeParts, metrics: PrometheusMetrics
+    config: Settings, parts: ApiParts | None, probes: ProbeParts, metrics: PrometheusMetrics
 ) -> web.Application:
+    if parts is None:
+        return make_probes(probes, answered=metrics.answered, terms=_terms(config))
     return make_app(
-        sessions,
+        parts,
         probes,
         keys=[key.get_secret_value() for key in config.api_keys],
         answered=metrics.answered,

@@ -7,13 +7,9 @@ from socket import socket
 
 from service.domain.access import WorkspaceAccess
 from service.domain.activity import SessionActivity
-from service.domain.journal import Journal
 from service.domain.keyring import Keyring
-from service.domain.metrics import GatewayMetrics
-from service.domain.queries import SessionQueries
 from service.edge.connection_limits import ConnectionLimits
 from service.edge.drain import Drain
-from service.edge.readiness import Readiness
 from service.gateway.access.hosts import Hosts
 from service.gateway.gateway import Gateway
 from service.gateway.limits import GatewayLimits
@@ -21,18 +17,18 @@ from service.gateway.proxy.cookies import Cookies
 from service.gateway.proxy.headers import Forwarding
 from service.gateway.server import serving
 from service.settings import Settings
-from service.wiring.kubernetes import KubernetesParts
-from service.wiring.redis import RedisParts
+from service.wiring.core import Core
 
 
-def build_access(config: Settings, redis: RedisParts, kubernetes: KubernetesParts) -> WorkspaceAccess | None:
+def build_access(core: Core) -> WorkspaceAccess | None:
     """None without a gateway."""
+    config = core.config
     if not config.gateway_domain:
         return None
     limit = timedelta(seconds=config.gateway_stay_limit)
-    keyring = Keyring(kubernetes.signing_keys, rotate=timedelta(seconds=config.gateway_keys_age), keep=limit)
+    keyring = Keyring(core.kubernetes.signing_keys, rotate=timedelta(seconds=config.gateway_keys_age), keep=limit)
     return WorkspaceAccess(
-        redis.tickets,
+        core.redis.tickets,
         keyring,
         origin=config.origin,
         ticket=timedelta(seconds=config.gateway_ticket),
@@ -41,32 +37,22 @@ def build_access(config: Settings, redis: RedisParts, kubernetes: KubernetesPart
     )
 
 
-def build_gateway(
-    config: Settings,
-    redis: RedisParts,
-    kubernetes: KubernetesParts,
-    *,
-    access: WorkspaceAccess,
-    activity: SessionActivity,
-    queries: SessionQueries,
-    readiness: Readiness,
-    metrics: GatewayMetrics,
-    journal: Journal,
-) -> Gateway:
+def build_gateway(core: Core, access: WorkspaceAccess, activity: SessionActivity) -> Gateway:
+    config = core.config
     return Gateway(
         hosts=Hosts(config.gateway_domain, config.gateway_prefix),
         access=access,
         activity=activity,
-        queries=queries,
-        progress=redis.progress,
-        cache=kubernetes.cache,
+        queries=core.queries,
+        progress=core.redis.progress,
+        cache=core.kubernetes.cache,
         forwarding=Forwarding(
             scheme=config.gateway_scheme, trusted=config.gateway_trusted, cookies=Cookies(config.gateway_cookies)
         ),
         limits=_limits(config),
-        metrics=metrics,
-        ready=readiness.is_ready,
-        journal=journal,
+        metrics=core.metrics,
+        ready=core.readiness.is_ready,
+        journal=core.journal,
     )
 
 

@@ -1,37 +1,32 @@
-"""/health: what it checks, and what it remarks on."""
+"""/health: what it checks, and what it remarks on, in each role."""
+
+from collections.abc import Awaitable, Callable
 
 from service.domain.access import WorkspaceAccess
 from service.domain.health import Health
 from service.domain.ports import Releases
-from service.domain.supervisor import Supervisor
-from service.settings import Settings
 from service.wiring.controller import Controller
-from service.wiring.kubernetes import KubernetesParts
-from service.wiring.redis import RedisParts
+from service.wiring.core import Core
 
 
 def build_health(
-    config: Settings,
-    redis: RedisParts,
-    kubernetes: KubernetesParts,
-    *,
-    releases: Releases,
-    supervisor: Supervisor,
-    controller: Controller,
-    access: WorkspaceAccess | None,
+    core: Core, *, releases: Releases | None, controller: Controller | None, access: WorkspaceAccess | None
 ) -> Health:
+    """`releases` is None in a role that runs no helm; KEDA does not concern that role either."""
+    checks: dict[str, Callable[[], Awaitable[None]]] = {
+        "redis": core.redis.store.ping,
+        "kubernetes": core.kubernetes.cluster.check,
+    }
+    if releases is not None:
+        checks |= {"keda": core.kubernetes.cluster.check_keda, "helm": releases.check}
+    remarks: dict[str, Callable[[], str | None]] = {"sessions": core.redis.store.remark}
+    if controller is not None:
+        remarks["wakes by others"] = controller.leader.remark
+    if access is not None:
+        remarks["entry"] = access.remark
     return Health(
-        {
-            "redis": redis.store.ping,
-            "kubernetes": kubernetes.cluster.check,
-            "keda": kubernetes.cluster.check_keda,
-            "helm": releases.check,
-        },
-        remarks={
-            "wakes by others": controller.leader.remark,
-            "sessions": redis.store.remark,
-            **({"entry": access.remark} if access else {}),
-        },
-        parts=supervisor.failures,
-        seconds=config.health_cache,
+        checks,
+        remarks=remarks,
+        parts=core.supervisor.failures,
+        seconds=core.config.health_cache,
     )

@@ -13,6 +13,7 @@ from service.adapters.kubernetes.election import KubeElection
 from service.adapters.kubernetes.pod_events import KubePodEvents
 from service.adapters.kubernetes.signing_keys import KubeSigningKeys
 from service.adapters.kubernetes.workload_cache import KubeWorkloadCache
+from service.domain.supervisor import Work
 from service.settings import Settings
 
 
@@ -52,3 +53,9 @@ async def open_kubernetes(config: Settings) -> AsyncIterator[KubernetesParts]:
                 name=config.gateway_keys_secret,
             ),
         )
+
+
+async def when_synced(cache: KubeWorkloadCache, work: Work) -> None:
+    """Run a task that needs a complete cache: an object that is not in it would count as missing."""
+    await cache.wait_synced()
+    await work()

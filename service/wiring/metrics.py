@@ -8,42 +8,34 @@ from prometheus_client.registry import Collector
 
 from service.adapters.prometheus import gauges
 from service.adapters.prometheus.exposition import Exposition
-from service.adapters.prometheus.metrics import PrometheusMetrics
-from service.domain.admission_queue import AdmissionQueue
 from service.domain.session_counts import SessionCounter
-from service.domain.supervisor import Supervisor
 from service.gateway.gateway import Gateway
 from service.settings import Settings
 from service.web.metrics import served
 from service.wiring.controller import Controller
-from service.wiring.kubernetes import KubernetesParts
-from service.wiring.redis import RedisParts
+from service.wiring.core import Core
+from service.wiring.provisioning import Provisioning
 
 
 def build_exposition(
-    metrics: PrometheusMetrics,
-    redis: RedisParts,
-    kubernetes: KubernetesParts,
-    *,
-    supervisor: Supervisor,
-    controller: Controller,
-    admission: AdmissionQueue,
-    gateway: Gateway | None,
+    core: Core, *, controller: Controller | None, provisioning: Provisioning | None, gateway: Gateway | None
 ) -> Exposition:
-    sessions = gauges.SessionGauges(SessionCounter(kubernetes.cache, redis.queues))
+    sessions = gauges.SessionGauges(SessionCounter(core.kubernetes.cache, core.redis.queues))
     collectors: list[Collector] = [
-        gauges.LeaderGauges(controller.leader),
-        gauges.WatchGauges(kubernetes.cache),
-        gauges.StoreGauges(redis.store),
-        gauges.AdmissionGauges(admission),
-        gauges.PartGauges(supervisor),
-        gauges.ReconcilerGauges(controller.reconciler),
+        gauges.WatchGauges(core.kubernetes.cache),
+        gauges.StoreGauges(core.redis.store),
+        gauges.PartGauges(core.supervisor),
+        sessions,
     ]
+    if controller is not None:
+        collectors += [gauges.LeaderGauges(controller.leader), gauges.ReconcilerGauges(controller.reconciler)]
+    if provisioning is not None:
+        collectors.append(gauges.AdmissionGauges(provisioning.admission))
     if gateway is not None:
         collectors.append(gauges.GatewayGauges(gateway))
-    for collector in (*collectors, sessions):
-        metrics.registry.register(collector)
-    return Exposition(metrics.registry, sessions)
+    for collector in collectors:
+        core.metrics.registry.register(collector)
+    return Exposition(core.metrics.registry, sessions)
 
 
 def serve_metrics(

@@ -23,8 +23,9 @@ def bind_ports(config: Settings) -> Ports:
     def bound(name: str, port: int, *, wanted: bool = True) -> Sequence[socket.socket]:
         return bind(f"{PREFIX}{name}", config.host, port) if wanted else ()
 
+    gateway = config.role.serves_gateway and bool(config.gateway_domain)
     return Ports(
         api=bound("PORT", config.port),
         metrics=bound("METRICS_PORT", config.metrics_port, wanted=bool(config.metrics_port)),
-        gateway=bound("GATEWAY_PORT", config.gateway_port, wanted=bool(config.gateway_domain)),
+        gateway=bound("GATEWAY_PORT", config.gateway_port, wanted=gateway),
     )

@@ -1,51 +1,45 @@
-"""The whole service: builds every part, runs them, and closes them in reverse order."""
+"""The whole service: builds the parts of its role, runs them, and closes them in reverse order."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 
 from aiohttp import web
 
-from service.adapters.kubernetes.workload_cache import KubeWorkloadCache
-from service.adapters.log.journal import LogJournal
 from service.adapters.prometheus.exposition import Exposition
 from service.adapters.prometheus.metrics import PrometheusMetrics
-from service.controller.leadership import Leadership
-from service.domain.admission_queue import AdmissionQueue
-from service.domain.history import HistoryWriter
-from service.domain.journal import Journals
 from service.domain.ports import Releases
 from service.domain.provisioning import Provisioner
-from service.domain.supervisor import Supervisor, Work
-from service.edge.drain import Drain
-from service.edge.readiness import Readiness
+from service.domain.supervisor import Work
 from service.gateway.gateway import Gateway
 from service.process import Life
 from service.settings import Settings
-from service.web.keys import ProbeParts, SessionParts
+from service.web.keys import ApiParts, ProbeParts
 from service.web.server import running
+from service.wiring.activity import build_activity, build_tracking
 from service.wiring.api import build_api
-from service.wiring.controller import build_controller, build_reconciler, build_tracking
+from service.wiring.controller import build_controller
+from service.wiring.core import Core, build_core
 from service.wiring.gateway import build_access, build_gateway, serve_gateway
 from service.wiring.health import build_health
-from service.wiring.helm import build_releases
-from service.wiring.kubernetes import KubernetesParts, open_kubernetes
+from service.wiring.kubernetes import open_kubernetes
 from service.wiring.metrics import build_exposition, serve_metrics
 from service.wiring.ports import Ports
-from service.wiring.redis import RedisParts, open_redis
-from service.wiring.sessions import build_activity, build_provisioner, build_queries
+from service.wiring.provisioning import Provisioning, build_provisioning, build_releases
+from service.wiring.redis import open_redis
 
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """`tasks` run for as long as the process lives, by the names that metrics and /health give them."""
+    """The parts of one role. `api` serves only the probes in roles without the REST API.
+
+    `tasks` run for as long as the process lives, by the names that metrics and /health give them.
+    """
 
     api: web.Application
     gateway: Gateway | None
     exposition: Exposition
-    provisioner: Provisioner
-    supervisor: Supervisor
+    provisioning: Provisioning | None
     tasks: Mapping[str, Work]
 
 
@@ -56,25 +50,25 @@ async def running_service(config: Settings, ports: Ports, life: Life) -> AsyncIt
     Raises SettingsError for chart values that cannot work.
     """
     metrics = PrometheusMetrics()
-    releases = build_releases(config, metrics)
+    releases = build_releases(config, metrics) if config.role.serves_api or config.role.controls else None
     async with open_redis(config) as redis, open_kubernetes(config) as kubernetes:
-        service = build_service(config, redis, kubernetes, releases=releases, metrics=metrics, drain=life.drain)
-        async with _running(config, ports, life, kubernetes.cache, service) as address:
+        core = build_core(config, redis, kubernetes, metrics, life.drain)
+        async with _running(core, ports, life, build_service(core, releases)) as address:
             yield address
 
 
 @asynccontextmanager
-async def _running(
-    config: Settings, ports: Ports, life: Life, cache: KubeWorkloadCache, service: Service
-) -> AsyncIterator[str]:
+async def _running(core: Core, ports: Ports, life: Life, service: Service) -> AsyncIterator[str]:
+    config, supervisor = core.config, core.supervisor
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(cache.running(service.supervisor))
-        await stack.enter_async_context(service.supervisor.running(service.tasks))
+        await stack.enter_async_context(core.kubernetes.cache.running(supervisor))
+        await stack.enter_async_context(supervisor.running(service.tasks))
         if ports.metrics:
             await stack.enter_async_context(serve_metrics(config, service.exposition, ports.metrics))
         if service.gateway is not None:
             await stack.enter_async_context(serve_gateway(config, service.gateway, ports.gateway, life.drain))
-        stack.push_async_callback(_finish_work, life, service.provisioner)
+        if service.provisioning is not None:
+            stack.push_async_callback(_finish_work, life, service.provisioning.provisioner)
         yield await stack.enter_async_context(
             running(service.api, ports.api, drain=life.drain, shutdown_timeout=config.shutdown_timeout)
         )
@@ -86,108 +80,43 @@ async def _finish_work(life: Life, provisioner: Provisioner) -> None:
     life.doing = "closing the gateway, metrics and clients"
 
 
-def build_service(
-    config: Settings,
-    redis: RedisParts,
-    kubernetes: KubernetesParts,
-    *,
-    releases: Releases,
-    metrics: PrometheusMetrics,
-    drain: Drain,
-) -> Service:
-    supervisor, leadership = Supervisor(limit=timedelta(seconds=config.failure_limit)), Leadership()
-    readiness = Readiness(kubernetes.cache, drain)
-    history_writer = HistoryWriter(redis.history)
-    journal = Journals(LogJournal(), history_writer)
-    admission = AdmissionQueue(running=config.helm_processes, waiting=config.helm_queue)
-    tracking = build_tracking(config, redis, kubernetes, leadership=leadership, metrics=metrics, journal=journal)
-    tracker = tracking.tracker
-    reconciler = build_reconciler(config, redis, kubernetes, leadership=leadership, tracker=tracker)
-    queries = build_queries(config, redis, kubernetes)
-    activity = build_activity(
-        config,
-        redis,
-        kubernetes,
-        queries=queries,
-        observers=(reconciler, tracker),
-        journal=journal,
+def build_service(core: Core, releases: Releases | None) -> Service:
+    """Build the parts of the configured role. `releases` is None in a role that runs no helm."""
+    role, tracking = core.config.role, build_tracking(core)
+    provisioning = build_provisioning(core, releases) if releases is not None else None
+    controller = None
+    if provisioning is not None and role.controls:
+        controller = build_controller(core, provisioning.provisioner, tracking.tracker)
+    observers = (controller.reconciler, tracking.tracker) if controller is not None else (tracking.tracker,)
+    activity = build_activity(core, observers)
+    access = build_access(core) if role.serves_api or role.serves_gateway else None
+    gateway = build_gateway(core, access, activity) if access is not None and role.serves_gateway else None
+    exposition = build_exposition(core, controller=controller, provisioning=provisioning, gateway=gateway)
+    probes = ProbeParts(
+        health=build_health(core, releases=releases, controller=controller, access=access),
+        supervisor=core.supervisor,
+        readiness=core.readiness,
     )
-    provisioner = build_provisioner(
-        config,
-        redis,
-        kubernetes,
-        queries=queries,
-        releases=releases,
-        admission=admission,
-        metrics=metrics,
-        journal=journal,
-    )
-    controller = build_controller(
-        config,
-        redis,
-        kubernetes,
-        leadership=leadership,
-        reconciler=reconciler,
-        tracker=tracker,
-        provisioner=provisioner,
-        queries=queries,
-        supervisor=supervisor,
-    )
-    access = build_access(config, redis, kubernetes)
-    gateway = None
-    if access is not None:
-        gateway = build_gateway(
-            config,
-            redis,
-            kubernetes,
-            access=access,
+    parts = None
+    if provisioning is not None and role.serves_api:
+        parts = ApiParts(
+            provisioner=provisioning.provisioner,
             activity=activity,
-            queries=queries,
-            readiness=readiness,
-            metrics=metrics,
-            journal=journal,
+            queries=core.queries,
+            progress=core.redis.progress,
+            access=access,
+            exposition=exposition,
         )
-    exposition = build_exposition(
-        metrics,
-        redis,
-        kubernetes,
-        supervisor=supervisor,
-        controller=controller,
-        admission=admission,
-        gateway=gateway,
-    )
-    health = build_health(
-        config,
-        redis,
-        kubernetes,
-        releases=releases,
-        supervisor=supervisor,
-        controller=controller,
-        access=access,
-    )
-    tasks: dict[str, Work] = {
-        "progress": redis.progress.run,
-        "history": history_writer.run,
-        **tracking.tasks,
-        **controller.tasks,
-        **({"entrance": access.run} if access else {}),
-    }
     return Service(
-        api=build_api(
-            config,
-            SessionParts(
-                provisioner=provisioner,
-                activity=activity,
-                queries=queries,
-                progress=redis.progress,
-                access=access,
-            ),
-            ProbeParts(health=health, supervisor=supervisor, readiness=readiness, exposition=exposition),
-            metrics,
-        ),
+        api=build_api(core.config, parts, probes, core.metrics),
         gateway=gateway,
         exposition=exposition,
-        provisioner=provisioner,
-        supervisor=supervisor,
-        tasks=tasks,
+        provisioning=provisioning,
+        tasks={
+            "history": core.history_writer.run,
+            **tracking.tasks,
+            **(controller.tasks if controller is not None else {}),
+            **({"progress": core.redis.progress.run} if role.serves_api or role.serves_gateway else {}),
+            **({"entrance": access.run} if access is not None else {}),
+        },
     )

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +34,8 @@ class Service:
 
     folder: Path
     settings: dict[str, str] = field(default_factory=dict)
+    options: Sequence[str] = ()
+    """Of the command `serve`."""
     port: int = field(default_factory=unused_port)
     process: subprocess.Popen[bytes] = field(init=False)
 
@@ -51,7 +53,7 @@ class Service:
         environment |= {f"USER_PODS_{name}": value for name, value in settings.items()} | {"PYTHONPATH": str(ROOT)}
         with (self.folder / f"log-{self.port}").open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "service", "serve"], env=environment, stdout=log, stderr=log
+                [sys.executable, "-m", "service", "serve", *self.options], env=environment, stdout=log, stderr=log
             )
         return self
 
@@ -61,14 +63,18 @@ class Service:
 
     def status(self, path: str) -> int:
         """0: it does not answer."""
+        return self.get(path)[0]
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body; 0 and nothing when it does not answer."""
         try:
-            with _opener.open(f"http://127.0.0.1:{self.port}{path}", timeout=2) as answer:
-                return int(answer.status)
+            with _opener.open(f"http://127.0.0.1:{self.port}{path}", timeout=15) as answer:
+                return int(answer.status), answer.read()
         except urllib.error.HTTPError as error:
-            error.close()
-            return error.code
+            with error:
+                return error.code, error.read()
         except OSError:
-            return 0
+            return 0, b""
 
     def until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
         end = time.monotonic() + seconds
@@ -97,8 +103,8 @@ _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     started: list[Service] = []
 
-    def make(**settings: str) -> Service:
-        started.append(Service(tmp_path, settings))
+    def make(*options: str, **settings: str) -> Service:
+        started.append(Service(tmp_path, settings, options))
         return started[-1]
 
     yield make

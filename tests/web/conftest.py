@@ -22,7 +22,7 @@ from service.edge.drain import Drain
 from service.edge.readiness import Readiness
 from service.web import openapi
 from service.web.app import make_app
-from service.web.keys import ProbeParts, SessionParts
+from service.web.keys import ApiParts, ProbeParts
 from tests.domain.conftest import World
 from tests.fakes import MemorySigningKeys, MemoryTickets
 
@@ -109,20 +109,20 @@ async def serve(
     checks = {"redis": lambda: world.store.ping(), "kubernetes": lambda: world.cluster.check()}  # noqa: PLW0108
 
     async def start(keys: Sequence[str] = (), *, gateway: bool = True, **more: Any) -> Client:
-        sessions = SessionParts(
+        parts = ApiParts(
             provisioner=world.provisioner,
             activity=world.activity,
             queries=world.queries,
             progress=world.progress,
             access=access if gateway else None,
+            exposition=exposition,
         )
         probes = ProbeParts(
             health=Health(checks, seconds=0, parts=supervisor.failures),
             supervisor=supervisor,
             readiness=Readiness(SyncedCache(), drain),
-            exposition=exposition,
         )
-        app = make_app(sessions, probes, keys=keys, answered=metrics.answered, **more)
+        app = make_app(parts, probes, keys=keys, answered=metrics.answered, **more)
         app.on_response_prepare.append(documented.check)
         client: Client = TestClient(TestServer(app))
         clients.append(client)

@@ -1,0 +1,24 @@
+"""The application of a process that serves no REST API: the probes, and nothing else."""
+
+from aiohttp import web
+
+from service.web import access, edge, handlers, metrics, problems, request_id
+from service.web.keys import ProbeParts, set_probe_parts
+
+
+def make_probes(
+    parts: ProbeParts, *, answered: metrics.Answered = lambda *_: None, terms: edge.Terms = edge.TERMS
+) -> web.Application:
+    app = web.Application(
+        middlewares=[
+            metrics.middleware(answered),
+            request_id.middleware,
+            problems.middleware,
+            access.middleware(()),
+        ]
+    )
+    set_probe_parts(app, parts)
+    app.router.add_get("/health", handlers.health, name="health")
+    app.router.add_get("/livez", handlers.livez, name="livez")
+    app.router.add_get("/readyz", handlers.readyz, name="readyz")
+    return edge.fit(app, terms.connection_limits)

@@ -1,0 +1,65 @@
+"""Wakes: whoever serves them, and the tracker that follows them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from service.controller.journal_writer import JournalWriter
+from service.controller.progress_writer import ProgressWriter
+from service.controller.wake_timer import WakeTimer
+from service.controller.wake_tracker import WakeTracker
+from service.domain.activity import SessionActivity
+from service.domain.observers import WakeObserver
+from service.domain.supervisor import Work
+from service.wiring.core import Core
+from service.wiring.kubernetes import when_synced
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracking:
+    """The tracker with its tasks, by name."""
+
+    tracker: WakeTracker
+    tasks: Mapping[str, Work]
+
+
+def build_tracking(core: Core) -> Tracking:
+    cache, redis = core.kubernetes.cache, core.redis
+    progress = ProgressWriter(progress=redis.progress, queues=redis.queues, cache=cache)
+    transitions = JournalWriter(
+        store=redis.store,
+        history=redis.history,
+        metrics=core.metrics,
+        journal=core.journal,
+        idle_times=core.config.idle_times,
+        leadership=core.leadership,
+    )
+    tracker = WakeTracker(
+        cache=cache,
+        pod_events=core.kubernetes.pod_events,
+        leadership=core.leadership,
+        timer=WakeTimer(core.metrics),
+        progress=progress,
+        transitions=transitions,
+    )
+    return Tracking(
+        tracker=tracker,
+        tasks={
+            "wake tracker": partial(when_synced, cache, tracker.run),
+            "progress writer": partial(when_synced, cache, progress.run),
+            "journal writer": transitions.run,
+        },
+    )
+
+
+def build_activity(core: Core, observers: Sequence[WakeObserver]) -> SessionActivity:
+    return SessionActivity(
+        queries=core.queries,
+        queues=core.redis.queues,
+        progress=core.redis.progress,
+        cluster=core.kubernetes.cluster,
+        cache=core.kubernetes.cache,
+        limits=core.config.limits,
+        observers=observers,
+        journal=core.journal,
+    )

@@ -1,0 +1,57 @@
+"""Creates and deletes, by helm."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from service.adapters.helm.metered import MeasuredReleases
+from service.adapters.helm.releases import HelmReleases, read_values
+from service.domain.admission_queue import AdmissionQueue
+from service.domain.metrics import ServiceMetrics
+from service.domain.ports import Releases
+from service.domain.provisioning import Provisioner
+from service.settings import PREFIX, Settings, SettingsError
+from service.wiring.core import Core
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provisioning:
+    provisioner: Provisioner
+    admission: AdmissionQueue
+    releases: Releases
+
+
+def build_releases(config: Settings, metrics: ServiceMetrics) -> Releases:
+    """Raises SettingsError for chart values that cannot work."""
+    try:
+        values = config.values(read_values(config.chart_values) if config.chart_values else {})
+    except ValueError as error:
+        raise SettingsError(f"{PREFIX}CHART_VALUES: {error}") from None
+    releases = HelmReleases(
+        helm=config.helm,
+        chart=config.chart,
+        values=values,
+        namespace=config.namespace,
+        kubeconfig=config.kubeconfig,
+        deadline=timedelta(seconds=config.helm_timeout),
+    )
+    return MeasuredReleases(releases, metrics)
+
+
+def build_provisioning(core: Core, releases: Releases) -> Provisioning:
+    config = core.config
+    admission = AdmissionQueue(running=config.helm_processes, waiting=config.helm_queue)
+    provisioner = Provisioner(
+        queries=core.queries,
+        store=core.redis.store,
+        queues=core.redis.queues,
+        releases=releases,
+        cluster=core.kubernetes.cluster,
+        admission=admission,
+        idle_times=config.idle_times,
+        helm_deadline=timedelta(seconds=config.helm_timeout),
+        parking=config.parking,
+        limits=config.limits,
+        metrics=core.metrics,
+        journal=core.journal,
+    )
+    return Provisioning(provisioner=provisioner, admission=admission, releases=releases)
