@@ -32,7 +32,7 @@ def build_releases(config: Settings, metrics: ServiceMetrics) -> Releases:
         values=values,
         namespace=config.namespace,
         kubeconfig=config.kubeconfig,
-        deadline=timedelta(seconds=config.helm_timeout),
+        timeout=timedelta(seconds=config.helm_timeout),
     )
     return MeasuredReleases(releases, metrics)
 

@@ -24,7 +24,7 @@ class RedisParts:
 
 @asynccontextmanager
 async def open_redis(config: Settings) -> AsyncIterator[RedisParts]:
-    async with connected(config.redis_url.get_secret_value(), deadline=config.redis_timeout) as redis:
+    async with connected(config.redis_url.get_secret_value(), call_timeout=config.redis_timeout) as redis:
         yield RedisParts(
             store=RedisStore(redis),
             queues=RedisQueues(redis),

@@ -32,7 +32,7 @@ from tests.redis_servers import Server, redis_server, way_to
 
 A, B = map(SessionId, ("aaaaaaaa", "12345678"))
 LEASE = timedelta(seconds=15)
-DEADLINE = 0.5
+CALL_TIMEOUT = 0.5
 
 
 @pytest.fixture(params=["system", "wheel"])
@@ -47,7 +47,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_subscription, "QUIET", 0.2)
+    monkeypatch.setattr(redis_subscription, "PING_AFTER", 0.2)
 
 
 def url(port: int) -> str:
@@ -101,7 +101,7 @@ async def test_a_half_open_subscription_to_pushes_is_noticed_over_its_own_connec
     heard: asyncio.Queue[SessionId | None] = asyncio.Queue()
     async with (
         way_to(server.port) as way,
-        connected(url(way.port), deadline=DEADLINE) as redis,
+        connected(url(way.port), call_timeout=CALL_TIMEOUT) as redis,
         Redis(port=server.port) as direct,
     ):
         listening(hear(heard, RedisQueues(redis)))
@@ -113,7 +113,7 @@ async def test_a_half_open_subscription_to_pushes_is_noticed_over_its_own_connec
 async def test_a_half_open_subscription_to_progress_is_noticed_too(
     server: Server, quickly: None, listening: Callable[..., Any]
 ) -> None:
-    async with way_to(server.port) as way, connected(url(way.port), deadline=DEADLINE) as redis:
+    async with way_to(server.port) as way, connected(url(way.port), call_timeout=CALL_TIMEOUT) as redis:
         progress = RedisProgress(redis)
         with progress.following(A) as flag:
             listening(progress.run())
@@ -126,7 +126,7 @@ async def test_a_half_open_subscription_to_progress_is_noticed_too(
 async def test_a_half_open_subscription_goes_on_by_itself_over_a_new_connection(server: Server, quickly: None) -> None:
     async with (
         way_to(server.port) as way,
-        connected(url(way.port), deadline=DEADLINE) as redis,
+        connected(url(way.port), call_timeout=CALL_TIMEOUT) as redis,
         aclosing(RedisQueues(redis).pushes()) as pushes,  # type: ignore[type-var]
         asyncio.timeout(10),
     ):
@@ -139,7 +139,7 @@ async def test_a_quiet_subscription_that_lives_is_left_alone(
     server: Server, quickly: None, listening: Callable[..., Any]
 ) -> None:
     heard: asyncio.Queue[SessionId | None] = asyncio.Queue()
-    async with connected(url(server.port), deadline=DEADLINE) as redis, Redis(port=server.port) as direct:
+    async with connected(url(server.port), call_timeout=CALL_TIMEOUT) as redis, Redis(port=server.port) as direct:
         listening(hear(heard, RedisQueues(redis)))
         await told(heard, A, lambda: direct.rpush(f"queue:{A}", "x"))
         await asyncio.sleep(0.8)  # several times the quiet that makes it be tried
@@ -153,7 +153,7 @@ async def test_notifications_are_switched_on_at_the_server_that_a_reconnect_lead
     with redis_server() as other:
         async with (
             way_to(server.port) as way,
-            connected(url(way.port), deadline=DEADLINE) as redis,
+            connected(url(way.port), call_timeout=CALL_TIMEOUT) as redis,
             Redis(port=other.port) as direct,
         ):
             listening(hear(heard, RedisQueues(redis)))
@@ -167,7 +167,7 @@ async def test_a_demoted_server_is_left_for_the_primary(server: Server) -> None:
     with redis_server() as other:
         async with (
             way_to(server.port) as way,
-            connected(url(way.port), deadline=DEADLINE) as redis,
+            connected(url(way.port), call_timeout=CALL_TIMEOUT) as redis,
             Redis(port=server.port) as demoted,
             Redis(port=other.port) as promoted,
         ):
@@ -183,7 +183,7 @@ async def test_a_demoted_server_is_left_for_the_primary(server: Server) -> None:
 
 @pytest.mark.parametrize("callers", [1, 100])
 async def test_a_frozen_redis_answers_callers_within_the_deadline(server: Server, callers: int) -> None:
-    async with connected(url(server.port), deadline=DEADLINE) as redis:
+    async with connected(url(server.port), call_timeout=CALL_TIMEOUT) as redis:
         store = RedisStore(redis)
         await saved(store, A)
         with server.frozen():
@@ -191,13 +191,13 @@ async def test_a_frozen_redis_answers_callers_within_the_deadline(server: Server
                 began = time.monotonic()
                 results = await asyncio.gather(*(call() for _ in range(callers)), return_exceptions=True)
                 assert {type(result) for result in results} == {RedisUnavailable}
-                assert time.monotonic() - began < DEADLINE + 1
+                assert time.monotonic() - began < CALL_TIMEOUT + 1
         await store.ping()
         assert (await store.record(A)).uuid == A
 
 
 async def test_a_full_redis_is_told_as_full_and_still_read(server: Server) -> None:
-    async with connected(url(server.port), deadline=DEADLINE) as redis:
+    async with connected(url(server.port), call_timeout=CALL_TIMEOUT) as redis:
         store, queues = RedisStore(redis), RedisQueues(redis)
         await saved(store, A)
         await queues.wake(A, LEASE)
@@ -213,13 +213,13 @@ async def test_a_full_redis_is_told_as_full_and_still_read(server: Server) -> No
 
 
 async def test_a_redis_that_refuses_writes_or_the_user_is_told_as_such(server: Server) -> None:
-    async with connected(url(server.port), deadline=DEADLINE) as redis:
+    async with connected(url(server.port), call_timeout=CALL_TIMEOUT) as redis:
         await redis.config_set("min-replicas-to-write", "1")
         with pytest.raises(RedisWritesRefused):
             await RedisStore(redis).ping()
         await redis.config_set("min-replicas-to-write", "0")
         await redis.config_set("requirepass", "secret")
-    async with connected(url(server.port), deadline=DEADLINE) as redis:
+    async with connected(url(server.port), call_timeout=CALL_TIMEOUT) as redis:
         with pytest.raises(RedisDenied):
             await RedisStore(redis).ping()
 
@@ -239,7 +239,7 @@ async def test_a_cancellation_that_the_client_swallows_ends_the_part_all_the_sam
             return None  # as `asyncio.wait_for` of Python 3.11 does when its answer comes at the same moment
 
     monkeypatch.setattr(PubSub, "get_message", swallowing)
-    async with connected(url(server.port), deadline=DEADLINE) as redis:
+    async with connected(url(server.port), call_timeout=CALL_TIMEOUT) as redis:
         heard: asyncio.Queue[SessionId | None] = asyncio.Queue()
         work = hear(heard, RedisQueues(redis)) if part == "pushes" else RedisProgress(redis).run()
         task = asyncio.create_task(work)
@@ -255,7 +255,7 @@ async def test_a_cancellation_that_the_client_swallows_ends_the_part_all_the_sam
 
 
 async def test_a_key_of_all_sessions_that_has_the_wrong_type_makes_the_check_fail(server: Server) -> None:
-    async with connected(url(server.port), deadline=DEADLINE) as redis:
+    async with connected(url(server.port), call_timeout=CALL_TIMEOUT) as redis:
         store = RedisStore(redis)
         await saved(store, A)
         await redis.delete("user-pods:pending")
@@ -268,7 +268,7 @@ async def test_a_key_of_all_sessions_that_has_the_wrong_type_makes_the_check_fai
 async def test_a_redis_that_comes_back_is_used_again_at_once(listening: Callable[..., Any]) -> None:
     heard: asyncio.Queue[SessionId | None] = asyncio.Queue()
     with redis_server() as server:
-        async with connected(url(server.port), deadline=DEADLINE) as redis:
+        async with connected(url(server.port), call_timeout=CALL_TIMEOUT) as redis:
             store = RedisStore(redis)
             listening(hear(heard, RedisQueues(redis)))
             await asyncio.wait_for(heard.get(), 5)

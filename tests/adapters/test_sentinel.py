@@ -47,8 +47,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture
 async def redis(site: Site, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
-    monkeypatch.setattr(redis_subscription, "QUIET", 0.3)
-    async with connected(site.url, deadline=1) as redis:
+    monkeypatch.setattr(redis_subscription, "PING_AFTER", 0.3)
+    async with connected(site.url, call_timeout=1) as redis:
         await retried(RedisStore(redis).ping)  # until the Sentinel has looked
         yield redis
 
@@ -130,6 +130,6 @@ async def test_a_primary_that_is_asked_to_step_down_is_left(site: Site, redis: A
 
 
 async def test_sentinels_that_know_no_such_master_are_an_absence_of_redis(site: Site) -> None:
-    async with connected(f"redis+sentinel://127.0.0.1:{site.sentinel.port}/other/0", deadline=1) as redis:
+    async with connected(f"redis+sentinel://127.0.0.1:{site.sentinel.port}/other/0", call_timeout=1) as redis:
         with pytest.raises(RedisUnavailable):
             await RedisStore(redis).ping()

@@ -78,7 +78,7 @@ async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIt
         return
     if request.param not in ports:
         pytest.skip("no redis-server on PATH; the wheel's alone is tested")
-    async with connected(f"redis://127.0.0.1:{ports[request.param]}/0", deadline=5) as redis:
+    async with connected(f"redis://127.0.0.1:{ports[request.param]}/0", call_timeout=5) as redis:
         await redis.flushall()
         store = RedisStore(redis)
         await store.mark_index_complete()

@@ -15,7 +15,7 @@ from service.adapters.redis.client import connected
 from service.adapters.redis.progress import RedisProgress
 from service.adapters.redis.queues import RedisQueues
 from service.adapters.redis.store import RedisStore
-from service.adapters.redis.unreadable_keys import Faults, Part
+from service.adapters.redis.unreadable_keys import Part, UnreadableKeys
 from service.domain.errors import SessionUnreadable
 from service.domain.names import SessionId
 from service.domain.progress import ProgressUpdate, Stage
@@ -36,7 +36,7 @@ SPOIL: dict[str, Callable[[Any, str], Any]] = {
 
 @pytest.fixture
 async def redis(redis_port: int) -> AsyncIterator[Any]:
-    async with connected(f"redis://127.0.0.1:{redis_port}/0", deadline=5) as redis:
+    async with connected(f"redis://127.0.0.1:{redis_port}/0", call_timeout=5) as redis:
         await redis.flushall()
         store = RedisStore(redis)
         await store.mark_index_complete()
@@ -249,9 +249,9 @@ async def test_a_fault_is_logged_when_it_comes_and_when_it_goes(redis: Any, capl
 
 def test_a_fault_that_nobody_has_seen_for_long_is_forgotten_for_another_replica_may_have_deleted_the_session() -> None:
     now = 0.0
-    faults = Faults(lambda: now)
-    faults.looked(Part.RECORD, [A, B], {A: "odd", B: "odd"})
+    keys = UnreadableKeys(lambda: now)
+    keys.update(Part.RECORD, [A, B], {A: "odd", B: "odd"})
     now = 1200.0
-    faults.looked(Part.RECORD, [B], {B: "odd"})
+    keys.update(Part.RECORD, [B], {B: "odd"})
     now = 2400.0
-    assert len(faults) == 1
+    assert len(keys) == 1

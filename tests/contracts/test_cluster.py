@@ -36,7 +36,7 @@ def real_releases(cluster: Devcluster, helm: str, kubeconfig: Path) -> HelmRelea
         values={**values, "persistence": {"enabled": True}},
         namespace=USERS,
         kubeconfig=kubeconfig,
-        deadline=timedelta(seconds=20),
+        timeout=timedelta(seconds=20),
     )
 
 

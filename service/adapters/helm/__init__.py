@@ -1,1 +1,1 @@
-"""Releases by pyhelm3."""
+"""The Releases port, built on pyhelm3."""

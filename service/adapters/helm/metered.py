@@ -1,4 +1,4 @@
-"""Helm with a wake tracker: any Releases, each piece of whose work a ServiceMetrics is told of."""
+"""Decorates any Releases with metrics: how long each run of helm took, and how it ended."""
 
 import time
 from collections.abc import Iterator

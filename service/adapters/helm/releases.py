@@ -1,7 +1,7 @@
-"""Releases by pyhelm3: the only module that imports it, and the only one that reads what helm prints.
+"""The Releases port by pyhelm3. The only module that imports it, and the only one that parses helm's output.
 
-pyhelm3 runs helm through a shell, which swallows the signal of a cancellation; `_Helm` starts it directly, in a session
-of its own (a Ctrl-C in the service's terminal must not hit an install), and ends it at its deadline.
+pyhelm3 runs helm through a shell, which swallows the signal of a cancellation. `_Helm` starts helm directly, ends it at
+its timeout, and gives it a session of its own: a Ctrl-C in the service's terminal must not hit an install.
 """
 
 import asyncio
@@ -33,12 +33,12 @@ from service.domain.session import IdleTimes
 log = logging.getLogger(__name__)
 
 _HISTORY = 2
-"""Revisions kept per release: the one that runs and the one to roll back to."""
+"""Revisions kept per release: the current one, and the one to roll back to."""
 _KILL_AFTER = 5
-"""Seconds between the polite end of a helm that is over its deadline and the kill."""
+"""Seconds between SIGTERM and SIGKILL."""
 
-# Each pattern is held to the real program's words by tests/adapters/test_helm.py; the first match counts.
-_MEANING: tuple[tuple[re.Pattern[str], type[Unavailable]], ...] = (
+# tests/adapters/test_helm.py checks each pattern against the output of the real program. The first match counts.
+_PATTERNS: tuple[tuple[re.Pattern[str], type[Unavailable]], ...] = (
     (
         re.compile(
             r"cluster unreachable|connection refused|connection reset|no such host|i/o timeout|tls handshake timeout"
@@ -62,9 +62,9 @@ _NOT_FOUND = re.compile(r"release: not found", re.IGNORECASE)
 
 
 class _Helm(Command):
-    """pyhelm3's command runner without the shell, with a deadline, and with our errors."""
+    """pyhelm3's command runner, but without the shell, with a timeout in seconds, and with the domain's errors."""
 
-    deadline: float
+    timeout: float
 
     async def run(self, command: list[Any], input: bytes | None = None) -> bytes:  # noqa: A002 - pyhelm3's name
         argv = [self._executable, *map(str, command)]
@@ -81,19 +81,19 @@ class _Helm(Command):
         except OSError as error:
             raise HelmUnavailable from error
         try:
-            async with asyncio.timeout(self.deadline):
+            async with asyncio.timeout(self.timeout):
                 stdout, stderr = await process.communicate(input)
         except TimeoutError as error:
             raise HelmTimeout from error
         finally:
             await _end(process)
         if process.returncode:
-            raise _meaning(process.returncode, stdout, stderr)
+            raise _error_for(process.returncode, stdout, stderr)
         return stdout
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """End a helm that still runs: politely, so that it can mark its release as failed, then by force."""
+    """End a helm that still runs: with SIGTERM first, so that it can mark its release as failed, then with SIGKILL."""
     for requested in (signal.SIGTERM, signal.SIGKILL):
         if process.returncode is not None:
             return
@@ -101,21 +101,21 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         try:
             await asyncio.wait_for(process.wait(), _KILL_AFTER)
         except TimeoutError:
-            log.warning("helm did not end when asked to", extra={"pid": process.pid})
+            log.warning("helm did not end after a signal", extra={"pid": process.pid, "signal": requested.name})
 
 
-def _meaning(code: int, stdout: bytes, stderr: bytes) -> Exception:
-    """Our error for helm's words, with pyhelm3's as the cause, so that the log has them and no caller does."""
-    words = stderr.decode(errors="replace")
+def _error_for(code: int, stdout: bytes, stderr: bytes) -> Exception:
+    """The domain's error for helm's output. Its cause is pyhelm3's, so the log shows the output and no caller does."""
+    output = stderr.decode(errors="replace")
     cause = pyhelm3.errors.Error(code, stdout, stderr)
-    if _NOT_FOUND.search(words):
+    if _NOT_FOUND.search(output):
         return pyhelm3.errors.ReleaseNotFoundError(code, stdout, stderr)
     error: Exception = InstallFailed()
-    if _BUSY.search(words):
+    if _BUSY.search(output):
         error = SessionBusy(retry_after=5)
     else:
-        for pattern, kind in _MEANING:
-            if pattern.search(words):
+        for pattern, kind in _PATTERNS:
+            if pattern.search(output):
                 error = kind()
                 break
     error.__cause__ = cause
@@ -123,7 +123,7 @@ def _meaning(code: int, stdout: bytes, stderr: bytes) -> Exception:
 
 
 class HelmReleases:
-    """See `service.domain.ports.Releases`. `values` go to every release, below what the session adds."""
+    """See `service.domain.ports.Releases`. `values` go to every release; the session's own override them."""
 
     def __init__(
         self,
@@ -133,19 +133,19 @@ class HelmReleases:
         values: Mapping[str, Any],
         namespace: str,
         kubeconfig: Path | None,
-        deadline: timedelta,
+        timeout: timedelta,
     ) -> None:
         self._helm = helm
         self._chart_path = chart
         self._values = values
         self._namespace = namespace
         self._command = _Helm(executable=helm, kubeconfig=kubeconfig, history_max_revisions=_HISTORY)
-        self._command.deadline = deadline.total_seconds()
+        self._command.timeout = timeout.total_seconds()
         self._client: pyhelm3.Client | None = None
         self._chart: pyhelm3.Chart | None = None
 
     async def install(self, uuid: SessionId, user_id: str, idle_times: IdleTimes) -> None:
-        client, chart = await self._ready()
+        client, chart = await self._prepare()
         await client.install_or_upgrade_release(
             release_name(uuid),
             chart,
@@ -153,16 +153,16 @@ class HelmReleases:
             {"uuid": uuid, "user": {"id": user_id}, "autoscaling": _times(idle_times)},
             namespace=self._namespace,
             create_namespace=False,
-            # Only helm 4 knows of conflicts: the one there is, is with our own reservation's image.
+            # Only helm 4 detects conflicts. The expected one is about the image of our own reservation.
             force_conflicts=client.version.major >= 4,
         )
 
     async def uninstall(self, uuid: SessionId) -> None:
-        client, _ = await self._ready()
+        client, _ = await self._prepare()
         await client.uninstall_release(release_name(uuid), namespace=self._namespace)
 
     async def check(self) -> None:
-        """Render the chart for an id that nobody has: this runs helm, reads the chart and judges the values."""
+        """Render the chart for an unused id: this runs helm, reads the chart and validates the values."""
         probe = {"uuid": "00000000", "user": {"id": "health"}}
         await self._command.template(
             release_name(SessionId("00000000")),
@@ -171,11 +171,11 @@ class HelmReleases:
             namespace=self._namespace,
         )
 
-    async def _ready(self) -> tuple[pyhelm3.Client, pyhelm3.Chart]:
-        """Client and chart, made at the first use and again after a failure: helm may come back at any time.
+    async def _prepare(self) -> tuple[pyhelm3.Client, pyhelm3.Chart]:
+        """The client and the chart, made at the first use and again after a failure, since helm may come back.
 
-        pyhelm3's constructor runs helm and blocks, hence the thread; the chart's metadata is read once, so that a
-        create costs one process.
+        pyhelm3's constructor runs helm and blocks, hence the thread. The chart's metadata is read once, so that a
+        create takes one helm process.
         """
         if self._client is None or self._chart is None:
             try:
@@ -187,7 +187,7 @@ class HelmReleases:
 
 
 def _times(idle_times: IdleTimes) -> dict[str, float | int]:
-    """The chart's values for falling asleep."""
+    """The chart's values for the idle times."""
     return {
         "pollingInterval": int(idle_times.poll.total_seconds()),
         "cooldownPeriod": int(idle_times.cooldown.total_seconds()),
@@ -196,11 +196,11 @@ def _times(idle_times: IdleTimes) -> dict[str, float | int]:
 
 
 def read_values(path: Path) -> dict[str, Any]:
-    """The operator's values file. Raises ValueError with what is wrong."""
+    """Read the operator's values file. Raises ValueError that says what is wrong."""
     try:
         values = yaml.safe_load(path.read_text()) or {}
     except (OSError, yaml.YAMLError) as error:
         raise ValueError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path} does not hold a mapping of values")  # noqa: TRY004 - it is the file that is wrong
+        raise ValueError(f"{path} does not hold a mapping of values")  # noqa: TRY004 - the file is wrong, not the type
     return values

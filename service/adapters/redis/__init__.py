@@ -1,1 +1,1 @@
-"""The ports on Redis, by the `redis` client."""
+"""Adapters for the ports that need Redis, built on the `redis` client."""

@@ -1,4 +1,4 @@
-"""Where Redis is, as one URL says it: a server, or the Sentinels that know which server is the primary."""
+"""Parses the URL of Redis: a server, or the Sentinels that know which server is the primary."""
 
 import re
 from dataclasses import dataclass, field
@@ -16,24 +16,24 @@ _PORTS = {False: 6379, True: 26379}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisAddress:
-    """What a URL says; names and words are percent-decoded."""
+    """The parts of the URL, percent-decoded."""
 
     hosts: tuple[tuple[str, int], ...]
-    """Of the server, or of the Sentinels; IPv6 addresses without brackets."""
+    """Host and port of the server or of each Sentinel; IPv6 addresses have no brackets."""
     database: int = 0
     username: str = ""
     password: str = field(default="", repr=False)
     tls: bool = False
     master: str = ""
-    """The name under which the Sentinels know the primary; empty: the host is the server itself."""
+    """The Sentinels' name for the primary; empty when the host is the server itself."""
     sentinel_username: str = ""
     sentinel_password: str = field(default="", repr=False)
     options: str = field(default="", repr=False)
-    """The rest of the query, for the client."""
+    """The rest of the query, which the client understands."""
 
     @classmethod
     def parse(cls, url: str) -> "RedisAddress":
-        """Raises ValueError, whose text never repeats the URL: it may hold a password."""
+        """Raises ValueError. Its text never repeats the URL, which may contain a password."""
         match = _URL.fullmatch(url)
         if match is None:
             raise ValueError(f"must look like {FORM}")
@@ -58,7 +58,7 @@ class RedisAddress:
 
     @property
     def addresses(self) -> list[str]:
-        """Each `host:port`, with the brackets that an IPv6 address needs."""
+        """Each host as `host:port`; IPv6 addresses in brackets."""
         return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts]
 
 
@@ -71,7 +71,7 @@ def _host(text: str, port: int) -> tuple[str, int]:
 
 
 def _path(path: str, *, sentinel: bool) -> tuple[str, int]:
-    """The master's name, and the database."""
+    """The master's name and the database number."""
     master, _, database = path.partition("/") if sentinel else ("", "", path)
     if sentinel and not master:
         raise ValueError("redis+sentinel:// needs the name of the master after the hosts, for example /mymaster/0")

@@ -1,4 +1,4 @@
-"""Reads of many callers at once, made as one: what a request to Redis costs, costs mostly per request."""
+"""Combines the reads of concurrent callers into one, because most of the cost of a Redis read is per request."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -9,32 +9,32 @@ V = TypeVar("V")
 
 
 class BatchLoader(Generic[K, V]):
-    """`read` gets keys and gives a value for each.
+    """Loads up to `batch_size` keys per call of `read`, which returns one value for each key.
 
-    One read is under way at a time; who asks meanwhile is in the next. So nobody is answered by a read that was begun
-    before he asked, and who asks alone waits for nobody.
+    One read runs at a time; keys requested meanwhile go into the next. So no caller gets a value that was read before
+    it asked, and a lone caller does not wait for others.
     """
 
-    def __init__(self, read: Callable[[Sequence[K]], Awaitable[Sequence[V]]], *, most: int) -> None:
+    def __init__(self, read: Callable[[Sequence[K]], Awaitable[Sequence[V]]], *, batch_size: int) -> None:
         self._read = read
-        self._most = most
+        self._batch_size = batch_size
         self._wanted: dict[K, asyncio.Future[V]] = {}
         self._reading: asyncio.Task[None] | None = None
 
-    async def one(self, key: K) -> V:
-        """The value of the key; raises what `read` raises."""
+    async def load(self, key: K) -> V:
+        """Return the value of the key. Raises what `read` raises."""
         future = self._wanted.get(key)
         if future is None:
             future = self._wanted[key] = asyncio.get_running_loop().create_future()
         if self._reading is None:
             self._reading = asyncio.create_task(self._run())
-        # Somebody else may want the same: a caller that goes away takes nothing along.
+        # Other callers may wait for the same key: a cancelled caller must not cancel the read.
         return await asyncio.shield(future)
 
     async def _run(self) -> None:
         try:
             while self._wanted:
-                keys = list(self._wanted)[: self._most]
+                keys = list(self._wanted)[: self._batch_size]
                 await self._settle({key: self._wanted.pop(key) for key in keys})
         finally:
             self._reading = None
@@ -46,10 +46,10 @@ class BatchLoader(Generic[K, V]):
             for future in batch.values():
                 future.cancel()
             raise
-        except Exception as error:  # noqa: BLE001 - it is the callers' to handle
+        except Exception as error:  # noqa: BLE001 - the callers handle it
             for future in batch.values():
                 future.set_exception(error)
-                future.exception()  # whoever wanted it may be gone
+                future.exception()  # mark it as retrieved: its caller may have been cancelled
         else:
             for future, value in values:
                 future.set_result(value)

@@ -1,4 +1,4 @@
-"""The connections to Redis that all adapters share."""
+"""The connection pool that all Redis adapters share."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,20 +16,20 @@ _CONNECTIONS = 32
 
 
 class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
-    """Asks the Sentinels for the primary at each new connection, and waits for a free one instead of failing."""
+    """Asks the Sentinels for the primary at each new connection, and waits for a free connection instead of failing."""
 
 
 @asynccontextmanager
-async def connected(url: str, *, deadline: float) -> "AsyncIterator[Redis[str]]":  # type: ignore[type-arg]
-    """A client of the Redis at `url`; connects when it is first used. `deadline` is in seconds, for one call."""
+async def connected(url: str, *, call_timeout: float) -> "AsyncIterator[Redis[str]]":  # type: ignore[type-arg]
+    """A client of the Redis at `url`, which connects at its first use. `call_timeout`: seconds for one call."""
     address = RedisAddress.parse(url)
     common: dict[str, Any] = {
         "max_connections": _CONNECTIONS,
-        "timeout": deadline,
-        "socket_timeout": deadline,
-        "socket_connect_timeout": deadline,
+        "timeout": call_timeout,
+        "socket_timeout": call_timeout,
+        "socket_connect_timeout": call_timeout,
         "decode_responses": True,
-        # What others wrote need not be UTF-8: it must be no error of a whole batch, but of the session it belongs to.
+        # Others may have written bytes that are not UTF-8. They must not fail a whole batch, only their own session.
         "encoding_errors": "surrogateescape",
         "retry": Retry(NoBackoff(), 1),
     }
@@ -38,7 +38,7 @@ async def connected(url: str, *, deadline: float) -> "AsyncIterator[Redis[str]]"
         async with Redis.from_pool(pool) as redis:
             yield redis
         return
-    async with _sentinels(address, deadline) as sentinels:
+    async with _sentinels(address, call_timeout) as sentinels:
         of_server = {"username": address.username or None, "password": address.password or None, "db": address.database}
         options = common | _options(address) | of_server | {"ssl": address.tls}
         master = sentinels.master_for(address.master, connection_pool_class=_SentinelPool, **options)
@@ -46,9 +46,9 @@ async def connected(url: str, *, deadline: float) -> "AsyncIterator[Redis[str]]"
             yield redis
 
 
-def _sentinels(address: RedisAddress, deadline: float) -> Sentinel:
-    """Each gets a part of the deadline only: one that is away must leave time for the next, and for the server."""
-    share = deadline / (len(address.hosts) + 1)
+def _sentinels(address: RedisAddress, call_timeout: float) -> Sentinel:
+    """Each Sentinel gets a part of the timeout only: if one is away, time is left for the next, and for the server."""
+    share = call_timeout / (len(address.hosts) + 1)
     return Sentinel(  # type: ignore[no-untyped-call]
         list(address.hosts),
         sentinel_kwargs={
@@ -64,7 +64,7 @@ def _sentinels(address: RedisAddress, deadline: float) -> Sentinel:
 
 
 def _options(address: RedisAddress) -> dict[str, Any]:
-    """What the query of the URL tells the client, for example of certificates."""
+    """The client's options in the query of the URL, for example certificates."""
     scheme = "rediss" if address.tls else "redis"
     options: dict[str, Any] = dict(parse_url(f"{scheme}://host/0?{address.options}"))
     return {name: value for name, value in options.items() if name not in ("host", "db", "connection_class")}

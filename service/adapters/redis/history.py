@@ -14,7 +14,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.client import NEVER_DECODE
 
-from service.adapters.redis.calls import Calls
+from service.adapters.redis.command_runner import CommandRunner
 from service.adapters.redis.store import history_key
 from service.domain.errors import RedisKeyInvalid
 from service.domain.history import LIMIT, POD_UID_LENGTH, dedup_key
@@ -45,7 +45,7 @@ class RedisHistory:
 
     def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
         self._redis: Any = redis
-        self._call = Calls.of(redis).call
+        self._call = CommandRunner.shared(redis).call
         self._append = redis.register_script(_APPEND)
 
     async def append(self, event: HistoryEvent) -> bool:

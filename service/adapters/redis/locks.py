@@ -1,6 +1,6 @@
-"""Work leases in Redis: who of the replicas may run helm for a session.
+"""Session locks in Redis: which replica may run helm for a session.
 
-user-pods:work:<uuid>   string  the holder, with an expiry that it renews every second
+user-pods:work:<uuid>   string  the holder, with an expiry that the holder extends every second
 """
 
 import asyncio
@@ -11,24 +11,25 @@ from contextlib import asynccontextmanager
 
 from redis.asyncio import Redis
 
-from service.adapters.redis.calls import Calls
+from service.adapters.redis.command_runner import CommandRunner
 from service.domain.errors import RedisUnavailable, SessionBusy
 from service.domain.names import SessionId
 
-LIFE = 15.0
-"""Seconds that a lease lasts without being renewed: a Redis that is away for less takes it from nobody."""
+EXPIRY = 15.0
+"""Seconds after which a lock that is not renewed expires. Nobody loses a lock by a shorter outage of Redis."""
 RENEWAL = 1.0
-STALE = 3.0
-"""Seconds without a renewal after which its holder is doubted by whoever waits."""
-GRACE = 2.0
-"""Seconds that a doubted holder has to renew it; a living one does within `RENEWAL`."""
-_OURS = "renewed:"
-"""Begins a holder's name: one of a version that renews less often is not doubted."""
+"""Seconds between two renewals."""
+DOUBT_AFTER = 3.0
+"""Seconds without a renewal after which another replica that wants the lock suspects that its holder is dead."""
+DOUBT_GRACE = 2.0
+"""Seconds that a suspected holder has to renew the lock; a live one does so within `RENEWAL`."""
+_HOLDER_PREFIX = "renewed:"
+"""A holder without this prefix is of a version that renews less often, and is not suspected."""
 
-# KEYS lease; ARGV holder life stale grace prefix (times in milliseconds); whether the lease was taken. A lease whose
-# holder is doubted is not taken but shortened, and one that could never end is too: a wait finds out which of the
-# holders lives, also after an absence of Redis in which nobody could renew.
-_TAKE = """
+# KEYS lock; ARGV holder expiry doubt-after doubt-grace prefix (times in milliseconds). Returns 1 when the lock was
+# acquired. A lock whose holder is suspected, or that would never expire, is not taken but shortened. So a live holder
+# can renew it in time, also after an outage of Redis in which nobody could.
+_ACQUIRE = """
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 local holder, left = redis.pcall('GET', KEYS[1]), redis.call('PTTL', KEYS[1])
 local life, stale, grace = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -38,8 +39,8 @@ if doubted or left < 0 or left > life then redis.call('PEXPIRE', KEYS[1], ARGV[4
 return 0
 """
 
-# KEYS lease; ARGV holder milliseconds (0: give it back); whether it was held
-_KEEP = """
+# KEYS lock; ARGV holder milliseconds (0: release). Returns 0 when somebody else holds it.
+_EXTEND = """
 if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] == '0' then return redis.call('DEL', KEYS[1]) end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
@@ -47,54 +48,55 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 
 
 class RedisLocks:
-    """See `Store.working`."""
+    """See `service.domain.ports.Store.lock`."""
 
     def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
-        self._call = Calls.of(redis).call
-        self._take = redis.register_script(_TAKE)
-        self._keep = redis.register_script(_KEEP)
+        self._call = CommandRunner.shared(redis).call
+        self._acquire = redis.register_script(_ACQUIRE)
+        self._extend = redis.register_script(_EXTEND)
 
     @asynccontextmanager
     async def held(self, uuid: SessionId) -> AsyncIterator["RedisLock"]:
-        lease = RedisLock(self, f"user-pods:work:{uuid}", f"{_OURS}{secrets.token_hex(8)}")
-        if not await self.take(lease.key, lease.holder):
+        lock = RedisLock(self, f"user-pods:work:{uuid}", f"{_HOLDER_PREFIX}{secrets.token_hex(8)}")
+        if not await self.acquire(lock.key, lock.holder):
             raise SessionBusy(retry_after=1)
-        renewal = asyncio.create_task(self._renew(lease))
+        renewal = asyncio.create_task(self._renew(lock), name=f"renew lock of {uuid}")
         try:
-            yield lease
+            yield lock
         finally:
             renewal.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await renewal
-            # A Redis that is away now lets the lease run out by itself.
+            # If Redis is away now, the lock expires by itself.
             with contextlib.suppress(RedisUnavailable):
-                await self.keep(lease.key, lease.holder, 0)
+                await self.extend(lock.key, lock.holder, 0)
 
-    async def _renew(self, lease: "RedisLock") -> None:
+    async def _renew(self, lock: "RedisLock") -> None:
         while True:
             await asyncio.sleep(RENEWAL)
             with contextlib.suppress(RedisUnavailable):
-                if not await self.keep(lease.key, lease.holder, LIFE):
-                    return  # `confirm` tells whoever works under it
+                if not await self.extend(lock.key, lock.holder, EXPIRY):
+                    return  # the lock is lost, and `confirm` raises
 
-    async def take(self, key: str, holder: str) -> bool:
-        times = [int(seconds * 1000) for seconds in (LIFE, STALE, GRACE)]
+    async def acquire(self, key: str, holder: str) -> bool:
+        times = [int(seconds * 1000) for seconds in (EXPIRY, DOUBT_AFTER, DOUBT_GRACE)]
         async with self._call():
-            return bool(await self._take(keys=[key], args=[holder, *times, _OURS]))
+            return bool(await self._acquire(keys=[key], args=[holder, *times, _HOLDER_PREFIX]))
 
-    async def keep(self, key: str, holder: str, seconds: float) -> bool:
+    async def extend(self, key: str, holder: str, seconds: float) -> bool:
+        """Let the lock expire in that many seconds; 0 releases it. Returns False when somebody else holds it."""
         async with self._call():
-            return bool(await self._keep(keys=[key], args=[holder, int(seconds * 1000)]))
+            return bool(await self._extend(keys=[key], args=[holder, int(seconds * 1000)]))
 
 
 class RedisLock:
     """See `service.domain.ports.SessionLock`."""
 
-    def __init__(self, leases: RedisLocks, key: str, holder: str) -> None:
-        self._leases = leases
+    def __init__(self, locks: RedisLocks, key: str, holder: str) -> None:
+        self._locks = locks
         self.key = key
         self.holder = holder
 
     async def confirm(self) -> None:
-        if not await self._leases.keep(self.key, self.holder, LIFE):
+        if not await self._locks.extend(self.key, self.holder, EXPIRY):
             raise SessionBusy("another process has taken over the work on this session", retry_after=1)

@@ -14,7 +14,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from service.adapters.redis.calls import Calls
+from service.adapters.redis.command_runner import CommandRunner
 from service.adapters.redis.store import PROGRESS, progress_key
 from service.adapters.redis.subscription import Subscription
 from service.domain.errors import RedisKeyInvalid, RedisUnavailable
@@ -80,7 +80,7 @@ class RedisProgress:
 
     def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
         self._redis: Any = redis
-        self._call = Calls.of(redis).call
+        self._call = CommandRunner.shared(redis).call
         self._subscription = Subscription(redis, PROGRESS)
         self._note = redis.register_script(_NOTE)
         self._flags: defaultdict[SessionId, set[asyncio.Event]] = defaultdict(set)

@@ -1,7 +1,7 @@
-"""The Queues on Redis: each wake queue is a list with an expiry, which KEDA counts and nobody consumes.
+"""The Queues port on Redis. Each wake queue is a list with an expiry; KEDA counts it and nobody consumes it.
 
 queue:<uuid>        list   wake tokens (the time of each push); its expiry is the lease
-user-pods:pending   zset   uuid -> the oldest push that is not known to be served, in seconds since 1970
+user-pods:pending   zset   uuid -> the oldest push whose wake is still pending, in seconds since 1970
 session:<uuid>      hash   last_activity, activity_source, kept_until, pushed_at, sleep_asked_at, sleep_asked_in:
                            written here, read with the record
 """
@@ -14,10 +14,9 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
-from service.adapters.redis import records as redis_record
-from service.adapters.redis import unreadable_keys as redis_faults
-from service.adapters.redis.calls import Calls
-from service.adapters.redis.store import INDEX_COMPLETE, NOW, PENDING, TRIED
+from service.adapters.redis import records, unreadable_keys
+from service.adapters.redis.command_runner import CommandRunner
+from service.adapters.redis.store import INDEX_COMPLETE, NOW, PENDING, TRY_READ
 from service.adapters.redis.subscription import Subscription
 from service.adapters.redis.unreadable_keys import Part
 from service.domain.errors import (
@@ -31,13 +30,13 @@ from service.domain.names import SessionId, is_session_id, queue_key, session_ke
 from service.domain.session import PushResult, QueueState
 
 QUEUE_LIMIT = 3
-"""Tokens kept in a queue: one would do, more show an operator that wakes arrive."""
+"""Tokens kept in a queue. One would be enough; more show an operator that wakes arrive."""
 _BATCH = 500
 
 # KEYS session queue pending whole; ARGV uuid lease-milliseconds limit source kept-until
-# Returns the queue's length (-1 unknown, -2 deleting, -3 nobody can tell, since the index is not whole), and 1 when no
-# other push was pending; or the type of the queue that is no list; or what the record is instead of one that can be
-# read.
+# Returns the queue's length (-1: no such session, -2: deleting, -3: unknown, since the index is incomplete), and 1 when
+# no other push was pending. Or the type of a queue that is not a list, and ''. Or '', and the type of an unreadable
+# record.
 _PUSH = f"""{NOW}
 local status = redis.pcall('HGET', KEYS[1], 'status')
 if type(status) == 'table' then return {{'', redis.call('TYPE', KEYS[1]).ok}} end
@@ -89,7 +88,7 @@ if at and at >= tonumber(ARGV[2]) then return redis.call('ZADD', KEYS[2], pushed
 return redis.call('ZREM', KEYS[2], ARGV[1])
 """
 
-# KEYS session queue pending; ARGV uuid request ('' for none: nobody asks for sleep)
+# KEYS session queue pending; ARGV uuid, id of the request for sleep ('' for none)
 _CLEAR = f"""{NOW}
 if redis.call('TYPE', KEYS[1]).ok == 'hash' then
   redis.call('HDEL', KEYS[1], 'kept_until', 'pushed_at')
@@ -100,13 +99,13 @@ redis.call('ZREM', KEYS[3], ARGV[1])
 return redis.call('DEL', KEYS[2])
 """
 
-# KEYS pending; ARGV uuids; returns uuid, length, milliseconds to live, pending since, and the type of a queue that is
-# no list: of those that are not idle
-_PULSES = f"""{TRIED}
+# KEYS pending; ARGV uuids. Returns uuid, length, milliseconds to live, pending since, and the type of a queue that is
+# not a list, for each session that is not idle.
+_READ = f"""{TRY_READ}
 local found = {{}}
 for _, uuid in ipairs(ARGV) do
   local queue = 'queue:' .. uuid
-  local length, no_list = tried('LLEN', queue)
+  local length, no_list = try_read('LLEN', queue)
   local since = redis.call('ZSCORE', KEYS[1], uuid)
   if length ~= 0 or since then
     found[#found + 1] = {{uuid, length or 0, redis.call('PTTL', queue), since or '', no_list}}
@@ -121,28 +120,28 @@ class RedisQueues:
 
     def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
         self._redis: Any = redis
-        self._call, self._faults = Calls.of(redis).call, Calls.of(redis).faults
+        self._call, self._unreadable = CommandRunner.shared(redis).call, CommandRunner.shared(redis).unreadable
         script = redis.register_script
         self._push = script(_PUSH)
         self._renew = script(_RENEW)
         self._pending = script(_PENDING)
         self._settle = script(_SETTLE)
         self._clear = script(_CLEAR)
-        self._read_queues = script(_PULSES)
+        self._read_queues = script(_READ)
 
     async def wake(self, uuid: SessionId, lease: timedelta) -> PushResult:
-        return await self._pushed(uuid, lease, "wake")
+        return await self._push_token(uuid, lease, "wake")
 
     async def heartbeat(self, uuid: SessionId, source: str, lease: timedelta) -> int:
-        return (await self._pushed(uuid, lease, source)).length
+        return (await self._push_token(uuid, lease, source)).length
 
     async def keep_awake(self, uuid: SessionId, until: datetime, lease: timedelta) -> datetime:
-        await self._pushed(uuid, lease, "", until)
+        await self._push_token(uuid, lease, "", until)
         async with self._call():
             kept = await self._redis.hget(session_key(uuid), "kept_until")
-        return redis_record.moment(kept) or until
+        return records.moment(kept) or until
 
-    async def _pushed(
+    async def _push_token(
         self, uuid: SessionId, lease: timedelta, source: str, until: datetime | None = None
     ) -> PushResult:
         keys = [session_key(uuid), queue_key(uuid), PENDING, INDEX_COMPLETE]
@@ -162,15 +161,15 @@ class RedisQueues:
     async def read(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, QueueState]:
         found: dict[SessionId, QueueState] = dict.fromkeys(uuids, _IDLE)
         for start in range(0, len(uuids), _BATCH):
-            batch, faults = uuids[start : start + _BATCH], {}
+            batch, errors = uuids[start : start + _BATCH], {}
             async with self._call():
                 rows = await self._read_queues(keys=[PENDING], args=batch)
             for text, *row in rows:
                 uuid = SessionId(text)
-                found[uuid] = queue = redis_record.queue(uuid, *row)
+                found[uuid] = queue = records.queue(uuid, *row)
                 if queue.read_error:
-                    faults[uuid] = queue.read_error
-            self._faults.looked(Part.QUEUE, batch, faults)
+                    errors[uuid] = queue.read_error
+            self._unreadable.update(Part.QUEUE, batch, errors)
         return found
 
     async def pending(self, age: timedelta, limit: int) -> Sequence[SessionId]:
@@ -189,7 +188,7 @@ class RedisQueues:
     async def pushes(self) -> AsyncIterator[SessionId | None]:
         prefix, database = queue_key(SessionId("")), self._redis.connection_pool.connection_kwargs.get("db") or 0
         channels = [f"__keyevent@{database}__:{command}" for command in ("rpush", "lpush")]
-        pushed = Subscription(self._redis, *channels, prepare=_notify).messages()
+        pushed = Subscription(self._redis, *channels, prepare=_enable_notifications).messages()
         async with contextlib.aclosing(pushed):
             async for key in pushed:
                 if key is None:
@@ -198,10 +197,10 @@ class RedisQueues:
                     yield SessionId(uuid)
 
 
-async def _notify(connection: Any) -> None:
-    """Switch the notifications on that are missing, at the server of this connection; what others have stays on.
+async def _enable_notifications(connection: Any) -> None:
+    """Add the missing keyspace notifications to those of the connection's server.
 
-    A server that was restarted, or has become the primary, may have them off.
+    They may be off after a restart of the server, or when it has become the primary.
     """
     try:
         await connection.send_command("CONFIG", "GET", _EVENTS)
@@ -220,11 +219,11 @@ _IDLE = QueueState()
 
 
 def _unreadable(uuid: SessionId, queue: str, record: str) -> SessionUnreadable:
-    """`queue` is the queue's type when it is no list, and `record` the record's; one of them is ''."""
+    """The error for a queue that is not a list, or for a record; one of the two types is ''."""
     if queue:
-        return SessionUnreadable(redis_faults.of_queue(uuid, queue))
-    problem = "has no status that is known" if record == "hash" else f"is a {record}, not a hash"
-    return SessionUnreadable(redis_faults.of_record(uuid, problem))
+        return SessionUnreadable(unreadable_keys.queue_error(uuid, queue))
+    problem = "has no known status" if record == "hash" else f"is a {record}, not a hash"
+    return SessionUnreadable(unreadable_keys.record_error(uuid, problem))
 
 
 def _milliseconds(time_: timedelta) -> int:

@@ -1,26 +1,26 @@
-"""Records and queue_states from what Redis holds of them, whatever that is: it may be written by anybody."""
+"""Parse records and queue states from Redis, where anybody may have written anything."""
 
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from service.adapters.redis import unreadable_keys as redis_faults
+from service.adapters.redis import unreadable_keys
 from service.domain.names import SessionId, is_user_id
 from service.domain.session import QueueState, Record, RecordStatus, SleepRequest
 
 _LONGEST = timedelta(days=36_500)
-"""An expiry beyond it is as good as this one, and a date can still be counted with it."""
-_BEGINNING = datetime.fromtimestamp(0, UTC)
+"""A longer expiry is shortened to this, so that adding it to a date does not overflow."""
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class _Malformed(ValueError):
-    """The problem, to be read after the record's name."""
+    """The message completes a sentence that begins with the record's key."""
 
 
 def record(uuid: SessionId, fields: Mapping[str, str], type_: str, queue: QueueState) -> Record:
-    """The record; `type_` is that of its key when it is no hash. What cannot be read is left out and told as its fault.
+    """Parse a record. `type_` is the type of its key when that is not a hash.
 
-    Such a record counts as created, and its data is kept.
+    An unreadable record has a `read_error`, counts as created unless it says otherwise, and keeps its data.
     """
     if type_:
         return _unreadable(uuid, fields, f"is a {type_}, not a hash", queue)
@@ -35,10 +35,10 @@ def _read(uuid: SessionId, fields: Mapping[str, str], queue: QueueState) -> Reco
         uuid,
         _user_id(fields),
         _status(fields),
-        created_at=_moment(fields, "created_at") or _BEGINNING,
+        created_at=_moment(fields, "created_at") or _EPOCH,
         written_at=_moment(fields, "written_at"),
         last_activity=_moment(fields, "last_activity"),
-        activity_source=_words(fields, "activity_source"),
+        activity_source=_text(fields, "activity_source"),
         kept_until=_moment(fields, "kept_until"),
         sleep_request=_sleep_request(fields),
         released_at=_moment(fields, "released_at"),
@@ -52,12 +52,12 @@ def _unreadable(uuid: SessionId, fields: Mapping[str, str], problem: str, queue:
     return Record(
         uuid,
         user_id if is_user_id(user_id) else "",
-        # A delete that has begun must be finished, whatever else is wrong.
+        # A delete that has begun must finish, whatever else is wrong.
         RecordStatus.DELETING if deleting else RecordStatus.CREATED,
-        created_at=_BEGINNING,
+        created_at=_EPOCH,
         keep_data=fields.get("keep_data") != "0",
         queue=queue,
-        read_error=redis_faults.of_record(uuid, problem),
+        read_error=unreadable_keys.record_error(uuid, problem),
     )
 
 
@@ -72,20 +72,20 @@ def _status(fields: Mapping[str, str]) -> RecordStatus:
     try:
         return RecordStatus(fields.get("status", ""))
     except ValueError:
-        raise _Malformed("has no status that is known") from None
+        raise _Malformed("has no known status") from None
 
 
 def _moment(fields: Mapping[str, str], name: str) -> datetime | None:
     try:
         return moment(fields.get(name))
     except ValueError:
-        raise _Malformed(f"has a {name} that is no time") from None
+        raise _Malformed(f"has a {name} that is not a time") from None
 
 
-def _words(fields: Mapping[str, str], name: str) -> str | None:
+def _text(fields: Mapping[str, str], name: str) -> str | None:
     text = fields.get(name)
     if text is not None and not text.isprintable():
-        raise _Malformed(f"has a {name} that is no text")
+        raise _Malformed(f"has a {name} that is not text")
     return text
 
 
@@ -98,11 +98,11 @@ def _flag(fields: Mapping[str, str], name: str) -> bool:
 
 def _sleep_request(fields: Mapping[str, str]) -> SleepRequest | None:
     at = _moment(fields, "sleep_asked_at")
-    return SleepRequest(at, _words(fields, "sleep_asked_in")) if at else None
+    return SleepRequest(at, _text(fields, "sleep_asked_in")) if at else None
 
 
 def moment(text: str | float | None) -> datetime | None:
-    """From seconds since 1970; None for none. Raises ValueError for what is no time that could be meant."""
+    """The time from seconds since 1970; None for None or "". Raises ValueError when it is not a time."""
     if text is None or text == "":
         return None
     seconds = float(text)
@@ -115,17 +115,20 @@ def moment(text: str | float | None) -> datetime | None:
 
 
 def queue(uuid: SessionId, length: int, left: int, since: str | float | None, type_: str) -> QueueState:
-    """From a queue's length, its milliseconds to live (-1 without an expiry), the pending wake's score, and the type of
-    the queue's key when it is no list."""
+    """Parse a queue state.
+
+    From the queue's length, its milliseconds to live (-1 without an expiry), the pending wake's score, and the type of
+    the queue's key when that is not a list.
+    """
     if type_:
-        return QueueState(read_error=redis_faults.of_queue(uuid, type_))
+        return QueueState(read_error=unreadable_keys.queue_error(uuid, type_))
     until = datetime.now(UTC) + min(timedelta(milliseconds=left), _LONGEST) if length and left >= 0 else None
     try:
         return QueueState(length, until, moment(since))
     except ValueError:
-        return QueueState(length, until, read_error=redis_faults.of_pending(uuid))
+        return QueueState(length, until, read_error=unreadable_keys.pending_error(uuid))
 
 
 def fields(flat: Sequence[str]) -> dict[str, str]:
-    """A hash from its names and values in turn."""
+    """A hash from a flat list of names and values."""
     return dict(zip(flat[::2], flat[1::2], strict=True))

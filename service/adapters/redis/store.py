@@ -1,13 +1,13 @@
-"""The Store on Redis (6.2 or newer, one primary): every change of more than one key is one Lua script.
+"""The Store port on Redis (6.2 or newer, one primary). Every change of more than one key is one Lua script.
 
 session:<uuid>          hash   user_id, status, created_at, written_at, released_at, keep_data (times in seconds since
-                               1970), and what `redis_queue` notes of activity
+                               1970), and the activity that `queues` writes
 user-pods:users         hash   user_id -> uuid, the owners
-user-pods:ids           zset   all ids, score 0, so that pages go in their order
-user-pods:whole         string present while the index is whole
+user-pods:ids           zset   all ids, score 0, so that pages are in the order of the ids
+user-pods:whole         string present while the index is complete
 user-pods:unfinished    hash   uuid -> when its create or delete began, and for a create a space and the user_id
-user-pods:progress:<uuid>      what `redis_progress` notes of the last wake
-user-pods:history:<uuid>       what `redis_history` keeps of the session's past
+user-pods:progress:<uuid>      the last wake, see `progress`
+user-pods:history:<uuid>       the session's past, see `history`
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from service.adapters.redis import records as redis_record
+from service.adapters.redis import records
 from service.adapters.redis.batch_loader import BatchLoader
-from service.adapters.redis.calls import Calls
+from service.adapters.redis.command_runner import CommandRunner
 from service.adapters.redis.locks import RedisLocks
 from service.adapters.redis.unreadable_keys import Part
 from service.domain.errors import (
@@ -38,17 +38,17 @@ IDS = "user-pods:ids"
 INDEX_COMPLETE = "user-pods:whole"
 PENDING = "user-pods:pending"
 PROGRESS = "user-pods:progress"
-"""Channel on which the id of a session is told when its progress has changed, and the beginning of its key."""
+"""The channel that carries the id of a session whose progress has changed, and the prefix of its key."""
 UNFINISHED = "user-pods:unfinished"
 _TYPES = {USERS: "hash", IDS: "zset", INDEX_COMPLETE: "string", PENDING: "zset", UNFINISHED: "hash"}
-"""The keys that all sessions depend on."""
-_AT_ONCE = 100
-"""Records read by one script: Redis does nothing else meanwhile."""
+"""The types of the keys that all sessions depend on."""
+_BATCH_SIZE = 100
+"""Records per script call: Redis does nothing else while a script runs."""
 NOW = """
 local time = redis.call('TIME')
 local now = string.format('%d.%06d', time[1], time[2])
 """
-"""Lua: Redis' own clock is the one that counts: those of the replicas may differ, or jump."""
+"""Lua: the time by Redis' own clock, because the clocks of replicas may differ or jump."""
 
 # KEYS users ids session unfinished; ARGV user candidate
 _CLAIM = f"""{NOW}
@@ -73,7 +73,7 @@ return redis.call('ZREM', KEYS[2], ARGV[2])
 _FORGET = """
 local user = redis.pcall('HGET', KEYS[3], 'user_id')
 if type(user) ~= 'string' and redis.call('ZSCORE', KEYS[2], ARGV[1]) then
-  -- The record cannot tell whose it is; the owner's entry must not bring the session back to life.
+  -- The record cannot say whose it is. Find the owner's entry: left behind, it would bring the session back.
   local owners = redis.call('HGETALL', KEYS[1])
   for at = 2, #owners, 2 do if owners[at] == ARGV[1] then user = owners[at - 1] end end
 end
@@ -104,7 +104,7 @@ redis.call('HSETNX', KEYS[1], 'released_at', ARGV[1])
 return redis.call('HGET', KEYS[1], 'released_at')
 """
 
-# KEYS unfinished; ARGV seconds limit; returns uuid and user ('' for a delete) of those that nobody is at work on
+# KEYS unfinished; ARGV seconds limit; returns uuid and user ('' for a delete) of those whose lock nobody holds
 _UNFINISHED = f"""{NOW}
 local found, entries = {{}}, redis.call('HGETALL', KEYS[1])
 for at = 1, #entries, 2 do
@@ -118,7 +118,7 @@ end
 return found
 """
 
-# KEYS any; returns for each whether it is there
+# KEYS any; returns for each whether it exists
 _EXIST = """
 local found = {}
 for number, key in ipairs(KEYS) do found[number] = redis.call('EXISTS', key) end
@@ -135,25 +135,25 @@ redis.call('HDEL', KEYS[4], ARGV[2])
 return redis.call('HSET', KEYS[3], unpack(ARGV, 3))
 """
 
-TRIED = """
-local function tried(command, key)
+TRY_READ = """
+local function try_read(command, key)
   local reply = redis.pcall(command, key)
   if type(reply) ~= 'table' or not reply.err then return reply, '' end
   if not string.find(reply.err, 'WRONGTYPE', 1, true) then error(reply.err) end
   return nil, redis.call('TYPE', key).ok
 end
 """
-"""Lua: the reply to a command, and '' or the type of a key that has the wrong one: of one session, not of its batch."""
+"""Lua: the reply to a command and '', or nil and the key's type when that is wrong. One bad key fails no batch."""
 
-# KEYS pending whole; ARGV uuids; returns for each its hash, the queue's length and milliseconds to live, pending since,
-# and the types of queue and record where they are wrong; last whether the index is whole. One script: a pipeline of the
-# same reads costs the client sixteen times as much.
-_READ = f"""{TRIED}
+# KEYS pending whole; ARGV uuids. Returns for each its hash, the type of a record that is not a hash, the queue's
+# length, its milliseconds to live, pending since, and the type of a queue that is not a list; last, whether the index
+# is complete. A pipeline of the same reads would cost the client sixteen times as much as this script.
+_READ = f"""{TRY_READ}
 local found = {{}}
 for number, uuid in ipairs(ARGV) do
   local queue = 'queue:' .. uuid
-  local length, no_list = tried('LLEN', queue)
-  local fields, no_hash = tried('HGETALL', 'session:' .. uuid)
+  local length, no_list = try_read('LLEN', queue)
+  local fields, no_hash = try_read('HGETALL', 'session:' .. uuid)
   local left, since = redis.call('PTTL', queue), redis.call('ZSCORE', KEYS[1], uuid)
   found[number] = {{fields or {{}}, no_hash, length or 0, left, since, no_list}}
 end
@@ -167,7 +167,7 @@ class RedisStore:
 
     def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
         self._redis: Any = redis
-        self._call = Calls.of(redis).call
+        self._call = CommandRunner.shared(redis).call
         script = redis.register_script
         self._claim = script(_CLAIM)
         self._release_claim = script(_RELEASE_CLAIM)
@@ -178,36 +178,36 @@ class RedisStore:
         self._read = script(_READ)
         self._exist = script(_EXIST)
         self._save = script(_SAVE)
-        self._rows = BatchLoader(self._read_rows, most=_AT_ONCE)
-        self._faults = Calls.of(redis).faults
-        self._leases = RedisLocks(redis)
+        self._rows = BatchLoader(self._read_rows, batch_size=_BATCH_SIZE)
+        self._unreadable = CommandRunner.shared(redis).unreadable
+        self._locks = RedisLocks(redis)
 
     @property
     def unreadable(self) -> int:
-        return len(self._faults)
+        return len(self._unreadable)
 
     def remark(self) -> str | None:
-        """What /health should tell although nothing fails. No names: whoever asks it needs no key."""
-        if not len(self._faults):
+        """A remark for /health about unreadable sessions. It names none, because /health needs no key."""
+        if not len(self._unreadable):
             return None
         return (
-            f"{len(self._faults)} session(s) have keys in Redis that cannot be read, and cannot wake;"
-            " `GET /sessions?phase=failed` tells which, and what repairs them"
+            f"{len(self._unreadable)} session(s) have keys in Redis that cannot be read, and cannot wake;"
+            " `GET /sessions?phase=failed` shows which, and what repairs them"
         )
 
     async def owner(self, user_id: str) -> SessionId | None:
         async with self._call(), self._redis.pipeline(transaction=False) as pipe:
-            uuid, whole = await pipe.hget(USERS, user_id).exists(INDEX_COMPLETE).execute()
-        if uuid is None and not whole:
+            uuid, complete = await pipe.hget(USERS, user_id).exists(INDEX_COMPLETE).execute()
+        if uuid is None and not complete:
             raise IndexIncomplete
-        return _owned(uuid) if uuid else None
+        return _owner_id(uuid) if uuid else None
 
     async def claim(self, user_id: str, candidate: SessionId) -> SessionId:
         async with self._call():
             uuid = await self._claim(keys=[USERS, IDS, session_key(candidate), UNFINISHED], args=[user_id, candidate])
         if uuid is None:
             raise IdTaken(candidate)
-        return _owned(uuid)
+        return _owner_id(uuid)
 
     async def release_claim(self, user_id: str, uuid: SessionId) -> None:
         async with self._call():
@@ -218,12 +218,12 @@ class RedisStore:
         while True:
             async with self._call():
                 cursor, owners = await self._redis.hscan(USERS, cursor, count=500)
-            # Others may have written anything: it is nobody's claim.
+            # Skip whatever others may have written.
             ours = [(SessionId(u), user) for user, u in owners.items() if is_session_id(u) and is_user_id(user)]
             if ours:
                 async with self._call():
-                    there = await self._exist(keys=[session_key(uuid) for uuid, _ in ours])
-                found += [claim for claim, exists in zip(ours, there, strict=True) if not exists]
+                    present = await self._exist(keys=[session_key(uuid) for uuid, _ in ours])
+                found += [claim for claim, exists in zip(ours, present, strict=True) if not exists]
             if not cursor:
                 return found
 
@@ -254,35 +254,35 @@ class RedisStore:
             await self._save(keys=keys, args=[record.user_id, record.uuid, *pairs])
 
     async def record(self, uuid: SessionId) -> Record:
-        async with self._call():  # a read that is under way may have to end first: both within one deadline
-            row, whole = await self._rows.one(uuid)
-        found = self._records([uuid], [row])
+        async with self._call():  # one timeout for both: a read in progress may have to end first
+            row, complete = await self._rows.load(uuid)
+        found = self._parse([uuid], [row])
         if not found:
-            raise SessionNotFound if whole else IndexIncomplete
+            raise SessionNotFound if complete else IndexIncomplete
         return found[0]
 
-    def _records(self, uuids: Sequence[SessionId], rows: Sequence[Any]) -> Sequence[Record]:
-        """The records of those that have one."""
-        records = [
-            redis_record.record(uuid, redis_record.fields(flat), no_hash, redis_record.queue(uuid, *queue))
+    def _parse(self, uuids: Sequence[SessionId], rows: Sequence[Any]) -> Sequence[Record]:
+        """Parse the rows of those that have a record, and note read errors."""
+        found = [
+            records.record(uuid, records.fields(flat), no_hash, records.queue(uuid, *queue))
             for uuid, (flat, no_hash, *queue) in zip(uuids, rows, strict=True)
             if flat or no_hash
         ]
-        self._faults.looked(Part.RECORD, uuids, {r.uuid: r.read_error for r in records if r.read_error})
-        self._faults.looked(Part.QUEUE, uuids, {r.uuid: r.queue.read_error for r in records if r.queue.read_error})
-        return records
+        self._unreadable.update(Part.RECORD, uuids, {r.uuid: r.read_error for r in found if r.read_error})
+        self._unreadable.update(Part.QUEUE, uuids, {r.uuid: r.queue.read_error for r in found if r.queue.read_error})
+        return found
 
     async def _read_rows(self, uuids: Sequence[SessionId]) -> Sequence[tuple[Any, bool]]:
-        """For each what `_READ` tells, and whether the index is whole."""
+        """For each the row that `_READ` returns, and whether the index is complete."""
         async with self._call():
-            *rows, whole = await self._read(keys=[PENDING, INDEX_COMPLETE], args=uuids)
-        return [(row, bool(whole)) for row in rows]
+            *rows, complete = await self._read(keys=[PENDING, INDEX_COMPLETE], args=uuids)
+        return [(row, bool(complete)) for row in rows]
 
     async def records(self, uuids: Sequence[SessionId]) -> Sequence[Record]:
         if not uuids:
             return []
         rows = await self._read_rows(uuids)
-        return self._records(uuids, [row for row, _ in rows])
+        return self._parse(uuids, [row for row, _ in rows])
 
     async def page(self, after: str, limit: int) -> Sequence[SessionId]:
         found: list[SessionId] = []
@@ -291,7 +291,7 @@ class RedisStore:
             low = "-" if last is None else f"({last}"
             async with self._call():
                 members = await self._redis.zrangebylex(IDS, low, "+", 0, limit)
-            # A member with a score of its own, which others must have given it, breaks the order of all.
+            # A member whose score is not 0, which others must have set, breaks the order of all.
             later = [member for member in members if last is None or member > last]
             found += [SessionId(member) for member in later if is_session_id(member)]
             if len(members) < limit or not later:
@@ -309,14 +309,14 @@ class RedisStore:
             since = await self._note_released(keys=[session_key(uuid)], args=[at.timestamp() if at else ""])
         if since is None:
             raise SessionNotFound
-        return redis_record.moment(since)
+        return records.moment(since)
 
     async def forget(self, uuid: SessionId) -> None:
         async with self._call():
             keys = [USERS, IDS, session_key(uuid), queue_key(uuid), PENDING, progress_key(uuid), UNFINISHED]
             keys += [history_key(uuid)]
             await self._forget(keys=keys, args=[uuid, PROGRESS])
-        self._faults.gone(uuid)
+        self._unreadable.forget(uuid)
 
     async def index_complete(self) -> bool:
         async with self._call():
@@ -327,11 +327,11 @@ class RedisStore:
             await self._redis.set(INDEX_COMPLETE, "1")
 
     def lock(self, uuid: SessionId) -> AbstractAsyncContextManager[SessionLock]:
-        return self._leases.held(uuid)
+        return self._locks.held(uuid)
 
     async def ping(self) -> None:
         async with self._call():
-            # A write, so that a replica or a full Redis counts as the failure that it is.
+            # Write something: a read would succeed on a replica and in a full Redis.
             await self._redis.set("user-pods:ping", "1", px=1000)
             async with self._redis.pipeline(transaction=False) as pipe:
                 for key in _TYPES:
@@ -349,10 +349,10 @@ def history_key(uuid: SessionId) -> str:
     return f"user-pods:history:{uuid}"
 
 
-def _owned(uuid: str) -> SessionId:
+def _owner_id(uuid: str) -> SessionId:
     if not is_session_id(uuid):
         raise SessionUnreadable(
-            f"the user's entry in {USERS} in Redis is no id of a session; `redis-cli HDEL {USERS}` with the user's name"
+            f"the user's entry in {USERS} in Redis is not a session id; `redis-cli HDEL {USERS}` with the user's name"
             " removes it, and a create then finds or makes the session"
         )
     return SessionId(uuid)

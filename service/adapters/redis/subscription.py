@@ -1,4 +1,4 @@
-"""Messages of channels in Redis, over one connection that is known to live."""
+"""Messages of Redis channels, over one connection that is checked by pings."""
 
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -7,17 +7,17 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from service.adapters.redis.calls import Calls
+from service.adapters.redis.command_runner import CommandRunner
 from service.domain.errors import RedisUnavailable
 
-QUIET = 15.0
-"""Seconds without a message after which the connection is tried: a half-open one must be noticed within a minute."""
-_PATIENCE = 30.0
-"""Seconds that it gets to answer at most, however long a call may take."""
+PING_AFTER = 15.0
+"""Seconds without a message after which the connection is pinged: a half-open one must be noticed within a minute."""
+_MAX_PING_TIMEOUT = 30.0
+"""Seconds that the answer to a ping may take, however long the timeout of a call is."""
 
 
 class Subscription:
-    """The messages of some channels. `prepare` gets the connection before it subscribes, for what the server needs."""
+    """The messages of some channels. `prepare` sets up the server, over the connection that then subscribes."""
 
     def __init__(
         self,
@@ -26,14 +26,15 @@ class Subscription:
         prepare: Callable[[Any], Awaitable[None]] | None = None,
     ) -> None:
         self._redis: Any = redis
-        self._calls = Calls.of(redis)
+        self._runner = CommandRunner.shared(redis)
         self._channels = channels
         self._prepare = prepare
 
     async def messages(self) -> AsyncGenerator[str | None, None]:
-        """The data of each message; None for each channel whenever listening to it begins, for messages may be missed.
+        """Yield the data of each message, and None for each channel whenever a subscription begins.
 
-        Raises RedisUnavailable when the connection is lost and cannot be made again at once.
+        None means that messages may have been missed. Raises RedisUnavailable when the connection is lost and
+        reconnecting fails.
         """
         while True:
             async with contextlib.aclosing(self._connected()) as connected:
@@ -41,21 +42,22 @@ class Subscription:
                     yield data
 
     async def _connected(self) -> AsyncGenerator[str | None, None]:
-        """The same until the connection is made anew, be it by the client itself: it needs preparing again."""
-        begun, tried, left = 0, False, self._calls.left
+        """The same for one connection. Ends when the client has reconnected by itself: `prepare` has to run again."""
+        subscribed, pinged, failovers = 0, False, self._runner.failovers
+        ping_timeout = min(self._runner.call_timeout, _MAX_PING_TIMEOUT)
         async with self._subscribed() as pubsub:
-            while left == self._calls.left:
-                message = await self._next(pubsub, min(self._calls.deadline, _PATIENCE) if tried else QUIET)
+            while failovers == self._runner.failovers:
+                message = await self._next(pubsub, ping_timeout if pinged else PING_AFTER)
                 if message is None:
-                    if tried:
+                    if pinged:
                         return  # half-open
                     await self._ping(pubsub)
-                    tried = True
+                    pinged = True
                     continue
-                tried = False
+                pinged = False
                 if message["type"] == "subscribe":
-                    begun += 1
-                    if begun > len(self._channels):
+                    subscribed += 1
+                    if subscribed > len(self._channels):
                         return
                     yield None
                 elif message["type"] == "message":
@@ -65,24 +67,24 @@ class Subscription:
     async def _subscribed(self) -> AsyncIterator[Any]:
         pubsub = self._redis.pubsub()
         try:
-            async with self._calls.call():
+            async with self._runner.call():
                 await pubsub.connect()
                 if self._prepare is not None:
-                    # Over this very connection: another one of the pool may lead to another server.
+                    # Use this connection: another one of the pool may lead to another server.
                     await self._prepare(pubsub.connection)
                 await pubsub.subscribe(*self._channels)
             yield pubsub
         finally:
             with contextlib.suppress(RedisUnavailable):
-                async with self._calls.call():
+                async with self._runner.call():
                     await pubsub.aclose()
 
     async def _next(self, pubsub: Any, seconds: float) -> Any:
-        """The next message, or the answer to a ping; None when there was neither in time."""
-        async with self._calls.call(wait=seconds):
+        """The next message or ping response; None when neither arrives within the time."""
+        async with self._runner.call(wait=seconds):
             return await pubsub.get_message(timeout=seconds)
 
     async def _ping(self, pubsub: Any) -> None:
-        """Ask for an answer over this very connection: another one may live while this one is half-open."""
-        async with self._calls.call():
+        """Ping over this connection: another one may work while this one is half-open."""
+        async with self._runner.call():
             await pubsub.ping()

@@ -1,8 +1,8 @@
-"""The Tickets in Redis.
+"""The Tickets port on Redis.
 
 user-pods:tickets:<uuid>   zset   digests of the session's open tickets, each with the end of its life, in milliseconds
 
-A digest lets nobody in: a ticket is genuine by its seal, and the key for that is not in Redis.
+A digest opens nothing: a ticket has to carry a valid seal, and the sealing key is not in Redis.
 """
 
 from datetime import timedelta
@@ -10,13 +10,13 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from service.adapters.redis.calls import Calls
+from service.adapters.redis.command_runner import CommandRunner
 from service.domain.names import SessionId
 from service.domain.ports import TICKETS
 
 _FORMER_SECRET = "user-pods:gateway-secret"  # noqa: S105 - the name of a key
 
-# Redis' own clock is the one that counts: those of the replicas may differ.
+# By Redis' own clock, because the clocks of replicas may differ.
 _NOW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -46,7 +46,7 @@ class RedisTickets:
 
     def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
         self._redis: Any = redis
-        self._call = Calls.of(redis).call
+        self._call = CommandRunner.shared(redis).call
         self._put = redis.register_script(_PUT)
         self._take = redis.register_script(_TAKE)
 

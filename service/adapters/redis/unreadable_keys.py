@@ -1,4 +1,4 @@
-"""Keys of single sessions that cannot be read: somebody else wrote them, by hand or by mistake."""
+"""Keys of sessions that cannot be read because somebody else has written them, by hand or by mistake."""
 
 import logging
 import time
@@ -10,9 +10,9 @@ from service.domain.names import SessionId, queue_key, session_key
 log = logging.getLogger(__name__)
 
 
-_OLD = 1800.0
-"""Seconds after which a fault that nobody has seen again is forgotten: another replica may have deleted the session. A
-recovery's pass over everything sees every record more often."""
+_FORGET_AFTER = 1800.0
+"""Seconds after which a read error that has not occurred again is forgotten: another replica may have deleted the
+session. Recovery reads every record more often than that."""
 
 
 class Part(StrEnum):
@@ -20,8 +20,8 @@ class Part(StrEnum):
     RECORD = "record"
 
 
-class Faults:
-    """Which sessions are unreadable, as far as this replica has looked. Logs a change, not a look."""
+class UnreadableKeys:
+    """The sessions that this replica found unreadable. Logs each change once."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -29,14 +29,14 @@ class Faults:
         self._seen: dict[tuple[Part, SessionId], float] = {}
 
     def __len__(self) -> int:
-        """Sessions with a fault of any part."""
+        """The number of unreadable sessions."""
         for (part, uuid), at in list(self._seen.items()):
-            if self._clock() - at > _OLD:
+            if self._clock() - at > _FORGET_AFTER:
                 self._drop(part, uuid)
         return len(set().union(*self._known.values()))
 
-    def gone(self, uuid: SessionId) -> None:
-        """The session has been forgotten, and its faults with it."""
+    def forget(self, uuid: SessionId) -> None:
+        """Forget the session and its read errors."""
         for part in Part:
             self._drop(part, uuid)
 
@@ -44,40 +44,40 @@ class Faults:
         self._known[part].pop(uuid, None)
         self._seen.pop((part, uuid), None)
 
-    def looked(self, part: Part, uuids: Iterable[SessionId], faults: dict[SessionId, str]) -> None:
-        """These sessions have been looked at, and these of them were found unreadable."""
+    def update(self, part: Part, uuids: Iterable[SessionId], errors: dict[SessionId, str]) -> None:
+        """Note that these sessions were read, and which of them have a read error."""
         known = self._known[part]
-        if not known and not faults:
-            return  # nearly always
+        if not known and not errors:
+            return  # the usual case
         for uuid in uuids:
-            fault, before = faults.get(uuid), known.get(uuid)
-            if fault is not None:
+            error, before = errors.get(uuid), known.get(uuid)
+            if error is not None:
                 self._seen[part, uuid] = self._clock()
-            if fault == before:
+            if error == before:
                 continue
-            if fault is None:
+            if error is None:
                 self._drop(part, uuid)
                 log.info("the session can be read again", extra={"uuid": uuid, "part": part.value})
             else:
-                known[uuid] = fault
-                log.error("a session cannot be read: %s", fault, extra={"uuid": uuid, "part": part.value})
+                known[uuid] = error
+                log.error("a session cannot be read: %s", error, extra={"uuid": uuid, "part": part.value})
 
 
-def of_queue(uuid: SessionId, type_: str) -> str:
-    """What is wrong with a queue that is no list, and what repairs it."""
+def queue_error(uuid: SessionId, type_: str) -> str:
+    """The read error of a queue that is not a list, with the repair."""
     key = queue_key(uuid)
     return f"{key} in Redis is a {type_}, not a list; `redis-cli DEL {key}` repairs it, and so does a create"
 
 
-def of_pending(uuid: SessionId) -> str:
-    """What is wrong with a pending wake without a time, and what repairs it."""
+def pending_error(uuid: SessionId) -> str:
+    """The read error of a pending wake without a valid time, with the repair."""
     return (
-        f"the time of its pending wake in Redis is none; `redis-cli ZREM user-pods:pending {uuid}` repairs it, and so"
-        " does a create"
+        f"the time of its pending wake in Redis is invalid; `redis-cli ZREM user-pods:pending {uuid}` repairs it, and"
+        " so does a create"
     )
 
 
-def of_record(uuid: SessionId, problem: str) -> str:
-    """What is wrong with a record, and what repairs it."""
+def record_error(uuid: SessionId, problem: str) -> str:
+    """The read error of a record, with the repair."""
     key = session_key(uuid)
     return f"{key} in Redis {problem}; `redis-cli DEL {key}`, then a create, restores it, and so does a create alone"
