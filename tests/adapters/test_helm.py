@@ -37,7 +37,7 @@ def releases(helm: Path, **other: object) -> HelmReleases:
         "values": GOOD,
         "namespace": "default",
         "kubeconfig": None,
-        "deadline": timedelta(seconds=20),
+        "timeout": timedelta(seconds=20),
         **other,
     }
     return HelmReleases(**arguments)  # type: ignore[arg-type]
@@ -154,7 +154,7 @@ def sleepers() -> list[psutil.Process]:
 async def test_helm_is_ended_at_its_deadline(tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(HelmTimeout):
-        await releases(slow_helm(tmp_path), deadline=timedelta(seconds=1)).install(
+        await releases(slow_helm(tmp_path), timeout=timedelta(seconds=1)).install(
             SessionId("abc123xy"), "ann", IdleTimes()
         )
     assert time.monotonic() - started < 10
