@@ -56,7 +56,8 @@ def chart(name: str, readme: str) -> str:
 
 
 def _operation(operation: Mapping[str, Any]) -> Iterator[str]:
-    yield operation["summary"] + ("" if operation.get("security") else " *Open.*")
+    about = " ".join(operation.get("description", operation["summary"]).split())
+    yield about + ("" if operation.get("security") else " *Open.*")
     parameters = operation.get("parameters", [])
     if parameters:
         yield from ("", "| parameter | in | type | meaning |", "| --- | --- | --- | --- |")
