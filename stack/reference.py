@@ -56,7 +56,7 @@ def chart(name: str, readme: str) -> str:
 
 
 def _operation(operation: Mapping[str, Any]) -> Iterator[str]:
-    about = " ".join(operation.get("description", operation["summary"]).split())
+    about = " ".join([operation["summary"].rstrip(".") + ".", *operation.get("description", "").split()])
     yield about + ("" if operation.get("security") else " *Open.*")
     parameters = operation.get("parameters", [])
     if parameters:
