@@ -101,7 +101,7 @@ class ProgressWriter:
             wake.written.clear()  # it may belong to an earlier wake, which failed and was begun again
         found = {*wake.pending, *reached(workload), *await self._end_of(workload, wake)}
         fresh = sorted(found - wake.written, key=lambda update: _ORDER.index(update.stage))
-        accepted = not fresh or await self._progress.note(uuid, *fresh)
+        accepted = not fresh or await self._progress.write(uuid, *fresh)
         wake.written.update(fresh)
         del wake.pending[:pending]
         ended = any(update.stage in (Stage.READY, Stage.ASLEEP) for update in fresh)

@@ -127,7 +127,7 @@ class WakeTracker:
 
     async def _follow_pod_events(self) -> None:
         try:
-            async for uuid, pod_uid, update in self._pod_events.news():
+            async for uuid, pod_uid, update in self._pod_events.updates():
                 pod = self._cache.workload(uuid).pod
                 # An event may still come from the pod of an earlier life.
                 if self._progress.follows(uuid) and (pod is None or pod.uid == pod_uid):

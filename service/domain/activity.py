@@ -96,7 +96,7 @@ class SessionActivity:
     async def _note(self, uuid: SessionId, stage: Stage) -> None:
         """Best effort: the wake or sleep counts even when its progress cannot be noted."""
         try:
-            await self._progress.note(uuid, ProgressUpdate(stage))
+            await self._progress.write(uuid, ProgressUpdate(stage))
         except Unavailable:
             log.warning("progress could not be noted", extra={"uuid": uuid, "stage": stage.value})
 

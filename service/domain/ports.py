@@ -150,35 +150,35 @@ class Queues(Protocol):
 
 
 class Progress(Protocol):
-    """How wakes come along, in Redis: of each session the wake under way, or else the last one, for an hour."""
+    """The progress of wakes, in Redis: the present or last wake of each session, for an hour."""
 
-    async def note(self, uuid: SessionId, *news: ProgressUpdate) -> bool:
-        """Note each of the news, unless it is noted already; whether there is a wake that they could belong to.
+    async def write(self, uuid: SessionId, *updates: ProgressUpdate) -> bool:
+        """Write the updates that are not known yet; returns whether there is a wake that accepts them.
 
-        `accepted` begins a wake when none is under way. After `ready` or `asleep` a wake takes no more news.
+        `accepted` starts a wake when none is in progress. After `ready` or `asleep` a wake accepts no updates.
         """
 
-    async def wake(self, uuid: SessionId) -> Sequence[Event]:
-        """The wake from its beginning; empty when none is known."""
+    async def events(self, uuid: SessionId) -> Sequence[Event]:
+        """The events of the wake from its beginning; empty when none is known."""
 
     def following(self, uuid: SessionId) -> AbstractContextManager[asyncio.Event]:
-        """A flag that is set when there may be news of the session, whichever replica noted them.
+        """A flag that is set when there may be new events of the session, whichever replica wrote them.
 
-        Once in a while news may be noted without it.
+        Events may occasionally be written without it.
         """
 
 
 class History(Protocol):
-    """What has happened to each session lately, in Redis: bounded, and kept for as long as the session."""
+    """The last events of each session, in Redis: limited in number, and deleted with the session."""
 
     async def append(self, event: HistoryEvent) -> bool:
-        """Keep the event, and drop the oldest beyond the bound; False when it is kept already, by `history.mark`.
+        """Store the event and drop the oldest beyond the limit; False when `history.dedup_key` is known already.
 
-        Of a session that has no record nothing is kept, and of an event not its user, whom the record names.
+        Stores nothing for a session without a record, and never the event's user, which the record has.
         """
 
     async def events(self, uuid: SessionId) -> Sequence[HistoryEvent]:
-        """The newest first; whatever cannot be read is left out."""
+        """Newest first, without those that cannot be read."""
 
 
 TICKETS = 32
@@ -277,10 +277,10 @@ class WorkloadCache(Protocol):
 
 
 class PodEvents(Protocol):
-    """What Kubernetes itself tells of the sessions' pods, as it happens."""
+    """Kubernetes' own events about the sessions' pods."""
 
-    def news(self) -> AsyncIterator[tuple[SessionId, str, ProgressUpdate]]:
-        """(session, uid of the pod, news): pulled images and warnings. Raises ClusterUnavailable when it breaks off."""
+    def updates(self) -> AsyncIterator[tuple[SessionId, str, ProgressUpdate]]:
+        """(session, uid of the pod, update) as they happen: pulled images and warnings. Raises ClusterUnavailable."""
 
 
 class Election(Protocol):

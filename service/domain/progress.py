@@ -62,12 +62,12 @@ class Event:
     """See `ProgressUpdate`."""
 
 
-def over(wake: Sequence[Event]) -> bool:
+def has_ended(wake: Sequence[Event]) -> bool:
     """Whether waiting for further events is of no use."""
     return any(event.stage in (Stage.READY, Stage.ASLEEP) or event.final for event in wake)
 
 
-def later(wake: Sequence[Event], after: str | None) -> Sequence[Event]:
+def events_after(wake: Sequence[Event], after: str | None) -> Sequence[Event]:
     """The events after the one with that id; all of them when `after` is None or not an id."""
     last = _order(after)
     return [event for event in wake if _order(event.id) > last]

@@ -13,7 +13,7 @@ from aiohttp_sse import EventSourceResponse
 
 from service.domain.errors import Unavailable
 from service.domain.names import SessionId
-from service.domain.progress import later, over
+from service.domain.progress import events_after, has_ended
 from service.domain.request_context import current_request_id
 from service.domain.session import Session
 from service.edge.event_stream import LAST_EVENT_ID, event_stream
@@ -55,8 +55,8 @@ class StreamLimiter:
 async def respond(request: web.Request, session: Session) -> web.StreamResponse:
     """Stream the current or the last wake; if there is none, one event with the session's phase."""
     uuid, last_id = session.record.uuid, request.headers.get(LAST_EVENT_ID)
-    wake = await request.app[PROGRESS].wake(uuid)
-    if last_id and (not wake or over(wake)) and not later(wake, last_id):
+    wake = await request.app[PROGRESS].events(uuid)
+    if last_id and (not wake or has_ended(wake)) and not events_after(wake, last_id):
         return web.Response(status=204)  # makes an EventSource stop; otherwise it reconnects for ever
     headers = {request_id.HEADER: current_request_id()}
     with request.app[STREAM_LIMITER].place(uuid):
@@ -79,11 +79,11 @@ async def _follow(request: web.Request, response: EventSourceResponse, uuid: Ses
         try:
             while not request.app[READINESS].closing:
                 changed.clear()
-                wake = await progress.wake(uuid)
-                for event in later(wake, last_id):
+                wake = await progress.events(uuid)
+                for event in events_after(wake, last_id):
                     last_id = event.id
                     await _send(response, ProgressEvent.of(event), last_id)
-                if not wake or over(wake):
+                if not wake or has_ended(wake):
                     return
                 await _changed(request, changed)
         except Unavailable as error:

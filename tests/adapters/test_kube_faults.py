@@ -133,7 +133,7 @@ async def test_an_answer_that_is_none_of_the_api_counts_as_none(fake: FakeApi, k
         with pytest.raises(ClusterUnavailable):
             await call()
     with pytest.raises(ClusterUnavailable):
-        await anext(aiter(KubePodEvents(kube, namespace="users").news()))
+        await anext(aiter(KubePodEvents(kube, namespace="users").updates()))
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
@@ -332,5 +332,5 @@ async def test_odd_events_of_pods_are_passed_over(fake: FakeApi, kube: KubeApi) 
     }
     events = [{}, {"involvedObject": None}, {"involvedObject": {"name": 7}}, good]
     fake.watches = says("".join(json.dumps({"type": "ADDED", "object": event}) + "\n" for event in events))
-    uuid, uid, news = await asyncio.wait_for(anext(aiter(KubePodEvents(kube, namespace="users").news())), 5)
-    assert (uuid, uid, news.stage, news.reason) == (UUID, "pod-1", Stage.WARNING, "Unknown: ")
+    uuid, uid, update = await asyncio.wait_for(anext(aiter(KubePodEvents(kube, namespace="users").updates())), 5)
+    assert (uuid, uid, update.stage, update.reason) == (UUID, "pod-1", Stage.WARNING, "Unknown: ")

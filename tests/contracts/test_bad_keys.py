@@ -197,14 +197,14 @@ async def test_pushes_to_what_is_no_queue_of_a_session_are_passed_over(redis: An
 async def test_progress_of_another_type_is_none_and_is_made_anew_by_the_next_wake(redis: Any, kind: str) -> None:
     progress = RedisProgress(redis)
     await SPOIL[kind](redis, f"user-pods:progress:{A}")
-    assert await progress.wake(A) == []
-    assert await progress.note(A, ProgressUpdate(Stage.ACCEPTED))
-    assert [event.stage for event in await progress.wake(A)] == [Stage.ACCEPTED]
+    assert await progress.events(A) == []
+    assert await progress.write(A, ProgressUpdate(Stage.ACCEPTED))
+    assert [event.stage for event in await progress.events(A)] == [Stage.ACCEPTED]
 
 
 async def test_entries_of_progress_that_the_service_cannot_have_made_are_left_out(redis: Any) -> None:
     progress = RedisProgress(redis)
-    await progress.note(A, ProgressUpdate(Stage.ACCEPTED))
+    await progress.write(A, ProgressUpdate(Stage.ACCEPTED))
     key = f"user-pods:progress:{A}"
     for fields in (
         {"a": "b"},
@@ -213,8 +213,8 @@ async def test_entries_of_progress_that_the_service_cannot_have_made_are_left_ou
         {"stage": "failed", "reason": ODD},
     ):
         await redis.xadd(key, fields)
-    await progress.note(A, ProgressUpdate(Stage.SCALED))
-    assert [event.stage for event in await progress.wake(A)] == [Stage.ACCEPTED, Stage.SCALED]
+    await progress.write(A, ProgressUpdate(Stage.SCALED))
+    assert [event.stage for event in await progress.events(A)] == [Stage.ACCEPTED, Stage.SCALED]
 
 
 async def test_a_delete_of_an_unreadable_session_leaves_nothing(redis: Any) -> None:

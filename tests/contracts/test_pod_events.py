@@ -32,10 +32,10 @@ async def parts(request: pytest.FixtureRequest) -> AsyncIterator[tuple[PodEvents
         yield KubePodEvents(KubeApi(api, timeout=5), namespace=USERS), _left(stack)
 
 
-def event(uuid: SessionId, uid: str, news: ProgressUpdate) -> dict[str, object]:
+def event(uuid: SessionId, uid: str, update: ProgressUpdate) -> dict[str, object]:
     """What a kubelet writes."""
-    pulled = news.stage is Stage.PULLED
-    reason, _, message = (news.reason or "Pulled: the image is there").partition(": ")
+    pulled = update.stage is Stage.PULLED
+    reason, _, message = (update.reason or "Pulled: the image is there").partition(": ")
     involved = {"kind": "Pod", "name": f"user-{uuid}-5d9c-x2v4z", "namespace": USERS, "uid": uid}
     return {
         "apiVersion": "v1",
@@ -68,7 +68,7 @@ async def listening(source: PodEvents, cause: SleepCause, uuid: SessionId) -> As
 
 
 async def _listen(source: PodEvents, heard: list[Told]) -> None:
-    async for told in source.news():
+    async for told in source.updates():
         heard += [told]  # one by one, as it happens
 
 
@@ -109,4 +109,4 @@ async def test_what_is_of_no_interest_is_not_told(stack: Stack) -> None:
 
 
 def _left(stack: Stack) -> SleepCause:
-    return lambda uuid, uid, news: stack.cluster.apply(event(uuid, uid, news))
+    return lambda uuid, uid, update: stack.cluster.apply(event(uuid, uid, update))

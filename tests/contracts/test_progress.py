@@ -17,15 +17,15 @@ FAILED, ASLEEP = ProgressUpdate(Stage.FAILED, "ErrImagePull: no such image"), Pr
 
 
 async def told(kept: Kept, uuid: SessionId = A) -> list[ProgressUpdate]:
-    return [ProgressUpdate(event.stage, event.reason) for event in await kept.progress.wake(uuid)]
+    return [ProgressUpdate(event.stage, event.reason) for event in await kept.progress.events(uuid)]
 
 
 async def test_a_wake_is_kept_in_its_order_with_rising_ids_and_times(kept: Kept) -> None:
     before = datetime.now(UTC)
-    await kept.progress.note(A, ACCEPTED)
+    await kept.progress.write(A, ACCEPTED)
     await asyncio.sleep(0.01)
-    await kept.progress.note(A, SCALED, ProgressUpdate(Stage.WARNING, "FailedMount: the volume is away"))
-    wake = await kept.progress.wake(A)
+    await kept.progress.write(A, SCALED, ProgressUpdate(Stage.WARNING, "FailedMount: the volume is away"))
+    wake = await kept.progress.events(A)
     assert [event.stage for event in wake] == [Stage.ACCEPTED, Stage.SCALED, Stage.WARNING]
     assert [event.reason for event in wake] == [None, None, "FailedMount: the volume is away"]
     assert abs(wake[0].at - before) < timedelta(seconds=5)
@@ -37,37 +37,37 @@ async def test_a_wake_is_kept_in_its_order_with_rising_ids_and_times(kept: Kept)
 async def test_whoever_notes_the_same_again_adds_nothing(kept: Kept) -> None:
     warning, other = ProgressUpdate(Stage.WARNING, "a"), ProgressUpdate(Stage.WARNING, "b")
     for _ in range(2):
-        assert await kept.progress.note(A, ACCEPTED, SCALED, warning, other)
+        assert await kept.progress.write(A, ACCEPTED, SCALED, warning, other)
     assert await told(kept) == [ACCEPTED, SCALED, warning, other]
 
 
 async def test_without_a_wake_nothing_is_noted(kept: Kept) -> None:
-    assert not await kept.progress.note(A, SCALED, READY)
+    assert not await kept.progress.write(A, SCALED, READY)
     assert await told(kept) == []
 
 
 async def test_after_its_end_a_wake_takes_nothing_more_and_the_next_begins_anew(kept: Kept) -> None:
     for end in (READY, ASLEEP):
-        assert await kept.progress.note(A, ACCEPTED, SCALED, end)
-        assert not await kept.progress.note(A, SCALED, ProgressUpdate(Stage.WARNING, "late"))
+        assert await kept.progress.write(A, ACCEPTED, SCALED, end)
+        assert not await kept.progress.write(A, SCALED, ProgressUpdate(Stage.WARNING, "late"))
         assert await told(kept) == [ACCEPTED, SCALED, end]
 
 
 async def test_what_has_failed_may_still_get_ready_or_be_woken_anew(kept: Kept) -> None:
-    assert await kept.progress.note(A, ACCEPTED, FAILED)
-    assert await kept.progress.note(A, ProgressUpdate(Stage.FAILED, "in other words"), READY)
+    assert await kept.progress.write(A, ACCEPTED, FAILED)
+    assert await kept.progress.write(A, ProgressUpdate(Stage.FAILED, "in other words"), READY)
     assert await told(kept) == [ACCEPTED, FAILED, READY]
-    await kept.progress.note(A, ACCEPTED, FAILED)
-    await kept.progress.note(A, ACCEPTED)
+    await kept.progress.write(A, ACCEPTED, FAILED)
+    await kept.progress.write(A, ACCEPTED)
     assert await told(kept) == [ACCEPTED]
 
 
 async def test_a_failure_is_noted_once_more_when_it_has_become_final(kept: Kept) -> None:
     final = ProgressUpdate(Stage.FAILED, "Evicted: no disk", final=True)
-    await kept.progress.note(A, ACCEPTED)
-    for news in (FAILED, FAILED, final, final, FAILED):
-        await kept.progress.note(A, news)
-    assert [(e.stage, e.final) for e in await kept.progress.wake(A)] == [
+    await kept.progress.write(A, ACCEPTED)
+    for update in (FAILED, FAILED, final, final, FAILED):
+        await kept.progress.write(A, update)
+    assert [(e.stage, e.final) for e in await kept.progress.events(A)] == [
         (Stage.ACCEPTED, False),
         (Stage.FAILED, False),
         (Stage.FAILED, True),
@@ -75,28 +75,28 @@ async def test_a_failure_is_noted_once_more_when_it_has_become_final(kept: Kept)
 
 
 async def test_ids_of_the_next_wake_are_greater_than_those_before(kept: Kept) -> None:
-    await kept.progress.note(A, ACCEPTED, READY)
-    last = (await kept.progress.wake(A))[-1]
+    await kept.progress.write(A, ACCEPTED, READY)
+    last = (await kept.progress.events(A))[-1]
     await asyncio.sleep(0.01)
-    await kept.progress.note(A, ACCEPTED)
-    first = (await kept.progress.wake(A))[0]
+    await kept.progress.write(A, ACCEPTED)
+    first = (await kept.progress.events(A))[0]
     assert tuple(map(int, first.id.split("-"))) > tuple(map(int, last.id.split("-")))
 
 
 async def test_followers_hear_of_news_of_their_own_session(kept: Kept) -> None:
     with kept.progress.following(A) as first, kept.progress.following(A) as second, kept.progress.following(B) as other:
-        await kept.progress.note(A, ACCEPTED)
+        await kept.progress.write(A, ACCEPTED)
         await asyncio.wait_for(asyncio.gather(first.wait(), second.wait()), 10)
         for flag in (first, second, other):
             flag.clear()
-        await kept.progress.note(A, SCALED)
+        await kept.progress.write(A, SCALED)
         await asyncio.wait_for(first.wait(), 10)
         assert not other.is_set()
 
 
 async def test_a_session_that_is_forgotten_leaves_no_wake_and_its_followers_hear_of_it(kept: Kept) -> None:
     await kept.store.save(Record(A, "ann", RecordStatus.CREATED, datetime.now(UTC)))
-    await kept.progress.note(A, ACCEPTED)
+    await kept.progress.write(A, ACCEPTED)
     with kept.progress.following(A) as flag:
         await asyncio.sleep(0.1)
         flag.clear()
@@ -116,9 +116,9 @@ async def test_another_replica_hears_of_it_and_a_wake_is_not_kept_for_ever(redis
         with there.following(A) as flag:
             await asyncio.wait_for(flag.wait(), 10)  # the subscription stands
             flag.clear()
-            await here.note(A, ACCEPTED)
+            await here.write(A, ACCEPTED)
             await asyncio.wait_for(flag.wait(), 10)
-        assert [event.stage for event in await there.wake(A)] == [Stage.ACCEPTED]
+        assert [event.stage for event in await there.events(A)] == [Stage.ACCEPTED]
         assert await one.keys() == [f"user-pods:progress:{A}"]
         assert 0 < await one.ttl(f"user-pods:progress:{A}") <= 3600
         listening.cancel()
@@ -129,8 +129,8 @@ async def test_a_flood_of_warnings_is_cut_off_and_hides_no_other_news(redis_port
     async with Redis(port=redis_port, decode_responses=True) as redis:
         await redis.flushall()
         progress = RedisProgress(redis)
-        await progress.note(A, ACCEPTED, *(ProgressUpdate(Stage.WARNING, str(number)) for number in range(500)), READY)
-        wake = await progress.wake(A)
+        await progress.write(A, ACCEPTED, *(ProgressUpdate(Stage.WARNING, str(number)) for number in range(500)), READY)
+        wake = await progress.events(A)
     assert len(wake) < 100
     assert (wake[0].stage, wake[-1].stage) == (Stage.ACCEPTED, Stage.READY)
 
@@ -145,7 +145,7 @@ async def test_followers_are_told_again_after_their_connection_broke(redis_port:
             await redis.client_kill_filter(_type="pubsub", skipme=False)
             await asyncio.wait_for(flag.wait(), 10)
             flag.clear()
-            await progress.note(A, ACCEPTED)
+            await progress.write(A, ACCEPTED)
             await asyncio.wait_for(flag.wait(), 10)
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)

@@ -43,7 +43,7 @@ class World:
 
     async def wake(self) -> None:
         await self.queues.wake(UUID, LEASE)
-        await self.progress.note(UUID, ProgressUpdate(Stage.ACCEPTED))
+        await self.progress.write(UUID, ProgressUpdate(Stage.ACCEPTED))
         self.tracker.on_wake(UUID)
         await self.settled()
 
@@ -109,7 +109,7 @@ async def test_a_pod_of_an_earlier_life_is_no_progress(world: World) -> None:
 
 
 async def test_only_a_leader_follows_the_wakes_of_others_and_a_new_leader_continues(world: World) -> None:
-    await world.progress.note(UUID, ProgressUpdate(Stage.ACCEPTED))
+    await world.progress.write(UUID, ProgressUpdate(Stage.ACCEPTED))
     await world.change(parked=False, replicas=1)
     assert world.stages == ["accepted"]
     await world.lead()
@@ -124,13 +124,13 @@ async def test_a_change_of_an_awake_session_costs_no_call(world: World, monkeypa
     asked: list[str] = []
 
     async def note(*_: Any) -> bool:
-        asked.append("note")
+        asked.append("write")
         return False
 
     async def read(*_: Any) -> Any:
         asked.append("read")
 
-    monkeypatch.setattr(world.progress, "note", note)
+    monkeypatch.setattr(world.progress, "write", note)
     monkeypatch.setattr(world.queues, "read", read)
     for _ in range(5):
         world.tracker.on_wake(UUID)
@@ -233,7 +233,7 @@ async def test_a_late_zero_of_keda_does_not_end_a_wake_but_an_empty_queue_does(w
 
 
 async def test_a_wake_that_was_given_up_unobserved_ends_with_the_park(world: World) -> None:
-    await world.progress.note(UUID, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.SCALED))
+    await world.progress.write(UUID, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.SCALED))
     await world.lead()
     world.tracker.on_step_done(UUID, Step.PARK)
     await world.settled()
@@ -270,7 +270,7 @@ async def test_updates_that_redis_missed_are_written_when_it_is_back(
 
     await world.wake()
     with monkeypatch.context() as patch:
-        patch.setattr(world.progress, "note", away)
+        patch.setattr(world.progress, "write", away)
         world.tracker.on_step_done(UUID, Step.UNPARK)
         await world.change(replicas=1)
         assert world.stages == ["accepted"]
@@ -281,14 +281,14 @@ async def test_updates_that_redis_missed_are_written_when_it_is_back(
 async def test_a_wake_that_cannot_be_written_delays_no_other_and_is_dropped_in_the_end(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad, note = SessionId("badbadba"), world.progress.note
+    bad, write = SessionId("badbadba"), world.progress.write
 
-    async def odd(uuid: SessionId, *news: ProgressUpdate) -> bool:
+    async def odd(uuid: SessionId, *updates: ProgressUpdate) -> bool:
         if uuid == bad:
             raise TypeError("odd")
-        return await note(uuid, *news)
+        return await write(uuid, *updates)
 
-    monkeypatch.setattr(world.progress, "note", odd)
+    monkeypatch.setattr(world.progress, "write", odd)
     monkeypatch.setattr("service.controller.progress_writer._MAX_FAILURES", 2)
     world.cluster.change(replace(asleep(), uuid=bad))
     world.tracker.on_wake(bad)
@@ -302,14 +302,14 @@ async def test_a_wake_that_cannot_be_written_delays_no_other_and_is_dropped_in_t
 
 
 async def test_a_wake_whose_write_hangs_delays_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    bad, note = SessionId("badbadba"), world.progress.note
+    bad, write = SessionId("badbadba"), world.progress.write
 
-    async def hangs(uuid: SessionId, *news: ProgressUpdate) -> bool:
+    async def hangs(uuid: SessionId, *updates: ProgressUpdate) -> bool:
         if uuid == bad:
             await asyncio.Event().wait()
-        return await note(uuid, *news)
+        return await write(uuid, *updates)
 
-    monkeypatch.setattr(world.progress, "note", hangs)
+    monkeypatch.setattr(world.progress, "write", hangs)
     world.cluster.change(replace(asleep(), uuid=bad))
     world.tracker.on_step_started(bad, Step.SCALE_UP)
     await world.wake()

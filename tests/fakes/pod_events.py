@@ -15,9 +15,9 @@ class MemoryPodEvents:
 
     listeners: list[asyncio.Queue[tuple[SessionId, str, ProgressUpdate]]] = field(default_factory=list)
 
-    def news(self) -> AsyncIterator[tuple[SessionId, str, ProgressUpdate]]:
+    def updates(self) -> AsyncIterator[tuple[SessionId, str, ProgressUpdate]]:
         return listen(self.listeners)
 
-    def tell(self, uuid: SessionId, pod_uid: str, news: ProgressUpdate) -> None:
+    def tell(self, uuid: SessionId, pod_uid: str, update: ProgressUpdate) -> None:
         for heard in self.listeners:
-            heard.put_nowait((uuid, pod_uid, news))
+            heard.put_nowait((uuid, pod_uid, update))

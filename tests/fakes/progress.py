@@ -19,11 +19,11 @@ class MemoryProgress:
     flags: list[tuple[SessionId, asyncio.Event]] = field(default_factory=list)
     count: int = 0
 
-    async def note(self, uuid: SessionId, *news: ProgressUpdate) -> bool:
-        taken = [self._note(uuid, each) for each in news]
+    async def write(self, uuid: SessionId, *updates: ProgressUpdate) -> bool:
+        taken = [self._write(uuid, each) for each in updates]
         return any(taken)
 
-    async def wake(self, uuid: SessionId) -> Sequence[Event]:
+    async def events(self, uuid: SessionId) -> Sequence[Event]:
         return list(self.wakes.get(uuid, ()))
 
     @contextmanager
@@ -39,22 +39,19 @@ class MemoryProgress:
         self.wakes.pop(uuid, None)
         self._tell(uuid)
 
-    def _note(self, uuid: SessionId, news: ProgressUpdate) -> bool:
+    def _write(self, uuid: SessionId, update: ProgressUpdate) -> bool:
         wake = self.wakes.get(uuid, [])
         stages = {event.stage for event in wake}
-        if news.stage is Stage.ACCEPTED and (not wake or stages & LAST):
+        if update.stage is Stage.ACCEPTED and (not wake or stages & LAST):
             wake, stages = self.wakes.setdefault(uuid, []), set()
             wake.clear()
         elif not wake or stages & {Stage.READY, Stage.ASLEEP}:
             return False
-        if not any(_same(event, news) for event in wake):
+        if not any(_same(event, update) for event in wake):
             now, self.count = self.clock(), self.count + 1
             began = wake[0].at if wake else now
-            wake.append(
-                Event(
-                    f"{int(now.timestamp() * 1000)}-{self.count}", news.stage, now, now - began, news.reason, news.final
-                )
-            )
+            id_ = f"{int(now.timestamp() * 1000)}-{self.count}"
+            wake.append(Event(id_, update.stage, now, now - began, update.reason, update.final))
             self._tell(uuid)
         return True
 
@@ -64,8 +61,8 @@ class MemoryProgress:
                 flag.set()
 
 
-def _same(event: Event, news: ProgressUpdate) -> bool:
-    """Whether the news are noted already: each stage once, each warning, a failure once more when it is final."""
-    if event.stage is not news.stage:
+def _same(event: Event, update: ProgressUpdate) -> bool:
+    """Whether the event is the update: each stage counts once, each warning, and a failure once more when final."""
+    if event.stage is not update.stage:
         return False
-    return event.reason == news.reason if news.stage is Stage.WARNING else event.final or not news.final
+    return event.reason == update.reason if update.stage is Stage.WARNING else event.final or not update.final

@@ -65,11 +65,11 @@ async def test_a_wake_is_told_from_its_beginning_and_as_it_goes_on(
         first = await anext(events)
         assert isinstance(first, Told)
         assert (first.name, first.data["phase"], first.data["seconds"]) == ("accepted", "accepted", 0)
-        await world.progress.note(uuid, ProgressUpdate(Stage.WARNING, "FailedMount: the volume\nis away"))
+        await world.progress.write(uuid, ProgressUpdate(Stage.WARNING, "FailedMount: the volume\nis away"))
         second = await anext(events)
         assert isinstance(second, Told)
         assert (second.name, second.data["reason"]) == ("warning", "FailedMount: the volume\nis away")
-        await world.progress.note(uuid, ProgressUpdate(Stage.READY))
+        await world.progress.write(uuid, ProgressUpdate(Stage.READY))
         assert [told.name async for told in events if isinstance(told, Told)] == ["ready"]
 
 
@@ -80,7 +80,7 @@ async def test_a_heartbeat_of_an_awake_session_adds_nothing(client: Client, worl
 
 
 async def test_a_wake_that_is_over_is_told_in_full_and_ends(client: Client, world: World, uuid: SessionId) -> None:
-    await world.progress.note(
+    await world.progress.write(
         uuid, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.FAILED, "InvalidImageName: X", final=True)
     )
     told = await everything(client, uuid)
@@ -90,21 +90,21 @@ async def test_a_wake_that_is_over_is_told_in_full_and_ends(client: Client, worl
 async def test_a_failure_that_kubernetes_retries_is_told_at_once_and_the_stream_goes_on(
     client: Client, world: World, uuid: SessionId
 ) -> None:
-    await world.progress.note(uuid, ProgressUpdate(Stage.ACCEPTED))
+    await world.progress.write(uuid, ProgressUpdate(Stage.ACCEPTED))
     async with client.get(f"/session/{uuid}/events") as answer:
         events = (each async for each in read(answer) if isinstance(each, Told))
         assert (await anext(events)).name == "accepted"
-        await world.progress.note(uuid, ProgressUpdate(Stage.FAILED, "ErrImagePull: the registry is away"))
+        await world.progress.write(uuid, ProgressUpdate(Stage.FAILED, "ErrImagePull: the registry is away"))
         failed = await anext(events)
         assert (failed.name, failed.data["final"]) == ("failed", False)
-        await world.progress.note(uuid, ProgressUpdate(Stage.READY))
+        await world.progress.write(uuid, ProgressUpdate(Stage.READY))
         assert [each.name async for each in events] == ["ready"]
 
 
 async def test_it_can_be_resumed_after_any_event_and_needs_no_resuming_after_the_last(
     client: Client, world: World, uuid: SessionId
 ) -> None:
-    await world.progress.note(
+    await world.progress.write(
         uuid, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.SCALED), ProgressUpdate(Stage.READY)
     )
     whole = await everything(client, uuid)
@@ -116,9 +116,9 @@ async def test_it_can_be_resumed_after_any_event_and_needs_no_resuming_after_the
 
 
 async def test_whoever_resumes_an_older_wake_gets_the_new_one(client: Client, world: World, uuid: SessionId) -> None:
-    await world.progress.note(uuid, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.READY))
+    await world.progress.write(uuid, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.READY))
     old = await everything(client, uuid)
-    await world.progress.note(uuid, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.READY))
+    await world.progress.write(uuid, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.READY))
     new = await everything(client, uuid, **{"Last-Event-ID": old[-1].id})
     assert [told.name for told in new] == ["accepted", "ready"]
 
@@ -192,7 +192,7 @@ async def test_while_a_server_drains_its_streams_go_on_and_new_ones_are_served(
     await until(lambda: len(world.progress.flags) == 2)
     assert not before.done()
     assert not during.done()
-    await world.progress.note(uuid, ProgressUpdate(Stage.READY))
+    await world.progress.write(uuid, ProgressUpdate(Stage.READY))
     for stream_ in (before, during):
         assert [told.name for told in await asyncio.wait_for(stream_, 10)] == ["accepted", "ready"]
 
@@ -206,7 +206,7 @@ async def test_a_redis_that_goes_away_is_a_problem_before_and_an_end_in_between(
     await client.post(f"/session/{uuid}/wake")
     stream_ = asyncio.create_task(everything(client, uuid))
     await until(lambda: len(world.progress.flags) == 1)
-    monkeypatch.setattr(world.progress, "wake", away)
+    monkeypatch.setattr(world.progress, "events", away)
     world.progress.flags[0][1].set()
     assert [told.name for told in await asyncio.wait_for(stream_, 10)] == ["accepted"]
     assert (await client.get(f"/session/{uuid}/events")).status == 503
@@ -218,5 +218,5 @@ async def test_a_wake_is_taken_even_when_its_progress_cannot_be_noted(
     async def away(*_: Any) -> Any:
         raise RedisUnavailable
 
-    monkeypatch.setattr(world.progress, "note", away)
+    monkeypatch.setattr(world.progress, "write", away)
     assert (await client.post(f"/session/{uuid}/wake")).status == 202

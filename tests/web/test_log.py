@@ -110,14 +110,14 @@ async def test_a_stream_whose_client_is_gone_before_it_begins_is_no_error(
     client: Client, world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uuid = (await world.provisioner.create("ann")).uuid
-    asked, gone, wake = asyncio.Event(), asyncio.Event(), world.progress.wake
+    asked, gone, events = asyncio.Event(), asyncio.Event(), world.progress.events
 
     async def later(uuid: SessionId) -> object:
         asked.set()
         await gone.wait()
-        return await wake(uuid)
+        return await events(uuid)
 
-    monkeypatch.setattr(world.progress, "wake", later)
+    monkeypatch.setattr(world.progress, "events", later)
     with caplog.at_level(logging.DEBUG):
         _, writer = await asyncio.open_connection(client.server.host, client.server.port)
         writer.write(EVENTS.replace(b"UUID", uuid.encode()))

@@ -25,7 +25,7 @@ class KubePodEvents:
         self._api = api
         self._path = f"/api/v1/namespaces/{namespace}/events"
 
-    async def news(self) -> AsyncIterator[tuple[SessionId, str, ProgressUpdate]]:
+    async def updates(self) -> AsyncIterator[tuple[SessionId, str, ProgressUpdate]]:
         version, backoff, clock = "", Backoff(*_BACKOFF), asyncio.get_running_loop().time
         while True:
             begun = clock()

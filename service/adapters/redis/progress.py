@@ -30,7 +30,7 @@ _PAUSE = 1.0
 
 # KEYS progress; ARGV uuid channel seconds-to-live limit, then stage, reason, final ('1' or '') of each update.
 # Several replicas may write the same update, so known ones are skipped. Returns 1 when a wake accepted an update.
-_NOTE = """
+_WRITE = """
 local seen, count, fresh = {}, 0, false
 -- Written once: each stage, each warning, and a failure once more when it has become final.
 local function key(stage, reason, final)
@@ -82,17 +82,17 @@ class RedisProgress:
         self._redis: Any = redis
         self._call = CommandRunner.shared(redis).call
         self._subscription = Subscription(redis, PROGRESS)
-        self._note = redis.register_script(_NOTE)
+        self._script = redis.register_script(_WRITE)
         self._flags: defaultdict[SessionId, set[asyncio.Event]] = defaultdict(set)
 
-    async def note(self, uuid: SessionId, *updates: ProgressUpdate) -> bool:
+    async def write(self, uuid: SessionId, *updates: ProgressUpdate) -> bool:
         args: list[Any] = [uuid, PROGRESS, int(HISTORY_EVENTS.total_seconds()), _LIMIT]
         for each in updates:
             args += [each.stage.value, each.reason or "", "1" if each.final else ""]
         async with self._call():
-            return bool(await self._note(keys=[progress_key(uuid)], args=args))
+            return bool(await self._script(keys=[progress_key(uuid)], args=args))
 
-    async def wake(self, uuid: SessionId) -> Sequence[Event]:
+    async def events(self, uuid: SessionId) -> Sequence[Event]:
         try:
             async with self._call():
                 entries = await self._redis.xrange(progress_key(uuid))

@@ -11,7 +11,7 @@ from service.domain.errors import Unavailable
 from service.domain.metrics import GatewayMetrics, RequestOutcome, Waiter
 from service.domain.names import SessionId
 from service.domain.ports import Progress
-from service.domain.progress import Stage, later
+from service.domain.progress import Stage, events_after
 from service.edge.event_stream import LAST_EVENT_ID, event_stream
 from service.gateway.activity.rules import is_background
 from service.gateway.errors import OWN_HEADERS, GatewayError
@@ -81,7 +81,7 @@ class WakeEvents:
     async def _send_since(self, response: EventSourceResponse, uuid: SessionId, last_id: str | None) -> str | None:
         """Send the events after `last_id`; return the id of the last one."""
         try:
-            events = later(await self._progress.wake(uuid), last_id)
+            events = events_after(await self._progress.events(uuid), last_id)
         except Unavailable:
             return last_id
         for event in events:
