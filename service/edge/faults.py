@@ -1,17 +1,18 @@
-"""What is wrong with a request that no handler sees, and with a connection that is one too many.
+"""What can be wrong with a request that no handler sees, or with a connection.
 
-Sentences here are fixed: nothing of the request is repeated, since any part of it may be a credential.
+The sentences are fixed: they repeat nothing of the request, any part of which may be a credential.
 """
 
 from dataclasses import dataclass
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
-from aiohttp.http_exceptions import BadHttpMessage, ContentEncodingError, LineTooLong
+
+from service.edge.aiohttp_internals.server import ParserError, classify
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`slug` names the kind for programs, `detail` says what to do; `retry_after` is in seconds."""
+    """`slug` identifies the kind for programs, `detail` says what to do; `retry_after` is in seconds."""
 
     status: int
     slug: str
@@ -58,22 +59,21 @@ FAULTS = (
 """One of each kind."""
 
 
-_TOO_MANY = "Too many headers received"
-"""aiohttp's words: it has no class for this; a test holds them."""
 _VERSIONS = (HttpVersion11, HttpVersion10)
+_PARSER_ERRORS = {
+    ParserError.UNKNOWN_CODING: UNKNOWN_CODING,
+    ParserError.TOO_LARGE: HEADERS_TOO_LARGE,
+    ParserError.MALFORMED: BAD_REQUEST,
+}
 
 
 def of_parser(error: BaseException) -> Fault:
-    """The fault that the parser has found. The texts of its errors hold parts of the request, so none is used."""
-    if isinstance(error, ContentEncodingError):
-        return UNKNOWN_CODING
-    if isinstance(error, LineTooLong) or (isinstance(error, BadHttpMessage) and error.message == _TOO_MANY):
-        return HEADERS_TOO_LARGE
-    return BAD_REQUEST
+    """The fault that the parser has found."""
+    return _PARSER_ERRORS[classify(error)]
 
 
 def of_request(request: web.BaseRequest) -> Fault | None:
-    """What the parser lets pass, and somebody behind might read in another way; None for a plain request."""
+    """What the parser accepts, but a program behind might read in another way; None for a plain request."""
     version, headers = request.version, request.headers
     if version is not HttpVersion11 and version not in _VERSIONS:
         return VERSION

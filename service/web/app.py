@@ -30,7 +30,7 @@ def make_app(
     *,
     keys: Sequence[str] = (),
     answered: metrics.Answered = lambda *_: None,
-    terms: edge.Terms = edge.TERMS,
+    rest_limits: edge.RestLimits = edge.DEFAULTS,
     limits: Limits | None = None,
 ) -> web.Application:
     """The application. `limits` only go into the OpenAPI document; the parts enforce them."""
@@ -46,13 +46,13 @@ def make_app(
     set_api_parts(app, parts)
     set_probe_parts(app, probes)
     app[STREAMS] = set()
-    app[STREAM_LIMITER] = StreamLimiter(terms.streams, terms.streams_per_session)
-    app[BODY_SECONDS] = terms.body
+    app[STREAM_LIMITER] = StreamLimiter(rest_limits.streams, rest_limits.streams_per_session)
+    app[BODY_SECONDS] = rest_limits.body
     app.on_shutdown.append(stream.drain)
     app.add_routes(operations.routes())
     app.router.add_get("/openapi.json", _openapi(limits or Limits()).respond)
     app.add_routes(docs.routes())
-    return edge.fit(app, terms.connection_limits)
+    return edge.serve_within(app, rest_limits.connection_limits)
 
 
 @cache

@@ -48,7 +48,7 @@ async def served(
     app = web.Application(middlewares=[request_id.middleware, problems.middleware, access.middleware(())])
     app[EXPOSITION] = exposition
     app.router.add_get("/metrics", handlers.metrics)
-    runner = web.AppRunner(edge.fit(app, replace(edge.METRICS, head_bytes=header_limit)), access_log=None)
+    runner = web.AppRunner(edge.serve_within(app, replace(edge.METRICS, head_bytes=header_limit)), access_log=None)
     await runner.setup()
     try:
         for each in sockets or ports.bind("metrics", host, port):

@@ -7,7 +7,7 @@ from service.web.keys import ProbeParts, set_probe_parts
 
 
 def make_probes(
-    parts: ProbeParts, *, answered: metrics.Answered = lambda *_: None, terms: edge.Terms = edge.TERMS
+    parts: ProbeParts, *, answered: metrics.Answered = lambda *_: None, rest_limits: edge.RestLimits = edge.DEFAULTS
 ) -> web.Application:
     app = web.Application(
         middlewares=[
@@ -21,4 +21,4 @@ def make_probes(
     app.router.add_get("/health", handlers.health, name="health")
     app.router.add_get("/livez", handlers.livez, name="livez")
     app.router.add_get("/readyz", handlers.readyz, name="readyz")
-    return edge.fit(app, terms.connection_limits)
+    return edge.serve_within(app, rest_limits.connection_limits)

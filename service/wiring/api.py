@@ -15,19 +15,19 @@ def build_api(
     config: Settings, parts: ApiParts | None, probes: ProbeParts, metrics: PrometheusMetrics
 ) -> web.Application:
     if parts is None:
-        return make_probes(probes, answered=metrics.answered, terms=_terms(config))
+        return make_probes(probes, answered=metrics.answered, rest_limits=_rest_limits(config))
     return make_app(
         parts,
         probes,
         keys=[key.get_secret_value() for key in config.api_keys],
         answered=metrics.answered,
-        terms=_terms(config),
+        rest_limits=_rest_limits(config),
         limits=config.limits,
     )
 
 
-def _terms(config: Settings) -> edge.Terms:
-    return edge.Terms(
+def _rest_limits(config: Settings) -> edge.RestLimits:
+    return edge.RestLimits(
         connection_limits=ConnectionLimits(
             connections=config.connections,
             per_address=config.connections_per_address,

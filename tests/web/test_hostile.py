@@ -14,7 +14,7 @@ from yarl import URL
 from service.adapters.prometheus.exposition import Exposition
 from service.domain.limits import Limits
 from service.edge.connection_limits import ConnectionLimits
-from service.web.edge import Terms
+from service.web.edge import RestLimits
 from service.web.keys import STREAM_LIMITER
 from service.web.metrics import served
 from tests.domain.conftest import World
@@ -139,7 +139,7 @@ async def test_nothing_is_unpacked_for_who_has_no_key(serve: Serve, monkeypatch:
 
 @pytest.mark.parametrize("framing", ["Content-Length: 20", "Transfer-Encoding: chunked"])
 async def test_a_body_that_does_not_come_is_not_waited_for(serve: Serve, framing: str) -> None:
-    client = await serve(terms=Terms(connection_limits=ConnectionLimits(), body=0.2))
+    client = await serve(rest_limits=RestLimits(connection_limits=ConnectionLimits(), body=0.2))
     reader, writer = await asyncio.open_connection("127.0.0.1", port(client))
     try:
         writer.write(CREATE + f"{framing}\r\n\r\n".encode())
@@ -154,7 +154,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(serve: Serve, framing
 
 
 async def test_a_head_that_does_not_come_is_not_waited_for(serve: Serve) -> None:
-    client = await serve(terms=Terms(connection_limits=ConnectionLimits(head=0.2)))
+    client = await serve(rest_limits=RestLimits(connection_limits=ConnectionLimits(head=0.2)))
     answer = await asked(port(client), b"GET /livez HTTP/1.1\r\nHost:")
     assert (answer.status, answer.problem["type"]) == (408, "/problems/request-timeout")
 
@@ -175,7 +175,7 @@ async def test_a_caller_that_leaves_in_the_middle_of_its_body_is_no_error(
 
 
 async def test_the_sum_of_headers_is_bounded(serve: Serve) -> None:
-    client = await serve(terms=Terms(connection_limits=ConnectionLimits(head_bytes=5000)))
+    client = await serve(rest_limits=RestLimits(connection_limits=ConnectionLimits(head_bytes=5000)))
     head = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
     assert (await asked(port(client), head + b"X: y\r\n" * 200 + b"\r\n")).status == 200
     refused = await asked(port(client), head + b"X: y\r\n" * 2000)
@@ -183,7 +183,7 @@ async def test_the_sum_of_headers_is_bounded(serve: Serve) -> None:
 
 
 async def test_connections_are_bounded(serve: Serve) -> None:
-    client = await serve(terms=Terms(connection_limits=ConnectionLimits(connections=1)))
+    client = await serve(rest_limits=RestLimits(connection_limits=ConnectionLimits(connections=1)))
     _, writer = await asyncio.open_connection("127.0.0.1", port(client))
     await asyncio.sleep(0.05)
     refused = await asked(port(client), b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -193,16 +193,16 @@ async def test_connections_are_bounded(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    ("terms", "status", "slug"),
+    ("rest_limits", "status", "slug"),
     [
-        (Terms(connection_limits=ConnectionLimits(), streams_per_session=2), 429, "too-many-streams-of-session"),
-        (Terms(connection_limits=ConnectionLimits(), streams=2), 503, "too-many-streams"),
+        (RestLimits(connection_limits=ConnectionLimits(), streams_per_session=2), 429, "too-many-streams-of-session"),
+        (RestLimits(connection_limits=ConnectionLimits(), streams=2), 503, "too-many-streams"),
     ],
 )
 async def test_streams_of_events_are_bounded_and_one_that_ends_makes_room(
-    serve: Serve, world: World, terms: Terms, status: int, slug: str
+    serve: Serve, world: World, rest_limits: RestLimits, status: int, slug: str
 ) -> None:
-    client = await serve(terms=terms)
+    client = await serve(rest_limits=rest_limits)
     uuid = (await world.provisioner.create("ann")).uuid
     await client.post(f"/session/{uuid}/wake")
     opened = [await client.get(f"/session/{uuid}/events") for _ in range(2)]

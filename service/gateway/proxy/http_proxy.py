@@ -10,17 +10,19 @@ from aiohttp import (
     ClientError,
     ClientPayloadError,
     ClientResponse,
+    HttpVersion10,
+    HttpVersion11,
     ServerTimeoutError,
     hdrs,
     web,
 )
-from aiohttp.http import HttpVersion10, HttpVersion11
 from multidict import CIMultiDict
 
+from service.edge.aiohttp_internals.client import body_has_begun
+from service.edge.aiohttp_internals.heads import ExactResponse
 from service.gateway.access.session_cookie import renew
 from service.gateway.errors import GatewayError
 from service.gateway.proxy.headers import to_browser
-from service.gateway.proxy.heads import keep_bytes
 from service.gateway.proxy.pods import UNAVAILABLE, PodLost, Upstream
 from service.gateway.proxy.request_body import RequestBody
 from service.gateway.request_outcome import OutcomeRecorder
@@ -32,31 +34,12 @@ _CODINGS = ("chunked", "identity")
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-class ProxiedResponse(web.StreamResponse):
-    """A response with the pod's own headers and no others."""
+class ProxiedResponse(ExactResponse):
+    """A response with the pod's own headers, and a renewed session cookie if one is due."""
 
-    def send_head_with_body(self, wanted: bool) -> None:
-        """Send the head together with the first of the body, or else at once."""
-        self._send_headers_immediately = not wanted
-
-    async def _write_headers(self) -> None:
-        request, writer = self._req, self._payload_writer
-        if request is None or writer is None:
-            raise RuntimeError("the response is not prepared")
-        version = request.version
-        first, headers = f"HTTP/{version[0]}.{version[1]} {self.status} {self.reason}", self.headers
-        await writer.write_headers(first, headers)
-        keep_bytes(writer, first, headers)
-        if self._send_headers_immediately:
-            writer.send_headers()
-
-    async def _prepare_headers(self) -> None:
-        added = [name for name in (hdrs.CONTENT_TYPE, hdrs.SERVER) if name not in self.headers]
-        await super()._prepare_headers()
-        for name in added:
-            self.headers.popall(name, None)
-        if self._req is not None and len(self._req):
-            renew(self._req, self.status, self.headers)
+    def complete_headers(self, request: web.BaseRequest) -> None:
+        if len(request):
+            renew(request, self.status, self.headers)
 
 
 async def proxy_request(
@@ -129,7 +112,7 @@ async def send_response(
         headers=to_browser(upstream_response.headers),
     )
     # A small response arrives in one piece, so it leaves in one piece too.
-    response.send_head_with_body(upstream_response.content.total_bytes > 0 and request.method != "HEAD")
+    response.send_head_with_body(body_has_begun(upstream_response) and request.method != "HEAD")
     if not request.content.is_eof():
         response.force_close()  # tells a client that is still uploading that it need not go on
     try:

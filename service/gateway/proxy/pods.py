@@ -20,8 +20,8 @@ from service.domain.backoff import Backoff
 from service.domain.names import SessionId
 from service.domain.ports import WorkloadCache
 from service.domain.session import Phase, Pod
+from service.edge.aiohttp_internals.client import OriginClient, abort_body
 from service.edge.connection_limits import HEADER_LIMIT, HEADER_LINES
-from service.gateway.proxy.pod_client import PodClient
 
 UNAVAILABLE = frozenset({502, 503, 504})
 """Statuses by which a sidecar in front of the program says that the program has not started."""
@@ -70,13 +70,13 @@ class Upstream:
         self._backoff = Backoff(*_PROBE_BACKOFF)
         self._probing: asyncio.Task[bool] | None = None
         self._host = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-        self._http = PodClient(
+        self._http = OriginClient(
             f"http://{self._host}",
             connect_timeout=_CONNECT_TIMEOUT,
-            idle=_KEEPALIVE,
+            keepalive=_KEEPALIVE,
             head_limit=head_limit,
-            read=_READ_AHEAD,
-            lines=HEADER_LINES,
+            read_ahead=_READ_AHEAD,
+            max_headers=HEADER_LINES,
         )
 
     def request(
@@ -110,9 +110,7 @@ class Upstream:
     async def close(self) -> None:
         self.gone.set()
         for response in self.responses:
-            if not response.content.is_eof():
-                # The client itself would leave its readers waiting.
-                response.content.set_exception(ClientPayloadError("the pod is gone"))
+            abort_body(response, ClientPayloadError("the pod is gone"))
         await self._http.close()
         if self._probing is not None:
             await asyncio.wait({self._probing})

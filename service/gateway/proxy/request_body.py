@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 
 from aiohttp import hdrs, web
 
+from service.edge.aiohttp_internals.heads import send_continue
 from service.gateway.errors import GatewayError
 
 
@@ -41,8 +42,7 @@ class RequestBody:
     async def stream(self) -> AsyncIterator[bytes]:
         self.started = True
         if self._request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
-            await self._request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self._request.writer.output_size = 0
+            await send_continue(self._request)
         while chunk := await self._read():
             if self._on_chunk is not None:
                 self._on_chunk()

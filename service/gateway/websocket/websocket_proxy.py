@@ -11,10 +11,11 @@ from http import HTTPStatus
 from typing import Protocol
 
 from aiohttp import ClientConnectionError, ClientError, ClientResponse, StreamReader, hdrs, web
-from aiohttp.http_writer import StreamWriter
 from multidict import CIMultiDict
 
 from service.domain.names import SessionId
+from service.edge.aiohttp_internals.heads import StreamWriter
+from service.edge.aiohttp_internals.switched import client_streams, server_streams
 from service.gateway.activity.recorder import ActivityRecorder, InputRecorder
 from service.gateway.activity.rules import ActivityMode, editor_of
 from service.gateway.limits import GatewayLimits
@@ -49,24 +50,6 @@ class NoObserver:
     head_bytes = 0
 
     def on_frame(self, frame: Frame) -> None: ...
-
-
-class _Switched(ProxiedResponse):
-    _length_check = False
-
-
-class _Feed:
-    """Takes the place of the HTTP parser of a connection that has switched protocols."""
-
-    def __init__(self, reader: StreamReader) -> None:
-        self._reader = reader
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self._reader.feed_data(data)
-        return False, b""
-
-    def feed_eof(self) -> None:
-        self._reader.feed_eof()
 
 
 def is_handshake(request: web.BaseRequest) -> bool:
@@ -159,16 +142,12 @@ class _Connection:
         """Copy bytes until either end closes, the pod is `gone`, or the process ends and `closing` is done."""
         response = await self._switch_protocols()
         connection = self._upstream_response.connection
-        if connection is None or connection.protocol is None:
+        pod = server_streams(connection, _READ_AHEAD) if connection else None
+        if connection is None or pod is None:
             return response
-        loop = asyncio.get_running_loop()
-        browser, pod = self._request.protocol, connection.protocol
-        browser_reader = StreamReader(browser, _READ_AHEAD, loop=loop)
-        pod_reader = StreamReader(pod, _READ_AHEAD, loop=loop)
-        pod.set_parser(_Feed(pod_reader), pod_reader)
-        browser.set_parser(_Feed(browser_reader))  # type: ignore[arg-type]  # it only calls these two methods
-        browser_writer = StreamWriter(browser, loop)
-        to_pod = asyncio.create_task(_pump(browser_reader, StreamWriter(pod, loop), self._browser_batches))
+        pod_reader, pod_writer = pod
+        browser_reader, browser_writer = client_streams(self._request, _READ_AHEAD)
+        to_pod = asyncio.create_task(_pump(browser_reader, pod_writer, self._browser_batches))
         from_pod = asyncio.create_task(_pump(pod_reader, browser_writer, self._pod_batches))
         pod_gone = asyncio.create_task(gone.wait())
         try:
@@ -193,13 +172,14 @@ class _Connection:
         return response
 
     async def _switch_protocols(self) -> web.StreamResponse:
-        response = _Switched(
+        response = ProxiedResponse(
             status=HTTPStatus.SWITCHING_PROTOCOLS,
             reason=self._upstream_response.reason,
             headers=to_browser(self._upstream_response.headers),
         )
         response.headers[hdrs.CONNECTION], response.headers[hdrs.UPGRADE] = "Upgrade", "websocket"
         response.force_close()
+        response.switch_protocols()
         await response.prepare(self._request)
         return response
 

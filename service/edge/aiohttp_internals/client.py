@@ -1,11 +1,11 @@
-"""What the gateway needs of aiohttp's client beyond its public face, in one place.
+"""An HTTP client for a proxy, made of the parts of aiohttp's client. It differs from that in five ways.
 
-- A target goes out byte for byte. yarl, which the client takes targets from, drops an empty query (`/x?`).
-- Headers go out byte for byte (heads.py), and none is added.
-- The head of an answer is bounded as a whole, floods of interim answers included, not only each line of it.
-- A body that is malformed in the middle is cut off. The client leaves whoever reads it waiting.
-- An early answer is heard. A pod may answer (413, 401, a redirect) and close while the upload is still under way. The
-  client then finds that it cannot write, and gives the request up without looking whether an answer is there.
+- A target is sent byte for byte. yarl, which aiohttp takes targets from, drops an empty query (`/x?`).
+- Headers are sent byte for byte (heads.py), and none is added.
+- The head of a response is bounded as a whole, including floods of interim responses, not only line by line.
+- A response whose body is malformed in the middle is cut off. aiohttp leaves its readers waiting.
+- An early response is read. A server may respond (413, 401, a redirect) and close before the upload has ended. aiohttp
+  then finds that it cannot write, and gives up without looking for a response.
 
 tests/gateway/test_client.py fails when a new aiohttp behaves differently.
 """
@@ -41,21 +41,21 @@ from aiohttp.typedefs import LooseHeaders
 from multidict import CIMultiDict
 from yarl import URL
 
-from service.gateway.proxy.heads import HeadWriter
+from service.edge.aiohttp_internals.heads import HeadWriter
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-_LEFT = 2**20
+_MAX_REST = 2**20
 """Bytes that are read at most from a connection that has broken."""
-_AT_ONCE = 2**16
+_READ_SIZE = 2**16
 
 
-class _Pod(ResponseHandler):
-    """The client's side of a connection to a pod."""
+class _Protocol(ResponseHandler):
+    """The client's side of a connection."""
 
     was_used = False
     """A request has been made over it."""
     head_left = 0
-    """Bytes that the head of the awaited answer may still have; 0 when none is awaited."""
+    """Bytes that the head of the expected response may still have; 0 when none is expected."""
 
     def data_received(self, data: bytes) -> None:
         left = self.head_left
@@ -72,17 +72,17 @@ class _Pod(ResponseHandler):
             self.head_left -= len(data)
             if self.head_left <= 0:
                 self.head_left = 0
-                self.set_exception(HttpProcessingError(code=502, message="the head of the answer is too long"))
+                self.set_exception(HttpProcessingError(code=502, message="the head of the response is too long"))
                 self.force_close()
 
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
-        """An answer's head is complete; after an interim one, but for a switch, the answer itself is still to come."""
+        """A head is complete. After that of an interim response, except a switch of protocols, another one follows."""
         if data[0].code >= HTTPStatus.OK or data[0].code == HTTPStatus.SWITCHING_PROTOCOLS:
             self.head_left = 0
         super().feed_data(data, size)
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
-        """Tell whoever reads a body, too, that the parser gave up on it: they would wait for the rest for ever."""
+        """Fail the readers of the body too, when the parser gives up on it: they would wait for the rest for ever."""
         super().set_exception(exc, *cause)
         body = self._payload
         if isinstance(exc, HttpProcessingError) and body is not None and not body.is_eof():
@@ -94,20 +94,20 @@ class _Pod(ResponseHandler):
         super().connection_lost(exc)
 
     def _read_rest(self, transport: asyncio.Transport) -> None:
-        """Take in what the pod said before the connection broke.
+        """Read what the server sent before the connection broke.
 
-        An event loop that cannot write any more closes at once, also when an answer waits to be read: the pod that
-        answers early and closes resets the connection, for there is more of the upload than it has read.
+        An event loop that cannot write closes at once, even when a response waits to be read. A server that responds
+        early and closes resets the connection, because it has not read all of the upload.
         """
         connection, taken = transport.get_extra_info("socket"), 0
         with contextlib.suppress(OSError):
-            while taken < _LEFT and (data := os.read(connection.fileno(), _AT_ONCE)):
+            while taken < _MAX_REST and (data := os.read(connection.fileno(), _READ_SIZE)):
                 taken += len(data)
                 self.data_received(data)
 
 
 class _Request(ClientRequest):
-    """A request with the headers that it is given and no others."""
+    """A request with exactly the headers that it is given."""
 
     _skip_auto_headers = CIMultiDict({hdrs.CONTENT_TYPE: None})
 
@@ -118,7 +118,7 @@ class _Request(ClientRequest):
         """Add none."""
 
     async def send_to(self, target: str, conn: Connection) -> ClientResponse:
-        """As `send` in aiohttp, without what the gateway never uses, with `target` and a writer that keeps bytes."""
+        """aiohttp's `send`, without what a proxy never uses, and with `target` and a HeadWriter."""
         protocol = conn.protocol
         if protocol is None:
             raise ClientConnectionError("the connection is closed")
@@ -148,59 +148,66 @@ class _Request(ClientRequest):
     async def write_bytes(
         self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
     ) -> None:
-        """Write the body; when the pod ends the connection meanwhile, `connection_lost` tells what came of it."""
+        """Write the body. When the server closes the connection meanwhile, `connection_lost` handles it."""
         protocol = conn.protocol
         try:
             if self._body:
                 await self._body.write_with_length(writer, content_length)
             await writer.write_eof()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the waiting request gets it
+        except Exception as error:  # noqa: BLE001 - the waiting request gets any error
             if protocol is None or protocol.transport is None:
-                return  # closed by ourselves, or lost: the request knows of it
+                return  # closed by us, or lost: the request knows
             if protocol.transport.is_closing():
                 protocol.force_close()
                 return
             protocol.set_exception(ClientConnectionError(f"the body broke off: {error!r}"), error)
         except BaseException:
-            conn.close()  # half of a request has been sent
+            conn.close()  # part of a request has been sent
             raise
 
 
-class PodClient:
+class OriginClient:
     """HTTP/1.1 to one origin. A ClientSession without what only browsers need: cookies, redirects, proxies."""
 
     def __init__(
-        self, origin: str, *, connect_timeout: float, idle: float, head_limit: int, lines: int, read: int
+        self,
+        origin: str,
+        *,
+        connect_timeout: float,
+        keepalive: float,
+        head_limit: int,
+        max_headers: int,
+        read_ahead: int,
     ) -> None:
-        """`idle`: seconds that a connection is kept; `head_limit`: bytes of an answer's head, and `lines` of it;
-        `read`: bytes that are read ahead.
+        """`connect_timeout` and `keepalive` (how long idle connections are kept) are in seconds. `head_limit`: bytes of
+        a response's head; `max_headers`: its lines; `read_ahead`: bytes of its body.
         """
         self._loop = asyncio.get_running_loop()
-        self._connector = TCPConnector(limit=0, keepalive_timeout=idle, ttl_dns_cache=None)
-        self._connector._factory = partial(_Pod, loop=self._loop)  # type: ignore[assignment]  # noqa: SLF001
+        self._connector = TCPConnector(limit=0, keepalive_timeout=keepalive, ttl_dns_cache=None)
+        self._connector._factory = partial(_Protocol, loop=self._loop)  # type: ignore[assignment]  # noqa: SLF001
         self._origin = URL(origin)
         self._timeout = ClientTimeout(total=None, sock_connect=connect_timeout)
         self._head_limit = head_limit
-        self._lines = lines
-        self._read = read
+        self._max_headers = max_headers
+        self._read_ahead = read_ahead
 
     async def request(
         self, method: str, target: str, headers: CIMultiDict[str], *, data: AsyncIterator[bytes] | None
     ) -> ClientResponse:
-        """The answer, as soon as its head is there. Raises ClientError, and RuntimeError once this is closed.
+        """Return the response as soon as its head has arrived. Raises ClientError, and RuntimeError once closed.
 
-        A connection that was kept may have been ended by the pod just now: what is safe to repeat is asked anew.
+        The server may have closed a kept connection just now: requests that are safe to repeat are sent again.
         """
         repeatable = data is None and method in _IDEMPOTENT
         while True:
             if self._connector.closed:
-                raise RuntimeError("the pod is gone")
+                raise RuntimeError("the client is closed")
             request = _Request(method, self._origin, headers=headers, data=data, loop=self._loop)
             connection = await self._connect(request)
-            protocol = cast("_Pod", connection.protocol)
+            protocol = cast("_Protocol", connection.protocol)
             was_kept, protocol.was_used = protocol.was_used, True
             try:
-                return await self._ask(request, target, connection, protocol)
+                return await self._send(request, target, connection, protocol)
             except (ClientOSError, ServerDisconnectedError):
                 if not (was_kept and repeatable):
                     raise
@@ -211,16 +218,18 @@ class PodClient:
         except TimeoutError as error:
             raise ConnectionTimeoutError(f"no connection to {self._origin} in time") from error
 
-    async def _ask(self, request: _Request, target: str, connection: Connection, protocol: _Pod) -> ClientResponse:
+    async def _send(
+        self, request: _Request, target: str, connection: Connection, protocol: _Protocol
+    ) -> ClientResponse:
         try:
             protocol.set_response_params(
                 skip_payload=request.method == hdrs.METH_HEAD,
                 read_until_eof=True,
                 auto_decompress=False,
-                read_bufsize=self._read,
+                read_bufsize=self._read_ahead,
                 max_line_size=self._head_limit,
                 max_field_size=self._head_limit,
-                max_headers=self._lines,
+                max_headers=self._max_headers,
             )
             protocol.head_left = self._head_limit
             response = await request.send_to(target, connection)
@@ -237,3 +246,14 @@ class PodClient:
 
     async def close(self) -> None:
         await self._connector.close()
+
+
+def abort_body(response: ClientResponse, error: Exception) -> None:
+    """Fail the readers of a body that has not ended. Closing the connection alone would leave them waiting."""
+    if not response.content.is_eof():
+        response.content.set_exception(error)
+
+
+def body_has_begun(response: ClientResponse) -> bool:
+    """Whether some of the body has arrived."""
+    return response.content.total_bytes > 0
