@@ -97,7 +97,9 @@ async def test_a_coding_of_the_body_that_is_not_supported_is_told(client: Client
 
 
 @pytest.mark.parametrize(
-    ("coding", "packed"), [("gzip", gzip.compress(ANN)), ("GZIP", gzip.compress(ANN)), ("deflate", zlib.compress(ANN))]
+    ("coding", "packed"),
+    [("gzip", gzip.compress(ANN)), ("GZIP", gzip.compress(ANN)), ("deflate", zlib.compress(ANN))],
+    ids=["gzip", "GZIP", "deflate"],
 )
 async def test_one_that_is_supported_is_unpacked(client: Client, coding: str, packed: bytes) -> None:
     answer = await client.post("/session/create", data=packed, headers={**JSON, "Content-Encoding": coding})
