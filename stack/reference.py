@@ -66,18 +66,9 @@ def _operation(operation: Mapping[str, Any]) -> Iterator[str]:
     for content in operation.get("requestBody", {}).get("content", {}).values():
         yield from ("", f"Body: {_type(content['schema'])}")
     yield from ("", "| answer | body | meaning |", "| --- | --- | --- |")
-    responses = operation["responses"]
-    for status, answer in responses.items():
-        if status in _refusals(responses):
-            continue
+    for status, answer in operation["responses"].items():
         bodies = [_type(each["schema"]) for each in answer.get("content", {}).values() if "schema" in each]
         yield f"| {status} | {', '.join(bodies)} | {_cell(answer['description'])} |"
-    if refusals := _refusals(responses):
-        yield f"| {', '.join(refusals)} | [Problem](#problem) | Refused, or not possible now. |"
-
-
-def _refusals(responses: Mapping[str, Any]) -> list[str]:
-    return [status for status, answer in responses.items() if "application/problem+json" in answer.get("content", {})]
 
 
 def _body(schema: Mapping[str, Any]) -> Iterator[str]:

@@ -100,7 +100,7 @@ OPERATIONS = (
     ),
     Operation(
         method="POST", path="/session/{uuid}/sleep", handler=handlers.sleep, tag=ACTIVITY,
-        summary="Send the pod to sleep now", description="Even if somebody uses it.",
+        summary="Send the pod to sleep now", description="It sleeps even if somebody is using it.",
         answers={202: Answer("The pod is being stopped.", examples.SLEEP)},
         problems=(*_ID, *_USABLE, "session-paused", *_WRITE),
     ),
