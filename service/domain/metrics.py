@@ -37,32 +37,32 @@ class RequestOutcome(StrEnum):
     PASSED = "passed"
     """The pod answered it."""
     HELD = "held"
-    """The pod answered it, once it had been waited for."""
+    """The pod answered it after a wait for the pod."""
     PAGE = "page"
-    """Answered by the page that waits."""
+    """Answered with the waiting page."""
     OWN = "own"
-    """The gateway's own: a ticket traded, or news for that page."""
+    """Answered by the gateway: a ticket exchange, or an event stream for the waiting page."""
     ASLEEP = "asleep"
-    """It came by itself, and its workspace sleeps on."""
+    """Sent by a page on its own, so the workspace sleeps on."""
     REFUSED = "refused"
-    """By its own fault: no pass, another host's page, no such workspace."""
+    """Rejected: no session cookie, a page of another host, or an unknown workspace."""
     BUSY = "busy"
     """Beyond a limit."""
     FAILED = "failed"
-    """The workspace did not start, did not answer or went away."""
+    """The workspace did not start, did not answer, or closed the connection."""
     LEFT = "left"
-    """Its client went away before there was an answer."""
+    """The client left before the answer."""
 
 
 class Waiter(StrEnum):
-    """Who waits at the gateway for a pod."""
+    """What waits at the gateway for a pod."""
 
     REQUEST = "request"
     PAGE = "page"
 
 
 class Activity(StrEnum):
-    """What the gateway takes for activity."""
+    """What counts as activity at the gateway."""
 
     VISIT = "visit"
     INPUT = "input"
@@ -73,42 +73,42 @@ class Slow(StrEnum):
     """What a client took too long over."""
 
     HEAD = "head"
-    """To complete a request's head."""
+    """Sending the head of a request."""
     BODY = "body"
-    """To go on with a body."""
+    """Sending the rest of a body."""
     ANSWER = "answer"
-    """To take what it was sent, or to show that it is still there."""
+    """Reading the answer, or answering a ping."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """What the gateway has open."""
+    """What is open at the gateway."""
 
     connections: int
     websockets: int
     held: int
     """Requests and pages that wait for a pod."""
     queued: int = 0
-    """Requests that wait for others of their session to end."""
+    """Requests that wait for earlier ones of their session."""
 
 
 class GatewayMetrics(Protocol):
-    """A ServiceMetrics for the gateway, by the same rules."""
+    """Like ServiceMetrics, for the gateway."""
 
     def visited(self, outcome: RequestOutcome) -> None:
-        """It is known what becomes of a request; one to a pod is told when the pod answers, however long that takes."""
+        """The outcome of a request is known; for a request to a pod, when the pod starts its answer."""
 
     def waited(self, who: Waiter, seconds: float) -> None:
-        """The pod that was waited for answers."""
+        """A wait for a pod has ended with an answer of the pod."""
 
     def noted(self, activity: Activity) -> None:
-        """Activity has been written down, which is done once per session and interval."""
+        """Activity was recorded, once per session and interval."""
 
     def ended(self, slow: Slow) -> None:
-        """A client has been ended that took too long."""
+        """A connection was closed since its client was too slow."""
 
     def turned_away(self) -> None:
-        """A connection was one too many."""
+        """A connection was rejected beyond the limit."""
 
 
 class ServiceMetrics(Protocol):

@@ -1,6 +1,5 @@
 """The journal of pods: who woke them, when they are ready, why they fail, and why they end."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,7 +12,7 @@ from service.domain.names import SessionId
 from service.domain.session import Pod, ScaledBy
 from service.domain.sleep import SleepReason
 from tests.controller.simulation import IDLE_TIMES, START, UUID, Clock, asleep, record
-from tests.controller.tracking import Tracking
+from tests.controller.tracking import Tracking, settled
 from tests.fakes import MemoryCluster, MemoryHistory, MemoryQueues
 
 ANN = hashed("ann")
@@ -49,7 +48,7 @@ class World:
 
     async def change(self, **what: object) -> None:
         self.cluster.change(replace(self.cluster.workload(UUID), **what))  # type: ignore[arg-type]
-        await asyncio.sleep(0.01)
+        await settled()
 
     async def rise(self, by: ScaledBy | None = ScaledBy.SERVICE) -> None:
         await self.change(replicas=1, scaled_by=by, parked=False)
@@ -220,7 +219,7 @@ async def test_sessions_that_are_awake_at_the_start_are_not_journaled(world: Wor
     await world.ready()
     replica = Replica(world, leads=True)
     async with replica.running():
-        await asyncio.sleep(0.01)
+        await settled()
         assert replica.noted == []
         await world.zero(ScaledBy.OTHER)
     assert [slept.seconds for slept in replica.noted if isinstance(slept, Slept)] == [None]

@@ -1,6 +1,5 @@
 """Pods that end although they are wanted or in use are counted; other ends are not."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -10,7 +9,7 @@ import pytest
 from service.domain.metrics import NoMetrics
 from service.domain.session import ScaledBy
 from tests.controller.simulation import IDLE_TIMES, UUID, Clock, asleep, record
-from tests.controller.tracking import Tracking
+from tests.controller.tracking import Tracking, settled
 from tests.fakes import MemoryCluster, MemoryQueues
 
 
@@ -54,7 +53,7 @@ class Scene:
 
     async def end_pod(self, by: ScaledBy | None = ScaledBy.KEDA) -> None:
         self.zero(by)
-        await asyncio.sleep(0.01)
+        await settled()
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -86,7 +85,7 @@ async def test_a_pod_that_ends_while_its_queue_is_filled_is_counted_and_its_retu
     assert scene.sheet.returns == []
     scene.clock.pass_(0.2)
     await scene.cluster.scale(UUID, 1)
-    await asyncio.sleep(0.01)
+    await settled()
     assert scene.sheet.returns == [pytest.approx(0.2)]
 
 
@@ -95,7 +94,7 @@ async def test_a_return_before_the_record_is_read_is_measured_too(scene: Scene) 
     scene.zero()
     scene.clock.pass_(0.1)
     await scene.cluster.scale(UUID, 1)
-    await asyncio.sleep(0.01)
+    await settled()
     assert scene.counts == (1, 0)
     assert scene.sheet.returns == [pytest.approx(0.1)]
 
@@ -106,7 +105,7 @@ async def test_a_wake_after_a_sleep_does_not_make_it_a_false_one(scene: Scene) -
     scene.zero()
     scene.clock.pass_(0.01)
     await scene.use(seen=False)
-    await asyncio.sleep(0.01)
+    await settled()
     assert scene.counts == (0, 0)
 
 
@@ -171,5 +170,5 @@ async def test_only_the_leader_counts_and_the_next_one_knows_who_is_awake(scene:
 async def test_a_deleted_session_has_not_fallen_asleep(scene: Scene) -> None:
     await scene.use()
     scene.cluster.change(replace(scene.cluster.workload(UUID), deployed=False, replicas=0))
-    await asyncio.sleep(0.01)
+    await settled()
     assert scene.counts == (0, 0)

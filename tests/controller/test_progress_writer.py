@@ -14,7 +14,7 @@ from service.domain.names import SessionId
 from service.domain.progress import ProgressUpdate, Stage
 from service.domain.session import Pod
 from tests.controller.simulation import UUID, asleep, record
-from tests.controller.tracking import Tracking
+from tests.controller.tracking import Tracking, settled
 from tests.fakes import MemoryCluster, MemoryPodEvents, MemoryProgress, MemoryQueues
 from tests.stack.client import until
 
@@ -39,21 +39,17 @@ class World:
 
     async def lead(self) -> None:
         self.replica.lead()
-        await self.settled()
+        await settled()
 
     async def wake(self) -> None:
         await self.queues.wake(UUID, LEASE)
         await self.progress.write(UUID, ProgressUpdate(Stage.ACCEPTED))
         self.tracker.on_wake(UUID)
-        await self.settled()
+        await settled()
 
     async def change(self, **parts: Any) -> None:
         self.cluster.change(replace(self.cluster.workload(UUID), **parts))
-        await self.settled()
-
-    async def settled(self) -> None:
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await settled()
 
     async def until(self, stage: Stage) -> None:
         """For what comes with the passing of time."""
@@ -77,7 +73,7 @@ class World:
 async def world() -> AsyncIterator[World]:
     world = World()
     async with world.replica.running():
-        await world.settled()
+        await settled()
         yield world
 
 
@@ -137,20 +133,20 @@ async def test_a_change_of_an_awake_session_costs_no_call(world: World, monkeypa
         world.tracker.on_step_done(UUID, Step.SETTLE)
         await world.change(ready=1)
     world.pod_events.tell(UUID, "pod-1", ProgressUpdate(Stage.WARNING, "Unhealthy: slow"))
-    await world.settled()
+    await settled()
     assert asked == []
 
 
 async def test_a_foreign_wake_starts_when_the_reconciler_scales(world: World) -> None:
     world.tracker.on_step_done(UUID, Step.UNPARK)
-    await world.settled()
+    await settled()
     assert world.stages == []
     world.tracker.on_step_started(UUID, Step.UNPARK)
     world.tracker.on_step_started(UUID, Step.SCALE_UP)
-    await world.settled()
+    await settled()
     assert world.stages == ["accepted"]
     world.tracker.on_step_done(UUID, Step.SCALE_UP)
-    await world.settled()
+    await settled()
     assert world.stages == ["accepted", "scaled"]
     await world.change(parked=False, replicas=1)
     assert world.stages == ["accepted", "scaled", "unparked"]
@@ -163,7 +159,7 @@ async def test_a_foreign_wake_is_complete_though_the_pod_is_ready_before_the_rec
     world.tracker.on_step_started(UUID, Step.SCALE_UP)
     await world.change(parked=False, replicas=1, ready=1, pod=READY)
     world.tracker.on_step_done(UUID, Step.SCALE_UP)
-    await world.settled()
+    await settled()
     assert world.stages == ["accepted", "unparked", "scaled", "scheduled", "pulled", "started", "ready"]
 
 
@@ -217,7 +213,7 @@ async def test_a_cache_that_does_not_know_the_release_yet_fails_no_wake(world: W
     await world.wake()
     assert world.stages == ["accepted"]
     world.cluster.change(replace(whole, replicas=1))
-    await world.settled()
+    await settled()
     assert world.stages == ["accepted", "scaled"]
 
 
@@ -236,7 +232,7 @@ async def test_a_wake_that_was_given_up_unobserved_ends_with_the_park(world: Wor
     await world.progress.write(UUID, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.SCALED))
     await world.lead()
     world.tracker.on_step_done(UUID, Step.PARK)
-    await world.settled()
+    await settled()
     assert world.last[0] == "asleep"
 
 
@@ -246,9 +242,9 @@ async def test_kubernetes_events_are_written_for_the_present_pod_only(world: Wor
     await world.change(parked=False, replicas=1, pod=SCHEDULED)
     world.pod_events.tell(UUID, "pod-0", ProgressUpdate(Stage.WARNING, "Killing: an old pod"))
     world.pod_events.tell(UUID, "pod-1", ProgressUpdate(Stage.WARNING, "FailedMount: away"))
-    await world.settled()
+    await settled()
     world.pod_events.tell(UUID, "pod-1", ProgressUpdate(Stage.PULLED))
-    await world.settled()
+    await settled()
     assert world.stages == ["accepted", "unparked", "scaled", "scheduled", "warning", "pulled"]
     assert world.progress.wakes[UUID][4].reason == "FailedMount: away"
 
@@ -258,7 +254,7 @@ async def test_an_image_that_is_pulled_before_the_cache_knows_the_node_does_not_
     await world.wake()
     await world.change(parked=False, replicas=1)
     world.pod_events.tell(UUID, "pod-1", ProgressUpdate(Stage.PULLED))
-    await world.settled()
+    await settled()
     assert world.stages == ["accepted", "unparked", "scaled", "scheduled", "pulled"]
 
 

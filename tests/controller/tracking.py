@@ -19,6 +19,12 @@ from tests.controller.simulation import IDLE_TIMES
 from tests.fakes import MemoryCluster, MemoryHistory, MemoryPodEvents, MemoryProgress, MemoryQueues, MemoryStore
 
 
+async def settled() -> None:
+    """Let every task run until it waits for something outside."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 class Tracking:
     def __init__(
         self,

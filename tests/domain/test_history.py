@@ -74,8 +74,10 @@ class Away(MemoryHistory):
 
     away = False
     bad: HistoryEvent | None = None
+    attempts = 0
 
     async def append(self, event: HistoryEvent) -> bool:
+        self.attempts += 1
         if self.away:
             raise RedisUnavailable
         if event == self.bad:
@@ -97,7 +99,7 @@ async def test_entries_wait_while_redis_is_away() -> None:
     history_writer, history.away = HistoryWriter(history), True
     async with writing(history_writer):
         history_writer.note(woken(0))
-        await asyncio.sleep(0.05)
+        await until(lambda: history.attempts == 1)
         history_writer.note(ready(1))
         history.away = False
         await until(lambda: history.kept == {UUID: [ready(1), woken(0)]})
