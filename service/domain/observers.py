@@ -1,4 +1,4 @@
-"""Who hears of wakes and of the reconciler's steps: passed to the constructor of whoever tells them.
+"""Observers of wakes and of the reconciler's steps, passed to the constructors of the parts that notify them.
 
 Observers are called in the event loop's thread, must return at once and must not raise.
 """
