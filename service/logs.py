@@ -1,4 +1,4 @@
-"""Log lines: one JSON object each, or columns for people; every line of a request bears its id."""
+"""Logging: each line is a JSON object, or columns for people, and has the id of the current request."""
 
 import logging
 import logging.config
@@ -11,7 +11,7 @@ from service.domain.request_context import current_request_id
 
 
 def configure(*, level: str, style: Literal["json", "console"]) -> None:
-    """Send the standard library's logging, ours and that of the libraries, through structlog's formatter."""
+    """Format the standard library's logging, both our lines and those of libraries, with structlog."""
     renderer: Any = structlog.processors.JSONRenderer() if style == "json" else structlog.dev.ConsoleRenderer()
     exceptions = [structlog.processors.format_exc_info] if style == "json" else []
     formatter = structlog.stdlib.ProcessorFormatter(
@@ -27,7 +27,7 @@ def configure(*, level: str, style: Literal["json", "console"]) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # pyhelm3 logs each command twice; what matters of it our own lines say.
+    # pyhelm3 logs each command twice; our own lines already say what matters.
     logging.getLogger("pyhelm3").setLevel(logging.WARNING)
 
 

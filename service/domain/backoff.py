@@ -1,10 +1,10 @@
-"""Pauses between retries: exponential with jitter, clamped, for whatever is tried until it succeeds."""
+"""Exponential backoff with jitter and an upper limit."""
 
 import random
 
 
 class Backoff:
-    """The pauses of one retried thing. `first` and `longest` are in seconds; a success calls `reset`."""
+    """The delays between attempts of one operation. `first` and `longest` are seconds. Call `reset` on success."""
 
     __slots__ = ("_first", "_longest", "failures")
 
@@ -15,16 +15,16 @@ class Backoff:
         """Consecutive failures so far."""
 
     def next(self) -> float:
-        """Count one more failure and return the pause before the next try, in seconds.
+        """Count one more failure and return the delay before the next attempt, in seconds.
 
-        Jitter keeps replicas that failed together from retrying together: the pause is between half of the step and
-        the step, and never longer than `longest`.
+        The delay is random between half of the step and the step, so that replicas that failed together do not retry
+        together. It never exceeds `longest`.
         """
-        # The exponent is clamped before the power: 2.0 ** 1024 overflows.
+        # Clamp the exponent first: 2.0 ** 1024 overflows.
         step = min(self._longest, self._first * 2.0 ** min(self.failures, 64))
         self.failures += 1
         return step * random.uniform(0.5, 1)  # noqa: S311 - only spreads the load
 
     def reset(self) -> None:
-        """It worked: the next failure begins with the first pause again."""
+        """Start again with the first delay at the next failure."""
         self.failures = 0

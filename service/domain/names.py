@@ -1,6 +1,6 @@
-"""Every name that callers, operators and other programs rely on, made in one place.
+"""The one place that makes the names which callers, operators and other programs rely on.
 
-The longest name, ``user-<uuid>-scaler``, has 20 characters: far from helm's 53 for a release and DNS's 63 for a label.
+The longest, ``user-<uuid>-scaler``, has 20 characters: far below helm's limit of 53 for a release and DNS's 63.
 """
 
 import hashlib
@@ -12,28 +12,28 @@ from typing import NewType
 from service.domain.errors import InvalidUserId, SessionNotFound
 
 SessionId = NewType("SessionId", str)
-"""8 characters out of a-z and 0-9; 41 bits, so two of 10,000 meet with a chance of 0.002 %."""
+"""8 characters out of a-z and 0-9, which are 41 bits: among 10,000 ids, two collide with a probability of 0.002 %."""
 
 SESSION_ID_PATTERN = "[a-z0-9]{8}"
 USER_ID_PATTERN = "[!-~]{1,254}"
-"""Printable ASCII without spaces: safe in a header, a log line, an annotation and on a terminal."""
+"""Printable ASCII without spaces: safe in a header, a log line, an annotation and a terminal."""
 
 HOST_PREFIX = "vs-code-"
 CHART_NAME = "user-pod"
 FIELD_MANAGER = "user-pods"
-"""What the service calls itself where it changes objects, so that its changes can be told from those of others."""
+"""The service's field manager, which distinguishes its changes of objects from those of others."""
 CONTAINER = "workspace"
-"""Name of the user's container in the chart; a reservation must use the same (docs/decisions/0002-replicas.md)."""
+"""The name of the user's container in the chart; a reservation must use it too (docs/decisions/0002-replicas.md)."""
 
 UUID_LABEL = "uuid"
 USER_ANNOTATION = "user-pods/user-id"
 USER_HASH_LABEL = "user-pods/user-hash"
-"""An e-mail address is no legal label value, so the label carries a hash and the annotation the address."""
+"""An e-mail address is not a valid label value, so the label has a hash and the annotation the address."""
 LEASE_ANNOTATION = "user-pods/lease"
 """On the ScaledObject, beside KEDA's own times: seconds that one wake keeps the queue non-empty."""
 
 PARKED_ANNOTATION = "user-pods/parked"
-"""On the ScaledObject, beside KEDA's `paused`: the service has set that one, so it is no operator's pause."""
+"""On the ScaledObject, beside KEDA's `paused`: the service has set `paused`, not an operator."""
 
 _ALPHABET = string.ascii_lowercase + string.digits
 _SESSION_ID = re.compile(SESSION_ID_PATTERN)
@@ -45,14 +45,14 @@ def new_session_id() -> SessionId:
 
 
 def parse_session_id(text: str) -> SessionId:
-    """Return `text` as an id; a malformed one cannot belong to any session, hence SessionNotFound."""
+    """Return `text` as an id. Raises SessionNotFound when it is malformed, since no session can have it."""
     if not _SESSION_ID.fullmatch(text):
         raise SessionNotFound
     return SessionId(text)
 
 
 def is_session_id(text: str) -> bool:
-    """Whether the text could be an id: anybody may write a key that begins like ours."""
+    """Whether the text is a well-formed id. Anybody may write a key that begins like ours."""
     return _SESSION_ID.fullmatch(text) is not None
 
 
@@ -61,14 +61,14 @@ def is_user_id(text: str) -> bool:
 
 
 def check_user_id(text: str) -> str:
-    """Return `text` unchanged (case is kept) or raise InvalidUserId."""
+    """Return `text` unchanged, including its case. Raises InvalidUserId."""
     if not _USER_ID.fullmatch(text):
         raise InvalidUserId
     return text
 
 
 def release_name(uuid: SessionId) -> str:
-    """Name of the Helm release, the Deployment and the Service."""
+    """The name of the Helm release, the Deployment and the Service."""
     return f"user-{uuid}"
 
 

@@ -1,7 +1,7 @@
-"""What the domain needs of the outside, as small Protocols; service/adapters/ implements each twice.
+"""What the domain needs from the outside world, as small Protocols.
 
-Once on the real part, once in memory; one suite of contract tests (tests/contracts) holds both to the same behaviour.
-Every method may raise the Unavailable of its part.
+`service/adapters/` implements each for the real system, `tests/fakes/` in memory. The same contract tests
+(`tests/contracts/`) run against both. Every method may raise the Unavailable error of its system.
 """
 
 import asyncio
@@ -18,134 +18,135 @@ from service.domain.signing_key import SigningKey, StoredKeys
 
 
 class SessionLock(Protocol):
-    """The right to work on one session, as long as nobody else has taken it over."""
+    """The right to change one session's release. Only one replica holds it at a time."""
 
     async def confirm(self) -> None:
-        """Make sure that it is still held; to be called before every step that could undo another's work.
+        """Raise SessionBusy unless the lock is still held. Call it before every step that could undo another's work.
 
-        A process that was frozen may come back when another one has long gone on. Raises SessionBusy.
+        A process that was frozen may resume long after another one has taken over.
         """
 
 
 class Store(Protocol):
     """Records and claims, in Redis.
 
-    An *owner* is the entry user_id -> id, made before anything else of a session and removed last.
-    The *index* is whole when every session of the cluster is in it: before, an answer of "not there" means nothing,
-    and the methods that would give it raise IndexIncomplete instead.
+    An *owner* is the entry user_id -> id, which is written before anything else of a session and removed last.
+    The *index* is complete when it has every session of the cluster. Until then a missing entry proves nothing, and
+    methods raise IndexIncomplete instead of reporting it.
     """
 
     @property
     def unreadable(self) -> int:
-        """Sessions whose record or queue was found unreadable, as far as this replica has looked.
+        """The number of sessions whose record or queue this replica found unreadable.
 
-        One such session fails no read of others: its record or queue state carries the `fault`.
+        Such a session never fails a read of others: its record or queue state carries the `read_error`.
         """
 
     async def owner(self, user_id: str) -> SessionId | None:
-        """The id that belongs to the user. Raises SessionUnreadable when what is entered there is no id."""
+        """The user's session id, or None. Raises SessionUnreadable when the entry is not an id, and IndexIncomplete."""
 
     async def claim(self, user_id: str, candidate: SessionId) -> SessionId:
-        """Make `candidate` the user's id, unless the user has one; return the user's id.
+        """Make `candidate` the user's id, unless the user has one already. Returns the user's id.
 
-        Raises IdTaken when the candidate is another user's.
+        Raises IdTaken when the candidate belongs to another user.
         """
 
     async def release_claim(self, user_id: str, uuid: SessionId) -> None:
-        """Undo a claim that has no record yet; anything else is left alone."""
+        """Undo a claim that has no record yet. Does nothing otherwise."""
 
     async def claims(self) -> Sequence[tuple[SessionId, str]]:
-        """Claims without a record, as (id, user_id): creates that are under way or died half-way."""
+        """Claims without a record, as (id, user_id): creates that are in progress or have died."""
 
     async def unfinished(self, age: timedelta, limit: int) -> Sequence[tuple[SessionId, str | None]]:
-        """Creates and deletes that began that long ago, are not finished, and that nobody is at work on.
+        """Creates and deletes that began at least `age` ago, are unfinished, and whose session nobody has locked.
 
-        As (id, user_id), None for a delete. Cheap: from an index that claims and deletes enter and leave by themselves.
+        As (id, user_id) for a create and (id, None) for a delete. Cheap: claims and deletes maintain an index for it.
         """
 
     async def mark_finished(self, uuid: SessionId) -> None:
-        """Take the session out of the index of unfinished work, where nothing is left to be done."""
+        """Remove the session from the index of unfinished work."""
 
     async def save(self, record: Record) -> None:
-        """Write the record (not the queue) and its owner entry, over whatever was there, which heals a fault."""
+        """Write the record (not the queue) and its owner, over whatever was there. Repairs an unreadable record."""
 
     async def record(self, uuid: SessionId) -> Record:
-        """The record with its queue state. Raises SessionNotFound."""
+        """The record with its queue state. Raises SessionNotFound and IndexIncomplete."""
 
     async def records(self, uuids: Sequence[SessionId]) -> Sequence[Record]:
-        """The records of those that have one, in the given order."""
+        """The records of those sessions that have one, in the given order."""
 
     async def page(self, after: str, limit: int) -> Sequence[SessionId]:
-        """Up to `limit` ids greater than `after` (which may be ""), ascending; some may be claims without a record."""
+        """Up to `limit` ids greater than `after` (which may be ""), ascending. Includes claims without a record."""
 
     async def mark_deleting(self, uuid: SessionId, *, keep_data: bool) -> None:
-        """Turn the record's status into deleting. Raises SessionNotFound."""
+        """Set the record's status to deleting. Raises SessionNotFound."""
 
     async def note_released(self, uuid: SessionId, at: datetime | None) -> datetime | None:
-        """Note when the release was first seen to be gone, and return that; None: it is there again, as after a save.
+        """Note when the release was first found missing, unless that is noted already. Returns the noted time.
 
-        Raises SessionNotFound.
+        `at=None` removes the note, because the release is back. So does `save`. Raises SessionNotFound.
         """
 
     async def forget(self, uuid: SessionId) -> None:
-        """Remove every key of the session, its owner entry last."""
+        """Delete every key of the session, its owner entry last."""
 
     async def index_complete(self) -> bool:
-        """Whether the index is whole."""
+        """Whether the index is complete."""
 
     async def mark_index_complete(self) -> None: ...
 
     def lock(self, uuid: SessionId) -> AbstractAsyncContextManager[SessionLock]:
-        """Hold the session's session lock: one holder among all replicas, gone some seconds after its holder died.
+        """Hold the session lock: one holder among all replicas. It expires some seconds after its holder has died.
 
-        Raises SessionBusy on entry when somebody else holds it. Who asks repeatedly finds out that the holder is dead.
+        Raises SessionBusy on entry when somebody else holds it. Repeated attempts free a dead holder's lock sooner.
         """
 
     async def ping(self) -> None:
-        """Prove that the store takes writes."""
+        """Raise unless the store accepts writes."""
 
 
 class Queues(Protocol):
-    """The wake queues, in Redis: each a lease that keeps its session awake while it is not empty.
+    """The wake queues, in Redis. Each is a lease: it keeps its session awake until it expires.
 
-    A *pending* wake is one that is not known to be served: KEDA has seen it, and the pod is up. It is kept apart from
-    the queue, without an expiry, so that no outage of KEDA or of the service can lose it.
+    A wake is *pending* until KEDA has seen it and the pod is up. It is stored apart from the queue and without an
+    expiry, so that no outage of KEDA or of the service can lose it.
     """
 
     async def wake(self, uuid: SessionId, lease: timedelta) -> PushResult:
-        """One step: push a token, keep the queue short, extend its expiry to `lease`, note activity and pending wake.
+        """Atomically push a token, trim the queue, extend its expiry to `lease`, and note activity and pending wake.
 
         Raises SessionNotFound, SessionUnreadable, SessionDeleting, IndexIncomplete.
         """
 
     async def heartbeat(self, uuid: SessionId, source: str, lease: timedelta) -> int:
-        """The same for other activity than a wake, named by its `source`."""
+        """The same for activity other than a wake; `source` names it. Returns the queue's length."""
 
     async def keep_awake(self, uuid: SessionId, until: datetime, lease: timedelta) -> datetime:
-        """The same for a wish to be kept awake until then, which `lease` must reach; the latest wish there is."""
+        """The same for an extension until that time, which `lease` must reach. Returns the latest extension's end."""
 
     async def clear(self, uuid: SessionId, *, asked: str | None = None) -> None:
-        """Empty the queue, whatever it is, and forget pending wake and wish.
+        """Delete the queue, of whatever type it is, the pending wake and the extension.
 
-        `asked`, the id of a request that asks for sleep, is noted in the record together with the time.
+        `asked` is the id of a request for sleep; the record keeps it together with the time.
         """
 
     async def read(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, QueueState]:
-        """The queue state of each."""
+        """The queue state of each session."""
 
     async def pending(self, age: timedelta, limit: int) -> Sequence[SessionId]:
-        """Sessions whose pending wake is that old or older, the oldest first."""
+        """Up to `limit` sessions whose wake has been pending for at least `age`, the oldest first."""
 
     async def renew(self, uuid: SessionId, lease: timedelta) -> None:
-        """Give the queue at least `lease` to live, with a token when it is empty. Notes no activity."""
+        """Extend the queue's expiry to at least `lease`; push a token if it is empty. Notes no activity."""
 
     async def settle(self, uuid: SessionId, seen: datetime) -> None:
-        """Pushes until `seen` are served: only those since then are pending any more."""
+        """Wakes pushed before `seen` are no longer pending."""
 
     def pushes(self) -> AsyncIterator[SessionId | None]:
-        """Ids to whose queue anybody pushed, as it happens; None whenever listening begins, for missed ones are gone.
+        """Yield the id of each session whose queue anybody pushes to, and None whenever a subscription begins.
 
-        Ends by raising RedisUnavailable, or NotificationsRefused when Redis may not be told to notify.
+        None means that pushes may have been missed. Ends by raising RedisUnavailable, or NotificationsRefused when the
+        service may not switch Redis' notifications on.
         """
 
 
@@ -182,95 +183,95 @@ class History(Protocol):
 
 
 TICKETS = 32
-"""Tickets of one session that can be open at the same time."""
+"""The number of unused tickets that one session can have."""
 
 
 class Tickets(Protocol):
-    """Which tickets are not used yet, in Redis. Whether a ticket is genuine is not to be learned here."""
+    """The unused tickets, in Redis. They do not prove a ticket to be genuine: its seal does."""
 
     async def put(self, digest: str, uuid: SessionId, life: timedelta) -> None:
-        """Remember the digest of a new ticket for its life. The oldest of a session's is forgotten beyond TICKETS."""
+        """Store the digest of a new ticket for its lifetime. Beyond TICKETS, the session's oldest one is dropped."""
 
     async def take(self, digest: str, uuid: SessionId) -> bool:
-        """Whether the session's ticket was not used yet; it is by that."""
+        """Use the ticket up. Returns False when it was used before, or is unknown."""
 
     async def drop_secret(self) -> None:
-        """Remove the secret that earlier versions kept in Redis."""
+        """Delete the secret that earlier versions stored in Redis."""
 
 
 class SigningKeys(Protocol):
-    """What tickets and session cookies are sealed with, outside of Redis; shared by all replicas."""
+    """The keys that seal tickets and session cookies. They are shared by all replicas, and never in Redis."""
 
     async def read(self) -> StoredKeys:
-        """Every key that can be read, and the version of what is there."""
+        """Every readable key, and the stored version."""
 
     async def replace(self, keys: Sequence[SigningKey], version: str | None) -> bool:
-        """Keep exactly these keys; False when somebody else has written since that version, and nothing was done."""
+        """Store exactly these keys. Does nothing and returns False when `version` is no longer the stored one."""
 
 
 class Releases(Protocol):
-    """Helm."""
+    """The Helm releases of the sessions."""
 
     async def install(self, uuid: SessionId, user_id: str, idle_times: IdleTimes) -> None:
-        """Install `user-<uuid>`, or upgrade it if it is there, by exactly one helm process."""
+        """Install `user-<uuid>`, or upgrade it if it exists, in exactly one helm process."""
 
     async def uninstall(self, uuid: SessionId) -> None:
-        """Remove the release; one that does not exist is removed already."""
+        """Uninstall the release. Does nothing when it does not exist."""
 
     async def check(self) -> None:
-        """Prove that helm runs and that the chart renders with the configured values."""
+        """Raise unless helm runs and the chart renders with the configured values."""
 
 
 class Cluster(Protocol):
-    """The Kubernetes API, seen through the users' namespace."""
+    """The Kubernetes API, limited to the users' namespace."""
 
     async def read(self, uuids: Sequence[SessionId]) -> dict[SessionId, Workload]:
-        """The workloads of the given ids, one for each, empty ones for those of which nothing exists."""
+        """The workload of each id, from the API server; an empty one when nothing of the session exists."""
 
     def scan(self) -> AsyncIterator[Workload]:
-        """Every session of which anything exists, in any order."""
+        """Yield the workload of every session of which anything exists, in any order."""
 
     async def find(self, user_id: str) -> SessionId | None:
-        """The id under which the user has a Deployment or a kept volume."""
+        """The id of the session of which the user has a Deployment or a kept volume."""
 
     async def reserve(self, uuid: SessionId, user_id: str) -> None:
-        """Create the Deployment with 0 replicas, for helm to adopt; also the id's claim in the cluster.
+        """Create the Deployment with 0 replicas, for helm to adopt. This claims the id in the cluster.
 
-        A reservation of the same user is left as it is. Raises IdTaken when the Deployment is somebody else's.
+        Does nothing when the user has reserved it already. Raises IdTaken when the Deployment is somebody else's.
         """
 
     async def unreserve(self, uuid: SessionId) -> None:
-        """Delete a Deployment that no release stands behind; one that does not exist is fine."""
+        """Delete a Deployment without a release. Does nothing when it does not exist."""
 
     async def scale(self, uuid: SessionId, replicas: int) -> None:
-        """Set the wanted replicas. Raises SessionReleased when there is nothing to scale."""
+        """Set the Deployment's replicas. Raises SessionReleased when there is no Deployment."""
 
     async def park(self, uuid: SessionId) -> None:
-        """Tell KEDA to leave the session alone. No ScaledObject, nothing to do."""
+        """Make KEDA ignore the session. Does nothing without a ScaledObject."""
 
     async def unpark(self, uuid: SessionId) -> None:
-        """Tell KEDA to look after the session, which it then does at once."""
+        """Make KEDA scale the session again, which it starts at once."""
 
     async def delete_volume(self, uuid: SessionId) -> None: ...
 
     async def check(self) -> None:
-        """Prove that the API server answers and lets us see the users' namespace."""
+        """Raise unless the API server answers and the service may read the users' namespace."""
 
     async def check_keda(self) -> None:
-        """Prove that KEDA works (see the adapter for how). Raises KedaUnavailable."""
+        """Raise KedaUnavailable unless KEDA works (the adapter says how it knows)."""
 
 
 class WorkloadCache(Protocol):
-    """What a watch over the users' namespace has brought so far: answers at once and asks nobody."""
+    """An informer's cache of the users' namespace. Reads are immediate and send no request."""
 
     def workload(self, uuid: SessionId) -> Workload:
-        """The session's workload; an empty one when nothing of it exists."""
+        """The session's workload; an empty one when nothing of the session exists."""
 
     def uuids(self) -> Iterable[SessionId]:
         """Every session of which anything exists."""
 
     def behind(self) -> timedelta | None:
-        """How old the cache may be; None while the watch keeps up."""
+        """How old the cache may be; None while its watches are up to date."""
 
     def subscribe(self, listener: Callable[[SessionId], None]) -> Callable[[], None]:
         """Call `listener` after every change of a workload, until the returned function is called."""
@@ -284,13 +285,13 @@ class PodEvents(Protocol):
 
 
 class Election(Protocol):
-    """Who of the replicas leads, decided in the cluster."""
+    """Elects one of the replicas as the leader, by a lease in the cluster."""
 
     lease_duration: timedelta
-    """How long a leader that is not heard of any more may still believe that it leads."""
+    """How long a leader leads after its last renewal, even if it cannot renew the lease."""
 
     async def acquire_or_renew(self) -> bool:
-        """Take or renew the lease; whether it is this replica's. To be repeated several times a term."""
+        """Try to take or renew the lease. Returns whether this replica leads. Call it several times per duration."""
 
     async def release(self) -> None:
-        """Give the lease back, so that another may lead at once."""
+        """Release the lease if this replica holds it, so that another replica can lead at once."""

@@ -1,16 +1,16 @@
-"""The request that is being served, by its id: in every log line, and in what is noted of the session meanwhile."""
+"""The id of the current request, for log lines and for the history of the session."""
 
 import re
 import secrets
 from contextvars import ContextVar
 
 NOBODY = "-"
-"""In place of an id, where no request stands behind what happens."""
+"""Used as the id where there is no request."""
 _WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 
 class _Call:
-    """One request; its id is made when somebody wants it, which few requests of the gateway live to see."""
+    """One request. Its id is made on first use, because most requests of the gateway never need one."""
 
     __slots__ = ("_given", "_id")
 
@@ -29,7 +29,7 @@ _current: ContextVar[_Call | None] = ContextVar("call", default=None)
 
 
 def begin(given: str = "") -> None:
-    """A request begins in this context; `given` is the id that its client proposes, taken when it is well-formed."""
+    """Begin a request in this context. `given` is the client's id for it, which is used when it is well-formed."""
     _current.set(_Call(given))
 
 

@@ -1,4 +1,4 @@
-"""The values of the field: a session's record, its release, its workload, and what they say together."""
+"""The domain's values: a session's record, release and workload, and the status that follows from them."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ class RecordStatus(StrEnum):
 
     CREATED = "created"
     RELEASED = "released"
-    """The record is there, its Helm release is not (`helm uninstall`)."""
+    """The record exists, but its Helm release does not (`helm uninstall`)."""
     DELETING = "deleting"
 
 
@@ -26,11 +26,11 @@ class Phase(StrEnum):
     FAILED = "failed"
     DELETING = "deleting"
     RELEASED = "released"
-    """There is no pod to speak of, since there is no release."""
+    """There is no release, and so no pod."""
 
 
 class ReleaseState(StrEnum):
-    """Helm's own words for a release's last revision."""
+    """Helm's own status of a release's last revision."""
 
     UNKNOWN = "unknown"
     DEPLOYED = "deployed"
@@ -54,14 +54,14 @@ class Release:
 
     @property
     def unfinished(self) -> bool:
-        """It was never installed completely, or is half removed: helm can only remove it."""
+        """The release was never installed completely, or is half removed: helm can only uninstall it."""
         return self.state in (ReleaseState.PENDING_INSTALL, ReleaseState.UNINSTALLING) or (
             self.state is ReleaseState.FAILED and self.revision == 1
         )
 
     @property
     def transient(self) -> bool:
-        """Some helm is at work on it, or died at it."""
+        """Some helm process is working on the release, or died while it was."""
         return self.state in (
             ReleaseState.PENDING_INSTALL,
             ReleaseState.PENDING_UPGRADE,
@@ -71,73 +71,73 @@ class Release:
 
 
 class ScaledBy(StrEnum):
-    """Who has set the wanted replicas last."""
+    """Who last set the Deployment's replicas."""
 
     SERVICE = "service"
     KEDA = "keda"
     OTHER = "other"
-    """An operator, or a program of theirs."""
+    """An operator, or an operator's program."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdleTimes:
-    """The times that rule falling asleep; the release is installed with the same."""
+    """The times that decide when a session falls asleep; its release is installed with them."""
 
     lease: timedelta = timedelta(seconds=15)
     """How long one wake keeps the queue non-empty."""
     cooldown: timedelta = timedelta(seconds=120)
     """How long KEDA waits after it last saw the queue non-empty."""
     poll: timedelta = timedelta(seconds=5)
-    """How often KEDA looks."""
+    """How often KEDA reads the queue."""
 
     MARGIN: ClassVar[timedelta] = timedelta(seconds=2)
-    """What KEDA may need to reconcile, beyond its polls."""
+    """How long KEDA may take to reconcile, beyond its poll."""
 
     @property
     def shortest_lease(self) -> timedelta:
-        """A shorter lease can be missed by KEDA, or run out before it has looked at a session that was unparked."""
+        """KEDA could miss a shorter lease, or first poll an unparked session after the lease has expired."""
         return 2 * self.poll + self.MARGIN
 
     def earliest_sleep(self, lease_until: datetime) -> datetime:
-        """The earliest moment of falling asleep when the queue runs out then.
+        """The earliest time to fall asleep when the lease expires at `lease_until`.
 
-        KEDA's last sight of the queue is at most one poll before it ran out. It acts within one poll after its
-        cooldown, so the pod is gone by `earliest_sleep` + 2 polls + MARGIN.
+        KEDA last sees the queue at most one poll before it expires. It acts within one poll after its cooldown, so the
+        pod is gone by `earliest_sleep` + 2 polls + MARGIN.
         """
         return lease_until - self.poll + self.cooldown
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """The session's pod, as far as it has come."""
+    """The session's pod, and how far it has started."""
 
     uid: str
     address: str | None = None
     port: int | None = None
-    """Where the workspace listens."""
+    """The port that the workspace listens on."""
     scheduled: bool = False
     started: bool = False
-    """The workspace's container runs."""
+    """The workspace container runs."""
     ready: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """All that the cluster says about one session at one moment.
+    """Everything the cluster knows about one session at one time.
 
-    Any part may be missing: a release without objects, objects without a release (a reservation), a volume alone.
+    Any part may be missing: there may be a release without objects, objects without a release, or a volume alone.
     """
 
     uuid: SessionId
     user_id: str | None = None
-    """From the objects' annotation; None when nobody set one (a chart installed by hand)."""
+    """From the objects' annotation; None when there is none (a chart installed by hand)."""
     release: Release | None = None
     deployed: bool = False
     """The Deployment exists."""
     scaled: bool = False
     """The ScaledObject exists."""
     parked: bool = False
-    """The service has told KEDA to leave the session alone: no poll, no connection, no HPA."""
+    """The service makes KEDA ignore the session: no poll, no connection, no HPA."""
     last_active: datetime | None = None
     """When KEDA last saw the queue non-empty, in whole seconds (rounded down)."""
     idle_times: IdleTimes | None = None
@@ -148,47 +148,47 @@ class Workload:
     created_at: datetime | None = None
     replicas: int = 0
     scaled_by: ScaledBy | None = None
-    """None when the API server does not tell: it knows of changes of the Deployment itself, and rarely of a scale."""
+    """None when unknown. The API server records changes of the Deployment itself, and rarely those of its scale."""
     ready: int = 0
     pod: Pod | None = None
-    """The newest pod that is not on its way out."""
+    """The newest pod that is not terminating."""
     chart: str | None = None
     """Chart and version, for example ``user-pod-0.1.0``; None while there is only a reservation."""
     read_error: str | None = None
-    """Why an object of the session cannot be read, and what repairs it. Nothing may follow from what is unknown."""
+    """Why an object of the session cannot be read, and what repairs it. Draw no conclusion from unknown values."""
     paused: str | None = None
-    """An operator has KEDA leave the number of pods as it is; why, and what ends that. The service leaves it too."""
+    """Why an operator's pause stops the session from being scaled, by KEDA or the service, and what ends the pause."""
     failure: str | None = None
     """Why the pod does not get ready, in Kubernetes' own words."""
     final: bool = False
-    """Whether `failure` is for good; otherwise Kubernetes keeps trying, and may succeed."""
+    """Whether `failure` is final. Otherwise Kubernetes retries and may succeed."""
     blocker: str | None = None
-    """What holds the pod up and may pass by waiting: no node has room, or KEDA cannot work with the ScaledObject."""
+    """A temporary blocker: no node has room for the pod, or KEDA cannot work with the ScaledObject."""
     warning: str | None = None
-    """What somebody should look after, and how: above all what has held the pod up for longer than `SCHEDULE_TIMEOUT`.
+    """What somebody should fix, and how; above all, what has delayed the pod for longer than `SCHEDULE_TIMEOUT`.
 
-    Waiting goes on all the same.
+    The wake goes on nevertheless.
     """
 
     @property
     def exists(self) -> bool:
-        """Whether the id is in use in the cluster."""
+        """Whether the cluster has anything of the session, so that its id is in use."""
         return self.release is not None or self.deployed or self.volume
 
     @property
     def released(self) -> bool:
-        """Neither a release nor a Deployment is left, or helm is removing the last of it; a kept volume may be."""
+        """Neither a release nor a Deployment is left, or helm is removing the last of it. A kept volume may exist."""
         gone = self.release is None or self.release.state is ReleaseState.UNINSTALLING
         return gone and not self.deployed
 
     @property
     def polled(self) -> bool:
-        """Whether KEDA looks at the session's queue."""
+        """Whether KEDA polls the session's queue."""
         return not self.parked and self.paused is None
 
     @property
     def broken_reason(self) -> str | None:
-        """Why no wake can succeed until the release is repaired, which a create does; None when one can."""
+        """Why the session's objects are inconsistent: no wake can succeed until a create repairs them. Else None."""
         if self.release is None:
             return "the release is not installed; create the session again to finish it"
         if self.release.unfinished:
@@ -200,7 +200,7 @@ class Workload:
         return None
 
     def phase(self, *, is_wanted: bool) -> Phase:
-        """The life of the pod, of a session that is not being deleted; `is_wanted`: somebody wants it awake."""
+        """The phase of a session that is not being deleted. `is_wanted`: somebody wants it awake."""
         if self.released:
             return Phase.RELEASED
         if self.broken_reason or self.read_error:
@@ -214,16 +214,16 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """The session's wish to be awake: its wake queue, and the wake that is not served yet."""
+    """Whether and until when somebody wants the session awake: its wake queue and its pending wake."""
 
     tokens: int = 0
     lease_until: datetime | None = None
-    """When the queue runs out; None when it is empty, or when somebody pushed a token without an expiry."""
+    """When the queue expires; None when it is empty, or when somebody pushed a token without an expiry."""
     pending_since: datetime | None = None
-    """The oldest push of the service that is not known to be served (lifecycle); until it is, the lease is renewed."""
+    """The oldest push of the pending wake. The service renews the lease while there is one."""
 
     read_error: str | None = None
-    """Why the queue cannot be read, and what repairs it. Nothing may follow from what is unknown then."""
+    """Why the queue cannot be read, and what repairs it. Draw no conclusion from the other fields then."""
 
     @property
     def is_wanted(self) -> bool:
@@ -232,70 +232,70 @@ class QueueState:
 
     @property
     def endless(self) -> bool:
-        """Tokens that would never run out: somebody else's, who gave them no expiry."""
+        """The tokens never expire, because somebody else pushed them without an expiry."""
         return self.tokens > 0 and self.lease_until is None
 
 
 @dataclass(frozen=True, slots=True)
 class SleepRequest:
-    """A call of sleep: when, and the id of its request."""
+    """A call that asked for sleep: its time and request id."""
 
     at: datetime
     request: str | None = None
 
 
 class PushResult(NamedTuple):
-    """Outcome of a wake's push."""
+    """The result of a wake's push."""
 
     length: int
     """The queue's length."""
     first: bool
-    """No other wake was pending: of those that find a sleeper, one is the first, whichever replicas take them."""
+    """No other wake was pending. Of concurrent wakes, on any replicas, exactly one is the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What Redis keeps about one session; what matters of it can be rebuilt from the cluster."""
+    """What Redis stores about one session. The essential parts can be rebuilt from the cluster."""
 
     uuid: SessionId
     user_id: str
     status: RecordStatus
     created_at: datetime
     written_at: datetime | None = None
-    """When helm last finished work on the session: what a watch shows may be older for a moment."""
+    """When helm last finished work on the session. The workload cache may be older for a moment."""
     last_activity: datetime | None = None
     activity_source: str | None = None
-    """What the last activity was: `wake`, or the name that its reporter gave."""
+    """The last activity's source: `wake`, or the name that its reporter gave."""
     kept_until: datetime | None = None
-    """Its user asked for it to be kept awake until then."""
+    """The end of the extension that the user asked for."""
     sleep_request: SleepRequest | None = None
-    """The last call of sleep; what was active since has made it void."""
+    """The last request for sleep; later activity makes it void."""
     released_at: datetime | None = None
-    """When its release was first seen to be gone; None while there is one."""
+    """When the release was first found missing; None while there is one."""
     keep_data: bool = True
-    """Only meaningful while deleting: whether the volume outlives the session."""
+    """While deleting: whether the volume outlives the session."""
     queue: QueueState = field(default_factory=QueueState)
     read_error: str | None = None
-    """Why the record cannot be read as a whole, and what repairs it."""
+    """Why the record cannot be read, and what repairs it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A record beside its workload: everything that a status tells."""
+    """A record and its workload: everything that a status shows."""
 
     record: Record
     workload: Workload
     idle_times: IdleTimes = field(default_factory=IdleTimes)
-    """Used where the workload has none of its own."""
+    """The idle times of a workload that has none of its own."""
 
     @property
     def read_error(self) -> str | None:
-        """Why its keys in Redis cannot be read, and what repairs them."""
+        """Why the session's keys in Redis cannot be read, and what repairs them."""
         return self.record.read_error or self.record.queue.read_error
 
     @property
     def user_id(self) -> str:
-        """From the record, or from the cluster when that cannot be read."""
+        """From the record, or from the cluster when the record is unreadable."""
         return self.record.user_id or self.workload.user_id or "unknown"
 
     @property
@@ -316,7 +316,7 @@ class Session:
 
     @property
     def reason(self) -> str | None:
-        """Why the phase is `failed`, or what hinders a wake that is under way."""
+        """Why the phase is `failed`, or what blocks a wake that is in progress."""
         if self.phase is Phase.FAILED and self.read_error:
             return self.read_error
         if self.phase in (Phase.FAILED, Phase.WAKING):
@@ -331,14 +331,14 @@ class Session:
 
     @property
     def final(self) -> bool:
-        """Whether the phase is `failed` and waiting is of no use: nothing retries what has failed."""
+        """Whether the phase is `failed` for good: nothing retries, so waiting does not help."""
         if self.phase is not Phase.FAILED:
             return False
         return bool(self.read_error or self.workload.broken_reason or self.workload.read_error) or self.workload.final
 
     @property
     def warning(self) -> str | None:
-        """What somebody should look after although nothing has failed for good."""
+        """What somebody should fix although nothing has failed for good."""
         if self.phase in (Phase.DELETING, Phase.RELEASED):
             return None
         return self.workload.paused or self.workload.warning
@@ -352,7 +352,7 @@ class Session:
 
     @property
     def sleeps_at(self) -> datetime | None:
-        """The earliest moment of falling asleep without further activity; None while asleep, or when unknown."""
+        """The earliest time to fall asleep without further activity; None while asleep, or when unknown."""
         idle_times, queue = self.workload.idle_times or self.idle_times, self.record.queue
         if not self.awake or self.workload.paused:
             return None
@@ -364,7 +364,7 @@ class Session:
 
     @property
     def kept_awake_by(self) -> str | None:
-        """`extension`, the source of the last activity, `queue` (a push of somebody else), `cooldown`; None asleep."""
+        """`extension`, the source of the last activity, `queue` (somebody else's push) or `cooldown`; None asleep."""
         if not self.awake:
             return None
         if self.record.kept_until is not None and self.record.kept_until > datetime.now(UTC):

@@ -1,7 +1,7 @@
-"""Runs the parts of the process that must never end, and restarts whichever does. The only restart policy there is.
+"""Runs the parts of the process that must never end, and restarts those that do. The only restart policy there is.
 
-A part is a coroutine function that works until it is cancelled. Faults that it expects, such as a Redis that does not
-answer, it handles itself; whatever else it raises is logged, counted and answered with a restart after a pause.
+A part is a coroutine function that runs until it is cancelled. It handles expected failures itself, such as a Redis
+that does not answer. Any other exception is logged and counted, and the part restarts after a backoff.
 """
 
 import asyncio
@@ -20,31 +20,31 @@ log = logging.getLogger(__name__)
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
-_GRACE = 5.0
-"""Seconds that parts get to end after the first cancellation; the leader resigns in them."""
-_LAST_GRACE = 5.0
-"""Seconds after that, in which they are cancelled again and again: a library may have lost the first one."""
-_CANCEL_AGAIN = 0.5
+_CANCEL_TIMEOUT = 5.0
+"""Seconds that parts get to end after the first cancellation. The leader releases its lease in that time."""
+_CANCEL_AGAIN_TIMEOUT = 5.0
+"""Seconds after that in which they are cancelled repeatedly, because a library may have lost the first cancellation."""
+_CANCEL_INTERVAL = 0.5
 _RETURNED = "it returned"
 
 
 @dataclass(slots=True)
 class _Part:
     began: float | None = None
-    """When the present run began; None between two runs."""
+    """When the current run began; None between two runs."""
     failing_since: float | None = None
     error: str = ""
-    """Of the last failure: the class of the exception, never its text."""
+    """The class of the last exception, never its text."""
     ended: bool = False
-    """Nothing restarts it any more."""
+    """It is no longer restarted."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartState:
-    """What a part is like at one moment."""
+    """The state of a part at one time."""
 
     failing: timedelta | None
-    """For how long it has not run well; None when it does."""
+    """How long it has been failing; None when it is healthy."""
     error: str
     """The class of its last exception; empty when there was none."""
     ended: bool
@@ -52,7 +52,7 @@ class PartState:
 
     @property
     def failure(self) -> str | None:
-        """What is wrong, in a sentence for /health; None when nothing is."""
+        """A sentence for /health about what is wrong; None when nothing is."""
         if self.ended:
             return f"it has ended ({self.error}) and only a restart of the process brings it back"
         if self.failing is None:
@@ -62,10 +62,10 @@ class PartState:
 
 
 class Supervisor:
-    """`limit`: a part that has been failing for longer counts as dead.
+    """A part that has been failing for longer than `limit` counts as dead.
 
-    The pauses between restarts grow from `first` to `longest` seconds. A part that has run for `steady` seconds has
-    recovered: it counts as up, and its pauses begin with the first again.
+    The delays between restarts grow from `first` to `longest` seconds. A part that has run for `steady` seconds has
+    recovered: it counts as healthy, and its delays start at `first` again.
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class Supervisor:
         self._clock = clock
         self._parts: dict[str, _Part] = {}
         self.restarts: Counter[str] = Counter()
-        """Of every part that has ever run in this process."""
+        """By name, of every part that has ever run in this process."""
 
     @asynccontextmanager
     async def running(self, parts: Mapping[str, Work]) -> AsyncIterator[None]:
-        """Run the parts beside the context and end with it. Their names must be this supervisor's only ones."""
+        """Run the parts for as long as the context lasts. A name must not be running already."""
         tasks = {self._start(name, work) for name, work in parts.items()}
         try:
             yield
@@ -103,11 +103,11 @@ class Supervisor:
         return {name: self._state(part, now) for name, part in self._parts.items()}
 
     def failures(self) -> dict[str, str | None]:
-        """Of each part what is wrong with it, for /health."""
+        """What is wrong with each part, for /health."""
         return {name: state.failure for name, state in self.states().items()}
 
     def dead(self) -> list[str]:
-        """Parts that only a restart of the process can help: /livez fails while there are any."""
+        """Parts that only a restart of the process can repair: /livez fails while there are any."""
         return [
             name
             for name, state in self.states().items()
@@ -146,13 +146,13 @@ class Supervisor:
             if part.failing_since is None:
                 part.failing_since = now
             part.began = None
-            pause = backoff.next()
-            log.error("%s: restarting it in %.1f s", part.error, pause, extra={"part": name})
-            await asyncio.sleep(pause)
+            delay = backoff.next()
+            log.error("%s: restarting it in %.1f s", part.error, delay, extra={"part": name})
+            await asyncio.sleep(delay)
             self.restarts[name] += 1
 
     async def _run(self, name: str, work: Work) -> str:
-        """Run the part once; why it ended. Raises CancelledError when this very task was cancelled, and only then."""
+        """Run the part once. Returns why it ended. Raises CancelledError only when this task itself was cancelled."""
         task = asyncio.current_task()
         error = _RETURNED
         try:
@@ -160,26 +160,26 @@ class Supervisor:
         except asyncio.CancelledError as cancelled:
             if task is None or task.cancelling():
                 raise
-            error = _class(cancelled)  # of something that the part waited for
+            error = _class(cancelled)  # something that the part awaited was cancelled
         except Exception as failure:
             error = _class(failure)
             log.exception("a part has failed", extra={"part": name})
         if task is not None and task.cancelling():
-            raise asyncio.CancelledError  # the part has lost it
+            raise asyncio.CancelledError  # the part has swallowed the cancellation
         return error
 
 
 async def _end(tasks: "set[asyncio.Task[None]]") -> None:
-    """Cancel until all have ended, or until it is certain that some do not listen."""
+    """Cancel the tasks until all have ended or the timeouts are over."""
     clock = asyncio.get_running_loop().time
-    patient_until = clock() + _GRACE
-    until = patient_until + _LAST_GRACE
+    cancel_again_at = clock() + _CANCEL_TIMEOUT
+    until = cancel_again_at + _CANCEL_AGAIN_TIMEOUT
     pending = tasks
     for task in pending:
         task.cancel()
     while pending and clock() < until:
-        seconds = patient_until - clock()
-        _, pending = await asyncio.wait(pending, timeout=seconds if seconds > 0 else _CANCEL_AGAIN)
+        seconds = cancel_again_at - clock()
+        _, pending = await asyncio.wait(pending, timeout=seconds if seconds > 0 else _CANCEL_INTERVAL)
         for task in pending:
             task.cancel()
     for task in pending:
@@ -187,7 +187,7 @@ async def _end(tasks: "set[asyncio.Task[None]]") -> None:
 
 
 def _class(error: BaseException) -> str:
-    """The name of the exception's class; of a group that of its first member."""
+    """The name of the exception's class; for a group, that of its first member."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return type(error).__name__

@@ -25,7 +25,7 @@ Told = tuple[SessionId, str, ProgressUpdate]
 async def parts(request: pytest.FixtureRequest) -> AsyncIterator[tuple[PodEvents, SleepCause]]:
     if request.param == "memory":
         memory = MemoryPodEvents()
-        yield memory, memory.tell
+        yield memory, memory.publish
         return
     stack: Stack = request.getfixturevalue("stack")
     async with await connect(stack.cluster.service_account(SYSTEM, SERVICE)) as api:

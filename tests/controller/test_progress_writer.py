@@ -132,7 +132,7 @@ async def test_a_change_of_an_awake_session_costs_no_call(world: World, monkeypa
         world.tracker.on_wake(UUID)
         world.tracker.on_step_done(UUID, Step.SETTLE)
         await world.change(ready=1)
-    world.pod_events.tell(UUID, "pod-1", ProgressUpdate(Stage.WARNING, "Unhealthy: slow"))
+    world.pod_events.publish(UUID, "pod-1", ProgressUpdate(Stage.WARNING, "Unhealthy: slow"))
     await settled()
     assert asked == []
 
@@ -240,10 +240,10 @@ async def test_kubernetes_events_are_written_for_the_present_pod_only(world: Wor
     await world.lead()
     await world.wake()
     await world.change(parked=False, replicas=1, pod=SCHEDULED)
-    world.pod_events.tell(UUID, "pod-0", ProgressUpdate(Stage.WARNING, "Killing: an old pod"))
-    world.pod_events.tell(UUID, "pod-1", ProgressUpdate(Stage.WARNING, "FailedMount: away"))
+    world.pod_events.publish(UUID, "pod-0", ProgressUpdate(Stage.WARNING, "Killing: an old pod"))
+    world.pod_events.publish(UUID, "pod-1", ProgressUpdate(Stage.WARNING, "FailedMount: away"))
     await settled()
-    world.pod_events.tell(UUID, "pod-1", ProgressUpdate(Stage.PULLED))
+    world.pod_events.publish(UUID, "pod-1", ProgressUpdate(Stage.PULLED))
     await settled()
     assert world.stages == ["accepted", "unparked", "scaled", "scheduled", "warning", "pulled"]
     assert world.progress.wakes[UUID][4].reason == "FailedMount: away"
@@ -253,7 +253,7 @@ async def test_an_image_that_is_pulled_before_the_cache_knows_the_node_does_not_
     await world.lead()
     await world.wake()
     await world.change(parked=False, replicas=1)
-    world.pod_events.tell(UUID, "pod-1", ProgressUpdate(Stage.PULLED))
+    world.pod_events.publish(UUID, "pod-1", ProgressUpdate(Stage.PULLED))
     await settled()
     assert world.stages == ["accepted", "unparked", "scaled", "scheduled", "pulled"]
 

@@ -22,7 +22,7 @@ FAULT = "queue:aaaaaaaa in Redis is a set, not a list; `redis-cli DEL queue:aaaa
 async def pair(world: World) -> tuple[SessionId, SessionId]:
     """One whose queue cannot be read, and one that is as it should be."""
     bad, good = [(await world.provisioner.create(user)).uuid for user in ("ann", "bob")]
-    world.queues.spoiled[bad] = FAULT
+    world.queues.unreadable_queues[bad] = FAULT
     return bad, good
 
 
@@ -39,7 +39,7 @@ async def test_status_and_list_tell_the_fault_and_the_repair(world: World, pair:
 
 async def test_a_record_that_cannot_be_read_is_told_too_with_the_clusters_user(world: World) -> None:
     uuid = (await world.provisioner.create("ann")).uuid
-    world.queues.spoiled_records[uuid] = "it is a string"
+    world.queues.unreadable_records[uuid] = "it is a string"
     world.queues.sessions[uuid] = replace(world.queues.sessions[uuid], user_id="")
     session = await world.queries.status(uuid)
     assert (session.phase, session.reason, session.user_id) == (Phase.FAILED, "it is a string", "ann")
@@ -102,8 +102,8 @@ async def test_it_is_counted_as_failed(world: World, pair: tuple[SessionId, Sess
 async def test_a_create_heals_it(world: World, pair: tuple[SessionId, SessionId], part: str) -> None:
     bad, _ = pair
     if part == "record":
-        world.queues.spoiled.clear()
-        world.queues.spoiled_records[bad] = "it is a string"
+        world.queues.unreadable_queues.clear()
+        world.queues.unreadable_records[bad] = "it is a string"
     assert (await world.provisioner.create("ann")).uuid == bad
     session = await world.queries.status(bad)
     assert (session.phase, session.read_error) == (Phase.ASLEEP, None)
@@ -115,6 +115,6 @@ async def test_a_sleep_and_a_delete_are_carried_out(world: World, pair: tuple[Se
     await world.cluster.scale(bad, 1)
     await world.activity.sleep(bad)
     assert world.cluster.workload(bad).replicas == 0
-    world.queues.spoiled[bad] = FAULT
+    world.queues.unreadable_queues[bad] = FAULT
     await world.provisioner.delete(bad, keep_data=False)
     assert [s.record.uuid for s in (await world.queries.page()).sessions] == [good]

@@ -11,7 +11,7 @@ from service.domain.session import ScaledBy, Workload
 
 @dataclass
 class MemoryCluster:
-    """See `service.domain.ports.Cluster` and `WorkloadCache`: the workloads are all there is."""
+    """See `service.domain.ports.Cluster` and `WorkloadCache`: `workloads` is the whole cluster."""
 
     workloads: dict[SessionId, Workload] = field(default_factory=dict)
     listeners: list[Callable[[SessionId], None]] = field(default_factory=list)
@@ -69,14 +69,14 @@ class MemoryCluster:
         pass
 
     def keep(self, workload: Workload) -> None:
-        """Store what is left of a workload; nothing left is no entry."""
+        """Store what is left of a workload, or remove it when nothing is left."""
         if workload.exists:
             self.workloads[workload.uuid] = workload
         else:
             self.workloads.pop(workload.uuid, None)
-        self._tell(workload.uuid)
+        self._notify(workload.uuid)
 
-    # --- the WorkloadCache on it, never behind ---
+    # --- the WorkloadCache, which is never behind ---
 
     def workload(self, uuid: SessionId) -> Workload:
         return self.workloads.get(uuid) or Workload(uuid)
@@ -92,10 +92,10 @@ class MemoryCluster:
         return lambda: self.listeners.remove(listener)
 
     def change(self, workload: Workload) -> None:
-        """Put the workload in the place of what was there, and tell the listeners."""
+        """Replace the workload and call the listeners."""
         self.workloads[workload.uuid] = workload
-        self._tell(workload.uuid)
+        self._notify(workload.uuid)
 
-    def _tell(self, uuid: SessionId) -> None:
+    def _notify(self, uuid: SessionId) -> None:
         for listener in [*self.listeners]:
             listener(uuid)

@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 @dataclass
 class MemoryElection:
-    """See `service.domain.ports.Election`: candidates of one election share `lease`."""
+    """See `service.domain.ports.Election`: candidates share `lease`."""
 
     identity: str
     lease_duration: timedelta = timedelta(seconds=10)
     lease: dict[str, datetime] = field(default_factory=dict)
-    """The holder, and until when."""
+    """The holder, and when its lease expires."""
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     async def acquire_or_renew(self) -> bool:

@@ -10,11 +10,11 @@ from service.domain.names import SessionId
 
 @dataclass
 class MemoryHistory:
-    """See `service.domain.ports.History`; `sessions` are those that have a record."""
+    """See `service.domain.ports.History`; `sessions` has those with a record."""
 
     sessions: Container[SessionId] = ()
     kept: dict[SessionId, list[HistoryEvent]] = field(default_factory=dict)
-    """The newest first."""
+    """Newest first."""
 
     async def append(self, event: HistoryEvent) -> bool:
         if event.uuid is None or event.uuid not in self.sessions:

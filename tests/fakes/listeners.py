@@ -8,13 +8,13 @@ T = TypeVar("T")
 
 
 async def listen(listeners: list[asyncio.Queue[T]], *first: T) -> AsyncIterator[T]:
-    """`first`, and then whatever is put for all listeners, for as long as somebody asks."""
-    heard: asyncio.Queue[T] = asyncio.Queue()
+    """Yield `first`, and then every item that is put for all listeners."""
+    items: asyncio.Queue[T] = asyncio.Queue()
     for each in first:
-        heard.put_nowait(each)
-    listeners.append(heard)
+        items.put_nowait(each)
+    listeners.append(items)
     try:
         while True:
-            yield await heard.get()
+            yield await items.get()
     finally:
-        listeners.remove(heard)
+        listeners.remove(items)

@@ -37,7 +37,7 @@ class MemoryProgress:
 
     def drop(self, uuid: SessionId) -> None:
         self.wakes.pop(uuid, None)
-        self._tell(uuid)
+        self._notify(uuid)
 
     def _write(self, uuid: SessionId, update: ProgressUpdate) -> bool:
         wake = self.wakes.get(uuid, [])
@@ -52,10 +52,10 @@ class MemoryProgress:
             began = wake[0].at if wake else now
             id_ = f"{int(now.timestamp() * 1000)}-{self.count}"
             wake.append(Event(id_, update.stage, now, now - began, update.reason, update.final))
-            self._tell(uuid)
+            self._notify(uuid)
         return True
 
-    def _tell(self, uuid: SessionId) -> None:
+    def _notify(self, uuid: SessionId) -> None:
         for followed, flag in self.flags:
             if followed == uuid:
                 flag.set()

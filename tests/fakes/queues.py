@@ -15,7 +15,7 @@ QUEUE_LIMIT = 3
 
 @dataclass
 class MemoryQueues:
-    """See `service.domain.ports.Queues`; `clock` may be moved by a test."""
+    """See `service.domain.ports.Queues`; a test may move `clock`."""
 
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     sessions: dict[SessionId, Record] = field(default_factory=dict)
@@ -24,9 +24,9 @@ class MemoryQueues:
     """Id -> tokens, and when they expire."""
     waiting: dict[SessionId, datetime] = field(default_factory=dict)
     """Pending wakes."""
-    spoiled: dict[SessionId, str] = field(default_factory=dict)
+    unreadable_queues: dict[SessionId, str] = field(default_factory=dict)
     """Queues that cannot be read, and why."""
-    spoiled_records: dict[SessionId, str] = field(default_factory=dict)
+    unreadable_records: dict[SessionId, str] = field(default_factory=dict)
     pushed_at: dict[SessionId, datetime] = field(default_factory=dict)
     listeners: list[asyncio.Queue[SessionId | None]] = field(default_factory=list)
 
@@ -79,15 +79,15 @@ class MemoryQueues:
             heard.put_nowait(uuid)
 
     def queue(self, uuid: SessionId) -> QueueState:
-        if uuid in self.spoiled:
-            return QueueState(read_error=self.spoiled[uuid])
+        if uuid in self.unreadable_queues:
+            return QueueState(read_error=self.unreadable_queues[uuid])
         count, until = self.tokens.get(uuid, (0, None))
         if until is not None and until <= self.clock():
             count, until = 0, None
         return QueueState(count, until if count else None, self.waiting.get(uuid))
 
     def drop(self, uuid: SessionId) -> None:
-        for part in (self.tokens, self.waiting, self.pushed_at, self.spoiled):
+        for part in (self.tokens, self.waiting, self.pushed_at, self.unreadable_queues):
             part.pop(uuid, None)
 
     def _push(self, uuid: SessionId, lease: timedelta) -> int:
@@ -96,7 +96,7 @@ class MemoryQueues:
             raise SessionNotFound if self.index_is_complete else IndexIncomplete
         if record.status is RecordStatus.DELETING:
             raise SessionDeleting
-        if fault := self.spoiled_records.get(uuid) or self.spoiled.get(uuid):
+        if fault := self.unreadable_records.get(uuid) or self.unreadable_queues.get(uuid):
             raise SessionUnreadable(fault)
         length = min(self.queue(uuid).tokens + 1, QUEUE_LIMIT)
         self._extend(uuid, length, lease)

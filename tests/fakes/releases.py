@@ -10,7 +10,7 @@ from tests.fakes.cluster import MemoryCluster
 
 @dataclass
 class MemoryReleases:
-    """See `service.domain.ports.Releases`: installs into a MemoryCluster, volume included, and counts."""
+    """See `service.domain.ports.Releases`: installs into a MemoryCluster, with the volume, and counts the installs."""
 
     cluster: MemoryCluster
     installs: int = 0

@@ -8,7 +8,7 @@ from service.domain.signing_key import SigningKey, StoredKeys
 
 @dataclass
 class MemorySigningKeys:
-    """See `service.domain.ports.SigningKeys`: replicas of one service share it."""
+    """See `service.domain.ports.SigningKeys`: replicas of one service share an instance."""
 
     keys: Sequence[SigningKey] = ()
     version: int = 0

@@ -16,7 +16,7 @@ from tests.fakes.queues import MemoryQueues
 
 @dataclass
 class MemoryStore:
-    """See `service.domain.ports.Store`; the queue_states are those of `queues`."""
+    """See `service.domain.ports.Store`; the queue states come from `queues`."""
 
     queues: MemoryQueues = field(default_factory=MemoryQueues)
     progress: MemoryProgress = field(default_factory=MemoryProgress)
@@ -25,13 +25,13 @@ class MemoryStore:
     ids: list[SessionId] = field(default_factory=list)
     held: set[SessionId] = field(default_factory=set)
     taken_over: set[SessionId] = field(default_factory=set)
-    """Sessions whose session lock another process has taken, as a test wants it."""
+    """Sessions whose lock another process has taken over, as set by a test."""
     half: dict[SessionId, tuple[datetime, str | None]] = field(default_factory=dict)
-    """Unfinished creates and deletes: since when, and whose create."""
+    """Unfinished creates and deletes: since when, and the user of a create."""
 
     @property
     def unreadable(self) -> int:
-        return len(self.queues.spoiled.keys() | self.queues.spoiled_records.keys())
+        return len(self.queues.unreadable_queues.keys() | self.queues.unreadable_records.keys())
 
     @property
     def sessions(self) -> dict[SessionId, Record]:
@@ -82,7 +82,7 @@ class MemoryStore:
         self.users.setdefault(record.user_id, record.uuid)
         self._enter(record.uuid)
         kept = self.sessions.get(record.uuid)
-        self.queues.spoiled_records.pop(record.uuid, None)
+        self.queues.unreadable_records.pop(record.uuid, None)
         self.sessions[record.uuid] = replace(
             record,
             queue=QueueState(),
@@ -98,7 +98,7 @@ class MemoryStore:
 
     async def records(self, uuids: Sequence[SessionId]) -> Sequence[Record]:
         return [
-            replace(self.sessions[u], queue=self.queues.queue(u), read_error=self.queues.spoiled_records.get(u))
+            replace(self.sessions[u], queue=self.queues.queue(u), read_error=self.queues.unreadable_records.get(u))
             for u in uuids
             if u in self.sessions
         ]
@@ -123,7 +123,7 @@ class MemoryStore:
     async def forget(self, uuid: SessionId) -> None:
         record = self.sessions.pop(uuid, None)
         self.half.pop(uuid, None)
-        self.queues.spoiled_records.pop(uuid, None)
+        self.queues.unreadable_records.pop(uuid, None)
         self.queues.drop(uuid)
         self.progress.drop(uuid)
         self.history.kept.pop(uuid, None)

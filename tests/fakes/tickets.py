@@ -10,11 +10,11 @@ from service.domain.ports import TICKETS
 
 @dataclass
 class MemoryTickets:
-    """See `service.domain.ports.Tickets`; `clock` may be moved by a test."""
+    """See `service.domain.ports.Tickets`; a test may move `clock`."""
 
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     tickets: dict[SessionId, dict[str, datetime]] = field(default_factory=dict)
-    """Id -> digests of open tickets, and when their life ends."""
+    """Id -> digests of unused tickets, and when they expire."""
     former_secret: str | None = None
 
     async def put(self, digest: str, uuid: SessionId, life: timedelta) -> None:

@@ -190,7 +190,9 @@ async def test_a_sleeper_is_not_beaten_awake(house: House) -> None:
 
 async def test_a_session_that_cannot_be_read_tells_its_user_whom_to_ask_and_nothing_of_redis(house: House) -> None:
     uuid = await house.session()
-    house.world.queues.spoiled[uuid] = f"queue:{uuid} in Redis is a string; `redis-cli DEL queue:{uuid}` repairs it"
+    house.world.queues.unreadable_queues[uuid] = (
+        f"queue:{uuid} in Redis is a string; `redis-cli DEL queue:{uuid}` repairs it"
+    )
     for headers in (await house.headers(uuid), await house.person(uuid)):
         status, body = await answer(house, "/", headers)
         assert status == 503

@@ -239,7 +239,7 @@ async def test_what_is_no_id_is_told_what_one_looks_like(client: Client) -> None
 async def test_a_session_that_cannot_be_read_tells_so_and_takes_no_wake(client: Client, world: World) -> None:
     created = await (await client.post("/session/create", json={"user_id": "ann"})).json()
     uuid = created["uuid"]
-    world.queues.spoiled[uuid] = f"queue:{uuid} in Redis is a set; `redis-cli DEL queue:{uuid}` repairs it"
+    world.queues.unreadable_queues[uuid] = f"queue:{uuid} in Redis is a set; `redis-cli DEL queue:{uuid}` repairs it"
     status = await client.get(f"/session/{uuid}/status")
     assert status.status == 200
     told = await status.json()
