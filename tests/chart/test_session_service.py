@@ -34,10 +34,11 @@ def render(helm: Helm, *arguments: str) -> list[dict[str, Any]]:
             *("--set-json", 'networkPolicy.from=[{"podSelector":{}}]'),
             *("--set-json", 'gateway.from=[{"namespaceSelector":{}}]'),
         ),
+        ("--set", "roles.separate=true,gateway.domain=pods.example.com"),
         ("--set-json", 'settings={"COOLDOWN":"300"}', "--set", "replicas=1"),
         ("--set-json", 'userPod.values={"image":{"tag":"7"},"env":[{"name":"A","value":"b: c"}]}'),
     ],
-    ids=["defaults", "users", "network-policy", "metrics", "gateway", "settings", "user-pod"],
+    ids=["defaults", "users", "network-policy", "metrics", "gateway", "roles", "settings", "user-pod"],
 )
 def test_the_real_api_server_accepts_what_is_rendered(live: Helm, cluster: Cluster, arguments: tuple[str, ...]) -> None:
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "users"}})
@@ -57,6 +58,8 @@ def test_the_real_api_server_accepts_what_is_rendered(live: Helm, cluster: Clust
         ("metrics.port=8080", "port"),
         ("redis.url=redis://x", "url"),
         ("apiKeys.keys=secret", "keys"),
+        ("roles.worker.replicas=1", "worker"),
+        ("roles.api.replicas=0", "replicas"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(helm: Helm, values: str, key: str) -> None:
@@ -171,3 +174,79 @@ def test_the_grace_period_covers_all_that_happens_at_the_end(
     assert len(environment) == len(container["env"]), "a name that is there twice is refused by server-side apply"
     assert environment["USER_PODS_DRAIN_SECONDS"] == drain
     assert ("lifecycle" in container) == ("termination.preStop=0,termination.drain=30" not in values)
+
+
+ROLES = ("--set", "roles.separate=true,gateway.domain=pods.example.com")
+
+
+def deployments(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {item["metadata"]["name"]: item["spec"] for item in objects if item["kind"] == "Deployment"}
+
+
+def environment(deployment: dict[str, Any]) -> dict[str, Any]:
+    (container,) = deployment["template"]["spec"]["containers"]
+    return {item["name"]: item.get("value") for item in container["env"]}
+
+
+def test_roles_are_one_deployment_unless_asked_for(helm: Helm) -> None:
+    (name,) = found = deployments(render(helm))
+    assert name == "session-service"
+    assert "USER_PODS_ROLE" not in environment(found[name])
+
+
+def test_separate_roles_are_deployments_of_their_own_without_what_they_do_not_need(helm: Helm) -> None:
+    found = deployments(render(helm, *ROLES, "--set", "roles.gateway.replicas=5"))
+    assert {name: environment(each)["USER_PODS_ROLE"] for name, each in found.items()} == {
+        "session-service-api": "api",
+        "session-service-controller": "controller",
+        "session-service-gateway": "gateway",
+    }
+    assert found["session-service-gateway"]["replicas"] == 5
+    keys = {name for name, each in found.items() if "USER_PODS_API_KEYS" in environment(each)}
+    assert keys == {"session-service-api"}
+    reaches_pods = {
+        name for name, each in found.items() if "user-pods/gateway" in each["template"]["metadata"]["labels"]
+    }
+    assert reaches_pods == {"session-service-gateway"}
+
+
+def test_without_a_domain_no_gateway_is_deployed(helm: Helm) -> None:
+    found = deployments(render(helm, "--set", "roles.separate=true"))
+    assert set(found) == {"session-service-api", "session-service-controller"}
+
+
+def test_no_deployment_selects_the_pods_of_another_role(helm: Helm) -> None:
+    found = deployments(render(helm, *ROLES))
+    for name, each in found.items():
+        selector = each["selector"]["matchLabels"].items()
+        matching = {
+            other for other, spec in found.items() if selector <= spec["template"]["metadata"]["labels"].items()
+        }
+        assert matching == {name}
+
+
+def test_each_port_of_the_service_leads_to_the_role_that_serves_it(helm: Helm) -> None:
+    objects = render(helm, *ROLES)
+    (service,) = [item["spec"] for item in objects if item["kind"] == "Service"]
+    serving: dict[str, set[str]] = {port["targetPort"]: set() for port in service["ports"]}
+    for name, each in deployments(objects).items():
+        template = each["template"]
+        assert service["selector"].items() <= template["metadata"]["labels"].items()
+        for port in template["spec"]["containers"][0]["ports"]:
+            if port["name"] in serving:
+                serving[port["name"]].add(name)
+    assert serving == {"http": {"session-service-api"}, "gateway": {"session-service-gateway"}}
+
+
+def test_each_role_is_probed_at_a_port_that_it_has(helm: Helm) -> None:
+    for each in (*deployments(render(helm)).values(), *deployments(render(helm, *ROLES)).values()):
+        (container,) = each["template"]["spec"]["containers"]
+        ports = {port["name"] for port in container["ports"]}
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            assert container[probe]["httpGet"]["port"] in ports
+
+
+def test_each_role_with_several_replicas_keeps_one_while_nodes_are_drained(helm: Helm) -> None:
+    objects = render(helm, *ROLES, "--set", "roles.controller.replicas=1")
+    budgets = {item["metadata"]["name"] for item in objects if item["kind"] == "PodDisruptionBudget"}
+    assert budgets == {"session-service-api", "session-service-gateway"}
