@@ -52,6 +52,13 @@ def test_each_feature_adds_its_object_and_no_other(helm: Helm, file: str, more: 
     assert {item["metadata"]["labels"]["uuid"] for item in objects} == {"ab12cd34"}
 
 
+def test_helm_lint_passes_and_says_once_that_the_name_of_its_release_is_none_of_a_session(helm: Helm) -> None:
+    done = helm.try_("lint", str(CHART), *ADDRESS)
+    assert done.returncode == 0, done.stdout
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "name the release user-<uuid>" in done.stderr
+
+
 def test_without_autoscaling_there_is_nothing_of_keda_and_no_test_that_wakes(helm: Helm) -> None:
     assert kinds(helm.render(RELEASE, "--set", "autoscaling.enabled=false")) == {"Deployment", "Service"}
 

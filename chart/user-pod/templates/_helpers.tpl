@@ -1,6 +1,7 @@
 {{/*
 The only source of names and labels. Scopes: each takes the root context.
-  user-pod.uuid       the session's id, checked against the release's name
+  user-pod.uuid       the session's id
+  user-pod.checkUuid  fails unless the id is well-formed and belongs to the release's name
   user-pod.name       user-<uuid>: release, Deployment, Service
   user-pod.selector   the immutable selector; the service's reservation uses the same
   user-pod.labels     labels of every object
@@ -13,15 +14,16 @@ The only source of names and labels. Scopes: each takes the root context.
 */}}
 
 {{- define "user-pod.uuid" -}}
-{{- $suffix := trimPrefix "user-" .Release.Name -}}
-{{- $uuid := .Values.uuid | default $suffix -}}
+{{- .Values.uuid | default (trimPrefix "user-" .Release.Name) -}}
+{{- end }}
+
+{{- define "user-pod.checkUuid" -}}
+{{- $uuid := include "user-pod.uuid" . -}}
 {{- if not (regexMatch "^[a-z0-9]{8}$" $uuid) -}}
 {{- fail (printf "uuid: %q is not 8 characters out of a-z and 0-9; name the release user-<uuid>, for example user-ab12cd34" $uuid) -}}
-{{- end -}}
-{{- if ne .Release.Name (printf "user-%s" $uuid) -}}
+{{- else if ne .Release.Name (printf "user-%s" $uuid) -}}
 {{- fail (printf "uuid: the release is called %q, but uuid %q belongs to a release user-%s" .Release.Name $uuid $uuid) -}}
 {{- end -}}
-{{- $uuid -}}
 {{- end }}
 
 {{- define "user-pod.name" -}}
