@@ -53,6 +53,15 @@ def test_no_sessions_are_refused() -> None:
     assert CliRunner().invoke(app, shlex.split("plan --sessions 0 --awake 0 --wakes-per-minute 0")).exit_code == 2
 
 
+@pytest.mark.parametrize("options", ["", "--sessions 10"])
+def test_a_plan_without_its_options_names_them_with_an_example(options: str) -> None:
+    answer = CliRunner().invoke(app, shlex.split(f"plan {options}"))
+    assert answer.exit_code == 2
+    assert "Give --sessions, --awake and --wakes-per-minute" in answer.stderr
+    example = answer.stderr.splitlines()[-1].partition(" plan ")[2]
+    assert "KEDA" in run(f"plan {example}")
+
+
 @given(loads)
 def test_more_sessions_never_need_less(load: Load) -> None:
     more = Load(
