@@ -1,4 +1,4 @@
-"""Every setting, read from the environment once at the start; docs/reference/configuration.md lists them."""
+"""All settings, read from the environment once at the start. The configuration reference is generated from them."""
 
 import ipaddress
 import logging
@@ -33,11 +33,11 @@ _CHARTS = (_PACKAGE / "_chart" / "user-pod", _PACKAGE.parent / "chart" / "user-p
 
 
 class SettingsError(Exception):
-    """The environment does not hold usable settings; the message names each variable and what is wrong."""
+    """The environment has no usable settings; the message names each variable and what is wrong with it."""
 
 
 class Settings(BaseSettings):
-    """One field per variable; the description gives unit, meaning and the reason for the default."""
+    """One field per variable. Its description says what it does, in which unit, and when to change it."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -45,222 +45,254 @@ class Settings(BaseSettings):
         Role.ALL,
         description="What this process runs: `api`, `gateway`, `controller` or `all` of them. `serve --role` wins.",
     )
-    host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback needs `API_KEYS`.")
-    port: int = Field(8080, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one and logs it.")
+    host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback requires `API_KEYS`.")
+    port: int = Field(8080, ge=0, le=65535, description="TCP port of the API. 0 picks a free port and logs it.")
     metrics_port: int = Field(
         0, ge=0, le=65535,
-        description="TCP port at `HOST` that serves `/metrics` alone, without a key, for a scraper that has none. 0: no"
-        " such port; `/metrics` is then only where everything else is, with a key like everything else.",
+        description="TCP port at `HOST` that serves only `/metrics`, without a key. Set it if your scraper cannot"
+        " send one. 0: no such port; `/metrics` is then on `PORT` and needs a key like every other path.",
     )  # fmt: skip
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
-        description="Bearer keys, separated by commas, each of 16 characters or more. Several at once allow a change"
-        " without an outage. Empty: no access control, and then only on loopback.",
+        description="Bearer keys, separated by commas, each of at least 16 characters. Use several to change keys"
+        " without an outage. Empty: no access control, which is allowed only on loopback.",
     )
     connections: int = Field(
-        2000, ge=1, description="Connections to `PORT` at the same time; beyond them the answer is 503."
+        2000, ge=1, description="Maximum number of concurrent connections to `PORT`. Further ones get 503."
     )
     connections_per_address: int = Field(
         0, ge=0,
-        description="Of these from one address (of IPv6, from one network of 64 bits); beyond them the answer is 429."
-        " 0: any number. The proxies of `GATEWAY_TRUSTED` are not counted.",
+        description="Maximum number of these from one address (for IPv6: from one /64 network). Further ones get 429."
+        " 0: no limit. Connections from proxies in `GATEWAY_TRUSTED` do not count.",
     )  # fmt: skip
     body_timeout: float = Field(
-        10, gt=0, le=600, description="Seconds until a call's body must have come; then the answer is 408."
+        10, gt=0, le=600, description="Seconds within which a request's body must arrive. Later ones get 408."
     )
-    streams: int = Field(1000, ge=1, description="Streams of events at the same time; beyond them the answer is 503.")
-    streams_per_session: int = Field(16, ge=1, description="Of these for one session; beyond them the answer is 429.")
+    streams: int = Field(1000, ge=1, description="Maximum number of concurrent event streams. Further ones get 503.")
+    streams_per_session: int = Field(
+        16, ge=1, description="Maximum number of these for one session. Further ones get 429."
+    )
     header_limit: int = Field(
         HEADER_LIMIT, ge=4096, le=1_048_576,
-        description="Bytes of a request's line and headers, all together, at every port; beyond them the answer is 431."
-        f" There may be {HEADER_LINES} headers.",
+        description="Maximum total size in bytes of a request's line and headers, at every port. Larger ones get 431."
+        f" At most {HEADER_LINES} headers are allowed.",
     )  # fmt: skip
     namespace: str = Field(
         "users",
         pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
-        description="Namespace of the users' releases. It must exist: the service has no right to make namespaces.",
+        description="Namespace of the users' releases. It must exist: the service has no right to create namespaces.",
     )
     kubeconfig: Path | None = Field(
-        None, description="Kubeconfig file. Empty: the pod's own ServiceAccount, as on a cluster."
+        None, description="Path of a kubeconfig file. Empty: use the pod's own ServiceAccount, as in a cluster."
     )
-    kube_timeout: float = Field(
-        5, gt=0, le=60, description="Seconds for one request to the Kubernetes API, so that a hung one is told as such."
-    )
+    kube_timeout: float = Field(5, gt=0, le=60, description="Timeout in seconds of one request to the Kubernetes API.")
     keda_namespace: str = Field(
         "keda",
-        description="Namespace of KEDA's operator, whose Lease tells /health that it lives. Empty: not looked at.",
+        description="Namespace of KEDA's operator. /health reads its Lease there to see whether KEDA works. Empty:"
+        " skip that check.",
     )
     redis_url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="Redis as `redis://[user:password@]host:port/database`, or `rediss://` for TLS. Behind Sentinels"
-        " `redis+sentinel://[user:password@]host:port,host:port/master/database` (`rediss+sentinel://`), with"
-        " `?sentinel_username=…&sentinel_password=…` where they ask for that. Percent-encode what a URL cannot hold."
-        " KEDA gets addresses, database and users from here too, unless the chart values say otherwise.",
+        description="URL of Redis: `redis://[user:password@]host:port/database`, or `rediss://` for TLS. With"
+        " Sentinels: `redis+sentinel://[user:password@]host:port,host:port/master/database` (`rediss+sentinel://` for"
+        " TLS), and `?sentinel_username=…&sentinel_password=…` if they need that. Percent-encode special characters."
+        " KEDA gets addresses, database and users from here too, unless the chart values override them.",
     )
     redis_timeout: float = Field(
-        2, gt=0, le=60, description="Seconds for one call to Redis, whatever it has to wait for."
+        2, gt=0, le=60, description="Timeout in seconds of one call to Redis, including the wait for a connection."
     )
     chart: Path = Field(
         next(filter(Path.exists, _CHARTS), _CHARTS[-1]),
-        description="The chart to install, a folder or an archive. The package and the image carry their own.",
+        description="Path of the chart to install, a folder or an archive. The image contains one.",
     )
     chart_values: Path | None = Field(
-        None, description="YAML file with values for every user's release, for example image and resources."
+        None, description="Path of a YAML file with values for every user's release, for example image and resources."
     )
-    helm: str = Field("helm", description="The helm program, version 3 or 4: a name on PATH or a path.")
+    helm: str = Field("helm", description="The helm program, version 3 or 4: a name on PATH, or a path.")
     helm_processes: int = Field(
         max(2, os.cpu_count() or 2), ge=1, le=64,
-        description="Helm processes at once; one takes about 0.2 s of a core, so the default is the core count.",
+        description="Maximum number of concurrent helm processes. One takes about 0.2 s of a core, so the default is"
+        " the core count.",
     )  # fmt: skip
     helm_queue: int = Field(
-        100, ge=0, description="Creates and deletes that may wait for helm; beyond them the answer is 429."
+        100, ge=0, description="Maximum number of creates and deletes that wait for helm. Further ones get 429."
     )
     helm_timeout: float = Field(
-        60, ge=5, le=600, description="Seconds until a helm process is ended. An install takes well under one."
+        60,
+        ge=5,
+        le=600,
+        description="Seconds after which a helm process is ended. An install takes well under one second.",
     )
     lease: float = Field(
         15, gt=0, le=3600,
-        description="Seconds that one wake keeps the queue non-empty. At least twice `POLLING_INTERVAL` plus 2 s, or"
-        " KEDA could miss it.",
+        description="Seconds for which one wake keeps the queue non-empty. At least twice `POLLING_INTERVAL` plus 2"
+        " s, because KEDA could miss a shorter one.",
     )  # fmt: skip
-    polling_interval: int = Field(5, ge=1, le=3600, description="Seconds between two looks of KEDA at a queue.")
+    polling_interval: int = Field(5, ge=1, le=3600, description="Seconds between two polls of a queue by KEDA.")
     cooldown: int = Field(
-        120, ge=1, le=604800, description="Seconds from KEDA's last sight of a non-empty queue until the pod sleeps."
+        120,
+        ge=1,
+        le=604800,
+        description="Seconds from when KEDA last saw a non-empty queue until the pod sleeps. A create may choose"
+        " another value.",
     )
     parking: bool = Field(
         True,
-        description="Park sleepers: KEDA then spends nothing on them, and a wake does not wait for its poll. Off: plain"
-        " KEDA; sessions that are parked are given back to it.",
+        description="Park sleeping sessions: KEDA then spends nothing on them, and a wake does not wait for its poll."
+        " Off: plain KEDA, and parked sessions are unparked.",
     )
-    cooldown_limit: float = Field(
-        86_400, gt=0, description="Seconds that a create may ask for as its session's own cooldown, at most."
+    cooldown_limit: float = Field(86_400, gt=0, description="Longest cooldown in seconds that a create may ask for.")
+    extension_limit: float = Field(
+        28_800, gt=0, description="Longest time in seconds for which an extension may keep a pod awake."
     )
-    extension_limit: float = Field(28_800, gt=0, description="Seconds that an extension may keep a pod awake, at most.")
     sweep_interval: float = Field(
         30, gt=0, le=3600,
-        description="Seconds between two looks at all sessions, which find whatever no event told of.",
+        description="Seconds between two resyncs of all sessions, which find changes that no event has reported.",
     )  # fmt: skip
     leader_term: float = Field(
         10, ge=2, le=300,
-        description="Seconds until another replica leads when the leader is gone without a word.",
+        description="Seconds after which another replica takes over when the leader dies (the duration of its lease).",
     )  # fmt: skip
     parks_per_second: float = Field(
-        50, gt=0, description="Sessions parked per second at most, so that many at once do not flood the API server."
+        50,
+        gt=0,
+        description="Maximum number of sessions parked per second. It protects the API server when many fall asleep"
+        " at once.",
     )
     retention: float = Field(
         2_592_000, gt=0,
-        description="Seconds that a session whose release was uninstalled is remembered as `released`; 30 days.",
+        description="Seconds for which a session is kept as `released` after its release was uninstalled. The default"
+        " is 30 days.",
     )  # fmt: skip
     schedule_timeout: float = Field(
         120, ge=0,
-        description="Seconds that a pod may wait for a node, or for the node to prepare it, before status warns. Its"
-        " wake is held all the same.",
+        description="Seconds that a pod may wait for a node, or for the node to prepare it, before its status shows a"
+        " warning. The wake goes on nevertheless.",
     )  # fmt: skip
     health_cache: float = Field(
-        5, ge=0, le=60, description="Seconds that an answer of /health is reused, so that probes cost nothing."
+        5,
+        ge=0,
+        le=60,
+        description="Seconds for which /health reuses its last result, so that frequent probes cost nothing.",
     )
     failure_limit: float = Field(
         300, gt=0,
-        description="Seconds that a part of the process (leader, controller, a watch) may fail without a break until"
-        " /livez answers 503, so that Kubernetes restarts the process.",
+        description="Seconds that a part of the process (leader, controller, a watch) may fail without interruption."
+        " After that /livez answers 503, so that Kubernetes restarts the process.",
     )  # fmt: skip
     drain_seconds: float = Field(
         0, ge=0, le=600,
-        description="Seconds after a SIGTERM in which /readyz answers 503 while everything is still served, so that"
-        " load balancers move on before the ports close. The chart sets it; 0: nothing balances this process.",
+        description="Seconds after a SIGTERM during which /readyz answers 503 and everything else still works, so"
+        " that load balancers stop sending requests before the ports close. The chart sets it. 0: there is no load"
+        " balancer.",
     )  # fmt: skip
     shutdown_timeout: float = Field(
         75, ge=0,
-        description="Seconds that requests under way get at the end, after `DRAIN_SECONDS`: more than `HELM_TIMEOUT`."
-        " Then the process ends by force, and its log says what was under way.",
+        description="Seconds that requests in progress get to finish at the end, after `DRAIN_SECONDS`. Longer than"
+        " `HELM_TIMEOUT`. After that the process ends by force and logs what was in progress.",
     )  # fmt: skip
     recovery_interval: float = Field(
-        10, gt=0, description="Seconds between two looks whether Redis still has the index of sessions."
+        10, gt=0, description="Seconds between two checks that Redis still has the index of sessions."
     )
     gateway_domain: str = Field(
         "", pattern=r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*)?$",
-        description="Domain of the workspaces' hosts, `<prefix><uuid>.<domain>`, which the gateway serves. Empty: no"
-        " gateway.",
+        description="Domain of the workspaces' host names, `<prefix><uuid>.<domain>`. Empty: no gateway.",
     )  # fmt: skip
     gateway_prefix: str = Field(
-        HOST_PREFIX, pattern=r"^[a-z0-9]([-a-z0-9]{0,40})?$", description="What their names begin with."
+        HOST_PREFIX, pattern=r"^[a-z0-9]([-a-z0-9]{0,40})?$", description="Prefix of the workspaces' host names."
     )
-    gateway_port: int = Field(8081, ge=0, le=65535, description="TCP port at `HOST` that the gateway listens on.")
+    gateway_port: int = Field(8081, ge=0, le=65535, description="TCP port of the gateway, at `HOST`.")
     gateway_scheme: Literal["http", "https"] = Field(
-        "https", description="How browsers come: `https` behind whatever ends TLS, `http` for trying it out."
+        "https",
+        description="Scheme in the workspaces' URLs: `https` behind a proxy that ends TLS, `http` to try it out.",
     )
     gateway_public_port: int = Field(
-        0, ge=0, le=65535, description="Port that browsers use. 0: the scheme's own, or `GATEWAY_PORT` with `http`."
+        0,
+        ge=0,
+        le=65535,
+        description="Port in the workspaces' URLs. 0: the scheme's default, or `GATEWAY_PORT` with `http`.",
     )
     gateway_open: bool = Field(
-        False, description="Let everybody in without a ticket. Only on loopback, for trying it out."
+        False, description="Let everybody in without a ticket. Allowed only on loopback, to try it out."
     )
-    gateway_ticket: float = Field(60, ge=1, le=3600, description="Seconds that the URL of an open is good.")
+    gateway_ticket: float = Field(
+        60, ge=1, le=3600, description="Seconds for which the URL that `open` returns is valid."
+    )
     gateway_stay: float = Field(
         43_200, ge=60,
-        description="Seconds that an unused session cookie stays valid: twelve hours. Using it renews it, once half of"
-        " them have passed.",
+        description="Seconds after which an unused session cookie expires. The default is twelve hours. Use renews it"
+        " once half of that has passed.",
     )  # fmt: skip
     gateway_stay_limit: float = Field(
         604_800, ge=60,
-        description="Seconds after its ticket until a browser needs a new one, however much it is used: seven days. At"
-        " least `GATEWAY_STAY`.",
+        description="Seconds after which a browser needs a new ticket, however much it is used. The default is seven"
+        " days. At least `GATEWAY_STAY`.",
     )  # fmt: skip
     gateway_keys_secret: str = Field(
         "user-pods-signing-keys", pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$",
-        description="Secret with the keys that tickets and session cookies are sealed with. The service fills it, and"
-        " makes it where it may.",
+        description="Name of the Secret with the keys that seal tickets and session cookies. The service fills it,"
+        " and creates it if it has the right to.",
     )  # fmt: skip
     gateway_keys_namespace: str = Field(
         "",
         pattern=r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?$",
-        description="Namespace of that Secret, better one without users. Empty: `NAMESPACE`.",
+        description="Namespace of that Secret, preferably one without users. Empty: `NAMESPACE`.",
     )
     gateway_keys_age: float = Field(
         2_592_000, ge=600,
-        description="Seconds after which a new key seals, 30 days; the old one verifies for `GATEWAY_STAY_LIMIT` more.",
+        description="Seconds after which a new key seals tickets and session cookies. The default is 30 days. The old"
+        " key still verifies for another `GATEWAY_STAY_LIMIT`.",
     )  # fmt: skip
     gateway_activity: ActivityMode = Field(
         ActivityMode.INPUT,
-        description="What keeps a pod awake: `input`, what its user does; `connection`, an open WebSocket too.",
+        description="What keeps a pod awake: `input` counts the user's input; `connection` counts an open WebSocket"
+        " as well.",
     )
     gateway_connection_limit: float = Field(
-        28_800, gt=0, description="Seconds that an open WebSocket keeps a pod awake, with `connection`."
+        28_800,
+        gt=0,
+        description="Seconds for which an open WebSocket keeps a pod awake when `GATEWAY_ACTIVITY` is `connection`.",
     )
-    gateway_patience: float = Field(60, ge=1, le=600, description="Seconds that a request waits for a pod that wakes.")
-    gateway_held: int = Field(1000, ge=1, description="Requests that may wait at the same time.")
+    gateway_patience: float = Field(
+        60,
+        ge=1,
+        le=600,
+        description="Seconds that a request waits for a pod to wake. After that it gets 504 with the reason.",
+    )
+    gateway_held: int = Field(1000, ge=1, description="Maximum number of requests that wait for pods to wake.")
     gateway_session_requests: int = Field(
         256, ge=1,
-        description="Requests of one session under way at the same time, and as many WebSockets. Four times as many"
-        " wait in line; beyond them the answer is 429.",
+        description="Maximum number of concurrent requests of one session, and of concurrent WebSockets. Four times"
+        " as many requests wait; further ones get 429.",
     )  # fmt: skip
     gateway_connections: int = Field(
         10_000, ge=1,
-        description="Connections of browsers at the same time; beyond them the answer is 503. Fewer where the process"
+        description="Maximum number of concurrent connections of browsers. Further ones get 503. Lower if the process"
         " may not open two files for each.",
     )  # fmt: skip
     gateway_connections_per_address: int = Field(
         0, ge=0,
-        description="Of these from one address (of IPv6, from one network of 64 bits); beyond them the answer is 429."
-        " 0: any number, since whole offices come from one. The proxies of `GATEWAY_TRUSTED` are not counted.",
+        description="Maximum number of these from one address (for IPv6: from one /64 network). Further ones get 429."
+        " 0: no limit, because whole offices share an address. Connections from proxies in `GATEWAY_TRUSTED` do not"
+        " count.",
     )  # fmt: skip
     gateway_close_spread: float = Field(
         10, ge=0, le=600,
-        description="Seconds over which open WebSockets are closed at the end, so that they do not all come back at"
-        " once; half of `SHUTDOWN_TIMEOUT` at most.",
+        description="Seconds over which open WebSockets are closed at the end, so that not all browsers reconnect at"
+        " once. At most half of `SHUTDOWN_TIMEOUT`.",
     )  # fmt: skip
     gateway_cookies: Annotated[tuple[str, ...], NoDecode] = Field(
         WITHHELD,
-        description="Which cookies pods see, by name, separated by commas: names that are let through, and no others;"
-        " or names with `!` in front that are withheld. `*` at the end stands for any rest. `*` alone: all. A cookie"
-        " that a frontend sets for the whole domain reaches every workspace under it. The pass is never seen.",
+        description="Names of the cookies that pods receive, separated by commas. Plain names: only these. Names with"
+        " `!` in front: all but these. `*` at the end matches any rest; `*` alone means all cookies. A cookie that a"
+        " frontend sets for the whole domain reaches every workspace under it. Pods never receive the session cookie.",
     )
     gateway_trusted: Annotated[tuple[Network, ...], NoDecode] = Field(
         (),
-        description="Networks of the proxies in front, separated by commas: their word on a client's address and scheme"
-        " is taken.",
+        description="Networks of trusted proxies in front of the service, separated by commas. The service believes"
+        " their headers about a client's address and scheme.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
     log_format: Literal["json", "console"] = Field("json", description="`json` for machines, `console` for people.")
 
     @field_validator("api_keys", mode="before")
@@ -325,7 +357,7 @@ class Settings(BaseSettings):
         return self
 
     def origin(self, uuid: SessionId) -> str:
-        """Scheme and host of a workspace, as its user's browser has it."""
+        """The origin (scheme, host and port) of a workspace in its user's browser."""
         port = self.gateway_public_port or (self.gateway_port if self.gateway_scheme == "http" else 0)
         host = public_host(uuid, self.gateway_domain, self.gateway_prefix)
         return f"{self.gateway_scheme}://{host}{f':{port}' if port else ''}"
@@ -345,7 +377,7 @@ class Settings(BaseSettings):
         )
 
     def values(self, operators: Mapping[str, Any]) -> dict[str, Any]:
-        """Values for every release: the operator's, completed by what follows from the settings.
+        """The values of every release: the operator's, completed from the settings.
 
         Raises SettingsError when KEDA could not work with them.
         """
@@ -377,7 +409,7 @@ def _for_keda(address: RedisAddress) -> dict[str, Any]:
 
 
 def _sentinel_for_keda(address: RedisAddress, operators: Mapping[str, Any]) -> dict[str, Any]:
-    """The Sentinels, unless the operator has KEDA go to a server; the operator's own words come first."""
+    """The Sentinels, unless the operator gives KEDA a server. The operator's own values take precedence."""
     own = {
         "addresses": [] if operators.get("address") else address.addresses,
         "master": address.master,
@@ -419,8 +451,8 @@ def reference() -> str:
         "# Configuration",
         "",
         f"Every setting is an environment variable with the prefix `{PREFIX}`.",
-        "An unknown or bad one stops the start with a message that names it.",
-        "This page is made by `make generated`; a test holds it to the code.",
+        "The service does not start with an unknown or invalid one, and its message names it.",
+        "`make generated` writes this page from the code.",
         "",
         "| variable | default | meaning |",
         "| --- | --- | --- |",
