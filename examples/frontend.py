@@ -40,11 +40,14 @@ setInterval(() => {
   const left = Math.max(0, Math.round((sleepsAt - Date.now()) / 1000));
   by("left").textContent = sleepsAt ? `It sleeps in ${left} s unless you use it.` : "";
 }, 1000);
+let source;
 function follow() {
-  const source = new EventSource("/events");
+  source?.close();
+  source = new EventSource("/events");
   for (const stage of ["accepted", "scheduled", "pulled", "started", "ready", "warning", "failed", "asleep"])
     source.addEventListener(stage, (event) => {
-      const { seconds, reason } = JSON.parse(event.data);
+      const { seconds, reason, final } = JSON.parse(event.data);
+      if (final || ["ready", "asleep"].includes(stage)) source.close();  // or the browser would connect again
       by("events").append(Object.assign(document.createElement("li"),
         { textContent: [stage, seconds?.toFixed(2), reason].filter(Boolean).join(" ") }));
       if (stage === "ready") refresh();
