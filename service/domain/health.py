@@ -1,4 +1,4 @@
-"""Whether each part behind the service does its work, found out by using it."""
+"""Whether each dependency works, found out by using it."""
 
 import asyncio
 import logging
@@ -9,17 +9,17 @@ from service.domain.errors import SessionError, causes
 
 log = logging.getLogger(__name__)
 
-_PATIENCE = 10.0
-"""Seconds for one check; a part that is slower counts as failing."""
+_TIMEOUT = 10.0
+"""Seconds for one check; a slower dependency counts as failing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is wrong with each part, None when nothing is; only sentences of ours, never a cause's text."""
+    """What is wrong with each part, or None. The sentences are the service's own, never the text of an exception."""
 
     parts: Mapping[str, str | None]
     remarks: Mapping[str, str] = field(default_factory=dict)
-    """What works less well than it could; nothing fails by it."""
+    """What is degraded without failing."""
 
     @property
     def failing(self) -> list[str]:
@@ -27,7 +27,7 @@ class Verdict:
 
 
 class Health:
-    """All checks at once, one run shared by all who ask, its verdict good for `seconds`."""
+    """Runs all checks concurrently. Concurrent callers share one run, and its result is cached for `seconds`."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Health:
         remarks: Mapping[str, Callable[[], str | None]] | None = None,
         parts: Callable[[], Mapping[str, str | None]] = dict,
     ) -> None:
-        """`parts`: of the process's own parts what is wrong with each, known without a check."""
+        """`parts` tells what is wrong with the process's own tasks, which needs no check."""
         self._checks = checks
         self._parts = parts
         self._remarks = remarks or {}
@@ -48,18 +48,18 @@ class Health:
     async def verdict(self) -> Verdict:
         now = asyncio.get_running_loop().time()
         if self._run is None or (self._run.done() and now >= self._until):
-            self._run = asyncio.create_task(self._all())
+            self._run = asyncio.create_task(self._check_all(), name="health checks")
         return await asyncio.shield(self._run)
 
-    async def _all(self) -> Verdict:
-        wrong = await asyncio.gather(*(self._one(name, check) for name, check in self._checks.items()))
+    async def _check_all(self) -> Verdict:
+        wrong = await asyncio.gather(*(self._check(name, check) for name, check in self._checks.items()))
         self._until = asyncio.get_running_loop().time() + self._seconds
         remarks = {name: text for name, remark in self._remarks.items() if (text := remark())}
         return Verdict({**dict(zip(self._checks, wrong, strict=True)), **self._parts()}, remarks)
 
-    async def _one(self, name: str, check: Callable[[], Awaitable[None]]) -> str | None:
+    async def _check(self, name: str, check: Callable[[], Awaitable[None]]) -> str | None:
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_TIMEOUT):
                 await check()
         except TimeoutError:
             return "it does not answer in time"

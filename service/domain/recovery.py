@@ -1,7 +1,7 @@
-"""Finishes what was left half-done: by crashes, by parts that were away, and by a Redis that has lost the index.
+"""Finishes interrupted creates and deletes, and fills an empty Redis from the cluster.
 
-What is begun is entered in a small index of unfinished creates and deletes (`Store.unfinished`), so that looking for it
-costs next to nothing; a pass over everything, at the start and now and then, finds what no index has.
+Creates and deletes enter a small index when they begin (`Store.unfinished`), so checking it costs next to nothing. A
+full scan, at the start and every ten minutes, finds what is in no index.
 """
 
 import asyncio
@@ -31,93 +31,93 @@ from service.domain.session import Record, RecordStatus, Workload
 log = logging.getLogger(__name__)
 
 _BATCH = 50
-_AT_ONCE = 8
-"""Sessions finished side by side, of those that helm's slots have room for."""
-_MOST = 1000
-"""Sessions of the index that one look takes up."""
-_AGE = timedelta(seconds=5)
-"""Younger work is most likely under way, or its caller is about to try again."""
-_PASS = 600.0
-"""Seconds between two passes over everything."""
-_LONGEST = 600.0
-"""Seconds between two tries of what always fails, at most."""
+_CONCURRENT = 8
+"""Sessions that are finished at the same time; helm's admission queue may allow fewer."""
+_MAX_UNFINISHED = 1000
+"""Sessions that one check takes from the index."""
+_MIN_AGE = timedelta(seconds=5)
+"""Younger work is most likely in progress, or its caller is about to try again."""
+_SCAN_INTERVAL = 600.0
+"""Seconds between two full scans."""
+_MAX_BACKOFF = 600.0
+"""Seconds between two attempts at a session that always fails, at most."""
 
-Half = tuple[SessionId, str | None]
-"""What is half-done: the id, and whose create it is; None for a delete."""
+Unfinished = tuple[SessionId, str | None]
+"""The session's id, and the user whose create it is; None for a delete."""
 
 
 class Recovery:
-    """Safe in any number of replicas at once: every step is idempotent, and helm work is under the session's lease."""
+    """Safe in any number of replicas: every step is idempotent, and helm work holds the session's lock."""
 
-    def __init__(self, *, provisioner: Provisioner, store: Store, cluster: Cluster, age: timedelta = _AGE) -> None:
+    def __init__(
+        self, *, provisioner: Provisioner, store: Store, cluster: Cluster, min_age: timedelta = _MIN_AGE
+    ) -> None:
         self._provisioner = provisioner
         self._store = store
         self._cluster = cluster
-        self._age = age
-        self._tries: dict[SessionId, tuple[Backoff, float]] = {}
-        """Of those that failed: the pauses, and when to try again."""
+        self._min_age = min_age
+        self._failed: dict[SessionId, tuple[Backoff, float]] = {}
+        """Of the sessions that could not be finished: the backoff, and when the next attempt is due."""
         self._running: dict[SessionId, asyncio.Task[bool]] = {}
-        self._room = asyncio.Semaphore(_AT_ONCE)
+        self._slots = asyncio.Semaphore(_CONCURRENT)
 
     async def run_forever(self, interval: float) -> None:
-        """Look every `interval` seconds, first at everything; until cancelled.
+        """Check the index every `interval` seconds until cancelled, beginning with a full scan.
 
-        A session that always fails is tried ever less often, and delays no other.
+        A session that always fails is attempted ever less often, and delays no other.
         """
-        next_pass, clock = float("-inf"), asyncio.get_running_loop().time
+        next_scan, clock = float("-inf"), asyncio.get_running_loop().time
         try:
             while True:
                 try:
                     await self._store.ping()  # a write: a demoted Redis is noticed although nobody else writes
-                    if not await self._store.index_complete() or clock() >= next_pass:
-                        self._begin(await self._everything(), interval)
-                        next_pass = clock() + _PASS * random.uniform(0.9, 1.1)  # noqa: S311 - only spreads the load
+                    if not await self._store.index_complete() or clock() >= next_scan:
+                        self._start(await self._scan(), interval)
+                        next_scan = clock() + _SCAN_INTERVAL * random.uniform(0.9, 1.1)  # noqa: S311 - only spreads the load
                     else:
-                        await self.look(interval)
+                        self._start(await self._store.unfinished(self._min_age, _MAX_UNFINISHED), interval)
                 except Unavailable as unavailable:
                     log.warning("recovery waits for %s: %s", unavailable.part, unavailable)
                 await asyncio.sleep(interval)
         finally:
             await self._end()
 
-    async def look(self, interval: float = 0) -> None:
-        """Begin to finish what the index has, without waiting for it; `interval` is the first pause after a failure."""
-        self._begin(await self._store.unfinished(self._age, _MOST), interval)
-
     async def run(self) -> bool:
-        """One pass over everything, waited for; False when something was left to whoever is at work on it."""
-        return all(await asyncio.gather(*(self._finish(uuid, user) for uuid, user in await self._everything())))
+        """Do one full scan and finish what it finds; False when something is left for a later attempt."""
+        return all(await asyncio.gather(*(self._finish(uuid, user) for uuid, user in await self._scan())))
 
-    # --- what is half-done ---
+    # --- find unfinished work ---
 
-    async def _everything(self) -> list[Half]:
+    async def _scan(self) -> list[Unfinished]:
         if not await self._store.index_complete():
             await self._rebuild()
-        half: list[Half] = [(uuid, user) for uuid, user in await self._store.claims()]
+        found: list[Unfinished] = [(uuid, user) for uuid, user in await self._store.claims()]
         after = ""
         while batch := await self._store.page(after, _BATCH):
             records = await self._store.records(batch)
-            half += [(record.uuid, None) for record in records if record.status is RecordStatus.DELETING]
+            found += [(record.uuid, None) for record in records if record.status is RecordStatus.DELETING]
             after = batch[-1]
-        return half
+        return found
 
     async def _rebuild(self) -> None:
-        """Enter every session of the cluster that has a user; the others belong to nobody here."""
+        """Restore the record of every session in the cluster that has a user; the others are not the service's."""
         restored = 0
         async for workload in self._cluster.scan():
             if workload.user_id is not None and not workload.released:
                 restored += await self._restored(workload, workload.user_id)
         await self._store.mark_index_complete()
-        log.info("the index of sessions is whole", extra={"restored": restored})
+        log.info("the index of sessions is complete", extra={"restored": restored})
 
     async def _restored(self, workload: Workload, user_id: str) -> bool:
-        """Whether it was restored; one that cannot be must not keep all others from it."""
+        """Whether the session was restored. One that cannot be must not keep the others from it."""
         try:
             return await self._restore(workload, user_id)
         except Unavailable:
             raise
         except Exception:
-            log.exception("not restored; its user's next create does it", extra={"uuid": workload.uuid})
+            log.exception(
+                "the session was not restored; its user's next create does that", extra={"uuid": workload.uuid}
+            )
             return False
 
     async def _restore(self, workload: Workload, user_id: str) -> bool:
@@ -129,57 +129,59 @@ class Recovery:
             log.error("the cluster and Redis disagree on whose session this is", extra={"uuid": workload.uuid})
             return False
         if workload.release is None or await self._store.records([workload.uuid]):
-            return False  # a reservation: `finish` goes on from the claim
+            return False  # a reservation: `finish` continues from the claim
         created_at = workload.created_at or datetime.now(UTC)
         await self._store.save(Record(workload.uuid, user_id, RecordStatus.CREATED, created_at))
         return True
 
-    # --- finishing it ---
+    # --- finish it ---
 
-    def _begin(self, half: Sequence[Half], interval: float) -> None:
-        """Start on those whose time has come, those that failed least often first."""
+    def _start(self, unfinished: Sequence[Unfinished], interval: float) -> None:
+        """Start on the sessions that are due, those that failed least often first. `interval` is the first backoff."""
         now = asyncio.get_running_loop().time()
-        # What somebody else has finished is tried no more, and need not be remembered.
-        self._tries = {uuid: tried for uuid, tried in self._tries.items() if tried[1] > now - 2 * _LONGEST}
-        due = [each for each in half if each[0] not in self._running and self._tried(each[0])[1] <= now]
-        for uuid, user_id in sorted(due, key=lambda each: self._tried(each[0])[0].failures):
-            task = asyncio.create_task(self._attempt(uuid, user_id, interval))
+        # Forget sessions that somebody else has finished.
+        self._failed = {uuid: failed for uuid, failed in self._failed.items() if failed[1] > now - 2 * _MAX_BACKOFF}
+        due = [each for each in unfinished if each[0] not in self._running and self._failures(each[0])[1] <= now]
+        for uuid, user_id in sorted(due, key=lambda each: self._failures(each[0])[0].failures):
+            task = asyncio.create_task(self._attempt(uuid, user_id, interval), name=f"recovery of {uuid}")
             self._running[uuid] = task
             task.add_done_callback(lambda _, uuid=uuid: self._running.pop(uuid, None))  # type: ignore[misc]
 
-    def _tried(self, uuid: SessionId) -> tuple[Backoff, float]:
-        return self._tries.get(uuid) or (Backoff(1, _LONGEST), 0.0)
+    def _failures(self, uuid: SessionId) -> tuple[Backoff, float]:
+        return self._failed.get(uuid) or (Backoff(1, _MAX_BACKOFF), 0.0)
 
     async def _attempt(self, uuid: SessionId, user_id: str | None, interval: float) -> bool:
-        async with self._room:
+        async with self._slots:
             done = await self._finish(uuid, user_id)
         if done:
-            self._tries.pop(uuid, None)
+            self._failed.pop(uuid, None)
         else:
-            backoff = self._tries[uuid][0] if uuid in self._tries else Backoff(max(interval, 0.01), _LONGEST)
-            self._tries[uuid] = (backoff, asyncio.get_running_loop().time() + backoff.next())
+            backoff = self._failed[uuid][0] if uuid in self._failed else Backoff(max(interval, 0.01), _MAX_BACKOFF)
+            self._failed[uuid] = (backoff, asyncio.get_running_loop().time() + backoff.next())
         return done
 
     async def _finish(self, uuid: SessionId, user_id: str | None) -> bool:
-        """Finish one; False when another try is worth it. Whatever goes wrong with it is its own."""
+        """Finish one session; False when another attempt makes sense. Its failures affect no other session."""
         try:
-            await self._carry_on(uuid, user_id)
+            await self._continue(uuid, user_id)
         except SessionNotFound:
             log.info("another process has finished it", extra={"uuid": uuid})
         except IdTaken:
-            log.info("the id of a half-done create belongs to somebody else by now", extra={"uuid": uuid})
+            log.info("the id of an unfinished create belongs to somebody else by now", extra={"uuid": uuid})
         except (SessionBusy, TooManyCreates, RedisUnavailable, ClusterUnavailable) as error:
-            log.info("to be finished later: %s", error, extra={"uuid": uuid})
+            log.info("finished later: %s", error, extra={"uuid": uuid})
             return False
         except SessionError as error:
-            log.warning("left half-done, and tried again: %s", error, extra={"uuid": uuid, "cause": causes(error)})
+            log.warning(
+                "unfinished work failed, and is tried again: %s", error, extra={"uuid": uuid, "cause": causes(error)}
+            )
             return False
         except Exception:
-            log.exception("could not finish what was left half-done; it is tried again", extra={"uuid": uuid})
+            log.exception("unfinished work failed, and is tried again", extra={"uuid": uuid})
             return False
         return True
 
-    async def _carry_on(self, uuid: SessionId, user_id: str | None) -> None:
+    async def _continue(self, uuid: SessionId, user_id: str | None) -> None:
         record = next(iter(await self._store.records([uuid])), None)
         if record is not None and record.status is RecordStatus.DELETING:
             await self._provisioner.delete(uuid, keep_data=record.keep_data, wait=False)
@@ -188,7 +190,7 @@ class Recovery:
         else:
             await self._store.mark_finished(uuid)
             return
-        log.info("finished what was left half-done", extra={"uuid": uuid})
+        log.info("finished an interrupted create or delete", extra={"uuid": uuid})
 
     async def _end(self) -> None:
         tasks = [*self._running.values()]

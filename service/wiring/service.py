@@ -75,9 +75,9 @@ async def _running(core: Core, ports: Ports, life: Life, service: Service) -> As
 
 
 async def _finish_work(life: Life, provisioner: Provisioner) -> None:
-    life.doing = "finishing creates and deletes"
+    life.enter("finishing creates and deletes")
     await provisioner.close()
-    life.doing = "closing the gateway, metrics and clients"
+    life.enter("closing the gateway, metrics and clients")
 
 
 def build_service(core: Core, releases: Releases | None) -> Service:

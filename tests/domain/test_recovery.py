@@ -21,7 +21,7 @@ ANN, BOB = "ann@example.com", "bob@example.com"
 @pytest.fixture
 async def recovered(world: World) -> AsyncIterator[Recovery]:
     """A recovery that runs, looks often, and takes up even the youngest work."""
-    recovery = Recovery(provisioner=world.provisioner, store=world.store, cluster=world.cluster, age=timedelta(0))
+    recovery = Recovery(provisioner=world.provisioner, store=world.store, cluster=world.cluster, min_age=timedelta(0))
     task = asyncio.create_task(recovery.run_forever(0.01))
     yield recovery
     task.cancel()
@@ -86,8 +86,8 @@ async def test_one_that_always_fails_delays_no_other_and_is_tried_ever_less_ofte
     async with failing(world.releases, "uninstall", error, only=bad) as times:
         await until(lambda: set(world.store.sessions) == {bad})
         if not isinstance(error, IdTaken):
-            assert recovered._tried(bad)[0].failures <= times() + 1
-            await until(lambda: recovered._tried(bad)[0].failures >= 3)
+            assert recovered._failures(bad)[0].failures <= times() + 1
+            await until(lambda: recovered._failures(bad)[0].failures >= 3)
     await until(lambda: not world.store.sessions)
 
 
@@ -128,7 +128,7 @@ async def test_a_pass_over_everything_finds_what_the_index_has_not(
     world.store.half.clear()
     assert await world.recovery().run()
     assert [record.user_id for record in world.store.sessions.values()] == [BOB]
-    monkeypatch.setattr(recovering, "_PASS", 0.05)
+    monkeypatch.setattr(recovering, "_SCAN_INTERVAL", 0.05)
     task = asyncio.create_task(world.recovery().run_forever(0.01))
     await world.store.claim(ANN, SessionId("87654321"))
     world.store.half.clear()

@@ -91,7 +91,7 @@ async def test_an_end_that_hangs_is_forced_and_told(
 
     async def main(life: Life) -> None:
         await life.serve()
-        life.doing = "finishing creates and deletes"
+        life.enter("finishing creates and deletes")
         await release.wait()
 
     running = asyncio.create_task(life.run(main))

@@ -76,7 +76,7 @@ class LeaderGauges(Collector):
         if self._leader.listens is not None:
             yield _gauge(
                 "listening",
-                "Whether the leader hears of pushes by others at once; only the leader tells.",
+                "Whether Redis notifies the leader of pushes; only the leader reports it.",
                 self._leader.listens,
             )
 
@@ -88,11 +88,11 @@ class WatchGauges(Collector):
     def collect(self) -> Iterator[Metric]:
         yield _gauge(
             "watch_behind_seconds",
-            "How old the view may be; 0 while its watches keep up.",
+            "How old the workload cache may be; 0 while its watches keep up.",
             _seconds(self._cache.behind()),
         )
         yield _total(
-            "watch_breaks", "Times that a watch could not simply go on, by reason.", self._cache.breaks, "reason"
+            "watch_breaks", "How often a watch could not simply continue, by reason.", self._cache.breaks, "reason"
         )
 
 
@@ -103,8 +103,7 @@ class StoreGauges(Collector):
     def collect(self) -> Iterator[Metric]:
         yield _gauge(
             "sessions_unreadable",
-            "Sessions whose queue or record in Redis this replica found unreadable; their status says what repairs"
-            " them.",
+            "Sessions whose queue or record in Redis this replica cannot read; their status says how to repair them.",
             self._store.unreadable,
         )
 
@@ -116,7 +115,7 @@ class AdmissionGauges(Collector):
     def collect(self) -> Iterator[Metric]:
         yield _gauge("helm_line", "Creates and deletes that run helm or wait for it.", self._admission.admitted)
         yield _total(
-            "refused", "Creates and deletes answered 429, since the line for helm was full.", self._admission.refused
+            "refused", "Creates and deletes answered 429 because the queue for helm was full.", self._admission.refused
         )
 
 
@@ -127,8 +126,7 @@ class PartGauges(Collector):
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily(
             f"{PREFIX}part_up",
-            "1 while a part that must never end runs well, 0 while it fails; those that run in this process now, by"
-            " part.",
+            "1 while a task of this process that must never end runs well, 0 while it fails, by task.",
             labels=["part"],
         )
         for name, state in self._supervisor.states().items():
@@ -136,7 +134,7 @@ class PartGauges(Collector):
         yield up
         yield _total(
             "part_restarts",
-            "Restarts of parts that must never end and did, by part.",
+            "Restarts of tasks that must never end, by task.",
             self._supervisor.restarts,
             "part",
         )
@@ -148,10 +146,10 @@ class ReconcilerGauges(Collector):
 
     def collect(self) -> Iterator[Metric]:
         steps = {step.value: self._reconciler.done.get(step, 0) for step in Step}
-        yield _total("steps", "Steps that the keeper has carried out, by step.", steps, "step")
+        yield _total("steps", "Steps that the reconciler has carried out, by step.", steps, "step")
         yield _total(
             "retries",
-            "Looks at a session that the keeper put off because a step had failed.",
+            "Reconciliations that were retried because a step failed.",
             self._reconciler.retries,
         )
 
@@ -162,10 +160,10 @@ class GatewayGauges(Collector):
 
     def collect(self) -> Iterator[Metric]:
         traffic = self._gateway.traffic
-        yield _gauge("gateway_connections", "Connections of browsers that are open.", traffic.connections)
-        yield _gauge("gateway_websockets", "WebSockets that are open.", traffic.websockets)
-        yield _gauge("gateway_held", "Requests and pages that wait for a pod.", traffic.held)
-        yield _gauge("gateway_queued", "Requests that wait for others of their session to end.", traffic.queued)
+        yield _gauge("gateway_connections", "Open connections of browsers.", traffic.connections)
+        yield _gauge("gateway_websockets", "Open WebSockets.", traffic.websockets)
+        yield _gauge("gateway_held", "Requests and waiting pages that wait for a pod.", traffic.held)
+        yield _gauge("gateway_queued", "Requests that wait for other requests of their session.", traffic.queued)
 
 
 class SessionGauges(Collector):
@@ -191,19 +189,21 @@ class SessionGauges(Collector):
 def _sessions(counts: SessionCounts) -> Iterator[Metric]:
     phases = GaugeMetricFamily(
         f"{PREFIX}sessions",
-        "Sessions by phase; released ones as far as a kept volume is left of them. Every replica tells the same.",
+        "Sessions by phase; released ones only while a kept volume is left. Every replica reports the same.",
         labels=["phase"],
     )
     for phase in Phase:
         phases.add_metric([phase], counts.phases[phase])
     yield phases
-    yield _gauge("sessions_parked", "Sessions that KEDA is told to leave alone.", counts.parked)
+    yield _gauge("sessions_parked", "Parked sessions, which KEDA ignores.", counts.parked)
     yield _gauge("queues_filled", "Sessions whose wake queue is not empty.", counts.queued)
     yield _gauge("queue_tokens", "Tokens in all wake queues.", counts.tokens)
     yield _gauge(
-        "wakes_pending", "Wakes whose pod is not up yet, or that KEDA is not known to have seen.", counts.pending
+        "wakes_pending", "Wakes whose pod is not up yet, or that KEDA has not been seen to take over.", counts.pending
     )
-    yield _gauge("wakes_pending_oldest_seconds", "Age of the oldest of those, 0 without any.", _seconds(counts.oldest))
+    yield _gauge(
+        "wakes_pending_oldest_seconds", "Age of the oldest pending wake; 0 without any.", _seconds(counts.oldest)
+    )
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

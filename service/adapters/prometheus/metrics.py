@@ -34,37 +34,37 @@ class PrometheusMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._create = self._histogram(
-            "create_seconds", "Duration of creates, by outcome; refused ones are failed.", ["outcome"], _WORK
+            "create_seconds", "Duration of creates, by outcome; refused ones count as failed.", ["outcome"], _WORK
         )
         self._helm = self._histogram(
             "helm_seconds", "Duration of helm's work on one session, by work and outcome.", ["work", "outcome"], _WORK
         )
         self._wake = self._histogram(
             "wake_seconds",
-            "From the push of a wake that found no pod to each stage; told by the replica that took it.",
+            "From the push of a wake that found no pod to each stage, reported by the replica that accepted it.",
             ["stage"],
             _WAKE,
         )
         self._heal = self._histogram(
             "heal_seconds",
-            "How long pods that were taken away while wanted stayed away; told by the leader.",
+            "How long sessions that lost their pod while they wanted one had none; reported by the leader.",
             [],
             _WAKE,
         )
         self._http = self._histogram(
             "http_request_seconds",
-            "Duration of requests, by operation and class of status.",
+            "Duration of requests, by operation and status class.",
             ["operation", "status"],
             _HTTP,
         )
-        self._unfinished = self._counter("wakes_unfinished", "Wakes without a ready pod after ten minutes.")
+        self._unfinished = self._counter("wakes_unfinished", "Wakes that had no ready pod after ten minutes.")
         self._felled = self._counter(
             "felled",
-            "Pods taken away while their queue was not empty, by KEDA's late 0 or by hand; told by the leader.",
+            "Pods removed while their queue was not empty, by KEDA's late 0 or by hand; reported by the leader.",
         )
         self._early = self._counter(
             "false_sleeps",
-            "Sessions that KEDA ended before last activity plus cooldown, unasked; told by the leader.",
+            "Sessions that KEDA put to sleep before last activity plus cooldown; reported by the leader.",
         )
         self._gateway()
         self._begin()
@@ -72,21 +72,21 @@ class PrometheusMetrics:
         ProcessCollector(registry=self.registry)
 
     def _gateway(self) -> None:
-        requests = self._counter("gateway_requests", "Requests to the gateway, by what became of them.", ["outcome"])
+        requests = self._counter("gateway_requests", "Requests to the gateway, by outcome.", ["outcome"])
         self._visits = {outcome: requests.labels(outcome) for outcome in RequestOutcome}
         self._waits = self._histogram(
             "gateway_wait_seconds",
-            "How long a held request, or a page that somebody looks at, waited until the pod took connections.",
+            "How long a held request, or a visible waiting page, waited until the pod accepted connections.",
             ["who"],
             _WAKE,
         )
         self._notes = self._counter(
-            "gateway_activity", "Notes of activity, once per session and five seconds at most, by source.", ["source"]
+            "gateway_activity", "Recorded activity, at most once per session and five seconds, by source.", ["source"]
         )
         self._slow = self._counter(
-            "gateway_slow", "Clients that were ended since they took too long, by what over.", ["over"]
+            "gateway_slow", "Clients disconnected because they were too slow, by what they were slow at.", ["over"]
         )
-        self._away = self._counter("gateway_turned_away", "Connections beyond `GATEWAY_CONNECTIONS`.")
+        self._away = self._counter("gateway_turned_away", "Connections refused beyond `GATEWAY_CONNECTIONS`.")
 
     def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
         return Histogram(f"{PREFIX}{name}", text, labels, buckets=buckets, registry=self.registry)
@@ -95,7 +95,7 @@ class PrometheusMetrics:
         return Counter(f"{PREFIX}{name}", text, labels, registry=self.registry)
 
     def _begin(self) -> None:
-        """Every series at 0: a rate can only be told of one that was there before its first event."""
+        """Start every series at 0: `rate()` misses the first event of a series that begins with it."""
         for outcome in Creation:
             self._create.labels(outcome)
         for work in HelmWork:

@@ -56,9 +56,9 @@ def reference() -> str:
     lines = [
         "# Metrics",
         "",
-        "All that `/metrics` tells; [monitoring](../how-to/monitor.md) says how to use it. Names end in their unit",
-        "(`_seconds`, `_bytes`); what has none is a number of things. This page is made by `make generated`; a test",
-        "holds it to the code.",
+        "All metrics of `/metrics`; [Monitor](../how-to/monitor.md) says how to use them. Names end in their unit",
+        "(`_seconds`, `_bytes`); a name without one counts things. A process has the gauges of the parts that its",
+        "role runs. `make generated` writes this page; a test holds it to the code.",
         "",
         "| metric | type | labels | meaning |",
         "| --- | --- | --- | --- |",
