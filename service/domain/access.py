@@ -48,7 +48,7 @@ _COOKIE = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<since>[0-9]{{1,11}})\.{_SE
 @dataclass(frozen=True, slots=True)
 class WorkspaceLink:
     url: str
-    """Opens the workspace, once, for whoever has it."""
+    """Opens the workspace once, for anybody who has it."""
     until: datetime
 
 

@@ -1,26 +1,26 @@
-"""What can go wrong, in the words of the field; the web layer maps each class to one problem document.
+"""What can go wrong; service/edge/problems.py maps each class to an HTTP status.
 
     SessionError
     |-- InvalidUserId        the caller's user_id is not 1 to 254 printable ASCII characters
-    |-- InvalidCursor        the caller's page cursor was not made by this service
+    |-- InvalidCursor        the caller's page cursor is not from this service
     |-- SessionNotFound      no such session (or no such id at all)
     |-- SessionReleased      the session's release was removed; create brings it back
     |-- SessionBroken        the release exists but cannot serve; carries the reason
-    |-- SessionUnreadable    what Redis holds of the session cannot be read; carries the reason and the repair
+    |-- SessionUnreadable    the session's keys in Redis cannot be read; carries the reason and the repair
     |-- SessionDeleting      a delete is under way
     |-- SessionAsleep        only an awake session can be kept awake; a wake wakes it
     |-- SessionPaused        an operator has paused the session; carries the reason
-    |-- RhythmRefused        the caller's times for falling asleep are impossible or out of bounds
+    |-- IdleTimesRefused     the caller's idle times are impossible or out of bounds
     |-- GatewayOff           workspaces cannot be opened by this service
-    |-- SessionBusy          another piece of helm work on this session is under way
+    |-- SessionBusy          helm is at work on this session already
     |-- TooManyCreates       the queue for helm is full
     |-- IndexIncomplete      the sessions are being restored after a loss of Redis
-    `-- Unavailable          a part behind the service does not do its work; names the part
+    `-- Unavailable          a part that the service needs does not work; names the part
         |-- RedisUnavailable
-        |   |-- RedisFull            it has no memory left for what is to be written; reads go on
+        |   |-- RedisFull            it has no memory left for writes; reads work
         |   |-- RedisReadOnly        it is a replica, not the primary
-        |   |-- RedisWritesRefused   it cannot save its data or lacks replicas; reads go on
-        |   |-- RedisDenied          user, password or rights do not suffice
+        |   |-- RedisWritesRefused   it cannot save its data or lacks replicas; reads work
+        |   |-- RedisDenied          user, password or rights are insufficient
         |   |-- RedisKeyInvalid      one of the service's own keys has another type than it must have
         |   `-- NotificationsRefused
         |-- ClusterUnavailable
@@ -31,9 +31,9 @@
         |-- ChartInvalid         the chart or the operator's values cannot be rendered
         `-- InstallFailed        the cluster refused what the chart rendered, or helm failed otherwise
 
-IdTaken is for the domain itself: a new id turned out to belong to somebody else.
+IdTaken is for the domain itself: a new id belongs to another user.
 
-A cause is always chained (``raise ... from``) and logged; its text never reaches a caller, since it may hold addresses,
+A cause is always chained (``raise ... from``) and logged. Its text never reaches a caller: it may contain addresses,
 names of other users' objects, or credentials.
 """
 
@@ -54,7 +54,7 @@ class InvalidUserId(SessionError):
 
 
 class InvalidCursor(SessionError):
-    message = "the cursor is not one that this service handed out"
+    message = "the cursor is not from this service"
 
 
 class SessionNotFound(SessionError):
@@ -70,7 +70,7 @@ class SessionBroken(SessionError):
 
 
 class SessionUnreadable(SessionError):
-    message = "what Redis holds of the session cannot be read"
+    message = "the session's keys in Redis cannot be read"
 
 
 class SessionDeleting(SessionError):
@@ -86,7 +86,7 @@ class SessionPaused(SessionError):
 
 
 class IdleTimesRefused(SessionError):
-    message = "these times for falling asleep cannot be had"
+    message = "these idle times are not possible"
 
 
 class GatewayOff(SessionError):
@@ -117,7 +117,7 @@ class RedisUnavailable(Unavailable):
 
 class RedisFull(RedisUnavailable):
     message = (
-        "Redis is full: its maxmemory is reached, so it refuses every write while reads go on;"
+        "Redis is full: its maxmemory is reached, so it refuses every write, while reads work;"
         " give it more memory, or remove data of others from it"
     )
 
@@ -131,7 +131,7 @@ class RedisReadOnly(RedisUnavailable):
 
 class RedisWritesRefused(RedisUnavailable):
     message = (
-        "Redis refuses writes while reads go on: it cannot save its data, or has too few replicas"
+        "Redis refuses writes, while reads work: it cannot save its data, or has too few replicas"
         " (MISCONF, NOREPLICAS); its log says which"
     )
 
@@ -149,8 +149,8 @@ class RedisKeyInvalid(RedisUnavailable):
 
 class NotificationsRefused(RedisUnavailable):
     message = (
-        "Redis does not notify of pushes and may not be told to (CONFIG SET notify-keyspace-events El);"
-        " wakes by others than the service wait for the next sweep"
+        "Redis does not notify of pushes, and refuses to be configured to (CONFIG SET notify-keyspace-events El);"
+        " wakes that others push wait for the next resync"
     )
 
 
@@ -161,14 +161,14 @@ class ClusterUnavailable(Unavailable):
 
 class SigningKeysUnavailable(ClusterUnavailable):
     message = (
-        "the keys that let people in to their workspaces cannot be read from Kubernetes yet; the service goes on"
-        " trying, so try again in a moment"
+        "the keys that let people in to their workspaces cannot be read from Kubernetes yet; the service keeps trying,"
+        " so try again in a moment"
     )
 
 
 class KedaUnavailable(Unavailable):
     part = "keda"
-    message = "KEDA does not do its work"
+    message = "KEDA does not work"
 
 
 class HelmUnavailable(Unavailable):
@@ -192,14 +192,14 @@ class InstallFailed(Unavailable):
 
 
 class IdTaken(Exception):
-    """An id that was just made up belongs to another user or to somebody else's objects."""
+    """A new id belongs to another user, or to objects that are not the service's."""
 
 
 _CAUSE_LIMIT = 300
 
 
 def causes(error: BaseException) -> str | None:
-    """What stands behind the error, for one line of a log: class and text of each cause, the nearest first."""
+    """The causes of the error, for one line of a log: class and text of each, the nearest first."""
     found: list[str] = []
     cause = error.__cause__
     while cause is not None and len(found) < 5:

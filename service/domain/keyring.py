@@ -65,8 +65,9 @@ class Keyring:
         return SigningKeysUnavailable.message
 
     def has(self, key: SigningKey) -> bool:
-        """Whether the key still verifies; one that somebody has withdrawn does not."""
-        return self._keys.get(key.id) == key
+        """Whether the key still verifies; a withdrawn key does not."""
+        found = self._keys.get(key.id)
+        return found is key or found == key
 
     async def newest(self) -> SigningKey:
         """The key to seal with. Raises SigningKeysUnavailable before the first successful read."""

@@ -9,11 +9,11 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _WITH_PORT = re.compile(r"([0-9.]+):[0-9]+|\[([^\]]+)\](?::[0-9]+)?")
 _SITE = 64
-"""Bits of an IPv6 address that name one site: whoever has an address there has all of them."""
+"""Bits of an IPv6 address that identify a site: a client that has one address there has all of them."""
 
 
 def parse(text: str) -> Address | None:
-    """Proxies write an address alone or with a port, and an IPv4 one sometimes as IPv6; None when it is none."""
+    """Parse an address as proxies write it: with or without a port, IPv4 sometimes as IPv6. None if it is not one."""
     bare = _WITH_PORT.fullmatch(text)
     try:
         address = ipaddress.ip_address((bare[1] or bare[2]) if bare else text)
@@ -27,7 +27,7 @@ def is_within(address: Address | None, networks: Sequence[Network]) -> bool:
 
 
 def client(address: Address) -> str:
-    """What one client has: an IPv4 address, or an IPv6 network of 64 bits."""
+    """The address by which a client is counted: an IPv4 address, or an IPv6 network of 64 bits."""
     if address.version == 4:
         return str(address)
     return str(ipaddress.ip_network((int(address) >> (128 - _SITE) << (128 - _SITE), _SITE)))

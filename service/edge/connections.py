@@ -46,7 +46,7 @@ _PIPELINED = 2
 
 
 class OpenConnections:
-    """Counts connections that are open; given to a server by whoever wants to know."""
+    """Counts the open connections of the server that it is passed to."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -163,7 +163,7 @@ class Connection(HttpConnection):
         self._line_seen = False
         """The request line of that head is complete."""
         self.must_measure = False
-        """A head may be larger than allowed, so each has to be measured."""
+        """A head may be larger than allowed, so each is measured."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if self._server.closed:

@@ -1,10 +1,10 @@
-"""The two moments in which a process that has been told to end changes what it does."""
+"""The two stages in which a process ends."""
 
 import asyncio
 
 
 class Drain:
-    """`begun`: load balancers hear that the process goes, and everything is still served. `over`: it closes."""
+    """`begun`: load balancers learn that the process ends; everything is still served. `over`: connections close."""
 
     def __init__(self) -> None:
         self.begun = asyncio.Event()

@@ -1,4 +1,4 @@
-"""The ports that the process listens on, taken before anything else is begun: a taken one ends the start at once."""
+"""Binds the ports of the process before anything else starts, so that a port in use ends the start at once."""
 
 import errno
 import os
@@ -8,11 +8,11 @@ _BACKLOG = 128
 
 
 class PortUnusable(Exception):
-    """The message names setting and port, and says what to do."""
+    """The message names the setting and the port, and says what to do."""
 
 
 def bind(setting: str, host: str, port: int) -> list[socket.socket]:
-    """One listening socket for each address of the host; connections wait until somebody serves it.
+    """One listening socket for each address of the host; connections wait until it is served.
 
     Raises PortUnusable.
     """

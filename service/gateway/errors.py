@@ -27,7 +27,9 @@ _NO_SIGNING_KEYS = (
     "The keys that let people in to their workspaces cannot be read yet. The service keeps trying, so try again in a"
     " moment."
 )
-NO_SUCH_WORKSPACE = "No workspace has this address. Check it, or open your workspace anew from where you came."
+NO_SUCH_WORKSPACE = (
+    "No workspace has this address. Check it, or open your workspace again from the page that led you here."
+)
 
 
 class GatewayError(Exception):

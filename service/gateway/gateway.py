@@ -148,7 +148,7 @@ class Gateway:
     def _health(self, request: web.BaseRequest) -> web.StreamResponse:
         """Not counted in the metrics: it comes every few seconds."""
         if request.method not in ("GET", "HEAD"):
-            return GatewayError(405, "Not allowed", "Health is asked for by GET.").response(page=False)
+            return GatewayError(405, "Not allowed", "Use GET or HEAD for health checks.").response(page=False)
         if self._ready():
             return web.Response(text="ok\n", headers=OWN_HEADERS)
         return web.Response(status=503, text="not ready: starting or draining\n", headers=OWN_HEADERS)

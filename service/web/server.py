@@ -1,4 +1,4 @@
-"""The application as a server on a port of its own."""
+"""Serves the application on a port of its own."""
 
 import asyncio
 import socket
@@ -15,10 +15,10 @@ from service.edge.drain import Drain
 async def running(
     application: web.Application, sockets: Sequence[socket.socket], *, drain: Drain, shutdown_timeout: float
 ) -> AsyncIterator[str]:
-    """Serve the application on the bound sockets; its address.
+    """Serve the application on the bound sockets. Yields its address.
 
-    From the beginning of `drain` on, each answer is the last of its connection. When the
-    context ends, event streams end, and other requests get `shutdown_timeout` seconds.
+    Once `drain` has begun, each response is the last of its connection. When the context ends, event streams end, and
+    other requests get `shutdown_timeout` seconds.
     """
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=shutdown_timeout)
     try:
@@ -34,14 +34,15 @@ async def running(
 
 @asynccontextmanager
 async def _draining(server: web.Server | None, drain: Drain) -> AsyncIterator[None]:
-    async def follow() -> None:
-        await drain.begun.wait()
-        if isinstance(server, Server):
-            server.draining = True
-
-    task = asyncio.create_task(follow(), name="api draining")
+    task = asyncio.create_task(_drain(server, drain), name="api draining")
     try:
         yield
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def _drain(server: web.Server | None, drain: Drain) -> None:
+    await drain.begun.wait()
+    if isinstance(server, Server):
+        server.draining = True

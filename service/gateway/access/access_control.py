@@ -33,7 +33,9 @@ class AccessControl:
         """Check the session cookie. A renewed one is left for the response to bring. Raises GatewayError."""
         cookie = await self._valid_cookie(request, uuid)
         if cookie is None:
-            raise GatewayError(401, "You are not signed in to this workspace", "Open it anew from where you came.")
+            raise GatewayError(
+                401, "You are not signed in to this workspace", "Open it again from the page that led you here."
+            )
         if cookie.renewed is not None:
             request[RENEWED] = self._set_cookie(cookie.renewed)
 
@@ -74,7 +76,9 @@ class AccessControl:
             return self._set_cookie(value)
         if self._closed and await self._valid_cookie(request, uuid) is None:
             raise GatewayError(
-                403, "This link has been used or is too old", "Open the workspace anew from where you came."
+                403,
+                "This link has been used or is too old",
+                "Open the workspace again from the page that led you here.",
             )
         return None
 

@@ -1,8 +1,8 @@
-"""Whether somebody is at a VS Code, told by what its page says to its server over a WebSocket.
+"""Recognises by the messages of a VS Code whether its user is there.
 
-An editor that nobody touches says a lot: it keeps logs, looks after files that a build changes, answers extensions. So
-only what is never said without a user counts. Most of it is one thing that the editor tells by itself: whether there
-were keys or clicks within the last minute.
+An editor that nobody uses sends a lot: logs, requests for files that a build changes, replies to extensions. So only
+messages count that are never sent without a user. The most useful one is sent by the editor itself: whether there were
+keys or clicks within the last minute.
 
 The protocols are those of microsoft/vscode: on one connection the page calls commands of channels
 (src/vs/base/parts/ipc/common: ipc.net.ts, ipc.ts), on the other methods of the extension host
@@ -26,7 +26,7 @@ _REQUEST = struct.Struct("!BIBB")
 """Kind, number, actor, length of the method's name."""
 _METHOD = "$"
 _WINDOW = "$onDidChangeWindowActive"
-_DOINGS = frozenset(
+_USER_CALLS = frozenset(
     {
         "remoteterminal.$input",
         "remoteterminal.$createProcess",
@@ -37,48 +37,48 @@ _DOINGS = frozenset(
         "$onWillRunFileOperation",
     }
 )
-"""Calls that come of a user's doing."""
-_TRUSTED = 900.0
-"""Seconds that somebody counts as being there without any other sign: the word that they left may have been missed."""
+"""Calls that only a user causes."""
+_PRESENCE_SECONDS = 900.0
+"""For how long a user counts as present without any other sign: the message that they left may have been missed."""
 
 
 class Call(NamedTuple):
-    """A command of a channel, `remoteterminal.$input`, or a method of the extension host, and what it is given."""
+    """A command of a channel, such as `remoteterminal.$input`, or a method of the extension host, and its arguments."""
 
     name: str
-    given: bytes
+    arguments: bytes
 
 
 class Editor:
-    """One WebSocket of an editor. `resumed`: it goes on with a connection that was lost."""
+    """One WebSocket of an editor. `resumed`: it continues a connection that was lost."""
 
     def __init__(self, *, resumed: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._there_until = float("-inf")
+        self._present_until = float("-inf")
         self._new = not resumed
-        """It has just been opened, by somebody, of whom the page will tell only that they left."""
+        """A user has just opened it. The page will only say when they leave."""
 
     def shows_somebody(self, head: bytes) -> bool:
-        """Whether somebody is there, as far as this frame's beginning and those before it tell."""
-        acts = False
-        for name, given in calls(head):
+        """Whether a user is there, as far as the beginnings of this frame and those before it show."""
+        acted = False
+        for name, arguments in calls(head):
             if name == _WINDOW:
-                self._note_presence(b"true" in given)
+                self._note_presence(b"true" in arguments)
             elif self._new and name.startswith(_METHOD):
                 self._note_presence(True)
-            acts |= name in _DOINGS
-        there = self._there_until > self._clock()
-        if there and acts:
+            acted |= name in _USER_CALLS
+        present = self._present_until > self._clock()
+        if present and acted:
             self._note_presence(True)
-        return there or acts
+        return present or acted
 
-    def _note_presence(self, there: bool) -> None:
+    def _note_presence(self, present: bool) -> None:
         self._new = False
-        self._there_until = self._clock() + _TRUSTED if there else float("-inf")
+        self._present_until = self._clock() + _PRESENCE_SECONDS if present else float("-inf")
 
 
 def calls(head: bytes) -> Iterator[Call]:
-    """What the page asks for in a frame; the last may be cut off. Answers and the protocol's upkeep are none."""
+    """The calls in a frame, the last of which may be cut off. Replies and control messages are not calls."""
     at = 0
     while at + _MESSAGE.size <= len(head):
         kind, _, _, length = _MESSAGE.unpack_from(head, at)
@@ -99,14 +99,14 @@ def _call(body: bytes) -> Call | None:
             method = body[_REQUEST.size : end].decode("ascii")
             return Call(method, body[end : end + 64]) if method.startswith(_METHOD) else None
     except (IndexError, ValueError, struct.error):
-        pass  # cut off, or something else
+        pass  # cut off, or not a call
     return None
 
 
 def _command(body: bytes) -> Call | None:
-    """Of `[what, number, channel, command]`, each with its type before it."""
-    what, at = _number(body, 3)
-    if what != _COMMAND or body[at] != _INTEGER:
+    """Parse `[kind, number, channel, command]`, each preceded by its type."""
+    kind, at = _number(body, 3)
+    if kind != _COMMAND or body[at] != _INTEGER:
         return None
     _, at = _number(body, at + 1)
     channel, at = _text(body, at)
@@ -116,13 +116,13 @@ def _command(body: bytes) -> Call | None:
 
 def _text(body: bytes, at: int) -> tuple[str, int]:
     if body[at] != _STRING:
-        raise ValueError("no text")
+        raise ValueError("not a string")
     length, at = _number(body, at + 1)
     return body[at : at + length].decode(), at + length
 
 
 def _number(body: bytes, at: int) -> tuple[int, int]:
-    """Seven bits a byte, the lowest first; and where what follows begins."""
+    """A number (seven bits per byte, the lowest first), and the offset of what follows."""
     value = shift = 0
     while True:
         byte = body[at]

@@ -74,7 +74,7 @@ async def proxy_request(
         raise GatewayError(
             502,
             "The workspace went away",
-            "It ended before it had answered. Whether it did what was asked is not known: look before you try again.",
+            "It ended before it answered. It may or may not have done what you asked: check before you try again.",
         ) from error
     except ClientError as error:
         raise bad_response() from error
@@ -140,7 +140,11 @@ async def send_response(
 
 
 def bad_response() -> GatewayError:
-    return GatewayError(502, "The workspace gave no proper answer", "What it sent is no HTTP.")
+    return GatewayError(
+        502,
+        "The workspace gave no proper answer",
+        "What it sent is not HTTP. If that does not change, restart its program.",
+    )
 
 
 def _is_proper(response: ClientResponse) -> bool:

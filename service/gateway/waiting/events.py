@@ -46,7 +46,7 @@ class WakeEvents:
         ends, the stream ends early: the page reconnects to another replica, and resumes after the last event.
         """
         if request.method != hdrs.METH_GET:
-            raise GatewayError(405, "Not allowed", "Ask for the news of a wake by GET.")
+            raise GatewayError(405, "Not allowed", "Use GET for the events of a wake.")
         begun = time.monotonic()
         with self._waiter.place(uuid):
             outcome.ended(RequestOutcome.OWN)

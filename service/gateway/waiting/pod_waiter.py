@@ -31,10 +31,10 @@ _MAX_ATTEMPTS = 6
 
 _NO_POD = "It takes longer than expected. Try again in a moment."
 _NO_PROGRAM = "Its pod is there, but its program does not answer yet. Try again in a moment."
-_FINAL = "(Nothing tries again by itself: open the workspace anew once that is repaired.)"
+_FINAL = "(Nothing tries again by itself: open the workspace again once that is repaired.)"
 _FELL_ASLEEP = "The workspace fell asleep. Open or reload its page to wake it."
 _ASLEEP = "The workspace is asleep. Open or reload its page to wake it."
-_CLOSES = "It takes connections and ends them. Try again in a moment; if that goes on, restart its program."
+_CLOSES = "It accepts connections and closes them. Try again in a moment; if that does not help, restart its program."
 
 
 class PodWaiter:
