@@ -35,19 +35,21 @@ _CHROMIUM = "chromium"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tests first. The fixtures of a test say what it needs, so no marker can be forgotten."""
+    """Quick tests first. A test's fixtures say what it needs, but for those that a parameter asks for."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if fixtures & _ON_A_CLUSTER:
             item.add_marker(pytest.mark.cluster)
-        if fixtures & _COMPILED:
+        if fixtures & _COMPILED or item.get_closest_marker("cluster"):
             item.add_marker(pytest.mark.compiled)
     items.sort(key=lambda item: item.get_closest_marker("cluster") is not None)
 
 
 @pytest.fixture(scope="session")
-def tools() -> Tools:
+def tools(pytestconfig: pytest.Config) -> Tools:
     """Every compiled tool, those only for tests included."""
+    if "not compiled" in pytestconfig.option.markexpr:
+        pytest.fail("a test that is not marked `compiled` needs compiled tools: mark its parameter `cluster`")
     return toolchain.ensure({**toolchain.CLUSTER, **toolchain.EXTRA})
 
 

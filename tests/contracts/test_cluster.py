@@ -45,7 +45,9 @@ def kube_cluster(api: ApiClient) -> KubeCluster:
     return KubeCluster(kube, namespace=USERS, keda_namespace="keda", schedule_timeout=timedelta(minutes=2))
 
 
-@pytest.fixture(params=["memory", "helm", "helm3"])
+@pytest.fixture(
+    params=["memory", pytest.param("helm", marks=pytest.mark.cluster), pytest.param("helm3", marks=pytest.mark.cluster)]
+)
 async def parts(request: pytest.FixtureRequest) -> AsyncIterator[Parts]:
     if request.param == "memory":
         cluster = MemoryCluster()

