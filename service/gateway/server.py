@@ -64,6 +64,6 @@ async def serving(
 
 async def _close(gateway: Gateway, server: Server, runner: web.ServerRunner, drain: Drain, spread: float) -> None:
     await drain.begun.wait()
-    server.draining = True
+    server.drain()
     await drain.over.wait()
     await asyncio.gather(gateway.drain(spread), runner.cleanup())

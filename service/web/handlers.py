@@ -42,7 +42,7 @@ from service.web.models import (
 
 M = TypeVar("M", bound=BaseModel)
 _CODINGS = frozenset({"identity", "gzip", "deflate"})
-"""Content codings of bodies. Others need libraries that need not be there."""
+"""Content codings of bodies. Others would need more libraries."""
 
 
 async def create(request: web.Request) -> web.Response:
@@ -82,8 +82,8 @@ async def open_(request: web.Request) -> web.Response:
     if access is None:
         raise GatewayOff
     await request.app[QUERIES].check_usable(uuid)
-    invitation = await access.issue_link(uuid, query.to)
-    answer = _json(Opened(uuid=uuid, url=invitation.url, expires_at=invitation.until), 201)
+    link = await access.issue_link(uuid, query.to)
+    answer = _json(Opened(uuid=uuid, url=link.url, expires_at=link.until), 201)
     answer.headers["Cache-Control"] = "no-store"
     return answer
 
@@ -140,7 +140,7 @@ async def livez(request: web.Request) -> web.Response:
 
 async def readyz(request: web.Request) -> web.Response:
     if not request.app[READINESS].is_ready():
-        raise problems.BadRequest(503, "not-ready", "this process is starting or on its way out")
+        raise problems.BadRequest(503, "not-ready", "this process is starting or ending")
     return _json(Alive())
 
 
@@ -159,7 +159,7 @@ async def _body(request: web.Request, model: type[M]) -> M:
 
 
 async def _text(request: web.Request) -> bytes:
-    """The body, unpacked."""
+    """The body, decompressed."""
     coding = request.headers.get("Content-Encoding", "identity")
     if coding.lower() not in _CODINGS:
         raise problems.BadRequest(415, "unsupported-media-type", "send the body plain, or with gzip or deflate")
@@ -172,12 +172,12 @@ async def _text(request: web.Request) -> bytes:
         raise problems.BadRequest(400, "bad-request", "the body is cut off, or not what its headers say") from None
     except ConnectionError:
         raise problems.BadRequest(400, "bad-request", "the caller went away") from None
-    return sent if coding.lower() == "identity" else _unpacked(sent, coding.lower(), request.client_max_size)
+    return sent if coding.lower() == "identity" else _decompress(sent, coding.lower(), request.client_max_size)
 
 
-def _unpacked(sent: bytes, coding: str, most: int) -> bytes:
-    """Here, not by aiohttp: that unpacks all that anybody sends, without a key too, and a little may hold very much."""
-    # Some send the `deflate` of RFC 1951, without the header that the standard asks for.
+def _decompress(sent: bytes, coding: str, most: int) -> bytes:
+    """At most `most` bytes. aiohttp would decompress any body without a limit, even for callers without a key."""
+    # Some clients send raw deflate (RFC 1951), without the zlib header that HTTP requires.
     bare = coding == "deflate" and sent[:1] and sent[0] & 0x0F != zlib.DEFLATED
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS if bare else zlib.MAX_WBITS | (16 if coding == "gzip" else 0))
     try:
@@ -194,7 +194,7 @@ def _unpacked(sent: bytes, coding: str, most: int) -> bytes:
 def _query(request: web.Request, model: type[M]) -> M:
     for name in request.query:
         if len(request.query.getall(name)) > 1:
-            raise problems.BadRequest(422, "does-not-fit", "a parameter of the query stands there twice")
+            raise problems.BadRequest(422, "does-not-fit", "a query parameter is given twice")
     try:
         return model.model_validate(dict(request.query))
     except ValidationError as error:

@@ -45,4 +45,4 @@ async def _draining(server: web.Server | None, drain: Drain) -> AsyncIterator[No
 async def _drain(server: web.Server | None, drain: Drain) -> None:
     await drain.begun.wait()
     if isinstance(server, Server):
-        server.draining = True
+        server.drain()

@@ -8,6 +8,7 @@ import pytest
 
 from service import settings
 from service.domain.names import SessionId
+from service.role import Role
 from service.settings import Settings, SettingsError
 
 
@@ -54,6 +55,16 @@ def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, valu
         settings.load()
     assert words in str(stopped.value)
     assert "USER_PODS_" in str(stopped.value)
+
+
+@pytest.mark.parametrize("role", [Role.GATEWAY, Role.CONTROLLER])
+def test_a_role_without_the_api_needs_no_keys(monkeypatch: pytest.MonkeyPatch, role: Role) -> None:
+    monkeypatch.setenv("USER_PODS_HOST", "0.0.0.0")
+    monkeypatch.setenv("USER_PODS_GATEWAY_DOMAIN", "pods.example.com")
+    monkeypatch.setenv("USER_PODS_ROLE", "api")
+    assert settings.load(role=role).role is role
+    with pytest.raises(SettingsError, match="API_KEYS is empty"):
+        settings.load()
 
 
 def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
