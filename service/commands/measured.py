@@ -18,7 +18,7 @@ class Measured(NamedTuple):
 KEDA_REQUESTS_PER_WAKE = Measured(30, "requests", "parked: of these by KEDA")
 API_REQUESTS_PER_WAKE = Measured(68, "requests", "parked: API requests per wake and sleep")
 KEDA_REQUESTS_PER_POLL = Measured(
-    1, "requests", "read in KEDA, not measured: a status patch per look at an awake session"
+    1, "requests", "read in KEDA, not measured: a status patch per poll of an awake session"
 )
 KEDA_RECONCILE = Measured(0.07, "s", "parked: wake to ready, of which KEDA's part is less")
 KEDA_MEMORY = Measured(123, "MB", "nobody: memory of keda")
