@@ -128,7 +128,7 @@ class _Request(ClientRequest):
         await writer.write_headers(f"{self.method} {target} HTTP/1.1", self.headers)
         task: asyncio.Task[None] | None = None
         if self._body or protocol.writing_paused:
-            task = asyncio.create_task(self.write_bytes(writer, conn, self._get_content_length()))
+            task = asyncio.create_task(self.write_bytes(writer, conn, self._get_content_length()), name="request body")
             self._writer = task
         else:
             writer.set_eof()

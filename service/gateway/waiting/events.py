@@ -94,7 +94,7 @@ class WakeEvents:
 
 async def _first(pod: "asyncio.Task[Upstream]", changed: asyncio.Event) -> None:
     """Wait for either, or for CHECK_INTERVAL."""
-    change = asyncio.ensure_future(changed.wait())
+    change = asyncio.create_task(changed.wait(), name="progress of a wake")
     try:
         await asyncio.wait((pod, change), timeout=CHECK_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -147,9 +147,9 @@ class _Connection:
             return response
         pod_reader, pod_writer = pod
         browser_reader, browser_writer = client_streams(self._request, _READ_AHEAD)
-        to_pod = asyncio.create_task(_pump(browser_reader, pod_writer, self._browser_batches))
-        from_pod = asyncio.create_task(_pump(pod_reader, browser_writer, self._pod_batches))
-        pod_gone = asyncio.create_task(gone.wait())
+        to_pod = asyncio.create_task(_pump(browser_reader, pod_writer, self._browser_batches), name="WebSocket to pod")
+        from_pod = asyncio.create_task(_pump(pod_reader, browser_writer, self._pod_batches), name="WebSocket from pod")
+        pod_gone = asyncio.create_task(gone.wait(), name="pod of a WebSocket")
         try:
             await asyncio.wait((to_pod, from_pod, pod_gone, closing), return_when=asyncio.FIRST_COMPLETED)
             if pod_gone.done() and not to_pod.done():
@@ -160,7 +160,7 @@ class _Connection:
                 from_pod.cancel()
                 await asyncio.gather(from_pod, return_exceptions=True)
                 # The browser's close frame passes on to the pod, which then closes.
-                pod_closed = asyncio.create_task(_discard(pod_reader))
+                pod_closed = asyncio.create_task(_discard(pod_reader), name="WebSocket closing")
                 reason = "the gateway restarts; connect again"
                 await self._close_browser(browser_writer, SERVICE_RESTART, reason, to_pod, pod_closed)
                 pod_closed.cancel()
