@@ -149,10 +149,10 @@ async def api_server_nonsense(system: System, _load: Load) -> AsyncIterator[None
     certificate, key = Authority(system.cluster.state / "certificates").issue("server", user="devcluster-server")
     async with NonsenseServer.serving(certificate, key) as nonsense:
         for replica in system.replicas:
-            replica.kube.lead(nonsense.port)
+            replica.kube.redirect(nonsense.port)
         yield
         for replica in system.replicas:
-            replica.kube.lead(system.cluster.port("apiserver"))
+            replica.kube.redirect(system.cluster.port("apiserver"))
 
 
 @asynccontextmanager

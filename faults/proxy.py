@@ -1,4 +1,4 @@
-"""Ways to a server that a trial can cut, half-open or lead elsewhere, and an API server that talks nonsense."""
+"""A TCP proxy that can reset, half-open and redirect connections, and an API server that answers nonsense."""
 
 import asyncio
 import contextlib
@@ -12,81 +12,82 @@ from pathlib import Path
 _CHUNK = 65536
 
 
-class Way:
-    """A TCP proxy on loopback. `target` is the port where new connections go."""
+class TcpProxy:
+    """A TCP proxy on loopback. `target` is the port that new connections go to."""
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.port = 0
-        self.made = 0
+        self.accepted = 0
         """Connections so far."""
-        self._swallowed: set[int] = set()
-        self._writers: dict[int, tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._half_open: set[int] = set()
+        self._writers: dict[int, tuple[asyncio.StreamWriter, ...]] = {}
+        self._handlers: set[asyncio.Task[None]] = set()
 
     @classmethod
     @asynccontextmanager
-    async def to(cls, target: int) -> AsyncIterator["Way"]:
-        way = cls(target)
-        server = await asyncio.start_server(way._accept, "127.0.0.1", 0)
-        way.port = server.sockets[0].getsockname()[1]
+    async def to(cls, target: int) -> AsyncIterator["TcpProxy"]:
+        proxy = cls(target)
+        server = await asyncio.start_server(proxy._accept, "127.0.0.1", 0)
+        proxy.port = server.sockets[0].getsockname()[1]
         try:
-            yield way
+            yield proxy
         finally:
             server.close()
-            await way._close()
+            await proxy._close()
 
     def half_open(self) -> None:
-        """Let the present connections stand, and pass nothing on over them any more: what a lost route leaves."""
-        self._swallowed |= set(self._writers)
+        """Keep the current connections open, but forward nothing over them any more, like a lost route."""
+        self._half_open |= set(range(self.accepted))
 
-    def cut(self) -> None:
-        """Reset the present connections."""
-        for pair in [*self._writers.values()]:
-            for writer in pair:
+    def reset(self) -> None:
+        """Reset the current connections."""
+        for writers in [*self._writers.values()]:
+            for writer in writers:
                 writer.transport.abort()
 
-    def lead(self, target: int) -> None:
-        """Lead new connections elsewhere, and reset those that lead to the old place."""
+    def redirect(self, target: int) -> None:
+        """Send new connections to another port, and reset the current ones."""
         self.target = target
-        self.cut()
+        self.reset()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        number, self.made = self.made, self.made + 1
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # asyncio runs a coroutine here in a task that nobody can wait for, so start and keep our own.
+        number, self.accepted = self.accepted, self.accepted + 1
+        handler = asyncio.create_task(self._handle(reader, writer, number), name=f"proxied connection {number}")
+        self._handlers.add(handler)
+        handler.add_done_callback(self._handlers.discard)
+
+    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        self._writers[number] = (writer,)
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
+            self._writers[number] = (writer, far_writer)
+            await asyncio.gather(self._forward(reader, far_writer, number), self._forward(far_reader, writer, number))
         except OSError:
-            writer.transport.abort()
-            return
-        self._writers[number] = (writer, far_writer)
-        passing = [
-            asyncio.create_task(self._pass(reader, far_writer, number)),
-            asyncio.create_task(self._pass(far_reader, writer, number)),
-        ]
-        self._tasks.update(passing)
-        for task in passing:
-            task.add_done_callback(self._tasks.discard)
-        await asyncio.wait(passing)
-        self._writers.pop(number, None)
-        for each in (writer, far_writer):
-            each.transport.abort()
+            pass  # the target refuses connections
+        finally:
+            writers = self._writers.pop(number)
+            for each in writers:
+                each.transport.abort()
+            for each in writers:  # an aborted transport is closed only in the loop's next turn
+                with contextlib.suppress(OSError):
+                    await each.wait_closed()
 
-    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, number: int) -> None:
+    async def _forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, number: int) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(_CHUNK):
-                if number not in self._swallowed:
+                if number not in self._half_open:
                     sink.write(data)
                     await sink.drain()
-            if number not in self._swallowed:
+            if number not in self._half_open:
                 sink.write_eof() if sink.can_write_eof() else sink.close()
 
     async def _close(self) -> None:
-        self.cut()
-        tasks = [*self._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)
+        while handlers := [*self._handlers]:
+            for handler in handlers:
+                handler.cancel()
+            await asyncio.gather(*handlers, return_exceptions=True)
 
 
 NONSENSE = (
@@ -96,7 +97,7 @@ NONSENSE = (
     ("application/json", b"[]"),
     ("application/json", b'{"kind": "List", "items": "none"}'),
 )
-"""What a proxy in between, or a broken one, answers with 200."""
+"""Responses with status 200 that a proxy in between or a broken server may send."""
 
 _LENGTH = re.compile(rb"^content-length:\s*(\d+)", re.IGNORECASE | re.MULTILINE)
 

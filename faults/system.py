@@ -1,4 +1,4 @@
-"""The system under trial: a cluster, two replicas of the service, and a way of their own to whatever each needs."""
+"""The system under trial: a cluster, two replicas of the service, each with proxies of its own to its dependencies."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from devcluster.cluster import Cluster
 from faults import truth
 from faults.calls import PATIENCE, Call, Operation
 from faults.ledger import Ledger, Seen, Snapshot, Times
-from faults.proxy import Way
+from faults.proxy import TcpProxy
 from faults.truth import Observer
 from stack.demo import free_port
 from stack.stack import SERVICE, SYSTEM, Stack
@@ -66,8 +66,8 @@ class Replica:
 
     name: str
     stack: Stack
-    kube: Way
-    redis: Way
+    kube: TcpProxy
+    redis: TcpProxy
     ready: bool = False
     """Whether calls are sent there: its last answer of /readyz."""
     down_since: float | None = None
@@ -116,8 +116,8 @@ class System:
             await asyncio.to_thread(Stack(cluster).prepare)
             replicas = []
             for letter in "ab":
-                kube = await opened.enter_async_context(Way.to(cluster.port("apiserver")))
-                redis = await opened.enter_async_context(Way.to(cluster.redis_port))
+                kube = await opened.enter_async_context(TcpProxy.to(cluster.port("apiserver")))
+                redis = await opened.enter_async_context(TcpProxy.to(cluster.redis_port))
                 name = f"faults-{letter}"
                 stack = await asyncio.to_thread(_stack, cluster, name, kube=kube.port, redis=redis.port)
                 opened.push_async_callback(asyncio.to_thread, cluster.stop, name)

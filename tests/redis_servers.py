@@ -1,4 +1,4 @@
-"""Redis servers that a test may freeze, fill or demote, and a way to them that may be cut."""
+"""Redis servers that a test may freeze, fill or demote, and a TCP proxy to them."""
 
 import asyncio
 import contextlib
@@ -78,8 +78,8 @@ def _wait(port: int) -> None:
 
 
 @dataclass
-class Way:
-    """A TCP proxy: `target` is where new connections go; `swallow` makes the present ones half-open."""
+class TcpProxy:
+    """A TCP proxy. `target` is the port that new connections go to; `half_open` makes the current ones half-open."""
 
     target: int
     port: int = 0
@@ -88,12 +88,12 @@ class Way:
     _old: set[int] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def swallow(self) -> None:
-        """Pass nothing on over the connections that are open, in neither direction, and close none."""
+    def half_open(self) -> None:
+        """Forward nothing over the open connections, in either direction, and close none."""
         self._old = set(range(self.made))
 
     def cut(self) -> None:
-        """Reset the connections that are open."""
+        """Reset the open connections."""
         for writer in self._writers:
             writer.transport.abort()
 
@@ -127,12 +127,12 @@ class Way:
 
 
 @asynccontextmanager
-async def way_to(target: int) -> AsyncIterator[Way]:
-    way = Way(target)
-    server = await asyncio.start_server(way.accept, "127.0.0.1", 0)
-    way.port = server.sockets[0].getsockname()[1]
+async def tcp_proxy(target: int) -> AsyncIterator[TcpProxy]:
+    proxy = TcpProxy(target)
+    server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
     try:
-        yield way
+        yield proxy
     finally:
         server.close()
-        await way.close()
+        await proxy.close()

@@ -28,7 +28,7 @@ from service.domain.errors import (
 )
 from service.domain.names import SessionId
 from service.domain.session import Record, RecordStatus
-from tests.redis_servers import Server, redis_server, way_to
+from tests.redis_servers import Server, redis_server, tcp_proxy
 
 A, B = map(SessionId, ("aaaaaaaa", "12345678"))
 LEASE = timedelta(seconds=15)
@@ -100,38 +100,38 @@ async def test_a_half_open_subscription_to_pushes_is_noticed_over_its_own_connec
 ) -> None:
     heard: asyncio.Queue[SessionId | None] = asyncio.Queue()
     async with (
-        way_to(server.port) as way,
-        connected(url(way.port), call_timeout=CALL_TIMEOUT) as redis,
+        tcp_proxy(server.port) as proxy,
+        connected(url(proxy.port), call_timeout=CALL_TIMEOUT) as redis,
         Redis(port=server.port) as direct,
     ):
         listening(hear(heard, RedisQueues(redis)))
         await told(heard, A, lambda: direct.rpush(f"queue:{A}", "x"))
-        way.swallow()
+        proxy.half_open()
         await told(heard, B, lambda: direct.rpush(f"queue:{B}", "x"))
 
 
 async def test_a_half_open_subscription_to_progress_is_noticed_too(
     server: Server, quickly: None, listening: Callable[..., Any]
 ) -> None:
-    async with way_to(server.port) as way, connected(url(way.port), call_timeout=CALL_TIMEOUT) as redis:
+    async with tcp_proxy(server.port) as proxy, connected(url(proxy.port), call_timeout=CALL_TIMEOUT) as redis:
         progress = RedisProgress(redis)
         with progress.following(A) as flag:
             listening(progress.run())
             await asyncio.wait_for(flag.wait(), 5)
-            way.swallow()
+            proxy.half_open()
             flag.clear()
             await asyncio.wait_for(flag.wait(), 5)  # told when it listens again
 
 
 async def test_a_half_open_subscription_goes_on_by_itself_over_a_new_connection(server: Server, quickly: None) -> None:
     async with (
-        way_to(server.port) as way,
-        connected(url(way.port), call_timeout=CALL_TIMEOUT) as redis,
+        tcp_proxy(server.port) as proxy,
+        connected(url(proxy.port), call_timeout=CALL_TIMEOUT) as redis,
         aclosing(RedisQueues(redis).pushes()) as pushes,  # type: ignore[type-var]
         asyncio.timeout(10),
     ):
         assert [await anext(pushes), await anext(pushes)] == [None, None]
-        way.swallow()
+        proxy.half_open()
         assert await anext(pushes) is None
 
 
@@ -152,28 +152,28 @@ async def test_notifications_are_switched_on_at_the_server_that_a_reconnect_lead
     heard: asyncio.Queue[SessionId | None] = asyncio.Queue()
     with redis_server() as other:
         async with (
-            way_to(server.port) as way,
-            connected(url(way.port), call_timeout=CALL_TIMEOUT) as redis,
+            tcp_proxy(server.port) as proxy,
+            connected(url(proxy.port), call_timeout=CALL_TIMEOUT) as redis,
             Redis(port=other.port) as direct,
         ):
             listening(hear(heard, RedisQueues(redis)))
             await asyncio.wait_for(heard.get(), 5)
-            way.target = other.port
-            way.cut()
+            proxy.target = other.port
+            proxy.cut()
             await told(heard, A, lambda: direct.rpush(f"queue:{A}", "x"))
 
 
 async def test_a_demoted_server_is_left_for_the_primary(server: Server) -> None:
     with redis_server() as other:
         async with (
-            way_to(server.port) as way,
-            connected(url(way.port), call_timeout=CALL_TIMEOUT) as redis,
+            tcp_proxy(server.port) as proxy,
+            connected(url(proxy.port), call_timeout=CALL_TIMEOUT) as redis,
             Redis(port=server.port) as demoted,
             Redis(port=other.port) as promoted,
         ):
             store = RedisStore(redis)
             await asyncio.gather(*(store.ping() for _ in range(10)))  # many connections in the pool
-            way.target = other.port
+            proxy.target = other.port
             await demoted.replicaof("127.0.0.1", other.port)
             with pytest.raises(RedisReadOnly):
                 await store.ping()

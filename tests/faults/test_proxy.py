@@ -1,4 +1,4 @@
-"""The ways that fault trials put between the service and what it needs."""
+"""The proxies that fault trials put between the service and its dependencies."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 
 from devcluster.certificates import Authority
-from faults.proxy import NONSENSE, NonsenseServer, Way
+from faults.proxy import NONSENSE, NonsenseServer, TcpProxy
 
 
 @asynccontextmanager
@@ -59,33 +59,33 @@ class Line:
             return b""
 
 
-async def test_a_way_passes_on_in_both_directions() -> None:
-    async with echo(b"1 ") as port, Way.to(port) as way, Line.to(way.port) as line:
+async def test_a_proxy_forwards_in_both_directions() -> None:
+    async with echo(b"1 ") as port, TcpProxy.to(port) as proxy, Line.to(proxy.port) as line:
         assert await line.says(b"hello") == b"1 hello"
 
 
-async def test_a_half_open_way_passes_nothing_on_and_new_connections_work() -> None:
-    async with echo(b"1 ") as port, Way.to(port) as way, Line.to(way.port) as old:
+async def test_a_half_open_proxy_forwards_nothing_and_new_connections_work() -> None:
+    async with echo(b"1 ") as port, TcpProxy.to(port) as proxy, Line.to(proxy.port) as old:
         assert await old.says(b"hello") == b"1 hello"
-        way.half_open()
+        proxy.half_open()
         assert await old.says(b"hello", 0.2) is None
-        async with Line.to(way.port) as new:
+        async with Line.to(proxy.port) as new:
             assert await new.says(b"hello") == b"1 hello"
 
 
-async def test_a_way_that_leads_elsewhere_resets_what_stands() -> None:
-    async with echo(b"1 ") as first, echo(b"2 ") as second, Way.to(first) as way, Line.to(way.port) as old:
+async def test_a_redirected_proxy_resets_open_connections() -> None:
+    async with echo(b"1 ") as first, echo(b"2 ") as second, TcpProxy.to(first) as proxy, Line.to(proxy.port) as old:
         assert await old.says(b"hello") == b"1 hello"
-        way.lead(second)
+        proxy.redirect(second)
         assert await old.says(b"hello") == b""
-        async with Line.to(way.port) as new:
+        async with Line.to(proxy.port) as new:
             assert await new.says(b"hello") == b"2 hello"
 
 
-async def test_a_way_to_nowhere_ends_new_connections() -> None:
+async def test_a_proxy_to_nowhere_ends_new_connections() -> None:
     async with echo(b"1 ") as port:
         pass
-    async with Way.to(port) as way, Line.to(way.port) as line:
+    async with TcpProxy.to(port) as proxy, Line.to(proxy.port) as line:
         assert await line.says(b"hello") == b""
 
 
