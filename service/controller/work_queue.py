@@ -126,9 +126,9 @@ class WorkQueue(Generic[T]):
 
     def release(self) -> None:
         """The workers have ended: queue what was in progress, and what was delayed."""
-        self.put_back(list(self._in_progress))
-        for item in list(self._timers):
+        for item in list(self._timers):  # first, so that an item in progress keeps the priority of its retry
             self.add(item)
+        self.put_back(list(self._in_progress))
 
     def _cancel_timer(self, item: T) -> None:
         timer = self._timers.pop(item, None)

@@ -177,6 +177,17 @@ async def workers(queue: WorkQueue[str], number: int) -> AsyncIterator[dict[str,
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def test_a_failed_item_of_low_priority_is_retried_with_the_high_one_though_its_worker_ended() -> None:
+    queue = make(first=1e6, longest=1e6)
+    queue.add("a", low=True)
+    queue.add("b", low=True)
+    await queue.get()
+    queue.add_rate_limited("a")
+    queue.release()
+    queue.add("c")
+    assert [await queue.get() for _ in range(3)] == [["a"], ["c"], ["b"]]
+
+
 async def test_many_workers_share_the_work_and_none_sleeps_through_it() -> None:
     queue = make()
     async with workers(queue, 8) as seen:
