@@ -21,6 +21,12 @@ from devcluster.toolchain import Tools
 
 SERVICE_RANGE = "10.96.0.0/12"
 """About a million Service addresses: room for every user's."""
+SIMULATED_RANGE = "239.255.0.0/16"
+"""Addresses of simulated pods, at which nobody may answer. Linux opens no TCP connection to a multicast address:
+connect() fails at once with ENETUNREACH, and no packet leaves the machine. To all others it sends one: to private
+(10.0.0.0/8, kwok's default) and reserved addresses (240.0.0.0/4) by the default route, where a foreign host may answer,
+and to loopback, where any program that listens on all addresses does. (The API server takes no loopback address as an
+endpoint either.)"""
 VOLUME_DRIVER = "devcluster/folder"
 """What mounts a volume on a real node (node.py): a folder of the cluster's own, which a pod's fsGroup may own."""
 KEDA_NAMESPACE = "keda"
@@ -200,6 +206,7 @@ def kwok(site: Site) -> Program:
         f"--config={config}",
         "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
         f"--server-address=127.0.0.1:{site.ports['kwok']}",
+        f"--cidr={SIMULATED_RANGE}",
         "--node-lease-duration-seconds=40",
     ]
     ready = answers(site, f"http://127.0.0.1:{site.ports['kwok']}/healthz")

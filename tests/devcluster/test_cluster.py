@@ -1,9 +1,12 @@
 """The embedded cluster itself: two side by side, what runs in them, and what becomes of their processes."""
 
+import errno
 import json
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 import redis
 
 from devcluster.cluster import Cluster
+from devcluster.components import SIMULATED_RANGE
 from devcluster.errors import DevclusterError
 from devcluster.toolchain import Tools
 
@@ -81,6 +85,21 @@ def test_pods_get_ready_and_volumes_bind(second: Cluster) -> None:
     wait(lambda: ready(second, "plain") == 1, "the pod is not ready")
     phase = ["get", "pvc", "plain", "-o", "jsonpath={.status.phase}"]
     wait(lambda: second.kubectl(*phase) == "Bound", "the claim is not bound")
+
+
+def test_nothing_can_be_sent_to_the_address_of_a_simulated_pod(second: Cluster) -> None:
+    expose = {"selector": {"app": "unreachable"}, "ports": [{"port": 80}]}
+    meta = {"name": "unreachable", "namespace": "default"}
+    second.apply(*workload("unreachable"), {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": expose})
+    second.kubectl("scale", "deployment", "unreachable", "--replicas=1")
+    wait(lambda: ready(second, "unreachable") == 1, "the pod is not ready")
+    address = second.kubectl("get", "pods", "-l", "app=unreachable", "-o", "jsonpath={.items[0].status.podIP}")
+    assert ip_address(address) in ip_network(SIMULATED_RANGE)
+    with socket.socket() as client:
+        assert client.connect_ex((address, 80)) == errno.ENETUNREACH
+    addresses = "jsonpath={.items[*].endpoints[*].addresses[*]}"
+    slices = ["get", "endpointslices", "-l", "kubernetes.io/service-name=unreachable", "-o", addresses]
+    wait(lambda: second.kubectl(*slices) == address, "the API server does not take the address as an endpoint")
 
 
 def test_keda_scales_by_a_redis_list_with_a_password(second: Cluster) -> None:
