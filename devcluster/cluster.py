@@ -7,7 +7,7 @@ import secrets
 import shlex
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -76,16 +76,18 @@ class Cluster:
         self.write_env({})
         return any(started)
 
-    def down(self, *, purge: bool = False) -> list[str]:
+    def down(self, *, purge: bool = False, keep: Collection[str] = ()) -> list[str]:
         """Stop all that was started here, newest first, and nothing else; the names of those that ran.
 
-        The data stays, for the next `up`, unless `purge`.
+        The data stays, for the next `up`, unless `purge`. Whatever is named in `keep` goes on running.
         """
-        names = list(reversed(self._processes.recorded()))
+        names = [name for name in reversed(self._processes.recorded()) if name not in keep]
         # Clients before servers, or each would complain at length about the loss of the other.
         last = [name for name in ("redis", "kube-apiserver", "etcd") if name in names]
         stopped = [name for name in [*(n for n in names if n not in last), *last] if self._processes.stop(name)]
-        if node.folder(self.state).exists() or self._claim.owner() == self.state:
+        if not set(node.PROGRAMS).intersection(keep) and (
+            node.folder(self.state).exists() or self._claim.owner() == self.state
+        ):
             self._claim.release(clean=node.clean)
         if purge and self.state.exists():
             for path in sorted(self.state.rglob("*"), key=lambda p: -len(p.parts)):
@@ -324,8 +326,11 @@ class Cluster:
 
     def _start(self, programs: Sequence[Program]) -> bool:
         started = [self._processes.start(program) for program in programs]
-        with ThreadPoolExecutor(max_workers=len(programs)) as pool:
+        pool = ThreadPoolExecutor(max_workers=len(programs))
+        try:
             list(pool.map(self._processes.wait, programs))
+        finally:
+            pool.shutdown(wait=False)  # an interrupted start does not wait for what is not ready
         return any(started)
 
     def _start_apiserver(self, programs: Sequence[Program]) -> bool:

@@ -8,8 +8,10 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -54,7 +56,7 @@ class Processes:
             return False
         for folder in (self._run, self._log):
             folder.mkdir(parents=True, exist_ok=True)
-        with self.log(program.name).open("ab") as log:
+        with self.log(program.name).open("ab") as log, _interrupts_deferred():
             child = subprocess.Popen(
                 list(program.argv),
                 env=dict(program.env),
@@ -63,12 +65,12 @@ class Processes:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        created = psutil.Process(child.pid).create_time()
-        record = self._run / f"{program.name}.json"
-        partial = record.with_suffix(".part")
-        partial.write_text(json.dumps(asdict(_Recorded(child.pid, created, list(program.argv)))))
-        partial.rename(record)
-        _reap_later(child)
+            created = psutil.Process(child.pid).create_time()
+            record = self._run / f"{program.name}.json"
+            partial = record.with_suffix(".part")
+            partial.write_text(json.dumps(asdict(_Recorded(child.pid, created, list(program.argv)))))
+            partial.rename(record)
+            _reap_later(child)
         return True
 
     def wait(self, program: Program) -> None:
@@ -145,6 +147,25 @@ class Processes:
         log = self.log(name)
         text = log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
         return "\n".join([f"last lines of {log}:", *(f"    {line}" for line in text)])
+
+
+@contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    """Hold back SIGINT and SIGTERM, so that no process is left without its record."""
+    if threading.current_thread() is not threading.main_thread():  # signals go to the main thread only
+        yield
+        return
+    received: list[int] = []
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in previous:
+        signal.signal(number, lambda number, _frame: received.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        for repeated in received[:1]:
+            signal.raise_signal(repeated)
 
 
 def _ends(process: psutil.Process) -> bool:

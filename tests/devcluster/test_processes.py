@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import psutil
 import pytest
@@ -133,3 +135,28 @@ def test_one_that_listens_on_its_port_itself_or_by_a_child_is_ready(processes: P
         own = replace(program(name, code.format(listener(port))), port=port)
         processes.start(own)
         processes.wait(own)
+
+
+class Interrupted(BaseException):
+    """What a program's own handler raises."""
+
+
+def test_one_whose_starter_is_interrupted_has_its_record(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+    popen = subprocess.Popen
+
+    def interrupted(*arguments: Any, **options: Any) -> "subprocess.Popen[bytes]":
+        child: subprocess.Popen[bytes] = popen(*arguments, **options)
+        signal.raise_signal(signal.SIGTERM)
+        return child
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise Interrupted
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        monkeypatch.setattr(subprocess, "Popen", interrupted)
+        with pytest.raises(Interrupted):
+            processes.start(program("a", FOREVER))
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert processes.alive("a")
