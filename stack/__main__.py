@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
+from devcluster import node
 from devcluster.cluster import Cluster
 from devcluster.errors import DevclusterError
 from images import recipes
 from images.recipes import Image, Name
 from stack import demo as timeline
 from stack import generated as making
+from stack import visitor
+from stack.interruption import undone_when_interrupted
 from stack.stack import GATEWAY_DOMAIN, ROOT, USERS, Stack
 
 app = typer.Typer(
@@ -32,23 +35,31 @@ Try (or `make demo` for the whole loop in under a minute):
 
   source {env}
   curl -s {url}/session/create -H 'Content-Type: application/json' -d '{{"user_id": "john@example.com"}}'
-  curl -s -X POST {url}/session/<uuid>/wake
-  curl -s {url}/session/<uuid>/status
+  UUID=abc123xy    # the one that create answered
+  curl -s -X POST {url}/session/$UUID/wake
+  curl -s {url}/session/$UUID/status
   kubectl -n {users} get deployments,pods,scaledobjects
   helm -n {users} list
 
 API documentation: {url}/docs      Stop everything: make down
 """
-_OPEN = """A VS Code in a real pod, asleep until it is visited, and again when its user has left; its home is kept.
+_OPEN = """A VS Code in a real pod: asleep until somebody visits it, and again when its user has left. Its home is kept.
 Open it once, within an hour, in a browser on this machine that trusts `localhost` without TLS (Chromium, Firefox):
 
   {link}
 
 Another link, for the same session or your own: curl -s -X POST {url}/session/{uuid}/open
 """
+_SIMULATED = """All pods are simulated: they wake and sleep like real ones, but nothing runs in them. So no workspace
+can be opened in a browser; a link from /open leads to the waiting page only. For real pods: {how}
+"""
+_STAY_SIMULATED = (
+    "Made without the real node, so their pods stay simulated: {uuids}. `helm -n {users} uninstall user-$UUID` and"
+    " another create move one there.\n"
+)
+_NEED_NODE = "Made for the real node, which does not run, so their pods do not start: {uuids}.\n"
 _LONGER = {"GATEWAY_TICKET": "3600"}
 """Who tries it out may read first."""
-_VISITOR = "visitor@example.com"
 
 
 @app.command()
@@ -63,30 +74,24 @@ def up(
         ),
     ] = None,
 ) -> None:
-    """Start cluster and service; what runs already is left alone."""
-    began = time.monotonic()
+    """Start cluster and service; what runs already is left alone, unless its pods' image or node has changed."""
     cluster = Cluster(state)
-    gateway_url = f"http://127.0.0.1:{gateway_port}"
-    known = cluster.env() if cluster.status().get("service") else {}
-    serving = known.get("SERVICE_URL")
-    if serving and serving != Stack(cluster, port=port).url:
-        raise DevclusterError(f"the service runs already, on {serving}; `make down` first to have it on another port")
-    if known.get("GATEWAY_URL", gateway_url) != gateway_url:
-        opened = known["GATEWAY_URL"]
-        raise DevclusterError(f"the gateway runs already, on {opened}; `make down` first to have it on another port")
-    for wanted, name in () if serving else ((port, "PORT"), (gateway_port, "GATEWAY_PORT")):
-        if _taken(wanted):
-            raise DevclusterError(
-                f"port {wanted} is in use by another program; end it, or choose another with {name}=<port>"
-            )
+    _check_ports(cluster, port, gateway_port)
+    with undone_when_interrupted(cluster):
+        _up(cluster, port, gateway_port, real_node)
+
+
+def _up(cluster: Cluster, port: int, gateway_port: int, real_node: bool | None) -> None:
+    began = time.monotonic()
     started = cluster.up(real_node=real_node)
-    stack = Stack(cluster, port=port, gateway_port=gateway_port, image=_image(cluster), volume=True, settings=_LONGER)
-    started = stack.up(real_node=False) or started
+    image = _image(cluster)
+    stack = Stack(cluster, port=port, gateway_port=gateway_port, image=image, volume=True, settings=_LONGER)
+    started = stack.up() or started
     env = cluster.write_env(
         {
             "SERVICE_URL": stack.url,
             "USERS_NAMESPACE": USERS,
-            "GATEWAY_URL": gateway_url,
+            "GATEWAY_URL": _gateway_url(gateway_port),
             "GATEWAY_DOMAIN": GATEWAY_DOMAIN,
         }
     )
@@ -95,9 +100,49 @@ def up(
         print(_NEXT.format(url=stack.url, env=env, users=USERS))
     else:
         print(f"everything runs already; nothing was changed (service: {stack.url}, `source {env}`)")
-    if stack.image is not None:
-        uuid, link = timeline.invitation(stack.url, _VISITOR)
-        print(_OPEN.format(link=link, url=stack.url, uuid=uuid))
+    if image is not None:
+        invitation = visitor.invite(stack, image)
+        print(_OPEN.format(link=invitation.link, url=stack.url, uuid=invitation.uuid))
+    else:
+        print(_SIMULATED.format(how=_how_to_have_real_pods()))
+    _report_misplaced(stack)
+
+
+def _check_ports(cluster: Cluster, port: int, gateway_port: int) -> None:
+    """Raises DevclusterError unless the service runs on these ports already, or can."""
+    known = cluster.env() if cluster.status().get("service") else {}
+    serving = known.get("SERVICE_URL")
+    if serving and serving != Stack(cluster, port=port).url:
+        raise DevclusterError(f"the service runs already, on {serving}; `make down` first to have it on another port")
+    if known.get("GATEWAY_URL", _gateway_url(gateway_port)) != _gateway_url(gateway_port):
+        opened = known["GATEWAY_URL"]
+        raise DevclusterError(f"the gateway runs already, on {opened}; `make down` first to have it on another port")
+    for wanted, name in () if serving else ((port, "PORT"), (gateway_port, "GATEWAY_PORT")):
+        if _taken(wanted):
+            raise DevclusterError(
+                f"port {wanted} is in use by another program; end it, or choose another with {name}=<port>"
+            )
+
+
+def _gateway_url(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
+
+
+def _how_to_have_real_pods() -> str:
+    lacks = dict.fromkeys([*node.missing(), *recipes.missing(Name.WORKSPACE)])
+    if lacks:
+        return f'this machine lacks {", ".join(lacks)} (devcluster/README.md, "A real node"); then `make up` again.'
+    return "`make up` adds a node for them, or says why it cannot."
+
+
+def _report_misplaced(stack: Stack) -> None:
+    """Name the sessions, but the visitor's, whose pods are not where a new session's would be."""
+    is_real = stack.image is not None
+    if not is_real and stack.cluster.has_real_node:
+        return  # only the image is missing
+    uuids = [uuid for uuid, placement in visitor.placements(stack).items() if placement.is_real != is_real]
+    if uuids:
+        print((_STAY_SIMULATED if is_real else _NEED_NODE).format(uuids=", ".join(sorted(uuids)), users=USERS))
 
 
 @app.command()

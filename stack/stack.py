@@ -1,6 +1,7 @@
 """Brings the service up beside an embedded cluster, with the rights that its chart gives it and no others."""
 
 import base64
+import hashlib
 import subprocess
 import sys
 import urllib.error
@@ -8,6 +9,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
 import yaml
 
 from devcluster.cluster import Cluster
@@ -24,6 +26,8 @@ SYSTEM = "user-pods"
 SIGNING_KEYS = f"{SERVICE}-signing-keys"
 """The Secret that the service's chart has for it."""
 _SECRET = "redis-password"  # noqa: S105 - the name of a Secret
+_PREFIX = "USER_PODS_"
+_VALUES = "CHART_VALUES_SHA256"
 
 
 class Stack:
@@ -55,10 +59,21 @@ class Stack:
         self.name = name
 
     def up(self, *, real_node: bool | None = False) -> bool:
-        """Start cluster and service; whether anything had to be started. `real_node` as in Cluster.up."""
+        """Start cluster and service; whether anything had to be started. `real_node` as in Cluster.up.
+
+        A service that runs with other settings or chart values than these is started again.
+        """
         started = self.cluster.up(real_node=real_node)
         self.prepare()
+        if self.is_outdated():
+            self.cluster.stop(self.name)
         return self.start() or started
+
+    def is_outdated(self) -> bool:
+        """Whether the service runs, and with other settings or chart values than these."""
+        if not self.cluster.status().get(self.name):
+            return False
+        return _settings(psutil.Process(self.cluster.pid(self.name)).environ()) != _settings(self.environment())
 
     def prepare(self) -> None:
         """What an administrator does once: namespaces, KEDA's Secret, and the service's rights from its chart."""
@@ -96,7 +111,9 @@ class Stack:
         }
         helm_home = str(self.cluster.state / "helm")
         return environment(
-            **{f"USER_PODS_{name}": value for name, value in settings.items()},
+            **{f"{_PREFIX}{name}": value for name, value in settings.items()},
+            # The service reads the file at its start only: `is_outdated` compares what was in it.
+            **{_VALUES: hashlib.sha256(self.values.read_bytes()).hexdigest()},
             PYTHONPATH=str(ROOT),
             HELM_CACHE_HOME=helm_home,
             HELM_CONFIG_HOME=helm_home,
@@ -135,6 +152,10 @@ class Stack:
         except urllib.error.HTTPError as error:
             error.close()
             return False
+
+
+def _settings(variables: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if name.startswith(_PREFIX) or name == _VALUES}
 
 
 def _gateway(port: int) -> dict[str, str]:

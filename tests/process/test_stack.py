@@ -1,5 +1,6 @@
-"""`make up` believes in no other service than its own."""
+"""`make up` believes in no other service than its own, and notices when its own has other settings."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -52,3 +53,27 @@ def test_a_strangers_readyz_on_the_same_port_does_not_make_the_stack_run(
     monkeypatch.setattr(stack, "environment", lambda: environment)
     with pytest.raises(ProcessDied, match=f"USER_PODS_PORT: port {stranger} of 127.0.0.1 is taken"):
         stack.start()
+
+
+def test_a_service_with_other_settings_or_chart_values_is_outdated(tmp_path: Path) -> None:
+    processes = Processes(tmp_path)
+    cluster = SimpleNamespace(
+        state=tmp_path,
+        redis_url="redis://127.0.0.1:1/0",
+        tools=SimpleNamespace(path=Path),
+        service_account=lambda namespace, name: tmp_path / f"{namespace}-{name}.kubeconfig",
+        status=lambda: {name: processes.alive(name) for name in processes.recorded()},
+        pid=lambda name: processes.process(name).pid,  # type: ignore[union-attr]
+    )
+    stack, other = (Stack(cluster, settings={"LEASE": lease}) for lease in ("15", "20"))  # type: ignore[arg-type]
+    stack.values.parent.mkdir()
+    stack.values.write_text("image: {tag: one}")
+    assert not stack.is_outdated(), "it does not run"
+    argv = [sys.executable, "-c", "import time; time.sleep(300)"]
+    processes.start(Program(stack.name, argv, stack.environment(), lambda: True))
+    try:
+        assert (stack.is_outdated(), other.is_outdated()) == (False, True)
+        stack.values.write_text("image: {tag: two}")
+        assert stack.is_outdated()
+    finally:
+        processes.stop(stack.name)
