@@ -15,7 +15,9 @@ app = typer.Typer(help="A Kubernetes cluster of real parts, without Docker and w
 State = Annotated[Path, typer.Option(help="Folder that holds everything of this cluster.")]
 Node = Annotated[
     bool | None,
-    typer.Option("--node/--no-node", help="A real node beside the simulated ones; default: where this machine can."),
+    typer.Option(
+        "--node/--no-node", help="A real node beside the simulated ones. Default: where this machine allows one."
+    ),
 ]
 DEFAULT = Path(".cluster")
 
@@ -33,23 +35,23 @@ def tools(extra: Annotated[bool, typer.Option(help="Also those that only tests n
 @app.command()
 def up(
     state: State = DEFAULT,
-    redis: Annotated[str | None, typer.Option(help="`system` or `wheel` (6.2); default: what there is.")] = None,
+    redis: Annotated[str | None, typer.Option(help="`system` or `wheel` (6.2). Default: whichever is there.")] = None,
     real_node: Node = None,
 ) -> None:
-    """Start the cluster; what runs already is left alone."""
+    """Start the cluster. What runs already is left alone."""
     started = time.monotonic()
     cluster = Cluster(state, redis=redis)
     if cluster.up(real_node=real_node):
         print(f"ready after {time.monotonic() - started:.1f} s; to use it: source {state / 'env'}")
     else:
-        print("it runs already; nothing was changed")
+        print("the cluster is running already; nothing was changed")
 
 
 @app.command()
 def down(state: State = DEFAULT, purge: Annotated[bool, typer.Option(help="Remove the data too.")] = False) -> None:
-    """Stop all that `up` started, and nothing else."""
+    """Stop everything that `up` started, and nothing else."""
     stopped = Cluster(state).down(purge=purge)
-    print(f"stopped {', '.join(stopped)}" if stopped else "nothing ran")
+    print(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
 
 
 @app.command()
@@ -60,7 +62,7 @@ def load_image(archive: Path, state: State = DEFAULT) -> None:
 
 @app.command()
 def status(state: State = DEFAULT) -> None:
-    """Tell what runs, and how the dead ended; exits with 1 unless everything runs."""
+    """Show what runs, and the last log lines of what died. Exits with 1 unless everything runs."""
     cluster = Cluster(state)
     states = cluster.status()
     for name, alive in states.items():

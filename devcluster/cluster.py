@@ -56,10 +56,10 @@ class Cluster:
     # --- life ---
 
     def up(self, *, real_node: bool | None = False) -> bool:
-        """Start whatever does not run and wait until all is ready; whether anything had to be started.
+        """Start what does not run and wait until all is ready. Returns whether anything had to be started.
 
-        `real_node` adds one on which pods are processes (node.py); None: where this machine can, or else it is
-        reported what is missing. A node that runs is left alone either way.
+        `real_node` adds a node on which pods are processes (node.py). None: add it where this machine allows it, or
+        report what is missing. A node that runs is left alone either way.
 
         Raises ProcessDied or NotReady with the last lines of the component's log, NodeImpossible or Held for a node
         that was demanded.
@@ -77,9 +77,9 @@ class Cluster:
         return any(started)
 
     def down(self, *, purge: bool = False, keep: Collection[str] = ()) -> list[str]:
-        """Stop all that was started here, newest first, and nothing else; the names of those that ran.
+        """Stop everything that was started here, newest first, and return the names of what was running.
 
-        The data stays, for the next `up`, unless `purge`. Whatever is named in `keep` goes on running.
+        The data stays for the next `up`, unless `purge`. Processes named in `keep` are not stopped.
         """
         names = [name for name in reversed(self._processes.recorded()) if name not in keep]
         # Clients before servers, or each would complain at length about the loss of the other.
@@ -96,7 +96,7 @@ class Cluster:
         return stopped
 
     def status(self) -> dict[str, bool]:
-        """Name -> whether it runs, of all that were started and not stopped."""
+        """Name -> whether it runs, of everything that was started and not stopped."""
         return {name: self._processes.alive(name) for name in self._processes.recorded()}
 
     def tail(self, name: str) -> str:
@@ -179,7 +179,7 @@ class Cluster:
 
     @property
     def ca(self) -> Path:
-        """Certificate that every server of the cluster is told by."""
+        """The certificate of the authority that signs for every server of the cluster."""
         return self._site.authority.certificate
 
     def client(self, name: str, *, user: str, group: str = "") -> tuple[Path, Path]:

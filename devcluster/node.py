@@ -124,7 +124,7 @@ def kubelet(site: Site, tools: Tools) -> Program:
         "healthzPort": site.ports["kubelet-health"],
         "tlsCertFile": str(crt),
         "tlsPrivateKeyFile": str(key),
-        # The machine, where mostly nobody answers: pods look up no names, and learn that at once.
+        # The machine itself, where usually no DNS server runs: lookups in pods fail at once.
         "clusterDNS": [network.HOST],
         "authentication": {
             "anonymous": {"enabled": False},
@@ -223,7 +223,7 @@ def load(state: Path, archive: Path) -> None:
     if done.returncode:
         raise DevclusterError(f"{archive} cannot be imported: {done.stderr.strip()}")
     deadline = time.monotonic() + 10
-    # containerd tells the part of it that serves kubelet a moment later, which then labels the image.
+    # containerd notifies its CRI plugin a moment later, which then labels the image.
     while any(
         "io.cri-containerd.image=managed" not in line for line in _ctr(state, "images", "list").stdout.splitlines()[1:]
     ):
@@ -269,7 +269,7 @@ _CONTAINERD = """\
 version = 2
 root = {root}
 state = {run}
-# Not needed, and they would write to folders of the machine.
+# Not needed, and would write to folders of the machine.
 disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
 
 [grpc]

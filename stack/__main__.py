@@ -59,7 +59,7 @@ _STAY_SIMULATED = (
 )
 _NEED_NODE = "Made for the real node, which does not run, so their pods do not start: {uuids}.\n"
 _LONGER = {"GATEWAY_TICKET": "3600"}
-"""Who tries it out may read first."""
+"""Leaves time to read before the link is opened."""
 
 
 @app.command()
@@ -70,11 +70,11 @@ def up(
     real_node: Annotated[
         bool | None,
         typer.Option(
-            "--node/--no-node", help="A node with real pods beside the simulated ones; default: where possible."
+            "--node/--no-node", help="A node with real pods beside the simulated ones. Default: where possible."
         ),
     ] = None,
 ) -> None:
-    """Start cluster and service; what runs already is left alone, unless its pods' image or node has changed."""
+    """Start cluster and service. What runs is left alone, unless the workspaces' image or node has changed."""
     cluster = Cluster(state)
     _check_ports(cluster, port, gateway_port)
     with undone_when_interrupted(cluster):
@@ -99,7 +99,7 @@ def _up(cluster: Cluster, port: int, gateway_port: int, real_node: bool | None) 
         print(f"started in {time.monotonic() - began:.1f} s")
         print(_NEXT.format(url=stack.url, env=env, users=USERS))
     else:
-        print(f"everything runs already; nothing was changed (service: {stack.url}, `source {env}`)")
+        print(f"everything is running already; nothing was changed (service: {stack.url}, `source {env}`)")
     if image is not None:
         invitation = visitor.invite(stack, image)
         print(_OPEN.format(link=invitation.link, url=stack.url, uuid=invitation.uuid))
@@ -113,14 +113,14 @@ def _check_ports(cluster: Cluster, port: int, gateway_port: int) -> None:
     known = cluster.env() if cluster.status().get("service") else {}
     serving = known.get("SERVICE_URL")
     if serving and serving != Stack(cluster, port=port).url:
-        raise DevclusterError(f"the service runs already, on {serving}; `make down` first to have it on another port")
+        raise DevclusterError(f"the service already runs on {serving}; run `make down` first to use another port")
     if known.get("GATEWAY_URL", _gateway_url(gateway_port)) != _gateway_url(gateway_port):
         opened = known["GATEWAY_URL"]
-        raise DevclusterError(f"the gateway runs already, on {opened}; `make down` first to have it on another port")
+        raise DevclusterError(f"the gateway already runs on {opened}; run `make down` first to use another port")
     for wanted, name in () if serving else ((port, "PORT"), (gateway_port, "GATEWAY_PORT")):
         if _taken(wanted):
             raise DevclusterError(
-                f"port {wanted} is in use by another program; end it, or choose another with {name}=<port>"
+                f"port {wanted} is in use by another program; stop it, or choose another port with {name}=<port>"
             )
 
 
@@ -147,9 +147,9 @@ def _report_misplaced(stack: Stack) -> None:
 
 @app.command()
 def demo(state: State = STATE) -> None:
-    """Run the whole loop once, on a service of its own with short times, and print it as a timeline."""
+    """Run the whole loop once and print it as a timeline. It has its own service, with short times."""
     if timeline.run(Cluster(state), report=print):
-        print("the cluster was started for this and stays, for the next time; `make down` stops it")
+        print("the cluster was started for this and keeps running; `make down` stops it")
 
 
 @app.command()
@@ -157,16 +157,16 @@ def down(
     state: State = STATE,
     purge: Annotated[bool, typer.Option("--purge", help="Remove the data too: sessions, volumes, images.")] = False,
 ) -> None:
-    """Stop all that was started here, and nothing else; the data stays for the next start."""
+    """Stop everything that was started here, and nothing else. The data stays for the next start."""
     stopped = Cluster(state).down(purge=purge) if state.exists() else []
-    print(f"stopped {', '.join(stopped)}" if stopped else "nothing ran")
+    print(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
 
 
 @app.command()
 def generated(
     check: Annotated[bool, typer.Option("--check", help="Only compare; exit with 1 if any is stale.")] = False,
 ) -> None:
-    """Rewrite the files that are made from others."""
+    """Rewrite the generated files."""
     if not check:
         making.rewrite()
         return
@@ -178,11 +178,11 @@ def generated(
 
 
 def _image(cluster: Cluster) -> Image | None:
-    """The VS Code, where there is a real node for it and it can be built."""
+    """The VS Code image. None without a real node, or where it cannot be built."""
     if not cluster.has_real_node:
         return None
     if lacks := recipes.missing(Name.WORKSPACE):
-        print(f"no VS Code, all pods are simulated: its image needs {', '.join(lacks)}")
+        print(f"all pods are simulated: the VS Code image needs {', '.join(lacks)}")
         return None
     return recipes.build(Name.WORKSPACE)
 

@@ -15,12 +15,12 @@ _TIMEOUT = 45.0
 
 
 def run(cluster: Cluster, *, report: Callable[[str], None]) -> bool:
-    """Needs nothing running; what it starts of its own (a second service, a session) it also removes.
+    """Run the loop, and return whether the cluster had to be started. The cluster keeps running afterwards.
 
-    Whether the cluster had to be started, which is left running.
+    The second service and the session that this starts are removed.
     """
     if not cluster.status():
-        report("starting the cluster, some seconds")
+        report("starting the cluster, which takes some seconds")
     started = cluster.up()
     stack = Stack(cluster, port=free_port(), settings=_SHORT, name="demo-service")
     stack.prepare()
@@ -35,38 +35,38 @@ def run(cluster: Cluster, *, report: Callable[[str], None]) -> bool:
 def _loop(url: str, report: Callable[[str], None]) -> None:
     began = time.monotonic()
 
-    def tell(event: str) -> None:
+    def log(event: str) -> None:
         report(f"{time.monotonic() - began:7.2f} s  {event}")
 
     report(
-        f"times here: poll {_SHORT['POLLING_INTERVAL']} s, lease {_SHORT['LEASE']} s, cooldown {_SHORT['COOLDOWN']} s"
+        f"this demo: poll {_SHORT['POLLING_INTERVAL']} s, lease {_SHORT['LEASE']} s, cooldown {_SHORT['COOLDOWN']} s"
     )
-    tell("create a session")
+    log("create a session")
     created = call("POST", f"{url}/session/create", {"user_id": f"demo-{secrets.token_hex(4)}@example.com"})
     session = f"{url}/session/{created['uuid']}"
-    tell(f"created: {created['uuid']}, installed as Helm release user-{created['uuid']}")
-    _until(session, "asleep", tell)
+    log(f"created: {created['uuid']}, installed as Helm release user-{created['uuid']}")
+    _until(session, "asleep", log)
     call("POST", f"{session}/wake")
-    tell("wake: a token is in the queue; the service unparks it and scales it up")
-    _until(session, "waking", tell)
-    _until(session, "ready", tell)
-    tell("nobody calls any more: the lease runs out, then the cooldown")
-    _until(session, "asleep", tell)
+    log("wake: a token is in the queue; the service unparks it and scales it up")
+    _until(session, "waking", log)
+    _until(session, "ready", log)
+    log("no more calls: the lease runs out, then the cooldown")
+    _until(session, "asleep", log)
     call("DELETE", f"{session}?keep_data=false")
-    tell("deleted: release, keys and volume are gone")
+    log("deleted: release, keys and volume are gone")
 
 
-def _until(session: str, phase: str, tell: Callable[[str], None]) -> None:
+def _until(session: str, phase: str, log: Callable[[str], None]) -> None:
     deadline = time.monotonic() + _TIMEOUT
     while time.monotonic() < deadline:
         status = call("GET", f"{session}/status")
         if status["phase"] == phase:
-            tell(f"{phase}: replicas {status['replicas']}, ready {status['ready_replicas']}")
+            log(f"{phase}: replicas {status['replicas']}, ready {status['ready_replicas']}")
             return
         if phase == "waking" and status["phase"] == "ready":
             return
         time.sleep(0.05)
-    raise DevclusterError(f"the session did not get {phase} within {_TIMEOUT:.0f} s")
+    raise DevclusterError(f"the session was not {phase} within {_TIMEOUT:.0f} s")
 
 
 def free_port() -> int:

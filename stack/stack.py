@@ -1,4 +1,4 @@
-"""Brings the service up beside an embedded cluster, with the rights that its chart gives it and no others."""
+"""Starts the service beside an embedded cluster, with exactly the rights that its chart gives it."""
 
 import base64
 import hashlib
@@ -24,7 +24,7 @@ GATEWAY_DOMAIN = "localhost"
 SERVICE = "session-service"
 SYSTEM = "user-pods"
 SIGNING_KEYS = f"{SERVICE}-signing-keys"
-"""The Secret that the service's chart has for it."""
+"""The Secret of the service's chart for its signing keys."""
 _SECRET = "redis-password"  # noqa: S105 - the name of a Secret
 _PREFIX = "USER_PODS_"
 _VALUES = "CHART_VALUES_SHA256"
@@ -45,9 +45,9 @@ class Stack:
         image: Image | None = None,
         volume: bool = False,
     ) -> None:
-        """`gateway_port`: where workspaces can be opened, at hosts below `localhost`; 0: nowhere.
+        """`gateway_port`: where workspaces can be opened, at hosts below `localhost`. 0: no gateway.
 
-        `image`: what pods run, on a real node; without one they are simulated. `volume`: a pod's home outlives it.
+        `image`: what pods run, on the real node. None: pods are simulated. `volume`: homes outlive pods.
         """
         self.cluster = cluster
         self.port = port
@@ -59,9 +59,9 @@ class Stack:
         self.name = name
 
     def up(self, *, real_node: bool | None = False) -> bool:
-        """Start cluster and service; whether anything had to be started. `real_node` as in Cluster.up.
+        """Start cluster and service, and return whether anything had to be started. `real_node` as in Cluster.up.
 
-        A service that runs with other settings or chart values than these is started again.
+        A service that runs with other settings or chart values is restarted.
         """
         started = self.cluster.up(real_node=real_node)
         self.prepare()
@@ -70,13 +70,13 @@ class Stack:
         return self.start() or started
 
     def is_outdated(self) -> bool:
-        """Whether the service runs, and with other settings or chart values than these."""
+        """Whether the service runs with other settings or chart values."""
         if not self.cluster.status().get(self.name):
             return False
         return _settings(psutil.Process(self.cluster.pid(self.name)).environ()) != _settings(self.environment())
 
     def prepare(self) -> None:
-        """What an administrator does once: namespaces, KEDA's Secret, and the service's rights from its chart."""
+        """Do an administrator's work: namespaces, KEDA's Secret, and the service's rights from its chart."""
         namespaces = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in (USERS, SYSTEM)]
         password = base64.b64encode(self.cluster.redis_password.encode()).decode()
         secret = {
@@ -94,7 +94,7 @@ class Stack:
         self.values.write_text(yaml.safe_dump(values))
 
     def start(self) -> bool:
-        """Start the service and wait until it is ready; False when it ran."""
+        """Start the service and wait until it is ready. Returns False if it was running."""
         argv = [sys.executable, "-m", "service", "serve"]
         return self.cluster.run(self.name, argv, env=self.environment(), ready=self._ready, seconds=30, port=self.port)
 
@@ -112,7 +112,7 @@ class Stack:
         helm_home = str(self.cluster.state / "helm")
         return environment(
             **{f"{_PREFIX}{name}": value for name, value in settings.items()},
-            # The service reads the file at its start only: `is_outdated` compares what was in it.
+            # The service reads the file once, at its start. The digest lets `is_outdated` see a change of its content.
             **{_VALUES: hashlib.sha256(self.values.read_bytes()).hexdigest()},
             PYTHONPATH=str(ROOT),
             HELM_CACHE_HOME=helm_home,
@@ -132,7 +132,7 @@ class Stack:
         return self.cluster.state / "config" / f"user-pod{kind}.yaml"
 
     def _rights(self) -> list[dict[str, object]]:
-        """The RBAC part of the service's chart, and the Secret it is about: the rights that a cluster would give."""
+        """The RBAC objects of the service's chart, and the Secret that they name: the same rights as on a cluster."""
         helm = str(self.cluster.tools.path("helm"))
         argv = [helm, "template", SERVICE, str(ROOT / "chart" / SERVICE), "--namespace", SYSTEM]
         argv += ["--set", f"usersNamespace={USERS},gateway.domain={GATEWAY_DOMAIN}"]
@@ -159,7 +159,7 @@ def _settings(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def _gateway(port: int) -> dict[str, str]:
-    """Browsers find every host below `localhost` on their own machine, and trust it as they trust TLS."""
+    """Browsers resolve every host below `localhost` to their own machine, and trust it without TLS."""
     return {
         "GATEWAY_DOMAIN": GATEWAY_DOMAIN,
         "GATEWAY_SCHEME": "http",

@@ -30,7 +30,7 @@ def test_up_without_a_node_says_that_no_workspace_can_be_opened(tools: Tools, tm
     finally:
         cluster.down()
     assert "All pods are simulated" in first.stdout
-    assert "everything runs already; nothing was changed" in again.stdout
+    assert "everything is running already; nothing was changed" in again.stdout
     assert "All pods are simulated" in again.stdout
 
 
