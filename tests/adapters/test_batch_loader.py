@@ -25,12 +25,12 @@ class Source:
 
 async def test_who_asks_while_a_read_is_under_way_is_in_the_next_with_all_the_others() -> None:
     source = Source()
-    gathering = BatchLoader(source.read, batch_size=100)
-    first = asyncio.create_task(gathering.load("a"))
+    loader = BatchLoader(source.read, batch_size=100)
+    first = asyncio.create_task(loader.load("a"))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     source.value = 1
-    rest = await asyncio.gather(*(gathering.load(key) for key in ("b", "c", "b", "a")))
+    rest = await asyncio.gather(*(loader.load(key) for key in ("b", "c", "b", "a")))
     assert await first == "a0"
     assert rest == ["b1", "c1", "b1", "a1"]
     assert source.reads == [["a"], ["b", "c", "a"]]
@@ -38,25 +38,25 @@ async def test_who_asks_while_a_read_is_under_way_is_in_the_next_with_all_the_ot
 
 async def test_only_so_many_are_read_at_once() -> None:
     source = Source()
-    gathering = BatchLoader(source.read, batch_size=4)
-    assert await asyncio.gather(*(gathering.load(str(number)) for number in range(10))) == [f"{n}0" for n in range(10)]
+    loader = BatchLoader(source.read, batch_size=4)
+    assert await asyncio.gather(*(loader.load(str(number)) for number in range(10))) == [f"{n}0" for n in range(10)]
     assert [len(keys) for keys in source.reads] == [4, 4, 2]
 
 
 async def test_a_failure_is_told_to_those_of_its_read_and_the_next_read_is_made() -> None:
     source = Source()
-    gathering = BatchLoader(source.read, batch_size=100)
+    loader = BatchLoader(source.read, batch_size=100)
     source.fails = LookupError()
-    found = await asyncio.gather(*(gathering.load(key) for key in "ab"), return_exceptions=True)
+    found = await asyncio.gather(*(loader.load(key) for key in "ab"), return_exceptions=True)
     assert [type(each) for each in found] == [LookupError, LookupError]
     source.fails = None
-    assert await gathering.load("a") == "a0"
+    assert await loader.load("a") == "a0"
 
 
 async def test_a_caller_that_goes_away_takes_nothing_along() -> None:
     source = Source()
-    gathering = BatchLoader(source.read, batch_size=100)
-    gone, stays = asyncio.create_task(gathering.load("a")), asyncio.create_task(gathering.load("a"))
+    loader = BatchLoader(source.read, batch_size=100)
+    gone, stays = asyncio.create_task(loader.load("a")), asyncio.create_task(loader.load("a"))
     await asyncio.sleep(0.001)
     gone.cancel()
     assert await stays == "a0"
@@ -68,7 +68,7 @@ async def test_a_read_that_gives_too_few_leaves_nobody_waiting() -> None:
     async def short(keys: Sequence[str]) -> Sequence[str]:
         return list(keys)[1:]
 
-    gathering = BatchLoader(short, batch_size=100)
+    loader = BatchLoader(short, batch_size=100)
     async with asyncio.timeout(5):
-        found = await asyncio.gather(*(gathering.load(key) for key in "ab"), return_exceptions=True)
+        found = await asyncio.gather(*(loader.load(key) for key in "ab"), return_exceptions=True)
     assert [type(each) for each in found] == [ValueError, ValueError]
