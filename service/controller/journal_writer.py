@@ -19,8 +19,8 @@ from service.domain.names import SessionId
 from service.domain.ports import History, Store
 from service.domain.request_context import NOBODY
 from service.domain.session import IdleTimes, Record
-from service.domain.sleep import SleepReason, sleep_cause, was_wanted
-from service.domain.wake import wake_initiator
+from service.domain.sleep_cause import SleepReason, sleep_cause, was_wanted
+from service.domain.wake_cause import wake_initiator
 
 log = logging.getLogger(__name__)
 

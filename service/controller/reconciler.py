@@ -19,7 +19,7 @@ from service.domain.clock import utc_now
 from service.domain.errors import SessionError, SessionReleased, Unavailable
 from service.domain.lifecycle import Step, settled_until, steps
 from service.domain.names import SessionId
-from service.domain.observers import StepObserver
+from service.domain.observers import StepObserver, WakeObserver
 from service.domain.ports import Cluster, Queues, WorkloadCache
 from service.domain.session import IdleTimes, QueueState
 
@@ -53,7 +53,7 @@ class _Expectation:
     since: datetime
 
 
-class Reconciler:
+class Reconciler(WakeObserver):
     """See the module.
 
     `parks_per_second`, `unparks_per_second` and `defer_unparks` slow down the writes that nobody waits for;

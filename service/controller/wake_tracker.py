@@ -18,6 +18,7 @@ from service.domain.clock import utc_now
 from service.domain.errors import Unavailable
 from service.domain.lifecycle import Step
 from service.domain.names import SessionId
+from service.domain.observers import StepObserver, WakeObserver
 from service.domain.ports import PodEvents, WorkloadCache
 from service.domain.progress import ProgressUpdate, Stage
 from service.domain.session import Workload
@@ -48,7 +49,7 @@ class TransitionSink(Protocol):
     def on_transition(self, transition: Transition) -> None: ...
 
 
-class WakeTracker:
+class WakeTracker(WakeObserver, StepObserver):
     """A WakeObserver and a StepObserver, and the only subscriber of the cache for all of its sinks."""
 
     def __init__(

@@ -13,7 +13,7 @@ from service.domain.backoff import Backoff
 from service.domain.errors import Unavailable
 from service.domain.journal import HISTORY_EVENTS, Failed, HistoryEvent, JournalEntry, Ready, Slept, Woken
 from service.domain.ports import History
-from service.domain.sleep import SleepReason
+from service.domain.sleep_cause import SleepReason
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from service.domain.clock import utc_now
 from service.domain.metrics import Creation
 from service.domain.names import SessionId
 from service.domain.request_context import current_request_id
-from service.domain.sleep import SleepReason
+from service.domain.sleep_cause import SleepReason
 
 REASON_LIMIT = 300
 """Characters kept of a reason: Kubernetes and helm can be wordy."""

@@ -1,7 +1,7 @@
 """The steps that make a session's pod follow its wake queue: one pure function, applied whenever anything changes.
 
-KEDA alone scales down. The service alone scales up, parks and unparks; docs/decisions/0004-parking.md explains
-why this order of steps loses no wake.
+KEDA alone scales an idle session down. The service alone scales up, parks and unparks;
+docs/decisions/0004-parking.md explains why this order of steps loses no wake.
 """
 
 from collections.abc import Iterator

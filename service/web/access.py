@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from service.domain import wake
+from service.domain import wake_cause
 from service.web.problems import BadRequest
 
 OPEN = frozenset({"/health", "/livez", "/readyz", "/", "/openapi.json", "/docs"})
@@ -17,7 +17,7 @@ _OPEN_BELOW = ("/docs/", "/problems/")
 
 def caller(_request: web.Request) -> str:
     """Who calls, by the name of their key; until keys have names, whoever has one."""
-    return wake.API
+    return wake_cause.API
 
 
 def middleware(keys: Sequence[str]) -> Middleware:

@@ -8,7 +8,7 @@ from service.domain import errors
 from service.domain.history import Kind
 from service.domain.progress import Stage
 from service.domain.session import Phase, RecordStatus, ReleaseState
-from service.domain.sleep import SleepReason
+from service.domain.sleep_cause import SleepReason
 from service.edge.problems import ERROR_STATUSES
 from service.web.models import (
     Action,

@@ -23,7 +23,7 @@ from service.domain.names import SESSION_ID_PATTERN, USER_ID_PATTERN
 from service.domain.progress import Event, Stage
 from service.domain.queries import Page
 from service.domain.session import Phase, RecordStatus, ReleaseState, Session
-from service.domain.sleep import SleepReason
+from service.domain.sleep_cause import SleepReason
 
 Uuid = Annotated[str, Field(pattern=f"^{SESSION_ID_PATTERN}$", description="Id of the session.", examples=["abc123xy"])]
 UserId = Annotated[

@@ -10,7 +10,7 @@ from service import logs
 from service.adapters.log.journal import LogJournal
 from service.domain.journal import Slept
 from service.domain.names import SessionId
-from service.domain.sleep import SleepReason
+from service.domain.sleep_cause import SleepReason
 
 SINCE = datetime(2026, 1, 1, 13, 59, 58, 123456, tzinfo=UTC)
 

@@ -12,7 +12,7 @@ from service.domain.history import LIMIT
 from service.domain.journal import REASON_LIMIT, Failed, HistoryEvent, Ready, Slept, Woken
 from service.domain.names import SessionId
 from service.domain.session import Record, RecordStatus
-from service.domain.sleep import SleepReason
+from service.domain.sleep_cause import SleepReason
 from tests.contracts.conftest import Kept as Parts
 
 A, B = map(SessionId, ("aaaaaaaa", "12345678"))

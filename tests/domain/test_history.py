@@ -11,7 +11,7 @@ from service.domain.history import Entry, HistoryWriter, Kind, entries
 from service.domain.journal import Created, Failed, HistoryEvent, Ready, Slept, Woken
 from service.domain.metrics import Creation
 from service.domain.names import SessionId
-from service.domain.sleep import SleepReason
+from service.domain.sleep_cause import SleepReason
 from tests.fakes import MemoryHistory
 from tests.waiting import until
 

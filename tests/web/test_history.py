@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from service.domain.errors import RedisUnavailable
 from service.domain.journal import Failed, HistoryEvent, Ready, Slept, Woken
 from service.domain.names import SessionId
-from service.domain.sleep import SleepReason
+from service.domain.sleep_cause import SleepReason
 from tests.domain.conftest import World
 from tests.web.conftest import Client
 

@@ -141,12 +141,12 @@ class KubeCluster:
             raise SessionReleased
 
     async def park(self, uuid: SessionId) -> None:
-        await self._pause(uuid, "true")
+        await self._set_paused_annotation(uuid, "true")
 
     async def unpark(self, uuid: SessionId) -> None:
-        await self._pause(uuid, None)
+        await self._set_paused_annotation(uuid, None)
 
-    async def _pause(self, uuid: SessionId, value: str | None) -> None:
+    async def _set_paused_annotation(self, uuid: SessionId, value: str | None) -> None:
         path = f"{self._paths.of(Kind.SCALER)}/{scaler_name(uuid)}"
         await self._api.patch(path, {"metadata": {"annotations": {PAUSED: value, PARKED_ANNOTATION: value}}})
 

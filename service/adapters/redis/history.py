@@ -20,7 +20,7 @@ from service.domain.errors import RedisKeyInvalid
 from service.domain.history import LIMIT, POD_UID_LENGTH, dedup_key
 from service.domain.journal import REASON_LIMIT, Failed, HistoryEvent, Ready, Slept, Woken
 from service.domain.names import SessionId, session_key
-from service.domain.sleep import SleepReason
+from service.domain.sleep_cause import SleepReason
 
 log = logging.getLogger(__name__)
 

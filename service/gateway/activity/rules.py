@@ -1,4 +1,4 @@
-"""What counts as activity of a user; docs/idleness.md explains the rules.
+"""What counts as activity of a user; docs/explanation/idleness.md explains the rules.
 
 Everything else that passes keeps nobody awake: what the pod sends, pings, an editor's own messages to its server. So
 neither a build without its user nor a forgotten tab does.

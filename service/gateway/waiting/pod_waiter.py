@@ -15,7 +15,7 @@ from service.domain.names import SessionId
 from service.domain.ports import WorkloadCache
 from service.domain.queries import SessionQueries
 from service.domain.session import Phase
-from service.domain.wake import VISIT
+from service.domain.wake_cause import VISIT
 from service.gateway.activity.recorder import ActivityRecorder
 from service.gateway.errors import GatewayError
 from service.gateway.limits import GatewayLimits

@@ -7,7 +7,7 @@ import pytest
 
 from service.domain.names import SessionId
 from service.domain.session import IdleTimes, QueueState, Record, RecordStatus, ScaledBy, SleepRequest, Workload
-from service.domain.sleep import SleepCause, SleepReason, sleep_cause
+from service.domain.sleep_cause import SleepCause, SleepReason, sleep_cause
 
 UUID = SessionId("abc123xy")
 AT = datetime(2026, 1, 1, 14, 2, tzinfo=UTC)

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from service.domain.session import IdleTimes, QueueState, Record, ScaledBy, Workload
-from service.domain.wake import WATCH_LAG
+from service.domain.wake_cause import WATCH_LAG
 
 _ROUNDING = timedelta(seconds=1)
 """KEDA's times are in whole seconds."""
