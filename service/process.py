@@ -63,7 +63,7 @@ class Life:
         self._serving, self._doing = True, "serving"
         await self.drain.begun.wait()
         self._doing = "draining"
-        log.info("draining: everything is served, /readyz answers 503", extra={"seconds": self._seconds})
+        log.info("draining: still serving requests, but /readyz answers 503", extra={"seconds": self._seconds})
         await asyncio.sleep(self._seconds)
         self._doing = "closing connections"
         self.drain.over.set()
@@ -71,9 +71,9 @@ class Life:
     def _signalled(self, number: int) -> None:
         name = signal.Signals(number).name
         if self._watchdog is not None:
-            log.warning("%s again: ending at once", name, extra={"was": self._doing})
+            log.warning("%s again: exiting at once", name, extra={"was": self._doing})
             os._exit(1)
-        log.info("%s: the process ends", name)
+        log.info("%s: shutting down", name)
         if self._serving:
             self._end_within(self._seconds + self._timeout + _LAST_STEPS)
             self.drain.begun.set()
@@ -99,7 +99,7 @@ class Life:
         with contextlib.suppress(RuntimeError):  # tasks may come and go in the loop's thread
             names = sorted(task.get_name() for task in asyncio.all_tasks(loop))
         log.critical(
-            "the process did not end in %.0f s and is ended by force",
+            "the process did not exit within %.0f s and is forced to",
             seconds,
             extra={"was": self._doing, "under_way": names[:_NAMED], "tasks": len(names)},
         )

@@ -51,7 +51,7 @@ class Collector:
         try:
             if await self._provisioner.collect(uuid, self._retention):
                 log.info(
-                    "the session is forgotten: its release was gone for longer than the retention time",
+                    "session removed: its release has been gone for longer than the retention time",
                     extra={"uuid": uuid},
                 )
         except Unavailable:

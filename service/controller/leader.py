@@ -85,7 +85,7 @@ class Leader:
                         log.info("this replica leads")
                         await duties.enter_async_context(self._lead())
                     elif not leads and self.leads:
-                        log.info("this replica does not lead any more")
+                        log.info("this replica no longer leads")
                         await duties.aclose()
                     await asyncio.sleep(duration / 5 * random.uniform(0.8, 1.2))  # noqa: S311 - only spreads the load
         finally:
@@ -98,11 +98,11 @@ class Leader:
             elected = await self._election.acquire_or_renew()
         except Unavailable as unavailable:
             if self._answered:
-                log.warning("who leads is not known until %s answers again", unavailable.part)
+                log.warning("the leader is unknown until %s answers", unavailable.part)
             self._answered = False
             return None
         if not self._answered:
-            log.info("who leads is known again")
+            log.info("the leader is known again")
         self._answered = True
         return elected
 

@@ -98,7 +98,7 @@ class SessionActivity:
         try:
             await self._progress.write(uuid, ProgressUpdate(stage))
         except Unavailable:
-            log.warning("progress could not be noted", extra={"uuid": uuid, "stage": stage.value})
+            log.warning("progress could not be recorded", extra={"uuid": uuid, "stage": stage.value})
 
     async def _check_awake(self, uuid: SessionId) -> None:
         # One call per user and second: while the cache shows a pod, this reads neither Redis nor the cluster.

@@ -94,7 +94,7 @@ class GatewayOff(SessionError):
 
 
 class SessionBusy(SessionError):
-    message = "other work on this session is under way; try again in a moment"
+    message = "another operation on this session is in progress; try again in a moment"
 
 
 class TooManyCreates(SessionError):
@@ -142,15 +142,15 @@ class RedisDenied(RedisUnavailable):
 
 class RedisKeyInvalid(RedisUnavailable):
     message = (
-        "a key of the service in Redis has another type than the service gave it; `redis-cli TYPE` of user-pods:users,"
+        "one of the service's own keys in Redis has the wrong type; `redis-cli TYPE` of user-pods:users,"
         " user-pods:ids, user-pods:pending and user-pods:whole (hash, zset, zset, string) shows which"
     )
 
 
 class NotificationsRefused(RedisUnavailable):
     message = (
-        "Redis does not notify of pushes, and refuses to be configured to (CONFIG SET notify-keyspace-events El);"
-        " wakes that others push wait for the next resync"
+        "Redis sends no notifications of pushes and refuses CONFIG SET notify-keyspace-events El; pushes by"
+        " other programs are only found by the next resync"
     )
 
 
@@ -161,8 +161,7 @@ class ClusterUnavailable(Unavailable):
 
 class SigningKeysUnavailable(ClusterUnavailable):
     message = (
-        "the keys that let people in to their workspaces cannot be read from Kubernetes yet; the service keeps trying,"
-        " so try again in a moment"
+        "the signing keys of tickets and session cookies cannot be read from Kubernetes yet; try again in a moment"
     )
 
 

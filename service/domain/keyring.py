@@ -61,7 +61,7 @@ class Keyring:
         if self._current:
             return None
         if self._keys:
-            return "the signing keys cannot be read again; people get in with those that are known"
+            return "the signing keys cannot be re-read; the known ones stay in use"
         return SigningKeysUnavailable.message
 
     def has(self, key: SigningKey) -> bool:
@@ -153,7 +153,7 @@ class Keyring:
         if not keys or self._age(keys[-1]) >= self._rotate:
             made_at = datetime.fromtimestamp(int(self._now()), UTC)
             keys.append(SigningKey(secrets.token_hex(4), made_at, secrets.token_bytes(_SIZE)))
-            log.info("a new signing key is made", extra={"key": keys[-1].id, "keys": len(keys)})
+            log.info("creating a new signing key", extra={"key": keys[-1].id, "keys": len(keys)})
         return keys if {key.id for key in keys} != {key.id for key in found} else None
 
     def _age(self, key: SigningKey) -> timedelta:

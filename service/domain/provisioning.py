@@ -141,7 +141,7 @@ class Provisioner:
                 try:
                     return await self.finish(await self._claim(user_id), user_id, idle_times)
                 except IdTaken as taken:
-                    log.warning("a new id was taken already, trying another one", extra={"uuid": str(taken)})
+                    log.warning("a new id is already taken; trying another one", extra={"uuid": str(taken)})
         raise SessionBusy("no free id was found; try again")
 
     async def _is_complete(self, uuid: SessionId) -> bool:
@@ -180,7 +180,7 @@ class Provisioner:
                 workload = await self._read_workload(uuid)
             if workload.exists and workload.user_id != user_id:
                 if record is not None and workload.user_id is not None:
-                    raise SessionBroken("objects of the session's name belong to another user; ask the operator")
+                    raise SessionBroken("objects with the session's name belong to another user; ask the operator")
                 if record is None:
                     await self._store.release_claim(user_id, uuid)
                     raise IdTaken(uuid)

@@ -167,7 +167,7 @@ class Recovery:
         except SessionNotFound:
             log.info("another process has finished it", extra={"uuid": uuid})
         except IdTaken:
-            log.info("the id of an unfinished create belongs to somebody else by now", extra={"uuid": uuid})
+            log.info("the id of an unfinished create now belongs to another user", extra={"uuid": uuid})
         except (SessionBusy, TooManyCreates, RedisUnavailable, ClusterUnavailable) as error:
             log.info("finished later: %s", error, extra={"uuid": uuid})
             return False

@@ -183,7 +183,7 @@ async def _end(tasks: "set[asyncio.Task[None]]") -> None:
         for task in pending:
             task.cancel()
     for task in pending:
-        log.error("a part does not end although it was cancelled", extra={"part": task.get_name()})
+        log.error("a part does not end after its cancellation", extra={"part": task.get_name()})
 
 
 def _class(error: BaseException) -> str:

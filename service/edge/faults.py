@@ -23,9 +23,12 @@ class Fault:
 
 BAD_REQUEST = Fault(400, "bad-request", "Bad request", "This is not a well-formed HTTP request.")
 BAD_FRAMING = Fault(
-    400, "bad-request", "Bad request", "It is not clear where the body ends. Send `Content-Length` or chunks, not both."
+    400,
+    "bad-request",
+    "Bad request",
+    "The length of the body is ambiguous. Send `Content-Length` or chunked encoding, not both.",
 )
-SLOW_HEAD = Fault(408, "request-timeout", "Request timeout", "The headers took too long. Send them at once.")
+SLOW_HEAD = Fault(408, "request-timeout", "Request timeout", "The headers took too long to arrive.")
 TARGET_TOO_LONG = Fault(414, "uri-too-long", "URI too long", "The request line is longer than allowed. Shorten it.")
 UNKNOWN_CODING = Fault(
     415, "unsupported-media-type", "Unsupported media type", "The body's `Content-Encoding` is not supported."
@@ -37,15 +40,15 @@ HEADERS_TOO_LARGE = Fault(
     431,
     "request-header-fields-too-large",
     "Request header fields too large",
-    "The headers are larger, or more, than allowed. Delete cookies of this site, or send fewer headers.",
+    "The headers are too large or too many. Delete this site's cookies, or send fewer headers.",
 )
-UNEXPECTED = Fault(
-    500, "internal", "Internal error", "Something went wrong here. The log has more under this instance."
-)
+UNEXPECTED = Fault(500, "internal", "Internal error", "Something went wrong. The log has details under this instance.")
 UNKNOWN_TRANSFER = Fault(
     501, "not-implemented", "Not implemented", "The only supported `Transfer-Encoding` is `chunked`."
 )
-CROWDED = Fault(503, "too-many-connections", "Too many connections", "All connections are taken. Try again.", 5)
+CROWDED = Fault(
+    503, "too-many-connections", "Too many connections", "The connection limit is reached. Try again later.", 5
+)
 CROWDED_HEADS = Fault(503, "too-many-connections", "Too many connections", "Too many requests arrive. Try again.", 5)
 CROWDED_ADDRESS = Fault(
     429, "too-many-connections-of-address", "Too many connections", "Your address has too many connections open.", 5

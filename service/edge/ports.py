@@ -43,5 +43,5 @@ def _why(error: OSError, host: str, port: int) -> str:
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"this user may not listen on port {port}; set one above 1023"
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"{host} is no address of this machine; set one that is"
+        return f"{host} is not an address of this machine; set one that is"
     return f"cannot listen on port {port} of {host}: {os.strerror(error.errno or 0)}"

@@ -20,13 +20,10 @@ OWN_HEADERS = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X
 """Headers of every response that the gateway makes itself."""
 # An unreadable session's own message names a command for operators.
 _UNREADABLE = (
-    "What the service holds of it cannot be read; your files are not affected. Tell whoever runs this service: the"
-    " session's status says what to repair."
+    "The service cannot read its data about this session. Your files are not affected. Ask your operator:"
+    " the session's status says what to repair."
 )
-_NO_SIGNING_KEYS = (
-    "The keys that let people in to their workspaces cannot be read yet. The service keeps trying, so try again in a"
-    " moment."
-)
+_NO_SIGNING_KEYS = "The service cannot read its signing keys yet. Try again in a moment."
 NO_SUCH_WORKSPACE = (
     "No workspace has this address. Check it, or open your workspace again from the page that led you here."
 )
@@ -82,8 +79,8 @@ _TEXTS: dict[type[errors.SessionError], tuple[str, str | None, int | None]] = {
     ),
     errors.SessionBroken: ("The workspace is broken", None, None),
     errors.SessionUnreadable: ("The workspace is broken", _UNREADABLE, None),
-    errors.SigningKeysUnavailable: ("Nobody can be let in just now", _NO_SIGNING_KEYS, 5),
-    errors.SessionError: ("Not now", "A part of the system does not answer; try again.", 2),
+    errors.SigningKeysUnavailable: ("Sign-in is temporarily unavailable", _NO_SIGNING_KEYS, 5),
+    errors.SessionError: ("Temporarily unavailable", "A part of the system does not answer; try again.", 2),
 }  # fmt: skip
 """Title, detail (None: the error's own message) and Retry-After in seconds, for visitors."""
 

@@ -156,11 +156,11 @@ class Gateway:
     def _session(self, request: web.BaseRequest) -> SessionId:
         """The session that the request is for. Refuses whatever a pod could read in another way."""
         if not request.raw_path.startswith("/") or "#" in request.raw_path or request.method == hdrs.METH_CONNECT:
-            raise GatewayError(400, "Bad request", "Ask for a path of this host.")
+            raise GatewayError(400, "Bad request", "Request a path of this host, not a URL.")
         if is_websocket(request) and not is_handshake(request):
-            raise GatewayError(400, "Bad request", "A handshake is a GET without a body.")
+            raise GatewayError(400, "Bad request", "A WebSocket handshake must be a GET without a body.")
         if len(request.headers.getall(hdrs.HOST, ())) != 1:
-            raise GatewayError(400, "Bad request", "Name one host.")
+            raise GatewayError(400, "Bad request", "Send exactly one host.")
         uuid = self._hosts.session(request.host)
         if uuid is None:
             raise GatewayError(404, "No such workspace", NO_SUCH_WORKSPACE)
@@ -192,7 +192,7 @@ class Gateway:
         try:
             return await self._queues.acquire(uuid)
         except QueueFull:
-            detail = "This workspace has as many open requests as it may. Try again in a moment."
+            detail = "This workspace has reached its limit of open requests. Try again in a moment."
             raise GatewayError(429, "Too many requests", detail, retry_after=2, outcome=RequestOutcome.BUSY) from None
 
     async def _forward(self, request: web.BaseRequest, uuid: SessionId, outcome: OutcomeRecorder) -> web.StreamResponse:

@@ -140,7 +140,7 @@ async def livez(request: web.Request) -> web.Response:
 
 async def readyz(request: web.Request) -> web.Response:
     if not request.app[READINESS].is_ready():
-        raise problems.BadRequest(503, "not-ready", "this process is starting or ending")
+        raise problems.BadRequest(503, "not-ready", "this process is starting or shutting down")
     return _json(Alive())
 
 
@@ -162,14 +162,14 @@ async def _text(request: web.Request) -> bytes:
     """The body, decompressed."""
     coding = request.headers.get("Content-Encoding", "identity")
     if coding.lower() not in _CODINGS:
-        raise problems.BadRequest(415, "unsupported-media-type", "send the body plain, or with gzip or deflate")
+        raise problems.BadRequest(415, "unsupported-media-type", "send the body uncompressed, or with gzip or deflate")
     try:
         async with asyncio.timeout(request.app[BODY_SECONDS]):
             sent = await request.read()
     except TimeoutError:
-        raise problems.BadRequest(408, "request-timeout", "the body took too long; send it at once") from None
+        raise problems.BadRequest(408, "request-timeout", "the body took too long to arrive") from None
     except web.RequestPayloadError:
-        raise problems.BadRequest(400, "bad-request", "the body is cut off, or not what its headers say") from None
+        raise problems.BadRequest(400, "bad-request", "the body is incomplete or does not match its headers") from None
     except ConnectionError:
         raise problems.BadRequest(400, "bad-request", "the caller went away") from None
     return sent if coding.lower() == "identity" else _decompress(sent, coding.lower(), request.client_max_size)
@@ -187,7 +187,7 @@ def _decompress(sent: bytes, coding: str, most: int) -> bytes:
     if len(body) > most:
         raise web.HTTPRequestEntityTooLarge(most, len(body))
     if not unpacker.eof or unpacker.unused_data:
-        raise problems.BadRequest(400, "bad-request", "the body is cut off, or not what its headers say")
+        raise problems.BadRequest(400, "bad-request", "the body is incomplete or does not match its headers")
     return body
 
 

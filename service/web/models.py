@@ -67,9 +67,11 @@ class IdleTimes(Body):
     cooldown: Annotated[StrictInt, Field(ge=1, le=31_536_000), BeforeValidator(_whole)] | None = Field(
         None, description="Seconds without activity until the pod sleeps."
     )
-    lease: Number | None = Field(None, gt=0, le=31_536_000, description="Seconds that one wake or activity counts.")
+    lease: Number | None = Field(
+        None, gt=0, le=31_536_000, description="Seconds for which one wake or activity keeps the queue non-empty."
+    )
     poll: Annotated[StrictInt, Field(ge=1, le=3600), BeforeValidator(_whole)] | None = Field(
-        None, description="Seconds between two looks of KEDA."
+        None, description="Seconds between two polls by KEDA."
     )
 
     def requested(self) -> RequestedIdleTimes:
@@ -81,18 +83,18 @@ class IdleTimes(Body):
 class CreateSession(Body):
     user_id: UserId
     idle: IdleTimes = Field(
-        IdleTimes(), description="Counts when this call installs the session; one that stands keeps its times."
+        IdleTimes(), description="Used only if this call installs the session; an existing session keeps its times."
     )
 
 
 class Activity(Body):
     source: StrictStr = Field(
-        pattern=r"^[A-Za-z0-9._-]{1,64}$", description="What the user did, in the reporter's word.", examples=["typing"]
+        pattern=r"^[A-Za-z0-9._-]{1,64}$", description="What the user did, in the caller's words.", examples=["typing"]
     )
 
 
 class Extension(Body):
-    seconds: Whole = Field(ge=1, le=31_536_000, description="How long from now the session shall stay awake.")
+    seconds: Whole = Field(ge=1, le=31_536_000, description="How long the session stays awake from now.")
 
 
 class CreatedSession(Body):
@@ -124,32 +126,38 @@ class Status(Body):
     uuid: Uuid
     session: SessionRecord
     queue_length: int = Field(ge=0, description="Wake tokens that have not expired.")
-    replicas: int = Field(ge=0, description="Pods wanted: 0 asleep, 1 awake.")
+    replicas: int = Field(ge=0, description="Desired pods: 0 asleep, 1 awake.")
     ready_replicas: int = Field(ge=0, description="Pods that are ready.")
     phase: Phase
-    reason: str | None = Field(description="Why the phase is `failed`, or what hinders a wake that is under way.")
+    reason: str | None = Field(description="Why the phase is `failed`, or what delays a wake in progress.")
     final: bool = Field(
-        description="With phase `failed`: whether waiting is of no use. False while Kubernetes retries what failed."
+        description="With phase `failed`: true if waiting does not help, false while Kubernetes retries."
     )
     warning: str | None = Field(
-        description="What somebody should look after although nothing has failed for good: above all what has held"
-        " the pod up for longer than `SCHEDULE_TIMEOUT`, while its wake is still held. Else null."
+        description=(
+            "A problem that needs attention although nothing has failed permanently, mainly what has delayed"
+            " the pod for longer than `SCHEDULE_TIMEOUT`. Otherwise null."
+        )
     )
-    release: ReleaseView | None = Field(description="The Helm release; null when it was removed.")
+    release: ReleaseView | None = Field(description="The Helm release; null if it was removed.")
     created_at: datetime
     last_activity: datetime | None = Field(description="The last wake or other activity; null before the first.")
-    activity_source: str | None = Field(description="What it was: `wake`, or the word of who reported it.")
+    activity_source: str | None = Field(description="Its source: `wake`, or the source that the caller reported.")
     sleeps_at: datetime | None = Field(
-        description="When the pod falls asleep without further activity, at the earliest; it is asleep two polls and"
-        " 2 s later. Null while asleep, and while a queue is filled for ever."
+        description=(
+            "The earliest time at which the pod sleeps without further activity; it is asleep at most two polls and"
+            " 2 s later. Null while asleep, and while the queue has no expiry."
+        )
     )
     kept_awake_by: str | None = Field(
-        description="`extension`, the source of the last activity, `queue` (tokens of somebody else), or `cooldown`."
+        description=(
+            "`extension`, the source of the last activity, `queue` (tokens pushed by another program), or `cooldown`."
+        )
     )
-    kept_until: datetime | None = Field(description="Until when an extension goes that keeps it awake now; else null.")
-    parked: bool = Field(description="Whether KEDA leaves the sleeper alone.")
+    kept_until: datetime | None = Field(description="End of the extension that keeps the pod awake; null without one.")
+    parked: bool = Field(description="Whether the session is parked, so that KEDA does not poll it.")
     behind_seconds: float | None = Field(
-        description="How old what the cluster says here may be, while the watch on it does not keep up; else null."
+        description="Maximum age of the cluster's data in this response while the watch is behind; otherwise null."
     )
 
     @classmethod
@@ -184,15 +192,18 @@ class ProgressEvent(Body):
     """The data of one server-sent event; its name is the `phase` too."""
 
     phase: Stage | Phase = Field(
-        description="How far the wake has come, a `warning` of Kubernetes, or, where no wake is known, the session's"
-        " present phase."
+        description=(
+            "The stage that the wake has reached, a `warning` from Kubernetes, or, if no wake is known, the"
+            " session's current phase."
+        )
     )
     at: datetime
-    seconds: float | None = Field(description="Since the wake was accepted; null where no wake is known.")
-    reason: str | None = Field(description="With `warning` and `failed`: why, in Kubernetes' own words.")
+    seconds: float | None = Field(description="Time since the wake was accepted; null if no wake is known.")
+    reason: str | None = Field(description="With `warning` and `failed`: the reason, as Kubernetes reports it.")
     final: bool = Field(
-        description="With `failed`: whether waiting is of no use. False while Kubernetes retries what failed; the"
-        " stream then goes on."
+        description=(
+            "With `failed`: true if waiting does not help. False while Kubernetes retries; the stream then continues."
+        )
     )
 
     @classmethod
@@ -205,22 +216,26 @@ class HistoryEntry(Body):
     """One wake, sleep or failure; what does not belong to its kind is null."""
 
     kind: Kind
-    at: datetime = Field(description="When it happened; of a wake: when it was accepted.")
+    at: datetime = Field(description="When it happened; for a wake, when it was accepted.")
     by: str | None = Field(
-        description="Who asked for the wake: `api`, `visit` (a browser at the gateway), `queue` (a push of somebody"
-        " else) or `operator`. Null when nobody did: its pod was replaced, or brought back."
+        description=(
+            "Who requested the wake: `api`, `visit` (a browser at the gateway), `queue` (a push by another"
+            " program) or `operator`. Null if nobody did: the pod was replaced or restored."
+        )
     )
-    ready_at: datetime | None = Field(description="Of a wake: when its pod was ready; null when it never was.")
+    ready_at: datetime | None = Field(description="For a wake: when its pod became ready; null if it never did.")
     seconds: float | None = Field(
-        description="Of a wake: from accepted to ready. Of a sleep: how long the session had been awake."
+        description="For a wake: from accepted to ready. For a sleep: how long the session had been awake."
     )
     cause: SleepReason | None = Field(
-        description="Of a sleep: `idle`, `asked` (a call of sleep), `operator`, `late-zero` (KEDA's, healed at once),"
-        " or `false`: it was in use."
+        description=(
+            "For a sleep: `idle`, `asked` (a call to sleep), `operator`, `late-zero` (KEDA's late 0, undone"
+            " at once), or `false` (the session was in use)."
+        )
     )
-    idle_since: datetime | None = Field(description="Of a sleep: the last sign of life before it.")
-    reason: str | None = Field(description="Of a failure: why, in Kubernetes' own words.")
-    request_id: str | None = Field(description="Id of the request behind it, which the log knows too.")
+    idle_since: datetime | None = Field(description="For a sleep: the last activity before it.")
+    reason: str | None = Field(description="For a failure: the reason, as Kubernetes reports it.")
+    request_id: str | None = Field(description="Id of the request that caused it, as in the log.")
 
     @classmethod
     def of(cls, entry: Entry) -> Self:
@@ -239,7 +254,7 @@ class HistoryEntry(Body):
 
 class History(Body):
     uuid: Uuid
-    entries: list[HistoryEntry] = Field(description="The newest first.")
+    entries: list[HistoryEntry] = Field(description="Newest first.")
 
     @classmethod
     def of(cls, uuid: str, entries: Sequence[Entry]) -> Self:
@@ -259,10 +274,10 @@ class ListQuery(Body):
     cursor: str | None = Field(
         None,
         pattern=f"^{SESSION_ID_PATTERN}$",
-        description="Where to go on, from the page before.",
+        description="The `cursor` of the previous page.",
         examples=["abc123xy"],
     )
-    limit: QueryNumber = Field(50, ge=1, le=500, description="Sessions per page, at most.", examples=[50])
+    limit: QueryNumber = Field(50, ge=1, le=500, description="Maximum number of sessions per page.", examples=[50])
     user_id: UserId | None = None
     phase: Phase | None = Field(None, description="Only sessions in this phase.", examples=["ready"])
 
@@ -270,27 +285,25 @@ class ListQuery(Body):
 class OpenQuery(Body):
     to: str = Field(
         "/", pattern=r"^/([!-.0-\[\]-~][!-\[\]-~]*)?$", max_length=2000, examples=["/?folder=/home/coder"],
-        description="Path in the workspace, with its query, that the browser goes to.",
+        description="Path and query in the workspace to which the browser goes.",
     )  # fmt: skip
 
 
 class Opened(Body):
     uuid: str
-    url: str = Field(description="Opens the workspace in a browser, once; whoever has it gets in.")
-    expires_at: datetime = Field(description="When the URL stops being good.")
+    url: str = Field(description="Opens the workspace in a browser, once. Anyone who has it gets in.")
+    expires_at: datetime = Field(description="When the URL expires.")
 
 
 class DeleteQuery(Body):
-    keep_data: QueryFlag = Field(
-        True, description="Keep the volume, so that the user's next session has it again.", examples=[False]
-    )
+    keep_data: QueryFlag = Field(True, description="Keep the volume for the user's next session.", examples=[False])
 
 
 class HealthReport(Body):
     status: Literal["healthy", "unhealthy"]
     failing: list[str] = Field(default=[], description="Names of the failing parts.")
     parts: dict[str, str] = Field(default={}, description="Each part: `ok`, or what is wrong.")
-    remarks: dict[str, str] = Field(default={}, description="What works, but less well than it could.")
+    remarks: dict[str, str] = Field(default={}, description="What works, but in a degraded way.")
 
 
 def _seconds(number: float | None) -> timedelta | None:
@@ -313,6 +326,6 @@ class Problem(BaseModel):
     title: str
     status: int = Field(ge=400, le=599)
     detail: str
-    instance: str = Field(description="Names this occurrence in the log.", examples=["urn:request:4f0c…"])
-    part: str | None = Field(None, description="For 503: the part that does not do its work.")
-    errors: list[ProblemError] | None = Field(None, description="For 422: each thing that does not fit.")
+    instance: str = Field(description="Identifies this occurrence in the log.", examples=["urn:request:4f0c…"])
+    part: str | None = Field(None, description="For 503: the part that fails.")
+    errors: list[ProblemError] | None = Field(None, description="For 422: each invalid member or parameter.")

@@ -20,11 +20,11 @@ _OF_THE_CALLER = ("unauthorized", "cross-site")
 """Problems of every operation that needs a key."""
 _BUGS = ("internal", "session-error")
 """Problems of every operation."""
-_DESCRIPTION = """A pod for every user that sleeps when idle and wakes when its user returns.
+_DESCRIPTION = """One pod per user that sleeps when idle and wakes when its user returns.
 
 Send a key as `Authorization: Bearer <key>`; a service on loopback may have none. Errors are problem documents
-(RFC 9457) whose `type` names the kind. Requests that are not well-formed HTTP and connections beyond the limit are
-refused with further kinds, which any call may get. Ignore members of a body that you do not know: more may be added."""
+(RFC 9457) whose `type` names the kind. Any call may also get the problem types for malformed
+HTTP and exceeded connection limits. Ignore unknown members of a body: more may be added."""
 
 
 def document(limits: Limits | None = None) -> Json:

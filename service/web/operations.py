@@ -59,9 +59,9 @@ class Operation:
 
 SESSIONS, ACTIVITY, SERVICE = "sessions", "activity", "service"
 TAGS = {
-    SESSIONS: "Create, look at and delete sessions.",
+    SESSIONS: "Create, inspect and delete sessions.",
     ACTIVITY: "Wake a session, follow its wake, keep it awake, send it to sleep.",
-    SERVICE: "How the service itself does.",
+    SERVICE: "The state of the service itself.",
 }
 
 _ID = ("not-found", "session-not-found")
@@ -84,7 +84,7 @@ OPERATIONS = (
         body=examples.CREATE,
         answers={
             201: Answer("The session was installed, or installed again.", examples.CREATED),
-            200: Answer("The session existed.", examples.CREATED),
+            200: Answer("The session already existed.", examples.CREATED),
         },
         problems=(
             *_BODY, "invalid-user-id", "idle-times-refused", "session-busy", "session-broken", "session-unreadable",
@@ -108,12 +108,12 @@ OPERATIONS = (
         method="POST", path="/session/{uuid}/activity", handler=handlers.activity, tag=ACTIVITY,
         summary="Report activity", description="Keeps an awake session awake. It never wakes a sleeping one.",
         body=examples.ACTIVITY,
-        answers={202: Answer("The activity counts.", examples.ACTIVITY_NOTED)},
+        answers={202: Answer("The activity was recorded.", examples.ACTIVITY_NOTED)},
         problems=(*_ID, *_BODY, *_USABLE, "session-asleep", *_WRITE),
     ),
     Operation(
         method="POST", path="/session/{uuid}/extend", handler=handlers.extend, tag=ACTIVITY,
-        summary="Keep the pod awake for a time", description="Counts from now, whatever the user does.",
+        summary="Keep the pod awake for a time", description="Counts from now, regardless of activity.",
         body=examples.EXTENSION,
         answers={202: Answer("The pod stays awake until `kept_until`.", examples.EXTENDED)},
         problems=(*_ID, *_BODY, "idle-times-refused", *_USABLE, "session-asleep", *_WRITE),
@@ -152,7 +152,7 @@ OPERATIONS = (
     Operation(
         method="GET", path="/session/{uuid}/history", handler=handlers.history, tag=SESSIONS,
         summary="List a session's wakes, sleeps and failures",
-        answers={200: Answer("The latest, about fifteen wakes.", examples.HISTORY)},
+        answers={200: Answer("The most recent entries, about fifteen wakes.", examples.HISTORY)},
         problems=(*_ID, *_STATE),
     ),
     Operation(
@@ -174,7 +174,7 @@ OPERATIONS = (
         summary="Check what the service depends on",
         answers={
             200: Answer("Redis, Kubernetes, KEDA, helm and the chart work.", examples.HEALTHY),
-            503: Answer("Some part does not work.", examples.UNHEALTHY),
+            503: Answer("At least one part does not work.", examples.UNHEALTHY),
         },
     ),
     Operation(

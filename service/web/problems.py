@@ -20,17 +20,17 @@ _REQUEST_PROBLEMS = (
     ("not-json", 400, "the body is not JSON"),
     ("unauthorized", 401, "no valid key came with the request"),
     ("cross-site", 403, "a page of another site may not call a service without keys"),
-    ("not-found", 404, "there is nothing at this path; an id has 8 characters out of a-z and 0-9"),
+    ("not-found", 404, "no such path; an id has 8 characters out of a-z and 0-9"),
     ("method-not-allowed", 405, "the path has other methods; see `Allow`"),
     ("request-timeout", 408, "the request took too long to arrive"),
-    ("request-entity-too-large", 413, "the body is larger than any sensible one"),
-    ("unsupported-media-type", 415, "the body must be application/json, plain or with gzip or deflate"),
-    ("does-not-fit", 422, "body or query do not fit; `errors` says what and where"),
+    ("request-entity-too-large", 413, "the body is too large"),
+    ("unsupported-media-type", 415, "the body must be application/json, uncompressed or with gzip or deflate"),
+    ("does-not-fit", 422, "the body or query is invalid; `errors` says what and where"),
     ("too-many-streams-of-session", 429, "too many streams of this session's events are open; close some"),
     ("too-many-streams", 503, "too many streams of events are open at this replica; try again in a moment"),
-    ("not-ready", 503, "this process is starting or ending; another replica may serve"),
-    ("not-alive", 503, "a part of this process does not recover; `part` names it, and a restart of the process helps"),
-    ("internal", 500, "something went wrong in the service; its log has more under the problem's instance"),
+    ("not-ready", 503, "this process is starting or shutting down; another replica may be ready"),
+    ("not-alive", 503, "a part of this process does not recover; `part` names it; restart the process"),
+    ("internal", 500, "something went wrong in the service; its log has details under the problem's `instance`"),
 )
 """Problems without an error of the domain."""
 
@@ -87,7 +87,7 @@ async def middleware(
     except Exception:
         log.exception("unexpected error")
         return problem(
-            500, "something went wrong in the service; its log has more under this instance", type_=_type("internal")
+            500, "something went wrong in the service; its log has details under this instance", type_=_type("internal")
         )
 
 

@@ -120,9 +120,9 @@ async def test_an_outage_of_the_election_is_logged_once_and_so_is_its_end(
         replica.election.acquire_or_renew = away  # type: ignore[method-assign]
         await until(lambda: asked > 3)
         del replica.election.acquire_or_renew
-        await until(lambda: "who leads is known again" in caplog.messages)
+        await until(lambda: "the leader is known again" in caplog.messages)
     told = [message for message in caplog.messages if message.startswith("who leads")]
-    assert told == ["who leads is not known until kubernetes answers again", "who leads is known again"]
+    assert told == ["who leads is not known until kubernetes answers again", "the leader is known again"]
 
 
 async def test_a_push_by_hand_wakes() -> None:

@@ -82,7 +82,7 @@ async def test_a_client_that_uploads_on_after_an_early_answer_gets_all_of_it_and
 async def test_an_upload_whose_pod_closes_without_an_answer_is_told_as_that(house: House) -> None:
     async with scripted(house, b"", ends=True) as (uuid, pod):
         status, body = await answer(house, "/up", await house.headers(uuid), "POST", data=chunks())
-    assert (status, json.loads(body)["title"]) == (502, "The workspace went away")
+    assert (status, json.loads(body)["title"]) == (502, "The workspace stopped")
     assert len(pod.heads) == 1
 
 
@@ -185,7 +185,7 @@ async def test_an_answer_that_others_might_read_differently_is_a_502_and_harms_n
     other = await house.awake("bob")
     async with scripted(house, said) as (uuid, _):
         status, body = await answer(house, "/", await house.headers(uuid))
-    assert (status, json.loads(body)["title"]) == (502, "The workspace gave no proper answer")
+    assert (status, json.loads(body)["title"]) == (502, "The workspace sent an invalid response")
     assert (await answer(house, "/echo", await house.headers(other)))[0] == 200
 
 
@@ -259,7 +259,7 @@ async def test_hundreds_of_header_lines_come_through(house: House) -> None:
 async def test_a_head_without_end_is_a_502(house: House, said: bytes) -> None:
     async with scripted(house, said) as (uuid, _):
         status, body = await answer(house, "/", await house.headers(uuid))
-    assert (status, json.loads(body)["title"]) == (502, "The workspace gave no proper answer")
+    assert (status, json.loads(body)["title"]) == (502, "The workspace sent an invalid response")
 
 
 # --- connections ---

@@ -123,7 +123,7 @@ async def test_a_pod_that_speaks_no_proper_http_is_named(house: House, said: byt
     async with scripted(house, said) as (uuid, _):
         status, body = await answer(house, "/", {**await house.headers(uuid), **more})
     assert status == 502
-    assert b"gave no proper answer" in body
+    assert b"sent an invalid response" in body
 
 
 @pytest.mark.parametrize("length", [b"Content-Length: 7\r\n", b"Connection: close\r\n"])

@@ -113,7 +113,7 @@ async def test_the_page_says_early_why_it_takes_so_long_and_goes_on_when_a_try_s
     uuid = await house.session()
     await page_shown(house, uuid)
     async with house.http.get(house.url("/.user-pods/wake"), headers=await house.headers(uuid)) as stream:
-        assert (await next_event(stream, "warning"))["reason"] == f"Kubernetes is still trying. {_PULL}"
+        assert (await next_event(stream, "warning"))["reason"] == f"Kubernetes keeps retrying. {_PULL}"
         _, page = await answer(house, "/", await house.person(uuid))
         assert _PULL in page.decode()
         await heal(house, uuid)
@@ -146,7 +146,7 @@ async def test_patience_ends_with_what_kubernetes_is_still_trying(world: World) 
     async with House(world, GatewayLimits(hold_timeout=timedelta(seconds=0.3)), fails=_PULL).open() as house:
         uuid = await house.session()
         status, body = await answer(house, "/echo", await house.headers(uuid))
-        assert (status, json.loads(body)["detail"]) == (504, f"Kubernetes is still trying. {_PULL}")
+        assert (status, json.loads(body)["detail"]) == (504, f"Kubernetes keeps retrying. {_PULL}")
 
 
 async def test_a_failure_that_turns_out_to_be_for_good_ends_the_wait(house: House) -> None:

@@ -171,7 +171,7 @@ async def test_an_unknown_session_and_a_released_one_are_told_apart(house: House
 async def test_a_post_that_a_pod_takes_and_dies_over_is_not_made_twice(house: House) -> None:
     uuid = await house.awake()
     status, body = await answer(house, "/reset", await house.headers(uuid), "POST", data=b"once")
-    assert (status, json.loads(body)["title"]) == (502, "The workspace went away")
+    assert (status, json.loads(body)["title"]) == (502, "The workspace stopped")
     assert len(house.workspaces[uuid].requests) == 1
 
 

@@ -34,7 +34,7 @@ async def test_a_person_sees_the_wake_come_along_and_lands_at_the_very_url(page:
     assert page.url.endswith(echoed["target"])
     assert "user-pods" not in json.dumps(echoed["headers"]), "the pod was shown the pass"
     assert [status for status in answers if status != 303] == [503, 200]
-    assert stages[0].startswith("Asked for")
+    assert stages[0].startswith("Wake requested")
 
 
 async def test_the_page_needs_no_javascript(browser: Browser, visitor: Visitor) -> None:

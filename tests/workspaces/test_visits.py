@@ -107,7 +107,7 @@ async def test_a_start_that_succeeds_at_a_later_try_of_kubernetes_is_waited_for(
     _, page = await visitor.get("/", visitor.person)
     assert b"waking up" in page
     _, events = await visitor.get("/.user-pods/wake")
-    assert "Kubernetes is still trying. CrashLoopBackOff" in events.decode()
+    assert "Kubernetes keeps retrying. CrashLoopBackOff" in events.decode()
     assert events.decode().rstrip().rsplit("event: ", 1)[1].startswith("answers")
     assert (await asking)[0] == 200
 

@@ -91,9 +91,7 @@ class WatchGauges(Collector):
             "How old the workload cache may be; 0 while its watches keep up.",
             _seconds(self._cache.behind()),
         )
-        yield _total(
-            "watch_breaks", "How often a watch could not simply continue, by reason.", self._cache.breaks, "reason"
-        )
+        yield _total("watch_breaks", "Watches that could not resume, by reason.", self._cache.breaks, "reason")
 
 
 class StoreGauges(Collector):
@@ -126,7 +124,7 @@ class PartGauges(Collector):
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily(
             f"{PREFIX}part_up",
-            "1 while a task of this process that must never end runs well, 0 while it fails, by task.",
+            "1 while a background task of this process works, 0 while it fails, by task.",
             labels=["part"],
         )
         for name, state in self._supervisor.states().items():
@@ -134,7 +132,7 @@ class PartGauges(Collector):
         yield up
         yield _total(
             "part_restarts",
-            "Restarts of tasks that must never end, by task.",
+            "Restarts of background tasks, by task.",
             self._supervisor.restarts,
             "part",
         )
@@ -160,7 +158,7 @@ class GatewayGauges(Collector):
 
     def collect(self) -> Iterator[Metric]:
         traffic = self._gateway.traffic
-        yield _gauge("gateway_connections", "Open connections of browsers.", traffic.connections)
+        yield _gauge("gateway_connections", "Open client connections.", traffic.connections)
         yield _gauge("gateway_websockets", "Open WebSockets.", traffic.websockets)
         yield _gauge("gateway_held", "Requests and waiting pages that wait for a pod.", traffic.held)
         yield _gauge("gateway_queued", "Requests that wait for other requests of their session.", traffic.queued)
@@ -198,11 +196,9 @@ def _sessions(counts: SessionCounts) -> Iterator[Metric]:
     yield _gauge("sessions_parked", "Parked sessions, which KEDA ignores.", counts.parked)
     yield _gauge("queues_filled", "Sessions whose wake queue is not empty.", counts.queued)
     yield _gauge("queue_tokens", "Tokens in all wake queues.", counts.tokens)
+    yield _gauge("wakes_pending", "Wakes whose pod is not ready yet, or that KEDA has not seen yet.", counts.pending)
     yield _gauge(
-        "wakes_pending", "Wakes whose pod is not up yet, or that KEDA has not been seen to take over.", counts.pending
-    )
-    yield _gauge(
-        "wakes_pending_oldest_seconds", "Age of the oldest pending wake; 0 without any.", _seconds(counts.oldest)
+        "wakes_pending_oldest_seconds", "Age of the oldest pending wake; 0 if there is none.", _seconds(counts.oldest)
     )
 
 

@@ -41,13 +41,13 @@ class PrometheusMetrics:
         )
         self._wake = self._histogram(
             "wake_seconds",
-            "From the push of a wake that found no pod to each stage, reported by the replica that accepted it.",
+            "Time from a push that found no pod to each stage of its wake; reported by the accepting replica.",
             ["stage"],
             _WAKE,
         )
         self._heal = self._histogram(
             "heal_seconds",
-            "How long sessions that lost their pod while they wanted one had none; reported by the leader.",
+            "Time until a session that lost its pod while its queue was not empty had one again; reported by the leader.",
             [],
             _WAKE,
         )
@@ -76,7 +76,7 @@ class PrometheusMetrics:
         self._visits = {outcome: requests.labels(outcome) for outcome in RequestOutcome}
         self._waits = self._histogram(
             "gateway_wait_seconds",
-            "How long a held request, or a visible waiting page, waited until the pod accepted connections.",
+            "Time that a held request, or a visible waiting page, waited until the pod accepted connections.",
             ["who"],
             _WAKE,
         )
@@ -84,7 +84,7 @@ class PrometheusMetrics:
             "gateway_activity", "Recorded activity, at most once per session and five seconds, by source.", ["source"]
         )
         self._slow = self._counter(
-            "gateway_slow", "Clients disconnected because they were too slow, by what they were slow at.", ["over"]
+            "gateway_slow", "Clients disconnected because they were too slow, by what was slow.", ["over"]
         )
         self._away = self._counter("gateway_turned_away", "Connections refused beyond `GATEWAY_CONNECTIONS`.")
 

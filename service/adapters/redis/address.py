@@ -66,7 +66,7 @@ def _host(text: str, port: int) -> tuple[str, int]:
     match = _HOST.fullmatch(text)
     number = int(match["port"] or port) if match else 0
     if match is None or not 0 < number < 65536:
-        raise ValueError(f"must look like {FORM}; an IPv6 address stands in brackets")
+        raise ValueError(f"must look like {FORM}; put an IPv6 address in brackets")
     return match["six"] or unquote(match["name"]), number
 
 

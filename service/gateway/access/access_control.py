@@ -10,9 +10,7 @@ from service.gateway.access.fetch_metadata import is_navigation, is_same_origin
 from service.gateway.access.session_cookie import RENEWED, session_cookies, set_cookie
 from service.gateway.errors import OWN_HEADERS, GatewayError
 
-_CROSS_ORIGIN = (
-    "Pages of another host may neither use this workspace nor show it within them. Open it in a tab of its own."
-)
+_CROSS_ORIGIN = "Pages of other hosts may not use or embed this workspace. Open it in its own tab."
 
 
 class AccessControl:
@@ -46,14 +44,16 @@ class AccessControl:
         Hosts of other users are the same site to a browser, so it sends the session cookie with their requests too.
         """
         if not is_navigation(request) and not is_same_origin(request):
-            raise GatewayError(403, "Not from here", _CROSS_ORIGIN)
+            raise GatewayError(403, "Cross-site request refused", _CROSS_ORIGIN)
 
     async def exchange_ticket(self, request: web.BaseRequest, uuid: SessionId) -> web.StreamResponse:
         """Let in whoever opens a link, and lead them to the page that it names. Raises GatewayError."""
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_POST):
-            raise GatewayError(405, "Not allowed", "A link is opened by GET or POST.")
+            raise GatewayError(405, "Not allowed", "Open a link by GET or POST.")
         if ticket_page.is_prefetched(request):
-            raise GatewayError(503, "Not opened yet", "The link was fetched ahead of time. Open it to enter.")
+            raise GatewayError(
+                503, "Link not opened yet", "The browser fetched this link ahead of time. Open it to enter."
+            )
         if not ticket_page.is_opened(request):
             return ticket_page.confirmation_page()
         cookie = await self._redeem(request, uuid)
@@ -77,7 +77,7 @@ class AccessControl:
         if self._closed and await self._valid_cookie(request, uuid) is None:
             raise GatewayError(
                 403,
-                "This link has been used or is too old",
+                "This link has been used or has expired",
                 "Open the workspace again from the page that led you here.",
             )
         return None

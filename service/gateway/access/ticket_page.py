@@ -30,7 +30,7 @@ _PAGE = """<!doctype html>
 <style nonce="{nonce}">body{{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:18vh auto;padding:0 1rem;
 color-scheme:light dark}}button{{font:inherit;padding:.4rem 1rem}}</style></head>
 <body><main><h1>Open your workspace</h1>
-<p>This link works once, and for a short time.</p>
+<p>This link works only once and expires soon.</p>
 <form method="post"><button>Open workspace</button></form></main>
 <script nonce="{nonce}">document.forms[0].submit()</script></body></html>
 """

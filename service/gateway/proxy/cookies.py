@@ -23,7 +23,7 @@ def check(patterns: Sequence[str]) -> None:
     for pattern in patterns:
         if not re.fullmatch(_NAME, pattern.removeprefix("!")):
             raise ValueError(
-                f"{pattern} is no cookie's name; write names, `*` at the end for any rest, `!` to withhold"
+                f"{pattern} is not a cookie name; write names, `*` at the end for any rest, `!` to withhold"
             )
     if len({pattern.startswith("!") for pattern in patterns}) > 1:
         raise ValueError("write either the cookies that pods see, or with `!` those that they do not see, not both")

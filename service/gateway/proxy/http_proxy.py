@@ -73,8 +73,8 @@ async def proxy_request(
             raise PodLost from error
         raise GatewayError(
             502,
-            "The workspace went away",
-            "It ended before it answered. It may or may not have done what you asked: check before you try again.",
+            "The workspace stopped",
+            "It stopped before it answered. Your request may or may not have taken effect: check before you try again.",
         ) from error
     except ClientError as error:
         raise bad_response() from error
@@ -142,8 +142,8 @@ async def send_response(
 def bad_response() -> GatewayError:
     return GatewayError(
         502,
-        "The workspace gave no proper answer",
-        "What it sent is not HTTP. If that does not change, restart its program.",
+        "The workspace sent an invalid response",
+        "What it sent is not valid HTTP. If this persists, restart its program.",
     )
 
 

@@ -35,7 +35,7 @@ class RequestBody:
     def raise_for_client(self) -> None:
         """Raises GatewayError when it is the client's fault that the pod did not get all of it."""
         if self.stalled:
-            raise GatewayError(408, "Too slow", "The request stopped in the middle.")
+            raise GatewayError(408, "Too slow", "The request body stopped arriving.")
         if self.malformed:
             raise GatewayError(400, "Bad request", "The body of the request is malformed.")
 

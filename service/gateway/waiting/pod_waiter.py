@@ -29,12 +29,12 @@ _WAKE_AGAIN = 3
 _MAX_ATTEMPTS = 6
 """Attempts at a request whose pod is ready and goes away before it responds."""
 
-_NO_POD = "It takes longer than expected. Try again in a moment."
-_NO_PROGRAM = "Its pod is there, but its program does not answer yet. Try again in a moment."
-_FINAL = "(Nothing tries again by itself: open the workspace again once that is repaired.)"
-_FELL_ASLEEP = "The workspace fell asleep. Open or reload its page to wake it."
+_NO_POD = "It is taking longer than expected. Try again in a moment."
+_NO_PROGRAM = "Its pod is running, but the program in it does not answer yet. Try again in a moment."
+_FINAL = "(This is not retried automatically. Open the workspace again once the cause is fixed.)"
+_FELL_ASLEEP = "The workspace went to sleep. Open or reload its page to wake it."
 _ASLEEP = "The workspace is asleep. Open or reload its page to wake it."
-_CLOSES = "It accepts connections and closes them. Try again in a moment; if that does not help, restart its program."
+_CLOSES = "It closes every connection without an answer. Try again in a moment. If this persists, restart its program."
 
 
 class PodWaiter:
@@ -69,7 +69,7 @@ class PodWaiter:
         if workload.phase(is_wanted=True) is Phase.READY:
             return None
         if workload.failure:
-            return workload.failure if workload.final else f"Kubernetes is still trying. {workload.failure}"
+            return workload.failure if workload.final else f"Kubernetes keeps retrying. {workload.failure}"
         return workload.paused or workload.blocker or workload.warning
 
     async def wake(self, uuid: SessionId) -> None:
@@ -109,7 +109,7 @@ class PodWaiter:
     def place(self, uuid: SessionId) -> Iterator[None]:
         """Count one more that waits. Raises GatewayError when too many do."""
         if self._waiting.total() >= self._limits.held or self._waiting[uuid] >= self._limits.held_per_session:
-            detail = "Too many requests wait for workspaces to wake."
+            detail = "Too many requests are waiting for workspaces to wake."
             raise GatewayError(503, "Too many wait", detail, retry_after=2, outcome=RequestOutcome.BUSY)
         self._waiting[uuid] += 1
         try:

@@ -27,7 +27,7 @@ class OpenWebSockets:
     def place(self, uuid: SessionId) -> Iterator[None]:
         """Count one more of the session. Raises GatewayError when it has too many."""
         if self._by_session[uuid] >= self._limit:
-            detail = "This workspace has as many WebSockets open as it may. Close some of its tabs."
+            detail = "This workspace has reached its limit of open WebSockets. Close some of its tabs."
             raise GatewayError(429, "Too many requests", detail, retry_after=2, outcome=RequestOutcome.BUSY)
         self._by_session[uuid] += 1
         try:
