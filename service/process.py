@@ -99,7 +99,7 @@ class Life:
         with contextlib.suppress(RuntimeError):  # tasks may come and go in the loop's thread
             names = sorted(task.get_name() for task in asyncio.all_tasks(loop))
         log.critical(
-            "the process did not exit within %.0f s and is forced to",
+            "the process did not exit within %.0f s; forcing it to exit",
             seconds,
             extra={"was": self._doing, "under_way": names[:_NAMED], "tasks": len(names)},
         )

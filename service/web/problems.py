@@ -147,7 +147,7 @@ def of_validation(error: ValidationError, *, source: str) -> BadRequest:
                      detail=errors.InvalidUserId.message if _is_user_id(item) else item["msg"])
         for item in details
     ]  # fmt: skip
-    return BadRequest(422, "does-not-fit", f"the {source} does not fit; see `errors`", fields)
+    return BadRequest(422, "does-not-fit", f"the {source} is invalid; see `errors`", fields)
 
 
 def _token(part: str | int) -> str:

@@ -139,7 +139,7 @@ async def test_known_keys_outlive_the_api_server(stored: Flaky, replica: Callabl
     assert await keyring.find(key.id) == key
     with pytest.raises(SigningKeysUnavailable):
         await keyring.find("00000000")  # it may be another replica's
-    assert "cannot be read again" in (keyring.remark() or "")
+    assert "cannot be re-read" in (keyring.remark() or "")
 
 
 async def test_without_keys_nothing_is_sealed_and_the_keyring_recovers_by_itself(

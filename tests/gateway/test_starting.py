@@ -160,7 +160,7 @@ async def test_a_failure_that_turns_out_to_be_for_good_ends_the_wait(house: Hous
         house.world.cluster.change(replace(house.world.cluster.workload(uuid), failure="Evicted: no disk", final=True))
         said = await next_event(stream, "failed")
         assert said["title"] == "The workspace could not be started"
-        assert said["reason"].startswith("Evicted: no disk (Nothing tries again by itself")
+        assert said["reason"].startswith("Evicted: no disk (This is not retried automatically")
         assert (await asking)[0] == 503
 
 

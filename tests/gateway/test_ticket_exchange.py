@@ -225,7 +225,7 @@ async def test_without_signing_keys_nobody_is_called_a_stranger(house: House, mo
         patched.setattr(house.signing_keys, "read", away)
         status, page = await answer(house, "/echo", given)
         assert status == 503
-        assert b"try again in a moment" in page
+        assert b"Try again in a moment" in page
         assert (await answer(house, "/.user-pods/enter?ticket=x", given))[0] == 503
     house.access._keyring._read_at = float("-inf")  # a second has passed
     assert (await answer(house, "/echo", given))[0] == 200

@@ -196,5 +196,5 @@ async def test_a_session_that_cannot_be_read_tells_its_user_whom_to_ask_and_noth
     for headers in (await house.headers(uuid), await house.person(uuid)):
         status, body = await answer(house, "/", headers)
         assert status == 503
-        assert b"Tell whoever runs this service" in body
+        assert b"Ask your operator" in body
         assert b"redis" not in body.lower()

@@ -33,7 +33,7 @@ def test_a_signal_at_any_moment_of_the_start_ends_it_quickly(service: Make, numb
         time.sleep(start * share)
         each.signal(number)
         each.ended(20)
-        late += "ended by force" in each.log
+        late += "forcing it to exit" in each.log
     assert not late
 
 
@@ -59,7 +59,7 @@ def test_a_second_signal_ends_it_at_once(service: Make) -> None:
     each.until(lambda: "draining" in each.log)
     each.signal(signal.SIGINT)
     assert each.ended(5) == 1
-    assert "again: ending at once" in each.log
+    assert "again: exiting at once" in each.log
 
 
 def test_while_it_drains_it_says_so_and_serves_everything(service: Make) -> None:
@@ -100,7 +100,7 @@ async def test_an_end_that_hangs_is_forced_and_told(
     life._signalled(signal.SIGTERM)
     await asyncio.to_thread(forced.wait, 5)
     assert exits == [1]
-    told = next(record for record in caplog.records if "by force" in record.message)
+    told = next(record for record in caplog.records if "forcing it to exit" in record.message)
     assert vars(told)["was"] == "finishing creates and deletes"
     assert "main" in vars(told)["under_way"]
     release.set()
@@ -130,7 +130,7 @@ async def test_a_start_that_loses_a_cancellation_is_cancelled_again(monkeypatch:
 
 
 def test_a_host_that_is_not_this_machines_is_named(taken: int) -> None:
-    with pytest.raises(PortUnusable, match=r"X: 203\.0\.113\.1 is no address of this machine"):
+    with pytest.raises(PortUnusable, match=r"X: 203\.0\.113\.1 is not an address of this machine"):
         bind("X", "203.0.113.1", taken)
     with pytest.raises(PortUnusable, match="has no address"):
         bind("X", "no.such.host.invalid", taken)

@@ -65,4 +65,4 @@ async def test_a_refusal_of_the_service_reaches_the_user_as_a_sentence(browser: 
     await browser.post("/login", data={"user": "with blanks in it"}, allow_redirects=False)
     answer = await browser.get("/workspace", allow_redirects=False)
     assert answer.status == 502
-    assert await answer.text() == "the body does not fit; see `errors`"
+    assert await answer.text() == "the body is invalid; see `errors`"

@@ -47,7 +47,7 @@ class PrometheusMetrics:
         )
         self._heal = self._histogram(
             "heal_seconds",
-            "Time until a session that lost its pod while its queue was not empty had one again; reported by the leader.",
+            "Time until a session that lost its pod with a non-empty queue had one again; reported by the leader.",
             [],
             _WAKE,
         )
