@@ -306,7 +306,7 @@ async def test_a_pod_that_only_resets_is_told_as_not_ready_when_patience_ends(wo
     ):
         status, body = await answer(house, "/api", await house.headers(uuid))
         assert (status, json.loads(body)["title"]) == (504, "The workspace did not wake in time")
-        assert "its program does not answer yet" in json.loads(body)["detail"]
+        assert "the program in it does not answer yet" in json.loads(body)["detail"]
 
 
 async def test_a_program_that_takes_its_time_over_a_request_counts_as_there(
