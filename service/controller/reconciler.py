@@ -19,7 +19,7 @@ from service.domain.clock import utc_now
 from service.domain.errors import SessionError, SessionReleased, Unavailable
 from service.domain.lifecycle import Step, settled_until, steps
 from service.domain.names import SessionId
-from service.domain.observers import StepObserver, WakeObserver
+from service.domain.observers import StepObserver, WakeObserver, isolated
 from service.domain.ports import Cluster, Queues, WorkloadCache
 from service.domain.session import IdleTimes, QueueState
 
@@ -302,13 +302,13 @@ class Reconciler(WakeObserver):
 
     async def _run_step(self, uuid: SessionId, step: Step, queue: QueueState) -> None:
         for observer in self._observers:
-            observer.on_step_started(uuid, step)
+            isolated(observer.on_step_started, uuid, step)
         await self._call(uuid, step, queue)
         if uuid in self._expectations:
             self._expectations[uuid].since = self._clock()
         self.done[step] += 1
         for observer in self._observers:
-            observer.on_step_done(uuid, step)
+            isolated(observer.on_step_done, uuid, step)
 
     async def _call(self, uuid: SessionId, step: Step, queue: QueueState) -> None:
         workload = self._cache.workload(uuid)

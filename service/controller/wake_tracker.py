@@ -18,7 +18,7 @@ from service.domain.clock import utc_now
 from service.domain.errors import Unavailable
 from service.domain.lifecycle import Step
 from service.domain.names import SessionId
-from service.domain.observers import StepObserver, WakeObserver
+from service.domain.observers import StepObserver, WakeObserver, isolated
 from service.domain.ports import PodEvents, WorkloadCache
 from service.domain.progress import ProgressUpdate, Stage
 from service.domain.session import Workload
@@ -74,7 +74,7 @@ class WakeTracker(WakeObserver, StepObserver):
 
     def on_wake(self, uuid: SessionId) -> None:
         workload = self._cache.workload(uuid)
-        self._timer.start(workload, self._now())
+        isolated(self._timer.start, workload, self._now())
         if workload.ready == 0:
             self._progress.follow(uuid)
 
@@ -89,18 +89,21 @@ class WakeTracker(WakeObserver, StepObserver):
             self._progress.end(uuid)
         stage = _STAGE_OF.get(step)
         if stage is not None:
-            self._timer.reach(uuid, stage)
+            isolated(self._timer.reach, uuid, stage)
             if not awake:
                 self._progress.follow(uuid, ProgressUpdate(stage))
 
     def changed(self, uuid: SessionId) -> None:
         """The cache shows a change of the session."""
         workload = self._cache.workload(uuid)
-        self._timer.observe(workload)
-        for transition in self._lives.observe(workload, self._now()):
-            self._transitions.on_transition(transition)
+        isolated(self._timer.observe, workload)
+        isolated(self._observe_life, workload)
         if self._progress.follows(uuid) or (self._leadership.held and _is_starting(workload)):
             self._progress.follow(uuid)
+
+    def _observe_life(self, workload: Workload) -> None:
+        for transition in self._lives.observe(workload, self._now()):
+            self._transitions.on_transition(transition)
 
     async def run(self) -> None:
         """Track until cancelled."""

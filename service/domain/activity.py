@@ -9,7 +9,7 @@ from service.domain.errors import SessionAsleep, SessionPaused, Unavailable
 from service.domain.journal import Journal, Woken, hashed
 from service.domain.limits import Limits
 from service.domain.names import SessionId
-from service.domain.observers import WakeObserver
+from service.domain.observers import WakeObserver, isolated
 from service.domain.ports import Cluster, Progress, Queues, WorkloadCache
 from service.domain.progress import ProgressUpdate, Stage
 from service.domain.queries import SessionQueries
@@ -55,7 +55,7 @@ class SessionActivity:
             # Before anybody acts on the wake, and before the caller can ask for its progress.
             await self._note(uuid, Stage.ACCEPTED)
         for observer in self._observers:
-            observer.on_wake(uuid)
+            isolated(observer.on_wake, uuid)
         return length
 
     async def heartbeat(self, uuid: SessionId, source: str) -> None:

@@ -92,6 +92,18 @@ async def test_each_stage_is_written_when_the_cache_shows_it(world: World) -> No
         assert world.stages[before if parts else 0 :] == stages
 
 
+async def test_progress_goes_on_although_the_measurement_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    for name in ("start", "observe", "reach"):
+        monkeypatch.setattr(world.replica.timer, name, fail)
+    await world.wake()
+    world.tracker.on_step_done(UUID, Step.SCALE_UP)
+    await world.change(parked=False, replicas=1, ready=1, pod=READY)
+    assert world.stages[-1] == "ready"
+
+
 async def test_stages_that_the_watch_skipped_are_written_in_order(world: World) -> None:
     await world.wake()
     await world.change(parked=False, replicas=1, ready=1, pod=READY)

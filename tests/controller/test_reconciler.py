@@ -12,7 +12,9 @@ from service.controller.leadership import Leadership
 from service.controller.rate_limiter import RateLimiter
 from service.controller.reconciler import Reconciler
 from service.domain.errors import ClusterUnavailable, RedisUnavailable
+from service.domain.lifecycle import Step
 from service.domain.names import SessionId
+from service.domain.observers import StepObserver
 from service.domain.session import IdleTimes, QueueState, Workload
 from tests.controller.simulation import UUID, asleep, record
 from tests.fakes import MemoryCluster, MemoryQueues
@@ -40,6 +42,8 @@ async def reconciling(
     parks_per_second: float = 1e6,
     defer_unparks: timedelta = timedelta(seconds=10),
     leads: bool = False,
+    *,
+    observers: Sequence[StepObserver] = (),
 ) -> AsyncIterator[Reconciler]:
     reconciler = Reconciler(
         queues=queues,
@@ -49,6 +53,7 @@ async def reconciling(
         parks_per_second=parks_per_second,
         defer_unparks=defer_unparks,
         leadership=Leadership(held=leads),
+        observers=observers,
     )
     task = asyncio.create_task(reconciler.run())
     await asyncio.sleep(0)  # from now on it hears of changes
@@ -75,6 +80,25 @@ async def test_a_step_that_the_cluster_rejects_is_retried(cluster: MemoryCluster
         reconciler.on_wake(UUID)
         await until(lambda: cluster.workload(UUID).replicas == 1)
     assert attempts == 3
+
+
+class FailingObserver:
+    def on_step_started(self, uuid: SessionId, step: Step) -> None:
+        raise RuntimeError(uuid)
+
+    def on_step_done(self, uuid: SessionId, step: Step) -> None:
+        raise RuntimeError(uuid)
+
+
+async def test_a_step_is_carried_out_once_although_an_observer_fails(
+    cluster: MemoryCluster, queues: MemoryQueues
+) -> None:
+    async with reconciling(cluster, queues, observers=[FailingObserver()]) as reconciler:
+        await queues.wake(UUID, IdleTimes().lease)
+        reconciler.on_wake(UUID)
+        await until(lambda: cluster.workload(UUID).replicas == 1)
+        await until(lambda: reconciler.idle)
+        assert (reconciler.done[Step.SCALE_UP], reconciler.retries) == (1, 0)
 
 
 async def test_a_short_outage_of_redis_loses_no_wake(cluster: MemoryCluster, queues: MemoryQueues) -> None:
