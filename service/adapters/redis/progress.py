@@ -21,7 +21,7 @@ from service.domain.errors import RedisKeyInvalid, RedisUnavailable
 from service.domain.names import SessionId
 from service.domain.progress import Event, ProgressUpdate, Stage
 
-HISTORY_EVENTS = timedelta(hours=1)
+EXPIRY = timedelta(hours=1)
 """How long a wake can be read after its last event."""
 _LIMIT = 64
 """Events of one wake, warnings included: a pod that fails for hours must not fill Redis."""
@@ -86,7 +86,7 @@ class RedisProgress:
         self._flags: defaultdict[SessionId, set[asyncio.Event]] = defaultdict(set)
 
     async def write(self, uuid: SessionId, *updates: ProgressUpdate) -> bool:
-        args: list[Any] = [uuid, PROGRESS, int(HISTORY_EVENTS.total_seconds()), _LIMIT]
+        args: list[Any] = [uuid, PROGRESS, int(EXPIRY.total_seconds()), _LIMIT]
         for each in updates:
             args += [each.stage.value, each.reason or "", "1" if each.final else ""]
         async with self._call():
