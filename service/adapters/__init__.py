@@ -1,1 +1,1 @@
-"""The ports of the domain, each on its real part (one client library per module) and, in `memory`, without any."""
+"""Implementations of the domain's ports: one subpackage per client library."""

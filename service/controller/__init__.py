@@ -1,1 +1,1 @@
-"""Keeps every session's pod as its queue wants it: each replica for its own wakes, one of them for all sessions."""
+"""Keeps every session's pod in line with its queue: each replica for its own wakes, the leader for all sessions."""

@@ -1,6 +1,6 @@
-"""Enters in the journal what happens to pods, with its causes, and counts the pods that should not have ended.
+"""Writes what happens to pods, and why, to the journal, and counts the pods that should not have ended.
 
-Only the leader does so, or every replica would. What happens while nobody leads is missing: the journal is no ledger.
+Only the leader does so, or every replica would. The journal misses what happens while there is no leader.
 """
 
 import asyncio

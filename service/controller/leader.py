@@ -79,7 +79,7 @@ class Leader:
                     asked, elected = clock(), await self._acquire_or_renew()
                     if elected is not None:
                         renewed = asked if elected else -duration
-                    # Without an answer the lease is ours until it could have expired for the others.
+                    # Without an answer, the lease is ours until the other replicas consider it expired.
                     leads = clock() - renewed < duration * 2 / 3
                     if leads and not self.leads:
                         log.info("this replica leads")

@@ -1,4 +1,4 @@
-"""Derives from the workloads of each session what its pods go through. A life lasts while the session wants a pod."""
+"""Derives the transitions of each session's pods from its workloads. A life lasts while the session wants a pod."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class PodLives:
         self._lives: dict[SessionId, _Life] = {}
 
     def start(self, workloads: Iterable[Workload], at: datetime) -> None:
-        """Take the present state for known: it causes no transitions."""
+        """Record the current state as known: it causes no transitions."""
         self._lives.clear()
         for workload in workloads:
             list(self.observe(workload, at))

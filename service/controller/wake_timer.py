@@ -71,7 +71,7 @@ class WakeTimer:
             del self._wakes[uuid]
 
     def expire(self) -> None:
-        """Drop wakes that nobody waits for any more; to be called now and then."""
+        """Drop wakes that have timed out; call it periodically."""
         while self._wakes:
             uuid, wake = next(iter(self._wakes.items()))
             if self._clock() - wake.started < TIMEOUT:

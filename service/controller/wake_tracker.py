@@ -26,7 +26,7 @@ from service.domain.session import Workload
 log = logging.getLogger(__name__)
 
 _EXPIRY = 5.0
-"""Seconds between two checks for wakes that are never going to finish."""
+"""Seconds between two checks for wakes that will never finish."""
 _RETRY = (1.0, 30.0)
 """Seconds between two subscriptions to the pods' events: without these, progress has less detail."""
 _STAGE_OF = {Step.SCALE_UP: Stage.SCALED, Step.UNPARK: Stage.UNPARKED}
@@ -42,7 +42,7 @@ class ProgressSink(Protocol):
     def follows(self, uuid: SessionId) -> bool: ...
 
     def end(self, uuid: SessionId) -> None:
-        """Nobody wants the session any more: its wake ends, even if no replica saw that a pod was wanted."""
+        """The session is no longer wanted: its wake ends, even if no replica saw that a pod was requested."""
 
 
 class TransitionSink(Protocol):

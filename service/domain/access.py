@@ -1,8 +1,8 @@
 """Who may enter a workspace: a ticket, valid once and briefly, is exchanged for a cookie that is valid for one session.
 
-A ticket travels in a URL, so it is used up at once. A session cookie can be checked by any replica without a request to
-anybody. Both are sealed with a key that is not in Redis. Redis only knows which tickets are unused, so access to Redis
-is not enough to enter.
+A ticket travels in a URL, so it works only once. Any replica can check a session cookie without a lookup. Both are
+sealed with a key that is not in Redis. Redis only knows which tickets are unused, so access to Redis is not enough to
+enter.
 
     ticket   <valid until>.<session and nonce, in base64>.<key>.<seal>
     cookie   <valid until>.<since>.<key>.<seal>
@@ -89,14 +89,14 @@ class WorkspaceAccess:
         self.limit = limit
         self._now = now
         self._checked: dict[tuple[str, SessionId], tuple[float, SigningKey]] = {}
-        """Genuine cookies: until when no check is due, and their key. A page sends a hundred requests with the same."""
+        """Verified cookies: until when they need no check, and their key. A page sends the same one a hundred times."""
 
     def remark(self) -> str | None:
         """Why nobody can enter, or soon will not, for /health; None when nothing is wrong."""
         return self._keyring.remark()
 
     async def run(self) -> None:
-        """Keep the keys up to date for ever, and remove what earlier versions kept in Redis."""
+        """Keep the keys up to date until cancelled, and remove what earlier versions kept in Redis."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keyring.run(), name="signing keys")
             group.create_task(self._drop_former_secret(), name="former secret")
@@ -144,7 +144,7 @@ class WorkspaceAccess:
     async def check_cookie(self, cookie: str, uuid: SessionId) -> ValidCookie | None:
         """None unless the cookie is genuine, for this session, and still valid.
 
-        Needs no request to anybody, unless its key is not known.
+        Needs no lookup unless its key is unknown.
         """
         shape, now = _COOKIE.fullmatch(cookie), self._now()
         if shape is None or int(shape["until"]) <= now:
@@ -164,7 +164,7 @@ class WorkspaceAccess:
         return max(0, int(cookie.partition(".")[0]) - int(self._now()))
 
     def _latest(self, since: int) -> int:
-        """When a cookie must end whose ticket was used at `since`."""
+        """When a cookie must expire if its ticket was used at `since`."""
         return since + int(self.limit.total_seconds())
 
     def _make_cookie(self, key: SigningKey, uuid: SessionId, since: int) -> str:

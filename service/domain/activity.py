@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class SessionActivity:
-    """`observers` hear of every wake after its push, in their order."""
+    """`observers` are notified of every wake after its push, in order."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class SessionActivity:
         self._journal = journal
 
     async def wake(self, uuid: SessionId, *, by: str = "api") -> int:
-        """Ask for the pod; returns the queue's length. `by`, the kind of caller, goes into the history.
+        """Request the pod; returns the queue's length. `by`, the kind of caller, goes into the history.
 
         Raises as `SessionQueries.check_usable`.
         """

@@ -106,7 +106,7 @@ class Keyring:
                 self._read_at = time.monotonic()
 
     async def run(self) -> None:
-        """Refresh the keys for ever; retries with back-off."""
+        """Refresh the keys until cancelled; retries with back-off."""
         backoff = Backoff(1, REFRESH.total_seconds())
         while True:
             pause = REFRESH.total_seconds()

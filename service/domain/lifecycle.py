@@ -42,7 +42,7 @@ def steps(
         )
     if workload.replicas == 0:
         return frozenset({Step.PARK if parking else Step.UNPARK}) if parking != workload.parked else frozenset()
-    # Somebody scaled a parked session by hand: it gets a lease, and KEDA looks after it again.
+    # Somebody scaled a parked session by hand: it gets a lease, and KEDA scales it again.
     return frozenset({Step.RENEW, Step.UNPARK}) if workload.parked else frozenset()
 
 
@@ -70,8 +70,8 @@ def settled_until(workload: Workload, queue: QueueState, now: datetime) -> datet
     """The time until which pushes are settled; None while the pending wake has to stay pending.
 
     A wake is settled once KEDA has seen it (`last_active`, in whole seconds, rounded down) and the pod is ready or has
-    failed for good. A large image or a new node takes longer than lease and cooldown, and a wake that expired meanwhile
-    would end the pod before anybody has seen it. After an hour a wake is settled in any case.
+    failed for good. A large image or a new node takes longer than lease and cooldown, and if the wake expired in that
+    time, the pod would stop before its user has seen it. After an hour a wake is settled in any case.
     """
     since = queue.pending_since
     if since is None:

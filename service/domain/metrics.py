@@ -43,7 +43,7 @@ class RequestOutcome(StrEnum):
     OWN = "own"
     """Answered by the gateway: a ticket exchange, or an event stream for the waiting page."""
     ASLEEP = "asleep"
-    """Sent by a page on its own, so the workspace sleeps on."""
+    """Sent by a page on its own, so the workspace stays asleep."""
     REFUSED = "refused"
     """Rejected: no session cookie, a page of another host, or an unknown workspace."""
     BUSY = "busy"

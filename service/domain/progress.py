@@ -63,7 +63,7 @@ class Event:
 
 
 def has_ended(wake: Sequence[Event]) -> bool:
-    """Whether waiting for further events is of no use."""
+    """Whether waiting for further events is pointless."""
     return any(event.stage in (Stage.READY, Stage.ASLEEP) or event.final for event in wake)
 
 

@@ -95,10 +95,10 @@ class Provisioner:
     # --- create ---
 
     async def create(self, user_id: str, requested: RequestedIdleTimes = NOTHING_REQUESTED) -> Created:
-        """Give the user a session, the same one for every call and every racer.
+        """Give the user a session: the same one for every call, concurrent ones included.
 
-        The work goes on when the caller goes away, and concurrent callers for one user share it. `requested` counts
-        when this call installs the release; an existing session keeps its times.
+        The work continues if the caller disconnects, and concurrent callers for one user share it. `requested` is used
+        if this call installs the release; an existing session keeps its times.
         """
         names.check_user_id(user_id)
         idle_times = self._limits.idle_times(requested, self._idle_times)
@@ -220,7 +220,7 @@ class Provisioner:
                 await self._store.release_claim(user_id, uuid)
                 raise
             if workload.replicas == 0:
-                # A wake from the session's previous life, which nobody could answer, must not wake it now.
+                # A wake that was pending before the release was removed must not wake it now.
                 await self._queues.clear(uuid)
             await lock.confirm()
             await self._releases.install(uuid, user_id, idle_times)
@@ -235,16 +235,16 @@ class Provisioner:
             log.warning("a new session is left to the controller for parking", extra={"uuid": uuid})
 
     def _may_be_running(self, release: Release) -> bool:
-        """Whether some helm, of a replica that died or of an operator, may still work on the release."""
+        """Whether another helm process, of a dead replica or an operator, may still be working on the release."""
         return release.transient and datetime.now(UTC) - release.modified_at < self._helm_deadline
 
     # --- delete ---
 
     async def delete(self, uuid: SessionId, *, keep_data: bool, wait: bool = True) -> None:
-        """Remove release, keys and, unless `keep_data`, the volume. Goes on when the caller goes away.
+        """Remove release, keys and, unless `keep_data`, the volume. Continues if the caller disconnects.
 
-        What cannot be done now, because a dependency is unavailable, `Recovery` finishes later. `wait` for whoever
-        holds the session's lock, or else raise SessionBusy.
+        If a dependency is unavailable, `Recovery` finishes the rest later. With `wait`, wait until the session's lock
+        is free; otherwise raise SessionBusy.
         """
         await asyncio.shield(self._background(self._delete(uuid, keep_data=keep_data, wait=wait), "delete"))
 
@@ -277,7 +277,7 @@ class Provisioner:
         await self._forget(record, "request", time.monotonic() - started)
 
     async def collect(self, uuid: SessionId, retention: timedelta) -> bool:
-        """Forget the keys of a session whose release has been gone for `retention`; whether that was done.
+        """Delete the keys of a session whose release has been gone for `retention`; returns whether it did so.
 
         A kept volume stays: its labels say whose it is, and the user's next create finds it.
         """

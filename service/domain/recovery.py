@@ -40,7 +40,7 @@ _MIN_AGE = timedelta(seconds=5)
 _SCAN_INTERVAL = 600.0
 """Seconds between two full scans."""
 _MAX_BACKOFF = 600.0
-"""Seconds between two attempts at a session that always fails, at most."""
+"""Maximum number of seconds between two attempts at a session that always fails."""
 
 Unfinished = tuple[SessionId, str | None]
 """The session's id, and the user whose create it is; None for a delete."""
@@ -70,7 +70,7 @@ class Recovery:
         try:
             while True:
                 try:
-                    await self._store.ping()  # a write: a demoted Redis is noticed although nobody else writes
+                    await self._store.ping()  # a write: this notices a demoted Redis even when nothing else writes
                     if not await self._store.index_complete() or clock() >= next_scan:
                         self._start(await self._scan(), interval)
                         next_scan = clock() + _SCAN_INTERVAL * random.uniform(0.9, 1.1)  # noqa: S311 - only spreads the load

@@ -8,7 +8,7 @@ API, VISIT, QUEUE, OPERATOR = "api", "visit", "queue", "operator"
 """Sources of wakes: the API, a browser at the gateway, a push by another program, a scale by hand."""
 
 WATCH_LAG = timedelta(seconds=2)
-"""How late a watch may show that a pod is wanted: a sleep that was asked for meanwhile ended this pod."""
+"""How late a watch may report that a pod was requested: a sleep requested within that time ended this pod."""
 
 
 def wake_initiator(record: Record, risen: Workload, *, at: datetime, idle_times: IdleTimes) -> str | None:

@@ -1,1 +1,1 @@
-"""The edge: connections from outside, what each may cost, and which HTTP is let in. All ports stand on it."""
+"""The edge: limits incoming connections, and rejects invalid HTTP. All ports use it."""

@@ -39,7 +39,7 @@ class ConnectionLimits:
     idle: float = 75
     """Without a request. More than the 60 of load balancers, so that they close first."""
     stall: float = 300
-    """Without a byte of a body that the pod waits for, or a byte read of a response: longer than any tunnel on a train,
+    """Without a byte of a body that the pod waits for, or a byte read of a response. Long enough for a train in a tunnel,
     and short enough that dead connections do not accumulate."""
 
 

@@ -1,6 +1,6 @@
 """Connections from outside: bounds how many there are, what each may send, and how long it may take over it.
 
-A client that merely has nothing to say is left alone: nothing here ends a WebSocket or an event stream without traffic.
+Idle clients are left alone: nothing here ends a WebSocket or an event stream without traffic.
 """
 
 import asyncio
@@ -88,7 +88,7 @@ class Server(HttpServer):
         self.unfinished = 0
         """Bytes of heads that have begun and are not complete."""
         self.rejected: set[Connection] = set()
-        """Connections that are being told why they are rejected."""
+        """Connections that are being sent the reason for their rejection."""
 
     def make_connection(self, **options: Any) -> HttpConnection:
         return Connection(self, **options)

@@ -1,10 +1,10 @@
-"""The two stages in which a process ends."""
+"""The two stages of a process' shutdown."""
 
 import asyncio
 
 
 class Drain:
-    """`begun`: load balancers learn that the process ends; everything is still served. `over`: connections close."""
+    """`begun`: /readyz tells load balancers to stop; everything is still served. `over`: connections close."""
 
     def __init__(self) -> None:
         self.begun = asyncio.Event()

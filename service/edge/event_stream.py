@@ -1,4 +1,4 @@
-"""Server-sent events. The wire format, comments in between and stalled clients are aiohttp-sse's business."""
+"""Server-sent events. aiohttp-sse handles the wire format, comments and stalled clients."""
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping

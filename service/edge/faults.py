@@ -1,4 +1,4 @@
-"""What can be wrong with a request that no handler sees, or with a connection.
+"""Faults of connections, and of requests that no handler sees.
 
 The sentences are fixed: they repeat nothing of the request, any part of which may be a credential.
 """

@@ -27,6 +27,6 @@ class Readiness:
         return self._drain.over.is_set()
 
     def close(self) -> None:
-        """Whoever serves is closing, drained or not."""
+        """The servers are closing, drained or not."""
         self._drain.begun.set()
         self._drain.over.set()

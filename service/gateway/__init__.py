@@ -1,1 +1,1 @@
-"""The reverse proxy in front of the workspaces: it wakes on a visit, and measures who is really there."""
+"""The reverse proxy in front of the workspaces: it wakes them on a visit, and detects activity."""

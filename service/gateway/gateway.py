@@ -1,4 +1,4 @@
-"""The path of a request: which session, may it enter, is its pod awake or to be woken, and on to the pod."""
+"""Handles a request: finds its session, checks access, wakes the pod if necessary, and proxies to it."""
 
 import asyncio
 import contextlib
@@ -108,9 +108,9 @@ class Gateway:
         )
 
     async def drain(self, seconds: float) -> None:
-        """The process ends: end the waiting pages, and close all WebSockets within so many seconds.
+        """At shutdown: end the waiting pages, and close all WebSockets within that many seconds.
 
-        Their clients come back to another replica.
+        Their clients reconnect to another replica.
         """
         self._closing.set()
         await self._websockets.close(seconds)
@@ -231,7 +231,7 @@ class Gateway:
 
     @staticmethod
     async def _responds(request: web.BaseRequest, upstream: Upstream) -> bool:
-        """Whether the pod responds by now."""
+        """Whether the pod responds yet."""
         if upstream.ready or not is_navigation(request):
             return await upstream.accepts_connections()
         with contextlib.suppress(TimeoutError):

@@ -105,7 +105,9 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 def _error_for(code: int, stdout: bytes, stderr: bytes) -> Exception:
-    """The domain's error for helm's output. Its cause is pyhelm3's, so the log shows the output and no caller does."""
+    """The domain's error for helm's output. Its cause is pyhelm3's, so the output is logged but not shown to
+    callers.
+    """
     output = stderr.decode(errors="replace")
     cause = pyhelm3.errors.Error(code, stdout, stderr)
     if _NOT_FOUND.search(output):

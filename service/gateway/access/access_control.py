@@ -28,7 +28,7 @@ class AccessControl:
         return len(cookies) == 1 and self._access.is_known(cookies[0], uuid)
 
     async def check(self, request: web.BaseRequest, uuid: SessionId) -> None:
-        """Check the session cookie. A renewed one is left for the response to bring. Raises GatewayError."""
+        """Check the session cookie. If it is renewed, the response will set the new one. Raises GatewayError."""
         cookie = await self._valid_cookie(request, uuid)
         if cookie is None:
             raise GatewayError(
@@ -39,7 +39,7 @@ class AccessControl:
 
     @staticmethod
     def check_origin(request: web.BaseRequest) -> None:
-        """Raises GatewayError for what another host's page does.
+        """Raises GatewayError for requests from another host's page.
 
         Hosts of other users are the same site to a browser, so it sends the session cookie with their requests too.
         """
@@ -47,7 +47,7 @@ class AccessControl:
             raise GatewayError(403, "Cross-site request refused", _CROSS_ORIGIN)
 
     async def exchange_ticket(self, request: web.BaseRequest, uuid: SessionId) -> web.StreamResponse:
-        """Let in whoever opens a link, and lead them to the page that it names. Raises GatewayError."""
+        """Sign in whoever opens a link, and redirect to the page that it names. Raises GatewayError."""
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_POST):
             raise GatewayError(405, "Not allowed", "Open a link by GET or POST.")
         if ticket_page.is_prefetched(request):
@@ -65,7 +65,7 @@ class AccessControl:
         return response
 
     async def _redeem(self, request: web.BaseRequest, uuid: SessionId) -> str | None:
-        """A cookie for the ticket; None when the ticket is used up but its bearer is let in already."""
+        """A cookie for the ticket; None when the ticket is used but the browser already has a valid cookie."""
         try:
             value = await self._access.redeem(request.query.get("ticket", ""), uuid)
         except Unavailable:
@@ -91,5 +91,5 @@ class AccessControl:
 
 
 def _is_local_path(target: str) -> bool:
-    """Whether every browser takes the target for a path of this host."""
+    """Whether every browser interprets the target as a path on this host."""
     return target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable() and target.isascii()

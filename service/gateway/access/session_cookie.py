@@ -1,4 +1,4 @@
-"""The session cookie, by which a browser is let in to one workspace."""
+"""The session cookie, which admits a browser to one workspace."""
 
 import re
 from http import HTTPStatus
@@ -10,7 +10,7 @@ from multidict import CIMultiDict, istr
 COOKIE = "__Host-user-pods"
 """The prefix makes browsers refuse it from any other host, and from a page without TLS."""
 RENEWED: RequestKey[str] = RequestKey("renewed", str)
-"""A `Set-Cookie` value that the response to a request brings."""
+"""The `Set-Cookie` value that the response to a request will carry."""
 _VALUE = re.compile(rf"(?:^|;)[ \t]*{COOKIE}=([^;]*)")
 _CACHE_HEADERS = (istr("CDN-Cache-Control"), istr("Surrogate-Control"))
 _SHARED_CACHE = re.compile(r"public\b|immutable\b|s-maxage|max-age=\"?0*[1-9]")

@@ -1,8 +1,8 @@
-"""Recognises who really opens a link, and who only previews it.
+"""Distinguishes opening a link from previewing it.
 
-Chat and mail programs fetch every link for a preview before its reader opens it. They must not use up its ticket. So
-the link itself exchanges the ticket only for a person who opens it, or for a program that a person has started. All
-others get a page that does so by POST, at once where scripts run (docs/decisions/0017-entry.md).
+Chat and mail programs fetch every link for a preview before its recipient opens it. They must not consume its ticket.
+So a GET exchanges the ticket only for a person's navigation, or for a program that a person has started. All others get
+a page that does so by POST, immediately if scripts run (docs/decisions/0017-entry.md).
 """
 
 import re
@@ -57,7 +57,7 @@ def is_opened(request: web.BaseRequest) -> bool:
 
 
 def confirmation_page() -> web.Response:
-    """A page that opens the link it was loaded from: by itself, or by a button where scripts do not run."""
+    """A page that opens the link it was loaded from: automatically, or with a button if scripts are off."""
     nonce = secrets.token_urlsafe(16)
     policy = (
         f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; base-uri 'none';"

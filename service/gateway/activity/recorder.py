@@ -31,7 +31,7 @@ class ActivityRecorder:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def record(self, uuid: SessionId, activity: Activity) -> None:
-        """The user is active just now. Returns at once."""
+        """Note that the user is active now. Returns at once."""
         if uuid in self._timers:
             self._pending[uuid] = activity
             return
@@ -41,7 +41,7 @@ class ActivityRecorder:
         task.add_done_callback(self._tasks.discard)
 
     async def record_while_open(self, uuid: SessionId, seconds: float) -> None:
-        """Record an open connection as activity, for so long or until cancelled."""
+        """Record an open connection as activity, for that long or until cancelled."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while True:

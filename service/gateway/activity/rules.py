@@ -1,7 +1,7 @@
 """What counts as activity of a user; docs/explanation/idleness.md explains the rules.
 
-Everything else that passes keeps nobody awake: what the pod sends, pings, an editor's own messages to its server. So
-neither a build without its user nor a forgotten tab does.
+Other traffic does not keep a pod awake: data from the pod, pings, an editor's own messages to its server. So neither an
+unattended build nor a forgotten tab does.
 """
 
 from enum import StrEnum
@@ -57,5 +57,5 @@ def is_input(frame: Frame, editor: Editor | None) -> bool:
         return False
     if editor is None or frame.opcode == TEXT:
         return True
-    # Continuations of a long message show nothing: its beginning has been judged already.
+    # Continuations of a long message show nothing: its first frame has already been inspected.
     return frame.opcode == BINARY and editor.shows_somebody(frame.head)

@@ -56,10 +56,10 @@ class Editor:
         self._clock = clock
         self._present_until = float("-inf")
         self._new = not resumed
-        """A user has just opened it. The page will only say when they leave."""
+        """A user has just opened it. The page only reports when they leave."""
 
     def shows_somebody(self, head: bytes) -> bool:
-        """Whether a user is there, as far as the beginnings of this frame and those before it show."""
+        """Whether a user is present, judging by the beginnings of this frame and earlier ones."""
         acted = False
         for name, arguments in calls(head):
             if name == _WINDOW:

@@ -88,7 +88,7 @@ def _plain(name: str) -> str:
 
 
 def _kept(headers: "CIMultiDictProxy[str]", names: HeaderFilter) -> CIMultiDict[str]:
-    """The headers without those that stay behind, and without those that `Connection` names."""
+    """The headers without those that are removed, and without those that `Connection` names."""
     kept = headers.copy()
     named = headers.getall(hdrs.CONNECTION, None)
     for name in names.removed(headers):

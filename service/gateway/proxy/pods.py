@@ -41,7 +41,7 @@ _READ_AHEAD = 64 * 1024
 
 
 class PodLost(Exception):
-    """The pod went away or never took the request, so the request can be repeated."""
+    """The pod is gone or never received the request, so the request can be repeated."""
 
 
 class CannotStart(Exception):
@@ -56,7 +56,7 @@ class Upstream:
         self.address = address
         self.port = port
         self.ready = False
-        """Kubernetes says so. Before, something other than the workspace's program may answer for it."""
+        """Kubernetes reports it. Before that, something other than the workspace's program may answer."""
         self.responds = False
         """It has accepted a connection, or a request where it is not ready."""
         self.probe_interval = _PROBE_INTERVAL
@@ -103,7 +103,7 @@ class Upstream:
         return await asyncio.shield(self._probing)
 
     def request_failed(self) -> None:
-        """A request has met nothing of use. Probe again before the next one, unless the pod is ready."""
+        """A request found no started program. Probe again before the next one, unless the pod is ready."""
         if not self.ready:
             self.responds = False
 

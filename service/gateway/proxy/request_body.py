@@ -10,11 +10,11 @@ from service.gateway.errors import GatewayError
 
 
 class Stalled(Exception):
-    """A body has stopped coming."""
+    """A body has stopped arriving."""
 
 
 class RequestBody:
-    """Read once, from the moment at which the pod wants it.
+    """Read once, starting when the pod wants it.
 
     Raises Stalled when nothing comes for `stall_timeout` seconds while the pod waits, and web.RequestPayloadError when
     chunks are malformed. `on_chunk` is called with every piece that comes.
@@ -33,7 +33,7 @@ class RequestBody:
         return self._request.body_exists
 
     def raise_for_client(self) -> None:
-        """Raises GatewayError when it is the client's fault that the pod did not get all of it."""
+        """Raises GatewayError if the client failed to send the whole body."""
         if self.stalled:
             raise GatewayError(408, "Too slow", "The request body stopped arriving.")
         if self.malformed:

@@ -85,7 +85,7 @@ class RequestQueues:
                 return await granted
         except BaseException as error:
             if not granted.cancelled():
-                self.release(uuid, granted.result())  # granted just when the client went away
+                self.release(uuid, granted.result())  # granted just as the client disconnected
             else:
                 with contextlib.suppress(ValueError):  # `_grant` may have removed it already
                     queue.waiting.remove(granted)

@@ -20,7 +20,7 @@ from service.gateway.request_outcome import OutcomeRecorder
 from service.gateway.waiting.pod_waiter import PodWaiter
 
 PAGE_TIMEOUT = 3600.0
-"""Seconds that a page waits at most: Kubernetes must not keep trying for ever for a page that is forgotten."""
+"""Seconds that a page waits at most: Kubernetes must not keep trying forever for a forgotten page."""
 CHECK_INTERVAL = 1.0
 """Seconds between two checks of what delays the pod."""
 HEARTBEAT = 10.0
@@ -50,7 +50,7 @@ class WakeEvents:
         begun = time.monotonic()
         with self._waiter.place(uuid):
             outcome.ended(RequestOutcome.OWN)
-            # A page that reconnects by itself wakes nobody.
+            # A page that merely reconnects does not wake the pod.
             wakes = not is_background(request)
             async with self._waiter.waiting_for(uuid, begun + PAGE_TIMEOUT, wakes=wakes, keeps_awake=True) as pod:
                 response = await self._stream(request, uuid, pod)
@@ -86,7 +86,7 @@ class WakeEvents:
             return last_id
         for event in events:
             last_id = event.id
-            if event.stage is not Stage.FAILED:  # the last event says so, once it makes no sense to wait any longer
+            if event.stage is not Stage.FAILED:  # once waiting is pointless, the last event says so
                 data = {"seconds": event.after.total_seconds(), "reason": event.reason}
                 await response.send(json.dumps(data), id=event.id, event=event.stage.value)
         return last_id

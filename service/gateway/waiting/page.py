@@ -13,7 +13,7 @@ _PAGE = string.Template((Path(__file__).parent / "page.html").read_text())
 
 
 def waiting_page(reason: str | None) -> web.Response:
-    """The page. It goes on to the URL that was asked for; `reason` is what delays the pod, if anything."""
+    """The page. It continues to the requested URL; `reason` is what delays the pod, if anything."""
     nonce = secrets.token_urlsafe(16)
     policy = (
         f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self';"

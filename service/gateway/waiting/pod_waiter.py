@@ -25,7 +25,7 @@ from service.gateway.request_outcome import OutcomeRecorder
 CHECK_INTERVAL = 1.0
 """Seconds between two checks whether it still makes sense to wait."""
 _WAKE_AGAIN = 3
-"""After so many checks that find a sleeping pod it is woken again: somebody has put it to sleep meanwhile."""
+"""Checks that find a sleeping pod before it is woken again: somebody has put it to sleep since."""
 _MAX_ATTEMPTS = 6
 """Attempts at a request whose pod is ready and goes away before it responds."""
 
@@ -145,7 +145,7 @@ class PodWaiter:
                 checks += 1
                 self._pods.check_startable(uuid)
                 if keeps_awake and self._cache.workload(uuid).replicas:
-                    # However long Kubernetes tries to start the pod, it must not be put to sleep meanwhile.
+                    # While Kubernetes keeps trying to start the pod, it must not be put to sleep.
                     self._recorder.record(uuid, Activity.VISIT)
                 elif checks % _WAKE_AGAIN == 0:
                     await self._wake_again(uuid, wakes)

@@ -50,7 +50,7 @@ class OpenWebSockets:
             self._closing.discard(closing)
 
     async def close(self, seconds: float) -> None:
-        """Close one after the other within so many seconds: if all closed at once, all would come back at once."""
+        """Close one after the other within that many seconds: if all closed at once, all would reconnect at once."""
         self._is_closed = True
         closing = list(self._closing)
         for number, each in enumerate(closing):
