@@ -39,8 +39,8 @@ class ConnectionLimits:
     idle: float = 75
     """Without a request. More than the 60 of load balancers, so that they close first."""
     stall: float = 300
-    """Without a byte of a body that the pod waits for, or a byte read of a response. Long enough for a train in a tunnel,
-    and short enough that dead connections do not accumulate."""
+    """Without a byte of a body that the pod waits for, or a byte read of a response. Long enough for a train in a
+    tunnel, and short enough that dead connections do not accumulate."""
 
 
 def affordable(connection_limits: ConnectionLimits) -> ConnectionLimits:
