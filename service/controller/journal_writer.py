@@ -48,34 +48,49 @@ class JournalWriter:
         self._journal = journal
         self._idle_times = idle_times
         self._leadership = leadership
-        self._queue: deque[Transition] = deque(maxlen=_QUEUED)
-        self._filled = asyncio.Event()
+        self._noticed: deque[Transition] = deque(maxlen=_QUEUED)
+        self._explained: deque[tuple[Transition, Record | None]] = deque(maxlen=_QUEUED)
+        """Transitions whose records have been read."""
+        self._has_noticed, self._has_explained = asyncio.Event(), asyncio.Event()
         self._lost: dict[SessionId, datetime] = {}
         """When pods ended although they were wanted, until they are back."""
 
     def on_transition(self, transition: Transition) -> None:
         if self._leadership.held:
-            self._queue.append(transition)
-            self._filled.set()
+            self._noticed.append(transition)
+            self._has_noticed.set()
         else:
             self._lost.pop(transition.workload.uuid, None)
 
     async def run(self) -> None:
         """Write until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read_records(), name="records for the journal")
+            tasks.create_task(self._write_entries(), name="entries of the journal")
+
+    async def _read_records(self) -> None:
+        """A task of its own, since a queue explains a pod's end only right after it, and writing may take long."""
         while True:
-            await self._filled.wait()
-            self._filled.clear()
-            while self._queue:
-                batch = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
+            await self._has_noticed.wait()
+            self._has_noticed.clear()
+            while self._noticed:
+                batch = [self._noticed.popleft() for _ in range(min(_BATCH, len(self._noticed)))]
                 records = await self._records(batch)
-                for transition in batch:
-                    try:
-                        await self._write(transition, records.get(transition.workload.uuid))
-                    except Exception:
-                        log.exception("a journal entry cannot be written", extra={"uuid": transition.workload.uuid})
+                self._explained.extend((each, records.get(each.workload.uuid)) for each in batch)
+                self._has_explained.set()
+
+    async def _write_entries(self) -> None:
+        while True:
+            await self._has_explained.wait()
+            self._has_explained.clear()
+            while self._explained:
+                transition, record = self._explained.popleft()
+                try:
+                    await self._write(transition, record)
+                except Exception:
+                    log.exception("a journal entry cannot be written", extra={"uuid": transition.workload.uuid})
 
     async def _records(self, batch: Sequence[Transition]) -> Mapping[SessionId, Record]:
-        """Read in one call and at once, since a queue explains a pod's end only right after it."""
         uuids = {each.workload.uuid for each in batch if each.event in (LifeEvent.WANTED, LifeEvent.SLEPT)}
         try:
             return {record.uuid: record for record in await self._store.records(list(uuids))} if uuids else {}

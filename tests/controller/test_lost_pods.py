@@ -1,16 +1,19 @@
 """Pods that end although they are wanted or in use are counted; other ends are not."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from service.domain.journal import HistoryEvent
 from service.domain.metrics import NoMetrics
-from service.domain.session import ScaledBy
+from service.domain.names import SessionId
+from service.domain.session import Pod, ScaledBy
 from tests.controller.simulation import IDLE_TIMES, UUID, Clock, asleep, record
 from tests.controller.tracking import Tracking, settled
-from tests.fakes import MemoryCluster, MemoryQueues
+from tests.fakes import MemoryCluster, MemoryHistory, MemoryQueues
 
 
 class Sheet(NoMetrics):
@@ -30,6 +33,19 @@ class Sheet(NoMetrics):
         self.false_sleeps += 1
 
 
+class SlowHistory(MemoryHistory):
+    """One that answers reads while `answers` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def events(self, uuid: SessionId) -> Sequence[HistoryEvent]:
+        await self.answers.wait()
+        return await super().events(uuid)
+
+
 class Scene:
     """One session, awake since a wake that KEDA has seen."""
 
@@ -37,7 +53,10 @@ class Scene:
         self.clock, self.sheet, self.cluster = Clock(), Sheet(), MemoryCluster()
         self.queues = MemoryQueues(self.clock, {UUID: record()}, index_is_complete=True)
         self.cluster.change(replace(asleep(parked=False), replicas=1, ready=1))
-        self.replica = Tracking(self.cluster, self.queues, metrics=self.sheet, leads=True, now=self.clock)
+        self.history = SlowHistory()
+        self.replica = Tracking(
+            self.cluster, self.queues, history=self.history, metrics=self.sheet, leads=True, now=self.clock
+        )
 
     async def use(self, *, seen: bool = True) -> None:
         """A wake; `seen`: KEDA notices."""
@@ -97,6 +116,20 @@ async def test_a_return_before_the_record_is_read_is_measured_too(scene: Scene) 
     await settled()
     assert scene.counts == (1, 0)
     assert scene.sheet.returns == [pytest.approx(0.1)]
+
+
+async def test_a_sleep_is_judged_by_the_queue_right_after_it_although_the_history_is_slow(scene: Scene) -> None:
+    await scene.use()
+    scene.history.answers.clear()
+    pod = Pod("p1", scheduled=True, started=True, ready=True)
+    scene.cluster.change(replace(asleep(parked=False), uuid=SessionId("bbbbbbbb"), replicas=1, ready=1, pod=pod))
+    await settled()
+    scene.clock.pass_(60)
+    await scene.end_pod()
+    await scene.use()
+    scene.history.answers.set()
+    await settled()
+    assert scene.counts == (0, 0)
 
 
 async def test_a_wake_after_a_sleep_does_not_make_it_a_false_one(scene: Scene) -> None:
