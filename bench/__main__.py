@@ -28,14 +28,16 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(  # noqa: PLR0917 - options of a command
-    sizes: Annotated[str, typer.Option(help="Numbers of sleepers, growing.")] = "100,1000",
+    sizes: Annotated[str, typer.Option(help="Numbers of sleeping sessions, ascending.")] = "100,1000",
     rounds: Annotated[int, typer.Option(help="Wakes of each kind.")] = 30,
     repeats: Annotated[int, typer.Option(help="Rounds of everything else: starts, reads, many wakes at once.")] = 3,
-    seconds: Annotated[float, typer.Option(help="How long costs are measured.")] = 45,
-    plain_up_to: Annotated[int, typer.Option(help="Most sleepers that plain KEDA is given.")] = 1000,
+    seconds: Annotated[float, typer.Option(help="Seconds for which costs are measured.")] = 45,
+    plain_up_to: Annotated[
+        int, typer.Option(help="Maximum number of sleeping sessions to test with plain KEDA.")
+    ] = 1000,
     installs: Annotated[int, typer.Option(help="Creates of the throughput figures; 0: none at all.")] = 60,
     state: Annotated[Path, typer.Option(help="Folder of the benchmark's own cluster.")] = Path(".cluster-bench"),
-    output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("bench/results/bench.json"),
+    output: Annotated[Path, typer.Option(help="Path of the JSON output.")] = Path("bench/results/bench.json"),
     plots: Annotated[Path, typer.Option(help="Folder for the plots.")] = Path("bench/results"),
 ) -> None:
     cluster = Cluster(state)

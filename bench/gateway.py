@@ -25,7 +25,7 @@ def main(
     rounds: Annotated[int, typer.Option(help="Visits of each kind.")] = 20,
     repeats: Annotated[int, typer.Option(help="Rounds of everything else.")] = 3,
     state: Annotated[Path, typer.Option(help="Folder of the benchmark's own cluster.")] = Path(".cluster-bench"),
-    output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("bench/results/gateway.json"),
+    output: Annotated[Path, typer.Option(help="Path of the JSON output.")] = Path("bench/results/gateway.json"),
 ) -> None:
     facts = {"cores": os.cpu_count(), "poll": "5 s", "pods": "real, the tiny workspace"}
     print("what the gateway adds to what goes through it", flush=True)

@@ -36,7 +36,7 @@ def main(
     rounds: Annotated[int, typer.Option(help="Visits of each kind.")] = 20,
     crowds: Annotated[int, typer.Option(help=f"Times that {CROWD} visit at once, of each kind.")] = 3,
     state: Annotated[Path, typer.Option(help="Folder of the benchmark's own cluster.")] = Path(".cluster-bench"),
-    output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("bench/results/peers.json"),
+    output: Annotated[Path, typer.Option(help="Path of the JSON output.")] = Path("bench/results/peers.json"),
 ) -> None:
     if lacks := [*jupyterhub.missing(), *lacks_for_real_pods()]:
         raise typer.BadParameter(f"nothing can be measured here; that needs {', '.join(lacks)}")

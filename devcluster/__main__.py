@@ -56,7 +56,7 @@ def down(state: State = DEFAULT, purge: Annotated[bool, typer.Option(help="Remov
 
 @app.command()
 def load_image(archive: Path, state: State = DEFAULT) -> None:
-    """Give the real node the images of an archive, Docker's format or OCI's."""
+    """Import the images of an archive (Docker or OCI format) into the real node."""
     Cluster(state).load_image(archive)
 
 

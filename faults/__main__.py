@@ -23,11 +23,11 @@ def main(
     only: Annotated[
         list[str] | None, typer.Option(help="Run only faults whose name contains this; may be given several times.")
     ] = None,
-    show: Annotated[bool, typer.Option("--list", help="List the faults and end.")] = False,
+    show: Annotated[bool, typer.Option("--list", help="List the faults and exit.")] = False,
     state: Annotated[Path, typer.Option(help="Folder of the trials' own cluster.")] = Path(".cluster-faults"),
-    output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("faults/results/faults.json"),
+    output: Annotated[Path, typer.Option(help="Path of the JSON output.")] = Path("faults/results/faults.json"),
     document: Annotated[
-        Path, typer.Option(help="Document whose table is rewritten when all faults were run.")
+        Path, typer.Option(help="Document whose table is rewritten after a run of all faults.")
     ] = DOCUMENT,
 ) -> None:
     """Let one part after another fail under load, and report what was lost, wrong or badly answered.
@@ -39,7 +39,7 @@ def main(
         typer.echo("\n".join(fault.name for fault in chosen))
         return
     if not chosen:
-        raise typer.BadParameter(f"no fault is called like this; there are: {', '.join(f.name for f in FAULTS)}")
+        raise typer.BadParameter(f"no fault has such a name; there are: {', '.join(f.name for f in FAULTS)}")
     cluster = Cluster(state)
     cluster.down(purge=True)
     rows: list[Row] = []

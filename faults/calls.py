@@ -102,7 +102,7 @@ def fault_of(call: Call, rules: Rules, *, may_be_gone: bool = False) -> str | No
     if call.status is None:
         return None if call.excused else f"no answer: {call.error}"
     if call.ended - call.began > PATIENCE[call.operation] and not call.excused:
-        return "the answer came too late"
+        return "the answer was too late"
     if call.accepted or call.operation is Operation.HEALTH:
         return _fault_of_shape(call)
     return _fault_of_refusal(call, rules, may_be_gone=may_be_gone)
@@ -118,7 +118,7 @@ def _fault_of_shape(call: Call) -> str | None:
 def _fault_of_refusal(call: Call, rules: Rules, *, may_be_gone: bool) -> str | None:
     kind = call.problem
     if not kind or call.body.get("status") != call.status or not call.body.get("detail"):
-        return "the refusal is no problem document"
+        return "the error is not a problem document"
     if call.status == 500:
         return "an internal error"
     if kind in _HONEST.get(call.operation, frozenset()) | rules.kinds or (may_be_gone and kind in _GONE):
@@ -126,4 +126,4 @@ def _fault_of_refusal(call: Call, rules: Rules, *, may_be_gone: bool) -> str | N
     part = call.body.get("part")
     if part in rules.parts or call.uuid in rules.victims:
         return None
-    return f"names the wrong part ({part})" if part else "refused without need"
+    return f"names the wrong part ({part})" if part else "refused without a reason"

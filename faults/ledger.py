@@ -16,12 +16,12 @@ class Times:
 
     @property
     def kept(self) -> float:
-        """So long after a sign of life a pod stays; KEDA's time is in whole seconds."""
+        """A pod stays up for at least this long after an activity; KEDA's times are in whole seconds."""
         return self.lease - self.poll + self.cooldown - 1
 
     @property
     def asleep(self) -> float:
-        """So long after its last sign of life it sleeps at the latest."""
+        """It sleeps at most this long after the last activity."""
         return self.lease + self.cooldown + self.poll + 2
 
 
@@ -36,13 +36,13 @@ class Seen:
 
 @dataclass
 class Account:
-    """One user, and what the service owes them."""
+    """One user, and what the service has promised them."""
 
     user: str
     uuid: str = ""
     """Empty until a create was answered."""
     is_wanted: list[float] = field(default_factory=list)
-    """Beginnings of the accepted signs of life: wakes and activity."""
+    """Start times of the accepted wakes and activity calls."""
     wake_owed: float | None = None
     """Beginning of an accepted wake; the pod must have been ready since."""
     sleep_owed: float | None = None
@@ -84,7 +84,7 @@ class Ledger:
         self._users: dict[str, str] = {}
         self._seen: dict[str, list[Seen]] = {}
         self._forgotten = -1e9
-        """When Redis was emptied: signs of life before are forgotten, as documented."""
+        """When Redis was emptied: earlier activity does not count, as documented."""
         self._notes: Mapping[Operation, Callable[[Account, Call], None]] = {
             Operation.CREATE: self._note_create,
             Operation.WAKE: self._note_beat,
@@ -106,7 +106,7 @@ class Ledger:
     # --- calls ---
 
     def asking(self, operation: Operation, user: str) -> None:
-        """A call is about to be made: it may have its effect from now on."""
+        """A call is about to be made: it may take effect from now on."""
         account = self.account(user)
         if operation is Operation.DELETE:
             account.delete_asked = True
@@ -172,7 +172,7 @@ class Ledger:
             self.bad.append(f"{call}: the list lacks {account.uuid}")
 
     def _stale(self, call: Call) -> str | None:
-        """A status that does not show what the cluster has shown for long, and does not say that it is behind."""
+        """A status that is stale compared with the cluster and does not say so."""
         history = self._seen.get(call.uuid)
         if not history or call.body.get("behind_seconds") is not None:
             return None
@@ -198,12 +198,12 @@ class Ledger:
         run = self._run(account, at)
         if run and at - run[-1] < self.times.kept:
             if run[-1] - run[0] > self.times.kept:
-                self.wrong.append(f"{account.uuid} fell asleep {at - run[-1]:.1f} s after a sign of life")
+                self.wrong.append(f"{account.uuid} fell asleep {at - run[-1]:.1f} s after an activity")
             else:
                 self.late_zeros += 1
 
     def _run(self, account: Account, at: float) -> list[float]:
-        """The accepted signs of life up to then without a pause in which the queue may have run empty."""
+        """The accepted activity up to then, without a gap in which the queue may have expired."""
         run: list[float] = []
         for heartbeat in reversed([heartbeat for heartbeat in account.is_wanted if self._forgotten < heartbeat <= at]):
             if run and run[0] - heartbeat > self.times.lease - self.times.poll:
@@ -212,7 +212,7 @@ class Ledger:
         return run
 
     def emptied(self, at: float) -> None:
-        """Redis has lost all it had, the wakes that were not served yet included."""
+        """Redis has lost everything, including pending wakes."""
         self._forgotten = at
         for account in self.accounts.values():
             account.wake_owed = None
@@ -245,13 +245,13 @@ class Ledger:
         return [a.uuid for a in self.sessions if (seen := self.now(a.uuid)) and seen.replicas]
 
     def close(self, snapshot: Snapshot) -> None:
-        """Nobody has asked for anything for so long that every pod sleeps, and all work is done."""
+        """No calls have come for so long that every pod must sleep and all work must be done."""
         self.lost += self.owed()
-        self.wrong += [f"{uuid} is awake, and nobody wants it to be" for uuid in self.awake()]
+        self.wrong += [f"{uuid} is awake without demand" for uuid in self.awake()]
         self.audit(snapshot)
 
     def audit(self, snapshot: Snapshot) -> None:
-        """Hold what is there against what was promised."""
+        """Compare what exists with what was promised."""
         for account in self.accounts.values():
             if account.delete_asked:
                 self._audit_deleted(account, snapshot)
@@ -260,7 +260,7 @@ class Ledger:
         self._audit_owners(snapshot)
 
     def unfinished(self, snapshot: Snapshot) -> list[str]:
-        """Deletes of which something is left; the service finishes them by itself."""
+        """Unfinished deletes; the service finishes them in the background."""
         asked = [account for account in self.accounts.values() if account.delete_asked]
         return [account.uuid for account in asked if self._remains(account, snapshot)]
 
@@ -292,7 +292,7 @@ _SETTLED = 2.0
 
 
 def _missing(account: Account, snapshot: Snapshot) -> Iterable[str]:
-    """What a session lacks that was created and not deleted."""
+    """What is missing of a session that was created and not deleted."""
     uuid, found = account.uuid, []
     if snapshot.owners.get(uuid) != account.user:
         found.append(f"{uuid}: its Deployment belongs to {snapshot.owners.get(uuid)}, not to {account.user}")

@@ -26,7 +26,8 @@ def main() -> None:
 
 @app.command()
 def build(
-    name: Name, output: Annotated[Path | None, typer.Option(help="Where to put the archive besides the cache.")] = None
+    name: Name,
+    output: Annotated[Path | None, typer.Option(help="Where to copy the archive in addition to the cache.")] = None,
 ) -> None:
     """Build an image, if it is not in the cache, and print its name and its archive."""
     image = recipes.build(name)

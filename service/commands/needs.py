@@ -1,4 +1,4 @@
-"""What so many sessions need of KEDA, Redis, the API server and the service: plain sums of measured constants."""
+"""What a number of sessions requires of KEDA, Redis, the API server and the service, from measured constants."""
 
 import math
 from collections.abc import Iterator, Sequence

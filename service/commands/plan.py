@@ -18,7 +18,7 @@ def plan(
     wakes_per_minute: Annotated[float | None, typer.Option(min=0, help="Wakes of sleepers. Required.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Tell what so many sessions need of KEDA, Redis, the API server and the service, and why."""
+    """Compute what a number of sessions requires of KEDA, Redis, the API server and the service."""
     # Typer's own error for a required option names one at a time, and no example.
     if sessions is None or awake is None or wakes_per_minute is None:
         # The name `python` would be another interpreter outside of a virtual environment.

@@ -1,1 +1,1 @@
-"""REST: what callers send and get. Knows the domain, aiohttp and pydantic; no cluster, no Redis, no helm."""
+"""The REST API. Knows the domain, aiohttp and pydantic; no cluster, no Redis, no helm."""

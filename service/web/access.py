@@ -1,4 +1,4 @@
-"""Who may call: bearer keys, or, without any, this machine's own programs only."""
+"""Access control of the API: bearer keys, or, without keys, only programs on this machine."""
 
 import hashlib
 import hmac
@@ -11,7 +11,7 @@ from service.domain import wake_cause
 from service.web.problems import BadRequest
 
 OPEN = frozenset({"/health", "/livez", "/readyz", "/", "/openapi.json", "/docs"})
-"""Paths that need no key, and tell nothing of anybody."""
+"""Paths that need no key, since they reveal nothing about users."""
 _OPEN_BELOW = ("/docs/", "/problems/")
 
 
@@ -21,7 +21,7 @@ def caller(_request: web.Request) -> str:
 
 
 def middleware(keys: Sequence[str]) -> Middleware:
-    """Check `Authorization: Bearer <key>` against every key, in a time that tells nothing about them."""
+    """Check `Authorization: Bearer <key>` against every key, in constant time."""
     digests = [hashlib.sha256(key.encode()).digest() for key in keys]
 
     @web.middleware

@@ -1,4 +1,4 @@
-"""The page of API documentation: Swagger UI, served from here under a policy that lets nothing else in."""
+"""The page of API documentation: Swagger UI, served by this process under a policy that allows no other origin."""
 
 from functools import cache
 from html import escape

@@ -1,4 +1,4 @@
-"""Bounds the connections of an application, and what callers may use."""
+"""Limits an application's connections, and the resources that callers may use."""
 
 from dataclasses import dataclass
 

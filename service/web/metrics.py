@@ -15,7 +15,7 @@ from service.web import access, edge, handlers, problems, request_id
 from service.web.keys import EXPOSITION, Exposition
 
 Answered = Callable[[str, int, float], None]
-"""Told of each answer: operation (`other` when it is none of the API's), status, seconds."""
+"""Called for each answer with operation (`other` if it is not one of the API's), status and seconds."""
 
 
 def middleware(answered: Answered) -> Middleware:

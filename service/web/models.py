@@ -62,7 +62,7 @@ class Body(BaseModel):
 
 
 class IdleTimes(Body):
-    """How this session falls asleep, where it shall differ from the others."""
+    """This session's idle times, where they differ from the defaults."""
 
     cooldown: Annotated[StrictInt, Field(ge=1, le=31_536_000), BeforeValidator(_whole)] | None = Field(
         None, description="Seconds without activity until the pod sleeps."
@@ -169,7 +169,7 @@ class Status(Body):
             session=SessionRecord(user_id=session.user_id, status=session.status),
             queue_length=record.queue.tokens,
             replicas=workload.replicas,
-            # A pod on its way out may still be ready.
+            # A terminating pod may still be ready.
             ready_replicas=min(workload.ready, workload.replicas),
             phase=session.phase,
             reason=session.reason,

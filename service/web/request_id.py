@@ -1,4 +1,4 @@
-"""Names every request, in the answer, in problem documents and in every line that is logged meanwhile."""
+"""Gives every request an id, for the answer, problem documents and each line that is logged meanwhile."""
 
 import logging
 import time
@@ -45,5 +45,5 @@ def _path(request: web.Request) -> str:
 
 
 def _is_routine(request: web.Request, response: web.StreamResponse) -> bool:
-    """A probe, or somebody who looked and was answered: thousands a second of them, and each line costs 0.1 ms."""
+    """A probe, or a successful read: there are thousands a second, and each line costs 0.1 ms."""
     return request.path in _PROBES or (request.method == "GET" and response.status < 400)

@@ -1,4 +1,4 @@
-"""Files that are served as they are: compressed once, and not sent again to whoever has them."""
+"""Static files: compressed once, and not sent again to clients that have them."""
 
 import gzip
 import hashlib

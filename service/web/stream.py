@@ -57,7 +57,7 @@ async def respond(request: web.Request, session: Session) -> web.StreamResponse:
     uuid, last_id = session.record.uuid, request.headers.get(LAST_EVENT_ID)
     wake = await request.app[PROGRESS].events(uuid)
     if last_id and (not wake or has_ended(wake)) and not events_after(wake, last_id):
-        return web.Response(status=204)  # makes an EventSource stop; otherwise it reconnects for ever
+        return web.Response(status=204)  # makes an EventSource stop; otherwise it reconnects forever
     headers = {request_id.HEADER: current_request_id()}
     with request.app[STREAM_LIMITER].place(uuid):
         async with event_stream(request, headers, HEARTBEAT) as response:

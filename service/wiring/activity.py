@@ -1,4 +1,4 @@
-"""Wakes: whoever serves them, and the tracker that follows them."""
+"""Wakes: the use cases that accept them, and the tracker that follows them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -181,7 +181,7 @@ def test_a_deployment_without_release_is_wrong(ledger: Ledger) -> None:
 def test_a_pod_that_nobody_wants_is_wrong(ledger: Ledger) -> None:
     shown(ledger, 5, 1, 1)
     ledger.close(whole({UUID: ANN}))
-    assert "nobody wants it to be" in ledger.wrong[0]
+    assert "is awake without demand" in ledger.wrong[0]
 
 
 def active(ledger: Ledger, first: int, last: int) -> None:
@@ -193,7 +193,7 @@ def test_a_pod_that_falls_asleep_while_its_user_is_active_is_wrong(ledger: Ledge
     shown(ledger, 5, 1, 1)
     active(ledger, 10, 20)
     shown(ledger, 21, 0, 0)
-    assert "fell asleep 2.0 s after a sign of life" in ledger.wrong[0]
+    assert "fell asleep 2.0 s after an activity" in ledger.wrong[0]
 
 
 def test_a_pod_that_falls_asleep_when_its_user_has_left_is_right(ledger: Ledger) -> None:

@@ -74,7 +74,7 @@ class User:
             before = max(sign for sign in self.signs if sign <= sleep)
             healed = [rise for rise in self.rises if sleep < rise < sleep + POLL]
             if sleep - before < COOLDOWN and not (sleep - before < POLL + 1 and healed):
-                found.append(f"{self.uuid} ({self.kind}) slept {sleep - before:.2f} s after a sign of life")
+                found.append(f"{self.uuid} ({self.kind}) slept {sleep - before:.2f} s after an activity")
         return found
 
     def missed_sleeps(self) -> list[str]:
