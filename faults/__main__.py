@@ -52,7 +52,7 @@ def main(
     if not only:
         report.write(document, rows)
     for row in rows:
-        for kind, findings in (("lost", row.lost), ("wrong", row.wrong)):
+        for kind, findings in (("lost", row.lost), ("wrong", row.wrong), ("bad answer", row.bad)):
             for finding in findings:
                 typer.echo(f"{kind}, {row.fault}: {finding}", err=True)
     if not all(row.holds for row in rows):

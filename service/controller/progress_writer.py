@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass, field
 
 from service.controller.work_queue import WorkQueue
@@ -21,6 +22,8 @@ _RETRY = (0.25, 5.0)
 """Seconds: the first pause after a failure, and the longest."""
 _MAX_FAILURES = 10
 """Unexpected failures in a row after which a wake is dropped."""
+_CACHE_DELAY = 60.0
+"""Seconds after which a cache that still shows no complete release is believed: the session is gone."""
 _ORDER = list(Stage)
 
 
@@ -30,7 +33,8 @@ class _Wake:
     """Updates from others than the cache that are not written yet."""
     written: set[ProgressUpdate] = field(default_factory=set)
     was_complete: bool = False
-    """The cache has shown a complete release: until then, a missing one may only mean that the cache is behind."""
+    """The cache has shown a complete release, or had the time to: before, a missing one may only mean it is behind."""
+    began: float = field(default_factory=time.monotonic)
     was_wanted: bool = False
     """A pod was wanted: if none is any more, the wake ends unless its queue says otherwise."""
 
@@ -95,7 +99,7 @@ class ProgressWriter:
     async def _write(self, uuid: SessionId, wake: _Wake) -> bool:
         """Write what is new; returns whether the wake has ended."""
         pending, workload = len(wake.pending), self._cache.workload(uuid)
-        wake.was_complete |= workload.broken_reason is None
+        wake.was_complete |= workload.broken_reason is None or time.monotonic() - wake.began > _CACHE_DELAY
         wake.was_wanted |= workload.replicas > 0
         if workload.replicas == 0:
             wake.written.clear()  # it may belong to an earlier wake, which failed and was begun again

@@ -58,7 +58,15 @@ QueryFlag = Annotated[StrictBool, BeforeValidator(_flag)]
 
 
 class Body(BaseModel):
+    """What a caller sends: a member that nobody knows is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Answer(BaseModel):
+    """What the service answers. Clients must ignore members that they do not know: more may be added."""
+
+    model_config = ConfigDict(frozen=True)
 
 
 class IdleTimes(Body):
@@ -97,32 +105,32 @@ class Extension(Body):
     seconds: Whole = Field(ge=1, le=31_536_000, description="How long the session stays awake from now.")
 
 
-class CreatedSession(Body):
+class CreatedSession(Answer):
     uuid: Uuid
     user_id: UserId
     status: Literal["created"] = "created"
 
 
-class Action(Body):
+class Action(Answer):
     uuid: Uuid
     action: Literal["wake", "sleep", "activity", "extend"]
     queue_length: int | None = Field(None, ge=0, description="Tokens in the wake queue after a wake.")
     kept_until: datetime | None = Field(None, description="After an extension: until when the pod stays awake.")
 
 
-class SessionRecord(Body):
+class SessionRecord(Answer):
     user_id: UserId
     status: RecordStatus = Field(description="State of the record; the pod's life is in `phase`.")
 
 
-class ReleaseView(Body):
+class ReleaseView(Answer):
     name: str
     revision: int = Field(ge=1)
     state: ReleaseState
     chart: str | None = Field(description="Chart and version, for example `user-pod-0.1.0`.")
 
 
-class Status(Body):
+class Status(Answer):
     uuid: Uuid
     session: SessionRecord
     queue_length: int = Field(ge=0, description="Wake tokens that have not expired.")
@@ -188,7 +196,7 @@ class Status(Body):
         )
 
 
-class ProgressEvent(Body):
+class ProgressEvent(Answer):
     """The data of one server-sent event; its name is the `phase` too."""
 
     phase: Stage | Phase = Field(
@@ -212,7 +220,7 @@ class ProgressEvent(Body):
         return cls(phase=event.stage, at=event.at, seconds=seconds, reason=event.reason, final=event.final)
 
 
-class HistoryEntry(Body):
+class HistoryEntry(Answer):
     """One wake, sleep or failure; what does not belong to its kind is null."""
 
     kind: Kind
@@ -252,7 +260,7 @@ class HistoryEntry(Body):
         )
 
 
-class History(Body):
+class History(Answer):
     uuid: Uuid
     entries: list[HistoryEntry] = Field(description="Newest first.")
 
@@ -261,7 +269,7 @@ class History(Body):
         return cls(uuid=uuid, entries=[HistoryEntry.of(entry) for entry in entries])
 
 
-class SessionList(Body):
+class SessionList(Answer):
     sessions: list[Status]
     cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last.")
 
@@ -289,7 +297,7 @@ class OpenQuery(Body):
     )  # fmt: skip
 
 
-class Opened(Body):
+class Opened(Answer):
     uuid: str
     url: str = Field(description="Opens the workspace in a browser, once. Anyone who has it gets in.")
     expires_at: datetime = Field(description="When the URL expires.")
@@ -299,7 +307,7 @@ class DeleteQuery(Body):
     keep_data: QueryFlag = Field(True, description="Keep the volume for the user's next session.", examples=[False])
 
 
-class HealthReport(Body):
+class HealthReport(Answer):
     status: Literal["healthy", "unhealthy"]
     failing: list[str] = Field(default=[], description="Names of the failing parts.")
     parts: dict[str, str] = Field(default={}, description="Each part: `ok`, or what is wrong.")
@@ -310,7 +318,7 @@ def _seconds(number: float | None) -> timedelta | None:
     return None if number is None else timedelta(seconds=number)
 
 
-class Alive(Body):
+class Alive(Answer):
     status: Literal["ok"] = "ok"
 
 

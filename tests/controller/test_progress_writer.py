@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from service.controller import progress_writer
 from service.domain.errors import RedisUnavailable
 from service.domain.lifecycle import Step
 from service.domain.names import SessionId
@@ -227,6 +228,18 @@ async def test_a_cache_that_does_not_know_the_release_yet_fails_no_wake(world: W
     world.cluster.change(replace(whole, replicas=1))
     await settled()
     assert world.stages == ["accepted", "scaled"]
+
+
+async def test_a_wake_whose_session_never_shows_up_is_not_followed_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress_writer, "_CACHE_DELAY", 0.2)
+    monkeypatch.setattr(progress_writer, "_POLL", 0.05)
+    await world.change(release=None, deployed=False, scaled=False)
+    await world.wake()
+    assert world.stages == ["accepted"]
+    await world.until(Stage.FAILED)
+    assert not world.replica.progress_writer.follows(UUID)
 
 
 async def test_a_late_zero_of_keda_does_not_end_a_wake_but_an_empty_queue_does(world: World) -> None:
