@@ -15,7 +15,7 @@ from service.edge.ports import PortUnusable
 from service.settings import SettingsError
 
 app = typer.Typer(
-    help="A pod for every user that sleeps when idle and wakes when its user returns.",
+    help="One pod per user that sleeps when idle and wakes when its user returns.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -1,4 +1,4 @@
-"""Whether this replica leads: the leader writes it, and whoever acts for all sessions reads it."""
+"""Whether this replica leads: the leader writes it, and the parts that act for all sessions read it."""
 
 
 class Leadership:

@@ -38,7 +38,7 @@ _RETRY = (0.25, 5.0)
 _EXPECTATION = timedelta(seconds=5)
 """How long a write is expected to show in the cache before it is repeated."""
 _OWN_WAKE = timedelta(seconds=60)
-"""How long a replica follows a wake that it accepted itself, whoever leads."""
+"""How long a replica follows a wake that it accepted itself, even if it does not lead."""
 _WAKE_STEPS = (Step.SCALE_UP, Step.UNPARK, Step.RENEW, Step.SETTLE)
 """In the order of starting: the pod matters most."""
 _EXPECTED = frozenset({Step.SCALE_UP, Step.UNPARK})

@@ -33,7 +33,7 @@ class WorkQueue(Generic[T]):
         self._in_progress: dict[T, bool] = {}
         """Returned by `get` and not done yet, with whether the priority was low."""
         self._dirty: dict[T, bool] = {}
-        """Items in progress that were added meanwhile."""
+        """Items that were added again while in progress."""
         self._timers: dict[T, asyncio.TimerHandle] = {}
         self._backoffs: dict[T, Backoff] = {}
         self._getters: deque[asyncio.Future[None]] = deque()
@@ -107,7 +107,7 @@ class WorkQueue(Generic[T]):
         return batch
 
     def done(self, item: T) -> None:
-        """The item is not in progress any more; it is queued again if it was added meanwhile."""
+        """The item is no longer in progress; it is queued again if it was added in that time."""
         if self._in_progress.pop(item, None) is not None and item in self._dirty:
             self.add(item, low=self._dirty.pop(item))
 

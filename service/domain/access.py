@@ -92,7 +92,7 @@ class WorkspaceAccess:
         """Verified cookies: until when they need no check, and their key. A page sends the same one a hundred times."""
 
     def remark(self) -> str | None:
-        """Why nobody can enter, or soon will not, for /health; None when nothing is wrong."""
+        """For /health: why sign-ins fail, or soon will; None when nothing is wrong."""
         return self._keyring.remark()
 
     async def run(self) -> None:

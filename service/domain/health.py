@@ -37,7 +37,7 @@ class Health:
         remarks: Mapping[str, Callable[[], str | None]] | None = None,
         parts: Callable[[], Mapping[str, str | None]] = dict,
     ) -> None:
-        """`parts` tells what is wrong with the process's own tasks, which needs no check."""
+        """`parts` returns what is wrong with the process's own tasks, which need no check."""
         self._checks = checks
         self._parts = parts
         self._remarks = remarks or {}

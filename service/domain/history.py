@@ -62,7 +62,7 @@ class Entry:
     """For a wake: when it was accepted."""
     request: str | None = None
     by: str | None = None
-    """Who asked for the wake; None when nobody did, since the pod was replaced or restored."""
+    """Who requested the wake; None if nobody did, because the pod was replaced or restored."""
     ready_at: datetime | None = None
     """When the wake's pod was ready; None if it is not, or never was."""
     seconds: float | None = None

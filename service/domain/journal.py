@@ -66,7 +66,7 @@ class Slept(JournalEntry):
     why: SleepReason
     idle_since: datetime | None = None
     seconds: float | None = None
-    """How long a pod was wanted; None when nobody saw the beginning."""
+    """How long a pod was wanted; None if no replica saw the beginning."""
     pod: str | None = None
     """The uid of the pod that ended."""
 

@@ -1,7 +1,7 @@
 """The keys that seal tickets and session cookies, as one replica knows them.
 
-The newest key seals, and older ones still verify, so a rotation signs nobody out. All replicas share one set of keys.
-It is kept outside Redis, so access to Redis is not enough to make a ticket or a cookie.
+The newest key seals, and older ones still verify, so a rotation does not sign users out. All replicas share one set of
+keys. It is kept outside Redis, so access to Redis is not enough to make a ticket or a cookie.
 """
 
 import asyncio

@@ -31,7 +31,7 @@ def steps(
 ) -> frozenset[Step]:
     """The steps that are due; empty when nothing has to change. `idle_times` applies when the workload has none."""
     if workload.broken_reason or workload.deleting or workload.user_id is None:
-        return frozenset()  # without a user it is a chart that somebody installed by hand, not a session
+        return frozenset()  # without a user it is a chart that was installed by hand, not a session
     if workload.paused:
         return frozenset()  # by an operator; a pending wake waits in Redis until the pause is removed
     if queue.read_error or workload.read_error:
@@ -60,7 +60,7 @@ def _steps_when_wanted(
     if settled_until(workload, queue, now) and (workload.replicas or not expiring):
         yield Step.SETTLE
     elif expiring or (waking and queue.pending_since is None):
-        # Without a pending wake it is somebody else's push, which becomes pending like one of ours. A wake that has
+        # Without a pending wake it is another program's push, which becomes pending like one of ours. A wake that has
         # been pending for an hour while the pod is at 0 (a pause, or an API server that was away) gets a lease before
         # it is settled.
         yield Step.RENEW

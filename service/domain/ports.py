@@ -58,7 +58,7 @@ class Store(Protocol):
         """Claims without a record, as (id, user_id): creates that are in progress or have died."""
 
     async def unfinished(self, age: timedelta, limit: int) -> Sequence[tuple[SessionId, str | None]]:
-        """Creates and deletes that began at least `age` ago, are unfinished, and whose session nobody has locked.
+        """Creates and deletes that began at least `age` ago, are unfinished, and whose session is not locked.
 
         As (id, user_id) for a create and (id, None) for a delete. Cheap: claims and deletes maintain an index for it.
         """
@@ -67,7 +67,7 @@ class Store(Protocol):
         """Remove the session from the index of unfinished work."""
 
     async def save(self, record: Record) -> None:
-        """Write the record (not the queue) and its owner, over whatever was there. Repairs an unreadable record."""
+        """Write the record (not the queue) and its owner, replacing what was there. Repairs an unreadable record."""
 
     async def record(self, uuid: SessionId) -> Record:
         """The record with its queue state. Raises SessionNotFound and IndexIncomplete."""
@@ -98,7 +98,7 @@ class Store(Protocol):
     def lock(self, uuid: SessionId) -> AbstractAsyncContextManager[SessionLock]:
         """Hold the session lock: one holder among all replicas. It expires some seconds after its holder has died.
 
-        Raises SessionBusy on entry when somebody else holds it. Repeated attempts free a dead holder's lock sooner.
+        Raises SessionBusy on entry when another process holds it. Repeated attempts free a dead holder's lock sooner.
         """
 
     async def ping(self) -> None:
@@ -237,7 +237,7 @@ class Cluster(Protocol):
     async def reserve(self, uuid: SessionId, user_id: str) -> None:
         """Create the Deployment with 0 replicas, for helm to adopt. This claims the id in the cluster.
 
-        Does nothing when the user has reserved it already. Raises IdTaken when the Deployment is somebody else's.
+        Does nothing when the user has reserved it already. Raises IdTaken when the Deployment is another user's.
         """
 
     async def unreserve(self, uuid: SessionId) -> None:

@@ -1,6 +1,6 @@
 """Create and remove sessions. Every step can be repeated, and can be interrupted anywhere.
 
-A create leaves its traces in this order, so that whatever a crash leaves behind says how to go on:
+A create leaves its traces in this order, so that what a crash leaves behind says how to continue:
 
 1. the *claim* in Redis: this user has this id;
 2. the *reservation* in the cluster: a Deployment of that name with 0 replicas, with the user's id on it;
@@ -167,15 +167,15 @@ class Provisioner:
     ) -> Created:
         """Complete a claimed session, from whatever state it is in.
 
-        `wait` for whoever holds the session's lock, or else raise SessionBusy. Raises IdTaken, and gives the claim
-        back, when the id belongs to somebody else in the cluster.
+        With `wait`, wait until the session's lock is free; else raise SessionBusy. Raises IdTaken, and releases the
+        claim, when the id belongs to another user in the cluster.
         """
         async with self._locked(uuid, wait=wait) as lock:
             workload = await self._read_workload(uuid)
             record = await self._find_record(uuid)
             if record is not None and record.status is RecordStatus.DELETING:
                 await self._remove(record, lock)
-                # What the delete left (a kept volume) is the user's own: the same id starts anew.
+                # What the delete left (a kept volume) is the user's own: reuse the id.
                 await self._store.claim(user_id, uuid)
                 workload = await self._read_workload(uuid)
             if workload.exists and workload.user_id != user_id:

@@ -139,7 +139,7 @@ class Recovery:
     def _start(self, unfinished: Sequence[Unfinished], interval: float) -> None:
         """Start on the sessions that are due, those that failed least often first. `interval` is the first backoff."""
         now = asyncio.get_running_loop().time()
-        # Forget sessions that somebody else has finished.
+        # Forget sessions that another process has finished.
         self._failed = {uuid: failed for uuid, failed in self._failed.items() if failed[1] > now - 2 * _MAX_BACKOFF}
         due = [each for each in unfinished if each[0] not in self._running and self._failures(each[0])[1] <= now]
         for uuid, user_id in sorted(due, key=lambda each: self._failures(each[0])[0].failures):

@@ -200,7 +200,7 @@ class Workload:
         return None
 
     def phase(self, *, is_wanted: bool) -> Phase:
-        """The phase of a session that is not being deleted. `is_wanted`: somebody wants it awake."""
+        """The phase of a session that is not being deleted. `is_wanted`: its queue or pending wake wants it awake."""
         if self.released:
             return Phase.RELEASED
         if self.broken_reason or self.read_error:
@@ -214,7 +214,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """Whether and until when somebody wants the session awake: its wake queue and its pending wake."""
+    """Whether and until when the session is wanted awake: its wake queue and its pending wake."""
 
     tokens: int = 0
     lease_until: datetime | None = None
@@ -227,12 +227,12 @@ class QueueState:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether somebody wants the session awake."""
+        """Whether the session is wanted awake."""
         return self.tokens > 0 or self.pending_since is not None
 
     @property
     def endless(self) -> bool:
-        """The tokens never expire, because somebody else pushed them without an expiry."""
+        """The tokens never expire, because another program pushed them without an expiry."""
         return self.tokens > 0 and self.lease_until is None
 
 
@@ -331,14 +331,14 @@ class Session:
 
     @property
     def final(self) -> bool:
-        """Whether the phase is `failed` for good: nothing retries, so waiting does not help."""
+        """Whether the phase is `failed` permanently: nothing retries, so waiting does not help."""
         if self.phase is not Phase.FAILED:
             return False
         return bool(self.read_error or self.workload.broken_reason or self.workload.read_error) or self.workload.final
 
     @property
     def warning(self) -> str | None:
-        """What somebody should fix although nothing has failed for good."""
+        """What an operator should fix although nothing has failed permanently."""
         if self.phase in (Phase.DELETING, Phase.RELEASED):
             return None
         return self.workload.paused or self.workload.warning
@@ -364,7 +364,7 @@ class Session:
 
     @property
     def kept_awake_by(self) -> str | None:
-        """`extension`, the source of the last activity, `queue` (somebody else's push) or `cooldown`; None asleep."""
+        """`extension`, the source of the last activity, `queue` (another program's push) or `cooldown`; None asleep."""
         if not self.awake:
             return None
         if self.record.kept_until is not None and self.record.kept_until > datetime.now(UTC):

@@ -7,7 +7,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """`id` names the key in whatever it has sealed."""
+    """`id` names the key in everything that it has sealed."""
 
     id: str
     made_at: datetime

@@ -88,7 +88,7 @@ class Supervisor:
 
     @asynccontextmanager
     async def running(self, parts: Mapping[str, Work]) -> AsyncIterator[None]:
-        """Run the parts for as long as the context lasts. A name must not be running already."""
+        """Run the parts until the context ends. A name must not be running already."""
         tasks = {self._start(name, work) for name, work in parts.items()}
         try:
             yield

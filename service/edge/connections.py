@@ -38,8 +38,8 @@ _REJECTION_SECONDS = 2.0
 """Seconds that a client has to read why it is rejected: an immediate close would discard the response."""
 _KEEPALIVE_IDLE = 60
 _KEEPALIVE_INTERVAL = 30
-"""Seconds of silence after which the kernel probes the other side, and between two probes. The other kernel answers by
-itself; only a client that has vanished does not, and loses the connection."""
+"""Seconds of silence after which the kernel probes the other side, and between two probes. A live client's kernel
+answers; only a client that has vanished does not, and loses the connection."""
 _BROKEN_OFF = (web.RequestPayloadError, HttpProcessingError, ConnectionError)
 _PIPELINED = 2
 """Requests of a connection that are read while one is served. Each may have a large head."""

@@ -154,7 +154,7 @@ class Gateway:
         return web.Response(status=503, text="not ready: starting or draining\n", headers=OWN_HEADERS)
 
     def _session(self, request: web.BaseRequest) -> SessionId:
-        """The session that the request is for. Refuses whatever a pod could read in another way."""
+        """The session that the request is for. Refuses requests that a pod could interpret differently."""
         if not request.raw_path.startswith("/") or "#" in request.raw_path or request.method == hdrs.METH_CONNECT:
             raise GatewayError(400, "Bad request", "Request a path of this host, not a URL.")
         if is_websocket(request) and not is_handshake(request):

@@ -28,7 +28,7 @@ class KubernetesParts:
 
 @asynccontextmanager
 async def open_kubernetes(config: Settings) -> AsyncIterator[KubernetesParts]:
-    """The cache is empty until somebody runs its watches (`KubeWorkloadCache.running`)."""
+    """The cache is empty until its watches run (`KubeWorkloadCache.running`)."""
     schedule_timeout = timedelta(seconds=config.schedule_timeout)
     async with await connect(config.kubeconfig) as client:
         api = KubeApi(client, timeout=config.kube_timeout)

@@ -33,7 +33,7 @@ from service.wiring.redis import open_redis
 class Service:
     """The parts of one role. `api` serves only the probes in roles without the REST API.
 
-    `tasks` run for as long as the process lives, by the names that metrics and /health give them.
+    `tasks` run until the process ends, by the names that metrics and /health give them.
     """
 
     api: web.Application

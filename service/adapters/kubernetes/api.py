@@ -60,7 +60,7 @@ async def connect(kubeconfig: Path | None) -> client.ApiClient:
         config.load_incluster_config(client_configuration=configuration)
     else:
         await config.load_kube_config(str(kubeconfig), client_configuration=configuration, persist_config=False)
-    configuration.retries = None  # with 0 the client would retry 5xx answers for ever
+    configuration.retries = None  # with 0 the client would retry 5xx answers forever
     return client.ApiClient(configuration)
 
 

@@ -79,5 +79,5 @@ def _version(lease: Json) -> str:
 
 
 def _number(value: Any) -> float:
-    """The number, or 0 when somebody else has written something that is not a sensible number."""
+    """The number, or 0 when another program has written something that is not a sensible number."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e6 else 0

@@ -98,7 +98,7 @@ class Scaler:
     invalid_times: str | None
     """A warning about idle times that are not durations, and are replaced by defaults."""
     keda_manager: str | None
-    """The field manager that writes the status, which is KEDA under whatever name."""
+    """The field manager that writes the status: KEDA, whose name differs between builds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +299,7 @@ def parse(kind: Kind, item: Json) -> Part | UnreadableObject | None:
     """The parsed object; None for a Secret that only looks like a revision."""
     try:
         return _PARSERS[kind](item)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this object alone
+    except Exception as error:  # noqa: BLE001 - any error concerns this object alone
         name = name_of(item)
         why = str(error) if isinstance(error, Unreadable) else repr(error)
         log.warning("an object cannot be read", extra={"kind": kind.value, "object": name, "why": why[:200]})

@@ -52,7 +52,7 @@ class KubePodEvents:
 
 
 def _parse(event: Json) -> tuple[SessionId, str, ProgressUpdate] | None:
-    """The session, pod uid and update in the event; None when it matters to nobody who waits for a pod."""
+    """The session, pod uid and update in the event; None when it is irrelevant to a wake."""
     involved, reason = as_dict(event.get("involvedObject")), text(event.get("reason")) or "Unknown"
     prefix, _, rest = str(involved.get("name", "")).partition("-")
     try:

@@ -110,7 +110,7 @@ class KubeWorkloadCache:
 
     @asynccontextmanager
     async def running(self, supervisor: Supervisor | None = None) -> AsyncIterator[None]:
-        """Run the watches for as long as the context lasts."""
+        """Run the watches until the context ends."""
         watches = {f"watch {kind.value}": partial(self._follow, kind) for kind in Kind}
         async with (supervisor or Supervisor()).running({**watches, "watch probe": self._probe}):
             yield

@@ -16,7 +16,7 @@ from service.domain.errors import RedisUnavailable, SessionBusy
 from service.domain.names import SessionId
 
 EXPIRY = 15.0
-"""Seconds after which a lock that is not renewed expires. Nobody loses a lock by a shorter outage of Redis."""
+"""Seconds after which a lock that is not renewed expires. No holder loses its lock in a shorter Redis outage."""
 RENEWAL = 1.0
 """Seconds between two renewals."""
 DOUBT_AFTER = 3.0
@@ -39,7 +39,7 @@ if doubted or left < 0 or left > life then redis.call('PEXPIRE', KEYS[1], ARGV[4
 return 0
 """
 
-# KEYS lock; ARGV holder milliseconds (0: release). Returns 0 when somebody else holds it.
+# KEYS lock; ARGV holder milliseconds (0: release). Returns 0 when another process holds it.
 _EXTEND = """
 if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] == '0' then return redis.call('DEL', KEYS[1]) end
@@ -67,7 +67,7 @@ class RedisLocks:
             renewal.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await renewal
-            # If Redis is away now, the lock expires by itself.
+            # If Redis is unavailable now, the lock expires.
             with contextlib.suppress(RedisUnavailable):
                 await self.extend(lock.key, lock.holder, 0)
 
@@ -84,7 +84,7 @@ class RedisLocks:
             return bool(await self._acquire(keys=[key], args=[holder, *times, _HOLDER_PREFIX]))
 
     async def extend(self, key: str, holder: str, seconds: float) -> bool:
-        """Let the lock expire in that many seconds; 0 releases it. Returns False when somebody else holds it."""
+        """Let the lock expire in that many seconds; 0 releases it. Returns False when another process holds it."""
         async with self._call():
             return bool(await self._extend(keys=[key], args=[holder, int(seconds * 1000)]))
 

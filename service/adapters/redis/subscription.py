@@ -42,7 +42,7 @@ class Subscription:
                     yield data
 
     async def _connected(self) -> AsyncGenerator[str | None, None]:
-        """The same for one connection. Ends when the client has reconnected by itself: `prepare` has to run again."""
+        """The same for one connection. Ends when the client has reconnected on its own: `prepare` has to run again."""
         subscribed, pinged, failovers = 0, False, self._runner.failovers
         ping_timeout = min(self._runner.call_timeout, _MAX_PING_TIMEOUT)
         async with self._subscribed() as pubsub:

@@ -1,4 +1,4 @@
-"""Keys of sessions that cannot be read because somebody else has written them, by hand or by mistake."""
+"""Keys of sessions that cannot be read because another program or a person has overwritten them."""
 
 import logging
 import time

@@ -82,7 +82,7 @@ class _Protocol(ResponseHandler):
         super().feed_data(data, size)
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
-        """Fail the readers of the body too, when the parser gives up on it: they would wait for the rest for ever."""
+        """Fail the readers of the body too, when the parser gives up on it: they would wait for the rest forever."""
         super().set_exception(exc, *cause)
         body = self._payload
         if isinstance(exc, HttpProcessingError) and body is not None and not body.is_eof():
@@ -148,7 +148,7 @@ class _Request(ClientRequest):
     async def write_bytes(
         self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
     ) -> None:
-        """Write the body. When the server closes the connection meanwhile, `connection_lost` handles it."""
+        """Write the body. If the server closes the connection in that time, `connection_lost` handles it."""
         protocol = conn.protocol
         try:
             if self._body:

@@ -26,7 +26,7 @@ class VisitRecorder:
         """When each session's last page was opened, the oldest first."""
 
     def page_opened(self, uuid: SessionId, *, asleep: bool, seconds: float) -> None:
-        """Somebody has opened a page, and had a response after `seconds`. `asleep`: the workspace was."""
+        """A person opened a page and got a response after `seconds`. `asleep`: the workspace was asleep."""
         now, last = self._clock(), self._last.pop(uuid, float("-inf"))
         self._last[uuid] = now
         if len(self._last) > _REMEMBERED:

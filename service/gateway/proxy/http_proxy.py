@@ -114,7 +114,7 @@ async def send_response(
     # A small response arrives in one piece, so it leaves in one piece too.
     response.send_head_with_body(body_has_begun(upstream_response) and request.method != "HEAD")
     if not request.content.is_eof():
-        response.force_close()  # tells a client that is still uploading that it need not go on
+        response.force_close()  # lets a client that is still uploading stop
     try:
         await response.prepare(request)
     except ValueError as error:  # a header with characters that are not allowed
