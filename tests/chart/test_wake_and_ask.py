@@ -276,7 +276,7 @@ def test_a_user_who_may_only_read_is_told_which_value_gives_another(equipped: Po
 def test_a_wrong_password_is_told_as_such(equipped: Pod, password: str) -> None:
     code, said = equipped.run(REDISCLI_AUTH=password)
     assert code == 1
-    assert "FAILED: Redis wants another user or password" in said
+    assert "FAILED: Redis rejects the user or password" in said
     assert "redis.passwordSecret" in said
 
 

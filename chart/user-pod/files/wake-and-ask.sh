@@ -1,9 +1,9 @@
 # What `helm test` runs: wakes the pod through its queue, as a visitor does, and waits until it answers at its Service.
-# It needs of its image: a shell, date, sleep, timeout, wget, and redis-cli, or nc where Redis speaks no TLS.
+# Its image needs a shell, date, sleep, timeout, wget, and redis-cli, or nc if Redis does not use TLS.
 # The password stays in the environment and in pipes: every printf is the shell's own, so no argv has it.
 set -uf
 LC_ALL=C                # lengths are bytes
-IFS=$(printf ' \n\r\t') # what Redis answers is told in one line
+IFS=$(printf ' \n\r\t') # print what Redis answers in one line
 REDISCLI_AUTH=${REDISCLI_AUTH-}
 host=${REDIS%:*} port=${REDIS##*:}
 began=$(date +%s)
@@ -16,9 +16,9 @@ fail() {
   printf '       %s\n' "$@"
   exit 1
 }
-lacks() { fail "the image of this test lacks $1." "Give it one that has it: tests.image."; }
+lacks() { fail "the image of this test lacks $1." "Set tests.image to one that has it."; }
 
-# Pushes a token that expires, so that nobody has to take it out. A longer lease stays, and so does a queue without one.
+# Pushes a token that expires, so that nothing needs to consume it. Keeps a longer expiry, or a queue without one.
 push_script="local left = redis.call('PTTL', KEYS[1])
 redis.call('RPUSH', KEYS[1], 'helm test')
 if left ~= -1 and left < tonumber(ARGV[1]) then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
@@ -33,7 +33,7 @@ if command -v redis-cli >/dev/null; then
     timeout 5 redis-cli "$@" EVAL "$push_script" 1 "$QUEUE" "$LEASE"
   }
 elif [ -n "$REDIS_TLS" ]; then
-  lacks "redis-cli, without which it cannot speak TLS to Redis"
+  lacks "redis-cli, which it needs for TLS to Redis"
 elif ! command -v nc >/dev/null; then
   lacks "redis-cli and nc"
 else
@@ -54,27 +54,27 @@ fi
 beat() {
   for attempt in 1 2 3; do
     answer=$(push 2>&1)
-    # Whatever it is that answers there, it may repeat what it was sent.
+    # Another program may answer there and repeat what it was sent.
     [ -z "$REDISCLI_AUTH" ] || answer=${answer%%"$REDISCLI_AUTH"*}
     case $answer in *'queue length '[0-9]*) return ;; esac
-    say "no push, try $attempt: $REDIS:" ${answer:-no answer}
+    say "push failed, attempt $attempt: $REDIS:" ${answer:-no answer}
     [ "$attempt" = 3 ] || sleep 1
   done
   case $answer in
   *NOPERM*)
-    fail "Redis does not let this user push; KEDA's own needs only to read." \
-      "Give the test another one: tests.redis.username and tests.redis.passwordSecret."
+    fail "This Redis user may not push; KEDA's user only needs to read." \
+      "Set another one for the test: tests.redis.username and tests.redis.passwordSecret."
     ;;
   *NOAUTH* | *WRONGPASS* | *'invalid password'* | *'without any password'*)
-    fail "Redis wants another user or password." \
-      "See redis.username and redis.passwordSecret, before which tests.redis.username and tests.redis.passwordSecret count."
+    fail "Redis rejects the user or password." \
+      "See redis.username and redis.passwordSecret, which tests.redis.username and tests.redis.passwordSecret override."
     ;;
   esac
-  fail "Redis at $REDIS takes no push from this pod." \
-    "Does redis.address lead there from a pod of this namespace (else tests.redis.address), by redis.tls, through every NetworkPolicy?"
+  fail "Redis at $REDIS accepts no push from this pod." \
+    "Can a pod in this namespace reach redis.address (if not, set tests.redis.address)? Check redis.tls and every NetworkPolicy."
 }
 
-# Whether the workspace answers, be it by a redirect or a refusal; `heard` says what came.
+# Whether the workspace answers, even with a redirect or an error; sets `heard` to the result.
 ask() {
   heard=$(timeout 3 wget -q -S -O /dev/null "http://$WORKSPACE/" 2>&1)
   status=${heard#*HTTP/*[0-9] }
@@ -88,16 +88,16 @@ ask() {
 }
 
 command -v wget >/dev/null || lacks wget
-say "asking http://$WORKSPACE/, which $QUEUE at $REDIS is to wake"
+say "requesting http://$WORKSPACE/; $QUEUE at $REDIS wakes it"
 if ask; then
   say "$heard: it is awake already, so this run does not show that it can be woken"
 fi
 beat
-due=$(($(now) + BEAT)) told=
+due=$(($(now) + BEAT)) reported=
 say "pushed, with an expiry of $LEASE ms; again every $BEAT s"
 until ask; do
-  [ "$heard" = "$told" ] || say "not yet: $heard"
-  told=$heard
+  [ "$heard" = "$reported" ] || say "not yet: $heard"
+  reported=$heard
   [ "$(now)" -lt "$TIMEOUT" ] || break
   sleep 1
   if [ "$(now)" -ge "$due" ]; then
@@ -111,11 +111,11 @@ case $heard in
   exit
   ;;
 *'bad address'*)
-  fail "the name $WORKSPACE is not found." "Where the cluster has no DNS: tests.serviceLinks=true."
+  fail "the name $WORKSPACE cannot be resolved." "If the cluster has no DNS, set tests.serviceLinks=true."
   ;;
 esac
-fail "no answer within $TIMEOUT s, though the queue was kept filled; the last: $heard" \
-  "Look why, or allow more time by tests.timeout:" \
-  "kubectl -n $NAMESPACE describe pods -l uuid=$UUID: it tells why one does not start; no pod: nobody woke it" \
+fail "no answer within $TIMEOUT s, although the queue was kept filled; last result: $heard" \
+  "Find out why, or allow more time with tests.timeout:" \
+  "kubectl -n $NAMESPACE describe pods -l uuid=$UUID: why the pod does not start. Without a pod, nothing woke it" \
   "kubectl -n $NAMESPACE describe scaledobject user-$UUID-scaler: Ready must be True. With the annotation" \
-  "autoscaling.keda.sh/paused the session service has to be up, for it is what wakes then."
+  "autoscaling.keda.sh/paused, only the session service can wake it, so check that it runs."
