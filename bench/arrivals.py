@@ -49,7 +49,7 @@ class Arrivals:
                 self._news.notify_all()
 
     async def ready(self, uuid: str) -> float:
-        """Wait for the pod; the moment by `time.perf_counter` at which it was told to be ready."""
+        """Wait for the pod; returns the `time.perf_counter` at which the watch reported it ready."""
         async with asyncio.timeout(_PATIENCE), self._news:
             await self._news.wait_for(lambda: uuid in self._ready)
         return self._ready[uuid]
@@ -61,7 +61,7 @@ class Arrivals:
         return self._addresses[uuid]
 
     async def gone(self, uuid: str) -> None:
-        """Wait until the session has no pod any more, so that the next one counts anew."""
+        """Wait until the session has no pod, so that the next one is counted separately."""
         async with asyncio.timeout(_PATIENCE), self._news:
             await self._news.wait_for(lambda: not self._standing.get(uuid))
         self._ready.pop(uuid, None)

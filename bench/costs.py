@@ -1,4 +1,4 @@
-"""What sleepers cost while nobody does anything, and what the service needs to start among them."""
+"""What sleeping sessions cost while the system is idle, and what the service needs to start with them."""
 
 from bench.figures import Figure
 from bench.ground import Ground

@@ -120,7 +120,7 @@ class Ground:
     # --- the service's two ways ---
 
     async def restart(self, **settings: str) -> float:
-        """Start the service anew, with other settings; seconds until it was ready."""
+        """Restart the service with other settings; returns the seconds until it was ready."""
         cluster = self.stack.cluster
         await asyncio.to_thread(cluster.stop, self.stack.name)
         stack = Stack(cluster, port=self.stack.port, settings=self.stack.settings | settings, name=self.stack.name)

@@ -1,4 +1,4 @@
-"""What everything costs while nobody does anything: CPU, memory, connections, requests."""
+"""What everything costs while the system is idle: CPU, memory, connections, requests."""
 
 import asyncio
 import re
@@ -15,7 +15,7 @@ from devcluster.cluster import Cluster
 
 PARTS = ("keda", "kube-apiserver", "kube-controller-manager", "etcd", "redis", "service")
 CLIENT_NAME = "bench"
-"""By which this benchmark's connections to Redis are told from others."""
+"""Identifies this benchmark's connections to Redis."""
 _SENT = re.compile(r"^rest_client_requests_total\{.*\} (\S+)$", re.MULTILINE)
 _HPAS = "/apis/autoscaling/v2/horizontalpodautoscalers"
 
@@ -47,7 +47,7 @@ class ServiceMetrics:
         self._redis = redis
 
     async def idle(self, seconds: float) -> Cost:
-        """Measure for so long; nothing should be going on."""
+        """Measure for that long; the system should be idle."""
         processes = {part: psutil.Process(self._cluster.pid(part)) for part in PARTS}
         requests, cpu, began = await self._api.requests(), _cpu(processes), time.perf_counter()
         await asyncio.sleep(seconds)

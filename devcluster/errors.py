@@ -10,7 +10,7 @@ class BuildFailed(DevclusterError):
 
 
 class ProcessDied(DevclusterError):
-    """A component ended by itself; holds the last lines of its log."""
+    """A component exited on its own; holds the last lines of its log."""
 
 
 class NotReady(DevclusterError):

@@ -61,7 +61,7 @@ class Call:
     error: str = ""
     """Why there is no answer."""
     excused: bool = False
-    """The replica was killed or frozen by the trial meanwhile."""
+    """The trial killed or froze the replica in that time."""
 
     @property
     def accepted(self) -> bool:

@@ -17,7 +17,7 @@ _RETRY = 0.5
 
 
 class Load:
-    """Runs until `stop`; what is under way then is finished, so that the effect of every call is known."""
+    """Runs until `stop`; calls in progress are finished, so that the effect of every call is known."""
 
     def __init__(self, system: System) -> None:
         self._system = system
@@ -64,7 +64,7 @@ class Load:
         await asyncio.gather(*(self._created(user) for user in users))
 
     def burst(self, count: int) -> None:
-        """So many new users at the same moment, each of whom goes on until they have their session."""
+        """That many new users at the same time, each of whom retries until they have their session."""
         for _ in range(count):
             self._go(self._arrives())
 

@@ -55,7 +55,7 @@ class Pair:
         await self._swap(self._first, self._spare)
 
     async def fail_back(self) -> None:
-        """The cluster's own Redis is the primary again, and has all that was written meanwhile."""
+        """The cluster's own Redis is the primary again, with everything that was written in the meantime."""
         await self._swap(self._spare, self._first)
 
     async def _swap(self, old: int, new: int) -> None:

@@ -71,7 +71,7 @@ async def _answers(http: aiohttp.ClientSession, port: int) -> bool:
 
 
 async def _ended(environment: dict[str, str], moment: float) -> str | None:
-    """What went wrong with a start that was told to end after so many seconds."""
+    """What went wrong with a start that got a SIGTERM after that many seconds."""
     with tempfile.NamedTemporaryFile() as output:
         process = await _start(environment, free_port(), output.fileno())
         await asyncio.sleep(moment)

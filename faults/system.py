@@ -56,7 +56,7 @@ _PATHS: Mapping[Operation, tuple[str, str]] = {
 _LOOK = 0.2
 """Seconds between two looks at a replica's readiness, as a load balancer has them."""
 _ENDING = 30.0
-"""Seconds that a replica may take to end: its drain, and a helm that is under way."""
+"""Seconds that a replica may take to exit: its drain, and a helm run in progress."""
 _PAGE = 500
 
 
@@ -136,7 +136,7 @@ class System:
         self.ledger.saw(uuid, seen)
 
     def user(self, what: str) -> str:
-        """A name that nobody had before."""
+        """A name that was not used before."""
         self._users += 1
         return f"{what}-{self._users}-{self.run}@example.com"
 
@@ -153,7 +153,7 @@ class System:
         await asyncio.to_thread(self.cluster.stop, replica.name, how=signal.SIGKILL)
 
     async def terminate(self, replica: Replica) -> None:
-        """Ask it to end and wait until it has: whoever calls it meanwhile must be served."""
+        """Send SIGTERM and wait until it has exited: calls in that time must be served."""
         os.kill(self.cluster.pid(replica.name), signal.SIGTERM)
         deadline = time.monotonic() + _ENDING
         while self.cluster.status()[replica.name]:

@@ -19,7 +19,7 @@ _HEALING = 90.0
 _OWED = 15.0
 """Seconds that what was accepted may take after that."""
 _LEFTOVERS = 30.0
-"""Seconds until what the service finishes by itself is finished."""
+"""Seconds until background work of the service is finished."""
 _MARGIN = 8.0
 """Seconds beyond the latest moment of falling asleep, for a busy machine."""
 _LOOK = 0.1
