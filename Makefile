@@ -11,7 +11,7 @@ STATE ?= .cluster
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo down test test-fast check lint bench bench-scale bench-peers hammer faults lock viewer generated tools docs
+.PHONY: help up demo down test test-fast check lint bench bench-scale bench-peers bench-editor hammer faults lock viewer generated tools docs
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -52,6 +52,9 @@ bench-scale: $(VENV)/ready ## The same at 1,000 and 10,000, without plain KEDA
 
 bench-peers: $(VENV)/ready $(PEERS)/ready ## Measure JupyterHub + KubeSpawner beside the gateway, on real pods (15 minutes)
 	@$(PY) -m bench.peers
+
+bench-editor: $(VENV)/ready ## Open a sleeping VS Code in a browser, time it and take the README's pictures (5 minutes)
+	@$(PY) -m bench.editor
 
 hammer: $(VENV)/ready ## Thousands of wakes at the moment of falling asleep, and what became of them
 	HAMMER_ROUNDS=60 $(PY) -m pytest tests/stack/test_hammer.py -s
