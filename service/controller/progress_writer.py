@@ -15,7 +15,7 @@ from service.domain.session import Workload
 log = logging.getLogger(__name__)
 
 _WORKERS = 16
-"""Half of the connections to Redis."""
+"""Each uses at most one connection to Redis; the pool has 32, so that half stay free for requests."""
 _POLL = 1.0
 """Seconds between two checks of each wake: the deadline of a pod passes without any change of the cache."""
 _RETRY = (0.25, 5.0)

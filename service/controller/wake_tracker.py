@@ -79,7 +79,7 @@ class WakeTracker(WakeObserver, StepObserver):
             self._progress.follow(uuid)
 
     def on_step_started(self, uuid: SessionId, step: Step) -> None:
-        """A foreign push is accepted by the scale-up. Not by its end, since the pod may be ready by then."""
+        """The start of a scale-up accepts a push by another program; at its end the pod may already be ready."""
         if step is Step.SCALE_UP:
             self._progress.follow(uuid, ProgressUpdate(Stage.ACCEPTED))
 

@@ -159,7 +159,8 @@ class Connection(HttpConnection):
         self._head_limit = server.connection_limits.head_bytes + 1
         """Bytes of a head that are one too many."""
         self._least = self._most = 0
-        """Bytes of the head in progress, at least and at most: it may have begun among bytes that completed a body."""
+        """Bounds on the size of the head in progress. It may have started in a read that also ended the previous body,
+        and how much of that read was body is not known."""
         self._line_seen = False
         """The request line of that head is complete."""
         self.must_measure = False

@@ -29,7 +29,7 @@ class Core:
     journal: Journal
     queries: SessionQueries
     leadership: Leadership
-    """Never held by a process that does not control."""
+    """Always free in a process without the controller role."""
 
 
 def build_core(
