@@ -7,7 +7,7 @@ from functools import cache
 from aiohttp import web
 
 from service.domain.limits import Limits
-from service.web import access, docs, edge, metrics, openapi, operations, problems, request_id, stream
+from service.web import docs, edge, metrics, openapi, operations, stream
 from service.web.keys import (
     BODY_SECONDS,
     STREAM_LIMITER,
@@ -17,6 +17,7 @@ from service.web.keys import (
     set_api_parts,
     set_probe_parts,
 )
+from service.web.probes import middlewares
 from service.web.static_content import StaticContent
 from service.web.stream import StreamLimiter
 
@@ -35,12 +36,7 @@ def make_app(
 ) -> web.Application:
     """The application. `limits` only go into the OpenAPI document; the parts enforce them."""
     app = web.Application(
-        middlewares=[
-            metrics.middleware(answered),
-            request_id.middleware,
-            problems.middleware,
-            access.middleware(keys),
-        ],
+        middlewares=middlewares(answered, keys),
         client_max_size=_BODY_LIMIT,
     )
     set_api_parts(app, parts)

@@ -1,22 +1,23 @@
 """The application of a process that serves no REST API: the probes, and nothing else."""
 
+from collections.abc import Sequence
+
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from service.web import access, edge, handlers, metrics, problems, request_id
 from service.web.keys import ProbeParts, set_probe_parts
 
 
+def middlewares(answered: metrics.Answered, keys: Sequence[str] = ()) -> list[Middleware]:
+    """What every request of the service's port passes, outermost first."""
+    return [metrics.middleware(answered), request_id.middleware, problems.middleware, access.middleware(keys)]
+
+
 def make_probes(
     parts: ProbeParts, *, answered: metrics.Answered = lambda *_: None, rest_limits: edge.RestLimits = edge.DEFAULTS
 ) -> web.Application:
-    app = web.Application(
-        middlewares=[
-            metrics.middleware(answered),
-            request_id.middleware,
-            problems.middleware,
-            access.middleware(()),
-        ]
-    )
+    app = web.Application(middlewares=middlewares(answered))
     set_probe_parts(app, parts)
     app.router.add_get("/health", handlers.health, name="health")
     app.router.add_get("/livez", handlers.livez, name="livez")
