@@ -16,6 +16,7 @@ from pydantic import (
     StrictInt,
     StrictStr,
 )
+from pydantic.json_schema import SkipJsonSchema
 
 from service.domain.history import Entry, Kind
 from service.domain.limits import RequestedIdleTimes
@@ -279,15 +280,12 @@ class SessionList(Answer):
 
 
 class ListQuery(Body):
-    cursor: str | None = Field(
-        None,
-        pattern=f"^{SESSION_ID_PATTERN}$",
-        description="The `cursor` of the previous page.",
-        examples=["abc123xy"],
-    )
+    """A query has no null, so its schema has none: a parameter is left out instead."""
+
+    cursor: Uuid | SkipJsonSchema[None] = Field(None, description="The `cursor` of the previous page.")
     limit: QueryNumber = Field(50, ge=1, le=500, description="Maximum number of sessions per page.", examples=[50])
-    user_id: UserId | None = None
-    phase: Phase | None = Field(None, description="Only sessions in this phase.", examples=["ready"])
+    user_id: UserId | SkipJsonSchema[None] = None
+    phase: Phase | SkipJsonSchema[None] = Field(None, description="Only sessions in this phase.", examples=["ready"])
 
 
 class OpenQuery(Body):

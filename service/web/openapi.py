@@ -1,21 +1,30 @@
 """The OpenAPI 3.1 document of the operations."""
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable
+from itertools import count
+from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from service import __version__
+from service.domain.errors import Unavailable
 from service.domain.limits import Limits
-from service.domain.names import SESSION_ID_PATTERN
-from service.web import examples, problems
-from service.web.models import Problem
+from service.edge.problems import ERROR_STATUSES, problem
+from service.web import problems
+from service.web.models import Problem, Uuid
 from service.web.operations import OPERATIONS, TAGS, Answer, Header, Operation
 
 Json = dict[str, Any]
 
+_REFERENCE = "#/components/schemas/{model}"
 _KINDS = {slug: (status, meaning) for slug, status, meaning in problems.kinds()}
+_PARTS = {row.slug: row.error.part for row in ERROR_STATUSES if issubclass(row.error, Unavailable)}
+_PARTS["not-alive"] = "leader"
+_EXAMPLES: Json = json.loads((Path(__file__).parent / "examples.json").read_text())
+"""By operation and status, or `body` for the request's."""
 _OF_THE_CALLER = ("unauthorized", "cross-site")
 """Problems of every operation that needs a key."""
 _BUGS = ("internal", "session-error")
@@ -45,28 +54,14 @@ def document(limits: Limits | None = None) -> Json:
     }
 
 
-def _models() -> Iterable[type[BaseModel]]:
-    yield Problem
-    for operation in OPERATIONS:
-        if operation.body:
-            yield _model(operation.body)
-        for answer in operation.answers.values():
-            if answer.item:
-                yield answer.item
-            elif answer.examples and answer.media_type == "application/json":
-                yield _model(answer.examples)
-
-
-def _model(bodies: Mapping[str, Any]) -> type[Any]:
-    (model,) = {type(body) for body in bodies.values()}
-    return model
+def _models() -> set[type[BaseModel]]:
+    bodies = (each for o in OPERATIONS for each in (o.body, *(answer.body for answer in o.answers.values())))
+    return {Problem, *(each for each in bodies if each and issubclass(each, BaseModel))}
 
 
 def _schemas(limits: Limits) -> Json:
-    ordered = sorted(set(_models()), key=lambda model: model.__name__)
-    _, definitions = models_json_schema(
-        [(model, "validation") for model in ordered], ref_template="#/components/schemas/{model}"
-    )
+    ordered = sorted(_models(), key=lambda model: model.__name__)
+    _, definitions = models_json_schema([(model, "validation") for model in ordered], ref_template=_REFERENCE)
     schemas: Json = definitions["$defs"]
     # The configured bounds in place of the models', which no setting can exceed.
     for model, member, most in (
@@ -89,47 +84,41 @@ def _operation(operation: Operation) -> Json:
         "description": operation.description,
         "security": [] if operation.public else [{"key": []}],
         "parameters": [*_parameters(operation)],
-        "responses": {str(status): _answer(operation, answer) for status, answer in operation.answers.items()},
+        "responses": {str(status): _answer(operation, status, answer) for status, answer in operation.answers.items()},
     }
     for status, slugs in _by_status(operation).items():
         described["responses"][str(status)] = _problems(slugs, status)
     if operation.body:
         described["requestBody"] = {
             "required": True,
-            "content": {"application/json": _media(operation.body, exclude_unset=True)},
+            "content": {"application/json": _media(operation.body, _EXAMPLES[operation.name]["body"])},
         }
     return {name: part for name, part in described.items() if part or name == "security"}
 
 
-def _answer(operation: Operation, answer: Answer) -> Json:
+def _answer(operation: Operation, status: int, answer: Answer) -> Json:
     described: Json = {"description": answer.description}
-    if answer.item:
-        described["content"] = {answer.media_type: _event_stream(answer, answer.item)}
-    elif answer.examples:
-        described["content"] = {answer.media_type: _media(answer.examples)}
+    if answer.body:
+        bodies = _EXAMPLES[operation.name][str(status)]
+        media = _event_stream if answer.media_type == "text/event-stream" else _media
+        described["content"] = {answer.media_type: media(answer.body, bodies)}
     if operation.headers:
         described["headers"] = {header.name: _header(header) for header in operation.headers}
     return described
 
 
-def _media(bodies: Mapping[str, BaseModel] | Mapping[str, str], *, exclude_unset: bool = False) -> Json:
-    """`exclude_unset`: callers leave out what they do not set; the service sends every member."""
-    model = _model(bodies)
+def _media(model: type[Any], bodies: Json) -> Json:
     return {
         "schema": {"type": "string"} if model is str else _reference(model),
-        "examples": {name: {"value": _value(body, exclude_unset=exclude_unset)} for name, body in bodies.items()},
+        "examples": {name: {"value": body} for name, body in bodies.items()},
     }
 
 
-def _value(body: BaseModel | str, *, exclude_unset: bool) -> Any:
-    return body if isinstance(body, str) else body.model_dump(mode="json", exclude_unset=exclude_unset)
-
-
-def _event_stream(answer: Answer, item: type[BaseModel]) -> Json:
+def _event_stream(model: type[Any], streams: Json) -> Json:
     """A string, which generated clients can read, with the extension that OpenAPI 3.2 knows as `itemSchema`."""
-    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": _reference(item)}
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": _reference(model)}
     return {
-        **_media(answer.examples),
+        **_media(str, {name: "".join(map(_event, count(), events)) for name, events in streams.items()}),
         "x-itemSchema": {
             "type": "object",
             "required": ["event", "data"],
@@ -138,8 +127,14 @@ def _event_stream(answer: Answer, item: type[BaseModel]) -> Json:
     }
 
 
+def _event(number: int, data: Json) -> str:
+    """A server-sent event as `service.web.stream` sends it."""
+    text = json.dumps(data, separators=(",", ":"))
+    return f"id: 1772443800000-{number}\nevent: {data['phase']}\ndata: {text}\n\n"
+
+
 def _reference(model: type[Any]) -> Json:
-    return {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"$ref": _REFERENCE.format(model=model.__name__)}
 
 
 def _by_status(operation: Operation) -> dict[int, list[str]]:
@@ -176,34 +171,24 @@ def _header(header: Header) -> Json:
 
 def _problem_example(slug: str) -> Json:
     status, meaning = _KINDS[slug]
-    return {"value": examples.problem(slug, status, meaning).model_dump(exclude_none=True)}
+    fields = [{"pointer": "/user_id", "detail": "Field required"}] if slug == "does-not-fit" else None
+    response = problem(
+        status, meaning, type_=f"/problems/{slug}", request_id="4f0c2a9b81d3e657", part=_PARTS.get(slug), fields=fields
+    )
+    return {"value": json.loads(response.text or "")}
 
 
 def _parameters(operation: Operation) -> Iterable[Json]:
     if "{uuid}" in operation.path:
-        schema = {"type": "string", "pattern": f"^{SESSION_ID_PATTERN}$", "examples": [examples.UUID]}
-        yield {"name": "uuid", "in": "path", "required": True, "description": "Id of the session.", "schema": schema}
+        yield {**_parameter("uuid", "path", TypeAdapter(Uuid).json_schema()), "required": True}
     for header in operation.request_headers:
-        schema = {"type": "string", "examples": [header.example]}
-        yield {"name": header.name, "in": "header", "description": header.description, "schema": schema}
+        schema = {"type": "string", "description": header.description, "examples": [header.example]}
+        yield _parameter(header.name, "header", schema)
     if operation.query:
-        model: Json = operation.query.model_json_schema()
-        for name, raw in model["properties"].items():
-            part = _inlined(raw, model.get("$defs", {}))
-            description = part.pop("description", "")
-            yield {"name": name, "in": "query", "description": description, "schema": _without_null(part)}
+        for name, schema in operation.query.model_json_schema(ref_template=_REFERENCE)["properties"].items():
+            yield _parameter(name, "query", schema)
 
 
-def _inlined(part: Json, definitions: Json) -> Json:
-    if "anyOf" in part:
-        return {**part, "anyOf": [_inlined(option, definitions) for option in part["anyOf"]]}
-    return definitions[part["$ref"].rsplit("/", 1)[1]] if "$ref" in part else dict(part)
-
-
-def _without_null(part: Json) -> Json:
-    """A query has no null: an optional parameter is left out."""
-    options = [option for option in part.get("anyOf", []) if option.get("type") != "null"]
-    if not options:
-        return part
-    kept = {name: value for name, value in part.items() if name not in ("anyOf", "default")}
-    return {**options[0], **kept}
+def _parameter(name: str, place: str, schema: Json) -> Json:
+    schema = {key: value for key, value in schema.items() if value is not None}  # a query has no null as a default
+    return {"name": name, "in": place, "description": schema.pop("description"), "schema": schema}

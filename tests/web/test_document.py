@@ -10,10 +10,12 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from pydantic import TypeAdapter
 
 from service.domain import errors
 from service.edge.problems import ERROR_STATUSES
 from service.web import openapi, problems
+from service.web.operations import OPERATIONS
 from tests.domain.conftest import World
 from tests.web.conftest import Client
 
@@ -58,6 +60,26 @@ def test_every_parameter_body_and_answer_has_examples_that_fit_its_schema() -> N
     for method, operation in ((m, o) for methods in document["paths"].values() for m, o in methods.items()):
         bodies = [answer for status, answer in operation["responses"].items() if status != "204"]
         assert all(answer["content"] for answer in bodies), (method, operation["operationId"])
+
+
+def test_the_examples_have_exactly_the_members_that_the_models_send() -> None:
+    files = json.loads((resources.files("service.web") / "examples.json").read_text())
+    for operation in OPERATIONS:
+        examples = files.pop(operation.name)
+        for body in examples.pop("body", {}).values():
+            assert operation.body is not None
+            sent = operation.body.model_validate_json(json.dumps(body))
+            assert sent.model_dump(mode="json", exclude_unset=True) == body, operation.name
+        for status, answer in operation.answers.items():
+            bodies = examples.pop(str(status), {}).values()
+            assert bool(bodies) == (answer.body is not None), (operation.name, status)
+            adapter: TypeAdapter[Any] = TypeAdapter(answer.body or Any)
+            for body in bodies:
+                for each in body if isinstance(body, list) else [body]:
+                    answered = adapter.validate_json(json.dumps(each))
+                    assert adapter.dump_python(answered, mode="json") == each, (operation.name, status)
+        assert not examples, operation.name
+    assert not files
 
 
 def test_every_problem_has_an_example_of_its_kind() -> None:
@@ -171,4 +193,5 @@ def _plain(sent: dict[str, Any]) -> dict[str, Any]:
 def test_the_package_ships_what_it_serves() -> None:
     static = resources.files("service.web") / "static"
     assert (static / "openapi.json").is_file()
+    assert (resources.files("service.web") / "examples.json").is_file()
     assert all((static / file).is_file() for file in ("docs.html", "docs.css", "docs.js"))
