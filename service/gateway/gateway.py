@@ -34,7 +34,7 @@ from service.gateway.proxy.headers import OWN_PATHS, Forwarding
 from service.gateway.proxy.http_proxy import proxy_request
 from service.gateway.proxy.pods import PodLost, Pods, Upstream
 from service.gateway.proxy.request_body import RequestBody
-from service.gateway.proxy.request_queue import QueueFull, RequestQueues, Slot
+from service.gateway.proxy.request_queue import RequestQueues
 from service.gateway.request_outcome import OutcomeRecorder
 from service.gateway.waiting.events import WakeEvents
 from service.gateway.waiting.page import waiting_page
@@ -182,18 +182,11 @@ class Gateway:
         if is_websocket(request):
             with self._websockets.place(uuid):
                 return await self._forward(request, uuid, outcome)
-        slot = self._queues.acquire_now(uuid) or await self._queued(uuid)
+        slot = self._queues.acquire_now(uuid) or await self._queues.acquire(uuid)
         try:
             return await self._forward(request, uuid, outcome)
         finally:
             self._queues.release(uuid, slot)
-
-    async def _queued(self, uuid: SessionId) -> Slot:
-        try:
-            return await self._queues.acquire(uuid)
-        except QueueFull:
-            detail = "This workspace has reached its limit of open requests. Try again in a moment."
-            raise GatewayError(429, "Too many requests", detail, retry_after=2, outcome=RequestOutcome.BUSY) from None
 
     async def _forward(self, request: web.BaseRequest, uuid: SessionId, outcome: OutcomeRecorder) -> web.StreamResponse:
         """Proxy the request to the pod, if it is awake. Otherwise wake it: people get a page, programs wait."""

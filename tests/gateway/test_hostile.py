@@ -15,8 +15,8 @@ from service.gateway.access.session_cookie import COOKIE
 from service.gateway.limits import GatewayLimits
 from service.gateway.proxy.headers import to_browser
 from service.gateway.proxy.pods import Upstream
-from service.gateway.websocket.frames import FIN, TEXT, Frame, FrameReader
-from service.gateway.websocket.websocket_proxy import FRAMES_PER_WRITE, NoObserver, in_batches
+from service.gateway.websocket.frames import FIN, TEXT, Frame, FrameObserver, FrameReader
+from service.gateway.websocket.websocket_proxy import FRAMES_PER_WRITE, in_batches
 from tests.domain.conftest import World
 from tests.gateway.conftest import DOMAIN, Headers, House, answer, raw, scripted
 from tests.malformed import MALFORMED, Malformed, tell_nothing
@@ -34,7 +34,7 @@ HANDSHAKE = {
 # --- floods ---
 
 
-class Seen(NoObserver):
+class Seen(FrameObserver):
     def __init__(self, frames: list[Frame]) -> None:
         self._frames = frames
 
@@ -56,7 +56,7 @@ def test_a_flood_of_tiny_frames_is_looked_at_in_pieces_that_leave_one_by_one() -
 
 def test_a_large_frame_is_not_cut() -> None:
     large = frame(FIN | TEXT, bytes(200_000), b"mask")
-    assert list(in_batches(FrameReader(), large, NoObserver())) == [large]
+    assert list(in_batches(FrameReader(), large, FrameObserver())) == [large]
 
 
 # --- pods ---

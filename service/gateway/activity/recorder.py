@@ -10,7 +10,7 @@ from service.domain.metrics import Activity, GatewayMetrics
 from service.domain.names import SessionId
 from service.gateway.activity.rules import is_input
 from service.gateway.activity.vscode import INSPECTED_BYTES, Editor
-from service.gateway.websocket.frames import Frame
+from service.gateway.websocket.frames import Frame, FrameObserver
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class ActivityRecorder:
             log.exception("cannot record activity", extra={"uuid": uuid})
 
 
-class InputRecorder:
+class InputRecorder(FrameObserver):
     """Records a user's input on one WebSocket."""
 
     def __init__(self, activity: ActivityRecorder, uuid: SessionId, editor: Editor | None) -> None:

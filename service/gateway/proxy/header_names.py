@@ -6,10 +6,11 @@ only the letters and digits of a name count.
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 _LONGEST = 64
 """Characters of a name that is cached."""
-_KNOWN = 2048
+_CACHED = 2048
 _OTHER = re.compile(r"[^a-z0-9]+")
 
 _HOP_BY_HOP = frozenset(
@@ -53,20 +54,11 @@ class HeaderFilter:
 
     def __init__(self, removes: Callable[[str], bool]) -> None:
         self._removes = removes
-        self._passing = set[str]()
-        self._removed = set[str]()
+        self._cached = lru_cache(maxsize=_CACHED)(removes)
 
     def removed(self, names: Iterable[str]) -> list[str]:
         """Those that do not pass."""
-        passing, removed = self._passing, self._removed
-        return [name for name in names if name not in passing and (name in removed or self._decide(name))]
-
-    def _decide(self, name: str) -> bool:
-        removed = self._removes(name)
-        known = self._removed if removed else self._passing
-        if len(name) <= _LONGEST and len(known) < _KNOWN:
-            known.add(name)
-        return removed
+        return [name for name in names if (self._cached if len(name) <= _LONGEST else self._removes)(name)]
 
 
 def _removed_to_pod(name: str) -> bool:

@@ -185,14 +185,13 @@ class Pods:
                 changed.clear()
                 self.check_startable(uuid)
                 upstream = self.current(uuid)
-                if upstream is None:
-                    await changed.wait()
-                elif upstream.responds or (await upstream.accepts_connections() and not upstream.gone.is_set()):
+                if upstream is not None and (
+                    upstream.responds or (await upstream.accepts_connections() and not upstream.gone.is_set())
+                ):
                     return upstream
-                else:
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(upstream.probe_interval):
-                            await changed.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(upstream.probe_interval if upstream is not None else None):
+                        await changed.wait()
 
     def check_startable(self, uuid: SessionId) -> None:
         """Raises CannotStart when it makes no sense to wait. That may depend on time alone, so check repeatedly."""

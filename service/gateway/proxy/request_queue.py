@@ -8,38 +8,41 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from dataclasses import dataclass, field
 
+from service.domain.metrics import RequestOutcome
 from service.domain.names import SessionId
+from service.gateway.errors import GatewayError
 
 _LONG_RUNNING = 5.0
 """Seconds after which a request in progress gives up its slot to one that waits."""
 
 
-class QueueFull(Exception):
+class QueueFull(GatewayError):
     """The queue is full, or no slot became free in time."""
 
+    def __init__(self) -> None:
+        detail = "This workspace has reached its limit of open requests. Try again in a moment."
+        super().__init__(429, "Too many requests", detail, retry_after=2, outcome=RequestOutcome.BUSY)
 
+
+@dataclass(slots=True, eq=False)
 class Slot:
     """One request in progress, since `begun` (seconds of time.monotonic)."""
 
-    __slots__ = ("begun",)
-
-    def __init__(self, begun: float) -> None:
-        self.begun = begun
+    begun: float
 
 
+@dataclass(slots=True, eq=False)
 class _Queue:
     """The requests of one session."""
 
-    __slots__ = ("in_progress", "long_running", "timer", "waiting")
-
-    def __init__(self) -> None:
-        self.in_progress: dict[Slot, None] = {}
-        """The oldest first."""
-        self.long_running: set[Slot] = set()
-        """In progress too; they no longer count against the limit."""
-        self.waiting: deque[asyncio.Future[Slot]] = deque()
-        self.timer: asyncio.TimerHandle | None = None
+    in_progress: dict[Slot, None] = field(default_factory=dict)
+    """The oldest first."""
+    long_running: set[Slot] = field(default_factory=set)
+    """In progress too; they no longer count against the limit."""
+    waiting: deque[asyncio.Future[Slot]] = field(default_factory=deque)
+    timer: asyncio.TimerHandle | None = None
 
 
 class RequestQueues:

@@ -24,6 +24,16 @@ class Frame:
         return self.opcode < CLOSE
 
 
+class FrameObserver:
+    """Sees the frames of one direction. This one ignores them."""
+
+    head_bytes = 0
+    """How many bytes of each payload it wants to see."""
+
+    def on_frame(self, frame: Frame) -> None:
+        """A frame has passed. Returns at once."""
+
+
 class FrameReader:
     """One direction of one connection. `keep`: how many bytes of each payload to keep."""
 

@@ -6,9 +6,8 @@ compressed frames would hide from the gateway what counts as activity.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http import HTTPStatus
-from typing import Protocol
 
 from aiohttp import ClientConnectionError, ClientError, ClientResponse, StreamReader, hdrs, web
 from multidict import CIMultiDict
@@ -23,7 +22,7 @@ from service.gateway.proxy.headers import to_browser
 from service.gateway.proxy.http_proxy import ProxiedResponse, bad_response, check_from_program, send_response
 from service.gateway.proxy.pods import UNAVAILABLE, PodLost, Upstream
 from service.gateway.request_outcome import OutcomeRecorder
-from service.gateway.websocket.frames import Frame, FrameReader, close_frame
+from service.gateway.websocket.frames import FrameObserver, FrameReader, close_frame
 from service.gateway.websocket.open_websockets import OpenWebSockets
 
 FRAMES_PER_WRITE = 128
@@ -36,20 +35,6 @@ _CLOSE_TIMEOUT = 2.0
 """Seconds that a browser has to answer a close frame."""
 _FRAME_POLL = 0.02
 """Seconds between two checks whether the rest of a frame has passed."""
-
-
-class FrameObserver(Protocol):
-    head_bytes: int
-    """How many bytes of each payload it wants to see."""
-
-    def on_frame(self, frame: Frame) -> None:
-        """The browser has sent a frame. Returns at once."""
-
-
-class NoObserver:
-    head_bytes = 0
-
-    def on_frame(self, frame: Frame) -> None: ...
 
 
 def is_handshake(request: web.BaseRequest) -> bool:
@@ -106,7 +91,7 @@ class WebSocketProxy:
                     self._activity.record_while_open(uuid, self._longest_connection), name=f"open WebSocket of {uuid}"
                 )
                 try:
-                    return await _Connection(request, response, NoObserver()).run(upstream.gone, closing)
+                    return await _Connection(request, response, FrameObserver()).run(upstream.gone, closing)
                 finally:
                     recording.cancel()
 
@@ -135,7 +120,6 @@ class _Connection:
         self._request = request
         self._upstream_response = upstream_response
         self._observer = observer
-        self._from_browser = FrameReader(observer.head_bytes)
         self._from_pod = FrameReader()
 
     async def run(self, gone: asyncio.Event, closing: "asyncio.Future[None]") -> web.StreamResponse:
@@ -147,8 +131,11 @@ class _Connection:
             return response
         pod_reader, pod_writer = pod
         browser_reader, browser_writer = client_streams(self._request, _READ_AHEAD)
-        to_pod = asyncio.create_task(_pump(browser_reader, pod_writer, self._browser_batches), name="WebSocket to pod")
-        from_pod = asyncio.create_task(_pump(pod_reader, browser_writer, self._pod_batches), name="WebSocket from pod")
+        from_browser = FrameReader(self._observer.head_bytes)
+        sending = _pump(browser_reader, pod_writer, from_browser, self._observer)
+        receiving = _pump(pod_reader, browser_writer, self._from_pod, FrameObserver())
+        to_pod = asyncio.create_task(sending, name="WebSocket to pod")
+        from_pod = asyncio.create_task(receiving, name="WebSocket from pod")
         pod_gone = asyncio.create_task(gone.wait(), name="pod of a WebSocket")
         try:
             await asyncio.wait((to_pod, from_pod, pod_gone, closing), return_when=asyncio.FIRST_COMPLETED)
@@ -183,12 +170,6 @@ class _Connection:
         await response.prepare(self._request)
         return response
 
-    def _browser_batches(self, data: bytes) -> Iterator[bytes]:
-        return in_batches(self._from_browser, data, self._observer)
-
-    def _pod_batches(self, data: bytes) -> Iterator[bytes]:
-        return in_batches(self._from_pod, data, NoObserver())
-
     async def _frame_complete(self, from_pod: "asyncio.Task[None]") -> None:
         """Wait until the browser has the rest of the frame that is being sent."""
         with contextlib.suppress(TimeoutError):
@@ -213,11 +194,11 @@ async def _discard(reader: StreamReader) -> None:
             pass
 
 
-async def _pump(reader: StreamReader, writer: StreamWriter, batches: Callable[[bytes], Iterator[bytes]]) -> None:
+async def _pump(reader: StreamReader, writer: StreamWriter, frames: FrameReader, observer: FrameObserver) -> None:
     """Copy bytes until either side ends; reads no faster than the other side takes."""
     with contextlib.suppress(ConnectionResetError, ClientError):
         while data := await reader.readany():
-            for number, batch in enumerate(batches(data)):
+            for number, batch in enumerate(in_batches(frames, data, observer)):
                 if number:
                     await asyncio.sleep(0)  # many frames: let other clients have a turn
                 await writer.write(batch)
