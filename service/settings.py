@@ -30,6 +30,11 @@ REMOVED = frozenset({"GATEWAY_COMPRESSION"})
 _PACKAGE = Path(__file__).resolve().parent
 _CHARTS = (_PACKAGE / "_chart" / "user-pod", _PACKAGE.parent / "chart" / "user-pod")
 """In the wheel the chart is package data. In a checkout and in the image it is beside the package."""
+_LABEL = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+Port = Annotated[int, Field(ge=0, le=65535)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+SecretName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
 
 
 class SettingsError(Exception):
@@ -37,282 +42,178 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """One field per variable. Its description says what it does, in which unit, and when to change it."""
+    """One field per variable. Its docstring says what it does, in which unit, and when to change it."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True
+    )
 
-    role: Role = Field(
-        Role.ALL,
-        description="What this process runs: `api`, `gateway`, `controller` or `all` of them. `serve --role` wins.",
-    )
-    host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback requires `API_KEYS`.")
-    port: int = Field(8080, ge=0, le=65535, description="TCP port of the API. 0 picks a free port and logs it.")
-    metrics_port: int = Field(
-        0, ge=0, le=65535,
-        description="TCP port at `HOST` that serves only `/metrics`, without a key. Set it if your scraper cannot"
-        " send one. 0: no such port; `/metrics` is then on `PORT` and needs a key like every other path.",
-    )  # fmt: skip
-    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        (),
-        description="Bearer keys, separated by commas, each of at least 16 characters. Use several to change keys"
-        " without an outage. Empty: no access control, which is allowed only on loopback.",
-    )
-    connections: int = Field(
-        2000, ge=1, description="Maximum number of concurrent connections to `PORT`. Further ones get 503."
-    )
-    connections_per_address: int = Field(
-        0, ge=0,
-        description="Maximum number of these from one address (for IPv6: from one /64 network). Further ones get 429."
-        " 0: no limit. Connections from proxies in `GATEWAY_TRUSTED` do not count.",
-    )  # fmt: skip
-    body_timeout: float = Field(
-        10, gt=0, le=600, description="Seconds within which a request's body must arrive. Later ones get 408."
-    )
-    streams: int = Field(1000, ge=1, description="Maximum number of concurrent event streams. Further ones get 503.")
-    streams_per_session: int = Field(
-        16, ge=1, description="Maximum number of these for one session. Further ones get 429."
-    )
-    header_limit: int = Field(
-        HEADER_LIMIT, ge=4096, le=1_048_576,
+    role: Role = Role.ALL
+    """What this process runs: `api`, `gateway`, `controller` or `all` of them. `serve --role` wins."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback requires `API_KEYS`."""
+    port: Port = 8080
+    """TCP port of the API. 0 picks a free port and logs it."""
+    metrics_port: Port = 0
+    """TCP port at `HOST` that serves only `/metrics`, without a key. Set it if your scraper cannot send one. 0: no such
+    port; `/metrics` is then on `PORT` and needs a key like every other path."""
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Bearer keys, separated by commas, each of at least 16 characters. Use several to change keys without an outage.
+    Empty: no access control, which is allowed only on loopback."""
+    connections: Count = 2000
+    """Maximum number of concurrent connections to `PORT`. Further ones get 503."""
+    connections_per_address: Annotated[int, Field(ge=0)] = 0
+    """Maximum number of these from one address (for IPv6: from one /64 network). Further ones get 429. 0: no limit.
+    Connections from proxies in `GATEWAY_TRUSTED` do not count."""
+    body_timeout: Annotated[float, Field(gt=0, le=600)] = 10
+    """Seconds within which a request's body must arrive. Later ones get 408."""
+    streams: Count = 1000
+    """Maximum number of concurrent event streams. Further ones get 503."""
+    streams_per_session: Count = 16
+    """Maximum number of these for one session. Further ones get 429."""
+    header_limit: Annotated[int, Field(ge=4096, le=1_048_576)] = Field(
+        HEADER_LIMIT,
         description="Maximum total size in bytes of a request's line and headers, at every port. Larger ones get 431."
         f" At most {HEADER_LINES} headers are allowed.",
-    )  # fmt: skip
-    namespace: str = Field(
-        "users",
-        pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
-        description="Namespace of the users' releases. It must exist: the service has no right to create namespaces.",
     )
-    kubeconfig: Path | None = Field(
-        None, description="Path of a kubeconfig file. Empty: use the pod's own ServiceAccount, as in a cluster."
-    )
-    kube_timeout: float = Field(5, gt=0, le=60, description="Timeout in seconds of one request to the Kubernetes API.")
-    keda_namespace: str = Field(
-        "keda",
-        description="Namespace of KEDA's operator. /health reads its Lease there to see whether KEDA works. Empty:"
-        " skip that check.",
-    )
-    redis_url: SecretStr = Field(
-        SecretStr("redis://127.0.0.1:6379/0"),
-        description="URL of Redis: `redis://[user:password@]host:port/database`, or `rediss://` for TLS. With"
-        " Sentinels: `redis+sentinel://[user:password@]host:port,host:port/master/database` (`rediss+sentinel://` for"
-        " TLS), and `?sentinel_username=…&sentinel_password=…` if they need that. Percent-encode special characters."
-        " KEDA gets addresses, database and users from here too, unless the chart values override them.",
-    )
-    redis_timeout: float = Field(
-        2, gt=0, le=60, description="Timeout in seconds of one call to Redis, including the wait for a connection."
-    )
-    chart: Path = Field(
-        next(filter(Path.exists, _CHARTS), _CHARTS[-1]),
-        description="Path of the chart to install, a folder or an archive. The image contains one.",
-    )
-    chart_values: Path | None = Field(
-        None, description="Path of a YAML file with values for every user's release, for example image and resources."
-    )
-    helm: str = Field("helm", description="The helm program, version 3 or 4: a name on PATH, or a path.")
-    helm_processes: int = Field(
-        max(2, os.cpu_count() or 2), ge=1, le=64,
-        description="Maximum number of concurrent helm processes. One takes about 0.2 s of a core, so the default is"
-        " the core count.",
-    )  # fmt: skip
-    helm_queue: int = Field(
-        100, ge=0, description="Maximum number of creates and deletes that wait for helm. Further ones get 429."
-    )
-    helm_timeout: float = Field(
-        60,
-        ge=5,
-        le=600,
-        description="Seconds after which a helm process is ended. An install takes well under one second.",
-    )
-    lease: float = Field(
-        15, gt=0, le=3600,
-        description="Seconds for which one wake keeps the queue non-empty. At least twice `POLLING_INTERVAL` plus 2"
-        " s, because KEDA could miss a shorter one.",
-    )  # fmt: skip
-    polling_interval: int = Field(5, ge=1, le=3600, description="Seconds between two polls of a queue by KEDA.")
-    cooldown: int = Field(
-        120,
-        ge=1,
-        le=604800,
-        description="Seconds from when KEDA last saw a non-empty queue until the pod sleeps. A create may choose"
-        " another value.",
-    )
-    parking: bool = Field(
-        True,
-        description="Park sleeping sessions: KEDA then spends nothing on them, and a wake does not wait for its poll."
-        " Off: plain KEDA, and parked sessions are unparked.",
-    )
-    cooldown_limit: float = Field(86_400, gt=0, description="Longest cooldown in seconds that a create may ask for.")
-    extension_limit: float = Field(
-        28_800, gt=0, description="Longest time in seconds for which an extension may keep a pod awake."
-    )
-    sweep_interval: float = Field(
-        30, gt=0, le=3600,
-        description="Seconds between two resyncs of all sessions, which find changes that no event has reported.",
-    )  # fmt: skip
-    leader_term: float = Field(
-        10, ge=2, le=300,
-        description="Seconds after which another replica takes over when the leader dies (the duration of its lease).",
-    )  # fmt: skip
-    parks_per_second: float = Field(
-        50,
-        gt=0,
-        description="Maximum number of sessions parked per second. It protects the API server when many fall asleep"
-        " at once.",
-    )
-    retention: float = Field(
-        2_592_000, gt=0,
-        description="Seconds for which a session is kept as `released` after its release was uninstalled. The default"
-        " is 30 days.",
-    )  # fmt: skip
-    schedule_timeout: float = Field(
-        120, ge=0,
-        description="Seconds that a pod may wait for a node, or for the node to prepare it, before its status shows a"
-        " warning. The wake goes on nevertheless.",
-    )  # fmt: skip
-    health_cache: float = Field(
-        5,
-        ge=0,
-        le=60,
-        description="Seconds for which /health reuses its last result, so that frequent probes cost nothing.",
-    )
-    failure_limit: float = Field(
-        300, gt=0,
-        description="Seconds that a part of the process (leader, controller, a watch) may fail without interruption."
-        " After that /livez answers 503, so that Kubernetes restarts the process.",
-    )  # fmt: skip
-    drain_seconds: float = Field(
-        0, ge=0, le=600,
-        description="Seconds after a SIGTERM during which /readyz answers 503 and everything else still works, so"
-        " that load balancers stop sending requests before the ports close. The chart sets it. 0: there is no load"
-        " balancer.",
-    )  # fmt: skip
-    shutdown_timeout: float = Field(
-        75, ge=0,
-        description="Seconds that requests in progress get to finish at the end, after `DRAIN_SECONDS`. Longer than"
-        " `HELM_TIMEOUT`. After that the process ends by force and logs what was in progress.",
-    )  # fmt: skip
-    recovery_interval: float = Field(
-        10, gt=0, description="Seconds between two checks that Redis still has the index of sessions."
-    )
-    gateway_domain: str = Field(
-        "", pattern=r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*)?$",
-        description="Domain of the workspaces' host names, `<prefix><uuid>.<domain>`. Empty: no gateway.",
-    )  # fmt: skip
-    gateway_prefix: str = Field(
-        HOST_PREFIX, pattern=r"^[a-z0-9]([-a-z0-9]{0,40})?$", description="Prefix of the workspaces' host names."
-    )
-    gateway_port: int = Field(8081, ge=0, le=65535, description="TCP port of the gateway, at `HOST`.")
-    gateway_scheme: Literal["http", "https"] = Field(
-        "https",
-        description="Scheme in the workspaces' URLs: `https` behind a proxy that ends TLS, `http` to try it out.",
-    )
-    gateway_public_port: int = Field(
-        0,
-        ge=0,
-        le=65535,
-        description="Port in the workspaces' URLs. 0: the scheme's default, or `GATEWAY_PORT` with `http`.",
-    )
-    gateway_open: bool = Field(
-        False, description="Let everybody in without a ticket. Allowed only on loopback, to try it out."
-    )
-    gateway_ticket: float = Field(
-        60, ge=1, le=3600, description="Seconds for which the URL that `open` returns is valid."
-    )
-    gateway_stay: float = Field(
-        43_200, ge=60,
-        description="Seconds after which an unused session cookie expires. The default is twelve hours. Use renews it"
-        " once half of that has passed.",
-    )  # fmt: skip
-    gateway_stay_limit: float = Field(
-        604_800, ge=60,
-        description="Seconds after which a browser needs a new ticket, however much it is used. The default is seven"
-        " days. At least `GATEWAY_STAY`.",
-    )  # fmt: skip
-    gateway_keys_secret: str = Field(
-        "user-pods-signing-keys", pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$",
-        description="Name of the Secret with the keys that seal tickets and session cookies. The service fills it,"
-        " and creates it if it has the right to.",
-    )  # fmt: skip
-    gateway_keys_namespace: str = Field(
-        "",
-        pattern=r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?$",
-        description="Namespace of that Secret, preferably one without users. Empty: `NAMESPACE`.",
-    )
-    gateway_keys_age: float = Field(
-        2_592_000, ge=600,
-        description="Seconds after which a new key seals tickets and session cookies. The default is 30 days. The old"
-        " key still verifies for another `GATEWAY_STAY_LIMIT`.",
-    )  # fmt: skip
-    gateway_activity: ActivityMode = Field(
-        ActivityMode.INPUT,
-        description="What keeps a pod awake: `input` counts the user's input; `connection` counts an open WebSocket"
-        " as well.",
-    )
-    gateway_connection_limit: float = Field(
-        28_800,
-        gt=0,
-        description="Seconds for which an open WebSocket keeps a pod awake when `GATEWAY_ACTIVITY` is `connection`.",
-    )
-    gateway_patience: float = Field(
-        60,
-        ge=1,
-        le=600,
-        description="Seconds that a request waits for a pod to wake. After that it gets 504 with the reason.",
-    )
-    gateway_held: int = Field(1000, ge=1, description="Maximum number of requests that wait for pods to wake.")
-    gateway_session_requests: int = Field(
-        256, ge=1,
-        description="Maximum number of concurrent requests of one session, and of concurrent WebSockets. Four times"
-        " as many requests wait; further ones get 429.",
-    )  # fmt: skip
-    gateway_connections: int = Field(
-        10_000, ge=1,
-        description="Maximum number of concurrent connections of browsers. Further ones get 503. Lower if the process"
-        " may not open two files for each.",
-    )  # fmt: skip
-    gateway_connections_per_address: int = Field(
-        0, ge=0,
-        description="Maximum number of these from one address (for IPv6: from one /64 network). Further ones get 429."
-        " 0: no limit, because whole offices share an address. Connections from proxies in `GATEWAY_TRUSTED` do not"
-        " count.",
-    )  # fmt: skip
-    gateway_close_spread: float = Field(
-        10, ge=0, le=600,
-        description="Seconds over which open WebSockets are closed at the end, so that not all browsers reconnect at"
-        " once. At most half of `SHUTDOWN_TIMEOUT`.",
-    )  # fmt: skip
-    gateway_cookies: Annotated[tuple[str, ...], NoDecode] = Field(
-        WITHHELD,
-        description="Names of the cookies that pods receive, separated by commas. Plain names: only these. Names with"
-        " `!` in front: all but these. `*` at the end matches any rest; `*` alone means all cookies. A cookie that a"
-        " frontend sets for the whole domain reaches every workspace under it. Pods never receive the session cookie.",
-    )
-    gateway_trusted: Annotated[tuple[Network, ...], NoDecode] = Field(
-        (),
-        description="Networks of trusted proxies in front of the service, separated by commas. The service believes"
-        " their headers about a client's address and scheme.",
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
-    log_format: Literal["json", "console"] = Field("json", description="`json` for machines, `console` for people.")
+    namespace: Annotated[str, Field(pattern=f"^{_LABEL}$")] = "users"
+    """Namespace of the users' releases. It must exist: the service has no right to create namespaces."""
+    kubeconfig: Path | None = None
+    """Path of a kubeconfig file. Empty: use the pod's own ServiceAccount, as in a cluster."""
+    kube_timeout: Annotated[float, Field(gt=0, le=60)] = 5
+    """Timeout in seconds of one request to the Kubernetes API."""
+    keda_namespace: str = "keda"
+    """Namespace of KEDA's operator. /health reads its Lease there to see whether KEDA works. Empty: skip that check."""
+    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    """URL of Redis: `redis://[user:password@]host:port/database`, or `rediss://` for TLS. With Sentinels:
+    `redis+sentinel://[user:password@]host:port,host:port/master/database` (`rediss+sentinel://` for TLS), and
+    `?sentinel_username=…&sentinel_password=…` if they need that. Percent-encode special characters. KEDA gets
+    addresses, database and users from here too, unless the chart values override them."""
+    redis_timeout: Annotated[float, Field(gt=0, le=60)] = 2
+    """Timeout in seconds of one call to Redis, including the wait for a connection."""
+    chart: Path = next(filter(Path.exists, _CHARTS), _CHARTS[-1])
+    """Path of the chart to install, a folder or an archive. The image contains one."""
+    chart_values: Path | None = None
+    """Path of a YAML file with values for every user's release, for example image and resources."""
+    helm: str = "helm"
+    """The helm program, version 3 or 4: a name on PATH, or a path."""
+    helm_processes: Annotated[int, Field(ge=1, le=64)] = max(2, os.cpu_count() or 2)
+    """Maximum number of concurrent helm processes. One takes about 0.2 s of a core, so the default is the core
+    count."""
+    helm_queue: Annotated[int, Field(ge=0)] = 100
+    """Maximum number of creates and deletes that wait for helm. Further ones get 429."""
+    helm_timeout: Annotated[float, Field(ge=5, le=600)] = 60
+    """Seconds after which a helm process is ended. An install takes well under one second."""
+    lease: Annotated[float, Field(gt=0, le=3600)] = 15
+    """Seconds for which one wake keeps the queue non-empty. At least twice `POLLING_INTERVAL` plus 2 s, because KEDA
+    could miss a shorter one."""
+    polling_interval: Annotated[int, Field(ge=1, le=3600)] = 5
+    """Seconds between two polls of a queue by KEDA."""
+    cooldown: Annotated[int, Field(ge=1, le=604800)] = 120
+    """Seconds from when KEDA last saw a non-empty queue until the pod sleeps. A create may choose another value."""
+    parking: bool = True
+    """Park sleeping sessions: KEDA then spends nothing on them, and a wake does not wait for its poll. Off: plain KEDA,
+    and parked sessions are unparked."""
+    cooldown_limit: Seconds = 86_400
+    """Longest cooldown in seconds that a create may ask for."""
+    extension_limit: Seconds = 28_800
+    """Longest time in seconds for which an extension may keep a pod awake."""
+    sweep_interval: Annotated[float, Field(gt=0, le=3600)] = 30
+    """Seconds between two resyncs of all sessions, which find changes that no event has reported."""
+    leader_term: Annotated[float, Field(ge=2, le=300)] = 10
+    """Seconds after which another replica takes over when the leader dies (the duration of its lease)."""
+    parks_per_second: Annotated[float, Field(gt=0)] = 50
+    """Maximum number of sessions parked per second. It protects the API server when many fall asleep at once."""
+    retention: Seconds = 2_592_000
+    """Seconds for which a session is kept as `released` after its release was uninstalled. The default is 30 days."""
+    schedule_timeout: Annotated[float, Field(ge=0)] = 120
+    """Seconds that a pod may wait for a node, or for the node to prepare it, before its status shows a warning. The
+    wake goes on nevertheless."""
+    health_cache: Annotated[float, Field(ge=0, le=60)] = 5
+    """Seconds for which /health reuses its last result, so that frequent probes cost nothing."""
+    failure_limit: Seconds = 300
+    """Seconds that a part of the process (leader, controller, a watch) may fail without interruption. After that /livez
+    answers 503, so that Kubernetes restarts the process."""
+    drain_seconds: Annotated[float, Field(ge=0, le=600)] = 0
+    """Seconds after a SIGTERM during which /readyz answers 503 and everything else still works, so that load balancers
+    stop sending requests before the ports close. The chart sets it. 0: there is no load balancer."""
+    shutdown_timeout: Annotated[float, Field(ge=0)] = 75
+    """Seconds that requests in progress get to finish at the end, after `DRAIN_SECONDS`. Longer than `HELM_TIMEOUT`.
+    After that the process ends by force and logs what was in progress."""
+    recovery_interval: Seconds = 10
+    """Seconds between two checks that Redis still has the index of sessions."""
+    gateway_domain: Annotated[str, Field(pattern=rf"^({_LABEL}(\.{_LABEL})*)?$")] = ""
+    """Domain of the workspaces' host names, `<prefix><uuid>.<domain>`. Empty: no gateway."""
+    gateway_prefix: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,40})?$")] = HOST_PREFIX
+    """Prefix of the workspaces' host names."""
+    gateway_port: Port = 8081
+    """TCP port of the gateway, at `HOST`."""
+    gateway_scheme: Literal["http", "https"] = "https"
+    """Scheme in the workspaces' URLs: `https` behind a proxy that ends TLS, `http` to try it out."""
+    gateway_public_port: Port = 0
+    """Port in the workspaces' URLs. 0: the scheme's default, or `GATEWAY_PORT` with `http`."""
+    gateway_open: bool = False
+    """Let everybody in without a ticket. Allowed only on loopback, to try it out."""
+    gateway_ticket: Annotated[float, Field(ge=1, le=3600)] = 60
+    """Seconds for which the URL that `open` returns is valid."""
+    gateway_stay: Annotated[float, Field(ge=60)] = 43_200
+    """Seconds after which an unused session cookie expires. The default is twelve hours. Use renews it once half of
+    that has passed."""
+    gateway_stay_limit: Annotated[float, Field(ge=60)] = 604_800
+    """Seconds after which a browser needs a new ticket, however much it is used. The default is seven days. At least
+    `GATEWAY_STAY`."""
+    gateway_keys_secret: SecretName = "user-pods-signing-keys"  # noqa: S105 - a name
+    """Name of the Secret with the keys that seal tickets and session cookies. The service fills it, and creates it if
+    it has the right to."""
+    gateway_keys_namespace: Annotated[str, Field(pattern=f"^({_LABEL})?$")] = ""
+    """Namespace of that Secret, preferably one without users. Empty: `NAMESPACE`."""
+    gateway_keys_age: Annotated[float, Field(ge=600)] = 2_592_000
+    """Seconds after which a new key seals tickets and session cookies. The default is 30 days. The old key still
+    verifies for another `GATEWAY_STAY_LIMIT`."""
+    gateway_activity: ActivityMode = ActivityMode.INPUT
+    """What keeps a pod awake: `input` counts the user's input; `connection` counts an open WebSocket as well."""
+    gateway_connection_limit: Seconds = 28_800
+    """Seconds for which an open WebSocket keeps a pod awake when `GATEWAY_ACTIVITY` is `connection`."""
+    gateway_patience: Annotated[float, Field(ge=1, le=600)] = 60
+    """Seconds that a request waits for a pod to wake. After that it gets 504 with the reason."""
+    gateway_held: Count = 1000
+    """Maximum number of requests that wait for pods to wake."""
+    gateway_session_requests: Count = 256
+    """Maximum number of concurrent requests of one session, and of concurrent WebSockets. Four times as many requests
+    wait; further ones get 429."""
+    gateway_connections: Count = 10_000
+    """Maximum number of concurrent connections of browsers. Further ones get 503. Lower if the process may not open two
+    files for each."""
+    gateway_connections_per_address: Annotated[int, Field(ge=0)] = 0
+    """Maximum number of these from one address (for IPv6: from one /64 network). Further ones get 429. 0: no limit,
+    because whole offices share an address. Connections from proxies in `GATEWAY_TRUSTED` do not count."""
+    gateway_close_spread: Annotated[float, Field(ge=0, le=600)] = 10
+    """Seconds over which open WebSockets are closed at the end, so that not all browsers reconnect at once. At most
+    half of `SHUTDOWN_TIMEOUT`."""
+    gateway_cookies: Annotated[tuple[str, ...], NoDecode] = WITHHELD
+    """Names of the cookies that pods receive, separated by commas. Plain names: only these. Names with `!` in front:
+    all but these. `*` at the end matches any rest; `*` alone means all cookies. A cookie that a frontend sets for the
+    whole domain reaches every workspace under it. Pods never receive the session cookie."""
+    gateway_trusted: Annotated[tuple[Network, ...], NoDecode] = ()
+    """Networks of trusted proxies in front of the service, separated by commas. The service believes their headers
+    about a client's address and scheme."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lowest level that is logged."""
+    log_format: Literal["json", "console"] = "json"
+    """`json` for machines, `console` for people."""
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "gateway_cookies", "gateway_trusted", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("gateway_cookies", mode="before")
+    @field_validator("gateway_cookies")
     @classmethod
-    def _cookies(cls, value: Any) -> Any:
-        patterns = tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-        if patterns == ("*",):
+    def _cookies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value == ("*",):
             return ()
-        cookies.check(patterns)
-        return patterns
-
-    @field_validator("gateway_trusted", mode="before")
-    @classmethod
-    def _networks(cls, value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        cookies.check(value)
+        return value
 
     @field_validator("api_keys")
     @classmethod
@@ -464,9 +365,8 @@ def reference() -> str:
             "helm_processes": "the core count",
             "redis_url": "redis://127.0.0.1:6379/0",
         }.get(name, "" if field.default in (None, ()) else field.default)
-        lines.append(
-            f"| `{PREFIX}{name.upper()}` | {f'`{default}`' if default != '' else 'empty'} | {field.description} |"
-        )
+        meaning = " ".join((field.description or "").split())
+        lines.append(f"| `{PREFIX}{name.upper()}` | {f'`{default}`' if default != '' else 'empty'} | {meaning} |")
     return "\n".join([*lines, ""])
 
 
