@@ -32,7 +32,8 @@ SLEPT = Slept(
 )
 FAILED = Failed(uuid=A, user=None, at=after(200), request="-", doing="wake", reason="ErrImagePull: no", pod="p2")
 BARE = Slept(uuid=A, user=None, at=after(300), request="-", why=SleepReason.OPERATOR)
-EVENTS: tuple[HistoryEvent, ...] = (WOKEN, READY, SLEPT, FAILED, BARE)
+UNTIMED = Ready(uuid=A, user=None, at=after(400), request="-", seconds=None, pod="p3")
+EVENTS: tuple[HistoryEvent, ...] = (WOKEN, READY, SLEPT, FAILED, BARE, UNTIMED)
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import logging
 import weakref
-from typing import Any, ClassVar
+from collections.abc import Awaitable
+from typing import Any, ClassVar, TypeVar
 from weakref import WeakKeyDictionary
 
 from redis.asyncio import Redis
@@ -28,6 +29,8 @@ from service.domain.errors import (
 )
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _DEFAULT_TIMEOUT = 5.0
 """Seconds, for a client that was made without a timeout."""
@@ -68,6 +71,11 @@ class CommandRunner:
         if pool not in cls._by_pool:
             cls._by_pool[pool] = cls(pool)
         return cls._by_pool[pool]
+
+    async def run(self, command: Awaitable[T], *, wait: float = 0) -> T:
+        """The reply to one command or script, as one `call`."""
+        async with self.call(wait=wait):
+            return await command
 
     def call(self, *, wait: float = 0) -> "_Call":
         """A context manager around one call. Raises RedisUnavailable or one of its subclasses.

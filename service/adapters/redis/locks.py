@@ -51,14 +51,15 @@ class RedisLocks:
     """See `service.domain.ports.Store.lock`."""
 
     def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
-        self._call = CommandRunner.shared(redis).call
+        self._run = CommandRunner.shared(redis).run
         self._acquire = redis.register_script(_ACQUIRE)
         self._extend = redis.register_script(_EXTEND)
 
     @asynccontextmanager
     async def held(self, uuid: SessionId) -> AsyncIterator["RedisLock"]:
         lock = RedisLock(self, f"user-pods:work:{uuid}", f"{_HOLDER_PREFIX}{secrets.token_hex(8)}")
-        if not await self.acquire(lock.key, lock.holder):
+        times = [int(seconds * 1000) for seconds in (EXPIRY, DOUBT_AFTER, DOUBT_GRACE)]
+        if not await self._run(self._acquire(keys=[lock.key], args=[lock.holder, *times, _HOLDER_PREFIX])):
             raise SessionBusy(retry_after=1)
         renewal = asyncio.create_task(self._renew(lock), name=f"renew lock of {uuid}")
         try:
@@ -78,15 +79,9 @@ class RedisLocks:
                 if not await self.extend(lock.key, lock.holder, EXPIRY):
                     return  # the lock is lost, and `confirm` raises
 
-    async def acquire(self, key: str, holder: str) -> bool:
-        times = [int(seconds * 1000) for seconds in (EXPIRY, DOUBT_AFTER, DOUBT_GRACE)]
-        async with self._call():
-            return bool(await self._acquire(keys=[key], args=[holder, *times, _HOLDER_PREFIX]))
-
     async def extend(self, key: str, holder: str, seconds: float) -> bool:
         """Let the lock expire in that many seconds; 0 releases it. Returns False when another process holds it."""
-        async with self._call():
-            return bool(await self._extend(keys=[key], args=[holder, int(seconds * 1000)]))
+        return bool(await self._run(self._extend(keys=[key], args=[holder, int(seconds * 1000)])))
 
 
 class RedisLock:

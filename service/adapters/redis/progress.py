@@ -80,7 +80,7 @@ class RedisProgress:
 
     def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
         self._redis: Any = redis
-        self._call = CommandRunner.shared(redis).call
+        self._run = CommandRunner.shared(redis).run
         self._subscription = Subscription(redis, PROGRESS)
         self._script = redis.register_script(_WRITE)
         self._flags: defaultdict[SessionId, set[asyncio.Event]] = defaultdict(set)
@@ -89,13 +89,11 @@ class RedisProgress:
         args: list[Any] = [uuid, PROGRESS, int(EXPIRY.total_seconds()), _LIMIT]
         for each in updates:
             args += [each.stage.value, each.reason or "", "1" if each.final else ""]
-        async with self._call():
-            return bool(await self._script(keys=[progress_key(uuid)], args=args))
+        return bool(await self._run(self._script(keys=[progress_key(uuid)], args=args)))
 
     async def events(self, uuid: SessionId) -> Sequence[Event]:
         try:
-            async with self._call():
-                entries = await self._redis.xrange(progress_key(uuid))
+            entries = await self._run(self._redis.xrange(progress_key(uuid)))
         except RedisKeyInvalid:
             return []  # a value of another type, which the next update replaces
         events = [_event(id_, fields, entries[0][0]) for id_, fields in entries]

@@ -120,7 +120,8 @@ class RedisQueues:
 
     def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
         self._redis: Any = redis
-        self._call, self._unreadable = CommandRunner.shared(redis).call, CommandRunner.shared(redis).unreadable
+        runner = CommandRunner.shared(redis)
+        self._run, self._unreadable = runner.run, runner.unreadable
         script = redis.register_script
         self._push = script(_PUSH)
         self._renew = script(_RENEW)
@@ -137,8 +138,7 @@ class RedisQueues:
 
     async def keep_awake(self, uuid: SessionId, until: datetime, lease: timedelta) -> datetime:
         await self._push_token(uuid, lease, "", until)
-        async with self._call():
-            kept = await self._redis.hget(session_key(uuid), "kept_until")
+        kept = await self._run(self._redis.hget(session_key(uuid), "kept_until"))
         return records.moment(kept) or until
 
     async def _push_token(
@@ -146,8 +146,9 @@ class RedisQueues:
     ) -> PushResult:
         keys = [session_key(uuid), queue_key(uuid), PENDING, INDEX_COMPLETE]
         kept = until.timestamp() if until else ""
-        async with self._call():
-            length, first = await self._push(keys=keys, args=[uuid, _milliseconds(lease), QUEUE_LIMIT, source, kept])
+        length, first = await self._run(
+            self._push(keys=keys, args=[uuid, _milliseconds(lease), QUEUE_LIMIT, source, kept])
+        )
         if isinstance(length, str):
             raise _unreadable(uuid, length, first)
         if length < 0:
@@ -155,15 +156,13 @@ class RedisQueues:
         return PushResult(length, bool(first))
 
     async def clear(self, uuid: SessionId, *, asked: str | None = None) -> None:
-        async with self._call():
-            await self._clear(keys=[session_key(uuid), queue_key(uuid), PENDING], args=[uuid, asked or ""])
+        await self._run(self._clear(keys=[session_key(uuid), queue_key(uuid), PENDING], args=[uuid, asked or ""]))
 
     async def read(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, QueueState]:
         found: dict[SessionId, QueueState] = dict.fromkeys(uuids, _IDLE)
         for start in range(0, len(uuids), _BATCH):
             batch, errors = uuids[start : start + _BATCH], {}
-            async with self._call():
-                rows = await self._read_queues(keys=[PENDING], args=batch)
+            rows = await self._run(self._read_queues(keys=[PENDING], args=batch))
             for text, *row in rows:
                 uuid = SessionId(text)
                 found[uuid] = queue = records.queue(uuid, *row)
@@ -173,17 +172,16 @@ class RedisQueues:
         return found
 
     async def pending(self, age: timedelta, limit: int) -> Sequence[SessionId]:
-        async with self._call():
-            uuids = await self._pending(keys=[PENDING], args=[age.total_seconds(), limit])
+        uuids = await self._run(self._pending(keys=[PENDING], args=[age.total_seconds(), limit]))
         return [SessionId(uuid) for uuid in uuids if is_session_id(uuid)]
 
     async def renew(self, uuid: SessionId, lease: timedelta) -> None:
-        async with self._call():
-            await self._renew(keys=[session_key(uuid), queue_key(uuid), PENDING], args=[uuid, _milliseconds(lease)])
+        await self._run(
+            self._renew(keys=[session_key(uuid), queue_key(uuid), PENDING], args=[uuid, _milliseconds(lease)])
+        )
 
     async def settle(self, uuid: SessionId, seen: datetime) -> None:
-        async with self._call():
-            await self._settle(keys=[session_key(uuid), PENDING], args=[uuid, seen.timestamp()])
+        await self._run(self._settle(keys=[session_key(uuid), PENDING], args=[uuid, seen.timestamp()]))
 
     async def pushes(self) -> AsyncIterator[SessionId | None]:
         prefix, database = queue_key(SessionId("")), self._redis.connection_pool.connection_kwargs.get("db") or 0

@@ -118,13 +118,6 @@ end
 return found
 """
 
-# KEYS any; returns for each whether it exists
-_EXIST = """
-local found = {}
-for number, key in ipairs(KEYS) do found[number] = redis.call('EXISTS', key) end
-return found
-"""
-
 # KEYS users ids session unfinished; ARGV user uuid, then fields and values
 _SAVE = """
 redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])
@@ -167,7 +160,8 @@ class RedisStore:
 
     def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
         self._redis: Any = redis
-        self._call = CommandRunner.shared(redis).call
+        runner = CommandRunner.shared(redis)
+        self._call, self._run, self._unreadable = runner.call, runner.run, runner.unreadable
         script = redis.register_script
         self._claim = script(_CLAIM)
         self._release_claim = script(_RELEASE_CLAIM)
@@ -176,10 +170,8 @@ class RedisStore:
         self._note_released = script(_NOTE_RELEASED)
         self._unfinished = script(_UNFINISHED)
         self._read = script(_READ)
-        self._exist = script(_EXIST)
         self._save = script(_SAVE)
         self._rows = BatchLoader(self._read_rows, batch_size=_BATCH_SIZE)
-        self._unreadable = CommandRunner.shared(redis).unreadable
         self._locks = RedisLocks(redis)
 
     @property
@@ -203,55 +195,49 @@ class RedisStore:
         return _owner_id(uuid) if uuid else None
 
     async def claim(self, user_id: str, candidate: SessionId) -> SessionId:
-        async with self._call():
-            uuid = await self._claim(keys=[USERS, IDS, session_key(candidate), UNFINISHED], args=[user_id, candidate])
+        keys = [USERS, IDS, session_key(candidate), UNFINISHED]
+        uuid = await self._run(self._claim(keys=keys, args=[user_id, candidate]))
         if uuid is None:
             raise IdTaken(candidate)
         return _owner_id(uuid)
 
     async def release_claim(self, user_id: str, uuid: SessionId) -> None:
-        async with self._call():
-            await self._release_claim(keys=[USERS, IDS, session_key(uuid), UNFINISHED], args=[user_id, uuid])
+        await self._run(self._release_claim(keys=[USERS, IDS, session_key(uuid), UNFINISHED], args=[user_id, uuid]))
 
     async def claims(self) -> Sequence[tuple[SessionId, str]]:
         found, cursor = [], 0
         while True:
-            async with self._call():
-                cursor, owners = await self._redis.hscan(USERS, cursor, count=500)
+            cursor, owners = await self._run(self._redis.hscan(USERS, cursor, count=500))
             # Skip whatever others may have written.
             ours = [(SessionId(u), user) for user, u in owners.items() if is_session_id(u) and is_user_id(user)]
-            if ours:
-                async with self._call():
-                    present = await self._exist(keys=[session_key(uuid) for uuid, _ in ours])
-                found += [claim for claim, exists in zip(ours, present, strict=True) if not exists]
+            async with self._call(), self._redis.pipeline(transaction=False) as pipe:
+                for uuid, _ in ours:
+                    pipe.exists(session_key(uuid))
+                present = await pipe.execute()
+            found += [claim for claim, exists in zip(ours, present, strict=True) if not exists]
             if not cursor:
                 return found
 
     async def unfinished(self, age: timedelta, limit: int) -> Sequence[tuple[SessionId, str | None]]:
-        async with self._call():
-            rows = await self._unfinished(keys=[UNFINISHED], args=[age.total_seconds(), limit])
+        rows = await self._run(self._unfinished(keys=[UNFINISHED], args=[age.total_seconds(), limit]))
         return [(SessionId(u), user if is_user_id(user) else None) for u, user in rows if is_session_id(u)]
 
     async def mark_finished(self, uuid: SessionId) -> None:
-        async with self._call():
-            await self._redis.hdel(UNFINISHED, uuid)
+        await self._run(self._redis.hdel(UNFINISHED, uuid))
 
     async def save(self, record: Record) -> None:
-        fields: dict[str, str | float] = {
-            "user_id": record.user_id,
-            "status": record.status.value,
-            "created_at": record.created_at.timestamp(),
-            "keep_data": int(record.keep_data),
+        times = {
+            "created_at": record.created_at,
+            "written_at": record.written_at,
+            "last_activity": record.last_activity,
         }
-        for name, moment in (("written_at", record.written_at), ("last_activity", record.last_activity)):
-            if moment:
-                fields[name] = moment.timestamp()
+        fields: dict[str, str | float] = {name: moment.timestamp() for name, moment in times.items() if moment}
+        fields |= {"user_id": record.user_id, "status": record.status.value, "keep_data": int(record.keep_data)}
         if record.activity_source:
             fields["activity_source"] = record.activity_source
         keys = [USERS, IDS, session_key(record.uuid), UNFINISHED]
-        async with self._call():
-            pairs = [part for pair in fields.items() for part in pair]
-            await self._save(keys=keys, args=[record.user_id, record.uuid, *pairs])
+        pairs = [part for pair in fields.items() for part in pair]
+        await self._run(self._save(keys=keys, args=[record.user_id, record.uuid, *pairs]))
 
     async def record(self, uuid: SessionId) -> Record:
         async with self._call():  # one timeout for both: a read in progress may have to end first
@@ -274,8 +260,7 @@ class RedisStore:
 
     async def _read_rows(self, uuids: Sequence[SessionId]) -> Sequence[tuple[Any, bool]]:
         """For each the row that `_READ` returns, and whether the index is complete."""
-        async with self._call():
-            *rows, complete = await self._read(keys=[PENDING, INDEX_COMPLETE], args=uuids)
+        *rows, complete = await self._run(self._read(keys=[PENDING, INDEX_COMPLETE], args=uuids))
         return [(row, bool(complete)) for row in rows]
 
     async def records(self, uuids: Sequence[SessionId]) -> Sequence[Record]:
@@ -289,8 +274,7 @@ class RedisStore:
         last = after or None
         while len(found) < limit:
             low = "-" if last is None else f"({last}"
-            async with self._call():
-                members = await self._redis.zrangebylex(IDS, low, "+", 0, limit)
+            members = await self._run(self._redis.zrangebylex(IDS, low, "+", 0, limit))
             # A member whose score is not 0, which others must have set, breaks the order of all.
             later = [member for member in members if last is None or member > last]
             found += [SessionId(member) for member in later if is_session_id(member)]
@@ -300,43 +284,37 @@ class RedisStore:
         return found[:limit]
 
     async def mark_deleting(self, uuid: SessionId, *, keep_data: bool) -> None:
-        async with self._call():
-            if not await self._mark_deleting(keys=[session_key(uuid), UNFINISHED], args=[int(keep_data), uuid]):
-                raise SessionNotFound
+        keys = [session_key(uuid), UNFINISHED]
+        if not await self._run(self._mark_deleting(keys=keys, args=[int(keep_data), uuid])):
+            raise SessionNotFound
 
     async def note_released(self, uuid: SessionId, at: datetime | None) -> datetime | None:
-        async with self._call():
-            since = await self._note_released(keys=[session_key(uuid)], args=[at.timestamp() if at else ""])
+        since = await self._run(self._note_released(keys=[session_key(uuid)], args=[at.timestamp() if at else ""]))
         if since is None:
             raise SessionNotFound
         return records.moment(since)
 
     async def forget(self, uuid: SessionId) -> None:
-        async with self._call():
-            keys = [USERS, IDS, session_key(uuid), queue_key(uuid), PENDING, progress_key(uuid), UNFINISHED]
-            keys += [history_key(uuid)]
-            await self._forget(keys=keys, args=[uuid, PROGRESS])
+        keys = [USERS, IDS, session_key(uuid), queue_key(uuid), PENDING, progress_key(uuid), UNFINISHED]
+        await self._run(self._forget(keys=[*keys, history_key(uuid)], args=[uuid, PROGRESS]))
         self._unreadable.forget(uuid)
 
     async def index_complete(self) -> bool:
-        async with self._call():
-            return bool(await self._redis.exists(INDEX_COMPLETE))
+        return bool(await self._run(self._redis.exists(INDEX_COMPLETE)))
 
     async def mark_index_complete(self) -> None:
-        async with self._call():
-            await self._redis.set(INDEX_COMPLETE, "1")
+        await self._run(self._redis.set(INDEX_COMPLETE, "1"))
 
     def lock(self, uuid: SessionId) -> AbstractAsyncContextManager[SessionLock]:
         return self._locks.held(uuid)
 
     async def ping(self) -> None:
-        async with self._call():
+        async with self._call(), self._redis.pipeline(transaction=False) as pipe:
             # Write something: a read would succeed on a replica and in a full Redis.
             await self._redis.set("user-pods:ping", "1", px=1000)
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for key in _TYPES:
-                    pipe.type(key)
-                types = await pipe.execute()
+            for key in _TYPES:
+                pipe.type(key)
+            types = await pipe.execute()
         if wrong := [key for key, found in zip(_TYPES, types, strict=True) if found not in (_TYPES[key], "none")]:
             raise RedisKeyInvalid(f"{', '.join(wrong)}: {RedisKeyInvalid.message}")
 

@@ -47,11 +47,13 @@ class Subscription:
         ping_timeout = min(self._runner.call_timeout, _MAX_PING_TIMEOUT)
         async with self._subscribed() as pubsub:
             while failovers == self._runner.failovers:
-                message = await self._next(pubsub, ping_timeout if pinged else PING_AFTER)
+                seconds = ping_timeout if pinged else PING_AFTER
+                message = await self._runner.run(pubsub.get_message(timeout=seconds), wait=seconds)
                 if message is None:
                     if pinged:
                         return  # half-open
-                    await self._ping(pubsub)
+                    # Over this connection: another one may work while this one is half-open.
+                    await self._runner.run(pubsub.ping())
                     pinged = True
                     continue
                 pinged = False
@@ -76,15 +78,4 @@ class Subscription:
             yield pubsub
         finally:
             with contextlib.suppress(RedisUnavailable):
-                async with self._runner.call():
-                    await pubsub.aclose()
-
-    async def _next(self, pubsub: Any, seconds: float) -> Any:
-        """The next message or ping response; None when neither arrives within the time."""
-        async with self._runner.call(wait=seconds):
-            return await pubsub.get_message(timeout=seconds)
-
-    async def _ping(self, pubsub: Any) -> None:
-        """Ping over this connection: another one may work while this one is half-open."""
-        async with self._runner.call():
-            await pubsub.ping()
+                await self._runner.run(pubsub.aclose())

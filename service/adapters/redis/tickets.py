@@ -46,21 +46,18 @@ class RedisTickets:
 
     def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
         self._redis: Any = redis
-        self._call = CommandRunner.shared(redis).call
+        self._run = CommandRunner.shared(redis).run
         self._put = redis.register_script(_PUT)
         self._take = redis.register_script(_TAKE)
 
     async def put(self, digest: str, uuid: SessionId, life: timedelta) -> None:
-        async with self._call():
-            await self._put(keys=[_key(uuid)], args=[digest, int(life.total_seconds() * 1000), TICKETS])
+        await self._run(self._put(keys=[_key(uuid)], args=[digest, int(life.total_seconds() * 1000), TICKETS]))
 
     async def take(self, digest: str, uuid: SessionId) -> bool:
-        async with self._call():
-            return bool(await self._take(keys=[_key(uuid)], args=[digest]))
+        return bool(await self._run(self._take(keys=[_key(uuid)], args=[digest])))
 
     async def drop_secret(self) -> None:
-        async with self._call():
-            await self._redis.delete(_FORMER_SECRET)
+        await self._run(self._redis.delete(_FORMER_SECRET))
 
 
 def _key(uuid: SessionId) -> str:

@@ -25,42 +25,32 @@ class UnreadableKeys:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._known: dict[Part, dict[SessionId, str]] = {part: {} for part in Part}
-        self._seen: dict[tuple[Part, SessionId], float] = {}
+        self._known: dict[tuple[Part, SessionId], tuple[str, float]] = {}
+        """Each read error, and when it last occurred."""
 
     def __len__(self) -> int:
         """The number of unreadable sessions."""
-        for (part, uuid), at in list(self._seen.items()):
-            if self._clock() - at > _FORGET_AFTER:
-                self._drop(part, uuid)
-        return len(set().union(*self._known.values()))
+        oldest = self._clock() - _FORGET_AFTER
+        self._known = {key: (error, at) for key, (error, at) in self._known.items() if at >= oldest}
+        return len({uuid for _, uuid in self._known})
 
     def forget(self, uuid: SessionId) -> None:
         """Forget the session and its read errors."""
         for part in Part:
-            self._drop(part, uuid)
-
-    def _drop(self, part: Part, uuid: SessionId) -> None:
-        self._known[part].pop(uuid, None)
-        self._seen.pop((part, uuid), None)
+            self._known.pop((part, uuid), None)
 
     def update(self, part: Part, uuids: Iterable[SessionId], errors: dict[SessionId, str]) -> None:
         """Note that these sessions were read, and which of them have a read error."""
-        known = self._known[part]
-        if not known and not errors:
+        if not self._known and not errors:
             return  # the usual case
         for uuid in uuids:
-            error, before = errors.get(uuid), known.get(uuid)
+            error, before = errors.get(uuid), self._known.pop((part, uuid), None)
             if error is not None:
-                self._seen[part, uuid] = self._clock()
-            if error == before:
-                continue
-            if error is None:
-                self._drop(part, uuid)
+                self._known[part, uuid] = (error, self._clock())
+                if before is None or error != before[0]:
+                    log.error("a session cannot be read: %s", error, extra={"uuid": uuid, "part": part.value})
+            elif before is not None:
                 log.info("the session can be read again", extra={"uuid": uuid, "part": part.value})
-            else:
-                known[uuid] = error
-                log.error("a session cannot be read: %s", error, extra={"uuid": uuid, "part": part.value})
 
 
 def queue_error(uuid: SessionId, type_: str) -> str:
