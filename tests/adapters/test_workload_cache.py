@@ -13,7 +13,7 @@ import pytest
 from devcluster.cluster import Cluster
 from service.adapters.kubernetes.api import KubeApi, ResourceVersionExpired, connect
 from service.adapters.kubernetes.objects import Kind
-from service.adapters.kubernetes.paths import Paths
+from service.adapters.kubernetes.paths import collections
 from service.adapters.kubernetes.workload_cache import KubeWorkloadCache
 from service.domain.errors import ClusterUnavailable
 from service.domain.names import SessionId, new_session_id
@@ -94,7 +94,7 @@ async def test_a_version_that_the_api_server_has_forgotten_is_told(cluster: Clus
     for act in (cluster.stop, cluster.start):  # it remembers what has happened since its start
         act("kube-apiserver")
     async with await connect(cluster.kubeconfig) as api:
-        changes = KubeApi(api, timeout=5).watch(Paths(NAMESPACE).of(Kind.DEPLOYMENT), "uuid", "1")
+        changes = KubeApi(api, timeout=5).watch(collections(NAMESPACE)[Kind.DEPLOYMENT], "1")
         with pytest.raises(ResourceVersionExpired):
             await anext(changes)
 

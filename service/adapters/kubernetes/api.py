@@ -6,7 +6,9 @@ They exchange plain JSON over the client's connection: its models would take ten
 import asyncio
 import json
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 
@@ -17,8 +19,10 @@ from service.adapters.kubernetes.fields import Json, as_dict, text
 from service.domain.errors import ClusterUnavailable
 from service.domain.names import FIELD_MANAGER
 
-METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_JSON = "application/json"
+_METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _METADATA_ITEM = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_NOT_FOUND = (HTTPStatus.NOT_FOUND,)
 _PAGE = 100
 """Objects per page. Larger pages are no faster, and a process keeps the memory that they take (500: 40 MB)."""
 _WATCH_SECONDS = (30, 45)
@@ -53,6 +57,25 @@ class ResourceVersionExpired(Exception):
     """The API server no longer has this resourceVersion (410): the objects have to be listed again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """The objects at a path that both selectors match."""
+
+    path: str
+    labels: str = ""
+    fields: str = ""
+    metadata: bool = False
+    """Request only the objects' metadata."""
+
+    def item(self, name: str) -> str:
+        """The path of one object."""
+        return f"{self.path}/{name}"
+
+    @property
+    def query(self) -> dict[str, str]:
+        return {"labelSelector": self.labels, "fieldSelector": self.fields}
+
+
 async def connect(kubeconfig: Path | None) -> client.ApiClient:
     """A client that uses the kubeconfig file or, when that is None, the pod's own ServiceAccount."""
     configuration = client.Configuration()
@@ -71,86 +94,58 @@ class KubeApi:
         self._api = api
         self._timeout = timeout
 
-    async def pages(
-        self, path: str, selector: str, *, fields: str = "", metadata: bool = False, size: int = _PAGE
-    ) -> AsyncIterator[tuple[list[Json], str]]:
-        """Yield pages of the objects that both selectors match, each with the list's resourceVersion.
+    async def pages(self, collection: Collection, *, size: int = _PAGE) -> AsyncIterator[tuple[list[Json], str]]:
+        """Yield pages of the objects, each with the list's resourceVersion.
 
         Raises ResourceVersionExpired when the API server no longer has the next page: start the list again.
         """
-        proceed = ""
+        query, accept = {**collection.query, "limit": str(size)}, _METADATA_LIST if collection.metadata else _JSON
         while True:
-            query = {"labelSelector": selector, "fieldSelector": fields, "limit": str(size)}
-            if proceed:
-                query["continue"] = proceed
             try:
-                answer = await self.request(
-                    "GET", path, query=query, accept=METADATA if metadata else "application/json"
-                )
+                answer = await self.request("GET", collection.path, query=query, accept=accept)
             except ApiRefused as refused:
-                if refused.status == HTTPStatus.GONE and proceed:
+                if refused.status == HTTPStatus.GONE and "continue" in query:
                     raise ResourceVersionExpired from refused
                 raise ClusterUnavailable from refused
-            metadata_ = as_dict(answer.get("metadata"))
-            version, items = text(metadata_.get("resourceVersion")), answer.get("items") or []
+            metadata = as_dict(answer.get("metadata"))
+            version, items = text(metadata.get("resourceVersion")), answer.get("items") or []
             if version is None or not isinstance(items, list):
                 raise ClusterUnavailable from InvalidResponse("a list without items or resourceVersion")
             yield [item for item in items if isinstance(item, dict)], version
-            proceed = text(metadata_.get("continue")) or ""
-            if not proceed:
+            query["continue"] = text(metadata.get("continue")) or ""
+            if not query["continue"]:
                 return
 
-    async def list(self, path: str, selector: str, *, metadata: bool = False) -> list[Json]:
-        """Return all objects that the label selector matches."""
+    async def list(self, collection: Collection) -> list[Json]:
+        """Return all of the objects."""
         expired: ResourceVersionExpired | None = None
         for _ in range(_LIST_ATTEMPTS):
             try:
-                return [item async for page, _ in self.pages(path, selector, metadata=metadata) for item in page]
+                return [item async for page, _ in self.pages(collection) for item in page]
             except ResourceVersionExpired as error:
                 expired = error
         raise ClusterUnavailable from expired
 
-    async def check_readable(self, path: str, selector: str) -> None:
+    async def check_readable(self, collection: Collection) -> None:
         """Raise ClusterUnavailable unless the objects can be listed."""
-        async for _ in self.pages(path, selector, metadata=True, size=1):
+        async for _ in self.pages(replace(collection, metadata=True), size=1):
             return
 
     async def get(self, path: str) -> Json | None:
         """Return the object, or None when it does not exist."""
-        try:
-            return await self.request("GET", path)
-        except ApiRefused as refused:
-            if refused.status == HTTPStatus.NOT_FOUND:
-                return None
-            raise ClusterUnavailable from refused
+        return await self.attempt("GET", path, allowed=_NOT_FOUND)
 
     async def patch(self, path: str, body: Json) -> bool:
         """Apply a merge patch. Returns False when the object does not exist."""
-        try:
-            await self.request("PATCH", path, query={"fieldManager": FIELD_MANAGER}, body=body)
-        except ApiRefused as refused:
-            if refused.status == HTTPStatus.NOT_FOUND:
-                return False
-            raise ClusterUnavailable from refused
-        return True
+        query = {"fieldManager": FIELD_MANAGER}
+        return await self.attempt("PATCH", path, query=query, body=body, allowed=_NOT_FOUND) is not None
 
     async def delete(self, path: str) -> None:
         """Delete the object. Does nothing when it does not exist."""
-        try:
-            await self.request("DELETE", path)
-        except ApiRefused as refused:
-            if refused.status != HTTPStatus.NOT_FOUND:
-                raise ClusterUnavailable from refused
+        await self.attempt("DELETE", path, allowed=_NOT_FOUND)
 
     async def watch(
-        self,
-        path: str,
-        selector: str,
-        version: str,
-        *,
-        fields: str = "",
-        metadata: bool = False,
-        opened: Callable[[], None] = lambda: None,
+        self, collection: Collection, version: str, *, opened: Callable[[], None] = lambda: None
     ) -> AsyncGenerator[tuple[str, Json]]:
         """Yield (type, object) of each change since `version`, bookmarks included, until the API server ends the watch.
 
@@ -159,18 +154,16 @@ class KubeApi:
         """
         runs = random.randint(*_WATCH_SECONDS)  # noqa: S311 - only spreads the load
         query = {
-            "labelSelector": selector,
-            "fieldSelector": fields,
+            **collection.query,
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": version,
             "timeoutSeconds": str(runs),
         }
-        accept = _METADATA_ITEM if metadata else "application/json"
+        accept = _METADATA_ITEM if collection.metadata else _JSON
         timeout = aiohttp.ClientTimeout(total=runs + _WATCH_GRACE, sock_connect=self._timeout)
-        try:
-            response = await self._send("GET", path, query=query, accept=accept, timeout=timeout)
-            async with response:
+        with _unavailable_errors():
+            async with await self._send("GET", collection.path, timeout, query=query, accept=accept) as response:
                 if response.status == HTTPStatus.GONE:
                     raise ResourceVersionExpired
                 if response.status != HTTPStatus.OK:
@@ -183,8 +176,23 @@ class KubeApi:
                     # Do not wait for the TLS shutdown of an abandoned watch: it could outlive the event loop.
                     if response.connection is not None and response.connection.transport is not None:
                         response.connection.transport.abort()
-        except (aiohttp.ClientError, OSError, TimeoutError, client.ApiException) as error:
-            raise ClusterUnavailable from error
+
+    async def attempt(
+        self,
+        method: str,
+        path: str,
+        *,
+        allowed: Container[int],
+        query: Mapping[str, str] | None = None,
+        body: Json | None = None,
+    ) -> Json | None:
+        """Send one request. Returns None when the answer is one of the 4xx in `allowed`."""
+        try:
+            return await self.request(method, path, query=query, body=body)
+        except ApiRefused as refused:
+            if refused.status in allowed:
+                return None
+            raise ClusterUnavailable from refused
 
     async def request(
         self,
@@ -193,7 +201,7 @@ class KubeApi:
         *,
         query: Mapping[str, str] | None = None,
         body: Json | None = None,
-        accept: str = "application/json",
+        accept: str = _JSON,
     ) -> Json:
         """Send one request. Raises ApiRefused for 4xx, and ClusterUnavailable when there is no usable answer.
 
@@ -202,8 +210,10 @@ class KubeApi:
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._timeout
         while True:
-            left = deadline - clock()
-            response, data = await self._send_and_read(method, path, query=query, body=body, accept=accept, left=left)
+            timeout = aiohttp.ClientTimeout(total=max(0.001, deadline - clock()))
+            with _unavailable_errors():
+                response = await self._send(method, path, timeout, query=query, body=body, accept=accept)
+                data = await response.read()
             if response.status != HTTPStatus.TOO_MANY_REQUESTS:
                 break
             pause = retry_delay(_retry_after(response) or 1)
@@ -216,24 +226,14 @@ class KubeApi:
             raise ApiRefused(response.status, response.reason)
         return _parse_json(data)
 
-    async def _send_and_read(
-        self, method: str, path: str, *, query: Mapping[str, str] | None, body: Json | None, accept: str, left: float
-    ) -> tuple[aiohttp.ClientResponse, bytes]:
-        timeout = aiohttp.ClientTimeout(total=max(0.001, left))
-        try:
-            response = await self._send(method, path, query=query, body=body, accept=accept, timeout=timeout)
-            return response, await response.read()
-        except (aiohttp.ClientError, OSError, TimeoutError, client.ApiException) as error:
-            raise ClusterUnavailable from error
-
     async def _send(
         self,
         method: str,
         path: str,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the HTTP client enforces it
         *,
         query: Mapping[str, str] | None,
         accept: str,
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the HTTP client enforces it
         body: Json | None = None,
     ) -> aiohttp.ClientResponse:
         headers = {"Accept": accept}
@@ -246,6 +246,14 @@ class KubeApi:
         answer = await self._api.call_api(method, url, sent, payload, _request_timeout=timeout)
         response: aiohttp.ClientResponse = answer.response
         return response
+
+
+@contextmanager
+def _unavailable_errors() -> Iterator[None]:
+    try:
+        yield
+    except (aiohttp.ClientError, OSError, TimeoutError, client.ApiException) as error:
+        raise ClusterUnavailable from error
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -3,13 +3,14 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
 from service.adapters.kubernetes.api import ApiRefused, KubeApi
 from service.adapters.kubernetes.fields import annotations, as_dict, is_terminating, moment, name_of
 from service.adapters.kubernetes.objects import PAUSED, Kind, Objects, parse, session_id_of
-from service.adapters.kubernetes.paths import Paths
+from service.adapters.kubernetes.paths import collections
 from service.domain.errors import ClusterUnavailable, IdTaken, KedaUnavailable, SessionReleased
 from service.domain.names import (
     CONTAINER,
@@ -43,7 +44,7 @@ class KubeCluster:
         self._namespace = namespace
         self._keda_namespace = keda_namespace
         self._schedule_timeout = schedule_timeout
-        self._paths = Paths(namespace)
+        self._collections = collections(namespace)
 
     # --- reading ---
 
@@ -60,15 +61,9 @@ class KubeCluster:
 
     async def _list_workloads(self, by_uuid: str, by_release: str) -> dict[SessionId, Workload]:
         """List each kind once, all kinds concurrently."""
+        selectors = {kind: by_release if kind is Kind.REVISION else by_uuid for kind in Kind}
         lists = await asyncio.gather(
-            *(
-                self._api.list(
-                    self._paths.of(kind),
-                    by_release if kind is Kind.REVISION else by_uuid,
-                    metadata=self._paths.metadata(kind),
-                )
-                for kind in Kind
-            )
+            *(self._api.list(replace(self._collections[kind], labels=selectors[kind])) for kind in Kind)
         )
         sessions: dict[SessionId, Objects] = defaultdict(Objects)
         for kind, items in zip(Kind, lists, strict=True):
@@ -81,9 +76,9 @@ class KubeCluster:
         }
 
     async def find(self, user_id: str) -> SessionId | None:
-        selector = f"{USER_HASH_LABEL}={user_hash(user_id)}"
-        kinds = (Kind.DEPLOYMENT, Kind.CLAIM)
-        lists = await asyncio.gather(*(self._api.list(self._paths.of(kind), selector, metadata=True) for kind in kinds))
+        selector, kinds = f"{USER_HASH_LABEL}={user_hash(user_id)}", (Kind.DEPLOYMENT, Kind.CLAIM)
+        searched = [replace(self._collections[kind], labels=selector, metadata=True) for kind in kinds]
+        lists = await asyncio.gather(*map(self._api.list, searched))
         for kind, items in zip(kinds, lists, strict=True):
             for item in items:
                 uuid = session_id_of(kind, item) if annotations(item).get(USER_ANNOTATION) == user_id else None
@@ -124,14 +119,11 @@ class KubeCluster:
                 },
             },
         }
-        try:
-            await self._api.request("POST", self._paths.of(Kind.DEPLOYMENT), body=body)
-        except ApiRefused as refused:
-            if refused.status != HTTPStatus.CONFLICT:
-                raise ClusterUnavailable from refused
+        path = self._collections[Kind.DEPLOYMENT].path
+        if await self._api.attempt("POST", path, body=body, allowed=(HTTPStatus.CONFLICT,)) is None:
             present = await self._api.get(self._deployment(uuid))
             if present is not None and annotations(present).get(USER_ANNOTATION) != user_id:
-                raise IdTaken(uuid) from refused
+                raise IdTaken(uuid)
 
     async def unreserve(self, uuid: SessionId) -> None:
         await self._api.delete(self._deployment(uuid))
@@ -147,24 +139,24 @@ class KubeCluster:
         await self._set_paused_annotation(uuid, None)
 
     async def _set_paused_annotation(self, uuid: SessionId, value: str | None) -> None:
-        path = f"{self._paths.of(Kind.SCALER)}/{scaler_name(uuid)}"
+        path = self._collections[Kind.SCALER].item(scaler_name(uuid))
         await self._api.patch(path, {"metadata": {"annotations": {PAUSED: value, PARKED_ANNOTATION: value}}})
 
     async def delete_volume(self, uuid: SessionId) -> None:
-        await self._api.delete(f"{self._paths.of(Kind.CLAIM)}/{release_name(uuid)}")
+        await self._api.delete(self._collections[Kind.CLAIM].item(release_name(uuid)))
 
     def _deployment(self, uuid: SessionId) -> str:
-        return f"{self._paths.of(Kind.DEPLOYMENT)}/{release_name(uuid)}"
+        return self._collections[Kind.DEPLOYMENT].item(release_name(uuid))
 
     # --- health ---
 
     async def check(self) -> None:
-        await self._api.check_readable(self._paths.of(Kind.DEPLOYMENT), UUID_LABEL)
+        await self._api.check_readable(self._collections[Kind.DEPLOYMENT])
 
     async def check_keda(self) -> None:
         """Check that KEDA's objects are readable, and that its leader renews its Lease: otherwise nothing scales."""
         try:
-            await self._api.check_readable(self._paths.of(Kind.SCALER), UUID_LABEL)
+            await self._api.check_readable(self._collections[Kind.SCALER])
         except ClusterUnavailable as error:
             if isinstance(error.__cause__, ApiRefused):
                 raise KedaUnavailable("KEDA is not installed, or the service may not read its objects") from error

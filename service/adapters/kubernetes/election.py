@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
-from service.adapters.kubernetes.api import ApiRefused, InvalidResponse, KubeApi
+from service.adapters.kubernetes.api import InvalidResponse, KubeApi
 from service.adapters.kubernetes.fields import Json, as_dict, text
 from service.domain.errors import ClusterUnavailable
 
@@ -61,13 +61,8 @@ class KubeElection:
         known = as_dict(lease.get("metadata"))
         metadata = {key: known[key] for key in ("name", "resourceVersion") if key in known}
         body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
-        try:
-            await self._api.request(method, path, body=body)
-        except ApiRefused as refused:
-            if refused.status in (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND):
-                return False
-            raise ClusterUnavailable from refused
-        return True
+        lost = (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND)
+        return await self._api.attempt(method, path, body=body, allowed=lost) is not None
 
 
 def _version(lease: Json) -> str:

@@ -4,14 +4,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from service.adapters.kubernetes.api import KubeApi, ResourceVersionExpired
+from service.adapters.kubernetes.api import Collection, KubeApi, ResourceVersionExpired
 from service.adapters.kubernetes.fields import Json, as_dict, text
 from service.domain.backoff import Backoff
 from service.domain.errors import ClusterUnavailable, SessionNotFound
 from service.domain.names import CONTAINER, SessionId, parse_session_id
 from service.domain.progress import ProgressUpdate, Stage
 
-_PODS = "involvedObject.kind=Pod"
 _BACKOFF = (0.1, 5.0)
 """Seconds between two watches: the shortest and the longest delay."""
 _HEALTHY_AFTER = 5.0
@@ -23,7 +22,7 @@ class KubePodEvents:
 
     def __init__(self, api: KubeApi, *, namespace: str) -> None:
         self._api = api
-        self._path = f"/api/v1/namespaces/{namespace}/events"
+        self._events = Collection(f"/api/v1/namespaces/{namespace}/events", fields="involvedObject.kind=Pod")
 
     async def updates(self) -> AsyncIterator[tuple[SessionId, str, ProgressUpdate]]:
         version, backoff, clock = "", Backoff(*_BACKOFF), asyncio.get_running_loop().time
@@ -31,7 +30,7 @@ class KubePodEvents:
             begun = clock()
             try:
                 version = version or await self._current_version()
-                async with contextlib.aclosing(self._api.watch(self._path, "", version, fields=_PODS)) as changes:
+                async with contextlib.aclosing(self._api.watch(self._events, version)) as changes:
                     async for change, item in changes:
                         version = text(as_dict(item.get("metadata")).get("resourceVersion")) or version
                         update = _parse(item) if change in ("ADDED", "MODIFIED") else None
@@ -46,7 +45,7 @@ class KubePodEvents:
 
     async def _current_version(self) -> str:
         """The current resourceVersion: a watch from there yields only new events."""
-        async for _, version in self._api.pages(self._path, "", fields=_PODS, size=1):
+        async for _, version in self._api.pages(self._events, size=1):
             return version
         raise ClusterUnavailable
 

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -17,7 +17,7 @@ from functools import partial
 from service.adapters.kubernetes.api import KubeApi, ResourceVersionExpired, retry_delay
 from service.adapters.kubernetes.fields import Json, as_dict, name_of, text
 from service.adapters.kubernetes.objects import Kind, Objects, UnreadableObject, parse, session_id_of
-from service.adapters.kubernetes.paths import Paths
+from service.adapters.kubernetes.paths import collections
 from service.domain.backoff import Backoff
 from service.domain.errors import ClusterUnavailable
 from service.domain.names import SessionId
@@ -51,7 +51,7 @@ class KubeWorkloadCache:
     def __init__(self, api: KubeApi, *, namespace: str, schedule_timeout: timedelta) -> None:
         self._api = api
         self._namespace = namespace
-        self._paths = Paths(namespace)
+        self._collections = collections(namespace)
         self._schedule_timeout = schedule_timeout
         self._objects: dict[SessionId, Objects] = {}
         self._combined: dict[SessionId, Workload] = {}
@@ -125,11 +125,13 @@ class KubeWorkloadCache:
             try:
                 version = version or await self._list(kind)
                 begun = _now()
-                async for change, item in self._watch(kind, version):
-                    version = text(as_dict(item.get("metadata")).get("resourceVersion")) or version
-                    self._mark_alive(kind)
-                    if change != "BOOKMARK":
-                        self._apply(kind, item, deleted=change == "DELETED")
+                watch = self._api.watch(self._collections[kind], version, opened=partial(self._mark_opened, kind))
+                async with contextlib.aclosing(watch) as changes:
+                    async for change, item in changes:
+                        version = text(as_dict(item.get("metadata")).get("resourceVersion")) or version
+                        self._mark_alive(kind)
+                        if change != "BOOKMARK":
+                            self._apply(kind, item, deleted=change == "DELETED")
                 # The API server ends every watch after a while. Back off from one that ends at once.
                 delay = 0.0 if _now() - begun >= _HEALTHY_AFTER else backoff.next()
             except ResourceVersionExpired:
@@ -143,6 +145,8 @@ class KubeWorkloadCache:
                 version, delay = "", relist_backoff.next()
                 self._lost.setdefault(kind, _now())
                 self.breaks["unreadable"] += 1
+            finally:
+                self._opened.pop(kind, None)
             if _now() - begun >= _HEALTHY_AFTER:
                 backoff.reset()
                 relist_backoff.reset()
@@ -155,31 +159,16 @@ class KubeWorkloadCache:
         log.warning("the watch broke off", extra={"kind": kind.value, "why": repr(error.__cause__)[:200]})
         return delay if error.retry_after is None else max(delay, retry_delay(error.retry_after))
 
-    async def _watch(self, kind: Kind, version: str) -> AsyncGenerator[tuple[str, Json]]:
-        path, selector = self._paths.of(kind), self._paths.selector(kind)
-        metadata, opened = self._paths.metadata(kind), partial(self._mark_opened, kind)
-        changes = self._api.watch(path, selector, version, metadata=metadata, opened=opened)
-        try:
-            async with contextlib.aclosing(changes):
-                async for change in changes:
-                    yield change
-        finally:
-            self._opened.pop(kind, None)
-
     async def _list(self, kind: Kind) -> str:
         """Replace everything known of the kind by a new list. Returns the resourceVersion to watch from."""
-        async with self._list_slots:
-            return await self._list_pages(kind)
-
-    async def _list_pages(self, kind: Kind) -> str:
-        path, selector = self._paths.of(kind), self._paths.selector(kind)
         missing, version = dict(self._names[kind]), ""
-        async for page, version in self._api.pages(path, selector, metadata=self._paths.metadata(kind)):  # noqa: B007
-            for item in page:
-                missing.pop(name_of(item), None)
-                self._apply(kind, item, deleted=False)
-            self._last_contact = _now()
-            await asyncio.sleep(0)
+        async with self._list_slots:
+            async for page, version in self._api.pages(self._collections[kind]):  # noqa: B007
+                for item in page:
+                    missing.pop(name_of(item), None)
+                    self._apply(kind, item, deleted=False)
+                self._last_contact = _now()
+                await asyncio.sleep(0)
         for name, uuid in missing.items():
             self._put(kind, name, uuid, None)
         self._mark_alive(kind)
@@ -234,7 +223,7 @@ class KubeWorkloadCache:
             if not self.has_synced or (_now() - self._last_contact < _PROBE_AFTER and not self._silent):
                 continue
             try:
-                await self._api.check_readable(self._paths.of(Kind.DEPLOYMENT), self._paths.selector(Kind.DEPLOYMENT))
+                await self._api.check_readable(self._collections[Kind.DEPLOYMENT])
                 self._silent, self._last_contact = False, _now()
             except (ClusterUnavailable, ResourceVersionExpired):
                 self._silent = True
