@@ -1,38 +1,6 @@
 """What can go wrong; service/edge/problems.py maps each class to an HTTP status.
 
-    SessionError
-    |-- InvalidUserId        the caller's user_id is not 1 to 254 printable ASCII characters
-    |-- InvalidCursor        the caller's page cursor is not from this service
-    |-- SessionNotFound      no such session (or no such id at all)
-    |-- SessionReleased      the session's release was removed; create brings it back
-    |-- SessionBroken        the release exists but cannot serve; carries the reason
-    |-- SessionUnreadable    the session's keys in Redis cannot be read; carries the reason and the repair
-    |-- SessionDeleting      a delete is under way
-    |-- SessionAsleep        only an awake session can be kept awake; a wake wakes it
-    |-- SessionPaused        an operator has paused the session; carries the reason
-    |-- IdleTimesRefused     the caller's idle times are impossible or out of bounds
-    |-- GatewayOff           workspaces cannot be opened by this service
-    |-- SessionBusy          helm is at work on this session already
-    |-- TooManyCreates       the queue for helm is full
-    |-- IndexIncomplete      the sessions are being restored after a loss of Redis
-    `-- Unavailable          a part that the service needs does not work; names the part
-        |-- RedisUnavailable
-        |   |-- RedisFull            it has no memory left for writes; reads work
-        |   |-- RedisReadOnly        it is a replica, not the primary
-        |   |-- RedisWritesRefused   it cannot save its data or lacks replicas; reads work
-        |   |-- RedisDenied          user, password or rights are insufficient
-        |   |-- RedisKeyInvalid      one of the service's own keys has another type than it must have
-        |   `-- NotificationsRefused
-        |-- ClusterUnavailable
-        |   `-- SigningKeysUnavailable
-        |-- KedaUnavailable
-        |-- HelmUnavailable      no helm binary, or it cannot be started
-        |-- HelmTimeout          helm did not end within its deadline
-        |-- ChartInvalid         the chart or the operator's values cannot be rendered
-        `-- InstallFailed        the cluster refused what the chart rendered, or helm failed otherwise
-
-IdTaken is for the domain itself: a new id belongs to another user.
-
+Callers see the message of a SessionError. IdTaken is for the domain itself.
 A cause is always chained (``raise ... from``) and logged. Its text never reaches a caller: it may contain addresses,
 names of other users' objects, or credentials.
 """
@@ -44,7 +12,7 @@ class SessionError(Exception):
     message = "the request could not be carried out"
 
     def __init__(self, message: str | None = None, *, retry_after: int | None = None) -> None:
-        """`message` is shown to callers; `retry_after` is in seconds."""
+        """`message` is shown to callers, with the reason where the class knows none; `retry_after` is in seconds."""
         super().__init__(message or self.message)
         self.retry_after = retry_after
 
@@ -66,6 +34,8 @@ class SessionReleased(SessionError):
 
 
 class SessionBroken(SessionError):
+    """The release exists but cannot serve."""
+
     message = "the session's release is broken"
 
 
@@ -98,6 +68,8 @@ class SessionBusy(SessionError):
 
 
 class TooManyCreates(SessionError):
+    """The queue for helm is full."""
+
     message = "too many sessions are being created; try again in a moment"
 
 
@@ -171,6 +143,8 @@ class KedaUnavailable(Unavailable):
 
 
 class HelmUnavailable(Unavailable):
+    """There is no helm binary, or it cannot be started."""
+
     part = "helm"
     message = "helm cannot be started"
 
@@ -186,6 +160,8 @@ class ChartInvalid(Unavailable):
 
 
 class InstallFailed(Unavailable):
+    """The cluster refused what the chart rendered, or helm failed otherwise."""
+
     part = "helm"
     message = "helm could not install the release"
 
