@@ -108,9 +108,5 @@ class Life:
 
 def run(main: Callable[[Life], Coroutine[Any, Any, None]], *, seconds: float, timeout: float) -> None:
     """Run the process until a signal ends it. Raises what `main` raises."""
-
-    async def run_life() -> None:
-        await Life(seconds=seconds, timeout=timeout).run(main)
-
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run_life())
+        runner.run(Life(seconds=seconds, timeout=timeout).run(main))

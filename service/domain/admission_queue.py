@@ -14,32 +14,24 @@ class AdmissionQueue:
         self._slots = asyncio.Semaphore(running)
         self._running = running
         self._capacity = running + waiting
-        self._admitted = 0
         self._seconds = 1.0
         """Moving average of how long a slot is held."""
-        self._refused = 0
-
-    @property
-    def admitted(self) -> int:
+        self.admitted = 0
         """Callers that hold a slot or wait for one."""
-        return self._admitted
-
-    @property
-    def refused(self) -> int:
+        self.refused = 0
         """Callers refused so far."""
-        return self._refused
 
     @contextmanager
     def admit(self) -> Iterator[None]:
         """Take one place of the queue. Raises TooManyCreates when it is full, with the expected wait, in seconds."""
-        if self._admitted >= self._capacity:
-            self._refused += 1
-            raise TooManyCreates(retry_after=max(1, round(self._admitted * self._seconds / self._running)))
-        self._admitted += 1
+        if self.admitted >= self._capacity:
+            self.refused += 1
+            raise TooManyCreates(retry_after=max(1, round(self.admitted * self._seconds / self._running)))
+        self.admitted += 1
         try:
             yield
         finally:
-            self._admitted -= 1
+            self.admitted -= 1
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:

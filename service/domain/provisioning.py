@@ -310,18 +310,17 @@ class Provisioner:
     @asynccontextmanager
     async def _locked(self, uuid: SessionId, *, wait: bool = True) -> AsyncIterator[SessionLock]:
         """Hold the session's lock; `wait` for it as long as one helm run can take."""
+        deadline = time.monotonic() + self._helm_deadline.total_seconds()
         async with AsyncExitStack() as held:
-            yield await self._acquire(held, uuid, wait=wait)
-
-    async def _acquire(self, held: AsyncExitStack, uuid: SessionId, *, wait: bool) -> SessionLock:
-        deadline = asyncio.get_running_loop().time() + self._helm_deadline.total_seconds()
-        while True:
-            try:
-                return await held.enter_async_context(self._store.lock(uuid))
-            except SessionBusy:
-                if not wait or asyncio.get_running_loop().time() > deadline:
-                    raise
-                await asyncio.sleep(_LOCK_RETRY)
+            lock = None
+            while lock is None:
+                try:
+                    lock = await held.enter_async_context(self._store.lock(uuid))
+                except SessionBusy:
+                    if not wait or time.monotonic() > deadline:
+                        raise
+                    await asyncio.sleep(_LOCK_RETRY)
+            yield lock
 
     def _background(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """A task that a caller's cancellation does not reach; `close` waits for it."""

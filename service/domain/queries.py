@@ -67,7 +67,8 @@ class SessionQueries:
     ) -> Page:
         """Sessions in the order of their ids. A page may be short although more follow: go by the cursor."""
         if user_id is not None:
-            return Page([s for s in await self._of_user(user_id) if phase in (None, s.phase)], None)
+            uuid = await self._store.owner(user_id)
+            return Page([s for s in await self._read([uuid] if uuid else []) if phase in (None, s.phase)], None)
         after = _parse_cursor(cursor)
         found: list[Session] = []
         for _ in range(_SCAN_PAGES):
@@ -113,10 +114,6 @@ class SessionQueries:
         return session.workload.idle_times or self._idle_times
 
     # --- helpers ---
-
-    async def _of_user(self, user_id: str) -> Sequence[Session]:
-        uuid = await self._store.owner(user_id)
-        return await self._read([uuid]) if uuid else []
 
     async def _read(self, uuids: Sequence[SessionId]) -> Sequence[Session]:
         return await self._join(await self._store.records(uuids))

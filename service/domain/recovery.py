@@ -80,7 +80,9 @@ class Recovery:
                     log.warning("recovery waits for %s: %s", unavailable.part, unavailable)
                 await asyncio.sleep(interval)
         finally:
-            await self._end()
+            for task in self._running.values():
+                task.cancel()
+            await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     async def run(self) -> bool:
         """Do one full scan and finish what it finds; False when something is left for a later attempt."""
@@ -191,9 +193,3 @@ class Recovery:
             await self._store.mark_finished(uuid)
             return
         log.info("finished an interrupted create or delete", extra={"uuid": uuid})
-
-    async def _end(self) -> None:
-        tasks = [*self._running.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -2,11 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from service.domain.names import SessionId
 from service.domain.ports import Queues, WorkloadCache
 from service.domain.session import Phase, QueueState, Workload
 
@@ -49,11 +47,8 @@ class SessionCounter:
         """Count all sessions, in batches between which other tasks run. Raises RedisUnavailable."""
         counts, uuids = SessionCounts(), list(self._cache.uuids())
         for start in range(0, len(uuids), _BATCH):
-            await self._add(counts, uuids[start : start + _BATCH])
+            queues, now = await self._queues.read(uuids[start : start + _BATCH]), datetime.now(UTC)
+            for uuid, queue in queues.items():
+                counts.add(self._cache.workload(uuid), queue, now)
             await asyncio.sleep(0)
         return counts
-
-    async def _add(self, counts: SessionCounts, uuids: Sequence[SessionId]) -> None:
-        queues, now = await self._queues.read(uuids), datetime.now(UTC)
-        for uuid in uuids:
-            counts.add(self._cache.workload(uuid), queues[uuid], now)
