@@ -7,19 +7,11 @@ from functools import cache
 from aiohttp import web
 
 from service.domain.limits import Limits
-from service.web import docs, edge, metrics, openapi, operations, stream
-from service.web.keys import (
-    BODY_SECONDS,
-    STREAM_LIMITER,
-    STREAMS,
-    ApiParts,
-    ProbeParts,
-    set_api_parts,
-    set_probe_parts,
-)
+from service.web import docs, edge, metrics, openapi, operations
+from service.web.keys import API, BODY_SECONDS, EXPOSITION, PROBES, STREAMS, ApiParts, ProbeParts
 from service.web.probes import middlewares
 from service.web.static_content import StaticContent
-from service.web.stream import StreamLimiter
+from service.web.stream import EventStreams
 
 _BODY_LIMIT = 16 * 1024
 """Bytes: the largest sensible body is a user_id of 254 characters."""
@@ -35,16 +27,18 @@ def make_app(
     limits: Limits | None = None,
 ) -> web.Application:
     """The application. `limits` only go into the OpenAPI document; the parts enforce them."""
-    app = web.Application(
-        middlewares=middlewares(answered, keys),
-        client_max_size=_BODY_LIMIT,
-    )
-    set_api_parts(app, parts)
-    set_probe_parts(app, probes)
-    app[STREAMS] = set()
-    app[STREAM_LIMITER] = StreamLimiter(rest_limits.streams, rest_limits.streams_per_session)
+    app = web.Application(middlewares=middlewares(answered, keys), client_max_size=_BODY_LIMIT)
+    app[API] = parts
+    app[PROBES] = probes
+    app[EXPOSITION] = parts.exposition
     app[BODY_SECONDS] = rest_limits.body
-    app.on_shutdown.append(stream.drain)
+    app[STREAMS] = streams = EventStreams(
+        parts.progress,
+        probes.readiness,
+        total=rest_limits.streams,
+        per_session=rest_limits.streams_per_session,
+    )
+    app.on_shutdown.append(streams.end)
     app.add_routes(operations.routes())
     app.router.add_get("/openapi.json", _openapi(limits or Limits()).respond)
     app.add_routes(docs.routes())

@@ -11,18 +11,8 @@ from pydantic import BaseModel, ValidationError
 from service.domain.errors import GatewayOff
 from service.domain.names import SessionId, parse_session_id
 from service.domain.request_context import current_request_id
-from service.web import access, problems, stream
-from service.web.keys import (
-    ACCESS,
-    ACTIVITY,
-    BODY_SECONDS,
-    EXPOSITION,
-    HEALTH,
-    PROVISIONER,
-    QUERIES,
-    READINESS,
-    SUPERVISOR,
-)
+from service.web import access, problems
+from service.web.keys import API, BODY_SECONDS, EXPOSITION, PROBES, STREAMS
 from service.web.models import (
     Action,
     Activity,
@@ -47,7 +37,7 @@ _CODINGS = frozenset({"identity", "gzip", "deflate"})
 
 async def create(request: web.Request) -> web.Response:
     body = await _body(request, CreateSession)
-    created = await request.app[PROVISIONER].create(body.user_id, body.idle.requested())
+    created = await request.app[API].provisioner.create(body.user_id, body.idle.requested())
     answer = _json(CreatedSession(uuid=created.uuid, user_id=body.user_id), 201 if created.fresh else 200)
     answer.headers["Location"] = f"/session/{created.uuid}/status"
     return answer
@@ -55,33 +45,33 @@ async def create(request: web.Request) -> web.Response:
 
 async def wake(request: web.Request) -> web.Response:
     uuid = _uuid(request)
-    length = await request.app[ACTIVITY].wake(uuid, by=access.caller(request))
+    length = await request.app[API].activity.wake(uuid, by=access.caller(request))
     return _json(Action(uuid=uuid, action="wake", queue_length=length), 202)
 
 
 async def sleep(request: web.Request) -> web.Response:
     uuid = _uuid(request)
-    await request.app[ACTIVITY].sleep(uuid, request=current_request_id())
+    await request.app[API].activity.sleep(uuid, request=current_request_id())
     return _json(Action(uuid=uuid, action="sleep"), 202)
 
 
 async def activity(request: web.Request) -> web.Response:
     uuid, body = _uuid(request), await _body(request, Activity)
-    await request.app[ACTIVITY].heartbeat(uuid, body.source)
+    await request.app[API].activity.heartbeat(uuid, body.source)
     return _json(Action(uuid=uuid, action="activity"), 202)
 
 
 async def extend(request: web.Request) -> web.Response:
     uuid, body = _uuid(request), await _body(request, Extension)
-    until = await request.app[ACTIVITY].extend(uuid, timedelta(seconds=body.seconds))
+    until = await request.app[API].activity.extend(uuid, timedelta(seconds=body.seconds))
     return _json(Action(uuid=uuid, action="extend", kept_until=until), 202)
 
 
 async def open_(request: web.Request) -> web.Response:
-    uuid, query, access = _uuid(request), _query(request, OpenQuery), request.app[ACCESS]
+    uuid, query, access = _uuid(request), _query(request, OpenQuery), request.app[API].access
     if access is None:
         raise GatewayOff
-    await request.app[QUERIES].check_usable(uuid)
+    await request.app[API].queries.check_usable(uuid)
     link = await access.issue_link(uuid, query.to)
     answer = _json(Opened(uuid=uuid, url=link.url, expires_at=link.until), 201)
     answer.headers["Cache-Control"] = "no-store"
@@ -89,35 +79,35 @@ async def open_(request: web.Request) -> web.Response:
 
 
 async def status(request: web.Request) -> web.Response:
-    queries = request.app[QUERIES]
+    queries = request.app[API].queries
     return _json(Status.of(await queries.status(_uuid(request)), queries.behind()))
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    return await stream.respond(request, await request.app[QUERIES].status(_uuid(request)))
+    return await request.app[STREAMS].respond(request, await request.app[API].queries.status(_uuid(request)))
 
 
 async def history(request: web.Request) -> web.Response:
     uuid = _uuid(request)
-    return _json(History.of(uuid, await request.app[QUERIES].history(uuid)))
+    return _json(History.of(uuid, await request.app[API].queries.history(uuid)))
 
 
 async def list_sessions(request: web.Request) -> web.Response:
     query = _query(request, ListQuery)
-    page = await request.app[QUERIES].page(
+    page = await request.app[API].queries.page(
         cursor=query.cursor, limit=query.limit, user_id=query.user_id, phase=query.phase
     )
-    return _json(SessionList.of(page, request.app[QUERIES].behind()))
+    return _json(SessionList.of(page, request.app[API].queries.behind()))
 
 
 async def delete(request: web.Request) -> web.Response:
     query = _query(request, DeleteQuery)
-    await request.app[PROVISIONER].delete(_uuid(request), keep_data=query.keep_data)
+    await request.app[API].provisioner.delete(_uuid(request), keep_data=query.keep_data)
     return web.Response(status=204)
 
 
 async def health(request: web.Request) -> web.Response:
-    verdict = await request.app[HEALTH].verdict()
+    verdict = await request.app[PROBES].health.verdict()
     parts = {name: wrong or "ok" for name, wrong in verdict.parts.items()}
     state = "unhealthy" if verdict.failing else "healthy"
     return _json(
@@ -132,14 +122,14 @@ async def metrics(request: web.Request) -> web.Response:
 
 
 async def livez(request: web.Request) -> web.Response:
-    if dead := request.app[SUPERVISOR].dead():
+    if dead := request.app[PROBES].supervisor.dead():
         why = f"these parts of the process do not recover: {', '.join(dead)}; restart the process"
         raise problems.BadRequest(503, "not-alive", why, part=dead[0])
     return _json(Alive())
 
 
 async def readyz(request: web.Request) -> web.Response:
-    if not request.app[READINESS].is_ready():
+    if not request.app[PROBES].readiness.is_ready():
         raise problems.BadRequest(503, "not-ready", "this process is starting or shutting down")
     return _json(Alive())
 

@@ -6,7 +6,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from service.web import access, edge, handlers, metrics, problems, request_id
-from service.web.keys import ProbeParts, set_probe_parts
+from service.web.keys import PROBES, ProbeParts
 
 
 def middlewares(answered: metrics.Answered, keys: Sequence[str] = ()) -> list[Middleware]:
@@ -18,7 +18,7 @@ def make_probes(
     parts: ProbeParts, *, answered: metrics.Answered = lambda *_: None, rest_limits: edge.RestLimits = edge.DEFAULTS
 ) -> web.Application:
     app = web.Application(middlewares=middlewares(answered))
-    set_probe_parts(app, parts)
+    app[PROBES] = parts
     app.router.add_get("/health", handlers.health, name="health")
     app.router.add_get("/livez", handlers.livez, name="livez")
     app.router.add_get("/readyz", handlers.readyz, name="readyz")

@@ -13,12 +13,13 @@ from aiohttp_sse import EventSourceResponse
 
 from service.domain.errors import Unavailable
 from service.domain.names import SessionId
+from service.domain.ports import Progress
 from service.domain.progress import events_after, has_ended
 from service.domain.request_context import current_request_id
 from service.domain.session import Session
 from service.edge.event_stream import LAST_EVENT_ID, event_stream
+from service.edge.readiness import Readiness
 from service.web import request_id
-from service.web.keys import PROGRESS, READINESS, STREAM_LIMITER, STREAMS
 from service.web.models import ProgressEvent
 from service.web.problems import BadRequest
 
@@ -28,17 +29,48 @@ HEARTBEAT = 15
 """Seconds between two comments. Progress is read as often: a change may go unnoticed."""
 
 
-class StreamLimiter:
-    """Bounds how many streams are open: `total`, and `per_session` of one session."""
+class EventStreams:
+    """The open streams: at most `total`, and `per_session` of one session."""
 
-    def __init__(self, total: int, per_session: int) -> None:
+    def __init__(self, progress: Progress, readiness: Readiness, *, total: int, per_session: int) -> None:
+        self._progress = progress
+        self._readiness = readiness
         self._total = total
         self._per_session = per_session
         self._open: Counter[SessionId] = Counter()
+        self._changes: set[asyncio.Event] = set()
+        """Wakes each stream that follows a wake."""
+
+    async def respond(self, request: web.Request, session: Session) -> web.StreamResponse:
+        """Stream the current or the last wake; if there is none, one event with the session's phase.
+
+        Raises BadRequest when there are too many streams.
+        """
+        uuid, last_id = session.record.uuid, request.headers.get(LAST_EVENT_ID)
+        wake = await self._progress.events(uuid)
+        if last_id and (not wake or has_ended(wake)) and not events_after(wake, last_id):
+            return web.Response(status=204)  # makes an EventSource stop; otherwise it reconnects forever
+        headers = {request_id.HEADER: current_request_id()}
+        with self._place(uuid):
+            async with event_stream(request, headers, HEARTBEAT) as response:
+                if wake:
+                    await self._follow(request, response, uuid, last_id)
+                else:
+                    now = datetime.now(UTC)
+                    event = ProgressEvent(
+                        phase=session.phase, at=now, seconds=None, reason=session.reason, final=session.final
+                    )
+                    await _send(response, event, None)
+            return response
+
+    async def end(self, _app: web.Application) -> None:
+        """End all streams: the process ends, and clients resume at another replica."""
+        self._readiness.close()
+        for changed in self._changes:
+            changed.set()
 
     @contextmanager
-    def place(self, uuid: SessionId) -> Iterator[None]:
-        """Count one more stream. Raises BadRequest when there are too many."""
+    def _place(self, uuid: SessionId) -> Iterator[None]:
         if self._open[uuid] >= self._per_session:
             raise BadRequest(429, "too-many-streams-of-session", "too many streams of this session's events are open")
         if self._open.total() >= self._total:
@@ -51,45 +83,25 @@ class StreamLimiter:
             if not self._open[uuid]:
                 del self._open[uuid]
 
-
-async def respond(request: web.Request, session: Session) -> web.StreamResponse:
-    """Stream the current or the last wake; if there is none, one event with the session's phase."""
-    uuid, last_id = session.record.uuid, request.headers.get(LAST_EVENT_ID)
-    wake = await request.app[PROGRESS].events(uuid)
-    if last_id and (not wake or has_ended(wake)) and not events_after(wake, last_id):
-        return web.Response(status=204)  # makes an EventSource stop; otherwise it reconnects forever
-    headers = {request_id.HEADER: current_request_id()}
-    with request.app[STREAM_LIMITER].place(uuid):
-        async with event_stream(request, headers, HEARTBEAT) as response:
-            if wake:
-                await _follow(request, response, uuid, last_id)
-            else:
-                now = datetime.now(UTC)
-                event = ProgressEvent(
-                    phase=session.phase, at=now, seconds=None, reason=session.reason, final=session.final
-                )
-                await _send(response, event, None)
-        return response
-
-
-async def _follow(request: web.Request, response: EventSourceResponse, uuid: SessionId, last_id: str | None) -> None:
-    progress, open_streams = request.app[PROGRESS], request.app[STREAMS]
-    with progress.following(uuid) as changed:
-        open_streams.add(changed)
-        try:
-            while not request.app[READINESS].closing:
-                changed.clear()
-                wake = await progress.events(uuid)
-                for event in events_after(wake, last_id):
-                    last_id = event.id
-                    await _send(response, ProgressEvent.of(event), last_id)
-                if not wake or has_ended(wake):
-                    return
-                await _changed(request, changed)
-        except Unavailable as error:
-            log.warning("a stream ends early because %s is unavailable; the client can resume it", error.part)
-        finally:
-            open_streams.discard(changed)
+    async def _follow(
+        self, request: web.Request, response: EventSourceResponse, uuid: SessionId, last_id: str | None
+    ) -> None:
+        with self._progress.following(uuid) as changed:
+            self._changes.add(changed)
+            try:
+                while not self._readiness.closing:
+                    changed.clear()
+                    wake = await self._progress.events(uuid)
+                    for event in events_after(wake, last_id):
+                        last_id = event.id
+                        await _send(response, ProgressEvent.of(event), last_id)
+                    if not wake or has_ended(wake):
+                        return
+                    await _changed(request, changed)
+            except Unavailable as error:
+                log.warning("a stream ends early because %s is unavailable; the client can resume it", error.part)
+            finally:
+                self._changes.discard(changed)
 
 
 async def _changed(request: web.Request, changed: asyncio.Event) -> None:
@@ -105,10 +117,3 @@ async def _changed(request: web.Request, changed: asyncio.Event) -> None:
 
 async def _send(response: EventSourceResponse, event: ProgressEvent, id_: str | None) -> None:
     await response.send(event.model_dump_json(), id=id_, event=event.phase.value)
-
-
-async def drain(app: web.Application) -> None:
-    """End all streams: the process ends, and clients resume at another replica."""
-    app[READINESS].close()
-    for changed in app[STREAMS]:
-        changed.set()

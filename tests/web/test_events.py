@@ -14,7 +14,7 @@ from service.domain.names import SessionId
 from service.domain.progress import ProgressUpdate, Stage
 from service.edge.drain import Drain
 from service.web import stream
-from service.web.keys import READINESS
+from service.web.keys import PROBES
 from tests.domain.conftest import World
 from tests.waiting import until
 from tests.web.conftest import Client
@@ -177,7 +177,7 @@ async def test_a_server_that_ends_closes_its_streams_properly(client: Client, wo
     assert client.app is not None
     await client.app.shutdown()
     assert [told.name for told in await asyncio.wait_for(stream_, 10)] == ["accepted"]
-    assert not client.app[READINESS].is_ready()
+    assert not client.app[PROBES].readiness.is_ready()
 
 
 async def test_while_a_server_drains_its_streams_go_on_and_new_ones_are_served(

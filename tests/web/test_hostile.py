@@ -15,7 +15,7 @@ from service.adapters.prometheus.exposition import Exposition
 from service.domain.limits import Limits
 from service.edge.connection_limits import ConnectionLimits
 from service.web.edge import RestLimits
-from service.web.keys import STREAM_LIMITER
+from service.web.keys import STREAMS
 from service.web.metrics import served
 from tests.domain.conftest import World
 from tests.malformed import MALFORMED, SECRET, Malformed, tell_nothing
@@ -215,8 +215,8 @@ async def test_streams_of_events_are_bounded_and_one_that_ends_makes_room(
     opened[0].close()
 
     assert client.app is not None
-    room = client.app[STREAM_LIMITER]
-    await until(lambda: room._open.total() == 1)  # type: ignore[attr-defined]
+    room = client.app[STREAMS]
+    await until(lambda: room._open.total() == 1)
     async with client.get(f"/session/{uuid}/events") as again:
         assert again.status == 200
     opened[1].close()
