@@ -2,10 +2,10 @@
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 from aiohttp import web
-from aiohttp.typedefs import Middleware
+from aiohttp.typedefs import Handler, Middleware
 
 from service.domain import wake_cause
 from service.web.problems import BadRequest
@@ -25,9 +25,7 @@ def middleware(keys: Sequence[str]) -> Middleware:
     digests = [hashlib.sha256(key.encode()).digest() for key in keys]
 
     @web.middleware
-    async def check(
-        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path in OPEN or request.path.startswith(_OPEN_BELOW):
             return await handler(request)
         if digests:
@@ -35,10 +33,10 @@ def middleware(keys: Sequence[str]) -> Middleware:
             given = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).digest()
             matches = [hmac.compare_digest(given, digest) for digest in digests]
             if scheme.lower() != "bearer" or not any(matches):
-                raise BadRequest(401, "unauthorized", "send a valid key as `Authorization: Bearer <key>`")
+                raise BadRequest("unauthorized", "send a valid key as `Authorization: Bearer <key>`")
         elif request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             # Without keys only loopback is served; a web page in the same machine's browser must not use that.
-            raise BadRequest(403, "cross-site", "pages of other sites may not call a service without keys")
+            raise BadRequest("cross-site", "pages of other sites may not call a service without keys")
         return await handler(request)
 
     return check

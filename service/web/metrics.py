@@ -2,12 +2,12 @@
 
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from aiohttp import web
-from aiohttp.typedefs import Middleware
+from aiohttp.typedefs import Handler, Middleware
 
 from service.edge import ports
 from service.edge.connection_limits import HEADER_LIMIT
@@ -20,9 +20,7 @@ Answered = Callable[[str, int, float], None]
 
 def middleware(answered: Answered) -> Middleware:
     @web.middleware
-    async def measure(
-        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
+    async def measure(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
         response = await handler(request)
         name = request.match_info.route.name

@@ -13,14 +13,13 @@ from service import __version__
 from service.domain.errors import Unavailable
 from service.domain.limits import Limits
 from service.edge.problems import ERROR_STATUSES, problem
-from service.web import problems
 from service.web.models import Problem, Uuid
 from service.web.operations import OPERATIONS, TAGS, Answer, Header, Operation
+from service.web.problems import KINDS
 
 Json = dict[str, Any]
 
 _REFERENCE = "#/components/schemas/{model}"
-_KINDS = {slug: (status, meaning) for slug, status, meaning in problems.kinds()}
 _PARTS = {row.slug: row.error.part for row in ERROR_STATUSES if issubclass(row.error, Unavailable)}
 _PARTS["not-alive"] = "leader"
 _EXAMPLES: Json = json.loads((Path(__file__).parent / "examples.json").read_text())
@@ -48,7 +47,7 @@ def document(limits: Limits | None = None) -> Json:
         "paths": paths,
         "components": {
             "schemas": _schemas(limits or Limits()),
-            "examples": {slug: _problem_example(slug) for slug in sorted(_KINDS)},
+            "examples": {slug: _problem_example(slug) for slug in sorted(KINDS)},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
@@ -141,7 +140,7 @@ def _by_status(operation: Operation) -> dict[int, list[str]]:
     of_the_caller = () if operation.public else _OF_THE_CALLER
     found: dict[int, list[str]] = {}
     for slug in sorted({*operation.problems, *of_the_caller, *_BUGS}):
-        found.setdefault(_KINDS[slug][0], []).append(slug)
+        found.setdefault(KINDS[slug][0], []).append(slug)
     return dict(sorted(found.items()))
 
 
@@ -170,7 +169,7 @@ def _header(header: Header) -> Json:
 
 
 def _problem_example(slug: str) -> Json:
-    status, meaning = _KINDS[slug]
+    status, meaning = KINDS[slug]
     fields = [{"pointer": "/user_id", "detail": "Field required"}] if slug == "does-not-fit" else None
     response = problem(
         status, meaning, type_=f"/problems/{slug}", request_id="4f0c2a9b81d3e657", part=_PARTS.get(slug), fields=fields

@@ -2,9 +2,9 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from service.domain import request_context as calls
 from service.domain.request_context import current_request_id
@@ -16,9 +16,7 @@ log = logging.getLogger("service.access")
 
 
 @web.middleware
-async def middleware(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
+async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Take the caller's id when it is well-formed, else make one; log the request when it is over."""
     calls.begin(request.headers.get(HEADER, ""))
     name = current_request_id()

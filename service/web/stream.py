@@ -72,9 +72,9 @@ class EventStreams:
     @contextmanager
     def _place(self, uuid: SessionId) -> Iterator[None]:
         if self._open[uuid] >= self._per_session:
-            raise BadRequest(429, "too-many-streams-of-session", "too many streams of this session's events are open")
+            raise BadRequest("too-many-streams-of-session", "too many streams of this session's events are open")
         if self._open.total() >= self._total:
-            raise BadRequest(503, "too-many-streams", "too many streams of events are open; ask another replica")
+            raise BadRequest("too-many-streams", "too many streams of events are open; ask another replica")
         self._open[uuid] += 1
         try:
             yield
