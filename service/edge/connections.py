@@ -27,6 +27,7 @@ from service.edge.aiohttp_internals.server import (
     respond_as_http11,
 )
 from service.edge.connection_limits import ConnectionLimits
+from service.edge.drain import Drain
 from service.edge.faults import Fault
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,10 @@ class OpenConnections:
 
 
 class Server(HttpServer):
-    """Hands the requests of each connection to `handler`, within the limits. `fault_response` answers faults."""
+    """Hands the requests of each connection to `handler`, within the limits. `fault_response` answers faults.
+
+    Once `drain` has begun, each response is the last of its connection.
+    """
 
     def __init__(
         self,
@@ -63,9 +67,9 @@ class Server(HttpServer):
         *,
         metrics: GatewayMetrics = SILENT,
         open_connections: OpenConnections | None = None,
+        drain: Drain | None = None,
         request_factory: Callable[..., web.BaseRequest] | None = None,
         handler_cancellation: bool = False,
-        auto_decompress: bool = False,
     ) -> None:
         super().__init__(
             self._check,
@@ -76,13 +80,14 @@ class Server(HttpServer):
             max_line_size=connection_limits.head_bytes,
             max_field_size=connection_limits.head_bytes,
             max_headers=connection_limits.head_lines,
-            auto_decompress=auto_decompress,
+            auto_decompress=False,
         )
         self._handler = handler
         self.connection_limits = connection_limits
         self.fault_response = fault_response
         self.metrics = metrics
         self.open_connections = open_connections or OpenConnections()
+        self._drain = drain or Drain()
         self.by_address: Counter[str] = Counter()
         """Open connections, where they are counted by address."""
         self.unfinished = 0
@@ -117,7 +122,7 @@ class Server(HttpServer):
         fault = connection.check_size(request) if connection.must_measure else None
         fault = fault or faults.of_request(request)
         if fault is None:
-            if self.draining:
+            if self.draining or self._drain.begun.is_set():
                 close_after_response(request)
             return self._handler(request)
         respond_as_http11(request)

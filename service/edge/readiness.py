@@ -16,17 +16,17 @@ class Readiness:
 
     def __init__(self, cache: Cache, drain: Drain) -> None:
         self._cache = cache
-        self._drain = drain
+        self.drain = drain
 
     def is_ready(self) -> bool:
-        return self._cache.has_synced and not self._drain.begun.is_set()
+        return self._cache.has_synced and not self.drain.begun.is_set()
 
     @property
     def closing(self) -> bool:
         """Event streams must end now; their clients resume at another replica."""
-        return self._drain.over.is_set()
+        return self.drain.over.is_set()
 
     def close(self) -> None:
         """The servers are closing, drained or not."""
-        self._drain.begun.set()
-        self._drain.over.set()
+        self.drain.begun.set()
+        self.drain.over.set()

@@ -42,7 +42,7 @@ def make_app(
     app.add_routes(operations.routes())
     app.router.add_get("/openapi.json", _openapi(limits or Limits()).respond)
     app.add_routes(docs.routes())
-    return edge.serve_within(app, rest_limits.connection_limits)
+    return edge.serve_within(app, rest_limits.connection_limits, probes.readiness.drain)
 
 
 @cache

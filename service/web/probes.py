@@ -22,4 +22,4 @@ def make_probes(
     app.router.add_get("/health", handlers.health, name="health")
     app.router.add_get("/livez", handlers.livez, name="livez")
     app.router.add_get("/readyz", handlers.readyz, name="readyz")
-    return edge.serve_within(app, rest_limits.connection_limits)
+    return edge.serve_within(app, rest_limits.connection_limits, parts.readiness.drain)

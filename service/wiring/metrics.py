@@ -11,7 +11,8 @@ from service.adapters.prometheus.exposition import Exposition
 from service.domain.session_counts import SessionCounter
 from service.gateway.gateway import Gateway
 from service.settings import Settings
-from service.web.metrics import served
+from service.web.metrics import make_metrics
+from service.web.server import running
 from service.wiring.controller import Controller
 from service.wiring.core import Core
 from service.wiring.provisioning import Provisioning
@@ -40,5 +41,6 @@ def build_exposition(
 
 def serve_metrics(
     config: Settings, exposition: Exposition, sockets: Sequence[socket]
-) -> AbstractAsyncContextManager[None]:
-    return served(exposition, config.host, config.metrics_port, header_limit=config.header_limit, sockets=sockets)
+) -> AbstractAsyncContextManager[str]:
+    app = make_metrics(exposition, header_limit=config.header_limit)
+    return running(app, sockets, shutdown_timeout=config.shutdown_timeout)

@@ -69,9 +69,7 @@ async def _running(core: Core, ports: Ports, life: Life, service: Service) -> As
             await stack.enter_async_context(serve_gateway(config, service.gateway, ports.gateway, life.drain))
         if service.provisioning is not None:
             stack.push_async_callback(_finish_work, life, service.provisioning.provisioner)
-        yield await stack.enter_async_context(
-            running(service.api, ports.api, drain=life.drain, shutdown_timeout=config.shutdown_timeout)
-        )
+        yield await stack.enter_async_context(running(service.api, ports.api, shutdown_timeout=config.shutdown_timeout))
 
 
 async def _finish_work(life: Life, provisioner: Provisioner) -> None:

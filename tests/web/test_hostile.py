@@ -8,15 +8,16 @@ from datetime import timedelta
 from unittest.mock import Mock
 
 import pytest
-from aiohttp.test_utils import unused_port
 from yarl import URL
 
 from service.adapters.prometheus.exposition import Exposition
 from service.domain.limits import Limits
 from service.edge.connection_limits import ConnectionLimits
+from service.edge.ports import bind
 from service.web.edge import RestLimits
 from service.web.keys import STREAMS
-from service.web.metrics import served
+from service.web.metrics import make_metrics
+from service.web.server import running
 from tests.domain.conftest import World
 from tests.malformed import MALFORMED, SECRET, Malformed, tell_nothing
 from tests.waiting import until
@@ -57,9 +58,9 @@ async def test_so_does_the_port_of_the_metrics(
     exposition: Exposition, case: Malformed, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    at = unused_port()
-    async with served(exposition, "127.0.0.1", at):
-        await tell_nothing(case, at, "127.0.0.1", caplog.records)
+    sockets = bind("metrics", "127.0.0.1", 0)
+    async with running(make_metrics(exposition), sockets, shutdown_timeout=1):
+        await tell_nothing(case, sockets[0].getsockname()[1], "127.0.0.1", caplog.records)
 
 
 async def test_a_path_is_in_the_log_only_where_it_is_one_of_ours(

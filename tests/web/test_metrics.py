@@ -1,12 +1,13 @@
 """/metrics: who may read it where, and what requests leave in it."""
 
 import aiohttp
-from aiohttp.test_utils import unused_port
 
 from service.adapters.prometheus.exposition import Exposition
 from service.adapters.prometheus.gauges import LeaderGauges
 from service.adapters.prometheus.metrics import PrometheusMetrics
-from service.web.metrics import served
+from service.edge.ports import bind
+from service.web.metrics import make_metrics
+from service.web.server import running
 from tests.fakes.gauges import FakeLeader
 from tests.web.conftest import Client, Serve
 
@@ -39,9 +40,11 @@ async def test_a_port_of_their_own_serves_them_without_a_key_and_nothing_else(
     metrics: PrometheusMetrics, exposition: Exposition
 ) -> None:
     metrics.registry.register(LeaderGauges(FakeLeader()))
-    port = unused_port()
-    async with served(exposition, "127.0.0.1", port), aiohttp.ClientSession(trust_env=False) as session:
-        url = f"http://127.0.0.1:{port}"
+    app = make_metrics(exposition)
+    async with (
+        running(app, bind("metrics", "127.0.0.1", 0), shutdown_timeout=1) as url,
+        aiohttp.ClientSession(trust_env=False) as session,
+    ):
         async with session.get(f"{url}/metrics") as answer:
             assert answer.status == 200
             assert "user_pods_leader 0.0" in await answer.text()
