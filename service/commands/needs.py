@@ -1,7 +1,7 @@
 """What a number of sessions requires of KEDA, Redis, the API server and the service, from measured constants."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -51,80 +51,75 @@ class Need:
 
 def plan(load: Load) -> list[Need]:
     """Every need, in the order of the parts."""
-    return [*_keda(load), *_redis(load), *_api(load), *_service(load)]
-
-
-def _keda(load: Load) -> Iterator[Need]:
-    polls = load.awake / load.poll * m.KEDA_REQUESTS_PER_POLL.value
-    qps = _round(_SPARE * (polls + load.wakes * m.KEDA_REQUESTS_PER_WAKE.value), 20)
-    yield Need(
-        "KEDA", "--kube-api-qps", qps, "2 x (awake / poll + wakes/s x requests per wake), 20 or more",
-        (m.KEDA_REQUESTS_PER_POLL, m.KEDA_REQUESTS_PER_WAKE),
-    )  # fmt: skip
-    yield Need("KEDA", "--kube-api-burst", 2 * qps, "2 x qps")
-    reconciles = max(5, math.ceil(_SPARE * 2 * load.wakes * m.KEDA_RECONCILE.value))
-    yield Need(
-        "KEDA", "KEDA_SCALEDOBJECT_CTRL_MAX_RECONCILES", reconciles,
-        "2 x (unparks/s + parks/s) x seconds of one, 5 (KEDA's default) or more", (m.KEDA_RECONCILE,),
-    )  # fmt: skip
-    yield Need(
-        "KEDA", "memory, MB",
-        _round(
-            m.KEDA_MEMORY.value
-            + load.asleep * m.KEDA_MEMORY_PARKED.value
-            + load.awake * m.KEDA_MEMORY_AWAKE.value
-        ),
-        "base + asleep x MB + awake x MB", (m.KEDA_MEMORY, m.KEDA_MEMORY_PARKED, m.KEDA_MEMORY_AWAKE),
-    )  # fmt: skip
-
-
-def _redis(load: Load) -> Iterator[Need]:
-    yield Need(
-        "Redis", "maxclients",
-        _round(load.awake * m.REDIS_CONNECTIONS_PER_AWAKE.value + _replicas(load) * _POOL + _OTHERS, 100),
-        f"awake x connections + replicas x {_POOL} + {_OTHERS} for others", (m.REDIS_CONNECTIONS_PER_AWAKE,),
-    )  # fmt: skip
-    yield Need(
-        "Redis", "memory, MB", _round(_SPARE * (2 + load.sessions * (m.REDIS_DATA.value + m.REDIS_HISTORY.value)), 10),
-        "2 x (2 + sessions x MB), for the copy while it saves", (m.REDIS_DATA, m.REDIS_HISTORY),
-    )  # fmt: skip
-
-
-def _api(load: Load) -> Iterator[Need]:
-    polls = load.awake / load.poll * m.KEDA_REQUESTS_PER_POLL.value
-    yield Need(
-        "API server", "requests per second", _round(polls + load.wakes * m.API_REQUESTS_PER_WAKE.value, 1),
-        "awake / poll + wakes/s x requests per wake", (m.KEDA_REQUESTS_PER_POLL, m.API_REQUESTS_PER_WAKE),
-    )  # fmt: skip
-    yield Need(
-        "API server", "memory, MB", _round(m.API_MEMORY.value + load.sessions * m.API_MEMORY_PARKED.value),
-        "base + sessions x MB", (m.API_MEMORY, m.API_MEMORY_PARKED),
-    )  # fmt: skip
-
-
-def _service(load: Load) -> Iterator[Need]:
-    yield Need(
-        "service", "replicas", _replicas(load),
-        f"calls/s / (calls per second of one core x {_BUSY:g}), 2 or more so that one may go", (m.STATUS_PER_SECOND,),
-    )  # fmt: skip
-    yield Need(
-        "service", "memory of each, MB",
-        _round(m.SERVICE_MEMORY.value + load.sessions * m.SERVICE_MEMORY_PARKED.value),
-        "base + sessions x MB", (m.SERVICE_MEMORY, m.SERVICE_MEMORY_PARKED),
-    )  # fmt: skip
-    yield Need(
-        "service", "minutes to create all", _round(load.sessions / m.CREATES_PER_SECOND.value / 60, 1),
-        "sessions / creates per second", (m.CREATES_PER_SECOND,),
-    )  # fmt: skip
-
-
-def _replicas(load: Load) -> int:
+    polls = (load.awake / load.poll, m.KEDA_REQUESTS_PER_POLL)
     calls = load.awake * load.calls_per_minute / 60 + load.wakes
-    return max(2, math.ceil(calls / (m.STATUS_PER_SECOND.value * _BUSY)))
+    replicas = max(2, math.ceil(calls / (m.STATUS_PER_SECOND.value * _BUSY)))
+    qps = _need(
+        "KEDA", "--kube-api-qps", "2 x (awake / poll + wakes/s x requests per wake), 20 or more",
+        polls, (load.wakes, m.KEDA_REQUESTS_PER_WAKE), times=_SPARE, step=20,
+    )  # fmt: skip
+    return [
+        qps,
+        Need("KEDA", "--kube-api-burst", 2 * qps.amount, "2 x qps"),
+        _need(
+            "KEDA", "KEDA_SCALEDOBJECT_CTRL_MAX_RECONCILES",
+            "2 x (unparks/s + parks/s) x seconds of one, 5 (KEDA's default) or more",
+            (2 * load.wakes, m.KEDA_RECONCILE), times=_SPARE, step=1, least=5,
+        ),
+        _need(
+            "KEDA", "memory, MB", "base + asleep x MB + awake x MB",
+            (1, m.KEDA_MEMORY), (load.asleep, m.KEDA_MEMORY_PARKED), (load.awake, m.KEDA_MEMORY_AWAKE),
+        ),
+        _need(
+            "Redis", "maxclients", f"awake x connections + replicas x {_POOL} + {_OTHERS} for others",
+            (load.awake, m.REDIS_CONNECTIONS_PER_AWAKE), base=replicas * _POOL + _OTHERS, step=100,
+        ),
+        _need(
+            "Redis", "memory, MB", "2 x (2 + sessions x MB), for the copy while it saves",
+            (load.sessions, m.REDIS_DATA), (load.sessions, m.REDIS_HISTORY), base=2, times=_SPARE,
+        ),
+        _need(
+            "API server", "requests per second", "awake / poll + wakes/s x requests per wake",
+            polls, (load.wakes, m.API_REQUESTS_PER_WAKE), step=1,
+        ),
+        _need(
+            "API server", "memory, MB", "base + sessions x MB",
+            (1, m.API_MEMORY), (load.sessions, m.API_MEMORY_PARKED),
+        ),
+        Need(
+            "service", "replicas", replicas,
+            f"calls/s / (calls per second of one core x {_BUSY:g}), 2 or more so that one may go",
+            (m.STATUS_PER_SECOND,),
+        ),
+        _need(
+            "service", "memory of each, MB", "base + sessions x MB",
+            (1, m.SERVICE_MEMORY), (load.sessions, m.SERVICE_MEMORY_PARKED),
+        ),
+        Need(
+            "service", "minutes to create all", _round_up(load.sessions / m.CREATES_PER_SECOND.value / 60, 1),
+            "sessions / creates per second", (m.CREATES_PER_SECOND,),
+        ),
+    ]  # fmt: skip
 
 
-def _round(number: float, step: float = 10) -> float:
-    """Up to the next multiple of `step`, at least one."""
+def _need(
+    part: str,
+    what: str,
+    formula: str,
+    *terms: tuple[float, Measured],
+    base: float = 0,
+    times: float = 1,
+    step: int = 10,
+    least: int = 1,
+) -> Need:
+    """A need for `times` the sum of `base` and of each number times its constant, rounded up."""
+    total = base + sum(number * constant.value for number, constant in terms)
+    amount = max(least, _round_up(times * total, step))
+    return Need(part, what, amount, formula, [constant for _, constant in terms])
+
+
+def _round_up(number: float, step: int) -> int:
+    """To the next multiple of `step`, at least one."""
     return max(1, math.ceil(number / step)) * step
 
 

@@ -14,20 +14,7 @@ from service.web.probes import make_probes
 def build_api(
     config: Settings, parts: ApiParts | None, probes: ProbeParts, metrics: PrometheusMetrics
 ) -> web.Application:
-    if parts is None:
-        return make_probes(probes, answered=metrics.answered, rest_limits=_rest_limits(config))
-    return make_app(
-        parts,
-        probes,
-        keys=[key.get_secret_value() for key in config.api_keys],
-        answered=metrics.answered,
-        rest_limits=_rest_limits(config),
-        limits=config.limits,
-    )
-
-
-def _rest_limits(config: Settings) -> edge.RestLimits:
-    return edge.RestLimits(
+    rest_limits = edge.RestLimits(
         connection_limits=ConnectionLimits(
             connections=config.connections,
             per_address=config.connections_per_address,
@@ -38,3 +25,7 @@ def _rest_limits(config: Settings) -> edge.RestLimits:
         streams=config.streams,
         streams_per_session=config.streams_per_session,
     )
+    if parts is None:
+        return make_probes(probes, answered=metrics.answered, rest_limits=rest_limits)
+    keys = [key.get_secret_value() for key in config.api_keys]
+    return make_app(parts, probes, keys=keys, answered=metrics.answered, rest_limits=rest_limits, limits=config.limits)

@@ -1,18 +1,11 @@
 """The metrics page: a collector for each part that this process runs."""
 
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
-from socket import socket
-
 from prometheus_client.registry import Collector
 
 from service.adapters.prometheus import gauges
 from service.adapters.prometheus.exposition import Exposition
 from service.domain.session_counts import SessionCounter
 from service.gateway.gateway import Gateway
-from service.settings import Settings
-from service.web.metrics import make_metrics
-from service.web.server import running
 from service.wiring.controller import Controller
 from service.wiring.core import Core
 from service.wiring.provisioning import Provisioning
@@ -37,10 +30,3 @@ def build_exposition(
     for collector in collectors:
         core.metrics.registry.register(collector)
     return Exposition(core.metrics.registry, sessions)
-
-
-def serve_metrics(
-    config: Settings, exposition: Exposition, sockets: Sequence[socket]
-) -> AbstractAsyncContextManager[str]:
-    app = make_metrics(exposition, header_limit=config.header_limit)
-    return running(app, sockets, shutdown_timeout=config.shutdown_timeout)

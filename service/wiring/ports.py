@@ -19,13 +19,9 @@ class Ports:
 
 def bind_ports(config: Settings) -> Ports:
     """Raises PortUnusable."""
-
-    def bound(name: str, port: int, *, wanted: bool = True) -> Sequence[socket.socket]:
-        return bind(f"{PREFIX}{name}", config.host, port) if wanted else ()
-
-    gateway = config.role.serves_gateway and bool(config.gateway_domain)
+    gateway = config.role.serves_gateway and config.gateway_domain
     return Ports(
-        api=bound("PORT", config.port),
-        metrics=bound("METRICS_PORT", config.metrics_port, wanted=bool(config.metrics_port)),
-        gateway=bound("GATEWAY_PORT", config.gateway_port, wanted=gateway),
+        api=bind(f"{PREFIX}PORT", config.host, config.port),
+        metrics=bind(f"{PREFIX}METRICS_PORT", config.host, config.metrics_port) if config.metrics_port else (),
+        gateway=bind(f"{PREFIX}GATEWAY_PORT", config.host, config.gateway_port) if gateway else (),
     )

@@ -17,7 +17,6 @@ from service.wiring.core import Core
 class Provisioning:
     provisioner: Provisioner
     admission: AdmissionQueue
-    releases: Releases
 
 
 def build_releases(config: Settings, metrics: ServiceMetrics) -> Releases:
@@ -54,4 +53,4 @@ def build_provisioning(core: Core, releases: Releases) -> Provisioning:
         metrics=core.metrics,
         journal=core.journal,
     )
-    return Provisioning(provisioner=provisioner, admission=admission, releases=releases)
+    return Provisioning(provisioner=provisioner, admission=admission)

@@ -15,6 +15,7 @@ from service.gateway.gateway import Gateway
 from service.process import Life
 from service.settings import Settings
 from service.web.keys import ApiParts, ProbeParts
+from service.web.metrics import make_metrics
 from service.web.server import running
 from service.wiring.activity import build_activity, build_tracking
 from service.wiring.api import build_api
@@ -23,7 +24,7 @@ from service.wiring.core import Core, build_core
 from service.wiring.gateway import build_access, build_gateway, serve_gateway
 from service.wiring.health import build_health
 from service.wiring.kubernetes import open_kubernetes
-from service.wiring.metrics import build_exposition, serve_metrics
+from service.wiring.metrics import build_exposition
 from service.wiring.ports import Ports
 from service.wiring.provisioning import Provisioning, build_provisioning, build_releases
 from service.wiring.redis import open_redis
@@ -64,7 +65,8 @@ async def _running(core: Core, ports: Ports, life: Life, service: Service) -> As
         await stack.enter_async_context(core.kubernetes.cache.running(supervisor))
         await stack.enter_async_context(supervisor.running(service.tasks))
         if ports.metrics:
-            await stack.enter_async_context(serve_metrics(config, service.exposition, ports.metrics))
+            metrics = make_metrics(service.exposition, header_limit=config.header_limit)
+            await stack.enter_async_context(running(metrics, ports.metrics, shutdown_timeout=config.shutdown_timeout))
         if service.gateway is not None:
             await stack.enter_async_context(serve_gateway(config, service.gateway, ports.gateway, life.drain))
         if service.provisioning is not None:
