@@ -17,6 +17,7 @@ from aiohttp import StreamReader, web
 
 from service.domain.metrics import SILENT, GatewayMetrics, Slow
 from service.edge import addresses, faults
+from service.edge.aiohttp_internals.heads import head_bytes
 from service.edge.aiohttp_internals.server import (
     EMPTY_PAYLOAD,
     Handler,
@@ -132,21 +133,6 @@ class Server(HttpServer):
 class Connection(HttpConnection):
     """What arrives is a head until a request is complete, then a body until that is complete."""
 
-    __slots__ = (
-        "_address",
-        "_admitted",
-        "_body",
-        "_body_overhead",
-        "_discarding",
-        "_head_limit",
-        "_least",
-        "_line_seen",
-        "_most",
-        "_server",
-        "_timer",
-        "must_measure",
-    )
-
     def __init__(self, server: Server, **options: Any) -> None:
         super().__init__(server, pipelined=_PIPELINED, **options)
         self._server = server
@@ -255,10 +241,7 @@ class Connection(HttpConnection):
     def _read_head(self, data: bytes) -> None:
         """Parse bytes that belong to no body. They may complete a head, and begin a body or the next head."""
         before = self.heads_parsed
-        try:
-            super().data_received(data)
-        except Exception as error:  # noqa: BLE001
-            self._parser_failed(error)
+        if not self._parse(data):
             return
         if self.heads_parsed == before:
             self._head_grew(data)
@@ -273,10 +256,7 @@ class Connection(HttpConnection):
 
     def _read_body(self, data: bytes) -> None:
         before, body, length = self.heads_parsed, self._body, self._body.total_bytes
-        try:
-            super().data_received(data)
-        except Exception as error:  # noqa: BLE001
-            self._parser_failed(error)
+        if not self._parse(data):
             return
         if self.heads_parsed != before:
             if not body.is_eof():
@@ -293,10 +273,15 @@ class Connection(HttpConnection):
             if self._body_overhead > self._server.connection_limits.head_bytes:
                 self._stop(faults.HEADERS_TOO_LARGE)
 
-    def _parser_failed(self, error: Exception) -> None:
-        """asyncio by itself would log the error's text, and the client would get no response."""
-        self.log_exception(exc_info=error)
-        self._stop(faults.BAD_REQUEST)
+    def _parse(self, data: bytes) -> bool:
+        """Pass bytes to the parser; False if it failed, which asyncio would log with the error's text."""
+        try:
+            super().data_received(data)
+        except Exception as error:  # noqa: BLE001
+            self.log_exception(exc_info=error)
+            self._stop(faults.BAD_REQUEST)
+            return False
+        return True
 
     def _head_grew(self, data: bytes) -> None:
         """These bytes have not completed a head."""
@@ -394,8 +379,7 @@ def _as_bytes(response: web.Response) -> bytes:
     """The response to a client that has sent no request yet."""
     body = (response.text or "").encode()
     headers = {**response.headers, "Content-Length": str(len(body)), "Connection": "close"}
-    lines = [f"HTTP/1.1 {response.status} {response.reason}", *(f"{name}: {value}" for name, value in headers.items())]
-    return "\r\n".join([*lines, "", ""]).encode() + body
+    return head_bytes(f"HTTP/1.1 {response.status} {response.reason}", headers) + body
 
 
 def _limit_silence(transport: asyncio.BaseTransport, seconds: float) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
-from service.edge.aiohttp_internals.server import ParserError, classify
+from service.edge.aiohttp_internals.server import ContentEncodingError, is_too_large
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +63,13 @@ FAULTS = (
 
 
 _VERSIONS = (HttpVersion11, HttpVersion10)
-_PARSER_ERRORS = {
-    ParserError.UNKNOWN_CODING: UNKNOWN_CODING,
-    ParserError.TOO_LARGE: HEADERS_TOO_LARGE,
-    ParserError.MALFORMED: BAD_REQUEST,
-}
 
 
 def of_parser(error: BaseException) -> Fault:
-    """The fault that the parser has found."""
-    return _PARSER_ERRORS[classify(error)]
+    """The fault that the parser has found. Its own text may contain parts of the request."""
+    if isinstance(error, ContentEncodingError):
+        return UNKNOWN_CODING
+    return HEADERS_TOO_LARGE if is_too_large(error) else BAD_REQUEST
 
 
 def of_request(request: web.BaseRequest) -> Fault | None:

@@ -12,22 +12,17 @@ class PortUnusable(Exception):
 
 
 def bind(setting: str, host: str, port: int) -> list[socket.socket]:
-    """One listening socket for each address of the host; connections wait until it is served.
+    """One socket for each address of the host. It listens, so that no other process can still take the port;
+    connections wait until it is served.
 
     Raises PortUnusable.
     """
     sockets: list[socket.socket] = []
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            listener = socket.socket(family, kind, protocol)
-            sockets.append(listener)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind(address)
-            listener.listen(_BACKLOG)  # without it, another process could still take the port
-            listener.setblocking(False)
+        for family, *_, address in dict.fromkeys(found):
+            sockets.append(socket.create_server(address, family=family, backlog=_BACKLOG))
+            sockets[-1].setblocking(False)
     except OSError as error:
         for listener in sockets:
             listener.close()

@@ -4,14 +4,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
 
 from aiohttp import web
 
 from service.domain import errors
 from service.domain.request_context import current_request_id
-
-CONTENT_TYPE = "application/problem+json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +75,14 @@ def problem(
 
     `part` is the part of the system that fails; `fields` are the members of the body that do not fit.
     """
-    document: dict[str, Any] = {
+    document = {
         "type": type_,
         "title": title or HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
         "instance": f"urn:request:{request_id or current_request_id()}",
+        "part": part,
+        "errors": fields,
     }
-    if part is not None:
-        document["part"] = part
-    if fields is not None:
-        document["errors"] = fields
-    return web.Response(status=status, text=json.dumps(document), content_type=CONTENT_TYPE)
+    text = json.dumps({name: value for name, value in document.items() if value is not None})
+    return web.Response(status=status, text=text, content_type="application/problem+json")

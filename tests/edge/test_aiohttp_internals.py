@@ -192,7 +192,7 @@ async def test_the_connector_still_makes_connections_by_its_factory() -> None:
 
 def test_too_many_headers_still_have_the_message_by_which_they_are_known() -> None:
     source = inspect.getsource(aiohttp.http_parser)
-    assert "Too many headers received" in source, "classify: the answer would be 400 instead of 431"
+    assert "Too many headers received" in source, "is_too_large: the answer would be 400 instead of 431"
     assert issubclass(LineTooLong, BadHttpMessage)
     assert issubclass(ContentEncodingError, BadHttpMessage)
 

@@ -65,10 +65,10 @@ async def send_continue(request: web.BaseRequest) -> None:
 def _keep_bytes(writer: AbstractStreamWriter, first: str, headers: Mapping[str, str]) -> None:
     """Replace the head that `writer` has checked and serialised, and not sent yet, by its true bytes."""
     if not first.isascii() or not all(map(str.isascii, headers.values())):
-        writer._headers_buf = _as_bytes(first, headers)  # type: ignore[attr-defined]  # noqa: SLF001
+        writer._headers_buf = head_bytes(first, headers)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
-def _as_bytes(first: str, headers: Mapping[str, str]) -> bytes:
-    """The head with `first` as its first line. The writer has checked that no control character ends a line early."""
+def head_bytes(first: str, headers: Mapping[str, str]) -> bytes:
+    """The head with `first` as its first line. It has been checked: no control character ends a line early."""
     lines = [first, *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")

@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from enum import Enum, auto
 from typing import Any
 
 from aiohttp import EMPTY_PAYLOAD, HttpVersion11, StreamReader, web
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import BadHttpMessage, ContentEncodingError, HttpProcessingError, LineTooLong
 
-__all__ = ["EMPTY_PAYLOAD", "HttpConnection", "HttpProcessingError", "HttpServer"]
+__all__ = ["EMPTY_PAYLOAD", "ContentEncodingError", "HttpConnection", "HttpProcessingError", "HttpServer"]
 
 _TOO_MANY_HEADERS = "Too many headers received"
 """The message by which alone aiohttp distinguishes this error."""
@@ -19,21 +18,9 @@ _POLL_INTERVAL = 0.05
 """Seconds between two checks, at the end of the process, whether requests are in progress."""
 
 
-class ParserError(Enum):
-    """What the parser refuses."""
-
-    MALFORMED = auto()
-    TOO_LARGE = auto()
-    UNKNOWN_CODING = auto()
-
-
-def classify(error: BaseException) -> ParserError:
-    """The kind of an error of the parser. Its text may contain parts of the request."""
-    if isinstance(error, ContentEncodingError):
-        return ParserError.UNKNOWN_CODING
-    if isinstance(error, LineTooLong) or (isinstance(error, BadHttpMessage) and error.message == _TOO_MANY_HEADERS):
-        return ParserError.TOO_LARGE
-    return ParserError.MALFORMED
+def is_too_large(error: BaseException) -> bool:
+    """Whether the parser refuses a line, or the number of headers."""
+    return isinstance(error, LineTooLong) or (isinstance(error, BadHttpMessage) and error.message == _TOO_MANY_HEADERS)
 
 
 class HttpServer(web.Server):
