@@ -1,5 +1,6 @@
 """All settings, read from the environment once at the start. The configuration reference is generated from them."""
 
+import contextlib
 import ipaddress
 import logging
 import os
@@ -371,9 +372,6 @@ def reference() -> str:
 
 
 def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    with contextlib.suppress(ValueError):
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    return False

@@ -33,10 +33,6 @@ class Stage(StrEnum):
     """Put to sleep, or given up, before it was ready."""
 
 
-LAST = frozenset({Stage.READY, Stage.FAILED, Stage.ASLEEP})
-"""After one of these the next `accepted` starts a new wake."""
-
-
 @dataclass(frozen=True, slots=True)
 class ProgressUpdate:
     """Something new about the wake in progress."""

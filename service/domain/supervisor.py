@@ -22,9 +22,8 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 
 _CANCEL_TIMEOUT = 5.0
 """Seconds that parts get to end after the first cancellation. The leader releases its lease in that time."""
-_CANCEL_AGAIN_TIMEOUT = 5.0
-"""Seconds after that in which they are cancelled repeatedly, because a library may have lost the first cancellation."""
-_CANCEL_INTERVAL = 0.5
+_CANCEL_AGAIN = (10, 0.5)
+"""How often they are cancelled after that, and the seconds in between: a library may lose a cancellation."""
 _RETURNED = "it returned"
 
 
@@ -171,17 +170,12 @@ class Supervisor:
 
 async def _end(tasks: "set[asyncio.Task[None]]") -> None:
     """Cancel the tasks until all have ended or the timeouts are over."""
-    clock = asyncio.get_running_loop().time
-    cancel_again_at = clock() + _CANCEL_TIMEOUT
-    until = cancel_again_at + _CANCEL_AGAIN_TIMEOUT
-    pending = tasks
-    for task in pending:
-        task.cancel()
-    while pending and clock() < until:
-        seconds = cancel_again_at - clock()
-        _, pending = await asyncio.wait(pending, timeout=seconds if seconds > 0 else _CANCEL_INTERVAL)
+    pending, (times, interval) = tasks, _CANCEL_AGAIN
+    for seconds in (_CANCEL_TIMEOUT, *[interval] * times):
         for task in pending:
             task.cancel()
+        if pending:
+            _, pending = await asyncio.wait(pending, timeout=seconds)
     for task in pending:
         log.error("a part does not end after its cancellation", extra={"part": task.get_name()})
 

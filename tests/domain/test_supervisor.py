@@ -125,7 +125,7 @@ async def test_leaving_the_context_ends_parts_that_lose_a_cancellation() -> None
 
 async def test_a_part_that_goes_on_after_a_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.domain.supervisor._CANCEL_TIMEOUT", 0.01)
-    monkeypatch.setattr("service.domain.supervisor._CANCEL_INTERVAL", 0.01)
+    monkeypatch.setattr("service.domain.supervisor._CANCEL_AGAIN", (500, 0.01))
     lost = 0
 
     async def loses_two() -> None:
@@ -146,7 +146,7 @@ async def test_an_end_does_not_wait_for_ever_for_a_part_that_hears_no_cancellati
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("service.domain.supervisor._CANCEL_TIMEOUT", 0.01)
-    monkeypatch.setattr("service.domain.supervisor._CANCEL_AGAIN_TIMEOUT", 0.05)
+    monkeypatch.setattr("service.domain.supervisor._CANCEL_AGAIN", (5, 0.01))
     released = asyncio.Event()
 
     async def deaf() -> None:

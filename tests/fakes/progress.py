@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from service.domain.names import SessionId
-from service.domain.progress import LAST, Event, ProgressUpdate, Stage
+from service.domain.progress import Event, ProgressUpdate, Stage
+
+_LAST = frozenset({Stage.READY, Stage.FAILED, Stage.ASLEEP})
+"""After one of these the next `accepted` starts a new wake."""
 
 
 @dataclass
@@ -42,7 +45,7 @@ class MemoryProgress:
     def _write(self, uuid: SessionId, update: ProgressUpdate) -> bool:
         wake = self.wakes.get(uuid, [])
         stages = {event.stage for event in wake}
-        if update.stage is Stage.ACCEPTED and (not wake or stages & LAST):
+        if update.stage is Stage.ACCEPTED and (not wake or stages & _LAST):
             wake, stages = self.wakes.setdefault(uuid, []), set()
             wake.clear()
         elif not wake or stages & {Stage.READY, Stage.ASLEEP}:

@@ -27,15 +27,16 @@ from service.gateway.proxy.pods import UNAVAILABLE, PodLost, Upstream
 from service.gateway.proxy.request_body import RequestBody
 from service.gateway.request_outcome import OutcomeRecorder
 
-_STATUSES = (200, 599)
-"""The lowest and the highest status of a response."""
 _VERSIONS = (HttpVersion11, HttpVersion10)
 _CODINGS = ("chunked", "identity")
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class ProxiedResponse(ExactResponse):
-    """A response with the pod's own headers, and a renewed session cookie if one is due."""
+    """The pod's response as the browser gets it, with a renewed session cookie if one is due."""
+
+    def __init__(self, upstream: ClientResponse) -> None:
+        super().__init__(status=upstream.status, reason=upstream.reason, headers=to_browser(upstream.headers))
 
     def complete_headers(self, request: web.BaseRequest) -> None:
         if len(request):
@@ -106,11 +107,7 @@ async def send_response(
     if not _is_proper(upstream_response):
         upstream_response.close()
         raise bad_response()
-    response = ProxiedResponse(
-        status=upstream_response.status,
-        reason=upstream_response.reason,
-        headers=to_browser(upstream_response.headers),
-    )
+    response = ProxiedResponse(upstream_response)
     # A small response arrives in one piece, so it leaves in one piece too.
     response.send_head_with_body(body_has_begun(upstream_response) and request.method != "HEAD")
     if not request.content.is_eof():
@@ -152,4 +149,4 @@ def _is_proper(response: ClientResponse) -> bool:
     # aiohttp decodes chunks and nothing else. Nobody could read a body with another transfer coding.
     codings = response.headers.getall(hdrs.TRANSFER_ENCODING, ())
     is_known = not codings or (len(codings) == 1 and codings[0].lower() in _CODINGS)
-    return is_known and _STATUSES[0] <= response.status <= _STATUSES[1] and response.version in _VERSIONS
+    return is_known and 200 <= response.status <= 599 and response.version in _VERSIONS

@@ -1,6 +1,7 @@
 """The progress of a wake as server-sent events, for the waiting page."""
 
 import asyncio
+import contextlib
 import json
 import time
 
@@ -64,6 +65,7 @@ class WakeEvents:
         last_id, warning, read_at = request.headers.get(LAST_EVENT_ID), "", 0.0
         async with event_stream(request, OWN_HEADERS, HEARTBEAT) as response:
             with self._progress.following(uuid) as changed:
+                pod.add_done_callback(lambda _: changed.set())
                 while not pod.done() and not self._closing.is_set():
                     if changed.is_set() or time.monotonic() - read_at > HEARTBEAT:
                         changed.clear()
@@ -72,7 +74,9 @@ class WakeEvents:
                     if (reason := self._waiter.reason(uuid) or "") != warning:
                         warning = reason
                         await response.send(json.dumps({"reason": reason}), event="warning")
-                    await _first(pod, changed)
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(CHECK_INTERVAL):
+                            await changed.wait()
             if pod.done():
                 await self._send_since(response, uuid, last_id)
                 await response.send(*_last(pod))
@@ -90,15 +94,6 @@ class WakeEvents:
                 data = {"seconds": event.after.total_seconds(), "reason": event.reason}
                 await response.send(json.dumps(data), id=event.id, event=event.stage.value)
         return last_id
-
-
-async def _first(pod: "asyncio.Task[Upstream]", changed: asyncio.Event) -> None:
-    """Wait for either, or for CHECK_INTERVAL."""
-    change = asyncio.create_task(changed.wait(), name="progress of a wake")
-    try:
-        await asyncio.wait((pod, change), timeout=CHECK_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        change.cancel()
 
 
 def _last(pod: "asyncio.Task[Upstream]") -> tuple[str, None, str]:

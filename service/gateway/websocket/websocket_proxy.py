@@ -18,7 +18,6 @@ from service.edge.aiohttp_internals.switched import client_streams, server_strea
 from service.gateway.activity.recorder import ActivityRecorder, InputRecorder
 from service.gateway.activity.rules import ActivityMode, editor_of
 from service.gateway.limits import GatewayLimits
-from service.gateway.proxy.headers import to_browser
 from service.gateway.proxy.http_proxy import ProxiedResponse, bad_response, check_from_program, send_response
 from service.gateway.proxy.pods import UNAVAILABLE, PodLost, Upstream
 from service.gateway.request_outcome import OutcomeRecorder
@@ -159,11 +158,7 @@ class _Connection:
         return response
 
     async def _switch_protocols(self) -> web.StreamResponse:
-        response = ProxiedResponse(
-            status=HTTPStatus.SWITCHING_PROTOCOLS,
-            reason=self._upstream_response.reason,
-            headers=to_browser(self._upstream_response.headers),
-        )
+        response = ProxiedResponse(self._upstream_response)
         response.headers[hdrs.CONNECTION], response.headers[hdrs.UPGRADE] = "Upgrade", "websocket"
         response.force_close()
         response.switch_protocols()
