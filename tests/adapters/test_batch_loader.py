@@ -23,7 +23,7 @@ class Source:
         return [f"{key}{value}" for key in keys]
 
 
-async def test_who_asks_while_a_read_is_under_way_is_in_the_next_with_all_the_others() -> None:
+async def test_callers_that_ask_during_a_read_share_the_next_one() -> None:
     source = Source()
     loader = BatchLoader(source.read, batch_size=100)
     first = asyncio.create_task(loader.load("a"))
@@ -36,14 +36,14 @@ async def test_who_asks_while_a_read_is_under_way_is_in_the_next_with_all_the_ot
     assert source.reads == [["a"], ["b", "c", "a"]]
 
 
-async def test_only_so_many_are_read_at_once() -> None:
+async def test_a_batch_has_a_maximum_size() -> None:
     source = Source()
     loader = BatchLoader(source.read, batch_size=4)
     assert await asyncio.gather(*(loader.load(str(number)) for number in range(10))) == [f"{n}0" for n in range(10)]
     assert [len(keys) for keys in source.reads] == [4, 4, 2]
 
 
-async def test_a_failure_is_told_to_those_of_its_read_and_the_next_read_is_made() -> None:
+async def test_a_failed_read_fails_only_its_own_callers() -> None:
     source = Source()
     loader = BatchLoader(source.read, batch_size=100)
     source.fails = LookupError()
@@ -53,7 +53,7 @@ async def test_a_failure_is_told_to_those_of_its_read_and_the_next_read_is_made(
     assert await loader.load("a") == "a0"
 
 
-async def test_a_caller_that_goes_away_takes_nothing_along() -> None:
+async def test_a_cancelled_caller_does_not_affect_the_others() -> None:
     source = Source()
     loader = BatchLoader(source.read, batch_size=100)
     gone, stays = asyncio.create_task(loader.load("a")), asyncio.create_task(loader.load("a"))
@@ -64,7 +64,7 @@ async def test_a_caller_that_goes_away_takes_nothing_along() -> None:
         await gone
 
 
-async def test_a_read_that_gives_too_few_leaves_nobody_waiting() -> None:
+async def test_a_read_with_too_few_results_leaves_no_caller_waiting() -> None:
     async def short(keys: Sequence[str]) -> Sequence[str]:
         return list(keys)[1:]
 

@@ -75,7 +75,7 @@ async def test_a_chart_that_cannot_be_rendered_is_invalid(
 
 
 @pytest.mark.parametrize("content", [None, ""])
-async def test_a_chart_that_is_not_there_is_invalid(helm: Path, tmp_path: Path, content: str | None) -> None:
+async def test_a_missing_chart_is_invalid(helm: Path, tmp_path: Path, content: str | None) -> None:
     chart = tmp_path / "chart"
     if content is not None:
         chart.mkdir()
@@ -83,26 +83,26 @@ async def test_a_chart_that_is_not_there_is_invalid(helm: Path, tmp_path: Path, 
         await releases(helm, chart=chart).check()
 
 
-async def test_values_that_the_schema_refuses_are_the_charts_fault(helm: Path) -> None:
+async def test_values_that_violate_the_schema_make_the_chart_invalid(helm: Path) -> None:
     with pytest.raises(ChartInvalid):
         await releases(helm, values={**GOOD, "port": "eighty"}).check()
 
 
-async def test_a_cluster_that_is_away_is_named(helm: Path, cluster: Cluster, tmp_path: Path) -> None:
+async def test_an_unreachable_cluster_is_named(helm: Path, cluster: Cluster, tmp_path: Path) -> None:
     away = tmp_path / "kubeconfig"
     away.write_text(cluster.kubeconfig.read_text().replace(cluster.server, "https://127.0.0.1:9"))
     with pytest.raises(ClusterUnavailable):
         await releases(helm, kubeconfig=away).install(new_session_id(), "ann", IdleTimes())
 
 
-async def test_what_the_cluster_refuses_is_a_failed_install(helm: Path, cluster: Cluster) -> None:
+async def test_an_install_that_the_cluster_rejects_fails(helm: Path, cluster: Cluster) -> None:
     with pytest.raises(InstallFailed):
         await releases(helm, kubeconfig=cluster.kubeconfig, namespace="nowhere").install(
             new_session_id(), "ann", IdleTimes()
         )
 
 
-async def test_two_helms_on_one_release_are_told_apart(helm: Path, cluster: Cluster) -> None:
+async def test_two_helm_runs_on_one_release_are_reported_as_a_conflict(helm: Path, cluster: Cluster) -> None:
     uuid = new_session_id()
     both = releases(helm, kubeconfig=cluster.kubeconfig)
     await both.install(uuid, "ann", IdleTimes())
@@ -123,11 +123,11 @@ def pending(release: str) -> str:
     return json.dumps({"data": {"release": packed}})
 
 
-async def test_an_uninstall_of_nothing_is_done(helm: Path, cluster: Cluster) -> None:
+async def test_uninstalling_a_missing_release_succeeds(helm: Path, cluster: Cluster) -> None:
     await releases(helm, kubeconfig=cluster.kubeconfig).uninstall(new_session_id())
 
 
-async def test_a_missing_helm_is_named_and_its_return_is_noticed(tools: Tools, tmp_path: Path) -> None:
+async def test_a_missing_helm_is_reported_until_it_is_back(tools: Tools, tmp_path: Path) -> None:
     link = tmp_path / "helm"
     missing = releases(link)
     with pytest.raises(HelmUnavailable):
@@ -151,7 +151,7 @@ def sleepers() -> list[psutil.Process]:
     return [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "61.25"]]
 
 
-async def test_helm_is_ended_at_its_deadline(tmp_path: Path) -> None:
+async def test_helm_is_stopped_at_its_deadline(tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(HelmTimeout):
         await releases(slow_helm(tmp_path), timeout=timedelta(seconds=1)).install(
@@ -161,7 +161,7 @@ async def test_helm_is_ended_at_its_deadline(tmp_path: Path) -> None:
     assert sleepers() == []
 
 
-async def test_a_cancelled_call_ends_helm(tmp_path: Path) -> None:
+async def test_a_cancelled_call_stops_helm(tmp_path: Path) -> None:
     work = asyncio.create_task(releases(slow_helm(tmp_path)).install(SessionId("abc123xy"), "ann", IdleTimes()))
     async with asyncio.timeout(10):
         while not sleepers():  # noqa: ASYNC110 - another process has no events

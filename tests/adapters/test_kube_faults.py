@@ -126,7 +126,9 @@ NONSENSE = [
 
 
 @pytest.mark.parametrize("text", NONSENSE)
-async def test_an_answer_that_is_none_of_the_api_counts_as_none(fake: FakeApi, kube: KubeApi, text: str) -> None:
+async def test_an_answer_that_does_not_come_from_the_api_counts_as_no_answer(
+    fake: FakeApi, kube: KubeApi, text: str
+) -> None:
     fake.lists = says(text)
     cluster = a_cluster(kube)
     for call in (lambda: cluster.read([UUID]), lambda: cluster.find("ann"), cluster.check):
@@ -137,7 +139,7 @@ async def test_an_answer_that_is_none_of_the_api_counts_as_none(fake: FakeApi, k
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-async def test_an_api_server_that_answers_5xx_is_away_at_once(fake: FakeApi, kube: KubeApi, status: int) -> None:
+async def test_an_api_server_that_answers_5xx_is_reported_at_once(fake: FakeApi, kube: KubeApi, status: int) -> None:
     fake.lists = says("etcdserver: request timed out", status)
     with pytest.raises(ClusterUnavailable):
         await a_cluster(kube).check()
@@ -145,7 +147,7 @@ async def test_an_api_server_that_answers_5xx_is_away_at_once(fake: FakeApi, kub
 
 
 @pytest.mark.parametrize("text", ["<html>", "[]", "7", '{"metadata": 7}', '{"metadata": {"name": "x"}, "spec": {}}'])
-async def test_an_election_over_nonsense_is_undecided(fake: FakeApi, kube: KubeApi, text: str) -> None:
+async def test_an_election_with_an_invalid_lease_is_undecided(fake: FakeApi, kube: KubeApi, text: str) -> None:
     fake.lists = says(text)
     with pytest.raises(ClusterUnavailable):
         await KubeElection(
@@ -154,7 +156,7 @@ async def test_an_election_over_nonsense_is_undecided(fake: FakeApi, kube: KubeA
 
 
 @pytest.mark.parametrize("duration", [None, "long", -1, True, [], 1e300])
-async def test_a_lease_with_an_odd_duration_is_taken(fake: FakeApi, kube: KubeApi, duration: object) -> None:
+async def test_a_lease_with_an_invalid_duration_is_taken_over(fake: FakeApi, kube: KubeApi, duration: object) -> None:
     lease = {"holderIdentity": "other", "leaseDurationSeconds": duration, "leaseTransitions": duration}
     fake.lists = says(json.dumps({"metadata": {"name": "l", "resourceVersion": "3"}, "spec": lease}))
     assert await KubeElection(
@@ -162,7 +164,7 @@ async def test_a_lease_with_an_odd_duration_is_taken(fake: FakeApi, kube: KubeAp
     ).acquire_or_renew()
 
 
-async def test_a_list_whose_next_page_is_gone_is_begun_anew_and_never_leaks_that(fake: FakeApi, kube: KubeApi) -> None:
+async def test_a_list_whose_next_page_has_expired_starts_over_without_an_error(fake: FakeApi, kube: KubeApi) -> None:
     async def broken(request: web.BaseRequest) -> web.StreamResponse:
         if "continue" in request.query:
             return web.json_response({"kind": "Status", "code": 410}, status=410)
@@ -191,7 +193,7 @@ async def test_a_list_whose_next_page_is_gone_is_begun_anew_and_never_leaks_that
     ],
     ids=["too old", "ends at once", "html", "no object", "busy", "gone"],
 )
-async def test_a_watch_that_does_not_hold_is_begun_anew_with_ever_longer_pauses(
+async def test_a_watch_that_keeps_breaking_is_restarted_with_growing_pauses(
     fake: FakeApi, kube: KubeApi, answer: Answer
 ) -> None:
     fake.watches = answer
@@ -205,7 +207,7 @@ async def test_a_watch_that_does_not_hold_is_begun_anew_with_ever_longer_pauses(
 
 
 @pytest.mark.parametrize("silent", [0.0, 0.3], ids=["refused", "cut off while silent"])
-async def test_how_far_the_view_is_behind_grows_while_a_watch_fails_over_and_over(
+async def test_the_cache_falls_further_behind_while_a_watch_keeps_failing(
     fake: FakeApi, kube: KubeApi, silent: float
 ) -> None:
     """And ends with the first thing that is heard, or once a silent watch has held for a while."""
@@ -237,7 +239,7 @@ async def test_how_far_the_view_is_behind_grows_while_a_watch_fails_over_and_ove
         await until(lambda: cache.behind() is None, 5)
 
 
-async def test_a_watch_that_holds_is_not_behind_although_nothing_happens(fake: FakeApi, kube: KubeApi) -> None:
+async def test_a_quiet_watch_is_not_behind(fake: FakeApi, kube: KubeApi) -> None:
     fake.watches = says("", 500)
     async with following(kube) as cache:
         await cache.wait_synced()
@@ -246,7 +248,7 @@ async def test_a_watch_that_holds_is_not_behind_although_nothing_happens(fake: F
         await until(lambda: cache.behind() is None, 10)
 
 
-async def test_how_long_the_api_server_asks_to_be_left_alone_is_heeded(fake: FakeApi, kube: KubeApi) -> None:
+async def test_the_retry_after_of_the_api_server_is_respected(fake: FakeApi, kube: KubeApi) -> None:
     async with following(kube) as cache:
         await cache.wait_synced()
         fake.watches = says("busy", 429, **{"Retry-After": "30"})
@@ -258,7 +260,7 @@ async def test_how_long_the_api_server_asks_to_be_left_alone_is_heeded(fake: Fak
         assert fake.count["watch"] == before
 
 
-async def test_a_request_that_came_too_often_is_made_again_when_the_api_server_says(
+async def test_a_throttled_request_is_repeated_after_the_time_that_the_api_server_gives(
     fake: FakeApi, kube: KubeApi
 ) -> None:
     async def once(request: web.BaseRequest) -> web.StreamResponse:
@@ -276,9 +278,7 @@ async def test_a_request_that_came_too_often_is_made_again_when_the_api_server_s
     assert refused.value.retry_after == 40
 
 
-async def test_a_half_open_watch_is_noticed_by_itself(
-    fake: FakeApi, kube: KubeApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_half_open_watch_is_detected(fake: FakeApi, kube: KubeApi, monkeypatch: pytest.MonkeyPatch) -> None:
     assert kube_api._WATCH_SECONDS[1] + kube_api._WATCH_GRACE < 60
     monkeypatch.setattr(kube_api, "_WATCH_SECONDS", (1, 1))
     monkeypatch.setattr(kube_api, "_WATCH_GRACE", 0)
@@ -297,7 +297,7 @@ async def test_a_half_open_watch_is_noticed_by_itself(
     assert set(fake.timeouts) == {1}
 
 
-async def test_an_odd_object_stops_no_watch(fake: FakeApi, kube: KubeApi) -> None:
+async def test_an_invalid_object_does_not_stop_the_watch(fake: FakeApi, kube: KubeApi) -> None:
     odd = samples.deployment(uuid="oddodd00", replicas=None)
     odd["metadata"]["resourceVersion"] = "6"
     nothing = {"metadata": None}
@@ -323,7 +323,7 @@ async def test_an_odd_object_stops_no_watch(fake: FakeApi, kube: KubeApi) -> Non
         assert fake.count["list"] == 5
 
 
-async def test_odd_events_of_pods_are_passed_over(fake: FakeApi, kube: KubeApi) -> None:
+async def test_invalid_pod_events_are_ignored(fake: FakeApi, kube: KubeApi) -> None:
     good = {
         "metadata": {"resourceVersion": "9"},
         "involvedObject": {"name": f"user-{UUID}-x", "uid": "pod-1"},

@@ -60,7 +60,7 @@ def ago(seconds: float) -> str:
         ),
     ],
 )  # fmt: skip
-def test_an_object_whose_name_merely_begins_like_a_sessions_is_somebody_elses(
+def test_an_object_whose_name_only_starts_like_a_sessions_is_ignored(
     kind: Kind, make: Callable[[str], Json], own: str, others: list[str]
 ) -> None:
     assert session_id_of(kind, make(own)) == UUID
@@ -68,12 +68,12 @@ def test_an_object_whose_name_merely_begins_like_a_sessions_is_somebody_elses(
 
 
 @pytest.mark.parametrize("owner", [None, f"user-abc123xy-debug-{HASH}", "user-abc123xy", "user-abc123xy-0000000"])
-def test_a_pod_that_the_sessions_own_deployment_has_not_made_is_somebody_elses(owner: str | None) -> None:
+def test_a_pod_that_the_sessions_deployment_did_not_create_is_ignored(owner: str | None) -> None:
     assert session_id_of(Kind.POD, samples.pod()) == UUID
     assert session_id_of(Kind.POD, samples.pod(owner=owner)) is None
 
 
-def test_a_copy_of_the_deployment_neither_takes_its_place_nor_takes_it_along() -> None:
+def test_a_copy_of_the_deployment_neither_replaces_nor_removes_it() -> None:
     copy = samples.deployment("user-abc123xy-debug", replicas=0)
     assert together(deployment=[samples.deployment(replicas=1), copy]).replicas == 1
 
@@ -82,7 +82,7 @@ def test_a_copy_of_the_deployment_neither_takes_its_place_nor_takes_it_along() -
 @pytest.mark.parametrize(
     "item", [{}, {"metadata": None}, {"metadata": {"name": None, "labels": None}}, {"metadata": []}]
 )
-def test_what_is_no_object_at_all_is_nobodys(kind: Kind, item: Json) -> None:
+def test_an_item_that_is_not_an_object_is_ignored(kind: Kind, item: Json) -> None:
     assert session_id_of(kind, item) is None
 
 
@@ -90,7 +90,7 @@ def test_what_is_no_object_at_all_is_nobodys(kind: Kind, item: Json) -> None:
 
 
 @pytest.mark.parametrize("replicas", [None, "1", -1, 1.5, True, [], {}])
-def test_a_deployment_whose_replicas_are_no_number_is_reported_by_its_session(replicas: Any) -> None:
+def test_a_deployment_whose_replicas_are_not_a_number_is_a_read_error_of_its_session(replicas: Any) -> None:
     workload = together(deployment=samples.deployment(replicas=replicas))
     assert workload.phase(is_wanted=False) is Phase.FAILED
     assert workload.final
@@ -98,7 +98,7 @@ def test_a_deployment_whose_replicas_are_no_number_is_reported_by_its_session(re
     assert workload.broken_reason is None, "it is there, so nobody needs to make it again"
 
 
-def test_what_was_last_read_of_an_object_stays_while_it_cannot_be_read() -> None:
+def test_the_last_valid_state_of_an_object_is_kept_while_it_is_invalid() -> None:
     parts = Objects()
     for item in (samples.deployment(replicas=1), samples.deployment(replicas=None)):
         assert parts.put(Kind.DEPLOYMENT, "user-abc123xy", parse(Kind.DEPLOYMENT, item))
@@ -112,7 +112,7 @@ def test_what_was_last_read_of_an_object_stays_while_it_cannot_be_read() -> None
 
 
 @pytest.mark.parametrize("cooldown", [-1, "soon", 10**30, float("nan"), True, {}, []])
-def test_a_scaler_with_odd_times_counts_with_the_usual_ones_and_says_so(cooldown: Any) -> None:
+def test_a_scaler_with_invalid_times_uses_the_defaults_and_reports_it(cooldown: Any) -> None:
     odd = samples.scaler(annotations={"user-pods/lease": "nan"})
     odd["spec"] |= {"cooldownPeriod": cooldown, "pollingInterval": 0}
     workload = together(scaler=odd)
@@ -122,7 +122,7 @@ def test_a_scaler_with_odd_times_counts_with_the_usual_ones_and_says_so(cooldown
     assert workload.phase(is_wanted=False) is not Phase.FAILED
 
 
-def test_times_that_are_not_given_are_nothing_odd() -> None:
+def test_missing_times_are_not_reported_as_invalid() -> None:
     bare = samples.scaler()
     bare["spec"] = {}
     assert together(scaler=bare).warning is None
@@ -146,7 +146,7 @@ def test_times_that_are_not_given_are_nothing_odd() -> None:
         (Kind.REVISION, "metadata.creationTimestamp"),
     ],
 )  # fmt: skip
-def test_an_odd_field_stops_nobody(kind: Kind, path: str, odd: Any) -> None:
+def test_an_invalid_field_does_not_affect_other_sessions(kind: Kind, path: str, odd: Any) -> None:
     make = {Kind.POD: samples.pod, Kind.DEPLOYMENT: samples.deployment, Kind.SCALER: samples.scaler,
             Kind.CLAIM: samples.claim, Kind.REVISION: samples.revision}[kind]  # fmt: skip
     item = make()
@@ -160,7 +160,7 @@ def test_an_odd_field_stops_nobody(kind: Kind, path: str, odd: Any) -> None:
     assert workload.phase(is_wanted=False) in (Phase.WAKING, Phase.READY, Phase.ASLEEP)
 
 
-def test_a_pod_without_an_identity_is_told_and_its_session_goes_on() -> None:
+def test_a_pod_without_an_identity_is_reported_and_its_session_continues() -> None:
     nameless = samples.pod()
     del nameless["metadata"]["uid"]
     workload = together(pod=nameless)
@@ -169,7 +169,7 @@ def test_a_pod_without_an_identity_is_told_and_its_session_goes_on() -> None:
 
 
 @pytest.mark.parametrize("stamp", ["yesterday", "0000-00-00T00:00:00Z", "9999-12-31T23:59:59-23:59", "", "2026"])
-def test_a_time_that_is_none_is_not_known(stamp: str) -> None:
+def test_an_invalid_time_is_unknown(stamp: str) -> None:
     late = samples.scaler()
     late["status"]["lastActiveTime"] = stamp
     assert together(scaler=late).last_active is None
@@ -225,7 +225,7 @@ PARK = {PAUSED: "true", MARK: "true"}
         ),
     ],
 )  # fmt: skip
-def test_an_operators_pause_is_told_from_a_park(scaler: Json, parked: bool, removed: str) -> None:
+def test_an_operators_pause_is_distinguished_from_a_park(scaler: Json, parked: bool, removed: str) -> None:
     workload = together(scaler=scaler, deployment=samples.deployment(replicas=0))
     assert workload.parked is parked
     assert workload.polled is not (parked or bool(removed))
@@ -258,26 +258,26 @@ def test_a_pause_of_an_operator_is_shown_and_left_alone_until_it_is_removed(note
     ["ErrImagePull", "ImagePullBackOff", "CrashLoopBackOff", "CreateContainerError", "CreateContainerConfigError",
      "RunContainerError"],
 )  # fmt: skip
-def test_what_kubernetes_retries_is_told_early_and_is_not_final(reason: str) -> None:
+def test_what_kubernetes_retries_is_reported_early_and_is_not_final(reason: str) -> None:
     workload = together(pod=samples.pod(**samples.waiting(reason, "registry answers 503")))
     assert workload.phase(is_wanted=True) is Phase.FAILED
     assert (workload.failure, workload.final) == (f"{reason}: registry answers 503", False)
 
 
 @pytest.mark.parametrize("reason", ["InvalidImageName", "ErrImageNeverPull"])
-def test_what_nobody_retries_with_success_is_final(reason: str) -> None:
+def test_what_no_retry_can_fix_is_final(reason: str) -> None:
     workload = together(pod=samples.pod(**samples.waiting(reason)))
     assert (workload.failure, workload.final) == (reason, True)
 
 
-def test_a_crash_loop_tells_how_the_program_ended() -> None:
+def test_a_crash_loop_reports_how_the_program_exited() -> None:
     end = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
     workload = together(pod=samples.pod(**samples.waiting("CrashLoopBackOff", lastState=end)))
     assert "OOMKilled, exit code 137" in (workload.failure or "")
 
 
 @pytest.mark.parametrize("reason", ["Evicted", "OutOfcpu", "OutOfmemory", "NodeAffinity", "UnexpectedAdmissionError"])
-def test_a_pod_that_the_node_has_given_up_is_final_when_none_takes_its_place(reason: str) -> None:
+def test_an_evicted_pod_is_a_final_failure_unless_it_is_replaced(reason: str) -> None:
     status = {"phase": "Failed", "reason": reason, "message": "the node says no"}
     lasting = together(pod=samples.pod(**status, startTime=ago(10)))
     assert (lasting.failure, lasting.final) == (f"{reason}: the node says no", True)
@@ -285,7 +285,7 @@ def test_a_pod_that_the_node_has_given_up_is_final_when_none_takes_its_place(rea
     assert (just_now.failure is not None, just_now.final) == (True, False), "its ReplicaSet makes another one"
 
 
-def test_the_pod_that_takes_the_place_of_an_evicted_one_is_what_counts() -> None:
+def test_the_replacement_of_an_evicted_pod_counts() -> None:
     evicted = samples.pod("a", phase="Failed", reason="Evicted", startTime=ago(60))
     evicted["metadata"]["creationTimestamp"] = "2026-01-01T00:00:09Z"
     other = samples.pod("b", phase="Running")
@@ -295,7 +295,7 @@ def test_the_pod_that_takes_the_place_of_an_evicted_one_is_what_counts() -> None
     assert (workload.pod.uid, workload.failure) == ("pod-2", None)
 
 
-def test_a_pod_that_failed_in_a_life_before_says_nothing_of_this_one() -> None:
+def test_a_pod_that_failed_in_an_earlier_life_does_not_count() -> None:
     """A ReplicaSet that is scaled to 0 leaves failed pods where they are."""
     old = samples.pod(phase="Failed", reason="Evicted", startTime=ago(3600))
     old["metadata"]["creationTimestamp"] = ago(7200)
@@ -305,7 +305,7 @@ def test_a_pod_that_failed_in_a_life_before_says_nothing_of_this_one() -> None:
     assert workload.phase(is_wanted=True) is Phase.WAKING
 
 
-def test_a_pod_that_no_node_takes_stays_waking_and_is_warned_of_after_a_while() -> None:
+def test_an_unschedulable_pod_stays_waking_and_is_reported_after_a_while() -> None:
     early = together(pod=samples.pod(**samples.unscheduled(ago(10))))
     assert early.phase(is_wanted=True) is Phase.WAKING
     assert (early.blocker, early.warning) == ("Unschedulable: 0/3 nodes are available", None)
@@ -315,7 +315,7 @@ def test_a_pod_that_no_node_takes_stays_waking_and_is_warned_of_after_a_while() 
     assert "more than 120 s: Unschedulable: 0/3 nodes are available" in (late.warning or "")
 
 
-def test_a_pod_that_its_node_does_not_get_ready_for_is_warned_of_after_a_while_and_not_before() -> None:
+def test_a_pod_that_its_node_is_slow_to_prepare_is_reported_after_a_while_and_not_before() -> None:
     def creating(since: str) -> Workload:
         bound = {"type": "PodScheduled", "status": "True", "lastTransitionTime": since}
         return together(pod=samples.pod(conditions=[bound], **samples.waiting("ContainerCreating")))

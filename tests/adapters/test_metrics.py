@@ -70,9 +70,7 @@ def metered(world: World, metrics: PrometheusMetrics, releases: Releases | None 
     )
 
 
-async def test_creates_are_told_by_their_outcome_and_helms_work_with_them(
-    world: World, metrics: PrometheusMetrics
-) -> None:
+async def test_creates_are_counted_by_outcome_with_their_helm_runs(world: World, metrics: PrometheusMetrics) -> None:
     provisioner = metered(world, metrics)
     await provisioner.create("ann")
     await provisioner.create("ann")
@@ -95,7 +93,7 @@ async def test_creates_are_told_by_their_outcome_and_helms_work_with_them(
     }
 
 
-def test_a_place_that_is_refused_is_counted() -> None:
+def test_a_rejected_helm_run_is_counted() -> None:
     slots = AdmissionQueue(running=1, waiting=0)
     with slots.admit():
         assert slots.admitted == 1
@@ -104,7 +102,7 @@ def test_a_place_that_is_refused_is_counted() -> None:
     assert (slots.admitted, slots.refused) == (0, 1)
 
 
-async def test_what_the_gateway_tells_is_counted_and_every_series_is_there_before(metrics: PrometheusMetrics) -> None:
+async def test_gateway_events_are_counted_and_every_series_exists_from_the_start(metrics: PrometheusMetrics) -> None:
     before = await scrape(metrics)
     assert {value(before, "gateway_requests_total", outcome=outcome) for outcome in RequestOutcome} == {0}
     assert {value(before, "gateway_slow_total", over=slow) for slow in Slow} == {0}
@@ -122,7 +120,7 @@ async def test_what_the_gateway_tells_is_counted_and_every_series_is_there_befor
     assert value(after, "gateway_turned_away_total") == 1
 
 
-async def test_what_the_gateway_has_open_is_told_where_there_is_one(metrics: PrometheusMetrics) -> None:
+async def test_the_gateways_open_connections_are_reported_only_with_a_gateway(metrics: PrometheusMetrics) -> None:
     assert ("user_pods_gateway_held", frozenset()) not in await scrape(metrics)
     metrics.registry.register(GatewayGauges(FakeGateway(Traffic(connections=5, websockets=3, held=1))))
     series = await scrape(metrics)
@@ -150,7 +148,9 @@ async def test_sessions_that_cannot_be_read_are_counted(metrics: PrometheusMetri
     assert value(await scrape(metrics), "sessions_unreadable") == 2
 
 
-async def test_without_redis_the_sessions_are_unknown_and_everything_else_is_told(metrics: PrometheusMetrics) -> None:
+async def test_without_redis_session_counts_are_missing_and_everything_else_is_reported(
+    metrics: PrometheusMetrics,
+) -> None:
     sessions = SessionGauges(UnavailableCounter())
     metrics.registry.register(sessions)
     metrics.registry.register(LeaderGauges(FakeLeader()))
@@ -159,7 +159,7 @@ async def test_without_redis_the_sessions_are_unknown_and_everything_else_is_tol
     assert not {"user_pods_sessions", "user_pods_wakes_pending"} & names
 
 
-async def test_what_a_scrape_brings_does_not_grow_with_users(world: World, metrics: PrometheusMetrics) -> None:
+async def test_the_size_of_a_scrape_does_not_grow_with_users(world: World, metrics: PrometheusMetrics) -> None:
     sessions = SessionGauges(SessionCounter(world.cluster, world.queues))
     metrics.registry.register(sessions)
     provisioner = metered(world, metrics)
@@ -181,7 +181,7 @@ async def test_what_a_scrape_brings_does_not_grow_with_users(world: World, metri
     assert not any(uuid in text for uuid in world.cluster.workloads)
 
 
-async def test_a_scraper_that_takes_openmetrics_gets_it(metrics: PrometheusMetrics) -> None:
+async def test_a_scraper_that_accepts_openmetrics_gets_it(metrics: PrometheusMetrics) -> None:
     exposition = Exposition(metrics.registry)
     assert (await exposition())[1].startswith("text/plain; version=0.0.4")
     page, content_type = await exposition("application/openmetrics-text;version=1.0.0,*/*;q=0.1")

@@ -95,7 +95,7 @@ async def listening() -> AsyncIterator[Callable[..., asyncio.Task[None]]]:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_a_half_open_subscription_to_pushes_is_noticed_over_its_own_connection(
+async def test_a_half_open_subscription_to_pushes_is_detected_over_its_own_connection(
     server: Server, quickly: None, listening: Callable[..., Any]
 ) -> None:
     heard: asyncio.Queue[SessionId | None] = asyncio.Queue()
@@ -110,7 +110,7 @@ async def test_a_half_open_subscription_to_pushes_is_noticed_over_its_own_connec
         await told(heard, B, lambda: direct.rpush(f"queue:{B}", "x"))
 
 
-async def test_a_half_open_subscription_to_progress_is_noticed_too(
+async def test_a_half_open_subscription_to_progress_is_detected_too(
     server: Server, quickly: None, listening: Callable[..., Any]
 ) -> None:
     async with tcp_proxy(server.port) as proxy, connected(url(proxy.port), call_timeout=CALL_TIMEOUT) as redis:
@@ -123,7 +123,7 @@ async def test_a_half_open_subscription_to_progress_is_noticed_too(
             await asyncio.wait_for(flag.wait(), 5)  # told when it listens again
 
 
-async def test_a_half_open_subscription_goes_on_by_itself_over_a_new_connection(server: Server, quickly: None) -> None:
+async def test_a_half_open_subscription_continues_over_a_new_connection(server: Server, quickly: None) -> None:
     async with (
         tcp_proxy(server.port) as proxy,
         connected(url(proxy.port), call_timeout=CALL_TIMEOUT) as redis,
@@ -135,7 +135,7 @@ async def test_a_half_open_subscription_goes_on_by_itself_over_a_new_connection(
         assert await anext(pushes) is None
 
 
-async def test_a_quiet_subscription_that_lives_is_left_alone(
+async def test_a_quiet_but_live_subscription_is_kept(
     server: Server, quickly: None, listening: Callable[..., Any]
 ) -> None:
     heard: asyncio.Queue[SessionId | None] = asyncio.Queue()
@@ -146,7 +146,7 @@ async def test_a_quiet_subscription_that_lives_is_left_alone(
         assert heard.empty()
 
 
-async def test_notifications_are_switched_on_at_the_server_that_a_reconnect_leads_to(
+async def test_notifications_are_enabled_at_the_server_after_a_reconnect(
     server: Server, listening: Callable[..., Any]
 ) -> None:
     heard: asyncio.Queue[SessionId | None] = asyncio.Queue()
@@ -196,7 +196,7 @@ async def test_a_frozen_redis_answers_callers_within_the_deadline(server: Server
         assert (await store.record(A)).uuid == A
 
 
-async def test_a_full_redis_is_told_as_full_and_still_read(server: Server) -> None:
+async def test_a_full_redis_is_reported_as_full_and_can_still_be_read(server: Server) -> None:
     async with connected(url(server.port), call_timeout=CALL_TIMEOUT) as redis:
         store, queues = RedisStore(redis), RedisQueues(redis)
         await saved(store, A)
@@ -212,7 +212,7 @@ async def test_a_full_redis_is_told_as_full_and_still_read(server: Server) -> No
         await store.ping()
 
 
-async def test_a_redis_that_refuses_writes_or_the_user_is_told_as_such(server: Server) -> None:
+async def test_a_redis_that_refuses_writes_or_the_user_is_reported_as_such(server: Server) -> None:
     async with connected(url(server.port), call_timeout=CALL_TIMEOUT) as redis:
         await redis.config_set("min-replicas-to-write", "1")
         with pytest.raises(RedisWritesRefused):
@@ -225,7 +225,7 @@ async def test_a_redis_that_refuses_writes_or_the_user_is_told_as_such(server: S
 
 
 @pytest.mark.parametrize("part", ["pushes", "progress"])
-async def test_a_cancellation_that_the_client_swallows_ends_the_part_all_the_same(
+async def test_a_cancellation_that_the_client_swallows_still_ends_the_part(
     server: Server, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     reading = asyncio.Event()

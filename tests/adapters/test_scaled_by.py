@@ -54,23 +54,23 @@ def test_the_manager_of_the_replicas_has_scaled(manager: str, expected: ScaledBy
     assert by(managed("helm", {"f:spec": {"f:template": {}}}), managed(manager, REPLICAS), others) is expected
 
 
-def test_keda_is_known_by_what_it_writes_whatever_it_is_called() -> None:
+def test_keda_is_recognised_by_what_it_writes_not_by_its_name() -> None:
     assert by(managed("autoscaler", REPLICAS), keda="autoscaler") is ScaledBy.KEDA
 
 
-def test_of_several_who_set_the_same_value_the_last_counts() -> None:
+def test_of_several_managers_of_a_field_the_last_one_counts() -> None:
     earlier, later = "2026-01-01T00:00:00Z", "2026-01-01T00:05:00Z"
     fields = [managed("kubectl", REPLICAS, later), managed(FIELD_MANAGER, REPLICAS, earlier)]
     assert by(*fields) is by(*reversed(fields)) is ScaledBy.OTHER
 
 
 @pytest.mark.parametrize("fields", [None, {}, {"f:spec": None}, {"f:spec": []}, {"f:spec": {"f:template": {}}}])
-def test_without_a_word_of_the_api_server_nobody_is_named(fields: Any) -> None:
+def test_without_managed_fields_nobody_is_named(fields: Any) -> None:
     assert by(managed("kubectl", fields)) is None
     assert by() is None
 
 
-def test_an_entry_of_the_scale_subresource_has_no_time_and_counts_all_the_same() -> None:
+def test_an_entry_of_the_scale_subresource_counts_although_it_has_no_time() -> None:
     scaled = managed("kubectl", REPLICAS, subresource="scale")
     del scaled["time"]
     assert by(managed("helm", {"f:spec": {"f:template": {}}}), scaled) is ScaledBy.OTHER

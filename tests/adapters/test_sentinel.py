@@ -115,7 +115,7 @@ async def test_a_failover_is_followed_and_pushes_are_heard_from_the_new_primary(
     await asyncio.gather(listening, return_exceptions=True)
 
 
-async def test_a_primary_that_is_asked_to_step_down_is_left(site: Site, redis: Any) -> None:
+async def test_the_client_leaves_a_primary_that_steps_down(site: Site, redis: Any) -> None:
     store = RedisStore(redis)
     await store.save(Record(A, "ann", RecordStatus.CREATED, datetime.now(UTC)))
     await replicated(site.replica)
@@ -129,7 +129,7 @@ async def test_a_primary_that_is_asked_to_step_down_is_left(site: Site, redis: A
                 await asyncio.sleep(0.1)
 
 
-async def test_sentinels_that_know_no_such_master_are_an_absence_of_redis(site: Site) -> None:
+async def test_sentinels_that_do_not_know_the_master_count_as_redis_being_down(site: Site) -> None:
     async with connected(f"redis+sentinel://127.0.0.1:{site.sentinel.port}/other/0", call_timeout=1) as redis:
         with pytest.raises(RedisUnavailable):
             await RedisStore(redis).ping()

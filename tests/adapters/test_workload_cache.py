@@ -73,7 +73,7 @@ def delete(cluster: Cluster, uuid: str) -> None:
 
 
 @pytest.mark.parametrize("fault", [ResourceVersionExpired, ClusterUnavailable])
-async def test_what_happens_while_a_watch_is_broken_is_seen_afterwards(
+async def test_changes_during_a_broken_watch_are_seen_afterwards(
     cluster: Cluster, namespace: str, fault: type[Exception]
 ) -> None:
     gone, made = new_session_id(), new_session_id()
@@ -90,7 +90,7 @@ async def test_what_happens_while_a_watch_is_broken_is_seen_afterwards(
         await until(lambda: cache.behind() is None, 20)
 
 
-async def test_a_version_that_the_api_server_has_forgotten_is_told(cluster: Cluster, namespace: str) -> None:
+async def test_an_expired_resource_version_is_reported(cluster: Cluster, namespace: str) -> None:
     for act in (cluster.stop, cluster.start):  # it remembers what has happened since its start
         act("kube-apiserver")
     async with await connect(cluster.kubeconfig) as api:
@@ -99,7 +99,7 @@ async def test_a_version_that_the_api_server_has_forgotten_is_told(cluster: Clus
             await anext(changes)
 
 
-async def test_objects_of_others_that_bear_our_labels_are_passed_over(cluster: Cluster, namespace: str) -> None:
+async def test_foreign_objects_with_our_labels_are_ignored(cluster: Cluster, namespace: str) -> None:
     uuid = new_session_id()
     labels = {"owner": "helm", "name": f"user-{uuid}"}
     secret = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque"}
@@ -122,9 +122,7 @@ async def test_objects_of_others_that_bear_our_labels_are_passed_over(cluster: C
         assert not cache.workload(SessionId("abcdefgh")).exists
 
 
-async def test_a_lease_that_somebody_wrote_nonsense_into_counts_as_the_usual_one(
-    cluster: Cluster, namespace: str
-) -> None:
+async def test_a_lease_with_invalid_content_counts_as_a_default_lease(cluster: Cluster, namespace: str) -> None:
     uuid = new_session_id()
     trigger = {"type": "redis", "metadata": {"address": "127.0.0.1:1", "listName": "none", "listLength": "1"}}
     cluster.apply(

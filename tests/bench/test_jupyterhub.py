@@ -105,7 +105,7 @@ async def test_a_program_waits_for_a_slow_start_and_then_visits_the_pod(hub: Hub
     assert hub.asked == [f"POST {server}", f"GET {server}/progress", "GET /user/ann/"]
 
 
-async def test_a_person_goes_by_the_page_that_shows_the_start_to_the_pod(hub: Hub, guest: Guest) -> None:
+async def test_a_person_sees_the_spawn_page_and_then_the_pod(hub: Hub, guest: Guest) -> None:
     await guest.visit_by_person()
     pending = "GET /hub/spawn-pending/ann"
     progress = "GET /hub/api/users/ann/server/progress"
@@ -120,18 +120,18 @@ async def test_only_the_pods_own_page_is_a_visit(hub: Hub, guest: Guest) -> None
         await guest.visit_by_person()
 
 
-async def test_a_start_that_fails_is_told_in_the_hubs_words(hub: Hub, guest: Guest) -> None:
+async def test_a_failed_start_is_reported_in_the_hubs_words(hub: Hub, guest: Guest) -> None:
     hub.end = {"progress": 100, "failed": True, "message": "Spawn failed: no room"}
     with pytest.raises(RuntimeError, match="Spawn failed: no room"):
         await guest.visit_by_program()
 
 
-async def test_leaving_takes_until_the_hub_knows_that_the_pod_is_gone(hub: Hub, guest: Guest) -> None:
+async def test_leaving_waits_until_the_hub_knows_that_the_pod_is_gone(hub: Hub, guest: Guest) -> None:
     await guest.leave()
     assert hub.stopping == 0
 
 
-def test_nothing_listens_where_others_could_come_and_nobody_enters_without_the_password(tmp_path: Path) -> None:
+def test_the_hub_listens_on_loopback_only_and_requires_the_password(tmp_path: Path) -> None:
     hub = JupyterHub(Cluster(tmp_path), pod())
     settings = hub.settings()
     for part, name in (
@@ -144,7 +144,7 @@ def test_nothing_listens_where_others_could_come_and_nobody_enters_without_the_p
     assert JupyterHub(Cluster(tmp_path), pod()).password != hub.password
 
 
-def test_its_pods_are_those_of_the_others_without_the_probes_that_it_would_wait_for(tmp_path: Path) -> None:
+def test_its_pods_match_the_others_except_for_the_probes(tmp_path: Path) -> None:
     spawner, wanted = JupyterHub(Cluster(tmp_path), pod()).settings()["KubeSpawner"], pod()
     container = wanted["containers"][0]
     assert (spawner["image"], spawner["image_pull_policy"]) == (container["image"], "Never")
@@ -155,12 +155,12 @@ def test_its_pods_are_those_of_the_others_without_the_probes_that_it_would_wait_
     assert spawner["extra_pod_config"]["terminationGracePeriodSeconds"] == 10
 
 
-def test_what_is_measured_is_known_by_its_version() -> None:
+def test_the_measured_versions_are_reported() -> None:
     assert list(versions()) == ["JupyterHub", "KubeSpawner", "its proxy"]
     assert all(version[0].isdigit() for version in versions().values())
 
 
-def test_the_benchmark_tells_its_options() -> None:
+def test_the_benchmark_lists_its_options() -> None:
     argv = [sys.executable, "-m", "bench.peers", "--help"]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
     assert all(option in done.stdout for option in ("--rounds", "--crowds", "--state", "--output"))

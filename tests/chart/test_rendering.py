@@ -52,14 +52,14 @@ def test_each_feature_adds_its_object_and_no_other(helm: Helm, file: str, more: 
     assert {item["metadata"]["labels"]["uuid"] for item in objects} == {"ab12cd34"}
 
 
-def test_helm_lint_passes_and_says_once_that_the_name_of_its_release_is_none_of_a_session(helm: Helm) -> None:
+def test_helm_lint_passes_with_one_warning_about_its_release_name(helm: Helm) -> None:
     done = helm.try_("lint", str(CHART), *ADDRESS)
     assert done.returncode == 0, done.stdout
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert "name the release user-<uuid>" in done.stderr
 
 
-def test_without_autoscaling_there_is_nothing_of_keda_and_no_test_that_wakes(helm: Helm) -> None:
+def test_without_autoscaling_there_are_no_keda_objects_and_no_helm_test(helm: Helm) -> None:
     assert kinds(helm.render(RELEASE, "--set", "autoscaling.enabled=false")) == {"Deployment", "Service"}
 
 
@@ -92,7 +92,7 @@ def test_an_id_that_looks_like_a_number_survives(helm: Helm, uuid: str, given: b
         ("user-ab-2cd34", "", "8 characters"),
     ],
 )
-def test_a_name_and_an_id_that_do_not_fit_are_refused(helm: Helm, release: str, uuid: str, words: str) -> None:
+def test_a_name_or_id_that_does_not_fit_is_refused(helm: Helm, release: str, uuid: str, words: str) -> None:
     done = helm.try_("template", release, str(CHART), *ADDRESS, "--set-string", f"uuid={uuid}")
     assert done.returncode != 0
     assert words in done.stderr
@@ -143,7 +143,7 @@ def test_a_bad_value_is_refused_by_name(helm: Helm, values: dict[str, Any], key:
     assert "schema" in done.stderr
 
 
-def test_a_missing_address_is_told_with_what_to_do(helm: Helm) -> None:
+def test_a_missing_address_is_reported_with_what_to_do(helm: Helm) -> None:
     done = helm.try_("template", RELEASE, str(CHART))
     assert "--set-string redis.address=" in done.stderr
 
@@ -198,7 +198,7 @@ def test_behind_sentinels_keda_asks_them_for_the_primary(helm: Helm) -> None:
     assert not [each for each in objects if each["kind"] == "Pod"]  # `helm test` asks no Sentinel
 
 
-def test_sentinels_without_the_name_of_a_master_are_refused(helm: Helm) -> None:
+def test_sentinels_without_a_master_name_are_refused(helm: Helm) -> None:
     done = helm.try_("template", RELEASE, str(CHART), "--set", "redis.sentinel.addresses={sentinel:26379}")
     assert done.returncode != 0
     assert "redis.sentinel.master" in done.stderr
@@ -227,7 +227,7 @@ def test_the_pods_pass_the_restricted_standard(cluster: Cluster) -> None:
         cluster.kubectl("-n", "restricted", "apply", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(pod))
 
 
-def test_the_pod_gets_no_token_no_service_variables_and_one_place_at_a_time(helm: Helm) -> None:
+def test_the_pod_gets_no_token_and_no_service_variables_and_is_recreated_on_updates(helm: Helm) -> None:
     spec = one(helm.render(RELEASE, *ADDRESS), "Deployment")["spec"]
     pod = spec["template"]["spec"]
     assert (pod["automountServiceAccountToken"], pod["enableServiceLinks"]) == (False, False)
@@ -239,7 +239,7 @@ def matches(selector: dict[str, str], labels: dict[str, str]) -> bool:
     return selector.items() <= labels.items()
 
 
-def test_the_pod_of_helm_test_is_nobodys_workspace(helm: Helm) -> None:
+def test_the_helm_test_pod_is_not_mistaken_for_a_workspace(helm: Helm) -> None:
     """The service knows a user's pods by their label, and what happens to them by their names."""
     objects = helm.render(RELEASE, *ADDRESS)
     pod = one(objects, "Pod")["metadata"]
@@ -251,7 +251,7 @@ def test_the_pod_of_helm_test_is_nobodys_workspace(helm: Helm) -> None:
 
 
 @pytest.mark.parametrize("file", ["network-policy", "network-policy-default"])
-def test_the_pod_of_helm_test_may_come_in_where_few_may(helm: Helm, file: str) -> None:
+def test_the_helm_test_pod_passes_the_network_policy(helm: Helm, file: str) -> None:
     objects = helm.render(RELEASE, "--values", str(CHART / "ci" / f"{file}-values.yaml"))
     rules = one(objects, "NetworkPolicy")["spec"]["ingress"]
     peers = [peer["podSelector"]["matchLabels"] for rule in rules for peer in rule["from"] if "podSelector" in peer]
@@ -264,7 +264,7 @@ def variables(objects: list[dict[str, Any]]) -> dict[str, Any]:
     return {each["name"]: each.get("value", each.get("valueFrom")) for each in container["env"]}
 
 
-def test_helm_test_pushes_as_the_user_that_keda_reads_as_unless_told_otherwise(helm: Helm) -> None:
+def test_helm_test_pushes_as_kedas_redis_user_by_default(helm: Helm) -> None:
     given = variables(helm.render(RELEASE, "--values", str(CHART / "ci" / "password-values.yaml")))
     assert (given["REDIS"], given["REDIS_DATABASE"], given["REDIS_USERNAME"]) == ("redis.example:6379", "3", "keda")
     assert given["REDISCLI_AUTH"] == {"secretKeyRef": {"name": "redis-password", "key": "secret"}}
@@ -283,7 +283,7 @@ def test_helm_test_renews_its_lease_in_time(helm: Helm, lease: str, milliseconds
     assert (given["UUID"], given["QUEUE"], given["WORKSPACE"]) == ("1e234567", "queue:1e234567", "user-1e234567")
 
 
-def test_a_kept_volume_says_so_to_helm(helm: Helm) -> None:
+def test_a_kept_volume_has_helms_keep_policy(helm: Helm) -> None:
     claim = one(helm.render(RELEASE, "--values", str(CHART / "ci" / "volume-values.yaml")), "PersistentVolumeClaim")
     assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
     assert claim["metadata"]["annotations"]["user-pods/user-id"] == "john@example.com"
@@ -292,7 +292,7 @@ def test_a_kept_volume_says_so_to_helm(helm: Helm) -> None:
     assert "annotations" not in other["metadata"]
 
 
-def test_a_release_carries_only_what_it_is_rendered_from(live: Helm) -> None:
+def test_a_release_contains_only_the_files_that_it_is_rendered_from(live: Helm) -> None:
     """Each user's release keeps the chart in every revision."""
     out = live("install", RELEASE, str(CHART), *ADDRESS, "--dry-run=client", "--output", "json")
     assert [file["name"] for file in json.loads(out)["chart"]["files"]] == ["files/wake-and-ask.sh"]

@@ -115,12 +115,12 @@ async def reserved(pod: Pod) -> Pod:
     return pod
 
 
-def test_the_chart_alone_goes_to_sleep_by_itself(pod: Pod) -> None:
+def test_a_pod_of_the_chart_alone_falls_asleep_by_itself(pod: Pod) -> None:
     pod.install()
     wait(lambda: pod.replicas() == 0, "KEDA did not put it to sleep")
 
 
-def test_a_reserved_deployment_is_adopted_without_a_pod_ever(reserved: Pod) -> None:
+def test_adopting_a_reserved_deployment_never_starts_a_pod(reserved: Pod) -> None:
     time.sleep(2)
     assert reserved.replicas() == 0
     assert "ScalingReplicaSet" not in reserved.events()
@@ -130,7 +130,7 @@ def test_a_reserved_deployment_is_adopted_without_a_pod_ever(reserved: Pod) -> N
     assert containers[0]["image"].startswith("docker.io/codercom/code-server")
 
 
-def test_a_reserved_and_a_plain_install_end_alike(reserved: Pod, uuid: str) -> None:
+def test_a_reserved_and_a_plain_install_have_the_same_result(reserved: Pod, uuid: str) -> None:
     plain = Pod(reserved.helm, reserved.cluster, uuid[::-1])
     plain.install("--set-string", "user.id=ann")
     wait(lambda: plain.replicas() == 0, "KEDA did not put it to sleep")
@@ -197,7 +197,7 @@ async def test_an_upgrade_and_a_rollback_of_a_parked_sleeper_leave_it_parked_and
     assert "ScalingReplicaSet" not in reserved.events()
 
 
-async def test_an_upgrade_and_a_rollback_of_one_that_was_parked_and_woken_leave_it_awake(reserved: Pod) -> None:
+async def test_an_upgrade_and_a_rollback_of_a_woken_session_leave_it_awake(reserved: Pod) -> None:
     uuid = SessionId(reserved.uuid)
     async with service_on(reserved) as kube:
         await kube.park(uuid)

@@ -28,7 +28,7 @@ def push(server: Server, uuid: str) -> None:
         client.expire(f"queue:{uuid}", 60)
 
 
-def test_a_pod_is_woken_through_the_primary_and_after_a_failover_through_the_next(
+def test_a_pod_is_woken_through_the_primary_before_and_after_a_failover(
     live: Helm, cluster: Cluster, uuid: str, site: tuple[Server, Server, Server]
 ) -> None:
     primary, replica, watcher = site

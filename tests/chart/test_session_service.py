@@ -68,13 +68,13 @@ def test_a_bad_value_is_refused_by_name(helm: Helm, values: str, key: str) -> No
     assert key in done.stderr
 
 
-def test_without_a_look_at_keda_there_is_no_right_for_it(helm: Helm) -> None:
+def test_without_the_keda_check_no_right_to_its_lease_is_granted(helm: Helm) -> None:
     names = {item["metadata"]["name"] for item in render(helm, "--set", "keda.namespace=")}
     assert "session-service-keda-lease" not in names
     assert "session-service-keda-lease" in {item["metadata"]["name"] for item in render(helm)}
 
 
-def test_a_change_of_the_users_values_restarts_the_service(helm: Helm) -> None:
+def test_changed_values_for_user_pods_restart_the_service(helm: Helm) -> None:
     def checksum(*arguments: str) -> str:
         (deployment,) = [item for item in render(helm, *arguments) if item["kind"] == "Deployment"]
         return str(deployment["spec"]["template"]["metadata"]["annotations"]["checksum/values"])
@@ -82,7 +82,7 @@ def test_a_change_of_the_users_values_restarts_the_service(helm: Helm) -> None:
     assert checksum() != checksum("--set", "userPod.values.port=3000")
 
 
-def test_secrets_are_only_referred_to(helm: Helm) -> None:
+def test_secrets_are_only_referenced(helm: Helm) -> None:
     (deployment,) = [item for item in render(helm) if item["kind"] == "Deployment"]
     env = {v["name"]: v for v in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
     for name in ("USER_PODS_REDIS_URL", "USER_PODS_API_KEYS"):
@@ -90,7 +90,7 @@ def test_secrets_are_only_referred_to(helm: Helm) -> None:
     assert "Secret" not in {item["kind"] for item in render(helm)}
 
 
-def test_metrics_have_a_port_without_a_key_only_when_switched_on(helm: Helm) -> None:
+def test_metrics_have_a_port_without_a_key_only_when_enabled(helm: Helm) -> None:
     (plain,) = [item for item in render(helm) if item["kind"] == "Deployment"]
     assert "METRICS" not in yaml.safe_dump(plain)
     objects = {item["kind"]: item for item in render(helm, *METRICS, "--set-json", 'metrics.from=[{"podSelector":{}}]')}
@@ -105,7 +105,7 @@ def test_metrics_have_a_port_without_a_key_only_when_switched_on(helm: Helm) -> 
     ]
 
 
-def test_with_a_network_policy_nobody_scrapes_unless_let_in(helm: Helm) -> None:
+def test_with_a_network_policy_only_admitted_peers_scrape(helm: Helm) -> None:
     (policy,) = [item for item in render(helm, *METRICS) if item["kind"] == "NetworkPolicy"]
     assert [rule["ports"] for rule in policy["spec"]["ingress"]] == [[{"port": "http"}]]
 
@@ -113,7 +113,7 @@ def test_with_a_network_policy_nobody_scrapes_unless_let_in(helm: Helm) -> None:
 METRICS = ("--set", "metrics.enabled=true,networkPolicy.enabled=true")
 
 
-def test_with_a_gateway_the_service_may_fill_one_secret_and_see_no_other(helm: Helm) -> None:
+def test_with_a_gateway_the_service_may_access_exactly_one_secret(helm: Helm) -> None:
     assert "signing-keys" not in yaml.safe_dump_all(render(helm))
     own = replace(helm, namespace="own")
     objects = render(own, "--set", "gateway.domain=pods.example.com,usersNamespace=users")
@@ -136,7 +136,7 @@ def test_with_a_gateway_the_service_may_fill_one_secret_and_see_no_other(helm: H
     assert {"name": "USER_PODS_GATEWAY_KEYS_NAMESPACE", "value": "own"} in env
 
 
-def test_an_upgrade_leaves_the_keys_alone(live: Helm, cluster: Cluster) -> None:
+def test_an_upgrade_does_not_change_the_signing_keys(live: Helm, cluster: Cluster) -> None:
     """With both helms: neither takes away what it never rendered."""
     namespace = f"keys-{secrets.token_hex(4)}"
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
@@ -163,7 +163,7 @@ def test_an_upgrade_leaves_the_keys_alone(live: Helm, cluster: Cluster) -> None:
         (("--set", "terminationGracePeriodSeconds=20"), 20, "8"),
     ],
 )
-def test_the_grace_period_covers_all_that_happens_at_the_end(
+def test_the_grace_period_covers_every_phase_of_a_shutdown(
     helm: Helm, values: tuple[str, ...], seconds: int, drain: str
 ) -> None:
     deployment = next(item for item in render(helm, *values) if item["kind"] == "Deployment")
@@ -188,13 +188,13 @@ def environment(deployment: dict[str, Any]) -> dict[str, Any]:
     return {item["name"]: item.get("value") for item in container["env"]}
 
 
-def test_roles_are_one_deployment_unless_asked_for(helm: Helm) -> None:
+def test_there_is_one_deployment_unless_roles_are_separate(helm: Helm) -> None:
     (name,) = found = deployments(render(helm))
     assert name == "session-service"
     assert "USER_PODS_ROLE" not in environment(found[name])
 
 
-def test_separate_roles_are_deployments_of_their_own_without_what_they_do_not_need(helm: Helm) -> None:
+def test_each_separate_role_is_a_deployment_with_only_what_it_needs(helm: Helm) -> None:
     found = deployments(render(helm, *ROLES, "--set", "roles.gateway.replicas=5"))
     assert {name: environment(each)["USER_PODS_ROLE"] for name, each in found.items()} == {
         "session-service-api": "api",
@@ -246,7 +246,7 @@ def test_each_role_is_probed_at_a_port_that_it_has(helm: Helm) -> None:
             assert container[probe]["httpGet"]["port"] in ports
 
 
-def test_each_role_with_several_replicas_keeps_one_while_nodes_are_drained(helm: Helm) -> None:
+def test_each_role_keeps_one_replica_while_nodes_are_drained(helm: Helm) -> None:
     objects = render(helm, *ROLES, "--set", "roles.controller.replicas=1")
     budgets = {item["metadata"]["name"] for item in objects if item["kind"] == "PodDisruptionBudget"}
     assert budgets == {"session-service-api", "session-service-gateway"}

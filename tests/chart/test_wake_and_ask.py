@@ -176,7 +176,7 @@ def serving(server: socketserver.BaseServer) -> Iterator[None]:
         thread.join()
 
 
-def test_it_pushes_until_the_workspace_answers(equipped: Pod) -> None:
+def test_helm_test_pushes_until_the_workspace_answers(equipped: Pod) -> None:
     queue, secret = equipped.env["QUEUE"], equipped.env["REDISCLI_AUTH"]
     argvs: set[str] = set()
 
@@ -205,7 +205,7 @@ def test_it_pushes_until_the_workspace_answers(equipped: Pod) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 302, 401, 404])
-def test_whatever_the_workspace_itself_answers_counts(equipped: Pod, status: int) -> None:
+def test_any_answer_of_the_workspace_itself_counts(equipped: Pod, status: int) -> None:
     with answering(equipped.env["WORKSPACE"], status):
         code, said = equipped.run()
     assert code == 0
@@ -214,7 +214,7 @@ def test_whatever_the_workspace_itself_answers_counts(equipped: Pod, status: int
     assert equipped.redis.llen(equipped.env["QUEUE"]) == 1
 
 
-def test_what_stands_in_front_of_it_does_not_count_and_the_end_says_where_to_look(equipped: Pod) -> None:
+def test_an_answer_of_a_proxy_does_not_count_and_the_log_says_where_to_look(equipped: Pod) -> None:
     with answering(equipped.env["WORKSPACE"], 503):
         code, said = equipped.run(TIMEOUT="2")
     assert code == 1
@@ -224,7 +224,7 @@ def test_what_stands_in_front_of_it_does_not_count_and_the_end_says_where_to_loo
     assert "tests.timeout" in said
 
 
-def test_a_workspace_that_says_nothing_ends_the_test_as_well(equipped: Pod) -> None:
+def test_a_workspace_that_does_not_answer_ends_the_test(equipped: Pod) -> None:
     host, _, port = equipped.env["WORKSPACE"].partition(":")
     began = time.monotonic()
     with socketserver.ThreadingTCPServer((host, int(port)), socketserver.BaseRequestHandler, False) as silent:
@@ -236,7 +236,7 @@ def test_a_workspace_that_says_nothing_ends_the_test_as_well(equipped: Pod) -> N
     assert time.monotonic() - began < 20
 
 
-def test_a_name_that_is_not_found_leads_to_the_value_that_does_without(equipped: Pod) -> None:
+def test_a_failed_name_lookup_names_the_value_that_avoids_dns(equipped: Pod) -> None:
     code, said = equipped.run(WORKSPACE="user-nowhere.invalid", TIMEOUT="0")
     assert code == 1
     assert "tests.serviceLinks=true" in said
@@ -245,9 +245,7 @@ def test_a_name_that_is_not_found_leads_to_the_value_that_does_without(equipped:
 @pytest.mark.parametrize(
     ("expiry", "least", "most"), [(60_000, 50_000, 60_000), (5_000, 10_000, 15_000), (None, -1, -1)]
 )
-def test_a_longer_lease_stays_and_a_queue_without_one_too(
-    equipped: Pod, expiry: int | None, least: int, most: int
-) -> None:
+def test_helm_test_keeps_a_longer_or_missing_expiry(equipped: Pod, expiry: int | None, least: int, most: int) -> None:
     queue = equipped.env["QUEUE"]
     equipped.redis.rpush(queue, "somebody's")
     if expiry:
@@ -257,14 +255,14 @@ def test_a_longer_lease_stays_and_a_queue_without_one_too(
     assert least <= int(equipped.redis.pttl(queue)) <= most
 
 
-def test_a_user_and_a_password_with_odd_characters_are_passed_on(equipped: Pod) -> None:
+def test_a_user_and_password_with_special_characters_work(equipped: Pod) -> None:
     equipped.redis.acl_setuser("pusher", enabled=True, passwords=[f"+{ODD}"], keys=["*"], categories=["+@all"])
     with answering(equipped.env["WORKSPACE"]):
         code, said = equipped.run(REDIS_USERNAME="pusher", REDISCLI_AUTH=ODD)
     assert code == 0, said
 
 
-def test_a_user_who_may_only_read_is_told_which_value_gives_another(equipped: Pod) -> None:
+def test_a_read_only_user_is_reported_with_the_value_to_set(equipped: Pod) -> None:
     equipped.redis.acl_setuser("reader", enabled=True, passwords=["+word-of-reader"], keys=["*"], categories=["+@read"])
     code, said = equipped.run(REDIS_USERNAME="reader", REDISCLI_AUTH="word-of-reader")
     assert code == 1
@@ -273,21 +271,21 @@ def test_a_user_who_may_only_read_is_told_which_value_gives_another(equipped: Po
 
 
 @pytest.mark.parametrize("password", ["", "wrong-word"])
-def test_a_wrong_password_is_told_as_such(equipped: Pod, password: str) -> None:
+def test_a_wrong_password_is_reported_as_such(equipped: Pod, password: str) -> None:
     code, said = equipped.run(REDISCLI_AUTH=password)
     assert code == 1
     assert "FAILED: Redis rejects the user or password" in said
     assert "redis.passwordSecret" in said
 
 
-def test_nobody_at_redis_address_is_told_with_what_may_lie_between(equipped: Pod) -> None:
+def test_an_unreachable_redis_is_reported_with_possible_causes(equipped: Pod) -> None:
     code, said = equipped.run(REDIS=f"127.0.0.1:{free_port()}")
     assert code == 1
     assert "tests.redis.address" in said
     assert "NetworkPolicy" in said
 
 
-def test_a_server_of_another_kind_cannot_bring_the_password_into_the_log(equipped: Pod) -> None:
+def test_a_server_that_is_not_redis_cannot_put_the_password_into_the_log(equipped: Pod) -> None:
     class Parrot(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             self.request.sendall(b"-ERR what is " + self.request.recv(10_000) + b"\r\n")
@@ -298,7 +296,7 @@ def test_a_server_of_another_kind_cannot_bring_the_password_into_the_log(equippe
     assert "ERR what is" in said
 
 
-def test_another_shell_than_busyboxs_does_as_well_and_what_an_image_lacks_is_named(equipped: Pod) -> None:
+def test_other_shells_work_and_missing_programs_are_named(equipped: Pod) -> None:
     shell, wget = equipped.folder / "sh", equipped.folder / "wget"
     shell.unlink()
     shell.symlink_to("/bin/sh")
@@ -320,7 +318,7 @@ def test_tls_without_redis_cli_is_refused_with_the_value_to_change(pod: Pod) -> 
     assert "tests.image" in said
 
 
-def test_tls_is_spoken_and_no_strange_certificate_accepted_unless_told_to(pod: Pod, tmp_path: Path) -> None:
+def test_tls_works_and_rejects_unknown_certificates_unless_configured(pod: Pod, tmp_path: Path) -> None:
     pod.has("redis-cli")
     program = shutil.which("redis-server")
     if program is None and not os.environ.get("CI"):

@@ -62,7 +62,7 @@ async def others_go_on(redis: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in SPOIL if kind != "list"])
-async def test_a_queue_that_is_no_list_is_told_of_its_session(redis: Any, kind: str) -> None:
+async def test_a_queue_of_the_wrong_type_is_a_read_error_of_its_session(redis: Any, kind: str) -> None:
     store, queues = RedisStore(redis), RedisQueues(redis)
     await SPOIL[kind](redis, f"queue:{A}")
     await others_go_on(redis)
@@ -91,7 +91,7 @@ async def test_a_queue_that_is_no_list_is_told_of_its_session(redis: Any, kind: 
 
 
 @pytest.mark.parametrize("kind", [kind for kind in SPOIL if kind != "hash"])
-async def test_a_record_that_is_no_hash_is_told_and_a_save_heals_it(redis: Any, kind: str) -> None:
+async def test_a_record_of_the_wrong_type_is_reported_and_a_save_repairs_it(redis: Any, kind: str) -> None:
     store, queues = RedisStore(redis), RedisQueues(redis)
     await redis.delete(f"session:{A}")
     await SPOIL[kind](redis, f"session:{A}")
@@ -123,7 +123,9 @@ FIELDS: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("name", "value"), FIELDS)
-async def test_a_record_with_an_odd_field_is_told_and_a_save_heals_it(redis: Any, name: str, value: Any) -> None:
+async def test_a_record_with_an_invalid_field_is_reported_and_a_save_repairs_it(
+    redis: Any, name: str, value: Any
+) -> None:
     store = RedisStore(redis)
     await redis.hdel(f"session:{A}", name) if value is None else await redis.hset(f"session:{A}", name, value)
     await others_go_on(redis)
@@ -137,13 +139,13 @@ async def test_a_record_with_an_odd_field_is_told_and_a_save_heals_it(redis: Any
     assert (await store.record(A)).read_error is None
 
 
-async def test_a_field_that_nobody_reads_may_hold_anything(redis: Any) -> None:
+async def test_an_unused_field_may_hold_anything(redis: Any) -> None:
     await redis.hset(f"session:{A}", b"\xff", b"\xfe")
     assert (await RedisStore(redis).record(A)).read_error is None
     await others_go_on(redis)
 
 
-async def test_an_odd_time_of_a_pending_wake_or_an_endless_expiry_is_the_sessions_own(redis: Any) -> None:
+async def test_an_invalid_time_of_a_pending_wake_affects_only_its_session(redis: Any) -> None:
     store = RedisStore(redis)
     await redis.zadd("user-pods:pending", {A: math.inf})
     await redis.rpush(f"queue:{A}", "x")
@@ -159,7 +161,7 @@ async def test_an_odd_time_of_a_pending_wake_or_an_endless_expiry_is_the_session
 
 
 @pytest.mark.parametrize("garbage", [b"\xff\xfe\xfd", b"UPPER CASE", b"", b"aaaaaaaaa", b"zzzzzzzz!"])
-async def test_what_is_no_id_is_passed_over_everywhere(redis: Any, garbage: bytes) -> None:
+async def test_invalid_ids_are_ignored_everywhere(redis: Any, garbage: bytes) -> None:
     store, queues = RedisStore(redis), RedisQueues(redis)
     await redis.zadd("user-pods:ids", {garbage: 0})
     await redis.zadd("user-pods:pending", {garbage: 1})
@@ -176,7 +178,7 @@ async def test_what_is_no_id_is_passed_over_everywhere(redis: Any, garbage: byte
     assert garbage.decode(errors="surrogateescape") not in await queues.pending(timedelta(0), 10)
 
 
-async def test_a_user_whose_entry_is_no_id_is_told_how_to_repair_it(redis: Any) -> None:
+async def test_an_invalid_entry_of_a_user_is_reported_with_its_repair(redis: Any) -> None:
     await redis.hset("user-pods:users", "eve", b"\xff")
     store = RedisStore(redis)
     for call in (lambda: store.owner("eve"), lambda: store.claim("eve", SessionId("12345678"))):
@@ -184,7 +186,7 @@ async def test_a_user_whose_entry_is_no_id_is_told_how_to_repair_it(redis: Any) 
             await call()  # type: ignore[no-untyped-call]
 
 
-async def test_pushes_to_what_is_no_queue_of_a_session_are_passed_over(redis: Any, redis_port: int) -> None:
+async def test_pushes_to_other_keys_are_ignored(redis: Any, redis_port: int) -> None:
     async with aclosing(RedisQueues(redis).pushes()) as pushes, Redis(port=redis_port) as raw:  # type: ignore[type-var]
         assert [await anext(pushes), await anext(pushes)] == [None, None]
         for key in (b"queue:\xff\xfe", b"queue:", b"queue:UPPER", b"queue:aaaaaaaaa", b"\xff", f"queue:{B}".encode()):
@@ -194,7 +196,7 @@ async def test_pushes_to_what_is_no_queue_of_a_session_are_passed_over(redis: An
 
 
 @pytest.mark.parametrize("kind", [kind for kind in SPOIL if kind != "stream"])
-async def test_progress_of_another_type_is_none_and_is_made_anew_by_the_next_wake(redis: Any, kind: str) -> None:
+async def test_progress_of_the_wrong_type_is_replaced_by_the_next_wake(redis: Any, kind: str) -> None:
     progress = RedisProgress(redis)
     await SPOIL[kind](redis, f"user-pods:progress:{A}")
     assert await progress.events(A) == []
@@ -202,7 +204,7 @@ async def test_progress_of_another_type_is_none_and_is_made_anew_by_the_next_wak
     assert [event.stage for event in await progress.events(A)] == [Stage.ACCEPTED]
 
 
-async def test_entries_of_progress_that_the_service_cannot_have_made_are_left_out(redis: Any) -> None:
+async def test_foreign_entries_of_progress_are_ignored(redis: Any) -> None:
     progress = RedisProgress(redis)
     await progress.write(A, ProgressUpdate(Stage.ACCEPTED))
     key = f"user-pods:progress:{A}"
@@ -232,7 +234,9 @@ async def test_a_delete_of_an_unreadable_session_leaves_nothing(redis: Any) -> N
     assert not await redis.exists(f"session:{A}", f"queue:{A}")
 
 
-async def test_a_fault_is_logged_when_it_comes_and_when_it_goes(redis: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_read_error_is_logged_when_it_appears_and_when_it_is_gone(
+    redis: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     store = RedisStore(redis)
     await redis.set(f"queue:{A}", "1")
@@ -247,7 +251,7 @@ async def test_a_fault_is_logged_when_it_comes_and_when_it_goes(redis: Any, capl
     assert f"redis-cli DEL queue:{A}" in told[0].getMessage()
 
 
-def test_a_fault_that_nobody_has_seen_for_long_is_forgotten_for_another_replica_may_have_deleted_the_session() -> None:
+def test_a_read_error_that_is_not_seen_again_is_forgotten() -> None:
     now = 0.0
     keys = UnreadableKeys(lambda: now)
     keys.update(Part.RECORD, [A, B], {A: "odd", B: "odd"})

@@ -66,13 +66,13 @@ def uuid() -> SessionId:
     return new_session_id()
 
 
-async def test_of_an_id_that_nobody_uses_nothing_is_known(parts: Parts, uuid: SessionId) -> None:
+async def test_an_unused_id_has_no_objects(parts: Parts, uuid: SessionId) -> None:
     workload = (await parts[0].read([uuid]))[uuid]
     assert (workload.exists, workload.released, workload.user_id) == (False, True, None)
     assert await parts[0].read([]) == {}
 
 
-async def test_a_reservation_is_the_users_and_nobody_elses(parts: Parts, uuid: SessionId) -> None:
+async def test_a_reservation_belongs_to_one_user(parts: Parts, uuid: SessionId) -> None:
     cluster, _ = parts
     user = f"ann-{uuid}"
     await cluster.reserve(uuid, user)
@@ -87,7 +87,7 @@ async def test_a_reservation_is_the_users_and_nobody_elses(parts: Parts, uuid: S
     assert await cluster.find(user) is None
 
 
-async def test_an_install_adopts_the_reservation_asleep(parts: Parts, uuid: SessionId) -> None:
+async def test_an_install_adopts_the_reservation_without_waking_it(parts: Parts, uuid: SessionId) -> None:
     cluster, releases = parts
     user = f"ann-{uuid}"
     await cluster.reserve(uuid, user)
@@ -109,7 +109,7 @@ async def test_an_install_adopts_the_reservation_asleep(parts: Parts, uuid: Sess
     assert await cluster.find(user) is None
 
 
-async def test_a_volume_that_is_being_deleted_is_nobodys_any_more(stack: Stack, uuid: SessionId) -> None:
+async def test_a_volume_that_is_being_deleted_no_longer_belongs_to_its_user(stack: Stack, uuid: SessionId) -> None:
     user, kubectl = f"ann-{uuid}", stack.cluster.kubectl
     kubeconfig = stack.cluster.service_account(SYSTEM, SERVICE)
     async with await connect(kubeconfig) as api:
@@ -126,7 +126,7 @@ async def test_a_volume_that_is_being_deleted_is_nobodys_any_more(stack: Stack, 
         kubectl("-n", USERS, "patch", "pvc", f"user-{uuid}", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
 
 
-async def test_a_second_install_is_a_revision(parts: Parts, uuid: SessionId) -> None:
+async def test_a_second_install_adds_a_revision(parts: Parts, uuid: SessionId) -> None:
     cluster, releases = parts
     await cluster.reserve(uuid, "ann")
     await releases.install(uuid, "ann", IDLE_TIMES)
@@ -156,7 +156,7 @@ async def test_a_session_can_be_parked_unparked_and_scaled(parts: Parts, uuid: S
     await cluster.delete_volume(uuid)
 
 
-async def test_the_service_marks_its_parks_and_tells_them_from_an_operators_pause(
+async def test_the_service_marks_its_parks_to_distinguish_them_from_an_operators_pause(
     stack: Stack, uuid: SessionId
 ) -> None:
     paused, mark = "autoscaling.keda.sh/paused", "user-pods/parked"
@@ -200,7 +200,7 @@ async def test_the_service_marks_its_parks_and_tells_them_from_an_operators_paus
         await cluster.delete_volume(uuid)
 
 
-async def test_a_view_follows_what_happens(parts: Parts, uuid: SessionId, cache: WorkloadCache) -> None:
+async def test_the_cache_follows_changes(parts: Parts, uuid: SessionId, cache: WorkloadCache) -> None:
     cluster, releases = parts
     told: list[SessionId] = []
     unsubscribe = cache.subscribe(told.append)
@@ -234,7 +234,7 @@ async def cache(parts: Parts, request: pytest.FixtureRequest) -> AsyncIterator[W
             yield cache
 
 
-async def test_nothing_can_be_scaled_that_is_not_there(parts: Parts, uuid: SessionId) -> None:
+async def test_a_missing_deployment_cannot_be_scaled(parts: Parts, uuid: SessionId) -> None:
     with pytest.raises(SessionReleased):
         await parts[0].scale(uuid, 0)
 
@@ -246,7 +246,7 @@ async def test_all_checks_pass_on_a_healthy_cluster(parts: Parts) -> None:
     await releases.check()
 
 
-async def test_an_api_server_that_is_away_is_named(tmp_path: Path, stack: Stack) -> None:
+async def test_an_unreachable_api_server_is_named(tmp_path: Path, stack: Stack) -> None:
     config = yaml.safe_load(stack.cluster.service_account(SYSTEM, SERVICE).read_text())
     config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:9"
     away = tmp_path / "kubeconfig"

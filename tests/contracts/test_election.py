@@ -35,7 +35,7 @@ async def candidates(request: pytest.FixtureRequest) -> AsyncIterator[Candidates
         yield first_, second
 
 
-async def test_of_two_one_leads_and_goes_on_leading(candidates: Candidates) -> None:
+async def test_one_of_two_leads_and_continues_to_lead(candidates: Candidates) -> None:
     first, second = candidates
     assert await first.acquire_or_renew()
     assert not await second.acquire_or_renew()
@@ -47,7 +47,7 @@ async def test_racers_are_not_both_elected(candidates: Candidates) -> None:
     assert sorted(await asyncio.gather(*(each.acquire_or_renew() for each in candidates))) == [False, True]
 
 
-async def test_who_is_not_heard_of_for_a_term_is_followed_by_another(candidates: Candidates) -> None:
+async def test_a_leader_that_is_silent_for_a_term_is_replaced(candidates: Candidates) -> None:
     first, second = candidates
     assert await first.acquire_or_renew()
     assert not await second.acquire_or_renew()
@@ -56,7 +56,7 @@ async def test_who_is_not_heard_of_for_a_term_is_followed_by_another(candidates:
     assert not await first.acquire_or_renew()
 
 
-async def test_who_resigns_is_followed_at_once(candidates: Candidates) -> None:
+async def test_a_leader_that_resigns_is_replaced_at_once(candidates: Candidates) -> None:
     first, second = candidates
     assert await first.acquire_or_renew()
     await second.release()  # it has nothing to give back

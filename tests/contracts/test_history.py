@@ -42,21 +42,21 @@ async def kept(kept: Parts) -> Parts:
     return kept
 
 
-async def test_of_a_session_nothing_has_happened_to_nothing_is_kept(kept: Parts) -> None:
+async def test_a_new_session_has_no_history(kept: Parts) -> None:
     assert await kept.history.events(A) == []
 
 
-async def test_every_event_is_kept_as_it_was_noted_and_the_newest_comes_first(kept: Parts) -> None:
+async def test_every_event_is_kept_unchanged_newest_first(kept: Parts) -> None:
     assert [await kept.history.append(event) for event in EVENTS] == [True] * len(EVENTS)
     assert await kept.history.events(A) == list(EVENTS)[::-1]
 
 
-async def test_the_user_is_named_by_the_record_alone(kept: Parts) -> None:
+async def test_the_user_of_an_event_comes_from_the_record(kept: Parts) -> None:
     await kept.history.append(replace(WOKEN, user="0f" * 20))
     assert await kept.history.events(A) == [WOKEN]
 
 
-async def test_what_two_replicas_write_about_one_event_is_kept_once(kept: Parts) -> None:
+async def test_an_event_that_two_replicas_write_is_kept_once(kept: Parts) -> None:
     twice: tuple[HistoryEvent, ...] = (
         READY,
         Ready(uuid=A, user="0f", at=after(1.6), request="-", seconds=None, pod="p1"),
@@ -67,7 +67,7 @@ async def test_what_two_replicas_write_about_one_event_is_kept_once(kept: Parts)
     assert await kept.history.events(A) == [SLEPT, READY]
 
 
-async def test_only_the_newest_are_kept(kept: Parts) -> None:
+async def test_only_the_newest_entries_are_kept(kept: Parts) -> None:
     for number in range(LIMIT + 5):
         await kept.history.append(Ready(uuid=A, user=None, at=after(number), request="-", seconds=1, pod=f"p{number}"))
     events = await kept.history.events(A)
@@ -75,7 +75,7 @@ async def test_only_the_newest_are_kept(kept: Parts) -> None:
     assert (events[0].at, events[-1].at) == (after(LIMIT + 4), after(5))
 
 
-async def test_a_history_lasts_through_a_repair_and_ends_with_its_session(kept: Parts) -> None:
+async def test_a_history_survives_a_repair_and_is_deleted_with_its_session(kept: Parts) -> None:
     await kept.history.append(WOKEN)
     await kept.store.save(RECORD)
     assert await kept.history.events(A) == [WOKEN]
@@ -85,7 +85,7 @@ async def test_a_history_lasts_through_a_repair_and_ends_with_its_session(kept: 
     assert await kept.history.events(A) == []
 
 
-async def test_of_a_session_without_a_record_nothing_is_kept(kept: Parts) -> None:
+async def test_a_session_without_a_record_has_no_history(kept: Parts) -> None:
     assert not await kept.history.append(Woken(uuid=B, user=None, at=NOW, request="-", by="queue"))
     assert await kept.history.events(B) == []
 
@@ -120,7 +120,7 @@ async def test_an_entry_that_cannot_be_read_is_left_out(redis_port: int) -> None
         assert await history.events(A) == [SLEPT, WOKEN]
 
 
-async def test_a_key_of_another_type_is_an_empty_history_that_begins_anew(redis_port: int) -> None:
+async def test_a_history_key_of_the_wrong_type_counts_as_empty_and_is_replaced(redis_port: int) -> None:
     async with Redis(port=redis_port, decode_responses=True) as redis:
         await redis.flushall()
         await RedisStore(redis).save(RECORD)

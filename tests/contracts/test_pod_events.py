@@ -79,7 +79,7 @@ async def last(heard: list[Told], told: Told) -> None:
     await until(there, 20, lambda: f"it is not told: {heard}")
 
 
-async def test_what_happens_from_now_on_is_told_and_nothing_from_before(parts: tuple[PodEvents, SleepCause]) -> None:
+async def test_new_events_are_reported_and_earlier_ones_are_not(parts: tuple[PodEvents, SleepCause]) -> None:
     source, cause = parts
     uuid = new_session_id()
     cause(uuid, "too early", WARNING)
@@ -89,7 +89,7 @@ async def test_what_happens_from_now_on_is_told_and_nothing_from_before(parts: t
     assert set(heard) == {(uuid, "first", WARNING), (uuid, "second", PULLED)}
 
 
-async def test_what_is_of_no_interest_is_not_told(stack: Stack) -> None:
+async def test_irrelevant_events_are_not_reported(stack: Stack) -> None:
     uuid = new_session_id()
     names = ("other", f"user-{uuid[:7]}-5d9c-x", f"system-{uuid}-5d9c-x")
     own = {"kind": "Pod", "name": f"user-{uuid}-5d9c-x", "namespace": USERS, "uid": "none"}

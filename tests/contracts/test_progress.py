@@ -20,7 +20,7 @@ async def told(kept: Kept, uuid: SessionId = A) -> list[ProgressUpdate]:
     return [ProgressUpdate(event.stage, event.reason) for event in await kept.progress.events(uuid)]
 
 
-async def test_a_wake_is_kept_in_its_order_with_rising_ids_and_times(kept: Kept) -> None:
+async def test_events_of_a_wake_are_kept_in_order_with_rising_ids_and_times(kept: Kept) -> None:
     before = datetime.now(UTC)
     await kept.progress.write(A, ACCEPTED)
     await asyncio.sleep(0.01)
@@ -34,26 +34,26 @@ async def test_a_wake_is_kept_in_its_order_with_rising_ids_and_times(kept: Kept)
     assert parts == sorted(set(parts))
 
 
-async def test_whoever_notes_the_same_again_adds_nothing(kept: Kept) -> None:
+async def test_writing_the_same_event_again_adds_nothing(kept: Kept) -> None:
     warning, other = ProgressUpdate(Stage.WARNING, "a"), ProgressUpdate(Stage.WARNING, "b")
     for _ in range(2):
         assert await kept.progress.write(A, ACCEPTED, SCALED, warning, other)
     assert await told(kept) == [ACCEPTED, SCALED, warning, other]
 
 
-async def test_without_a_wake_nothing_is_noted(kept: Kept) -> None:
+async def test_without_a_wake_no_event_is_written(kept: Kept) -> None:
     assert not await kept.progress.write(A, SCALED, READY)
     assert await told(kept) == []
 
 
-async def test_after_its_end_a_wake_takes_nothing_more_and_the_next_begins_anew(kept: Kept) -> None:
+async def test_a_finished_wake_takes_no_more_events_and_the_next_starts_over(kept: Kept) -> None:
     for end in (READY, ASLEEP):
         assert await kept.progress.write(A, ACCEPTED, SCALED, end)
         assert not await kept.progress.write(A, SCALED, ProgressUpdate(Stage.WARNING, "late"))
         assert await told(kept) == [ACCEPTED, SCALED, end]
 
 
-async def test_what_has_failed_may_still_get_ready_or_be_woken_anew(kept: Kept) -> None:
+async def test_a_failed_wake_may_still_become_ready_or_be_woken_again(kept: Kept) -> None:
     assert await kept.progress.write(A, ACCEPTED, FAILED)
     assert await kept.progress.write(A, ProgressUpdate(Stage.FAILED, "in other words"), READY)
     assert await told(kept) == [ACCEPTED, FAILED, READY]
@@ -62,7 +62,7 @@ async def test_what_has_failed_may_still_get_ready_or_be_woken_anew(kept: Kept) 
     assert await told(kept) == [ACCEPTED]
 
 
-async def test_a_failure_is_noted_once_more_when_it_has_become_final(kept: Kept) -> None:
+async def test_a_failure_is_written_again_once_it_is_final(kept: Kept) -> None:
     final = ProgressUpdate(Stage.FAILED, "Evicted: no disk", final=True)
     await kept.progress.write(A, ACCEPTED)
     for update in (FAILED, FAILED, final, final, FAILED):
@@ -74,7 +74,7 @@ async def test_a_failure_is_noted_once_more_when_it_has_become_final(kept: Kept)
     ]
 
 
-async def test_ids_of_the_next_wake_are_greater_than_those_before(kept: Kept) -> None:
+async def test_ids_of_the_next_wake_are_greater_than_earlier_ones(kept: Kept) -> None:
     await kept.progress.write(A, ACCEPTED, READY)
     last = (await kept.progress.events(A))[-1]
     await asyncio.sleep(0.01)
@@ -83,7 +83,7 @@ async def test_ids_of_the_next_wake_are_greater_than_those_before(kept: Kept) ->
     assert tuple(map(int, first.id.split("-"))) > tuple(map(int, last.id.split("-")))
 
 
-async def test_followers_hear_of_news_of_their_own_session(kept: Kept) -> None:
+async def test_followers_are_notified_of_their_own_session(kept: Kept) -> None:
     with kept.progress.following(A) as first, kept.progress.following(A) as second, kept.progress.following(B) as other:
         await kept.progress.write(A, ACCEPTED)
         await asyncio.wait_for(asyncio.gather(first.wait(), second.wait()), 10)
@@ -94,7 +94,7 @@ async def test_followers_hear_of_news_of_their_own_session(kept: Kept) -> None:
         assert not other.is_set()
 
 
-async def test_a_session_that_is_forgotten_leaves_no_wake_and_its_followers_hear_of_it(kept: Kept) -> None:
+async def test_forgetting_a_session_deletes_its_progress_and_notifies_followers(kept: Kept) -> None:
     await kept.store.save(Record(A, "ann", RecordStatus.CREATED, datetime.now(UTC)))
     await kept.progress.write(A, ACCEPTED)
     with kept.progress.following(A) as flag:
@@ -105,7 +105,7 @@ async def test_a_session_that_is_forgotten_leaves_no_wake_and_its_followers_hear
     assert await told(kept) == []
 
 
-async def test_another_replica_hears_of_it_and_a_wake_is_not_kept_for_ever(redis_port: int) -> None:
+async def test_another_replica_is_notified_and_progress_expires(redis_port: int) -> None:
     async with (
         Redis(port=redis_port, decode_responses=True) as one,
         Redis(port=redis_port, decode_responses=True) as two,
@@ -125,7 +125,7 @@ async def test_another_replica_hears_of_it_and_a_wake_is_not_kept_for_ever(redis
         await asyncio.gather(listening, return_exceptions=True)
 
 
-async def test_a_flood_of_warnings_is_cut_off_and_hides_no_other_news(redis_port: int) -> None:
+async def test_a_flood_of_warnings_is_limited_and_hides_no_other_event(redis_port: int) -> None:
     async with Redis(port=redis_port, decode_responses=True) as redis:
         await redis.flushall()
         progress = RedisProgress(redis)
@@ -135,7 +135,7 @@ async def test_a_flood_of_warnings_is_cut_off_and_hides_no_other_news(redis_port
     assert (wake[0].stage, wake[-1].stage) == (Stage.ACCEPTED, Stage.READY)
 
 
-async def test_followers_are_told_again_after_their_connection_broke(redis_port: int) -> None:
+async def test_followers_are_notified_again_after_a_broken_connection(redis_port: int) -> None:
     async with Redis(port=redis_port, decode_responses=True) as redis:
         progress = RedisProgress(redis)
         listening = asyncio.create_task(progress.run())

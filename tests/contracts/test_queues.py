@@ -47,13 +47,13 @@ async def test_a_later_wake_extends_the_lease_and_a_shorter_one_does_not_cut_it(
     assert (await kept.store.record(A)).queue.tokens == 3
 
 
-async def test_other_activity_is_noted_by_its_name(kept: Kept) -> None:
+async def test_other_activity_is_recorded_with_its_source(kept: Kept) -> None:
     await kept.queues.heartbeat(A, "typing", LEASE)
     record = await kept.store.record(A)
     assert (record.activity_source, record.queue.tokens) == ("typing", 1)
 
 
-async def test_a_wish_to_be_kept_awake_is_no_activity_and_only_ever_grows(kept: Kept) -> None:
+async def test_an_extension_is_no_activity_and_is_never_shortened(kept: Kept) -> None:
     await kept.queues.wake(A, LEASE)
     activity = (await kept.store.record(A)).last_activity
     until = datetime.now(UTC) + timedelta(hours=2)
@@ -77,7 +77,7 @@ async def test_only_a_living_session_takes_a_wake(kept: Kept) -> None:
     assert await kept.queues.read([A, B]) == {A: IDLE, B: IDLE}
 
 
-async def test_clear_empties_the_queue_and_ends_every_wish(kept: Kept) -> None:
+async def test_clear_empties_the_queue_and_ends_extensions(kept: Kept) -> None:
     await kept.queues.wake(A, LEASE)
     await kept.queues.keep_awake(A, datetime.now(UTC) + timedelta(hours=1), timedelta(hours=1))
     await kept.queues.clear(A)
@@ -86,7 +86,7 @@ async def test_clear_empties_the_queue_and_ends_every_wish(kept: Kept) -> None:
     assert (record.queue, record.kept_until) == (IDLE, None)
 
 
-async def test_a_sleep_that_is_asked_for_is_noted_with_its_request_and_outlives_wakes_and_repairs(
+async def test_a_requested_sleep_is_recorded_with_its_request_and_survives_wakes_and_repairs(
     kept: Kept,
 ) -> None:
     assert (await kept.store.record(A)).sleep_request is None
@@ -100,12 +100,12 @@ async def test_a_sleep_that_is_asked_for_is_noted_with_its_request_and_outlives_
     assert (await kept.store.record(A)).sleep_request == asked
 
 
-async def test_of_a_session_that_is_gone_no_call_of_sleep_is_kept(kept: Kept) -> None:
+async def test_a_requested_sleep_of_a_deleted_session_is_not_kept(kept: Kept) -> None:
     await kept.queues.clear(B, asked="request-1")
     assert await kept.store.records([B]) == []
 
 
-async def test_a_wake_is_pending_until_it_is_seen_even_when_its_token_has_run_out(kept: Kept) -> None:
+async def test_a_wake_is_pending_until_it_is_seen_even_after_its_token_expires(kept: Kept) -> None:
     before = datetime.now(UTC)
     await kept.queues.wake(A, LEASE / 10)
     await asyncio.sleep(LEASE.total_seconds() / 5)
@@ -119,7 +119,7 @@ async def test_a_wake_is_pending_until_it_is_seen_even_when_its_token_has_run_ou
     assert await kept.queues.read([A]) == {A: IDLE}
 
 
-async def test_what_was_pushed_after_the_look_stays_pending(kept: Kept) -> None:
+async def test_a_push_after_the_read_stays_pending(kept: Kept) -> None:
     await kept.queues.wake(A, LEASE)
     await asyncio.sleep(0.01)
     seen = datetime.now(UTC)
@@ -133,7 +133,7 @@ async def test_what_was_pushed_after_the_look_stays_pending(kept: Kept) -> None:
     assert first < seen < second
 
 
-async def test_renewing_fills_an_empty_queue_holds_it_and_notes_no_activity(kept: Kept) -> None:
+async def test_renewing_fills_an_empty_queue_and_records_no_activity(kept: Kept) -> None:
     await kept.queues.renew(A, LEASE)
     record = await kept.store.record(A)
     assert (record.queue.tokens, record.last_activity) == (1, None)
@@ -144,14 +144,14 @@ async def test_renewing_fills_an_empty_queue_holds_it_and_notes_no_activity(kept
     assert (await kept.queues.read([A]))[A].tokens == 1
 
 
-async def test_forgotten_is_forgotten(kept: Kept) -> None:
+async def test_forget_removes_everything(kept: Kept) -> None:
     await kept.queues.wake(A, LEASE)
     await kept.store.forget(A)
     assert await kept.queues.read([A]) == {A: IDLE}
     assert await kept.queues.pending(timedelta(0), 10) == []
 
 
-async def test_pushes_are_heard_of_from_the_first_moment(kept: Kept) -> None:
+async def test_pushes_are_reported_from_the_start(kept: Kept) -> None:
     pushes = kept.queues.pushes()
     assert await anext(pushes) is None
     await kept.queues.wake(A, LEASE)
@@ -167,7 +167,7 @@ async def next_push(pushes: AsyncIterator[SessionId | None]) -> SessionId:
     return uuid
 
 
-async def test_a_connection_that_is_lost_and_made_again_is_told(redis_port: int) -> None:
+async def test_a_lost_and_restored_connection_is_reported(redis_port: int) -> None:
     async with Redis(port=redis_port, decode_responses=True) as redis:
         pushes = RedisQueues(redis).pushes()
         assert await anext(pushes) is None
@@ -178,7 +178,7 @@ async def test_a_connection_that_is_lost_and_made_again_is_told(redis_port: int)
         await pushes.aclose()  # type: ignore[attr-defined]
 
 
-async def test_before_the_index_is_whole_a_wake_of_the_unknown_says_nothing(redis_port: int) -> None:
+async def test_before_the_index_is_complete_a_wake_of_an_unknown_session_is_undecided(redis_port: int) -> None:
     async with Redis(port=redis_port, decode_responses=True) as redis:
         await redis.flushall()
         with pytest.raises(IndexIncomplete):
@@ -195,7 +195,7 @@ async def test_the_lease_is_an_expiry_and_the_keys_are_the_contracts(redis_port:
         assert 14_000 < await redis.pttl("queue:aaaaaaaa") <= 15_000
 
 
-async def test_a_token_of_somebody_else_without_an_expiry_is_told_and_gets_one(redis_port: int) -> None:
+async def test_a_foreign_token_without_an_expiry_is_reported_and_gets_one(redis_port: int) -> None:
     async with Redis(port=redis_port, decode_responses=True) as redis:
         await redis.flushall()
         queues = RedisQueues(redis)
@@ -206,7 +206,7 @@ async def test_a_token_of_somebody_else_without_an_expiry_is_told_and_gets_one(r
         assert await redis.llen("queue:aaaaaaaa") == 1
 
 
-async def test_a_push_by_hand_is_heard_of_and_other_notifications_stay_switched_on(redis_port: int) -> None:
+async def test_a_push_by_hand_is_noticed_and_other_notifications_stay_enabled(redis_port: int) -> None:
     async with Redis(port=redis_port, decode_responses=True) as redis:
         await redis.config_set("notify-keyspace-events", "Kx")
         pushes = RedisQueues(redis).pushes()
@@ -219,7 +219,7 @@ async def test_a_push_by_hand_is_heard_of_and_other_notifications_stay_switched_
         await pushes.aclose()  # type: ignore[attr-defined]
 
 
-async def test_a_redis_that_may_not_be_told_to_notify_is_named(redis_port: int) -> None:
+async def test_a_redis_that_refuses_to_enable_notifications_is_named(redis_port: int) -> None:
     async with Redis(port=redis_port, decode_responses=True) as admin:
         await admin.config_set("notify-keyspace-events", "")
         await admin.acl_setuser(

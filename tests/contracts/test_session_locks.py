@@ -43,7 +43,7 @@ async def taken(store: RedisStore, held: AsyncExitStack) -> tuple[SessionLock, f
                 await asyncio.sleep(0.02)
 
 
-async def test_a_dead_holders_lock_is_taken_over_long_before_it_runs_out(
+async def test_a_dead_holders_lock_is_taken_over_long_before_it_expires(
     redis: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = RedisStore(redis)
@@ -73,7 +73,7 @@ async def test_a_living_holders_lock_is_never_taken_over(redis: Any) -> None:
         await lock.confirm()
 
 
-async def test_a_living_holder_keeps_it_through_an_absence_of_redis(redis: Any) -> None:
+async def test_a_living_holder_keeps_its_lock_through_an_outage_of_redis(redis: Any) -> None:
     store = RedisStore(redis)
     async with store.lock(A) as lock:
         # As after a frozen Redis: nobody could renew for longer than a dead one is given.
@@ -87,7 +87,7 @@ async def test_a_living_holder_keeps_it_through_an_absence_of_redis(redis: Any) 
 
 
 @pytest.mark.parametrize("kind", ["string", "hash", "list"])
-async def test_a_lock_that_somebody_else_wrote_blocks_a_session_for_seconds_only(redis: Any, kind: str) -> None:
+async def test_a_foreign_lock_blocks_a_session_only_for_seconds(redis: Any, kind: str) -> None:
     await {
         "string": lambda: redis.set(KEY, "me"),
         "hash": lambda: redis.hset(KEY, "a", "b"),
@@ -98,7 +98,7 @@ async def test_a_lock_that_somebody_else_wrote_blocks_a_session_for_seconds_only
         assert seconds < 3
 
 
-async def test_a_holder_of_a_version_that_renews_less_often_is_not_doubted(redis: Any) -> None:
+async def test_a_holder_of_an_older_version_that_renews_less_often_keeps_its_lock(redis: Any) -> None:
     await redis.set(KEY, "0123456789abcdef", px=4000)
     with pytest.raises(SessionBusy):
         async with RedisStore(redis).lock(A):

@@ -42,7 +42,7 @@ def stored(request: pytest.FixtureRequest) -> SigningKeys:
     return KubeSigningKeys(kube, namespace=USERS, name="own-keys")
 
 
-async def test_what_was_written_is_read(stored: SigningKeys) -> None:
+async def test_keys_are_read_as_they_were_written(stored: SigningKeys) -> None:
     empty = await stored.read()
     assert not empty.keys
     assert await stored.replace([OLD], empty.version)
@@ -53,7 +53,7 @@ async def test_what_was_written_is_read(stored: SigningKeys) -> None:
     assert list((await stored.read()).keys) == [NEW]
 
 
-async def test_of_racers_one_writes(stored: SigningKeys) -> None:
+async def test_only_one_of_several_concurrent_writers_succeeds(stored: SigningKeys) -> None:
     for turn in range(2):
         version = (await stored.read()).version
         # New ones each time: to write what is there already changes nothing, and another may still write after it.
@@ -63,7 +63,7 @@ async def test_of_racers_one_writes(stored: SigningKeys) -> None:
         assert list((await stored.read()).keys) == [racers[done.index(True)]]
 
 
-async def test_entries_that_are_no_keys_are_passed_over_and_go_with_the_next_write(kube: KubeApi, stack: Stack) -> None:
+async def test_invalid_keys_are_ignored_and_removed_by_the_next_write(kube: KubeApi, stack: Stack) -> None:
     stored = KubeSigningKeys(kube, namespace=SYSTEM, name=SIGNING_KEYS)
     stack.cluster.kubectl("-n", SYSTEM, "patch", "secret", SIGNING_KEYS, "--type=merge", "--patch", '{"data":null}')
     data = {"note": "aGVsbG8=", "1-0a1b2c3d": base64.b64encode(b"short").decode(), "x-00000000": ""}
@@ -88,7 +88,7 @@ async def test_entries_that_are_no_keys_are_passed_over_and_go_with_the_next_wri
         ("list", "", False),
     ],
 )
-def test_of_its_own_namespace_the_service_sees_no_other_secret(
+def test_the_service_cannot_read_other_secrets_of_its_namespace(
     stack: Stack, verb: str, name: str, allowed: bool
 ) -> None:
     # Asked about, not tried: other tests hold that the service is never refused anything.
@@ -102,7 +102,7 @@ def test_of_its_own_namespace_the_service_sees_no_other_secret(
     assert answer["status"]["allowed"] is allowed
 
 
-async def test_who_lacks_the_right_to_the_secret_is_told_so(stack: Stack) -> None:
+async def test_a_missing_right_to_the_secret_is_reported(stack: Stack) -> None:
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "stranger", "namespace": SYSTEM}}
     stack.cluster.apply(account)
     async with await connect(stack.cluster.service_account(SYSTEM, "stranger")) as api:

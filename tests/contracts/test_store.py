@@ -45,7 +45,7 @@ async def test_a_claim_is_made_once_per_user_and_once_per_id(store: Store) -> No
     assert await store.claims() == [(A, "ann")]
 
 
-async def test_of_racing_claims_one_wins(store: Store) -> None:
+async def test_one_of_two_concurrent_claims_wins(store: Store) -> None:
     candidates = [SessionId(f"{i:08d}") for i in range(50)]
     assert len(set(await asyncio.gather(*(store.claim("ann", candidate) for candidate in candidates)))) == 1
     assert len(await store.page("", 100)) == 1
@@ -78,7 +78,7 @@ async def test_a_record_comes_back_as_it_was_saved(store: Store) -> None:
     assert await store.claims() == []
 
 
-async def test_records_come_in_the_given_order_without_the_unknown(store: Store) -> None:
+async def test_records_are_read_in_the_given_order_without_unknown_ones(store: Store) -> None:
     for uuid, user in ((A, "ann"), (B, "bob")):
         await store.save(record(uuid, user))
     assert [r.uuid for r in await store.records([B, C, A])] == [B, A]
@@ -93,7 +93,7 @@ async def test_pages_are_in_the_order_of_ids(store: Store) -> None:
     assert list(await store.page(A, 2)) == []
 
 
-async def test_deleting_remembers_what_becomes_of_the_volume(store: Store) -> None:
+async def test_a_delete_records_what_happens_to_the_volume(store: Store) -> None:
     with pytest.raises(SessionNotFound):
         await store.mark_deleting(A, keep_data=True)
     await store.save(record(A))
@@ -102,7 +102,7 @@ async def test_deleting_remembers_what_becomes_of_the_volume(store: Store) -> No
     assert (deleting.status, deleting.keep_data) == (RecordStatus.DELETING, False)
 
 
-async def test_since_when_a_release_is_gone_is_remembered_until_it_is_back(store: Store) -> None:
+async def test_the_time_of_a_removed_release_is_kept_until_it_is_back(store: Store) -> None:
     later = NOW + timedelta(days=1)
     with pytest.raises(SessionNotFound):
         await store.note_released(A, NOW)
@@ -117,7 +117,7 @@ async def test_since_when_a_release_is_gone_is_remembered_until_it_is_back(store
     assert (await store.record(A)).released_at is None
 
 
-async def test_forget_leaves_nothing(store: Store) -> None:
+async def test_forget_deletes_every_key(store: Store) -> None:
     await store.save(record(A))
     await store.forget(A)
     await store.forget(A)
@@ -128,7 +128,7 @@ async def test_forget_leaves_nothing(store: Store) -> None:
     assert await store.claim("bob", A) == A
 
 
-async def test_work_on_one_session_is_done_by_one_at_a_time(store: Store) -> None:
+async def test_only_one_caller_at_a_time_works_on_a_session(store: Store) -> None:
     async with store.lock(A):
         with pytest.raises(SessionBusy):
             async with store.lock(A):
@@ -139,7 +139,7 @@ async def test_work_on_one_session_is_done_by_one_at_a_time(store: Store) -> Non
         pass
 
 
-async def test_an_index_that_is_not_whole_says_nothing_about_the_unknown() -> None:
+async def test_an_incomplete_index_does_not_report_a_session_as_unknown() -> None:
     store = MemoryStore()
     with pytest.raises(IndexIncomplete):
         await store.owner("ann")
@@ -147,7 +147,7 @@ async def test_an_index_that_is_not_whole_says_nothing_about_the_unknown() -> No
         await store.record(A)
 
 
-async def test_an_emptied_redis_is_not_whole(redis_port: int) -> None:
+async def test_an_emptied_redis_has_an_incomplete_index(redis_port: int) -> None:
     async with Redis(port=redis_port, decode_responses=True) as redis:
         store = RedisStore(redis)
         await redis.flushall()
@@ -160,13 +160,13 @@ async def test_an_emptied_redis_is_not_whole(redis_port: int) -> None:
         assert await store.owner("ann") is None
 
 
-async def test_a_redis_that_is_away_is_named() -> None:
+async def test_an_unreachable_redis_is_named() -> None:
     async with Redis(port=free_port(), decode_responses=True) as redis:
         with pytest.raises(RedisUnavailable):
             await RedisStore(redis).ping()
 
 
-async def test_whoever_is_cancelled_while_redis_is_asked_ends(redis_port: int) -> None:
+async def test_a_cancelled_call_to_redis_ends(redis_port: int) -> None:
     async with Redis(port=redis_port, socket_timeout=2) as redis:
         store = RedisStore(redis)
 
@@ -188,7 +188,7 @@ SOON = timedelta(seconds=-1)
 """Of any age, whichever clock it is measured by."""
 
 
-async def test_what_is_begun_is_unfinished_until_it_is_saved_undone_or_forgotten(store: Store) -> None:
+async def test_started_work_is_unfinished_until_it_is_saved_undone_or_forgotten(store: Store) -> None:
     await store.claim("ann", A)
     await store.claim("ann", B)  # it has one
     assert await store.unfinished(SOON, 10) == [(A, "ann")]
@@ -204,7 +204,7 @@ async def test_what_is_begun_is_unfinished_until_it_is_saved_undone_or_forgotten
     assert await store.unfinished(SOON, 10) == []
 
 
-async def test_unfinished_work_that_somebody_is_at_is_not_told_and_a_look_is_bounded(store: Store) -> None:
+async def test_unfinished_work_in_progress_is_not_listed_and_a_read_is_bounded(store: Store) -> None:
     for number in range(5):
         await store.claim(f"user{number}", SessionId(f"{number:08d}"))
     first = SessionId("00000000")
@@ -216,6 +216,6 @@ async def test_unfinished_work_that_somebody_is_at_is_not_told_and_a_look_is_bou
     assert first not in dict(await store.unfinished(SOON, 10))
 
 
-async def test_a_lease_that_is_held_is_confirmed(store: Store) -> None:
+async def test_a_held_lock_is_confirmed(store: Store) -> None:
     async with store.lock(A) as lease:
         await lease.confirm()

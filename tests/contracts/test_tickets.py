@@ -14,7 +14,7 @@ UUID, OTHER = SessionId("abc123xy"), SessionId("zzz999zz")
 LIFE = timedelta(seconds=60)
 
 
-async def test_a_ticket_is_taken_once(kept: Kept) -> None:
+async def test_a_ticket_can_be_redeemed_once(kept: Kept) -> None:
     await kept.tickets.put("digest", UUID, LIFE)
     assert not await kept.tickets.take("other", UUID)
     assert not await kept.tickets.take("digest", OTHER)
@@ -22,7 +22,7 @@ async def test_a_ticket_is_taken_once(kept: Kept) -> None:
     assert sorted(taken) == [*[False] * 9, True]
 
 
-async def test_a_tickets_life_ends(kept: Kept) -> None:
+async def test_a_ticket_expires(kept: Kept) -> None:
     await kept.tickets.put("digest", UUID, timedelta(seconds=0.02))
     await kept.tickets.put("longer", UUID, LIFE)
     await kept.tickets.put("never", UUID, timedelta(seconds=-1))
@@ -32,7 +32,7 @@ async def test_a_tickets_life_ends(kept: Kept) -> None:
     assert await kept.tickets.take("longer", UUID)
 
 
-async def test_beyond_their_bound_the_oldest_ticket_of_a_session_is_forgotten(kept: Kept) -> None:
+async def test_beyond_the_limit_the_oldest_ticket_of_a_session_is_dropped(kept: Kept) -> None:
     await kept.tickets.put("others", OTHER, LIFE)
     for number in range(TICKETS + 1):
         await kept.tickets.put(f"{number}", UUID, LIFE + timedelta(milliseconds=number))
@@ -42,7 +42,7 @@ async def test_beyond_their_bound_the_oldest_ticket_of_a_session_is_forgotten(ke
     assert await kept.tickets.take("others", OTHER)
 
 
-async def test_nothing_of_tickets_stays_in_redis_and_a_key_of_another_type_is_in_nobodys_way(redis_port: int) -> None:
+async def test_tickets_are_removed_from_redis_and_a_key_of_the_wrong_type_is_replaced(redis_port: int) -> None:
     async with Redis(port=redis_port, decode_responses=True) as redis:
         await redis.flushall()
         tickets = RedisTickets(redis)

@@ -98,7 +98,7 @@ async def test_a_pods_life_is_journaled_with_its_times_and_causes(world: World, 
     ]
 
 
-async def test_a_sleep_that_was_asked_for_carries_the_id_of_the_request(world: World, replica: Replica) -> None:
+async def test_a_requested_sleep_carries_the_id_of_the_request(world: World, replica: Replica) -> None:
     await world.rise()
     replica.noted.clear()
     await world.queues.clear(UUID, asked="request-2")
@@ -158,7 +158,7 @@ async def test_a_wake_that_the_service_accepted_is_not_repeated_however_late_its
     assert replica.noted == []
 
 
-async def test_a_wake_whose_queue_a_sleep_emptied_before_the_pod_shows_is_not_an_operators(
+async def test_a_wake_whose_queue_a_sleep_emptied_early_is_not_attributed_to_an_operator(
     world: World, replica: Replica
 ) -> None:
     await world.queues.wake(UUID, IDLE_TIMES.lease)
@@ -167,7 +167,7 @@ async def test_a_wake_whose_queue_a_sleep_emptied_before_the_pod_shows_is_not_an
     assert replica.noted == []
 
 
-async def test_a_failure_is_journaled_once_and_so_is_its_end(world: World, replica: Replica) -> None:
+async def test_a_failure_and_its_end_are_each_journaled_once(world: World, replica: Replica) -> None:
     await world.queues.wake(UUID, IDLE_TIMES.lease)
     await world.rise()
     world.clock.pass_(20)
@@ -189,7 +189,7 @@ async def test_a_failure_is_journaled_once_and_so_is_its_end(world: World, repli
     assert isinstance(ready, Ready)
 
 
-async def test_flapping_readiness_is_journaled_once_and_that_of_a_new_pod_again(world: World, replica: Replica) -> None:
+async def test_flapping_readiness_is_journaled_once_per_pod(world: World, replica: Replica) -> None:
     await world.queues.wake(UUID, IDLE_TIMES.lease)
     await world.rise()
     await world.ready()

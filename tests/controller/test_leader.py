@@ -135,7 +135,7 @@ async def test_a_push_by_hand_wakes() -> None:
         assert queues.queue(UUID).lease_until is not None
 
 
-async def test_without_notifications_the_resync_wakes_and_a_remark_says_why() -> None:
+async def test_without_notifications_the_resync_wakes_and_health_says_why() -> None:
     cluster, queues = world()
 
     def refused() -> AsyncIterator[SessionId | None]:
@@ -175,7 +175,7 @@ async def test_a_duty_that_fails_is_restarted() -> None:
         await until(lambda: replica.leader.listens is True)
 
 
-async def test_a_duty_that_fails_ends_neither_the_others_nor_the_leadership() -> None:
+async def test_a_failed_duty_stops_neither_the_others_nor_the_leadership() -> None:
     cluster, queues = world()
     replica = Replica(cluster, queues, MemoryElection("first", TERM), pending=0.02)
     failures = 0
@@ -195,7 +195,7 @@ async def test_a_duty_that_fails_ends_neither_the_others_nor_the_leadership() ->
         await until(lambda: cluster.workload(UUID).replicas == 1)
 
 
-async def test_a_leader_that_an_invalid_answer_ends_is_restarted_and_leads_again() -> None:
+async def test_a_leader_stopped_by_an_invalid_answer_is_restarted_and_leads_again() -> None:
     cluster, queues = world()
     replica = Replica(cluster, queues, MemoryElection("first", TERM))
     supervisor = Supervisor(first=0.01)

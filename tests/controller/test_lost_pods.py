@@ -153,7 +153,7 @@ async def test_a_sleep_by_keda_before_activity_and_cooldown_is_a_false_one(scene
 
 
 @pytest.mark.parametrize("by", [ScaledBy.OTHER, None])
-async def test_an_end_that_somebody_asked_for_is_not_a_false_sleep(scene: Scene, by: ScaledBy | None) -> None:
+async def test_a_requested_sleep_is_not_a_false_sleep(scene: Scene, by: ScaledBy | None) -> None:
     await scene.use()
     scene.clock.pass_(3)
     await scene.queues.clear(UUID)
@@ -162,7 +162,7 @@ async def test_an_end_that_somebody_asked_for_is_not_a_false_sleep(scene: Scene,
 
 
 @pytest.mark.parametrize("by", [*ScaledBy, None])
-async def test_a_sleep_that_was_asked_for_before_kedas_first_poll_is_not_a_false_sleep(
+async def test_a_requested_sleep_before_kedas_first_poll_is_not_a_false_sleep(
     scene: Scene, by: ScaledBy | None
 ) -> None:
     await scene.use(seen=False)
@@ -181,7 +181,7 @@ async def test_a_scale_to_zero_by_an_operator_before_kedas_first_poll_is_not_a_f
     assert scene.counts == (0, 0)
 
 
-async def test_a_sleep_by_keda_before_its_first_poll_that_nobody_asked_for_is_a_false_sleep(scene: Scene) -> None:
+async def test_an_unrequested_sleep_before_kedas_first_poll_is_a_false_sleep(scene: Scene) -> None:
     await scene.use(seen=False)
     await scene.queues.settle(UUID, scene.clock() + timedelta(seconds=1))
     scene.clock.pass_(IDLE_TIMES.lease.total_seconds() + 1)
@@ -189,7 +189,7 @@ async def test_a_sleep_by_keda_before_its_first_poll_that_nobody_asked_for_is_a_
     assert scene.counts == (0, 1)
 
 
-async def test_only_the_leader_counts_and_the_next_one_knows_who_is_awake(scene: Scene) -> None:
+async def test_only_the_leader_counts_and_its_successor_knows_which_pods_are_awake(scene: Scene) -> None:
     await scene.use()
     scene.replica.leadership.lose()
     await scene.end_pod()

@@ -93,7 +93,7 @@ async def test_each_stage_is_written_when_the_cache_shows_it(world: World) -> No
         assert world.stages[before if parts else 0 :] == stages
 
 
-async def test_progress_goes_on_although_the_measurement_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_progress_continues_when_the_measurement_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError
 
@@ -165,7 +165,7 @@ async def test_a_foreign_wake_starts_when_the_reconciler_scales(world: World) ->
     assert world.stages == ["accepted", "scaled", "unparked"]
 
 
-async def test_a_foreign_wake_is_complete_though_the_pod_is_ready_before_the_reconciler_is_done(
+async def test_a_foreign_wake_is_complete_even_if_the_pod_is_ready_before_the_reconciler_is_done(
     world: World,
 ) -> None:
     await world.lead()
@@ -220,7 +220,7 @@ async def test_a_wake_ends_when_its_release_is_removed(world: World) -> None:
     assert "removed" in str(world.last[1])
 
 
-async def test_a_cache_that_does_not_know_the_release_yet_fails_no_wake(world: World) -> None:
+async def test_a_wake_does_not_fail_while_the_cache_lacks_the_release(world: World) -> None:
     whole = world.cluster.workload(UUID)
     await world.change(release=None)
     await world.wake()
@@ -230,9 +230,7 @@ async def test_a_cache_that_does_not_know_the_release_yet_fails_no_wake(world: W
     assert world.stages == ["accepted", "scaled"]
 
 
-async def test_a_wake_whose_session_never_shows_up_is_not_followed_for_ever(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_wake_whose_session_never_appears_is_dropped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress_writer, "_CACHE_DELAY", 0.2)
     monkeypatch.setattr(progress_writer, "_POLL", 0.05)
     await world.change(release=None, deployed=False, scaled=False)
@@ -274,7 +272,7 @@ async def test_kubernetes_events_are_written_for_the_present_pod_only(world: Wor
     assert world.progress.wakes[UUID][4].reason == "FailedMount: away"
 
 
-async def test_an_image_that_is_pulled_before_the_cache_knows_the_node_does_not_change_the_order(world: World) -> None:
+async def test_an_early_pull_event_does_not_change_the_order(world: World) -> None:
     await world.lead()
     await world.wake()
     await world.change(parked=False, replicas=1)
@@ -299,7 +297,7 @@ async def test_updates_that_redis_missed_are_written_when_it_is_back(
     assert world.stages == ["accepted", "unparked", "scaled"]
 
 
-async def test_a_wake_that_cannot_be_written_delays_no_other_and_is_dropped_in_the_end(
+async def test_a_wake_that_cannot_be_written_delays_no_other_and_is_finally_dropped(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad, write = SessionId("badbadba"), world.progress.write

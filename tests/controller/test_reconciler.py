@@ -90,7 +90,7 @@ class FailingObserver:
         raise RuntimeError(uuid)
 
 
-async def test_a_step_is_carried_out_once_although_an_observer_fails(
+async def test_a_step_is_carried_out_once_even_if_an_observer_fails(
     cluster: MemoryCluster, queues: MemoryQueues
 ) -> None:
     async with reconciling(cluster, queues, observers=[FailingObserver()]) as reconciler:
@@ -196,7 +196,7 @@ async def test_unparks_wait_for_pods_that_are_being_started_and_then_go_a_few_at
         assert parked() > 150
 
 
-async def test_pods_that_never_get_ready_do_not_defer_unparks_for_ever(
+async def test_pods_that_never_become_ready_do_not_defer_unparks_indefinitely(
     cluster: MemoryCluster, queues: MemoryQueues
 ) -> None:
     uuids = [SessionId(f"{number:08d}") for number in range(10)]

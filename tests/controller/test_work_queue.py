@@ -60,7 +60,7 @@ async def test_high_priority_goes_first_and_raises_what_is_queued_low() -> None:
     assert [await queue.get() for _ in range(3)] == [["c", "d"], ["a"], ["b"]]
 
 
-async def test_an_addition_of_low_priority_lowers_nothing() -> None:
+async def test_adding_an_item_with_low_priority_does_not_lower_it() -> None:
     queue = make()
     queue.add("a", low=True)
     await queue.get()
@@ -119,7 +119,7 @@ async def test_what_is_added_while_it_waits_for_a_retry_waits_no_longer() -> Non
     assert not queue._timers
 
 
-async def test_of_two_delays_the_shorter_counts() -> None:
+async def test_the_shorter_of_two_delays_counts() -> None:
     queue = make()
     queue.add_after("a", 60)
     queue.add_after("a", 0.001)
@@ -177,7 +177,7 @@ async def workers(queue: WorkQueue[str], number: int) -> AsyncIterator[dict[str,
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_a_failed_item_of_low_priority_is_retried_with_the_high_one_though_its_worker_ended() -> None:
+async def test_a_failed_item_of_low_priority_is_retried_with_high_priority_even_if_its_worker_ended() -> None:
     queue = make(first=1e6, longest=1e6)
     queue.add("a", low=True)
     queue.add("b", low=True)
@@ -188,7 +188,7 @@ async def test_a_failed_item_of_low_priority_is_retried_with_the_high_one_though
     assert [await queue.get() for _ in range(3)] == [["a"], ["c"], ["b"]]
 
 
-async def test_many_workers_share_the_work_and_none_sleeps_through_it() -> None:
+async def test_many_workers_handle_each_item_once() -> None:
     queue = make()
     async with workers(queue, 8) as seen:
         for number in range(500):

@@ -111,7 +111,7 @@ def test_keda_scales_by_a_redis_list_with_a_password(second: Cluster) -> None:
         wait(lambda: ready(second, "scaled") == 0, "KEDA did not scale down")
 
 
-def test_keda_scales_down_what_was_scaled_up_since_the_return_of_the_api_server(second: Cluster) -> None:
+def test_keda_scales_down_after_an_outage_of_the_api_server(second: Cluster) -> None:
     scaled_by_a_list(second, "afterwards", "nothing")
     wait(lambda: has_hpa(second, "afterwards"), "KEDA did not take it up")
     second.stop("kube-apiserver", how=signal.SIGKILL)
@@ -167,7 +167,7 @@ def test_a_second_up_changes_nothing(second: Cluster) -> None:
     assert {name: second.pid(name) for name in COMPONENTS} == before
 
 
-def test_a_dead_component_is_told_and_the_next_up_starts_it(second: Cluster) -> None:
+def test_a_dead_component_is_reported_and_the_next_up_starts_it(second: Cluster) -> None:
     psutil.Process(second.pid("kwok")).send_signal(signal.SIGKILL)
     wait(lambda: not second.status()["kwok"], "the death was not noticed")
     assert "kwok" in second.tail("kwok")
@@ -192,7 +192,7 @@ def test_pods_are_started_at_once_by_the_successor_of_a_dead_kwok(second: Cluste
     wait(lambda: ready(second, "later") == 8, "the pods are not ready", 15)
 
 
-def test_data_outlives_a_restart(second: Cluster) -> None:
+def test_data_survives_a_restart(second: Cluster) -> None:
     with redis.Redis.from_url(second.redis_url) as client:
         client.set("kept", "yes")
     second.stop("redis")
@@ -219,14 +219,14 @@ def test_a_missing_right_is_found_in_the_audit_log(second: Cluster) -> None:
     assert "secrets" in second.forbidden(user)[0]
 
 
-def test_the_env_file_is_for_its_owner_alone(second: Cluster) -> None:
+def test_only_the_owner_can_read_the_env_file(second: Cluster) -> None:
     path = second.write_env({"MORE": "with space"})
     assert path.stat().st_mode & 0o077 == 0
     assert "export MORE='with space'" in path.read_text()
     assert f"export KUBECONFIG={second.kubeconfig}" in path.read_text()
 
 
-def test_down_ends_all_of_it_and_nothing_else(cluster: Cluster, second: Cluster) -> None:
+def test_down_stops_the_whole_cluster_and_nothing_else(cluster: Cluster, second: Cluster) -> None:
     pids = [second.pid(name) for name in COMPONENTS]
     assert set(second.down()) >= COMPONENTS
     assert [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"] == []

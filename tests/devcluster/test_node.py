@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # --- what it needs ---
 
 
-def test_what_is_missing_is_told_by_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_programs_are_named_by_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("devcluster.node.os.geteuid", lambda: 1000)
     monkeypatch.setattr("devcluster.node.shutil.which", lambda name, path: None if name in ("ctr", "nft") else name)
     assert node.missing() == ["root", "the Debian package containerd (ctr)", "the Debian package nftables (nft)"]
@@ -48,7 +48,7 @@ def test_ci_installs_every_package_that_it_needs() -> None:
     assert [name for name in node.PACKAGES if f" {name} " not in script] == []
 
 
-def test_without_what_it_needs_pods_are_simulated(
+def test_pods_are_simulated_where_a_real_node_is_impossible(
     cluster: Cluster, tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(node, "missing", lambda: ["the Debian package runc (runc)"])
@@ -74,7 +74,7 @@ def dead(_state: Path) -> bool:
     return False
 
 
-def test_a_second_cluster_is_told_who_has_the_node(tmp_path: Path) -> None:
+def test_a_second_cluster_is_told_which_cluster_has_the_node(tmp_path: Path) -> None:
     one, other = claims(tmp_path)
     one.take(alive=dead, clean=lambda _: None)
     one.take(alive=dead, clean=lambda _: None)
@@ -226,7 +226,7 @@ def test_a_real_pod_gets_ready_and_the_machine_reaches_it(real: Cluster, web: st
     assert pods(real, web)[0]["spec"]["nodeName"] == node.NAME
 
 
-def test_it_starts_in_seconds(real: Cluster) -> None:
+def test_the_real_node_starts_in_seconds(real: Cluster) -> None:
     real.apply(deployment("quick"))
     address(real, "quick")
     real.kubectl("scale", "deployment", "quick", "--replicas=0")
@@ -238,7 +238,7 @@ def test_it_starts_in_seconds(real: Cluster) -> None:
     real.kubectl("delete", "deployment", "quick")
 
 
-def test_a_service_leads_to_it_from_the_machine_and_from_pods(real: Cluster, web: str) -> None:
+def test_a_service_reaches_its_pod_from_the_machine_and_from_pods(real: Cluster, web: str) -> None:
     host = real.kubectl("get", "service", web, "-o", "jsonpath={.spec.clusterIP}")
     wait(lambda: get(host, 80) == "hello\n", "the Service does not answer")
     inside = real.kubectl("exec", f"deployment/{web}", "--", "/busybox", "wget", "-q", "-O-", f"http://{host}/")
@@ -257,7 +257,7 @@ def test_simulated_pods_stay_on_simulated_nodes(real: Cluster, web: str) -> None
     real.kubectl("delete", "deployment", "simulated")
 
 
-def test_a_pod_that_is_not_root_keeps_its_files_on_its_volume(real: Cluster, state: Path) -> None:
+def test_a_pod_without_root_can_write_to_its_volume(real: Cluster, state: Path) -> None:
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     meta = {"name": "home", "namespace": "default"}
     real.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": claim})
@@ -283,7 +283,7 @@ def test_a_pod_that_is_not_root_keeps_its_files_on_its_volume(real: Cluster, sta
     real.kubectl("delete", "deployment", "kept")
 
 
-def test_what_is_meant_for_the_cluster_is_routed_nowhere_else(real: Cluster, web: str) -> None:
+def test_cluster_addresses_are_routed_nowhere_else(real: Cluster, web: str) -> None:
     unused = ["10.96.200.1", "10.111.255.254", "10.112.200.1"]
     for target in [*unused, address(real, web)]:
         route = subprocess.run(["ip", "-o", "route", "get", target], capture_output=True, text=True, check=True).stdout
@@ -329,7 +329,7 @@ def reaches(argv: list[str], host: str, port: int) -> bool:
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
 
 
-def test_a_pod_reaches_nobody_outside_and_nobody_outside_reaches_a_pod(real: Cluster, web: str, outside: str) -> None:
+def test_pods_are_isolated_from_other_machines(real: Cluster, web: str, outside: str) -> None:
     pod = address(real, web)
     assert reaches([], pod, PORT)
     assert not reaches(["ip", "netns", "exec", outside], pod, PORT)
@@ -339,7 +339,7 @@ def test_a_pod_reaches_nobody_outside_and_nobody_outside_reaches_a_pod(real: Clu
         real.kubectl("exec", f"deployment/{web}", "--", "/busybox", "nc", "-w", "2", OUTSIDE, str(PORT))
 
 
-def test_even_without_the_routes_nothing_leaves(real: Cluster, outside: str) -> None:
+def test_no_packet_leaves_the_machine_even_without_the_routes(real: Cluster, outside: str) -> None:
     """The neighbour is made the next hop for a part of the pods' range, and counts what arrives."""
     part = ["10.112.200.0/24", "via", OUTSIDE]
 
@@ -374,7 +374,7 @@ def test_the_machine_does_not_become_a_router(real: Cluster, web: str, before: d
     assert machine(state)["settings"]["net/ipv4/ip_forward"] == before["settings"]["net/ipv4/ip_forward"]
 
 
-def test_another_cluster_does_not_get_the_node(real: Cluster, tmp_path: Path) -> None:
+def test_a_second_cluster_does_not_get_the_node(real: Cluster, tmp_path: Path) -> None:
     with pytest.raises(Held, match=str(real.state)):
         Claim(tmp_path).take(alive=node.alive, clean=node.clean)
 
@@ -398,7 +398,7 @@ def test_a_pod_survives_the_death_of_each_program(real: Cluster, web: str, name:
     assert (pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["restartCount"]) == (uid, 0)
 
 
-def test_after_a_crash_of_everything_down_leaves_the_machine_as_it_was(
+def test_down_restores_the_machine_even_after_a_crash_of_every_program(
     real: Cluster, web: str, state: Path, before: dict[str, Any]
 ) -> None:
     assert ready(real, web)
@@ -420,6 +420,6 @@ def test_the_pods_come_back_with_the_next_up(real: Cluster, web: str, state: Pat
     assert machine(state) == before
 
 
-def test_without_the_node_nothing_waits_for_it(real: Cluster) -> None:
+def test_without_the_real_node_the_cluster_does_not_wait_for_it(real: Cluster) -> None:
     assert real.up()
     assert node.NAME not in real.kubectl("get", "nodes", "-o", "name")

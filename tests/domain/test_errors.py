@@ -3,7 +3,7 @@
 from service.domain.errors import ClusterUnavailable, RedisUnavailable, causes
 
 
-def test_the_causes_of_an_error_are_told_the_nearest_first_and_cut_short() -> None:
+def test_the_causes_of_an_error_are_listed_nearest_first_and_truncated() -> None:
     assert causes(RedisUnavailable()) is None
     error = RedisUnavailable()
     error.__cause__ = TimeoutError()

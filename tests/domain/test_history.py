@@ -55,14 +55,14 @@ def test_a_wake_without_a_pod_yet_and_one_that_fails_say_so() -> None:
     assert repaired[1].seconds == 60
 
 
-def test_a_restored_pod_is_a_wake_that_nobody_asked_for() -> None:
+def test_a_restored_pod_is_an_unrequested_wake() -> None:
     healed = entries([ready(150.2, took=0.2, pod="p2"), slept(150, SleepReason.LATE_ZERO), ready(1), woken(0)])
     assert healed[0] == Entry(kind=Kind.WAKE, at=after(150), ready_at=after(150.2), seconds=0.2)
     replaced = entries([ready(30, pod="p2"), ready(1), woken(0)])
     assert [(entry.by, entry.at) for entry in replaced] == [(None, after(30)), ("api", NOW)]
 
 
-def test_how_long_a_session_was_awake_is_what_was_seen_or_else_follows_from_its_wake() -> None:
+def test_the_awake_time_is_observed_or_derived_from_the_wake() -> None:
     assert entries([slept(142, awake=140), ready(1), woken(0)])[0].seconds == 140
     assert entries([slept(142), ready(1), woken(0)])[0].seconds == 142
     assert entries([slept(142)])[0].seconds is None
@@ -94,7 +94,7 @@ async def writing(history_writer: HistoryWriter) -> AsyncIterator[None]:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_entries_wait_while_redis_is_away() -> None:
+async def test_entries_wait_during_an_outage_of_redis() -> None:
     history = Away({UUID})
     history_writer, history.away = HistoryWriter(history), True
     async with writing(history_writer):
@@ -122,7 +122,7 @@ async def test_remaining_entries_are_written_at_the_end_of_the_process() -> None
     assert history.kept == {UUID: [woken(0)]}
 
 
-async def test_while_redis_is_away_for_long_the_oldest_are_dropped() -> None:
+async def test_the_oldest_entries_are_dropped_during_a_long_outage_of_redis() -> None:
     history = Away({UUID})
     history_writer = HistoryWriter(history)
     for number in range(2010):
@@ -134,7 +134,7 @@ async def test_while_redis_is_away_for_long_the_oldest_are_dropped() -> None:
     assert OTHER not in history.kept
 
 
-async def test_only_what_happened_to_a_sessions_pod_is_history() -> None:
+async def test_only_events_of_a_sessions_pod_enter_the_history() -> None:
     history = Away({UUID})
     history_writer = HistoryWriter(history)
     async with writing(history_writer):

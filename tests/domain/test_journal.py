@@ -15,7 +15,7 @@ from tests.domain.conftest import World
 USER = "john@example.com"
 
 
-async def test_a_create_is_noted_once_for_all_who_asked_for_it(world: World) -> None:
+async def test_a_create_is_journaled_once_for_all_its_callers(world: World) -> None:
     calls.begin("request-1")
     await asyncio.gather(*(world.provisioner.create(USER) for _ in range(5)))
     (created,) = world.journal.entries
@@ -27,7 +27,7 @@ async def test_a_create_is_noted_once_for_all_who_asked_for_it(world: World) -> 
     assert (again.uuid, again.outcome) == (created.uuid, Creation.PRESENT)
 
 
-async def test_creates_and_deletes_that_a_part_makes_fail_are_noted_with_the_reason(
+async def test_failed_creates_and_deletes_are_journaled_with_the_reason(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def late(*_: object) -> None:
@@ -50,7 +50,7 @@ async def test_creates_and_deletes_that_a_part_makes_fail_are_noted_with_the_rea
     assert len(world.journal.entries) == 2
 
 
-async def test_a_wake_is_noted_when_it_finds_a_sleeper_and_a_heartbeat_never(world: World) -> None:
+async def test_a_wake_of_a_sleeper_is_journaled_and_a_heartbeat_is_not(world: World) -> None:
     uuid = (await world.provisioner.create(USER)).uuid
     world.journal.entries.clear()
     other = world.replica()
@@ -67,7 +67,7 @@ async def test_a_wake_is_noted_when_it_finds_a_sleeper_and_a_heartbeat_never(wor
     await other.provisioner.close()
 
 
-async def test_the_next_wake_of_a_session_that_was_sent_to_sleep_is_noted_again(world: World) -> None:
+async def test_the_next_wake_after_a_requested_sleep_is_journaled_again(world: World) -> None:
     uuid = (await world.provisioner.create(USER)).uuid
     await world.activity.wake(uuid)
     await world.activity.sleep(uuid)
@@ -75,7 +75,7 @@ async def test_the_next_wake_of_a_session_that_was_sent_to_sleep_is_noted_again(
     assert [each.by for each in world.journal.entries if isinstance(each, Woken)] == ["api", "api"]
 
 
-async def test_a_delete_is_noted_once_also_when_it_is_finished_later(
+async def test_a_delete_is_journaled_once_even_if_it_is_finished_later(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uuid = (await world.provisioner.create(USER)).uuid
@@ -85,7 +85,7 @@ async def test_a_delete_is_noted_once_also_when_it_is_finished_later(
     assert (deleted.uuid, deleted.user, deleted.by, deleted.keep_data) == (uuid, hashed(USER), "request", False)
 
 
-async def test_a_session_that_is_forgotten_after_its_retention_is_noted(world: World) -> None:
+async def test_forgetting_a_session_after_its_retention_is_journaled(world: World) -> None:
     uuid = (await world.provisioner.create(USER)).uuid
     await world.releases.uninstall(uuid)
     assert await world.provisioner.collect(uuid, timedelta(0))
@@ -93,7 +93,7 @@ async def test_a_session_that_is_forgotten_after_its_retention_is_noted(world: W
     assert deleted.by == "retention"
 
 
-async def test_no_entry_holds_the_users_id(world: World) -> None:
+async def test_no_entry_contains_the_user_id(world: World) -> None:
     uuid = (await world.provisioner.create(USER)).uuid
     await world.activity.wake(uuid)
     await world.provisioner.delete(uuid, keep_data=True)

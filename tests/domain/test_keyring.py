@@ -77,7 +77,7 @@ async def test_replicas_that_start_together_agree_on_one_key(stored: Flaky, repl
     assert len({key.id for key in keys}) == len(stored.keys) == 1
 
 
-async def test_a_key_gets_one_successor_when_it_is_old_and_goes_on_sealing_until_all_know_that(
+async def test_an_old_key_gets_one_successor_and_seals_until_all_replicas_know_it(
     stored: Flaky, clock: Clock, replica: Callable[[], Keyring]
 ) -> None:
     replicas = [replica() for _ in range(3)]
@@ -95,7 +95,7 @@ async def test_a_key_gets_one_successor_when_it_is_old_and_goes_on_sealing_until
     assert all([await each.find(old.id) == old for each in replicas])
 
 
-async def test_an_old_key_verifies_until_all_that_it_has_sealed_is_past_its_limit(
+async def test_an_old_key_verifies_until_everything_that_it_sealed_has_expired(
     stored: Flaky, clock: Clock, replica: Callable[[], Keyring]
 ) -> None:
     keyring = replica()
@@ -113,7 +113,9 @@ async def test_an_old_key_verifies_until_all_that_it_has_sealed_is_past_its_limi
     assert len(stored.keys) == 1
 
 
-async def test_a_key_of_another_replica_is_read_when_it_is_met(replica: Callable[[], Keyring], stored: Flaky) -> None:
+async def test_an_unknown_key_of_another_replica_is_read_on_demand(
+    replica: Callable[[], Keyring], stored: Flaky
+) -> None:
     first, second = replica(), replica()
     await second.newest()
     stored.keys = ()
@@ -121,7 +123,7 @@ async def test_a_key_of_another_replica_is_read_when_it_is_met(replica: Callable
     assert await second.find(key.id) == key
 
 
-async def test_ids_that_do_not_exist_cause_one_read_in_a_while(stored: Flaky, clock: Clock) -> None:
+async def test_unknown_key_ids_cause_one_read_per_interval(stored: Flaky, clock: Clock) -> None:
     keyring = Keyring(stored, now=clock)
     await keyring.newest()
     before = stored.reads
@@ -129,7 +131,7 @@ async def test_ids_that_do_not_exist_cause_one_read_in_a_while(stored: Flaky, cl
     assert stored.reads <= before + 1
 
 
-async def test_known_keys_outlive_the_api_server(stored: Flaky, replica: Callable[[], Keyring]) -> None:
+async def test_known_keys_work_without_the_api_server(stored: Flaky, replica: Callable[[], Keyring]) -> None:
     keyring = replica()
     key = await keyring.newest()
     stored.away = True
@@ -171,7 +173,7 @@ def test_a_key_does_not_show_its_secret() -> None:
     assert "secret-bytes" not in repr(key)
 
 
-async def test_ids_that_do_not_exist_share_one_read_however_long_it_takes() -> None:
+async def test_unknown_key_ids_share_one_slow_read() -> None:
     class Slow(Flaky):
         reads = 0
 

@@ -54,7 +54,7 @@ def test_the_phase_follows_from_record_and_workload(record: Record, workload: Wo
     assert Session(record, workload).phase is phase
 
 
-def test_sleeps_at_is_told_only_while_awake() -> None:
+def test_sleeps_at_is_set_only_while_awake() -> None:
     idle_times = IdleTimes(lease=timedelta(seconds=15), cooldown=timedelta(seconds=120), poll=timedelta(seconds=5))
     awake = replace(WHOLE, replicas=1, ready=1)
     leased = replace(RECORD, queue=QueueState(1, NOW))
@@ -64,7 +64,7 @@ def test_sleeps_at_is_told_only_while_awake() -> None:
     assert Session(replace(RECORD, queue=QueueState(1)), awake, idle_times).sleeps_at is None
 
 
-def test_a_failed_session_tells_why() -> None:
+def test_a_failed_session_gives_the_reason() -> None:
     failed = Session(RECORD, replace(WHOLE, replicas=1, failure="ErrImagePull: not found"))
     assert (failed.reason, failed.final) == ("ErrImagePull: not found", False)
     evicted = replace(WHOLE, replicas=1, failure="Evicted: the node had no disk left", final=True)
@@ -72,18 +72,18 @@ def test_a_failed_session_tells_why() -> None:
     assert Session(RECORD, replace(WHOLE, scaled=False)).final
 
 
-def test_a_session_whose_objects_cannot_be_read_tells_so_awake_or_asleep() -> None:
+def test_a_session_with_unreadable_objects_reports_it_awake_or_asleep() -> None:
     for replicas in (0, 1):
         odd = Session(RECORD, replace(WHOLE, replicas=replicas, ready=replicas, read_error="spec.replicas is null"))
         assert (odd.phase, odd.reason, odd.final) == (Phase.FAILED, "spec.replicas is null", True)
 
 
-def test_what_is_warned_of_fails_nothing() -> None:
+def test_a_warning_does_not_fail_the_session() -> None:
     waits = Session(RECORD, replace(WHOLE, replicas=1, blocker="no room", warning="no room for more than 120 s"))
     assert (waits.phase, waits.reason, waits.warning) == (Phase.WAKING, "no room", "no room for more than 120 s")
 
 
-async def test_a_session_whose_objects_cannot_be_read_takes_no_wake(world: World) -> None:
+async def test_a_session_with_unreadable_objects_refuses_wakes(world: World) -> None:
     uuid = (await world.provisioner.create("ann")).uuid
     world.cluster.workloads[uuid] = replace(world.cluster.workloads[uuid], read_error="spec.replicas is null")
     with pytest.raises(SessionBroken, match=r"spec\.replicas is null"):
@@ -91,13 +91,13 @@ async def test_a_session_whose_objects_cannot_be_read_takes_no_wake(world: World
     assert not world.queues.tokens
 
 
-async def test_a_wake_fills_the_queue_up_to_its_limit_and_notes_the_activity(world: World) -> None:
+async def test_a_wake_fills_the_queue_up_to_its_limit_and_records_the_activity(world: World) -> None:
     uuid = (await world.provisioner.create("ann")).uuid
     assert [await world.activity.wake(uuid) for _ in range(5)] == [1, 2, 3, 3, 3]
     assert (await world.queries.status(uuid)).record.last_activity is not None
 
 
-async def test_only_a_session_that_can_wake_takes_a_wake(world: World) -> None:
+async def test_only_a_session_that_can_wake_accepts_a_wake(world: World) -> None:
     with pytest.raises(SessionNotFound):
         await world.activity.wake(UUID)
     uuid = (await world.provisioner.create("ann")).uuid
@@ -114,7 +114,7 @@ async def test_only_a_session_that_can_wake_takes_a_wake(world: World) -> None:
     assert not world.queues.tokens
 
 
-async def test_a_paused_session_takes_wakes_and_its_pod_is_not_sent_to_sleep(world: World) -> None:
+async def test_a_paused_session_accepts_wakes_and_its_pod_is_not_put_to_sleep(world: World) -> None:
     uuid = (await world.provisioner.create("ann")).uuid
     paused = replace(world.cluster.workloads[uuid], paused="paused by an operator", replicas=1, ready=1)
     world.cluster.workloads[uuid] = paused
@@ -124,7 +124,7 @@ async def test_a_paused_session_takes_wakes_and_its_pod_is_not_sent_to_sleep(wor
     assert (world.cluster.workloads[uuid], world.queues.queue(uuid).tokens) == (paused, 1)
 
 
-async def test_a_wake_that_a_pause_holds_can_be_taken_back(world: World) -> None:
+async def test_a_wake_held_by_a_pause_can_be_cancelled(world: World) -> None:
     uuid = (await world.provisioner.create("ann")).uuid
     paused = replace(world.cluster.workloads[uuid], paused="paused by an operator")
     world.cluster.workloads[uuid] = paused
@@ -134,7 +134,7 @@ async def test_a_wake_that_a_pause_holds_can_be_taken_back(world: World) -> None
     assert world.cluster.workloads[uuid].replicas == 0
 
 
-async def test_a_repair_does_not_park_over_an_operators_pause(world: World) -> None:
+async def test_a_repair_keeps_an_operators_pause(world: World) -> None:
     uuid = (await world.provisioner.create("ann")).uuid
     whole = world.cluster.workloads[uuid]
     broken = replace(whole.release, state=ReleaseState.FAILED) if whole.release else None
@@ -143,7 +143,7 @@ async def test_a_repair_does_not_park_over_an_operators_pause(world: World) -> N
     assert not world.cluster.workloads[uuid].parked
 
 
-async def test_sleep_empties_the_queue_and_ends_the_pod(world: World) -> None:
+async def test_sleep_empties_the_queue_and_stops_the_pod(world: World) -> None:
     uuid = (await world.provisioner.create("ann")).uuid
     await world.activity.wake(uuid)
     world.cluster.workloads[uuid] = replace(world.cluster.workloads[uuid], replicas=1, ready=1)
@@ -151,7 +151,7 @@ async def test_sleep_empties_the_queue_and_ends_the_pod(world: World) -> None:
     assert (await world.queries.status(uuid)).phase is Phase.ASLEEP
 
 
-async def test_before_the_index_is_whole_nothing_is_called_unknown(world: World) -> None:
+async def test_before_the_index_is_complete_no_session_is_reported_as_unknown(world: World) -> None:
     world.store.index_is_complete = False
     with pytest.raises(IndexIncomplete):
         await world.provisioner.create("ann")
@@ -159,7 +159,7 @@ async def test_before_the_index_is_whole_nothing_is_called_unknown(world: World)
         await world.queries.status(UUID)
 
 
-async def test_pages_go_through_all_sessions_once(world: World) -> None:
+async def test_pages_list_every_session_once(world: World) -> None:
     made = sorted([(await world.provisioner.create(f"user{i}")).uuid for i in range(7)])
     seen, cursor = [], None
     while True:
@@ -181,7 +181,7 @@ async def test_pages_can_be_filtered_by_phase_and_user(world: World) -> None:
     assert not (await world.queries.page(user_id="nobody")).sessions
 
 
-async def test_a_cursor_of_somebody_elses_making_is_refused(world: World) -> None:
+async def test_a_forged_cursor_is_refused(world: World) -> None:
     with pytest.raises(InvalidCursor):
         await world.queries.page(cursor="../../etc")
 
@@ -189,19 +189,19 @@ async def test_a_cursor_of_somebody_elses_making_is_refused(world: World) -> Non
 @pytest.mark.parametrize(
     "text", ["", "abc123x", "abc123xyz", "ABC123XY", "../../..", "abc 23xy", "abc123x\n", "äbc123xy"]
 )
-def test_what_is_no_id_is_no_session(text: str) -> None:
+def test_an_invalid_id_is_not_a_session(text: str) -> None:
     with pytest.raises(SessionNotFound):
         parse_session_id(text)
 
 
-def test_names_are_the_contracts() -> None:
+def test_names_match_the_contract() -> None:
     assert (release_name(UUID), scaler_name(UUID)) == ("user-abc123xy", "user-abc123xy-scaler")
     assert public_host(UUID, "example.com") == "vs-code-abc123xy.example.com"
     assert len(scaler_name(UUID)) <= 53
     assert len(user_hash("john@example.com")) == 40
 
 
-async def test_a_wake_from_before_an_uninstall_does_not_wake_the_session_that_is_created_again(world: World) -> None:
+async def test_a_wake_before_an_uninstall_does_not_wake_the_recreated_session(world: World) -> None:
     uuid = (await world.provisioner.create("ann")).uuid
     await world.activity.wake(uuid)
     await world.releases.uninstall(uuid)
@@ -210,7 +210,7 @@ async def test_a_wake_from_before_an_uninstall_does_not_wake_the_session_that_is
     assert (session.phase, session.record.queue, session.workload.parked) == (Phase.ASLEEP, QueueState(), True)
 
 
-async def test_a_repair_of_an_awake_session_neither_parks_it_nor_takes_its_wake(world: World) -> None:
+async def test_repairing_an_awake_session_neither_parks_it_nor_drops_its_wake(world: World) -> None:
     uuid = (await world.provisioner.create("ann")).uuid
     await world.activity.wake(uuid)
     whole = world.cluster.workload(uuid)

@@ -22,15 +22,13 @@ WANTED = QueueState(1, NOW + timedelta(seconds=15), pending_since=NOW)
 @pytest.mark.parametrize("replicas", [0, 1])
 @pytest.mark.parametrize("parked", [False, True])
 @pytest.mark.parametrize("parking", [False, True])
-def test_nothing_is_done_against_an_operators_pause(
-    queue: QueueState, replicas: int, parked: bool, parking: bool
-) -> None:
+def test_no_step_overrides_an_operators_pause(queue: QueueState, replicas: int, parked: bool, parking: bool) -> None:
     paused = replace(PAUSED, replicas=replicas, ready=replicas, parked=parked)
     assert not steps(paused, queue, now=NOW, parking=parking)
 
 
 @pytest.mark.parametrize("parking", [False, True])
-def test_a_wake_that_a_pause_held_for_hours_is_not_settled_before_its_pod_has_a_lease(
+def test_a_wake_held_for_hours_is_not_settled_before_its_pod_has_a_lease(
     parking: bool,
 ) -> None:
     later = NOW + timedelta(hours=5)
@@ -42,12 +40,12 @@ def test_a_wake_that_a_pause_held_for_hours_is_not_settled_before_its_pod_has_a_
     assert Step.SETTLE in steps(ASLEEP, renewed, now=later, parking=parking)
 
 
-def test_a_paused_session_has_no_time_at_which_it_sleeps() -> None:
+def test_a_paused_session_has_no_sleeps_at() -> None:
     awake = replace(ASLEEP, replicas=1, ready=1, last_active=NOW)
     record = Record(UUID, "ann", RecordStatus.CREATED, NOW)
     assert Session(record, awake).sleeps_at is not None
     assert Session(record, replace(awake, paused=PAUSED.paused)).sleeps_at is None
 
 
-def test_a_wake_that_a_pause_holds_warns_of_it() -> None:
+def test_a_wake_held_by_a_pause_has_a_warning() -> None:
     assert list(reached(PAUSED)) == [ProgressUpdate(Stage.WARNING, PAUSED.paused)]

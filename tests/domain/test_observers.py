@@ -20,7 +20,7 @@ class Listening:
         self.woken.append(uuid)
 
 
-async def test_a_wake_is_accepted_and_the_other_observers_hear_of_it(world: World) -> None:
+async def test_a_failing_observer_stops_neither_the_wake_nor_the_others(world: World) -> None:
     uuid, listening = (await world.provisioner.create("ann")).uuid, Listening()
     world.wake_observers += [Failing(), listening]
     assert await world.activity.wake(uuid) == 1

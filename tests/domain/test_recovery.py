@@ -75,7 +75,7 @@ async def test_a_create_that_failed_half_way_is_finished_by_the_running_service(
 
 
 @pytest.mark.parametrize("error", [HelmTimeout(), InstallFailed(), RuntimeError("odd"), IdTaken(), SessionBusy()])
-async def test_one_that_always_fails_delays_no_other_and_is_tried_ever_less_often(
+async def test_work_that_always_fails_delays_no_other_and_is_retried_less_and_less_often(
     world: World, recovered: Recovery, error: Exception
 ) -> None:
     bad, *good = [(await world.provisioner.create(f"user{number}")).uuid for number in range(12)]
@@ -91,7 +91,7 @@ async def test_one_that_always_fails_delays_no_other_and_is_tried_ever_less_ofte
     await until(lambda: not world.store.sessions)
 
 
-async def test_one_that_hangs_delays_no_other(world: World, recovered: Recovery) -> None:
+async def test_work_that_hangs_delays_no_other(world: World, recovered: Recovery) -> None:
     slow, quick = [(await world.provisioner.create(user)).uuid for user in (ANN, BOB)]
     uninstall, hangs = world.releases.uninstall, asyncio.Event()
 
@@ -110,7 +110,7 @@ async def test_one_that_hangs_delays_no_other(world: World, recovered: Recovery)
     await until(lambda: not world.store.sessions)
 
 
-async def test_what_somebody_is_at_work_on_is_left_to_him(world: World, recovered: Recovery) -> None:
+async def test_work_in_progress_elsewhere_is_left_alone(world: World, recovered: Recovery) -> None:
     uuid = (await world.provisioner.create(ANN)).uuid
     async with world.store.lock(uuid):
         await world.store.mark_deleting(uuid, keep_data=False)
@@ -119,9 +119,7 @@ async def test_what_somebody_is_at_work_on_is_left_to_him(world: World, recovere
     await until(lambda: not world.store.sessions)
 
 
-async def test_a_pass_over_everything_finds_what_the_index_has_not(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_full_scan_finds_sessions_missing_from_the_index(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     uuid = (await world.provisioner.create(ANN)).uuid
     await world.store.mark_deleting(uuid, keep_data=False)
     await world.store.claim(BOB, SessionId("12345678"))
@@ -137,7 +135,7 @@ async def test_a_pass_over_everything_finds_what_the_index_has_not(
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_one_session_that_cannot_be_restored_leaves_the_others_to_be(world: World) -> None:
+async def test_one_session_that_cannot_be_restored_does_not_block_the_others(world: World) -> None:
     uuids = [(await world.provisioner.create(f"user{number}")).uuid for number in range(3)]
     for held in (world.store.users, world.store.ids, world.store.sessions):
         held.clear()
@@ -156,7 +154,7 @@ async def test_one_session_that_cannot_be_restored_leaves_the_others_to_be(world
 
 
 @pytest.mark.parametrize("step", ["uninstall", "delete_volume", "forget"])
-async def test_who_has_lost_his_lease_goes_no_further(world: World, step: str) -> None:
+async def test_work_stops_once_its_lock_is_lost(world: World, step: str) -> None:
     uuid = (await world.provisioner.create(ANN)).uuid
     earlier = {"uninstall": (world.queues, "clear"), "delete_volume": (world.cluster, "unreserve")}
     part, before = earlier.get(step, (world.cluster, "delete_volume"))
@@ -176,7 +174,7 @@ async def test_who_has_lost_his_lease_goes_no_further(world: World, step: str) -
     assert workload.volume == (step != "forget")
 
 
-async def test_who_has_lost_his_lease_installs_nothing(world: World) -> None:
+async def test_nothing_is_installed_once_the_lock_is_lost(world: World) -> None:
     reserve = world.cluster.reserve
 
     async def frozen(uuid: SessionId, user_id: str) -> None:
@@ -193,7 +191,7 @@ async def test_who_has_lost_his_lease_installs_nothing(world: World) -> None:
     assert (await world.provisioner.create(ANN)).fresh
 
 
-async def test_an_entry_that_nothing_is_left_to_do_for_is_taken_out(world: World, recovered: Recovery) -> None:
+async def test_an_entry_with_nothing_left_to_do_is_removed(world: World, recovered: Recovery) -> None:
     uuid = (await world.provisioner.create(ANN)).uuid
     world.store.half[uuid] = (world.queues.clock() - timedelta(hours=1), ANN)
     await until(lambda: not world.store.half)

@@ -16,7 +16,7 @@ def put(world: World, number: int, workload: Workload) -> SessionId:
     return uuid
 
 
-async def test_every_phase_is_counted_and_so_are_the_parked_and_the_queues(world: World) -> None:
+async def test_every_phase_parked_session_and_queue_is_counted(world: World) -> None:
     parked, awake = replace(WHOLE, parked=True), replace(WHOLE, replicas=1)
     later = datetime.now(UTC) + timedelta(hours=1)
     for number, workload in enumerate(
@@ -56,7 +56,7 @@ async def test_a_wake_that_keda_has_not_seen_is_pending_since_its_push(world: Wo
     assert timedelta(seconds=90) <= counted.oldest < timedelta(seconds=100)
 
 
-async def test_more_sessions_than_one_read_takes_are_all_counted(world: World) -> None:
+async def test_sessions_of_several_reads_are_all_counted(world: World) -> None:
     for number in range(1201):
         put(world, number, WHOLE)
     assert (await SessionCounter(world.cluster, world.queues).count()).phases == {Phase.ASLEEP: 1201}

@@ -45,7 +45,7 @@ def quick(**more: Any) -> Supervisor:
         (ExceptionGroup("", [OSError("secret")]), "OSError"),
     ],
 )
-async def test_a_part_that_ends_is_restarted_however_it_ended(
+async def test_a_task_that_ends_is_restarted_however_it_ended(
     end: Exception | type[BaseException] | None, name: str
 ) -> None:
     supervisor, part = quick(), Odd(end, end)
@@ -58,7 +58,7 @@ async def test_a_part_that_ends_is_restarted_however_it_ended(
     assert supervisor.restarts == {"leader": 2}
 
 
-async def test_a_part_that_fails_for_ever_leaves_the_others_alone() -> None:
+async def test_a_task_that_keeps_failing_does_not_affect_the_others() -> None:
     supervisor, other = quick(), Odd()
     failing = Odd(*[RuntimeError()] * 10_000)
     async with supervisor.running({"bad": failing.run, "good": other.run}):
@@ -69,7 +69,7 @@ async def test_a_part_that_fails_for_ever_leaves_the_others_alone() -> None:
         assert failures["good"] is None
 
 
-async def test_a_part_that_runs_for_a_while_has_recovered_and_its_pauses_begin_anew() -> None:
+async def test_a_task_that_runs_for_a_while_has_recovered_and_resets_its_pauses() -> None:
     now = 0.0
     part = Odd(RuntimeError(), RuntimeError())
     supervisor = quick(steady=10, clock=lambda: now)
@@ -82,7 +82,7 @@ async def test_a_part_that_runs_for_a_while_has_recovered_and_its_pauses_begin_a
         assert supervisor.dead() == []
 
 
-async def test_a_part_that_fails_for_longer_than_the_limit_is_dead() -> None:
+async def test_a_task_that_fails_for_longer_than_the_limit_is_dead() -> None:
     now = 0.0
     part = Odd(RuntimeError())
     supervisor = Supervisor(limit=timedelta(seconds=60), first=1000, longest=1000, clock=lambda: now)
@@ -95,7 +95,7 @@ async def test_a_part_that_fails_for_longer_than_the_limit_is_dead() -> None:
     assert supervisor.dead() == [], "whoever should not run cannot be dead"
 
 
-async def test_a_part_whose_task_somebody_cancelled_is_dead_at_once() -> None:
+async def test_a_task_that_is_cancelled_from_outside_is_dead_at_once() -> None:
     supervisor = quick()
     async with supervisor.running({"leader": forever}):
         next(task for task in asyncio.all_tasks() if task.get_name() == "leader").cancel()
@@ -103,7 +103,7 @@ async def test_a_part_whose_task_somebody_cancelled_is_dead_at_once() -> None:
         assert "restart of the process" in str(supervisor.failures()["leader"])
 
 
-async def test_leaving_the_context_ends_parts_that_lose_a_cancellation() -> None:
+async def test_leaving_the_context_ends_tasks_that_swallow_a_cancellation() -> None:
     lost = 0
 
     def loses(times: int) -> Callable[[], Coroutine[Any, Any, None]]:
@@ -123,7 +123,7 @@ async def test_leaving_the_context_ends_parts_that_lose_a_cancellation() -> None
     assert lost == 1
 
 
-async def test_a_part_that_goes_on_after_a_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_task_that_continues_after_a_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.domain.supervisor._CANCEL_TIMEOUT", 0.01)
     monkeypatch.setattr("service.domain.supervisor._CANCEL_AGAIN", (500, 0.01))
     lost = 0
@@ -142,7 +142,7 @@ async def test_a_part_that_goes_on_after_a_cancellation_is_cancelled_again(monke
     assert lost == 2
 
 
-async def test_an_end_does_not_wait_for_ever_for_a_part_that_hears_no_cancellation(
+async def test_shutdown_does_not_wait_indefinitely_for_a_task_that_ignores_cancellation(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("service.domain.supervisor._CANCEL_TIMEOUT", 0.01)
@@ -164,9 +164,7 @@ async def test_an_end_does_not_wait_for_ever_for_a_part_that_hears_no_cancellati
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_recovery_goes_on_after_an_exception_that_nobody_expected(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_recovery_continues_after_an_unexpected_exception(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     looks, index_complete = 0, world.store.index_complete
 
     async def odd() -> bool:

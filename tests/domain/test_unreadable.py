@@ -26,7 +26,9 @@ async def pair(world: World) -> tuple[SessionId, SessionId]:
     return bad, good
 
 
-async def test_status_and_list_tell_the_fault_and_the_repair(world: World, pair: tuple[SessionId, SessionId]) -> None:
+async def test_status_and_list_report_the_read_error_and_its_repair(
+    world: World, pair: tuple[SessionId, SessionId]
+) -> None:
     bad, good = pair
     session = await world.queries.status(bad)
     assert (session.phase, session.reason) == (Phase.FAILED, FAULT)
@@ -37,7 +39,7 @@ async def test_status_and_list_tell_the_fault_and_the_repair(world: World, pair:
     assert [s.record.uuid for s in (await world.queries.page(phase=Phase.FAILED)).sessions] == [bad]
 
 
-async def test_a_record_that_cannot_be_read_is_told_too_with_the_clusters_user(world: World) -> None:
+async def test_an_unreadable_record_is_reported_with_the_user_from_the_cluster(world: World) -> None:
     uuid = (await world.provisioner.create("ann")).uuid
     world.queues.unreadable_records[uuid] = "it is a string"
     world.queues.sessions[uuid] = replace(world.queues.sessions[uuid], user_id="")
@@ -46,7 +48,7 @@ async def test_a_record_that_cannot_be_read_is_told_too_with_the_clusters_user(w
     assert await world.provisioner.collect(uuid, timedelta(0)) is False
 
 
-async def test_its_wake_is_refused_with_the_repair_and_others_wake(
+async def test_an_unreadable_session_refuses_wakes_and_others_wake(
     world: World, pair: tuple[SessionId, SessionId]
 ) -> None:
     bad, good = pair
@@ -55,7 +57,7 @@ async def test_its_wake_is_refused_with_the_repair_and_others_wake(
     assert await world.activity.wake(good) == 1
 
 
-async def test_activity_and_extension_are_refused_while_its_pod_runs(
+async def test_an_unreadable_session_refuses_activity_and_extensions(
     world: World, pair: tuple[SessionId, SessionId]
 ) -> None:
     bad, _ = pair
@@ -66,7 +68,7 @@ async def test_activity_and_extension_are_refused_while_its_pod_runs(
         await world.activity.extend(bad, timedelta(minutes=1))
 
 
-async def test_the_reconciler_wakes_the_others_of_its_batch_and_leaves_the_session_as_it_is(
+async def test_the_reconciler_leaves_an_unreadable_session_alone_and_wakes_the_others(
     world: World, pair: tuple[SessionId, SessionId]
 ) -> None:
     bad, good = pair
@@ -92,14 +94,16 @@ async def test_the_reconciler_wakes_the_others_of_its_batch_and_leaves_the_sessi
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_it_is_counted_as_failed(world: World, pair: tuple[SessionId, SessionId]) -> None:
+async def test_an_unreadable_session_is_counted_as_failed(world: World, pair: tuple[SessionId, SessionId]) -> None:
     counted = await SessionCounter(world.cluster, world.queues).count()
     assert counted.phases == {Phase.FAILED: 1, Phase.ASLEEP: 1}
     assert world.store.unreadable == 1
 
 
 @pytest.mark.parametrize("part", ["queue", "record"])
-async def test_a_create_heals_it(world: World, pair: tuple[SessionId, SessionId], part: str) -> None:
+async def test_a_create_repairs_an_unreadable_session(
+    world: World, pair: tuple[SessionId, SessionId], part: str
+) -> None:
     bad, _ = pair
     if part == "record":
         world.queues.unreadable_queues.clear()
@@ -110,7 +114,9 @@ async def test_a_create_heals_it(world: World, pair: tuple[SessionId, SessionId]
     assert await world.activity.wake(bad) == 1
 
 
-async def test_a_sleep_and_a_delete_are_carried_out(world: World, pair: tuple[SessionId, SessionId]) -> None:
+async def test_an_unreadable_session_can_be_put_to_sleep_and_deleted(
+    world: World, pair: tuple[SessionId, SessionId]
+) -> None:
     bad, good = pair
     await world.cluster.scale(bad, 1)
     await world.activity.sleep(bad)

@@ -129,7 +129,7 @@ USES = {
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
-async def test_every_name_that_is_used_is_still_there(use: Use) -> None:
+async def test_every_internal_name_in_use_still_exists(use: Use) -> None:
     used = use.make()
     missing = [name for name in use.names.split() if not hasattr(used, name)]
     assert not missing, f"aiohttp {aiohttp.__version__} lacks {', '.join(missing)}. That breaks {use.breaks}."
@@ -157,7 +157,7 @@ async def test_every_name_that_is_used_is_still_there(use: Use) -> None:
         (TCPConnector.connect, "req traces timeout", "client.py: connects"),
     ],
 )
-def test_every_parameter_that_is_passed_is_still_accepted(
+def test_every_internal_parameter_in_use_is_still_accepted(
     function: Callable[..., Any], names: str, breaks: str
 ) -> None:
     missing = sorted(set(names.split()) - set(inspect.signature(function).parameters))
@@ -173,7 +173,7 @@ async def test_the_request_parser_still_accepts_its_parameters() -> None:
     )  # fmt: skip
 
 
-async def test_the_connector_still_makes_connections_by_its_factory() -> None:
+async def test_the_connector_still_creates_connections_with_its_factory() -> None:
     made: list[ResponseHandler] = []
 
     def factory() -> ResponseHandler:
@@ -190,7 +190,7 @@ async def test_the_connector_still_makes_connections_by_its_factory() -> None:
         connection.close()
 
 
-def test_too_many_headers_still_have_the_message_by_which_they_are_known() -> None:
+def test_the_error_for_too_many_headers_still_has_its_message() -> None:
     source = inspect.getsource(aiohttp.http_parser)
     assert "Too many headers received" in source, "is_too_large: the answer would be 400 instead of 431"
     assert issubclass(LineTooLong, BadHttpMessage)
@@ -203,7 +203,7 @@ def _modules() -> list[tuple[str, ast.Module]]:
     return [(str(path.relative_to(SERVICE)), ast.parse(text)) for path, text in texts.items() if "aiohttp" in text]
 
 
-def test_nothing_else_imports_from_a_module_of_aiohttp_that_is_not_public() -> None:
+def test_only_one_module_imports_private_modules_of_aiohttp() -> None:
     found = [
         f"{path}: {node.module}"
         for path, module in _modules()
@@ -229,7 +229,7 @@ def _own_names(module: ast.Module) -> set[str]:
     }
 
 
-def test_nothing_else_uses_a_private_name_of_aiohttp() -> None:
+def test_only_one_module_uses_private_names_of_aiohttp() -> None:
     private = {name for use in USES.values() for name in use.names.split() if name.startswith("_")}
     found = [
         f"{path}:{node.lineno}: {node.attr}"

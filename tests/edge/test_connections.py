@@ -14,7 +14,7 @@ from tests.wire import logged
 GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
-async def test_one_address_may_have_so_many_and_no_more() -> None:
+async def test_connections_per_address_are_limited() -> None:
     async with bounded(per_address=2) as edge:
         kept = [await asyncio.open_connection("127.0.0.1", edge.port) for _ in range(2)]
         await until(lambda: edge.server.open == 2)
@@ -26,7 +26,7 @@ async def test_one_address_may_have_so_many_and_no_more() -> None:
         await until(lambda: not edge.server.by_address)
 
 
-async def test_a_proxys_connections_are_not_counted() -> None:
+async def test_connections_of_a_trusted_proxy_are_not_counted() -> None:
     async with bounded(per_address=1, uncounted=(ipaddress.ip_network("127.0.0.0/8"),)) as edge:
         kept = await asyncio.open_connection("127.0.0.1", edge.port)
         await until(lambda: edge.server.open == 1)
@@ -44,7 +44,7 @@ async def test_a_proxys_connections_are_not_counted() -> None:
         ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
     ],
 )
-def test_a_client_is_an_address_or_a_network_that_one_site_has(address: str, client: str) -> None:
+def test_a_client_is_an_ipv4_address_or_an_ipv6_network(address: str, client: str) -> None:
     parsed = addresses.parse(address)
     assert parsed is not None
     assert addresses.client(parsed) == client
@@ -79,9 +79,7 @@ def test_a_client_is_an_address_or_a_network_that_one_site_has(address: str, cli
         (b"GET / HTTP/1.1\nHost: x\n\n", 400),
     ],
 )
-async def test_what_could_be_read_in_two_ways_is_refused_and_the_connection_closed(
-    edge: Edge, text: bytes, status: int
-) -> None:
+async def test_ambiguous_requests_are_refused_and_the_connection_closed(edge: Edge, text: bytes, status: int) -> None:
     answers = await edge.said(text, GET)
     assert [answer.status for answer in answers] == [status]
     assert not edge.seen
@@ -95,18 +93,18 @@ async def test_what_could_be_read_in_two_ways_is_refused_and_the_connection_clos
         b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-Continue\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
     ],
 )
-async def test_what_is_merely_old_or_rare_is_served(edge: Edge, text: bytes) -> None:
+async def test_unusual_but_unambiguous_requests_are_served(edge: Edge, text: bytes) -> None:
     assert (await edge.asked(text)).status == 200
 
 
-async def test_what_is_refused_behind_a_handshake_that_was_declined_is_not_served(edge: Edge) -> None:
+async def test_a_refused_request_after_a_declined_handshake_is_not_served(edge: Edge) -> None:
     handshake = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
     answers = await edge.said(handshake + b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", GET)
     assert [answer.status for answer in answers] == [200, 505]
     assert len(edge.seen) == 1
 
 
-async def test_an_error_of_a_handler_is_told_by_where_it_happened_not_by_its_words(
+async def test_an_error_is_classified_by_where_it_happened_not_by_its_message(
     edge: Edge, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -118,7 +116,7 @@ async def test_an_error_of_a_handler_is_told_by_where_it_happened_not_by_its_wor
     assert "hunter2" not in told + answer.body.decode()
 
 
-async def test_a_refusal_is_in_the_log_under_the_id_that_it_names(edge: Edge, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_refusal_is_logged_under_its_request_id(edge: Edge, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     answer = await edge.asked(b"no HTTP\r\n\r\n")
     (record,) = (record for record in caplog.records if record.message.startswith("refused"))

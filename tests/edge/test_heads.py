@@ -31,18 +31,18 @@ async def test_a_head_may_be_as_large_as_the_bound_and_no_larger(edge: Edge) -> 
     assert [path for path, _ in edge.seen] == ["/"]
 
 
-async def test_it_is_the_sum_that_counts_however_it_is_cut(edge: Edge) -> None:
+async def test_the_total_size_counts_however_it_is_split(edge: Edge) -> None:
     text = head(HEADER_LIMIT + 1000)
     pieces = [text[at : at + 7000] for at in range(0, len(text), 7000)]
     assert (await edge.asked(*pieces)).status == 431
 
 
-async def test_one_that_never_ends_is_refused_as_soon_as_it_is_too_large(edge: Edge) -> None:
+async def test_an_endless_head_is_refused_as_soon_as_it_is_too_large(edge: Edge) -> None:
     assert (await edge.asked(head(HEADER_LIMIT + 1000, end=b""))).status == 431
     assert edge.server.unfinished == 0
 
 
-async def test_more_headers_than_a_library_would_take_pass_and_their_number_has_a_bound(edge: Edge) -> None:
+async def test_more_headers_than_the_librarys_default_pass_up_to_a_limit(edge: Edge) -> None:
     many = b"".join(b"X-%d: 1\r\n" % number for number in range(HEADER_LINES - 2))
     assert (await edge.asked(START + many + END)).body == str(HEADER_LINES).encode()
     assert (await edge.asked(START + many + b"X-More: 1\r\n" + END)).status == 431
@@ -52,37 +52,37 @@ async def test_a_request_line_that_is_too_long_is_named(edge: Edge) -> None:
     assert (await edge.asked(b"GET /" + b"x" * HEADER_LIMIT)).status == 414
 
 
-async def test_empty_lines_in_front_count_too(edge: Edge) -> None:
+async def test_leading_empty_lines_count_too(edge: Edge) -> None:
     assert (await edge.asked(b"\r\n" * HEADER_LIMIT)).status in (414, 431)
 
 
-async def test_large_heads_one_after_another_are_no_large_head(edge: Edge) -> None:
+async def test_consecutive_large_heads_are_counted_separately(edge: Edge) -> None:
     large = head(HEADER_LIMIT - 100, end=b"\r\n")
     answers = await edge.said(large, large, large, REQUEST[:-2] + END)
     assert [answer.status for answer in answers] == [200] * 4
 
 
-async def test_the_bound_holds_for_a_later_request_of_a_connection_too(edge: Edge) -> None:
+async def test_the_limit_applies_to_later_requests_on_a_connection(edge: Edge) -> None:
     answers = await edge.said(REQUEST, head(HEADER_LIMIT + 1), REQUEST)
     assert [answer.status for answer in answers] == [200, 431]
 
 
 @pytest.mark.parametrize("size", [HEADER_LIMIT + 200, 3 * HEADER_LIMIT])
-async def test_and_for_one_that_comes_in_the_same_piece(edge: Edge, size: int) -> None:
+async def test_the_limit_applies_to_a_pipelined_request(edge: Edge, size: int) -> None:
     answers = await edge.said(REQUEST + head(size) + REQUEST)
     assert [answer.status for answer in answers][:1] == [200]
     assert {answer.status for answer in answers[1:]} <= {431}
     assert len(edge.seen) == 1
 
 
-async def test_and_after_a_body(edge: Edge) -> None:
+async def test_the_limit_applies_after_a_body(edge: Edge) -> None:
     post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
     answers = await edge.said(post + head(2 * HEADER_LIMIT))
     assert [answer.status for answer in answers][:1] == [200]
     assert edge.seen == [("/", b"body")]
 
 
-async def test_a_body_does_not_count(edge: Edge) -> None:
+async def test_a_body_does_not_count_towards_the_head(edge: Edge) -> None:
     size = 10 * HEADER_LIMIT
     for coding, body in (
         (b"Content-Length: %d" % size, b"x" * size),
@@ -102,14 +102,14 @@ async def test_a_body_does_not_count(edge: Edge) -> None:
         pytest.param(b"no chunk at all\r\n", id="no-chunk"),
     ],
 )
-async def test_what_comes_beside_a_body_has_the_same_bound_and_its_reader_is_told(edge: Edge, rest: bytes) -> None:
+async def test_chunk_metadata_has_the_same_limit_and_its_reader_gets_an_error(edge: Edge, rest: bytes) -> None:
     text = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n"
     answers = await edge.said(text, rest)
     assert [answer.status for answer in answers][:1] == [400]
     assert edge.seen == [("/", "RequestPayloadError")]
 
 
-async def test_many_that_wait_while_one_is_served_are_not_read(edge: Edge) -> None:
+async def test_pipelined_requests_are_not_read_while_one_is_served(edge: Edge) -> None:
     """Each of them may have a large head."""
     slow = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
     large = head(HEADER_LIMIT // 2, end=b"\r\n")
@@ -120,7 +120,7 @@ async def test_many_that_wait_while_one_is_served_are_not_read(edge: Edge) -> No
     assert [answer.status for answer in await asking] == [200] * 42
 
 
-async def test_all_heads_together_that_are_not_complete_have_a_bound() -> None:
+async def test_all_incomplete_heads_together_are_bounded() -> None:
     async with bounded(heads=100_000) as edge:
         half = head(60_000)[:-10]
         first = await asyncio.open_connection("127.0.0.1", edge.port)
@@ -133,7 +133,7 @@ async def test_all_heads_together_that_are_not_complete_have_a_bound() -> None:
         assert (await edge.asked(half + head(60_000)[-10:])).status == 200
 
 
-async def test_many_that_send_headers_for_ever_take_little_memory(edge: Edge) -> None:
+async def test_many_endless_heads_take_little_memory(edge: Edge) -> None:
     """Before there was a bound on the sum, each of these took all that it was sent."""
     flood = START + b"X-Filler: %s\r\n" % (b"x" * 60_000) * 50
     loop = asyncio.get_running_loop()

@@ -33,7 +33,7 @@ def problem(status: int, kind: str, **more: str) -> dict[str, Any]:
     ],
     ids=str,
 )
-def test_right_answers_and_honest_refusals_pass(call: Call) -> None:
+def test_correct_answers_and_honest_refusals_pass(call: Call) -> None:
     assert fault_of(call, RULES) is None
 
 
@@ -61,7 +61,7 @@ def test_a_session_that_is_being_deleted_may_be_gone() -> None:
     assert fault_of(answer(**problem(404, "session-not-found")), RULES, may_be_gone=True) is None
 
 
-def test_the_session_that_a_fault_is_about_may_refuse_but_not_fail() -> None:
+def test_a_session_under_fault_may_refuse_but_not_fail() -> None:
     rules = Rules(victims={"abc123xy"})
     assert fault_of(answer(**problem(409, "session-unreadable")), rules) is None
     assert fault_of(answer(**problem(500, "internal")), rules) == "an internal error"

@@ -83,20 +83,20 @@ def test_a_wake_that_was_accepted_and_had_no_effect_is_lost(ledger: Ledger) -> N
     assert "its pod never got ready" in ledger.lost[0]
 
 
-def test_a_pod_that_was_on_its_way_out_does_not_count_for_a_wake(ledger: Ledger) -> None:
+def test_a_terminating_pod_does_not_satisfy_a_wake(ledger: Ledger) -> None:
     shown(ledger, 5, 1, 1)
     told(ledger, Operation.WAKE, 10, status=202)
     shown(ledger, 10.3, 0, 0)
     assert ledger.owed()
 
 
-def test_a_wake_that_was_refused_is_owed_nothing(ledger: Ledger) -> None:
+def test_a_refused_wake_need_not_take_effect(ledger: Ledger) -> None:
     refused(ledger, Operation.WAKE, 10)
     assert ledger.owed() == []
     assert ledger.bad == []
 
 
-def test_a_wake_is_owed_nothing_once_a_sleep_was_asked_for(ledger: Ledger) -> None:
+def test_a_wake_need_not_take_effect_after_a_requested_sleep(ledger: Ledger) -> None:
     told(ledger, Operation.WAKE, 10, status=202)
     refused(ledger, Operation.SLEEP, 11)
     assert ledger.owed() == []
@@ -132,7 +132,7 @@ def test_a_session_that_lacks_something_is_lost(ledger: Ledger, changes: Mapping
     ids=["deployment", "release", "key"],
 )
 @pytest.mark.parametrize("accepted", [True, False], ids=["accepted", "refused"])
-def test_a_delete_that_left_something_is_found(ledger: Ledger, left: Mapping[str, Any], accepted: bool) -> None:
+def test_an_incomplete_delete_is_found(ledger: Ledger, left: Mapping[str, Any], accepted: bool) -> None:
     if accepted:
         told(ledger, Operation.DELETE, 10, status=204)
     else:
@@ -143,13 +143,13 @@ def test_a_delete_that_left_something_is_found(ledger: Ledger, left: Mapping[str
     assert "its delete left" in ledger.lost[0]
 
 
-def test_a_delete_that_was_refused_may_have_left_the_session_whole(ledger: Ledger) -> None:
+def test_a_refused_delete_may_leave_the_session_intact(ledger: Ledger) -> None:
     refused(ledger, Operation.DELETE, 10)
     ledger.close(whole({UUID: ANN}))
     assert (ledger.lost, ledger.wrong) == ([], [])
 
 
-def test_a_delete_that_was_accepted_may_not_leave_the_session_whole(ledger: Ledger) -> None:
+def test_an_accepted_delete_may_not_leave_the_session_intact(ledger: Ledger) -> None:
     told(ledger, Operation.DELETE, 10, status=204)
     ledger.close(whole({UUID: ANN}))
     assert ledger.lost
@@ -163,12 +163,12 @@ def test_a_second_session_for_a_user_is_wrong(ledger: Ledger) -> None:
     assert "and then another session" in ledger.wrong[0]
 
 
-def test_a_second_session_that_nobody_was_told_of_is_wrong(ledger: Ledger) -> None:
+def test_a_hidden_second_session_is_wrong(ledger: Ledger) -> None:
     ledger.close(whole({UUID: ANN, OTHER: ANN}))
     assert f"{ANN} has several sessions" in ledger.wrong[0]
 
 
-def test_an_id_that_two_users_have_is_wrong(ledger: Ledger) -> None:
+def test_an_id_shared_by_two_users_is_wrong(ledger: Ledger) -> None:
     created(ledger, BEN)
     assert f"{UUID} was given to {ANN} and to {BEN}" in ledger.wrong[0]
 
@@ -178,7 +178,7 @@ def test_a_deployment_without_release_is_wrong(ledger: Ledger) -> None:
     assert "a Deployment without release" in ledger.wrong[0]
 
 
-def test_a_pod_that_nobody_wants_is_wrong(ledger: Ledger) -> None:
+def test_an_unwanted_pod_is_wrong(ledger: Ledger) -> None:
     shown(ledger, 5, 1, 1)
     ledger.close(whole({UUID: ANN}))
     assert "is awake without demand" in ledger.wrong[0]
@@ -196,14 +196,14 @@ def test_a_pod_that_falls_asleep_while_its_user_is_active_is_wrong(ledger: Ledge
     assert "fell asleep 2.0 s after an activity" in ledger.wrong[0]
 
 
-def test_a_pod_that_falls_asleep_when_its_user_has_left_is_right(ledger: Ledger) -> None:
+def test_a_pod_that_falls_asleep_after_its_user_left_is_right(ledger: Ledger) -> None:
     shown(ledger, 5, 1, 1)
     active(ledger, 10, 20)
     shown(ledger, 19 + TIMES.kept, 0, 0)
     assert ledger.wrong == []
 
 
-def test_signs_of_life_that_redis_lost_count_for_nothing(ledger: Ledger) -> None:
+def test_activity_that_redis_lost_does_not_count(ledger: Ledger) -> None:
     shown(ledger, 5, 1, 1)
     active(ledger, 10, 20)
     ledger.emptied(20)
@@ -211,7 +211,7 @@ def test_signs_of_life_that_redis_lost_count_for_nothing(ledger: Ledger) -> None
     assert ledger.wrong == []
 
 
-def test_a_wake_that_redis_lost_is_owed_nothing(ledger: Ledger) -> None:
+def test_a_wake_that_redis_lost_need_not_take_effect(ledger: Ledger) -> None:
     told(ledger, Operation.WAKE, 10, status=202)
     ledger.emptied(10.1)
     assert ledger.owed() == []
@@ -219,7 +219,7 @@ def test_a_wake_that_redis_lost_is_owed_nothing(ledger: Ledger) -> None:
     assert ledger.owed()
 
 
-def test_a_late_zero_of_keda_is_counted_apart_and_the_wake_stays_owed(ledger: Ledger) -> None:
+def test_a_late_zero_is_counted_separately_and_the_wake_must_still_take_effect(ledger: Ledger) -> None:
     told(ledger, Operation.WAKE, 10, status=202)
     shown(ledger, 10.1, 1, 1)
     shown(ledger, 10.4, 0, 0)
@@ -236,17 +236,17 @@ def status_of(user: str, uuid: str, replicas: int = 0, *, behind: float | None =
     }  # fmt: skip
 
 
-def test_a_status_with_anothers_data_is_wrong(ledger: Ledger) -> None:
+def test_a_status_with_another_sessions_data_is_wrong(ledger: Ledger) -> None:
     told(ledger, Operation.STATUS, 5, body=status_of(BEN, UUID))
     assert "answers with another's data" in ledger.wrong[0]
 
 
-def test_a_list_with_anothers_session_is_wrong(ledger: Ledger) -> None:
+def test_a_list_with_another_users_session_is_wrong(ledger: Ledger) -> None:
     told(ledger, Operation.LIST, 5, body={"sessions": [status_of(BEN, OTHER)], "cursor": None})
     assert ledger.wrong
 
 
-def test_another_sessions_bad_key_may_not_be_felt(ledger: Ledger) -> None:
+def test_another_sessions_bad_key_must_have_no_effect(ledger: Ledger) -> None:
     ledger.rules = Rules(victims={OTHER})
     refused(ledger, Operation.WAKE, 10)
     assert "affected by another session's fault" in ledger.wrong[0]
@@ -255,12 +255,12 @@ def test_another_sessions_bad_key_may_not_be_felt(ledger: Ledger) -> None:
 # --- bad answers ---
 
 
-def test_a_list_that_lacks_a_session_is_bad(ledger: Ledger) -> None:
+def test_an_incomplete_list_is_bad(ledger: Ledger) -> None:
     told(ledger, Operation.LIST, 5, body={"sessions": [], "cursor": None})
     assert f"lacks {UUID}" in ledger.bad[0]
 
 
-def test_a_status_that_shows_what_has_long_changed_is_bad_unless_it_says_so(ledger: Ledger) -> None:
+def test_a_stale_status_is_bad_unless_it_says_so(ledger: Ledger) -> None:
     shown(ledger, 5, 1, 1)
     told(ledger, Operation.STATUS, 6, body=status_of(ANN, UUID))
     told(ledger, Operation.STATUS, 30, body=status_of(ANN, UUID, behind=25))

@@ -82,7 +82,7 @@ async def test_a_redirected_proxy_resets_open_connections() -> None:
             assert await new.says(b"hello") == b"2 hello"
 
 
-async def test_a_proxy_to_nowhere_ends_new_connections() -> None:
+async def test_a_proxy_without_a_target_closes_new_connections() -> None:
     async with echo(b"1 ") as port:
         pass
     async with TcpProxy.to(port) as proxy, Line.to(proxy.port) as line:

@@ -53,7 +53,7 @@ def test_every_finding_is_kept_as_json(tmp_path: Path) -> None:
         Row(fault="x", operations=1, healed=None, lasted=1),
     ],
 )
-def test_a_run_fails_when_something_is_lost_or_wrong_or_not_healed(row: Row) -> None:
+def test_a_run_fails_if_anything_is_lost_or_wrong_or_has_not_recovered(row: Row) -> None:
     assert not row.holds
     assert GOOD.holds
 
@@ -67,7 +67,7 @@ def test_the_command_lists_its_faults_and_refuses_unknown_ones() -> None:
     assert "there are" in refused.output
 
 
-def test_the_document_has_a_row_for_every_fault_in_which_nothing_is_lost_or_wrong() -> None:
+def test_the_document_shows_nothing_lost_or_wrong_for_every_fault() -> None:
     _, _, rest = DOCUMENT.read_text().partition(report.BEGIN)
     written, end, _ = rest.partition(report.END)
     assert end

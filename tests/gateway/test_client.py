@@ -36,7 +36,7 @@ async def chunks() -> AsyncIterator[bytes]:
     ],
 )
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_pod_that_answers_an_upload_early_and_closes_is_heard(
+async def test_an_early_answer_to_an_upload_arrives_although_the_pod_closes(
     house: House, status: int, head: bytes, chunked: bool
 ) -> None:
     body = b"3\r\nbig\r\n0\r\n\r\n" if b"chunked" in head else b"big"
@@ -48,12 +48,12 @@ async def test_a_pod_that_answers_an_upload_early_and_closes_is_heard(
             assert (found, len(pod.heads)) == ((status, b"big"), number)
 
 
-async def test_a_pod_that_answers_an_upload_early_and_takes_no_more_of_it_is_heard(house: House) -> None:
+async def test_an_early_answer_to_an_upload_arrives_although_the_pod_stops_reading(house: House) -> None:
     async with scripted(house, b"HTTP/1.1 413 Payload Too Large\r\nContent-Length: 3\r\n\r\nbig") as (uuid, _):
         assert await answer(house, "/up", await house.headers(uuid), "POST", data=chunks()) == (413, b"big")
 
 
-async def test_a_client_that_is_answered_early_is_told_that_it_need_not_go_on(house: House) -> None:
+async def test_a_client_that_is_answered_early_is_told_to_close(house: House) -> None:
     async def ask(**more: object) -> ClientResponse:
         async with house.http.post(house.url("/up"), headers=headers, **more) as found:  # type: ignore[arg-type]
             return found
@@ -64,7 +64,7 @@ async def test_a_client_that_is_answered_early_is_told_that_it_need_not_go_on(ho
         assert "Connection" not in (await ask(data=b"small")).headers
 
 
-async def test_a_client_that_uploads_on_after_an_early_answer_gets_all_of_it_and_no_reset(house: House) -> None:
+async def test_a_client_that_keeps_uploading_gets_the_whole_early_answer_and_no_reset(house: House) -> None:
     async with scripted(house, b"HTTP/1.1 413 Payload Too Large\r\nContent-Length: 3\r\n\r\nbig") as (uuid, _):
         headers = await house.headers(uuid, Content_Length=str(LARGE + 100_000))
         reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
@@ -79,7 +79,7 @@ async def test_a_client_that_uploads_on_after_an_early_answer_gets_all_of_it_and
         writer.close()
 
 
-async def test_an_upload_whose_pod_closes_without_an_answer_is_told_as_that(house: House) -> None:
+async def test_an_upload_whose_pod_closes_without_an_answer_gets_an_error_that_says_so(house: House) -> None:
     async with scripted(house, b"", ends=True) as (uuid, pod):
         status, body = await answer(house, "/up", await house.headers(uuid), "POST", data=chunks())
     assert (status, json.loads(body)["title"]) == (502, "The workspace stopped")
@@ -105,7 +105,7 @@ async def test_an_upload_whose_pod_closes_without_an_answer_is_told_as_that(hous
         '/{}|^`"<>',
     ],
 )
-async def test_a_target_goes_out_byte_for_byte(house: House, target: str) -> None:
+async def test_a_request_target_is_sent_byte_for_byte(house: House, target: str) -> None:
     uuid = await house.awake()
     said = await raw(house, f"GET {target}", await house.headers(uuid, Connection="close"))
     assert said.startswith(b"HTTP/1.1 200")
@@ -113,7 +113,7 @@ async def test_a_target_goes_out_byte_for_byte(house: House, target: str) -> Non
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_header_bytes_that_are_no_utf8_reach_the_pod(house: House, method: str) -> None:
+async def test_header_bytes_that_are_not_utf8_reach_the_pod(house: House, method: str) -> None:
     uuid = await house.awake()
     headers = await house.headers(uuid, Connection="close", X_Latin=_LATIN, X_Utf8="€", Content_Length="0")
     assert (await raw(house, f"{method} /bare", headers)).startswith(b"HTTP/1.1 204")
@@ -121,7 +121,7 @@ async def test_header_bytes_that_are_no_utf8_reach_the_pod(house: House, method:
     assert (told["X-Latin"], told["X-Utf8"]) == ([_LATIN], ["€"])
 
 
-async def test_header_bytes_that_are_no_utf8_reach_the_browser(house: House) -> None:
+async def test_header_bytes_that_are_not_utf8_reach_the_browser(house: House) -> None:
     line = b'Content-Disposition: attachment; filename="M\xfcller.pdf"\r\n'
     async with scripted(house, b"HTTP/1.1 299 M\xfcll\r\n" + line + b"Content-Length: 2\r\n\r\nok") as (uuid, _):
         said = await raw(house, "GET /", await house.headers(uuid, Connection="close"))
@@ -150,7 +150,7 @@ async def test_header_bytes_that_are_no_utf8_reach_the_browser(house: House) -> 
     ],
     ids=["hints", "continues", "http10", "no reason", "599", "trailers", "empty header"],
 )
-async def test_unusual_answers_come_through(house: House, said: bytes, status: int, body: bytes) -> None:
+async def test_unusual_responses_are_passed_on(house: House, said: bytes, status: int, body: bytes) -> None:
     async with scripted(house, said, ends=b"HTTP/1.0" in said) as (uuid, _):
         headers: Headers = await house.headers(uuid)
         for _ in range(2):
@@ -179,9 +179,7 @@ async def test_unusual_answers_come_through(house: House, said: bytes, status: i
         b"HTTP/1.1 200 \x01\r\nContent-Length: 2\r\n\r\nok",
     ],
 )
-async def test_an_answer_that_others_might_read_differently_is_a_502_and_harms_nobody(
-    house: House, said: bytes
-) -> None:
+async def test_an_ambiguous_response_is_a_502_and_affects_no_other_request(house: House, said: bytes) -> None:
     other = await house.awake("bob")
     async with scripted(house, said) as (uuid, _):
         status, body = await answer(house, "/", await house.headers(uuid))
@@ -199,7 +197,7 @@ async def test_an_answer_that_others_might_read_differently_is_a_502_and_harms_n
         b"Content-Length: 2\r\nUpgrade : x\r\n\r\nok",
     ],
 )
-async def test_no_header_leaves_with_a_blank_before_its_colon(house: House, said: bytes) -> None:
+async def test_no_header_is_sent_with_a_space_before_its_colon(house: House, said: bytes) -> None:
     async with scripted(house, b"HTTP/1.1 200 OK\r\n" + said) as (uuid, _):
         got = await raw(house, "GET /", await house.headers(uuid, Connection="close"))
     names = [line.partition(b":")[0] for line in got.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]]
@@ -235,13 +233,13 @@ async def test_a_body_that_is_malformed_in_the_middle_is_cut_off(house: House, r
                     await found.content.read()
 
 
-async def test_a_folded_header_comes_through_in_one_line(house: House) -> None:
+async def test_a_folded_header_is_passed_on_in_one_line(house: House) -> None:
     async with scripted(house, b"HTTP/1.1 200 OK\r\nX-A: b\r\n c\r\nContent-Length: 2\r\n\r\nok") as (uuid, _):
         said = await raw(house, "GET /", await house.headers(uuid, Connection="close"))
     assert b"X-A: b c\r\n" in said
 
 
-async def test_hundreds_of_header_lines_come_through(house: House) -> None:
+async def test_hundreds_of_header_lines_are_passed_on(house: House) -> None:
     lines = b"".join(b"X-%d: %d\r\n" % (number, number) for number in range(500))
     async with scripted(house, b"HTTP/1.1 200 OK\r\n" + lines + b"Content-Length: 2\r\n\r\nok") as (uuid, _):
         said = await raw(house, "GET /", await house.headers(uuid, Connection="close"))
@@ -256,7 +254,7 @@ async def test_hundreds_of_header_lines_come_through(house: House) -> None:
     ],
     ids=["long lines", "interim answers"],
 )
-async def test_a_head_without_end_is_a_502(house: House, said: bytes) -> None:
+async def test_an_endless_response_head_is_a_502(house: House, said: bytes) -> None:
     async with scripted(house, said) as (uuid, _):
         status, body = await answer(house, "/", await house.headers(uuid))
     assert (status, json.loads(body)["title"]) == (502, "The workspace sent an invalid response")
@@ -265,7 +263,7 @@ async def test_a_head_without_end_is_a_502(house: House, said: bytes) -> None:
 # --- connections ---
 
 
-async def test_a_kept_connection_that_the_pod_has_ended_costs_no_request_that_is_safe_to_repeat(house: House) -> None:
+async def test_a_safe_request_is_repeated_when_the_pod_closed_a_kept_connection(house: House) -> None:
     async with scripted(house, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") as (uuid, pod):
         headers = await house.headers(uuid)
         for number in range(1, 4):

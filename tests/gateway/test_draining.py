@@ -23,7 +23,7 @@ async def closed(connection: ClientConnection) -> tuple[int, str, float]:
     return connection.close_code or 0, connection.close_reason or "", time.monotonic()
 
 
-async def test_while_it_drains_everything_is_served_and_no_connection_is_kept(world: World) -> None:
+async def test_a_draining_gateway_serves_everything_and_keeps_no_connection(world: World) -> None:
     async with House(world).open() as house:
         uuid = await house.awake()
         async with socket(house, uuid) as before:
@@ -38,7 +38,7 @@ async def test_while_it_drains_everything_is_served_and_no_connection_is_kept(wo
                     assert await each.recv() == "still here"
 
 
-async def test_websockets_are_closed_with_a_code_and_one_after_the_other(world: World) -> None:
+async def test_websockets_are_closed_with_a_code_and_spread_over_time(world: World) -> None:
     async with House(world, spread=0.4).open() as house:
         uuid = await house.awake()
         async with socket(house, uuid) as one, socket(house, uuid) as two, socket(house, uuid) as three:
@@ -51,7 +51,7 @@ async def test_websockets_are_closed_with_a_code_and_one_after_the_other(world: 
         assert times[-1] - times[0] >= 0.2, "all at once would come back at once"
 
 
-async def test_a_frame_under_way_is_not_cut_by_the_close(world: World) -> None:
+async def test_closing_does_not_cut_a_frame_in_progress(world: World) -> None:
     async with House(world).open() as house:
         uuid = await house.awake()
         async with socket(house, uuid) as connection:
@@ -68,7 +68,7 @@ async def test_a_frame_under_way_is_not_cut_by_the_close(world: World) -> None:
             assert (await closed(connection))[0] == 1012
 
 
-async def test_a_held_request_is_served_before_the_gateway_goes(world: World) -> None:
+async def test_a_held_request_is_served_before_the_gateway_exits(world: World) -> None:
     async with House(world, delay=0.3).open() as house:
         uuid = await house.session()
         held = asyncio.create_task(answer(house, "/echo", await house.headers(uuid)))
@@ -78,7 +78,7 @@ async def test_a_held_request_is_served_before_the_gateway_goes(world: World) ->
         assert (await held)[0] == 200
 
 
-async def test_the_page_that_waits_is_sent_to_another_replica_without_a_failure(world: World) -> None:
+async def test_a_waiting_page_moves_to_another_replica_without_an_error(world: World) -> None:
     async with House(world, delay=60).open() as house:
         uuid = await house.session()
         async with house.http.get(house.url("/.user-pods/wake"), headers=await house.headers(uuid)) as stream:
@@ -90,7 +90,7 @@ async def test_the_page_that_waits_is_sent_to_another_replica_without_a_failure(
         assert b"failed" not in rest, "the page would give up instead of asking again"
 
 
-async def test_new_connections_are_refused_when_draining_is_over(world: World) -> None:
+async def test_new_connections_are_refused_after_the_drain(world: World) -> None:
     async with House(world).open() as house:
         house.drain.begun.set()
         house.drain.over.set()
@@ -106,7 +106,7 @@ async def test_new_connections_are_refused_when_draining_is_over(world: World) -
                 await asyncio.sleep(0.01)
 
 
-async def test_an_upload_under_way_is_completed(world: World) -> None:
+async def test_an_upload_in_progress_is_completed(world: World) -> None:
     async with House(world).open() as house:
         uuid = await house.awake()
 

@@ -48,19 +48,19 @@ CONTEXT = message(b"\x01\x24renderer:$sits-here-and-is-a-text-only!!")
 HERE, AWAY = (method("$onDidChangeWindowActive", text) for text in (b"[true]", b"[false]"))
 
 
-def test_calls_are_told_apart() -> None:
+def test_remote_calls_are_distinguished() -> None:
     frame = (
         CONTEXT + command("remoteterminal", "$input") + KEEP_ALIVE + method("$onFileEvent") + message(b"\x09\0\0\0\x07")
     )
     assert [name for name, _ in calls(frame)] == ["remoteterminal.$input", "$onFileEvent"]
 
 
-def test_following_an_event_and_giving_it_up_are_no_calls() -> None:
+def test_subscribing_to_an_event_and_unsubscribing_are_not_calls() -> None:
     assert not list(calls(command("remoteterminal", "$onProcessData", kind=102) + message(b"\x04\x02\x06\x67\x06\x01")))
 
 
 @given(st.binary(max_size=300))
-def test_whatever_comes_is_no_error(frame: bytes) -> None:
+def test_no_input_causes_an_error(frame: bytes) -> None:
     assert all(isinstance(call, Call) for call in calls(frame))
     assert all(isinstance(call, Call) for call in calls(message(frame)))
 
@@ -74,7 +74,7 @@ def test_whatever_comes_is_no_error(frame: bytes) -> None:
         method("$onMessage"),
     ],
 )
-def test_what_only_a_user_does_shows_somebody(doing: bytes, clock: Clock) -> None:
+def test_what_only_a_user_does_shows_presence(doing: bytes, clock: Clock) -> None:
     editor = Editor(resumed=True, clock=clock)
     assert editor.shows_somebody(KEEP_ALIVE + doing)
     assert not editor.shows_somebody(KEEP_ALIVE)
@@ -94,19 +94,19 @@ def test_what_only_a_user_does_shows_somebody(doing: bytes, clock: Clock) -> Non
         method("$acceptModelChanged"),
     ],
 )
-def test_what_an_editor_says_by_itself_shows_nobody(talk: bytes, clock: Clock) -> None:
+def test_what_an_editor_sends_by_itself_shows_no_presence(talk: bytes, clock: Clock) -> None:
     assert not Editor(resumed=True, clock=clock).shows_somebody(talk)
 
 
 @pytest.mark.parametrize(("doing", "counts"), [(method("$onFileEvent"), False), (method("$onMessage"), True)])
-def test_a_message_in_fragments_is_told_by_its_beginning(doing: bytes, counts: bool, clock: Clock) -> None:
+def test_a_fragmented_message_is_recognised_by_its_start(doing: bytes, counts: bool, clock: Clock) -> None:
     editor = Editor(resumed=True, clock=clock)
     begins = Frame(BINARY, 100_000, KEEP_ALIVE + doing)
     goes_on = Frame(CONTINUATION, 100_000, bytes(1000))
     assert [rules.is_input(each, editor) for each in (begins, goes_on, goes_on)] == [counts, False, False]
 
 
-def test_somebody_is_there_from_the_word_that_they_are_to_the_word_that_they_are_not(clock: Clock) -> None:
+def test_a_user_is_present_between_the_messages_that_report_it(clock: Clock) -> None:
     editor = Editor(resumed=True, clock=clock)
     assert not editor.shows_somebody(KEEP_ALIVE)
     assert editor.shows_somebody(HERE)
@@ -116,7 +116,7 @@ def test_somebody_is_there_from_the_word_that_they_are_to_the_word_that_they_are
     assert not editor.shows_somebody(KEEP_ALIVE)
 
 
-def test_who_has_just_opened_an_editor_is_there_until_it_says_otherwise(clock: Clock) -> None:
+def test_a_user_who_opens_an_editor_is_present_until_it_reports_otherwise(clock: Clock) -> None:
     editor = Editor(resumed=False, clock=clock)
     assert not editor.shows_somebody(message(b'{"type":"sign"}', kind=2))
     assert editor.shows_somebody(method("$activateByEvent"))
@@ -125,13 +125,13 @@ def test_who_has_just_opened_an_editor_is_there_until_it_says_otherwise(clock: C
     assert not editor.shows_somebody(method("$activateByEvent"))
 
 
-def test_a_connection_for_channels_says_nothing_of_presence(clock: Clock) -> None:
+def test_a_connection_for_channels_does_not_report_presence(clock: Clock) -> None:
     editor = Editor(resumed=False, clock=clock)
     assert not editor.shows_somebody(CONTEXT + command("remoteFilesystem", "stat"))
     assert not editor.shows_somebody(KEEP_ALIVE)
 
 
-def test_a_word_that_somebody_left_may_be_missed_without_keeping_awake_for_ever(clock: Clock) -> None:
+def test_a_missed_report_that_a_user_left_does_not_keep_the_session_awake(clock: Clock) -> None:
     editor = Editor(resumed=True, clock=clock)
     assert editor.shows_somebody(HERE)
     clock.now += 10 * MINUTE

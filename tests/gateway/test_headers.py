@@ -27,9 +27,7 @@ PROXYS = (
 
 @pytest.mark.parametrize("spelling", [str, str.lower, str.upper, lambda name: name.replace("-", "_"),
                                       lambda name: name.replace("-", ".")])  # fmt: skip
-async def test_what_a_pod_could_take_for_a_proxys_word_is_the_gateways_or_is_not_there(
-    house: House, spelling: type[str]
-) -> None:
+async def test_forwarding_headers_come_from_the_gateway_or_are_removed(house: House, spelling: type[str]) -> None:
     uuid = await house.awake()
     sent = {spelling(name): "forged" for name in (*PROXYS, "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto")}
     sent |= {"X-Forwarder": "own", "X-Real": "own", "X_Own": "own"}
@@ -59,7 +57,7 @@ async def test_what_a_pod_could_take_for_a_proxys_word_is_the_gateways_or_is_not
         ),
     ],
 )
-async def test_a_referer_bears_no_ticket(house: House, referer: str, kept: bool) -> None:
+async def test_tickets_are_removed_from_referers(house: House, referer: str, kept: bool) -> None:
     uuid = await house.awake()
     sent = referer.replace("{host}", house.host(uuid))
     await answer(house, "/echo", await house.headers(uuid, Referer=sent))
@@ -72,13 +70,13 @@ async def test_a_referer_bears_no_ticket(house: House, referer: str, kept: bool)
     ["Clear-Site-Data", "alt-svc", "Strict-Transport-Security", "Public-Key-Pins", "Public-Key-Pins-Report-Only",
      "Expect-CT", "NEL", "Report-To", "X-Accel-Redirect", "X-Sendfile", "Proxy-Authenticate", "Keep-Alive"],
 )  # fmt: skip
-def test_what_reaches_beyond_the_pod_stays_behind(name: str) -> None:
+def test_response_headers_that_affect_other_hosts_are_removed(name: str) -> None:
     sent = CIMultiDict({name: "x", "X-Accel-Buffering": "no", "Content-Security-Policy": "default-src 'self'"})
     sent.add(name, "y")
     assert set(to_browser(CIMultiDictProxy(sent))) == {"X-Accel-Buffering", "Content-Security-Policy"}
 
 
-async def test_and_does_so_on_the_wire(house: House) -> None:
+async def test_response_headers_that_affect_other_hosts_are_removed_from_real_responses(house: House) -> None:
     said = b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nClear-Site-Data: "*"\r\nAlt-Svc: h3=":443"\r\n\r\nok'
     async with (
         scripted(house, said) as (uuid, _),
@@ -104,7 +102,7 @@ async def test_and_does_so_on_the_wire(house: House) -> None:
         ),
     ],
 )
-def test_a_pod_sees_the_cookies_that_are_let_through(patterns: tuple[str, ...], kept: str) -> None:
+def test_a_pod_gets_only_the_cookies_that_the_setting_allows(patterns: tuple[str, ...], kept: str) -> None:
     line = (
         f"{COOKIE}=pass; code-server-session=1; vscode-tkn=2;a=3; {COOKIE}=pass; b; __Secure-login=4;"
         " _oauth2_proxy_0=5; CF_Authorization=6"
@@ -115,19 +113,19 @@ def test_a_pod_sees_the_cookies_that_are_let_through(patterns: tuple[str, ...], 
 
 @pytest.mark.parametrize("patterns", [cookies.WITHHELD, (), ("a", "b*")])
 @pytest.mark.parametrize("line", ["__Secure-" + " " * 60_000, "; " * 30_000, "a" * 60_000, ";" + "\t" * 60_000 + "x"])
-def test_no_cookie_takes_long_to_look_at(patterns: tuple[str, ...], line: str) -> None:
+def test_no_cookie_takes_long_to_parse(patterns: tuple[str, ...], line: str) -> None:
     begun = time.process_time()
     Cookies(patterns).to_pod([line])
     assert time.process_time() - begun < 1
 
 
 @pytest.mark.parametrize("patterns", [("a b",), ("a", "!b"), ("a=b",), ("*a",), ("ä",), ("!",)])
-def test_a_setting_that_names_no_cookies_is_refused(patterns: tuple[str, ...]) -> None:
+def test_an_invalid_cookie_setting_is_refused(patterns: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match=r"cookie"):
         cookies.check(patterns)
 
 
-async def test_the_setting_holds_for_requests_and_websockets(world: World) -> None:
+async def test_the_cookie_setting_applies_to_requests_and_websockets(world: World) -> None:
     async with House(world).open(Forwarding(scheme="https", cookies=Cookies(("own",)))) as house:
         uuid = await house.awake()
         sent = await house.headers(uuid)
@@ -142,7 +140,7 @@ async def test_the_setting_holds_for_requests_and_websockets(world: World) -> No
 # --- many headers, and hosts ---
 
 
-async def test_more_headers_than_a_library_would_take_pass_both_ways(house: House) -> None:
+async def test_more_headers_than_the_librarys_default_pass_in_both_directions(house: House) -> None:
     many = b"".join(b"X-Many-%d: %d\r\n" % (number, number) for number in range(500))
     async with scripted(house, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + many + b"\r\nok") as (uuid, pod):
         sent = {**await house.headers(uuid), **{f"X-Sent-{number}": "1" for number in range(500)}}
@@ -153,7 +151,7 @@ async def test_more_headers_than_a_library_would_take_pass_both_ways(house: Hous
 
 
 @pytest.mark.parametrize("size", [70_000, 2_000_000])
-async def test_a_pod_whose_headers_are_larger_than_allowed_gave_no_proper_answer(house: House, size: int) -> None:
+async def test_oversized_response_headers_are_an_invalid_answer(house: House, size: int) -> None:
     flood = b"".join(b"X-Many: %s\r\n" % (b"x" * 1000) for _ in range(size // 1000))
     async with scripted(house, b"HTTP/1.1 200 OK\r\n" + flood + b"Content-Length: 2\r\n\r\nok") as (uuid, _):
         assert (await answer(house, "/", await house.headers(uuid)))[0] == 502
@@ -173,12 +171,12 @@ async def test_a_pod_whose_headers_are_larger_than_allowed_gave_no_proper_answer
         ("vs-code-abc123xy.pods.test" + "." * 60_000, False),
     ],
 )
-def test_a_host_is_compared_in_ascii(host: str, found: bool) -> None:
+def test_host_names_are_compared_in_ascii(host: str, found: bool) -> None:
     hosts = Hosts(DOMAIN)
     assert (hosts.session(host) is not None) is found
 
 
-def test_hosts_that_are_too_long_to_be_any_are_not_remembered() -> None:
+def test_overlong_host_names_are_not_cached() -> None:
     hosts = Hosts(DOMAIN)
     hosts.session("x" * 60_000)
     assert hosts._cached.cache_info().currsize == 0

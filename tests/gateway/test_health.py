@@ -17,13 +17,13 @@ async def test_a_load_balancer_is_told_that_the_gateway_is_ready(house: House, h
     assert not house.metrics.visits, "it is nobody's visit"
 
 
-async def test_a_load_balancer_that_names_no_host_is_answered_too(house: House) -> None:
+async def test_a_load_balancer_that_sends_no_host_is_answered_too(house: House) -> None:
     assert (await raw(house, "GET /.user-pods/healthz", {"Host": "", "Connection": "close"})).startswith(
         b"HTTP/1.1 200"
     )
 
 
-async def test_a_gateway_that_drains_says_so_and_serves_on(world: World) -> None:
+async def test_a_draining_gateway_reports_it_and_continues_to_serve(world: World) -> None:
     async with House(world).open() as house:
         uuid = await house.awake()
         house.ready = False
@@ -32,7 +32,7 @@ async def test_a_gateway_that_drains_says_so_and_serves_on(world: World) -> None
         assert (await answer(house, "/echo", await house.headers(uuid)))[0] == 200
 
 
-async def test_a_workspaces_own_health_is_the_pods_to_tell(house: House) -> None:
+async def test_health_paths_of_a_workspace_are_answered_by_its_pod(house: House) -> None:
     uuid = await house.awake()
     _, body = await answer(house, "/healthz", await house.headers(uuid))
     assert json.loads(body)["pod"] == house.workspaces[uuid].name

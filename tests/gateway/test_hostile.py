@@ -42,7 +42,7 @@ class Seen(FrameObserver):
         self._frames.append(frame)
 
 
-def test_a_flood_of_tiny_frames_is_looked_at_in_pieces_that_leave_one_by_one() -> None:
+def test_a_flood_of_tiny_frames_is_inspected_and_forwarded_in_pieces() -> None:
     tiny, frames, seen = frame(FIN | TEXT, b"", b"mask"), FrameReader(), list[Frame]()
     flood = tiny * 10_000
     pieces = []
@@ -54,7 +54,7 @@ def test_a_flood_of_tiny_frames_is_looked_at_in_pieces_that_leave_one_by_one() -
     assert max(map(len, pieces)) <= FRAMES_PER_WRITE * len(tiny)
 
 
-def test_a_large_frame_is_not_cut() -> None:
+def test_a_large_frame_is_not_truncated() -> None:
     large = frame(FIN | TEXT, bytes(200_000), b"mask")
     assert list(in_batches(FrameReader(), large, FrameObserver())) == [large]
 
@@ -62,7 +62,7 @@ def test_a_large_frame_is_not_cut() -> None:
 # --- pods ---
 
 
-async def test_a_request_whose_pod_is_replaced_before_it_has_begun_is_served_by_the_next(
+async def test_a_request_whose_pod_is_replaced_before_it_starts_is_served_by_the_next(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uuid, accepts_connections = await house.awake(), Upstream.accepts_connections
@@ -87,7 +87,7 @@ async def test_a_request_whose_pod_is_replaced_before_it_has_begun_is_served_by_
         b"HTTP/1.1 200 OK\r\n\r\nhalf",
     ],
 )
-async def test_an_answer_under_way_is_cut_off_when_the_workspace_falls_asleep(house: House, said: bytes) -> None:
+async def test_a_response_in_progress_is_cut_off_when_the_workspace_falls_asleep(house: House, said: bytes) -> None:
     async with (
         scripted(house, said) as (uuid, _),
         house.http.get(house.url(), headers=await house.headers(uuid)) as found,
@@ -99,7 +99,7 @@ async def test_an_answer_under_way_is_cut_off_when_the_workspace_falls_asleep(ho
     await until(lambda: house.gateway._queues.is_empty)
 
 
-async def test_a_whole_answer_that_is_taken_slowly_is_not_cut_off_with_its_pod(house: House) -> None:
+async def test_a_complete_response_to_a_slow_client_survives_its_pod(house: House) -> None:
     size = 300_000
     async with (
         scripted(house, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size)) as (uuid, _),
@@ -119,7 +119,7 @@ async def test_a_whole_answer_that_is_taken_slowly_is_not_cut_off_with_its_pod(h
         (b"no HTTP at all\r\n\r\n", HANDSHAKE),
     ],
 )
-async def test_a_pod_that_speaks_no_proper_http_is_named(house: House, said: bytes, more: Headers) -> None:
+async def test_a_pod_with_invalid_http_is_reported(house: House, said: bytes, more: Headers) -> None:
     async with scripted(house, said) as (uuid, _):
         status, body = await answer(house, "/", {**await house.headers(uuid), **more})
     assert status == 502
@@ -127,7 +127,7 @@ async def test_a_pod_that_speaks_no_proper_http_is_named(house: House, said: byt
 
 
 @pytest.mark.parametrize("length", [b"Content-Length: 7\r\n", b"Connection: close\r\n"])
-async def test_why_a_pod_refuses_a_handshake_comes_through(house: House, length: bytes) -> None:
+async def test_a_pods_refusal_of_a_handshake_is_passed_on(house: House, length: bytes) -> None:
     async with scripted(house, b"HTTP/1.1 403 Forbidden\r\n" + length + b"\r\nwhy not") as (uuid, _):
         assert await answer(house, "/", {**await house.headers(uuid), **HANDSHAKE}) == (403, b"why not")
 
@@ -143,7 +143,7 @@ async def test_why_a_pod_refuses_a_handshake_comes_through(house: House, length:
         ("caf\udce9=M\udcfcller; Path=/", ["caf\udce9=M\udcfcller; Path=/"]),
     ],
 )
-def test_no_byte_hides_what_a_cookie_is(cookie: str, kept: list[str]) -> None:
+def test_no_byte_hides_the_name_of_a_cookie(cookie: str, kept: list[str]) -> None:
     assert to_browser(CIMultiDictProxy(CIMultiDict({"Set-Cookie": cookie}))).getall("Set-Cookie", []) == kept
 
 
@@ -159,7 +159,7 @@ def test_no_byte_hides_what_a_cookie_is(cookie: str, kept: list[str]) -> None:
         ("GET /x#y", {}),
     ],
 )
-async def test_what_could_be_taken_for_another_request_is_refused_and_the_connection_closed(
+async def test_possible_request_smuggling_is_refused_and_the_connection_closed(
     house: House, head: str, more: Headers
 ) -> None:
     uuid = await house.awake()
@@ -169,7 +169,7 @@ async def test_what_could_be_taken_for_another_request_is_refused_and_the_connec
     assert not house.workspaces[uuid].requests
 
 
-async def test_what_is_no_http_leaves_neither_pass_nor_ticket_in_log_or_answer(
+async def test_malformed_requests_leave_no_cookie_or_ticket_in_logs_and_answers(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -190,19 +190,19 @@ async def test_what_is_no_http_leaves_neither_pass_nor_ticket_in_log_or_answer(
     assert "refused: Bad request" in caplog.text
 
 
-async def test_an_origin_that_is_none_is_not_from_here(house: House) -> None:
+async def test_an_invalid_origin_is_foreign(house: House) -> None:
     uuid = await house.awake()
     assert (await answer(house, "/echo", await house.headers(uuid, Origin="http://["), "POST"))[0] == 403
 
 
-async def test_the_host_cannot_be_taken_away_as_a_header_of_the_connection(house: House) -> None:
+async def test_the_host_header_cannot_be_removed_by_the_connection_header(house: House) -> None:
     uuid = await house.awake()
     await answer(house, "/echo", await house.headers(uuid, Connection="close, Host"))
     _, _, told = house.workspaces[uuid].requests[-1]
     assert told["Host"] == [house.host(uuid)]
 
 
-async def test_the_news_of_a_wake_can_only_be_got_and_count_among_all_that_wait(world: World) -> None:
+async def test_progress_of_a_wake_accepts_only_get_and_counts_as_a_waiting_request(world: World) -> None:
     async with House(world, GatewayLimits(held=1), delay=60).open() as house:
         uuids = [await house.session(user_id) for user_id in ("ann", "bob")]
         headers = [await house.headers(uuid) for uuid in uuids]
@@ -214,7 +214,9 @@ async def test_the_news_of_a_wake_can_only_be_got_and_count_among_all_that_wait(
             assert (await answer(house, "/.user-pods/wake", headers[1]))[0] == 503
 
 
-async def test_a_long_upload_counts_for_as_long_as_it_moves(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_upload_counts_as_activity_while_it_makes_progress(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     uuid, counted = await house.awake(), list[str]()
     monkeypatch.setattr(house.gateway._activity, "record", lambda _uuid, source: counted.append(source))
 
@@ -229,7 +231,7 @@ async def test_a_long_upload_counts_for_as_long_as_it_moves(house: House, monkey
 
 
 @pytest.mark.parametrize("case", MALFORMED, ids=str)
-async def test_a_malformed_request_gets_a_problem_that_repeats_nothing_and_no_log_does(
+async def test_a_malformed_request_is_not_repeated_in_the_answer_or_the_log(
     house: House, case: Malformed, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -245,9 +247,7 @@ async def test_a_malformed_request_gets_a_problem_that_repeats_nothing_and_no_lo
         pytest.param(b"0\r\n" + b"X-Trailer: %s\r\n" % (b"x" * 1000) * 100, id="trailers"),
     ],
 )
-async def test_an_upload_that_is_malformed_is_the_clients_fault_and_the_pod_gets_no_whole_one(
-    house: House, rest: bytes
-) -> None:
+async def test_a_malformed_upload_is_a_client_error_and_never_complete_for_the_pod(house: House, rest: bytes) -> None:
     uuid = await house.awake()
     fields = "".join(f"{name}: {value}\r\n" for name, value in (await house.headers(uuid)).items())
     head = f"PUT /echo HTTP/1.1\r\n{fields}Transfer-Encoding: chunked\r\n\r\n".encode()
@@ -261,7 +261,7 @@ async def test_an_upload_that_is_malformed_is_the_clients_fault_and_the_pod_gets
     await asyncio.wait_for(house.workspaces[uuid].interrupted.wait(), 5)
 
 
-async def test_a_refusal_names_the_request_as_the_log_does(house: House) -> None:
+async def test_a_refusal_has_the_request_id_of_the_log(house: House) -> None:
     sent = {"Host": f"other.{DOMAIN}", "X-Request-Id": "request-1234"}
     status, body = await answer(house, "/", sent)
     problem = json.loads(body)

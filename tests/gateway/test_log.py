@@ -86,7 +86,7 @@ async def test_what_a_browser_or_a_pod_does_leaves_no_traceback(
     assert errors == []
 
 
-async def test_a_part_that_is_away_is_one_line_per_request_with_its_cause_and_the_requests_id(
+async def test_a_failed_dependency_is_logged_in_one_line_per_request_with_cause_and_request_id(
     house: House, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*_: object, **__: object) -> None:

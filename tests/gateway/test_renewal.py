@@ -22,7 +22,7 @@ def cookies(found: object) -> list[str]:
     return [each for each in found.headers.getall("Set-Cookie", []) if each.startswith(COOKIE)]  # type: ignore[attr-defined]
 
 
-async def test_an_answer_to_an_ageing_cookie_brings_a_new_one(house: House, half: Headers) -> None:
+async def test_a_response_renews_an_ageing_cookie(house: House, half: Headers) -> None:
     async with house.http.get(house.url("/echo"), headers=half) as found:
         (cookie,) = cookies(found)
         assert found.headers["Cache-Control"] == "private"
@@ -41,14 +41,14 @@ async def test_a_fresh_cookie_is_left_as_it_is(house: House) -> None:
         assert (found.status, cookies(found)) == (200, [])
 
 
-async def test_a_handshake_brings_a_new_cookie_too(house: House, half: Headers) -> None:
+async def test_a_handshake_renews_a_cookie_too(house: House, half: Headers) -> None:
     async with house.http.ws_connect(house.url("/ws"), headers=half) as socket:
         assert len(cookies(socket._response)) == 1
         await socket.send_str("hello")
         assert (await socket.receive()).type is WSMsgType.TEXT
 
 
-async def test_a_pod_never_sees_the_new_cookie_and_its_own_stay(house: House, half: Headers) -> None:
+async def test_a_pod_never_sees_the_new_cookie_and_keeps_its_own(house: House, half: Headers) -> None:
     async with house.http.get(house.url("/cookies"), headers=half) as found:
         given = found.headers.getall("Set-Cookie")
     assert [each.partition("=")[0] for each in given] == ["own", "wide", COOKIE]
@@ -77,7 +77,7 @@ async def test_a_pod_never_sees_the_new_cookie_and_its_own_stay(house: House, ha
         (200, {"Surrogate-Control": "max-age=9"}, None),
     ],
 )
-async def test_no_cache_gets_a_cookie_to_keep(
+async def test_a_response_with_a_new_cookie_is_not_cacheable(
     house: House, half: Headers, status: int, headers: Headers, control: str | None
 ) -> None:
     (workspace,) = house.workspaces.values()
@@ -92,12 +92,12 @@ async def test_no_cache_gets_a_cookie_to_keep(
             assert ", ".join(found.headers.getall("Cache-Control")) == control
 
 
-async def test_who_is_refused_gets_no_new_cookie(house: House, half: Headers) -> None:
+async def test_a_refused_request_gets_no_new_cookie(house: House, half: Headers) -> None:
     async with house.http.get(house.url("/echo"), headers=half | {"Origin": "https://evil.test"}) as found:
         assert (found.status, cookies(found)) == (403, [])
 
 
-async def test_a_known_cookie_costs_no_check_of_its_seal(
+async def test_the_seal_of_a_known_cookie_is_not_checked_again(
     house: House, half: Headers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     house.access.stay = timedelta(hours=12)

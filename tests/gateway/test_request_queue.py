@@ -28,7 +28,7 @@ def acquired(queue: RequestQueues, uuid: SessionId = ANN) -> Slot:
     return slot
 
 
-async def test_those_in_line_come_in_the_order_in_which_they_came() -> None:
+async def test_queued_requests_are_served_in_order() -> None:
     queue, served = queues(limit=1), list[int]()
     first = acquired(queue)
 
@@ -46,7 +46,7 @@ async def test_those_in_line_come_in_the_order_in_which_they_came() -> None:
     assert served == [0, 1, 2, 3]
 
 
-async def test_the_line_has_an_end() -> None:
+async def test_the_queue_is_bounded() -> None:
     queue = queues(limit=1, size=1)
     first = acquired(queue)
     waiting = asyncio.create_task(queue.acquire(ANN))
@@ -58,7 +58,7 @@ async def test_the_line_has_an_end() -> None:
     assert queue.is_empty
 
 
-async def test_who_goes_away_leaves_the_line_also_just_when_its_turn_comes() -> None:
+async def test_a_cancelled_request_leaves_the_queue_even_as_its_turn_comes() -> None:
     queue = queues(limit=1)
     first = acquired(queue)
     early, late, last = (asyncio.create_task(queue.acquire(ANN)) for _ in range(3))
@@ -73,7 +73,7 @@ async def test_who_goes_away_leaves_the_line_also_just_when_its_turn_comes() -> 
     assert queue.is_empty
 
 
-async def test_a_page_that_goes_away_as_a_whole_takes_no_room_with_it() -> None:
+async def test_a_closed_page_frees_all_its_slots() -> None:
     queue = queues(limit=1)
     first = acquired(queue)
 
@@ -94,7 +94,7 @@ async def test_a_page_that_goes_away_as_a_whole_takes_no_room_with_it() -> None:
     assert queue.is_empty
 
 
-async def test_who_waits_too_long_is_told_so_and_leaves_nothing_behind() -> None:
+async def test_a_request_that_waits_too_long_is_refused_and_frees_its_slot() -> None:
     queue = queues(limit=1, timeout=0.02)
     first = acquired(queue)
     with pytest.raises(QueueFull):
@@ -103,7 +103,7 @@ async def test_who_waits_too_long_is_told_so_and_leaves_nothing_behind() -> None
     assert queue.is_empty
 
 
-async def test_what_takes_long_steps_aside_for_those_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_request_releases_its_slot_to_those_in_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.gateway.proxy.request_queue._LONG_RUNNING", 0.05)
     queue = queues(limit=2, timeout=0.3)
     slots = [acquired(queue), acquired(queue), await queue.acquire(ANN), await queue.acquire(ANN)]
@@ -116,7 +116,7 @@ async def test_what_takes_long_steps_aside_for_those_in_line(monkeypatch: pytest
     assert queue.is_empty
 
 
-async def test_hundreds_of_requests_of_one_page_are_all_served(house: House) -> None:
+async def test_hundreds_of_requests_by_one_page_are_all_served(house: House) -> None:
     uuid = await house.awake()
     headers = await house.headers(uuid)
     found = await asyncio.gather(*(answer(house, f"/late?{number}", headers) for number in range(400)))
@@ -124,7 +124,7 @@ async def test_hundreds_of_requests_of_one_page_are_all_served(house: House) -> 
     await until(lambda: house.gateway._queues.is_empty)
 
 
-async def test_a_client_that_leaves_the_line_is_not_sent_to_the_pod(world: World) -> None:
+async def test_a_request_cancelled_in_the_queue_does_not_reach_the_pod(world: World) -> None:
     async with House(world, GatewayLimits(session_requests=1)).open() as house:
         uuid = await house.awake()
         headers = await house.headers(uuid)
@@ -138,7 +138,7 @@ async def test_a_client_that_leaves_the_line_is_not_sent_to_the_pod(world: World
         assert [path for _, path, _ in house.workspaces[uuid].requests] == ["/late"]
 
 
-async def test_beyond_the_line_the_answer_says_when_to_come_again(world: World) -> None:
+async def test_a_request_beyond_the_queue_gets_retry_after(world: World) -> None:
     terms = GatewayLimits(session_requests=1, hold_timeout=timedelta(seconds=5))
     async with House(world, terms).open() as house:
         uuid = await house.awake()
@@ -152,7 +152,7 @@ async def test_beyond_the_line_the_answer_says_when_to_come_again(world: World) 
         assert {status for status, _ in await asyncio.gather(*asked)} == {200}
 
 
-async def test_websockets_take_no_room_from_requests_and_have_a_bound_of_their_own(world: World) -> None:
+async def test_websockets_take_no_slots_from_requests_and_have_their_own_limit(world: World) -> None:
     async with House(world, GatewayLimits(session_requests=1)).open() as house, AsyncExitStack() as opened:
         uuid = await house.awake()
         await opened.enter_async_context(socket(house, uuid))

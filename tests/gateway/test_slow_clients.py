@@ -55,12 +55,12 @@ async def dribble(writer: asyncio.StreamWriter, text: bytes) -> None:
         await asyncio.sleep(0.05)
 
 
-async def test_a_client_that_connects_and_says_nothing_is_ended(world: World) -> None:
+async def test_a_silent_client_is_disconnected(world: World) -> None:
     async with bounded(world, ConnectionLimits(idle=0.3)) as house, dialled(house) as (reader, _):
         assert await ended(reader) == b""
 
 
-async def test_a_head_that_comes_byte_by_byte_is_not_waited_for(world: World) -> None:
+async def test_a_head_that_arrives_too_slowly_is_refused(world: World) -> None:
     async with bounded(world, ConnectionLimits(head=0.3)) as house, dialled(house) as (reader, writer):
         dribbling = asyncio.create_task(dribble(writer, b"GET / HTTP/1.1\r\n" + b"X-Header: slow\r\n" * 100))
         try:
@@ -71,7 +71,7 @@ async def test_a_head_that_comes_byte_by_byte_is_not_waited_for(world: World) ->
             await asyncio.gather(dribbling, return_exceptions=True)
 
 
-async def test_nor_is_the_second_one_on_a_connection(world: World) -> None:
+async def test_a_second_head_that_arrives_too_slowly_is_refused(world: World) -> None:
     async with bounded(world, ConnectionLimits(head=0.3)) as house, dialled(house) as (reader, writer):
         uuid = await house.awake()
         writer.write(await head(house, uuid, "/bare"))
@@ -85,7 +85,7 @@ async def test_nor_is_the_second_one_on_a_connection(world: World) -> None:
             await asyncio.gather(dribbling, return_exceptions=True)
 
 
-async def test_a_kept_connection_may_rest_between_two_requests_and_a_head_may_come_in_two_pieces(world: World) -> None:
+async def test_a_kept_connection_may_idle_and_a_head_may_arrive_in_two_pieces(world: World) -> None:
     async with bounded(world, ConnectionLimits(head=0.4, idle=5)) as house, dialled(house) as (reader, writer):
         uuid = await house.awake()
         for _ in range(3):
@@ -97,7 +97,7 @@ async def test_a_kept_connection_may_rest_between_two_requests_and_a_head_may_co
             await asyncio.sleep(0.6)
 
 
-async def test_a_request_may_take_longer_than_its_head_may(world: World) -> None:
+async def test_a_request_may_take_longer_than_the_head_timeout(world: World) -> None:
     async with bounded(world, ConnectionLimits(head=0.2)) as house:
         uuid = await house.awake()
         assert await answer(house, "/late", await house.headers(uuid)) == (200, b"late")
@@ -110,7 +110,7 @@ async def test_a_request_may_take_longer_than_its_head_may(world: World) -> None
         assert (await answer(house, "/echo", await house.headers(uuid), "PUT", data=parts()))[0] == 200
 
 
-async def test_beyond_the_bound_a_connection_is_told_to_come_back_later(world: World) -> None:
+async def test_a_connection_beyond_the_limit_gets_retry_after(world: World) -> None:
     async with bounded(world, ConnectionLimits(connections=2)) as house, dialled(house), dialled(house) as (_, second):
         uuid = await house.awake()
         async with dialled(house) as (reader, writer):
@@ -126,7 +126,7 @@ async def test_beyond_the_bound_a_connection_is_told_to_come_back_later(world: W
         assert (await answer(house, "/bare", await house.headers(uuid)))[0] == 204
 
 
-async def test_far_beyond_it_nobody_is_told_anything(world: World) -> None:
+async def test_connections_far_beyond_the_limit_are_closed_silently(world: World) -> None:
     async with bounded(world, ConnectionLimits(connections=10)) as house:
         opened = [await asyncio.open_connection("127.0.0.1", house.port) for _ in range(13)]
         told = [await ended(reader) for reader, _ in opened[10:]]
@@ -136,7 +136,7 @@ async def test_far_beyond_it_nobody_is_told_anything(world: World) -> None:
     assert house.metrics.away == 3
 
 
-async def test_one_that_takes_nothing_of_a_download_costs_little_and_is_ended_and_so_is_the_pods_answer(
+async def test_a_client_that_stops_reading_costs_little_and_is_disconnected_from_its_pod(
     world: World,
 ) -> None:
     async with bounded(world, ConnectionLimits(stall=1)) as house:
@@ -150,7 +150,7 @@ async def test_one_that_takes_nothing_of_a_download_costs_little_and_is_ended_an
         assert 0 < workspace.sent < 32 * 2**20  # what fits into the sockets' own buffers, and no more
 
 
-async def test_one_that_takes_a_download_slowly_gets_all_of_it(world: World) -> None:
+async def test_a_slow_download_is_completed(world: World) -> None:
     size = 24 * 2**20
     async with bounded(world, ConnectionLimits(stall=0.5)) as house, dialled(house) as (reader, writer):
         uuid = await house.awake()
@@ -161,7 +161,7 @@ async def test_one_that_takes_a_download_slowly_gets_all_of_it(world: World) -> 
             await asyncio.sleep(0.1)
 
 
-async def test_one_that_stops_in_the_middle_of_its_upload_is_told_so_and_so_is_the_pod(world: World) -> None:
+async def test_a_stalled_upload_is_ended_for_client_and_pod(world: World) -> None:
     async with bounded(world, ConnectionLimits(stall=0.3)) as house, dialled(house) as (reader, writer):
         uuid = await house.awake()
         writer.write(await head(house, uuid, "/echo", "PUT", Content_Length="1000") + b"half")
@@ -171,14 +171,14 @@ async def test_one_that_stops_in_the_middle_of_its_upload_is_told_so_and_so_is_t
         assert house.metrics.slow == {Slow.BODY: 1}
 
 
-async def test_a_body_that_waits_for_its_pod_does_not_stall(world: World) -> None:
+async def test_a_body_that_waits_for_its_pod_is_not_a_stalled_upload(world: World) -> None:
     async with House(world, GatewayLimits(connection_limits=ConnectionLimits(stall=0.3)), delay=1).open() as house:
         uuid = await house.session()
         status, _ = await answer(house, "/echo", await house.headers(uuid), "PUT", data=b"x" * 1_000_000)
         assert status == 200
 
 
-async def test_a_quiet_socket_and_a_quiet_stream_are_left_alone(world: World) -> None:
+async def test_a_quiet_websocket_and_a_quiet_stream_stay_open(world: World) -> None:
     async with bounded(world, ConnectionLimits(head=0.2, idle=0.3, stall=0.3)) as house:
         uuid = await house.awake()
         async with (
@@ -191,7 +191,7 @@ async def test_a_quiet_socket_and_a_quiet_stream_are_left_alone(world: World) ->
             assert await connection.recv() == "still there"
 
 
-async def test_there_are_no_more_connections_than_files_may_be_open(caplog: pytest.LogCaptureFixture) -> None:
+async def test_connections_are_limited_by_the_number_of_open_files(caplog: pytest.LogCaptureFixture) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         with caplog.at_level(logging.WARNING):

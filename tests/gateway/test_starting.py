@@ -96,7 +96,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- what Kubernetes keeps trying ---
 
 
-async def test_a_request_waits_while_kubernetes_tries_again_and_is_served_then(house: House) -> None:
+async def test_a_request_waits_while_kubernetes_retries_and_is_then_served(house: House) -> None:
     house.fails = _PULL
     uuid = await house.session()
     asking = asyncio.create_task(answer(house, "/echo", await house.headers(uuid), "POST", data=b"once"))
@@ -108,7 +108,7 @@ async def test_a_request_waits_while_kubernetes_tries_again_and_is_served_then(h
     assert (status, json.loads(body)["length"]) == (200, 4)
 
 
-async def test_the_page_says_early_why_it_takes_so_long_and_goes_on_when_a_try_succeeds(house: House) -> None:
+async def test_the_page_explains_a_delay_early_and_continues_when_a_retry_succeeds(house: House) -> None:
     house.fails = _PULL
     uuid = await house.session()
     await page_shown(house, uuid)
@@ -120,7 +120,7 @@ async def test_the_page_says_early_why_it_takes_so_long_and_goes_on_when_a_try_s
         await next_event(stream, "answers")
 
 
-async def test_a_pod_that_no_node_takes_yet_is_waited_for_and_the_page_says_so(house: House) -> None:
+async def test_the_gateway_waits_for_an_unschedulable_pod_and_the_page_says_so(house: House) -> None:
     house.delay = 60
     uuid = await house.session()
     await page_shown(house, uuid)
@@ -132,7 +132,7 @@ async def test_a_pod_that_no_node_takes_yet_is_waited_for_and_the_page_says_so(h
         await next_event(stream, "answers")
 
 
-async def test_what_has_passed_is_taken_off_the_page(house: House) -> None:
+async def test_a_resolved_delay_disappears_from_the_page(house: House) -> None:
     house.fails = _PULL
     uuid = await house.session()
     await page_shown(house, uuid)
@@ -142,14 +142,14 @@ async def test_what_has_passed_is_taken_off_the_page(house: House) -> None:
         assert (await next_event(stream, "warning"))["reason"] == ""
 
 
-async def test_patience_ends_with_what_kubernetes_is_still_trying(world: World) -> None:
+async def test_a_timeout_reports_what_kubernetes_is_still_retrying(world: World) -> None:
     async with House(world, GatewayLimits(hold_timeout=timedelta(seconds=0.3)), fails=_PULL).open() as house:
         uuid = await house.session()
         status, body = await answer(house, "/echo", await house.headers(uuid))
         assert (status, json.loads(body)["detail"]) == (504, f"Kubernetes keeps retrying. {_PULL}")
 
 
-async def test_a_failure_that_turns_out_to_be_for_good_ends_the_wait(house: House) -> None:
+async def test_a_failure_that_becomes_final_ends_the_wait(house: House) -> None:
     house.fails = _PULL
     uuid = await house.session()
     await page_shown(house, uuid)
@@ -164,7 +164,7 @@ async def test_a_failure_that_turns_out_to_be_for_good_ends_the_wait(house: Hous
         assert (await asking)[0] == 503
 
 
-async def test_a_failure_that_time_alone_makes_final_ends_the_wait(house: House) -> None:
+async def test_a_failure_that_becomes_final_by_time_alone_ends_the_wait(house: House) -> None:
     """As of a pod that was evicted, and has not been replaced for some seconds."""
     house.fails = "Evicted: no disk"
     uuid = await house.session()
@@ -174,7 +174,7 @@ async def test_a_failure_that_time_alone_makes_final_ends_the_wait(house: House)
     assert (await asking)[0] == 503
 
 
-async def test_the_wake_is_kept_for_as_long_as_somebody_waits(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wake_is_renewed_while_anybody_waits(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     is_wanted: list[str] = []
 
     async def counted(_uuid: SessionId, source: str) -> None:
@@ -196,7 +196,7 @@ async def test_the_wake_is_kept_for_as_long_as_somebody_waits(house: House, monk
     assert set(is_wanted) == {"visit"}
 
 
-async def test_a_page_that_comes_back_by_itself_keeps_an_awake_pod_and_wakes_no_sleeper(house: House) -> None:
+async def test_a_page_that_reloads_itself_keeps_an_awake_pod_and_wakes_no_sleeper(house: House) -> None:
     uuid = await house.session()
     headers = await house.headers(uuid, Last_Event_ID="1-0")
     async with house.http.get(house.url("/.user-pods/wake"), headers=headers) as stream:
@@ -204,7 +204,7 @@ async def test_a_page_that_comes_back_by_itself_keeps_an_awake_pod_and_wakes_no_
     assert house.world.cluster.workload(uuid).replicas == 0
 
 
-async def test_a_page_is_not_waited_on_for_ever(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_for_a_page_has_a_limit(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.gateway.waiting.events.PAGE_TIMEOUT", 0.2)
     house.fails = _PULL
     uuid = await house.session()
@@ -215,7 +215,7 @@ async def test_a_page_is_not_waited_on_for_ever(house: House, monkeypatch: pytes
     assert _PULL in said["reason"]
 
 
-async def test_redis_may_be_away_while_somebody_waits(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_survives_an_outage_of_redis(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.delay = 30
     uuid = await house.session()
     asking = asyncio.create_task(answer(house, "/echo", await house.headers(uuid)))
@@ -237,7 +237,7 @@ async def test_redis_may_be_away_while_somebody_waits(house: House, monkeypatch:
 
 
 @pytest.mark.parametrize("early", [None, _BAD, _BAD.replace(b"502", b"503")], ids=["resets", "502", "503"])
-async def test_a_program_behind_an_early_sidecar_is_waited_for(house: House, early: bytes | None) -> None:
+async def test_the_gateway_waits_for_a_program_behind_an_early_sidecar(house: House, early: bytes | None) -> None:
     async with starting(house, early) as (uuid, sidecar):
         headers = await house.headers(uuid)
         asking = [asyncio.create_task(answer(house, "/api", headers)) for _ in range(5)]
@@ -250,7 +250,7 @@ async def test_a_program_behind_an_early_sidecar_is_waited_for(house: House, ear
         assert sidecar.asked.count("POST /api") == 1
 
 
-async def test_the_page_goes_on_only_when_the_program_answers(house: House) -> None:
+async def test_the_page_continues_only_when_the_program_answers(house: House) -> None:
     async with starting(house, _BAD) as (uuid, sidecar):
         await page_shown(house, uuid)
         async with house.http.get(house.url("/.user-pods/wake"), headers=await house.headers(uuid)) as stream:
@@ -260,7 +260,7 @@ async def test_the_page_goes_on_only_when_the_program_answers(house: House) -> N
         assert await answer(house, "/", await house.person(uuid)) == (200, b"ok")
 
 
-async def test_a_path_that_is_served_later_than_the_others_is_waited_for_where_that_is_safe(house: House) -> None:
+async def test_the_gateway_waits_for_a_late_path_where_repeating_is_safe(house: House) -> None:
     async with starting(house, _BAD) as (uuid, sidecar):
         sidecar.there, sidecar.only = True, "/api"
         headers = await house.headers(uuid)
@@ -283,14 +283,14 @@ async def test_a_websocket_waits_for_the_program_too(house: House) -> None:
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
-async def test_what_a_ready_pod_says_is_passed_on_untouched(house: House, status: int) -> None:
+async def test_the_answer_of_a_ready_pod_is_passed_on_unchanged(house: House, status: int) -> None:
     early = _BAD.replace(b"502", str(status).encode())
     async with starting(house, early, ready=True) as (uuid, sidecar):
         assert await answer(house, "/api", await house.headers(uuid)) == (status, b"bad")
         assert sidecar.asked == ["GET /api"]
 
 
-async def test_when_patience_ends_the_pods_own_answer_is_passed_on(world: World) -> None:
+async def test_after_the_timeout_the_pods_own_answer_is_passed_on(world: World) -> None:
     async with (
         House(world, GatewayLimits(hold_timeout=timedelta(seconds=0.3))).open() as house,
         starting(house, _BAD) as (uuid, sidecar),
@@ -299,7 +299,7 @@ async def test_when_patience_ends_the_pods_own_answer_is_passed_on(world: World)
         assert await answer(house, "/api", await house.headers(uuid)) == (502, b"bad")
 
 
-async def test_a_pod_that_only_resets_is_told_as_not_ready_when_patience_ends(world: World) -> None:
+async def test_after_the_timeout_a_pod_that_only_resets_is_reported_as_not_ready(world: World) -> None:
     async with (
         House(world, GatewayLimits(hold_timeout=timedelta(seconds=0.3))).open() as house,
         starting(house, None) as (uuid, _),
@@ -309,9 +309,7 @@ async def test_a_pod_that_only_resets_is_told_as_not_ready_when_patience_ends(wo
         assert "the program in it does not answer yet" in json.loads(body)["detail"]
 
 
-async def test_a_program_that_takes_its_time_over_a_request_counts_as_there(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_slow_answer_counts_as_a_running_program(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.gateway.proxy.pods._PROBE_TIMEOUT", 0.05)
     uuid = await house.awake()
     workload = house.world.cluster.workload(uuid)

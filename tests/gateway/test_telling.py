@@ -10,7 +10,7 @@ from tests.gateway.test_websockets import socket
 from tests.waiting import until
 
 
-async def test_a_request_to_an_awake_pod_is_passed_whatever_it_answers(house: House) -> None:
+async def test_a_request_to_an_awake_pod_counts_as_passed_whatever_the_answer(house: House) -> None:
     headers = await house.headers(await house.awake())
     for path in ("/echo", "/moved", "/bare", "/flood"):
         async with house.http.get(house.url(path), headers=headers, allow_redirects=False):
@@ -19,7 +19,7 @@ async def test_a_request_to_an_awake_pod_is_passed_whatever_it_answers(house: Ho
     assert not house.metrics.waits
 
 
-async def test_one_to_a_sleeper_is_held_and_its_wait_is_told_once(house: House) -> None:
+async def test_a_request_to_a_sleeper_is_held_and_its_wait_is_measured_once(house: House) -> None:
     house.delay = 0.3
     uuid = await house.session()
     await answer(house, "/echo", await house.headers(uuid))
@@ -29,7 +29,7 @@ async def test_one_to_a_sleeper_is_held_and_its_wait_is_told_once(house: House) 
     assert 0.3 <= seconds < 2
 
 
-async def test_a_page_and_its_wait_are_told_and_so_is_what_was_refused(house: House) -> None:
+async def test_pages_waits_and_refusals_are_measured(house: House) -> None:
     house.delay = 0.3
     uuid = await house.session()
     await answer(house, "/", await house.person(uuid))
@@ -41,7 +41,7 @@ async def test_a_page_and_its_wait_are_told_and_so_is_what_was_refused(house: Ho
     assert 0.1 < seconds < 2
 
 
-async def test_ways_not_to_reach_a_pod_are_told_apart(world: World) -> None:
+async def test_failures_to_reach_a_pod_are_distinguished(world: World) -> None:
     async with House(world, GatewayLimits(held_per_session=1), delay=60).open() as house:
         uuid = await house.session()
         headers = await house.headers(uuid)
@@ -57,7 +57,7 @@ async def test_ways_not_to_reach_a_pod_are_told_apart(world: World) -> None:
         assert house.metrics.visits.total() == 4
 
 
-async def test_what_is_open_is_told_as_long_as_it_is(house: House) -> None:
+async def test_open_connections_are_counted_while_they_are_open(house: House) -> None:
     uuid = await house.awake()
     assert house.gateway.traffic == Traffic(connections=0, websockets=0, held=0)
     async with socket(house, uuid), socket(house, uuid):
@@ -66,7 +66,7 @@ async def test_what_is_open_is_told_as_long_as_it_is(house: House) -> None:
     assert house.metrics.visits == {RequestOutcome.PASSED: 2}
 
 
-async def test_activity_is_told_as_often_as_it_is_noted(house: House) -> None:
+async def test_every_recorded_activity_is_counted(house: House) -> None:
     headers = await house.headers(await house.awake())
     for _ in range(5):
         await answer(house, "/echo", headers)

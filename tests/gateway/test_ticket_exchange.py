@@ -29,7 +29,7 @@ async def enter(house: House, url: str) -> tuple[int, dict[str, str]]:
         return found.status, dict(found.headers)
 
 
-async def test_a_ticket_lets_its_bearer_in_once_and_to_where_it_says(house: House) -> None:
+async def test_a_ticket_admits_its_bearer_once_and_leads_to_its_target(house: House) -> None:
     uuid = await house.awake()
     invitation = await house.access.issue_link(uuid, "/?folder=/home/coder")
     status, headers = await enter(house, invitation.url)
@@ -47,26 +47,26 @@ async def test_a_ticket_lets_its_bearer_in_once_and_to_where_it_says(house: Hous
 @pytest.mark.parametrize(
     "target", ["//evil.test", "https://evil.test/", "/\\evil.test", "evil", "/a\r\nX: y", "/\t/evil"]
 )
-async def test_a_ticket_leads_nowhere_else(house: House, target: str) -> None:
+async def test_a_ticket_does_not_redirect_to_another_host(house: House, target: str) -> None:
     uuid = await house.awake()
     status, headers = await enter(house, (await house.access.issue_link(uuid, target)).url)
     assert (status, headers["Location"]) == (303, "/")
 
 
-async def test_a_ticket_of_one_session_opens_no_other_and_is_used_up(house: House) -> None:
+async def test_a_ticket_of_another_session_is_refused_and_used_up(house: House) -> None:
     ann, bob = await house.awake("ann"), await house.awake("bob")
     url = (await house.access.issue_link(ann)).url
     assert (await enter(house, url.replace(ann, bob)))[0] == 403
     assert (await enter(house, url))[0] == 403
 
 
-async def test_a_ticket_grows_too_old(house: House) -> None:
+async def test_an_expired_ticket_is_refused(house: House) -> None:
     uuid = await house.awake()
     house.access._ticket = timedelta(seconds=-1)
     assert (await enter(house, (await house.access.issue_link(uuid)).url))[0] == 403
 
 
-async def test_a_pass_of_one_session_opens_no_other(house: House) -> None:
+async def test_a_cookie_of_one_session_opens_no_other(house: House) -> None:
     ann, bob = await house.awake("ann"), await house.awake("bob")
     headers = await house.headers(ann)
     assert (await answer(house, "/echo", headers | {"Host": house.host(bob)}))[0] == 401
@@ -75,7 +75,7 @@ async def test_a_pass_of_one_session_opens_no_other(house: House) -> None:
     assert (await answer(house, "/echo", headers | {"Cookie": twice}))[0] == 401
 
 
-async def test_a_forged_or_stale_pass_is_none(world: World) -> None:
+async def test_a_forged_or_expired_cookie_is_refused(world: World) -> None:
     now = 1_000_000.0
     house = House(world)
     access = WorkspaceAccess(house.tickets, house.keyring, origin=str, now=lambda: now)
@@ -103,7 +103,7 @@ async def test_a_forged_or_stale_pass_is_none(world: World) -> None:
     assert not await access.check_cookie(given, UUID)
 
 
-async def test_every_replica_knows_the_passes_of_the_others(world: World) -> None:
+async def test_every_replica_accepts_the_cookies_of_the_others(world: World) -> None:
     tickets, keys = House(world).tickets, MemorySigningKeys()
     first, second = (WorkspaceAccess(tickets, Keyring(keys), origin=str) for _ in range(2))
     assert not await second.check_cookie("9999999999.x", UUID)
@@ -147,7 +147,7 @@ NAVIGATION = {
         ("GET", {"User-Agent": "previewer", "Range": "bytes=0-32768"}, 200),
     ],
 )
-async def test_who_only_looks_at_a_link_leaves_its_ticket_good(
+async def test_previewing_a_link_does_not_use_up_its_ticket(
     house: House, method: str, headers: dict[str, str], status: int
 ) -> None:
     uuid = await house.awake()
@@ -185,7 +185,7 @@ async def test_the_page_of_a_link_opens_it_by_post(house: House) -> None:
     assert (await answer(house, f"{parts.path}?{parts.query}", host, "PUT"))[0] == 405
 
 
-async def test_a_used_link_leads_on_where_its_bearer_is_let_in_already(house: House) -> None:
+async def test_a_used_link_redirects_a_visitor_who_is_already_admitted(house: House) -> None:
     uuid, other = await house.awake(), await house.awake("bob")
     parts = urlsplit((await house.access.issue_link(uuid, "/?folder=/home")).url)
     path, host = f"{parts.path}?{parts.query}", {"Host": parts.netloc, **NAVIGATION}
@@ -198,7 +198,7 @@ async def test_a_used_link_leads_on_where_its_bearer_is_let_in_already(house: Ho
     assert (await answer(house, path, {**host, "Cookie": (await house.headers(other))["Cookie"]}))[0] == 403
 
 
-async def test_without_redis_a_link_leads_on_for_whoever_is_let_in_already(
+async def test_without_redis_a_link_redirects_a_visitor_who_is_already_admitted(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*_: object) -> bool:
@@ -212,7 +212,9 @@ async def test_without_redis_a_link_leads_on_for_whoever_is_let_in_already(
     assert (await answer(house, path, {"Host": parts.netloc}))[0] == 503
 
 
-async def test_without_signing_keys_nobody_is_called_a_stranger(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_signing_keys_the_gateway_does_not_call_visitors_unauthorised(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def away() -> StoredKeys:
         raise ClusterUnavailable
 
@@ -234,7 +236,7 @@ async def test_without_signing_keys_nobody_is_called_a_stranger(house: House, mo
 @pytest.mark.parametrize(
     "value", ["\udcff\udcfe", "1.2.00000000.\udce9", "ü", "9999999999.1.00000000." + "\udcc3" * 43, "="]
 )
-async def test_a_cookie_of_any_bytes_is_no_pass(house: House, value: str) -> None:
+async def test_a_cookie_of_arbitrary_bytes_is_refused(house: House, value: str) -> None:
     uuid = await house.awake()
     said = await raw(
         house, "GET /echo", {"Host": house.host(uuid), "Cookie": f"{COOKIE}={value}", "Connection": "close"}
@@ -247,14 +249,14 @@ async def test_a_cookie_of_any_bytes_is_no_pass(house: House, value: str) -> Non
     ["", "ticket=", "ticket=%FF%FE", "ticket=%ED%A0%80", "ticket=%C3%A9", "ticket=%00", "ticket=%",
      "ticket=x&to=%ED%A0%80", "ticket=x&to=%FF", "ticket=x&ticket=y", "to=/"],
 )  # fmt: skip
-async def test_a_ticket_of_any_bytes_is_none(house: House, query: str) -> None:
+async def test_a_ticket_of_arbitrary_bytes_is_refused(house: House, query: str) -> None:
     uuid = await house.awake()
     said = await raw(house, f"GET /.user-pods/enter?{query}", {"Host": house.host(uuid), "Connection": "close"})
     assert said.partition(b" ")[2].startswith(b"403 ")
 
 
 @pytest.mark.parametrize("to", ["%FF", "%ED%A0%80", "%C3%A9", "/%0D%0AX:y", "%"])
-async def test_a_target_of_any_bytes_leads_to_the_workspace(house: House, to: str) -> None:
+async def test_a_target_of_arbitrary_bytes_leads_to_the_workspace(house: House, to: str) -> None:
     uuid = await house.awake()
     ticket = parse_qs(urlsplit((await house.access.issue_link(uuid)).url).query)["ticket"][0]
     head = f"GET /.user-pods/enter?ticket={ticket}&to={to}"
@@ -263,7 +265,7 @@ async def test_a_target_of_any_bytes_leads_to_the_workspace(house: House, to: st
     assert b"\r\nLocation: /\r\n" in said
 
 
-async def test_without_the_lock_everybody_gets_in(world: World) -> None:
+async def test_with_access_control_off_everybody_is_admitted(world: World) -> None:
     async with House(world, GatewayLimits(closed=False)).open() as house:
         uuid = await house.awake()
         assert (await answer(house, "/echo", {"Host": house.host(uuid)}))[0] == 200
@@ -291,7 +293,7 @@ async def test_without_the_lock_everybody_gets_in(world: World) -> None:
         ("POST", {}, 200),
     ],
 )
-async def test_pages_of_other_hosts_may_only_lead_here(
+async def test_pages_of_other_hosts_may_only_navigate_here(
     house: House, method: str, more: dict[str, str], status: int
 ) -> None:
     uuid = await house.awake()
@@ -317,7 +319,7 @@ async def test_pages_of_other_hosts_may_only_lead_here(
         ("", None),
     ],
 )
-def test_a_host_names_one_session_or_none(host: str, session: SessionId | None) -> None:
+def test_a_host_name_belongs_to_at_most_one_session(host: str, session: SessionId | None) -> None:
     assert Hosts(DOMAIN).session(host) == session
 
 
@@ -344,7 +346,7 @@ SMUGGLED = "GET /smuggled HTTP/1.1\r\nHost: {host}\r\n\r\n"
         "GET /echo HTTP/1.1\nHost: {host}\n{cookie}X: a\x00b\n\n",
     ],
 )
-async def test_what_could_be_read_in_two_ways_reaches_no_pod(house: House, text: str) -> None:
+async def test_ambiguous_requests_reach_no_pod(house: House, text: str) -> None:
     uuid, other = await house.awake(), await house.awake("bob")
     cookie = f"Cookie: {(await house.headers(uuid))['Cookie']}\r\n"
     reader, writer = await asyncio.open_connection("127.0.0.1", house.port)

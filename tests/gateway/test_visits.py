@@ -31,7 +31,9 @@ async def test_a_person_who_opens_an_awake_workspace_is_one_visit_with_its_reque
     assert noted(house, Woken) == []
 
 
-async def test_a_person_who_finds_a_sleeper_is_a_visit_and_a_wake_however_often_the_page_looks(house: House) -> None:
+async def test_a_person_who_finds_a_sleeper_is_one_visit_and_one_wake_however_often_the_page_polls(
+    house: House,
+) -> None:
     house.delay = 0.3
     uuid = await house.session()
     person = await house.person(uuid)
@@ -47,7 +49,7 @@ async def test_a_person_who_finds_a_sleeper_is_a_visit_and_a_wake_however_often_
     assert visit.request == woken.request != "-"
 
 
-async def test_a_program_that_wakes_a_workspace_is_a_wake_and_no_visit(house: House) -> None:
+async def test_a_program_that_wakes_a_workspace_is_a_wake_and_not_a_visit(house: House) -> None:
     uuid = await house.session()
     headers = await house.headers(uuid)
     await asyncio.gather(*(answer(house, f"/api/{number}", headers) for number in range(5)))
@@ -55,13 +57,13 @@ async def test_a_program_that_wakes_a_workspace_is_a_wake_and_no_visit(house: Ho
     assert noted(house, Visited) == []
 
 
-async def test_who_is_not_let_in_is_no_visit(house: House) -> None:
+async def test_a_refused_person_is_not_a_visit(house: House) -> None:
     uuid = await house.awake()
     await answer(house, "/", {"Host": house.host(uuid), "Accept": "text/html"})
     assert noted(house, Visited) == []
 
 
-async def test_requests_on_one_connection_have_ids_of_their_own(house: House) -> None:
+async def test_requests_on_one_connection_have_separate_ids(house: House) -> None:
     first, second = await house.awake("ann"), await house.awake("bob")
     for uuid in (first, second):
         await answer(house, "/", await house.person(uuid))

@@ -29,7 +29,7 @@ async def test_a_person_gets_a_page_at_once_and_the_workspace_wakes(house: House
     assert (status, json.loads(body)["path"]) == (200, "/deep?link=1")
 
 
-async def test_the_page_hears_how_the_wake_comes_along_and_when_the_pod_answers(house: House) -> None:
+async def test_the_page_is_told_the_progress_of_the_wake_and_when_the_pod_answers(house: House) -> None:
     house.delay = 0.2
     uuid = await house.session()
     await answer(house, "/", await house.person(uuid))
@@ -40,7 +40,7 @@ async def test_the_page_hears_how_the_wake_comes_along_and_when_the_pod_answers(
     assert events[-1] == "answers"
 
 
-async def test_a_request_of_a_program_waits_and_is_served_with_its_whole_body(house: House) -> None:
+async def test_a_programs_request_waits_and_is_served_with_its_whole_body(house: House) -> None:
     house.delay = 0.3
     uuid = await house.session()
     status, body = await answer(house, "/echo", await house.headers(uuid), "POST", data=b"x" * 1_000_000)
@@ -55,7 +55,7 @@ async def test_many_first_requests_at_once_are_all_served_by_one_pod(house: Hous
     assert house.starts == 1
 
 
-async def test_a_pod_that_listens_late_is_waited_for(house: House) -> None:
+async def test_the_gateway_waits_for_a_pod_that_listens_late(house: House) -> None:
     uuid = await house.awake()
     workspace = house.workspaces[uuid]
     await workspace.stop()  # it has an address, and nobody listens there yet
@@ -66,7 +66,7 @@ async def test_a_pod_that_listens_late_is_waited_for(house: House) -> None:
     assert (await asking)[0] == 200
 
 
-async def test_a_pod_that_goes_away_while_somebody_waits_is_woken_again(house: House) -> None:
+async def test_a_pod_that_ends_while_a_request_waits_is_woken_again(house: House) -> None:
     house.delay = 30
     uuid = await house.session()
     asking = asyncio.create_task(answer(house, "/echo", await house.headers(uuid)))
@@ -85,14 +85,14 @@ async def test_a_pod_that_goes_away_while_somebody_waits_is_woken_again(house: H
         ("/events", {"Accept": "text/event-stream", "Last-Event-ID": "7"}),
     ],
 )
-async def test_what_comes_by_itself_wakes_nobody(house: House, path: str, more: dict[str, str]) -> None:
+async def test_automatic_requests_do_not_wake(house: House, path: str, more: dict[str, str]) -> None:
     uuid = await house.session()
     status, body = await answer(house, path, {**await house.headers(uuid), **more})
     assert (status, json.loads(body)["title"]) == (503, "Asleep")
     assert house.world.cluster.workload(uuid).replicas == 0
 
 
-async def test_a_page_that_is_fetched_before_anybody_asks_for_it_wakes_nobody(house: House) -> None:
+async def test_a_prefetch_does_not_wake(house: House) -> None:
     uuid = await house.session()
     status, body = await answer(house, "/page", {**await house.person(uuid), "Sec-Purpose": "prefetch;prerender"})
     assert status == 503
@@ -100,7 +100,7 @@ async def test_a_page_that_is_fetched_before_anybody_asks_for_it_wakes_nobody(ho
     assert house.world.cluster.workload(uuid).replicas == 0
 
 
-async def test_what_comes_by_itself_keeps_nobody_awake(house: House) -> None:
+async def test_automatic_requests_do_not_keep_a_session_awake(house: House) -> None:
     uuid = await house.awake()
     await answer(house, "/healthz", await house.headers(uuid))
     assert house.world.store.sessions[uuid].last_activity is None
@@ -108,7 +108,7 @@ async def test_what_comes_by_itself_keeps_nobody_awake(house: House) -> None:
     await until(lambda: house.world.store.sessions[uuid].activity_source == "visit")
 
 
-async def test_many_requests_are_one_note_of_activity_and_the_last_one_is_not_forgotten(
+async def test_activity_of_many_requests_is_recorded_once_including_the_last(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.gateway.activity.recorder.INTERVAL", 0.3)
@@ -129,7 +129,7 @@ async def test_many_requests_are_one_note_of_activity_and_the_last_one_is_not_fo
         await until(lambda: len(noted) == 2)
 
 
-async def test_why_a_workspace_cannot_start_is_told_to_programs_and_on_the_page_at_once(
+async def test_a_failed_start_is_explained_to_programs_and_on_the_page_at_once(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.gateway.waiting.pod_waiter.CHECK_INTERVAL", 60)
@@ -142,14 +142,14 @@ async def test_why_a_workspace_cannot_start_is_told_to_programs_and_on_the_page_
     assert house.fails in events.decode().rsplit("event: failed", 1)[1]
 
 
-async def test_patience_ends_and_says_so(world: World) -> None:
+async def test_a_wait_times_out_with_an_explanation(world: World) -> None:
     async with House(world, GatewayLimits(hold_timeout=GatewayLimits().hold_timeout * 0), delay=60).open() as house:
         uuid = await house.session()
         status, body = await answer(house, "/echo", await house.headers(uuid))
         assert (status, json.loads(body)["title"]) == (504, "The workspace did not wake in time")
 
 
-async def test_only_so_many_requests_wait(world: World) -> None:
+async def test_the_number_of_waiting_requests_is_bounded(world: World) -> None:
     async with House(world, GatewayLimits(held=3, held_per_session=2), delay=0.5).open() as house:
         ann, bob = await house.session("ann"), await house.session("bob")
         asked = [await house.headers(ann)] * 4 + [await house.headers(bob)] * 2
@@ -159,7 +159,7 @@ async def test_only_so_many_requests_wait(world: World) -> None:
         assert {status for status, _ in found} == {200, 503}
 
 
-async def test_an_unknown_session_and_a_released_one_are_told_apart(house: House) -> None:
+async def test_an_unknown_session_and_a_released_one_are_distinguished(house: House) -> None:
     uuid = await house.session()
     headers = await house.headers(uuid)
     await house.world.releases.uninstall(uuid)
@@ -168,27 +168,27 @@ async def test_an_unknown_session_and_a_released_one_are_told_apart(house: House
     assert (await answer(house, "/", headers))[0] == 404
 
 
-async def test_a_post_that_a_pod_takes_and_dies_over_is_not_made_twice(house: House) -> None:
+async def test_a_post_is_not_repeated_after_its_pod_dies(house: House) -> None:
     uuid = await house.awake()
     status, body = await answer(house, "/reset", await house.headers(uuid), "POST", data=b"once")
     assert (status, json.loads(body)["title"]) == (502, "The workspace stopped")
     assert len(house.workspaces[uuid].requests) == 1
 
 
-async def test_a_pod_that_takes_connections_and_ends_them_is_not_asked_for_ever(house: House) -> None:
+async def test_retries_stop_for_a_pod_that_keeps_closing_connections(house: House) -> None:
     uuid = await house.awake()
     status, body = await answer(house, "/reset", await house.headers(uuid))
     assert (status, json.loads(body)["title"]) == (502, "The workspace does not answer")
     assert 1 < len(house.workspaces[uuid].requests) < 30
 
 
-async def test_a_sleeper_is_not_beaten_awake(house: House) -> None:
+async def test_a_heartbeat_does_not_wake_a_sleeper(house: House) -> None:
     uuid = await house.session()
     with pytest.raises(SessionAsleep):
         await house.world.activity.heartbeat(uuid, "visit")
 
 
-async def test_a_session_that_cannot_be_read_tells_its_user_whom_to_ask_and_nothing_of_redis(house: House) -> None:
+async def test_an_unreadable_session_tells_its_user_whom_to_ask_and_hides_redis_details(house: House) -> None:
     uuid = await house.session()
     house.world.queues.unreadable_queues[uuid] = (
         f"queue:{uuid} in Redis is a string; `redis-cli DEL queue:{uuid}` repairs it"

@@ -33,7 +33,7 @@ async def socket(
         yield connection
 
 
-async def test_messages_of_every_kind_and_size_come_back(house: House) -> None:
+async def test_messages_of_every_kind_and_size_are_passed_on(house: House) -> None:
     uuid = await house.awake()
     async with socket(house, uuid) as connection:
         for message in ("", "text ü", b"", b"\x00\xff" * 3, b"x" * 125, b"y" * 126, b"z" * 70_000, "t" * 1_000_000):
@@ -41,7 +41,7 @@ async def test_messages_of_every_kind_and_size_come_back(house: House) -> None:
             assert await connection.recv() == message
 
 
-async def test_fragments_and_pings_between_them_go_through(house: House) -> None:
+async def test_fragments_and_pings_between_them_are_passed_on(house: House) -> None:
     uuid = await house.awake()
     async with socket(house, uuid) as connection:
 
@@ -54,7 +54,7 @@ async def test_fragments_and_pings_between_them_go_through(house: House) -> None
         assert await connection.recv() == "one two three"
 
 
-async def test_subprotocols_are_agreed_on_with_the_pod_and_extensions_are_not(house: House) -> None:
+async def test_subprotocols_are_negotiated_with_the_pod_and_extensions_are_not(house: House) -> None:
     uuid = await house.awake()
     async with socket(house, uuid, protocols=["other", "echo.v1"]) as connection:
         assert connection.subprotocol == "echo.v1"
@@ -65,7 +65,7 @@ async def test_subprotocols_are_agreed_on_with_the_pod_and_extensions_are_not(ho
     assert not any("extensions" in name.lower() for name in told)
 
 
-async def test_fragments_of_the_pod_stay_fragments_and_pings_stay_between_them(house: House) -> None:
+async def test_fragments_and_pings_of_the_pod_keep_their_order(house: House) -> None:
     uuid = await house.awake()
     async with socket(house, uuid) as connection:
         house.workspaces[uuid].raw = (
@@ -101,7 +101,7 @@ async def test_close_codes_of_the_browser_reach_the_pod(house: House) -> None:
         await until(lambda: theirs.close_code == 4002)
 
 
-async def test_a_browser_that_vanishes_is_told_to_the_pod(house: House) -> None:
+async def test_the_pod_notices_a_browser_that_vanishes(house: House) -> None:
     uuid = await house.awake()
     async with socket(house, uuid) as connection:
         connection.transport.abort()
@@ -109,7 +109,7 @@ async def test_a_browser_that_vanishes_is_told_to_the_pod(house: House) -> None:
         await until(lambda: theirs.closed or theirs._req is None or theirs._req.transport is None)
 
 
-async def test_a_socket_to_a_sleeper_waits_for_it_and_works(house: House) -> None:
+async def test_a_websocket_to_a_sleeper_waits_for_it_and_works(house: House) -> None:
     house.delay = 0.3
     uuid = await house.session()
     async with socket(house, uuid) as connection:
@@ -117,7 +117,7 @@ async def test_a_socket_to_a_sleeper_waits_for_it_and_works(house: House) -> Non
         assert await connection.recv() == "first"
 
 
-async def test_a_socket_is_closed_properly_when_the_workspace_falls_asleep(house: House) -> None:
+async def test_a_websocket_is_closed_properly_when_the_workspace_falls_asleep(house: House) -> None:
     uuid = await house.awake()
     async with socket(house, uuid) as connection:
         await connection.send("x")
@@ -130,7 +130,7 @@ async def test_a_socket_is_closed_properly_when_the_workspace_falls_asleep(house
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1001, "the workspace went to sleep")
 
 
-async def test_an_editor_that_reconnects_wakes_nobody_and_is_served_when_it_is_awake(house: House) -> None:
+async def test_a_reconnecting_editor_does_not_wake_a_sleeper_and_is_served_once_awake(house: House) -> None:
     uuid = await house.session()
     path = "/ws?reconnectionToken=1&reconnection=true&skipWebSocketFrames=false"
     with pytest.raises(InvalidStatus) as refused:
@@ -144,7 +144,7 @@ async def test_an_editor_that_reconnects_wakes_nobody_and_is_served_when_it_is_a
         assert await connection.recv() == "back"
 
 
-async def test_a_socket_from_another_hosts_page_is_refused(house: House) -> None:
+async def test_a_websocket_from_another_hosts_page_is_refused(house: House) -> None:
     uuid = await house.awake()
     with pytest.raises(InvalidStatus) as refused:
         async with socket(house, uuid, Origin="https://vs-code-00000000.pods.test"):
@@ -153,7 +153,7 @@ async def test_a_socket_from_another_hosts_page_is_refused(house: House) -> None
     assert not house.workspaces[uuid].requests
 
 
-async def test_a_path_that_takes_no_socket_answers_as_it_does(house: House) -> None:
+async def test_a_path_without_websockets_answers_as_usual(house: House) -> None:
     uuid = await house.awake()
     with pytest.raises(InvalidStatus) as refused:
         async with socket(house, uuid, "/bare"):
@@ -161,7 +161,7 @@ async def test_a_path_that_takes_no_socket_answers_as_it_does(house: House) -> N
     assert refused.value.response.status_code == 204
 
 
-async def test_what_a_user_types_is_activity_and_pings_are_not(house: House) -> None:
+async def test_input_is_activity_and_pings_are_not(house: House) -> None:
     uuid = await house.awake()
     async with socket(house, uuid) as connection:
         await until(lambda: house.world.store.sessions[uuid].activity_source == "visit")
@@ -174,7 +174,7 @@ async def test_what_a_user_types_is_activity_and_pings_are_not(house: House) -> 
         await until(lambda: house.world.store.sessions[uuid].activity_source == "input", 8)
 
 
-async def test_an_open_socket_is_activity_where_that_is_wanted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_open_websocket_is_activity_if_configured(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.gateway.activity.recorder.INTERVAL", 0.05)
     async with House(world, GatewayLimits(activity_mode=ActivityMode.CONNECTION)).open() as house:
         uuid = await house.awake()
@@ -189,7 +189,7 @@ def masked(opcode: int, payload: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 1000, 10**6])
-def test_frames_are_told_apart_however_the_bytes_arrive(step: int) -> None:
+def test_frames_are_recognised_however_the_bytes_arrive(step: int) -> None:
     payloads = [b"", b"a", b"x" * 125, b"y" * 126, b"z" * 70_000, b"end"]
     data = b"".join(masked(2, payload) for payload in payloads) + masked(9, b"") + close_frame(1001, "bye")
     frames, seen = FrameReader(keep=200), []
@@ -200,7 +200,7 @@ def test_frames_are_told_apart_however_the_bytes_arrive(step: int) -> None:
     assert frames.at_boundary
 
 
-def test_an_empty_frame_at_the_end_is_seen_at_once() -> None:
+def test_a_final_empty_frame_is_seen_at_once() -> None:
     frames = FrameReader()
     assert [frame.opcode for frame in frames.read(masked(9, b""))] == [9]
     assert frames.at_boundary

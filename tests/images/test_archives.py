@@ -90,7 +90,7 @@ def test_the_tiny_image_is_one_program_as_the_charts_user_on_the_charts_port(tin
 
 # Time enough to build it.
 @pytest.mark.timeout(1800)
-def test_the_workspaces_image_is_a_vs_code_that_fits_the_chart(workspace: Content) -> None:
+def test_the_workspace_image_is_a_vs_code_that_fits_the_chart(workspace: Content) -> None:
     fits_the_chart(workspace)
     assert workspace.config["Entrypoint"] == ["tini", "--", "code-server"]
     assert workspace.config["Cmd"] == workspace.config["WorkingDir"].split() == [CHART["homePath"]]
@@ -100,7 +100,7 @@ def test_the_workspaces_image_is_a_vs_code_that_fits_the_chart(workspace: Conten
 
 
 @pytest.mark.timeout(1800)
-def test_the_workspaces_image_has_what_its_user_needs_and_not_what_built_it(workspace: Content) -> None:
+def test_the_workspace_image_has_user_tools_and_no_build_tools(workspace: Content) -> None:
     code = "opt/code-server/node_modules/code-server/lib/vscode/node_modules"
     machine = {"x86_64": "x64", "aarch64": "arm64"}[os.uname().machine]
     for needed in (
@@ -129,7 +129,7 @@ def fits_the_chart(content: Content) -> None:
     assert content.environment["HOME"] == CHART["homePath"]
 
 
-def test_the_workspaces_dockerfile_begins_with_the_base_that_is_stood_in_for() -> None:
+def test_the_workspace_dockerfile_starts_from_the_replaced_base() -> None:
     lines = (recipes.SOURCES / "workspace" / "Dockerfile").read_text().splitlines()
     assert f"ARG BASE_IMAGE={base.NAME}" in lines
     assert {line for line in lines if line.startswith("FROM ")} == {"FROM ${BASE_IMAGE} AS build", "FROM ${BASE_IMAGE}"}

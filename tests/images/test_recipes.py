@@ -35,7 +35,7 @@ def entries(cache: Path) -> list[str]:
     return sorted(path.name for path in (cache / "user-pods" / "images").iterdir() if path.is_dir())
 
 
-def test_an_image_is_built_once_and_told_about(tmp_path: Path, recipe: list[str]) -> None:
+def test_an_image_is_built_once_and_its_progress_is_reported(tmp_path: Path, recipe: list[str]) -> None:
     lines: list[str] = []
     image = recipes.build(Name.TINY, report=lines.append)
     assert image.archive.read_text() == image.reference
@@ -46,7 +46,7 @@ def test_an_image_is_built_once_and_told_about(tmp_path: Path, recipe: list[str]
     assert entries(tmp_path) == [image.archive.parent.name], "nothing else is left"
 
 
-def test_a_change_of_what_it_is_made_of_makes_another_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_inputs_make_another_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "main.go").write_text("package main\n")
     monkeypatch.setattr(recipes, "SOURCES", tmp_path)
@@ -58,7 +58,7 @@ def test_a_change_of_what_it_is_made_of_makes_another_image(tmp_path: Path, monk
     assert after.archive != before.archive
 
 
-def test_a_build_that_fails_or_was_killed_leaves_nothing(
+def test_a_failed_or_killed_build_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: list[str]
 ) -> None:
     def fail(_: recipes._Work) -> None:
@@ -76,7 +76,7 @@ def test_a_build_that_fails_or_was_killed_leaves_nothing(
     assert entries(tmp_path) == [entry.name]
 
 
-def test_two_at_once_build_once(recipe: list[str]) -> None:
+def test_two_concurrent_builds_run_once(recipe: list[str]) -> None:
     threads = [threading.Thread(target=recipes.build, args=(Name.TINY,)) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -85,7 +85,7 @@ def test_two_at_once_build_once(recipe: list[str]) -> None:
     assert len(recipe) == 1
 
 
-def test_the_command_puts_the_archive_where_it_is_wanted(tmp_path: Path) -> None:
+def test_the_command_writes_the_archive_to_the_given_path(tmp_path: Path) -> None:
     output = tmp_path / "out" / "tiny.tar"
     for _ in range(2):
         done = CliRunner().invoke(command_line.app, ["build", "tiny", "--output", str(output)])
@@ -94,19 +94,19 @@ def test_the_command_puts_the_archive_where_it_is_wanted(tmp_path: Path) -> None
     assert output.read_text() == recipes.located(Name.TINY).reference
 
 
-def test_what_is_missing_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_programs_are_named_with_their_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(programs, "_PATH", str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(CannotBuild, match="missing: root, the Debian package buildah, the Debian package debootstrap"):
         programs.demand("the image workspace", base.PROGRAMS)
 
 
-def test_a_program_that_fails_is_told_with_its_last_words() -> None:
+def test_a_program_that_fails_is_reported_with_its_last_output() -> None:
     with pytest.raises(BuildFailed, match=r"(?s)`sh -c` failed.*first.*second"):
         programs.run(["sh", "-c", "echo first; echo second >&2; exit 3"])
 
 
-def test_the_base_gets_the_security_updates_of_the_same_mirror() -> None:
+def test_the_base_gets_security_updates_from_the_same_mirror() -> None:
     sources = base._with_updates("deb http://mirror.invalid/debian bookworm main\n")
     assert sources.splitlines() == [
         "deb http://mirror.invalid/debian bookworm main",

@@ -46,7 +46,7 @@ async def raw(tiny: Tiny, text: str) -> tuple[asyncio.StreamReader, asyncio.Stre
     return reader, writer
 
 
-async def test_the_page_tells_the_host_name_which_is_the_pods(http: aiohttp.ClientSession) -> None:
+async def test_the_page_shows_the_pods_host_name(http: aiohttp.ClientSession) -> None:
     async with http.get("/") as answer:
         assert answer.content_type == "text/html"
         assert f"<h1>{socket.gethostname()}</h1>" in await answer.text()
@@ -56,7 +56,7 @@ async def test_the_page_tells_the_host_name_which_is_the_pods(http: aiohttp.Clie
         assert answer.status == 404
 
 
-async def test_echo_tells_the_request_as_it_came(tiny: Tiny) -> None:
+async def test_echo_returns_the_request_unchanged(tiny: Tiny) -> None:
     request = "PATCH /echo/a/../b//%2e%2E?x=1&x=%20 HTTP/1.1\r\nHost: some.host:1\r\nX-Twice: 1\r\nX-Twice: 2\r\n"
     reader, writer = await raw(tiny, f"{request}Content-Length: 3\r\nConnection: close\r\n\r\nabc")
     head, _, body = (await reader.read()).partition(b"\r\n\r\n")
@@ -71,7 +71,7 @@ async def test_echo_tells_the_request_as_it_came(tiny: Tiny) -> None:
     assert (echo["length"], echo["sha256"]) == (3, hashlib.sha256(b"abc").hexdigest())
 
 
-async def test_echo_takes_a_body_of_any_size_without_keeping_it(tiny: Tiny, http: aiohttp.ClientSession) -> None:
+async def test_echo_accepts_a_body_of_any_size_without_storing_it(tiny: Tiny, http: aiohttp.ClientSession) -> None:
     size = 64_000_000
     async with http.post("/echo", data=pieces(size)) as answer:
         echo = await answer.json()
@@ -82,7 +82,7 @@ async def test_echo_takes_a_body_of_any_size_without_keeping_it(tiny: Tiny, http
     assert peak < 40_000, "KiB"
 
 
-async def test_a_client_that_asks_whether_to_go_on_is_told_so(tiny: Tiny) -> None:
+async def test_a_client_that_expects_100_continue_gets_it(tiny: Tiny) -> None:
     reader, writer = await raw(
         tiny, "PUT /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
     )
@@ -93,20 +93,20 @@ async def test_a_client_that_asks_whether_to_go_on_is_told_so(tiny: Tiny) -> Non
 
 
 @pytest.mark.parametrize("extra", ["", "&length=yes"])
-async def test_a_stream_is_a_pattern_chunked_or_of_a_known_length(http: aiohttp.ClientSession, extra: str) -> None:
+async def test_a_stream_is_a_pattern_chunked_or_with_a_length(http: aiohttp.ClientSession, extra: str) -> None:
     async with http.get(f"/stream?bytes=1000001&piece=777{extra}") as answer:
         assert answer.headers.get("Content-Length") == ("1000001" if extra else None)
         assert await answer.read() == pattern(1_000_001)
 
 
-async def test_a_stream_with_pauses_comes_piece_by_piece(http: aiohttp.ClientSession) -> None:
+async def test_a_stream_with_pauses_arrives_piece_by_piece(http: aiohttp.ClientSession) -> None:
     async with http.get("/stream?bytes=30&piece=10&pause=150") as answer:
         arrivals = [(time.monotonic(), piece) async for piece in answer.content.iter_any()]
     assert [len(piece) for _, piece in arrivals] == [10, 10, 10]
     assert arrivals[-1][0] - arrivals[0][0] > 0.2
 
 
-async def test_events_come_one_by_one(http: aiohttp.ClientSession) -> None:
+async def test_events_arrive_one_by_one(http: aiohttp.ClientSession) -> None:
     began = time.monotonic()
     async with http.get("/sse?count=3") as answer:
         assert answer.content_type == "text/event-stream"
@@ -115,7 +115,7 @@ async def test_events_come_one_by_one(http: aiohttp.ClientSession) -> None:
     assert time.monotonic() - began > 0.15
 
 
-async def test_slow_takes_its_time_and_notices_a_client_that_leaves(http: aiohttp.ClientSession) -> None:
+async def test_slow_delays_its_answer_and_notices_a_disconnect(http: aiohttp.ClientSession) -> None:
     began = time.monotonic()
     async with http.get("/slow?ms=200") as answer:
         assert answer.status == 200
@@ -130,12 +130,12 @@ async def test_slow_takes_its_time_and_notices_a_client_that_leaves(http: aiohtt
 
 
 @pytest.mark.parametrize("code", [200, 204, 304, 404, 418, 503])
-async def test_a_status_is_answered_as_asked(http: aiohttp.ClientSession, code: int) -> None:
+async def test_status_answers_with_the_requested_code(http: aiohttp.ClientSession, code: int) -> None:
     async with http.post(f"/status/{code}") as answer:
         assert answer.status == code
 
 
-async def test_a_redirect_goes_where_it_is_told_to(http: aiohttp.ClientSession) -> None:
+async def test_redirect_goes_to_the_requested_target(http: aiohttp.ClientSession) -> None:
     async with http.get("/status/302?location=/a%3Fb", allow_redirects=False) as answer:
         assert (answer.status, answer.headers["Location"]) == (302, "/a?b")
     for odd in ("99", "600", "x"):
@@ -143,13 +143,13 @@ async def test_a_redirect_goes_where_it_is_told_to(http: aiohttp.ClientSession) 
             assert answer.status == 400
 
 
-async def test_one_of_the_cookies_wants_a_whole_domain(http: aiohttp.ClientSession) -> None:
+async def test_one_of_the_cookies_is_for_the_whole_domain(http: aiohttp.ClientSession) -> None:
     async with http.get("/cookie?domain=example.org") as answer:
         cookies = answer.headers.getall("Set-Cookie")
     assert cookies == ["own=1; Path=/; HttpOnly; SameSite=Lax", "wide=2; Path=/; Domain=example.org"]
 
 
-async def test_a_file_below_the_home_folder_is_kept_and_read_in_parts(tiny: Tiny, http: aiohttp.ClientSession) -> None:
+async def test_a_file_in_the_home_folder_is_stored_and_read_by_ranges(tiny: Tiny, http: aiohttp.ClientSession) -> None:
     async with http.get("/file") as answer:
         assert answer.status == 404
     async with http.put("/file", data=pieces(300_000)) as answer:
@@ -165,7 +165,7 @@ async def test_a_file_below_the_home_folder_is_kept_and_read_in_parts(tiny: Tiny
         assert answer.status == 416
 
 
-async def test_an_upload_that_breaks_off_leaves_the_old_file(tiny: Tiny, http: aiohttp.ClientSession) -> None:
+async def test_an_interrupted_upload_leaves_the_old_file(tiny: Tiny, http: aiohttp.ClientSession) -> None:
     (tiny.home / "notes").write_text("old")
     _, writer = await raw(tiny, "PUT /file?name=notes HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nnew")
     partial = tiny.home / "notes.part"
@@ -177,7 +177,7 @@ async def test_an_upload_that_breaks_off_leaves_the_old_file(tiny: Tiny, http: a
 
 
 @pytest.mark.parametrize("name", ["../beside", "/etc/hostname", "out/beside"])
-async def test_no_name_leads_out_of_the_home_folder(tiny: Tiny, http: aiohttp.ClientSession, name: str) -> None:
+async def test_no_file_name_leads_out_of_the_home_folder(tiny: Tiny, http: aiohttp.ClientSession, name: str) -> None:
     (tiny.home.parent / "beside").write_text("untouched")
     (tiny.home / "out").symlink_to(tiny.home.parent)
     async with http.get("/file", params={"name": name}) as answer:
@@ -189,7 +189,7 @@ async def test_no_name_leads_out_of_the_home_folder(tiny: Tiny, http: aiohttp.Cl
 
 
 @pytest.mark.parametrize(("query", "answered"), [("code=3", True), ("code=3&silent=1", False)])
-async def test_it_ends_with_the_code_that_is_asked_for(tiny: Tiny, query: str, answered: bool) -> None:
+async def test_exit_ends_the_program_with_the_requested_code(tiny: Tiny, query: str, answered: bool) -> None:
     reader, writer = await raw(tiny, f"GET /exit?{query} HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (await reader.read()).startswith(b"HTTP/1.1 200") is answered
     writer.close()
@@ -212,7 +212,7 @@ async def test_a_websocket_chooses_the_subprotocol_that_it_knows(tiny: Tiny) -> 
         assert socket.subprotocol == "echo.v1"
 
 
-async def test_a_websocket_closes_as_asked_and_answers_a_close(tiny: Tiny, http: aiohttp.ClientSession) -> None:
+async def test_a_websocket_closes_on_request_and_answers_a_close(tiny: Tiny, http: aiohttp.ClientSession) -> None:
     async with connect(f"ws://127.0.0.1:{tiny.port}/ws") as socket:
         await socket.send("close 4001 for a reason")
         with pytest.raises(websockets.ConnectionClosedError) as closed:
@@ -227,7 +227,7 @@ async def test_a_websocket_closes_as_asked_and_answers_a_close(tiny: Tiny, http:
             await asyncio.sleep(0.01)
 
 
-async def test_a_websocket_tells_its_headers_and_speaks_by_itself_when_asked(tiny: Tiny) -> None:
+async def test_a_websocket_reports_its_headers_and_sends_messages_on_request(tiny: Tiny) -> None:
     async with connect(f"ws://127.0.0.1:{tiny.port}/ws", additional_headers={"X-Mark": "1"}) as socket:
         await socket.send("headers")
         assert json.loads(await socket.recv())["X-Mark"] == ["1"]
@@ -235,7 +235,7 @@ async def test_a_websocket_tells_its_headers_and_speaks_by_itself_when_asked(tin
         assert [await socket.recv() for _ in range(2)] == ["tick 1", "tick 2"]
 
 
-async def test_told_to_end_it_closes_what_is_open_and_ends_well_at_once(
+async def test_sigterm_closes_open_connections_and_ends_the_program_at_once(
     tiny: Tiny, http: aiohttp.ClientSession
 ) -> None:
     async with connect(f"ws://127.0.0.1:{tiny.port}/ws") as socket, http.get("/sse") as events:
@@ -251,7 +251,7 @@ async def test_told_to_end_it_closes_what_is_open_and_ends_well_at_once(
         assert time.monotonic() - began < 1
 
 
-async def test_told_to_end_it_does_not_wait_for_a_client_that_says_nothing(tiny: Tiny) -> None:
+async def test_sigterm_does_not_wait_for_silent_clients(tiny: Tiny) -> None:
     _, writer = await raw(tiny, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
     began = time.monotonic()
     tiny.process.send_signal(signal.SIGTERM)
@@ -260,7 +260,7 @@ async def test_told_to_end_it_does_not_wait_for_a_client_that_says_nothing(tiny:
     writer.close()
 
 
-async def test_it_listens_within_milliseconds_unless_told_to_take_its_time(program: Path, tmp_path: Path) -> None:
+async def test_the_program_listens_within_milliseconds_unless_delayed(program: Path, tmp_path: Path) -> None:
     async def start(**environment: str) -> float:
         began = time.monotonic()
         async with running(program, tmp_path, **environment) as tiny:
@@ -271,7 +271,7 @@ async def test_it_listens_within_milliseconds_unless_told_to_take_its_time(progr
     assert await start(START_DELAY="300ms") > 0.3
 
 
-async def test_it_serves_below_another_path_when_told_so_and_nowhere_else(program: Path, tmp_path: Path) -> None:
+async def test_a_configured_path_prefix_is_served_and_nothing_else(program: Path, tmp_path: Path) -> None:
     async with running(program, tmp_path, "-base", "/user/ann/") as tiny, aiohttp.ClientSession(tiny.url) as http:
         await tiny.answers()
         for path, status in {"/user/ann/": 200, "/user/ann/healthz": 200, "/": 404, "/healthz": 404}.items():
@@ -279,7 +279,7 @@ async def test_it_serves_below_another_path_when_told_so_and_nowhere_else(progra
                 assert answer.status == status, path
 
 
-def test_the_program_is_formatted_and_go_finds_nothing_to_say() -> None:
+def test_the_program_passes_gofmt_and_go_vet() -> None:
     go = golang.find(toolchain.cache_folder())
     source = recipes.SOURCES / "tiny"
     env = golang.environment(go)

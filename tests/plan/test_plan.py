@@ -38,7 +38,7 @@ def test_the_example_in_the_docs_is_what_the_command_prints() -> None:
 
 
 @pytest.mark.parametrize("constant", _CONSTANTS, ids=lambda constant: constant.line)
-def test_every_constant_stands_in_the_docs_beside_its_line(constant: Measured) -> None:
+def test_every_constant_is_documented_with_its_line(constant: Measured) -> None:
     assert f"| {constant.line} | {constant.value:g} {constant.unit} |" in _DOC.read_text()
 
 
@@ -63,7 +63,7 @@ def test_a_plan_without_its_options_names_them_with_an_example(options: str) -> 
 
 
 @given(loads)
-def test_more_sessions_never_need_less(load: Load) -> None:
+def test_more_sessions_never_need_fewer_resources(load: Load) -> None:
     more = Load(
         sessions=2 * load.sessions,
         awake=2 * load.awake,

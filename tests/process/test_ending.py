@@ -37,7 +37,7 @@ def test_a_signal_at_any_moment_of_the_start_ends_it_quickly(service: Make, numb
     assert not late
 
 
-def test_a_signal_just_as_the_port_opens_ends_it_quickly_and_well(service: Make) -> None:
+def test_a_signal_as_the_port_opens_ends_it_quickly_and_cleanly(service: Make) -> None:
     each = service().start()
     each.until(lambda: "listens on" in each.log)
     each.signal()
@@ -45,7 +45,7 @@ def test_a_signal_just_as_the_port_opens_ends_it_quickly_and_well(service: Make)
 
 
 @pytest.mark.parametrize("name", ["PORT", "METRICS_PORT", "GATEWAY_PORT"])
-def test_a_taken_port_ends_the_start_with_what_to_do(service: Make, taken: int, name: str) -> None:
+def test_a_port_in_use_ends_the_start_with_advice(service: Make, taken: int, name: str) -> None:
     each = service(**{"GATEWAY_DOMAIN": "localhost", "GATEWAY_PORT": "0", name: str(taken)}).start()
     assert each.ended(60) == 1
     assert f"USER_PODS_{name}: port {taken} of 127.0.0.1 is taken" in each.log
@@ -62,7 +62,7 @@ def test_a_second_signal_ends_it_at_once(service: Make) -> None:
     assert "again: exiting at once" in each.log
 
 
-def test_while_it_drains_it_says_so_and_serves_everything(service: Make) -> None:
+def test_a_draining_process_reports_it_and_serves_everything(service: Make) -> None:
     each = service(DRAIN_SECONDS="4").start()
     each.lives()
     each.signal()
@@ -75,7 +75,7 @@ def test_while_it_drains_it_says_so_and_serves_everything(service: Make) -> None
     assert each.status("/livez") == 0
 
 
-async def test_an_end_that_hangs_is_forced_and_told(
+async def test_a_shutdown_that_hangs_is_forced_and_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     exits: list[int] = []
@@ -107,7 +107,7 @@ async def test_an_end_that_hangs_is_forced_and_told(
     await running
 
 
-async def test_a_start_that_loses_a_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_start_that_swallows_a_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.process._CANCEL_AGAIN", 0.01)
     monkeypatch.setattr("service.process.Life._end_within", lambda *_: None)
     life, lost = Life(seconds=0, timeout=0), 0
@@ -129,7 +129,7 @@ async def test_a_start_that_loses_a_cancellation_is_cancelled_again(monkeypatch:
     assert lost == 3
 
 
-def test_a_host_that_is_not_this_machines_is_named(taken: int) -> None:
+def test_a_bind_address_of_another_machine_is_named(taken: int) -> None:
     with pytest.raises(PortUnusable, match=r"X: 203\.0\.113\.1 is not an address of this machine"):
         bind("X", "203.0.113.1", taken)
     with pytest.raises(PortUnusable, match="has no address"):
@@ -137,7 +137,7 @@ def test_a_host_that_is_not_this_machines_is_named(taken: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_before_it_has_begun_ends_it_at_once_and_cannot_get_lost(number: signal.Signals) -> None:
+def test_a_signal_before_the_start_is_not_lost(number: signal.Signals) -> None:
     code = (
         "import sys; sys.argv.append('serve'); import service.early, signal, weakref\n"
         "class Any: pass\n"

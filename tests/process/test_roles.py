@@ -63,13 +63,13 @@ def test_the_option_wins_over_the_setting(service: Make) -> None:
     assert each.status("/sessions") == 404
 
 
-def test_a_gateway_without_a_domain_ends_the_start_with_what_to_do(service: Make) -> None:
+def test_a_gateway_without_a_domain_ends_the_start_with_advice(service: Make) -> None:
     each = service(ROLE="gateway").start()
     assert each.ended(60) == 2
     assert "USER_PODS_GATEWAY_DOMAIN must be set" in each.log
 
 
-def test_metrics_are_those_of_the_role(service: Make) -> None:
+def test_each_role_has_its_own_metrics(service: Make) -> None:
     port = unused_port()
     each = service(ROLE="controller", METRICS_PORT=str(port)).start()
     each.lives()

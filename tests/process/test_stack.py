@@ -36,7 +36,7 @@ def stranger() -> Iterator[int]:
         thread.join()
 
 
-def test_a_strangers_readyz_on_the_same_port_does_not_make_the_stack_run(
+def test_an_answer_by_another_program_does_not_make_the_stack_run(
     tmp_path: Path, stranger: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     processes = Processes(tmp_path)

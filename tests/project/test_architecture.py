@@ -21,15 +21,15 @@ def protocols(*modules: ModuleType) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", [*protocols(ports, observers, journal, metrics)])
-def test_it_names_every_port(name: str) -> None:
+def test_the_architecture_page_names_every_port(name: str) -> None:
     assert f"`{name}`" in PAGE
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "service" / "controller").glob("[!_]*.py")), ids=lambda path: path.stem)
-def test_it_names_every_module_of_the_controller(path: Path) -> None:
+def test_the_architecture_page_names_every_controller_module(path: Path) -> None:
     assert f"`{path.name}`" in PAGE
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "service").glob("*/__init__.py")), ids=lambda path: path.parent.name)
-def test_it_names_every_package_of_the_service(path: Path) -> None:
+def test_the_architecture_page_names_every_package_of_the_service(path: Path) -> None:
     assert f"service/{path.parent.name}/" in PAGE

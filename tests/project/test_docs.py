@@ -26,7 +26,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: str(page.relative_to(DOCS)))
-def test_every_link_of_a_page_leads_somewhere_on_the_site(page: Path) -> None:
+def test_every_link_on_a_page_has_a_target_on_the_site(page: Path) -> None:
     for link in links(page):
         target, _, anchor = link.partition("#")
         path = (page.parent / target).resolve() if target else page
@@ -35,7 +35,7 @@ def test_every_link_of_a_page_leads_somewhere_on_the_site(page: Path) -> None:
         assert not anchor or anchor in anchors(path), f"{page.name} links to {link}: no such heading"
 
 
-def test_links_from_elsewhere_into_a_page_name_headings_that_exist() -> None:
+def test_links_to_headings_name_headings_that_exist() -> None:
     for page in (*ROOT.glob("*.md"), *ROOT.glob("chart/*/README.md*")):
         for link in links(page):
             target, _, anchor = link.partition("#")

@@ -64,7 +64,7 @@ def test_every_expression_can_be_parsed_and_names_metrics_and_labels_that_exist(
         assert {name.strip() for name in grouping.split(",") if name.strip()} <= labels
 
 
-def test_every_alert_says_how_bad_it_is_what_is_wrong_and_what_to_do_first() -> None:
+def test_every_alert_has_a_severity_a_summary_and_a_first_step() -> None:
     assert len({rule["alert"] for rule in RULES}) == len(RULES)
     for rule in RULES:
         assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
@@ -73,14 +73,14 @@ def test_every_alert_says_how_bad_it_is_what_is_wrong_and_what_to_do_first() -> 
         assert all(rule["annotations"][part].endswith((".", "?")) for part in ("summary", "runbook"))
 
 
-def test_what_an_alert_quotes_is_in_the_log() -> None:
+def test_log_messages_quoted_by_alerts_exist() -> None:
     code = "".join(path.read_text() for path in (ROOT / "service").rglob("*.py"))
     for rule in RULES:
         for message in re.findall(r'"([^"]+)"', rule["annotations"]["runbook"]):
             assert message in code, f"{rule['alert']} quotes a message that the service does not log: {message}"
 
 
-def test_the_panels_have_names_and_numbers_of_their_own_and_do_not_overlap() -> None:
+def test_panels_have_unique_names_and_ids_and_do_not_overlap() -> None:
     assert len({panel["id"] for panel in PANELS}) == len({panel["title"] for panel in PANELS}) == len(PANELS)
     taken: set[tuple[int, int]] = set()
     for panel in PANELS:

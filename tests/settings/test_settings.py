@@ -67,7 +67,7 @@ def test_a_role_without_the_api_needs_no_keys(monkeypatch: pytest.MonkeyPatch, r
         settings.load()
 
 
-def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_invalid_settings_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("USER_PODS_PORT", "x")
     monkeypatch.setenv("USER_PODS_NAMESPACE", "X")
     monkeypatch.setenv("USER_PODS_TYPO", "1")
@@ -85,7 +85,7 @@ def test_a_removed_setting_does_not_stop_the_start_and_is_logged(
     assert caplog.messages == ["USER_PODS_GATEWAY_COMPRESSION no longer has an effect; remove it from the environment"]
 
 
-def test_secrets_are_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("USER_PODS_REDIS_URL", "redis://:hunter2hunter2@localhost:6379/0")
     monkeypatch.setenv("USER_PODS_API_KEYS", "k" * 20 + "," + "z" * 20)
     loaded = settings.load()
@@ -153,7 +153,7 @@ def test_a_password_of_the_sentinels_needs_a_secret_for_keda(monkeypatch: pytest
     }
 
 
-def test_what_can_never_work_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_that_cannot_work_are_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("USER_PODS_REDIS_URL", "redis://:hunter2@localhost:6379/0")
     with pytest.raises(SettingsError, match="KEDA could not read"):
         settings.load().values({})
@@ -175,7 +175,7 @@ def test_the_process_ends_with_a_message_and_no_traceback(tmp_path: Path) -> Non
     assert "USER_PODS_CHART_VALUES" in done.stderr
 
 
-def test_the_gateway_has_a_port_of_its_own_and_is_open_on_loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gateway_has_a_separate_port_and_is_open_only_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("USER_PODS_GATEWAY_DOMAIN", "pods.example.com")
     monkeypatch.setenv("USER_PODS_GATEWAY_PORT", "8080")
     with pytest.raises(SettingsError, match="GATEWAY_PORT must be a port of its own"):
@@ -197,6 +197,6 @@ def test_workspaces_have_addresses_as_browsers_reach_them(monkeypatch: pytest.Mo
     assert settings.load().origin(uuid) == "https://ws-abc123xy.pods.example.com:8443"
 
 
-def test_help_tells_the_commands() -> None:
+def test_help_lists_the_commands() -> None:
     done = subprocess.run([sys.executable, "-m", "service", "--help"], capture_output=True, text=True, check=True)
     assert "serve" in done.stdout

@@ -64,7 +64,7 @@ async def gate(stack: Stack) -> AsyncIterator[Gate]:
     stack.cluster.stop(other.name)
 
 
-async def test_redis_lets_nobody_in_and_its_loss_signs_nobody_out(gate: Gate) -> None:
+async def test_access_to_redis_opens_no_workspace_and_its_loss_signs_nobody_out(gate: Gate) -> None:
     uuid = await gate.session()
     link = await gate.link(uuid)
     place = link.partition("/.user-pods")[0] + _NOTHING
@@ -86,7 +86,7 @@ async def test_redis_lets_nobody_in_and_its_loss_signs_nobody_out(gate: Gate) ->
     assert (await gate.get(place, cookie))[0] == 404
 
 
-async def test_the_api_servers_absence_stops_no_entry_and_emptied_keys_sign_everybody_out(gate: Gate) -> None:
+async def test_an_outage_of_the_api_server_blocks_no_visitor_and_emptied_keys_sign_everybody_out(gate: Gate) -> None:
     uuid, cluster = await gate.session(), gate.stack.cluster
     link = await gate.link(uuid)
     place = link.partition("/.user-pods")[0] + _NOTHING

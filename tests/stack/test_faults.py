@@ -19,7 +19,7 @@ async def healthy(caller: Caller) -> bool:
 
 @pytest.mark.parametrize("fault", [("redis", "redis"), ("kube-apiserver", "kubernetes")], ids=["redis", "api-server"])
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
-async def test_a_part_that_is_away_is_named_and_its_return_is_noticed(
+async def test_a_failed_dependency_is_named_until_it_is_back(
     stack: Stack, caller: Caller, user: str, fault: tuple[str, str], how: str
 ) -> None:
     component, part = fault
@@ -52,7 +52,7 @@ async def test_a_part_that_is_away_is_named_and_its_return_is_noticed(
     assert (await caller.create(f"new-{user}"))[0] in (200, 201)
 
 
-async def test_a_wake_while_the_api_server_was_away_has_its_pod_soon_after_its_return(
+async def test_a_wake_during_an_outage_of_the_api_server_has_its_pod_soon_after(
     stack: Stack, caller: Caller, user: str
 ) -> None:
     body = {"user_id": user, "idle": {"cooldown": 60}}
@@ -78,7 +78,7 @@ def _ways(stack: Stack, component: str, how: str) -> tuple[Callable[[], None], C
     return lambda: cluster.stop(component), lambda: cluster.start(component)
 
 
-async def test_keda_that_is_away_is_named(stack: Stack, caller: Caller) -> None:
+async def test_a_stopped_keda_is_named(stack: Stack, caller: Caller) -> None:
     stack.cluster.stop("keda")
     try:
 
@@ -91,7 +91,7 @@ async def test_keda_that_is_away_is_named(stack: Stack, caller: Caller) -> None:
     await until(lambda: healthy(caller), 30, lambda: "the service did not recover")
 
 
-async def test_a_redis_that_lost_everything_is_filled_from_the_cluster(stack: Stack, caller: Caller, user: str) -> None:
+async def test_an_emptied_redis_is_refilled_from_the_cluster(stack: Stack, caller: Caller, user: str) -> None:
     uuid = (await caller.create(user))[1]["uuid"]
     async with Redis.from_url(stack.cluster.redis_url) as redis:
         await redis.flushall()
@@ -104,7 +104,7 @@ async def test_a_redis_that_lost_everything_is_filled_from_the_cluster(stack: St
     assert (code, again["uuid"]) == (200, uuid)
 
 
-async def test_a_service_killed_in_the_middle_of_creates_leaves_one_release_per_user(
+async def test_a_service_killed_during_creates_leaves_one_release_per_user(
     stack: Stack, caller: Caller, user: str
 ) -> None:
     users = [f"{number}-{user}" for number in range(12)]
@@ -129,9 +129,7 @@ async def test_a_service_killed_in_the_middle_of_creates_leaves_one_release_per_
     assert set(states) == set(belongs), "a release without Deployment, or a Deployment without release"
 
 
-async def test_a_helm_that_runs_is_let_finish_when_the_service_is_asked_to_end(
-    stack: Stack, caller: Caller, user: str
-) -> None:
+async def test_a_running_helm_may_finish_during_a_shutdown(stack: Stack, caller: Caller, user: str) -> None:
     create = asyncio.create_task(caller.create(user))
     await asyncio.sleep(0.12)
     stop = asyncio.create_task(asyncio.to_thread(stack.cluster.stop, stack.name))
@@ -141,7 +139,7 @@ async def test_a_helm_that_runs_is_let_finish_when_the_service_is_asked_to_end(
     assert releases(stack)[f"user-{created['uuid']}"] == "deployed"
 
 
-async def test_a_missing_helm_is_named_and_its_return_is_noticed(
+async def test_a_missing_helm_is_reported_until_it_is_back(
     stack: Stack, caller: Caller, user: str, restarted: Callable[[dict[str, str]], None], tmp_path: Path
 ) -> None:
     helm = tmp_path / "helm"
@@ -155,7 +153,7 @@ async def test_a_missing_helm_is_named_and_its_return_is_noticed(
     assert await healthy(caller)
 
 
-async def test_an_invalid_chart_is_named_and_its_repair_is_noticed(
+async def test_an_invalid_chart_is_named_until_it_is_repaired(
     stack: Stack, caller: Caller, user: str, restarted: Callable[[dict[str, str]], None], tmp_path: Path
 ) -> None:
     values = tmp_path / "values.yaml"
@@ -168,7 +166,7 @@ async def test_an_invalid_chart_is_named_and_its_repair_is_noticed(
     assert (await caller.call("GET", "/health"))[1]["failing"] == ["helm"]
 
 
-async def test_a_helm_that_hangs_is_ended_at_its_deadline(
+async def test_a_helm_that_hangs_is_stopped_at_its_deadline(
     stack: Stack, caller: Caller, user: str, restarted: Callable[[dict[str, str]], None], tmp_path: Path
 ) -> None:
     helm = tmp_path / "helm"

@@ -39,7 +39,7 @@ async def pair(stack: Stack, caller: Caller, user: str) -> AsyncIterator[tuple[s
         yield made, herd.uuids[0]
 
 
-async def test_a_session_of_the_herd_has_the_objects_and_the_status_of_one_by_the_service(
+async def test_a_copied_session_has_the_objects_and_status_of_a_real_one(
     stack: Stack, caller: Caller, pair: tuple[str, str]
 ) -> None:
     made, herded = pair
@@ -53,16 +53,14 @@ async def test_a_session_of_the_herd_has_the_objects_and_the_status_of_one_by_th
     assert (ours["phase"], ours["parked"], ours["session"]["status"]) == ("asleep", True, "created")
 
 
-async def test_no_two_objects_of_a_kind_have_one_version_since_a_watch_would_miss_one(
-    stack: Stack, pair: tuple[str, str]
-) -> None:
+async def test_no_two_objects_of_a_kind_share_a_resource_version(stack: Stack, pair: tuple[str, str]) -> None:
     listed = json.loads(stack.cluster.kubectl("-n", USERS, "get", "replicasets", "-o", "json"))["items"]
     versions = [item["metadata"]["resourceVersion"] for item in listed if pair[1] in item["metadata"]["name"]]
     assert versions  # helm's, and the reservation's unless the controller only saw what helm made of it
     assert len(set(versions)) == len(versions)
 
 
-async def test_helm_upgrades_lists_and_uninstalls_a_session_of_the_herd(
+async def test_helm_lists_upgrades_and_uninstalls_a_copied_session(
     stack: Stack, caller: Caller, pair: tuple[str, str]
 ) -> None:
     herded = pair[1]
@@ -76,7 +74,7 @@ async def test_helm_upgrades_lists_and_uninstalls_a_session_of_the_herd(
     assert not _objects(stack, herded)
 
 
-async def test_a_session_of_the_herd_wakes_like_any(caller: Caller, pair: tuple[str, str]) -> None:
+async def test_a_copied_session_wakes_like_any_other(caller: Caller, pair: tuple[str, str]) -> None:
     await caller.call("POST", f"/session/{pair[1]}/wake")
     await caller.until(pair[1], "ready")
 

@@ -45,7 +45,7 @@ class Past:
         return entries[self._seen - 1]
 
 
-async def test_a_life_is_told_with_who_woke_it_and_why_it_slept(
+async def test_the_history_says_who_woke_a_session_and_why_it_slept(
     stack: Stack, caller: Caller, restarted: Restart, redis: Redis, user: str
 ) -> None:
     restarted({"LOG_FORMAT": "json"})

@@ -88,7 +88,7 @@ class User:
 
 
 @pytest.mark.timeout(240)
-async def test_nobody_falls_asleep_while_active_and_nobody_stays_awake_for_nobody(
+async def test_active_sessions_stay_awake_and_idle_ones_fall_asleep(
     stack: Stack, caller: Caller, cache: WorkloadCache, user: str
 ) -> None:
     wanted = [(pauses, kind) for pauses in PATTERNS.values() for kind in KINDS]

@@ -56,7 +56,7 @@ async def test_sleep_puts_a_session_to_sleep_now_and_a_wake_brings_it_back(calle
     await caller.until(uuid, "ready", 15)
 
 
-async def test_a_push_by_anybody_wakes_too(stack: Stack, caller: Caller, user: str) -> None:
+async def test_a_push_by_another_program_wakes_too(stack: Stack, caller: Caller, user: str) -> None:
     uuid = (await caller.create(user))[1]["uuid"]
     async with Redis.from_url(stack.cluster.redis_url) as redis:
         await redis.rpush(f"queue:{uuid}", "x")
@@ -64,7 +64,7 @@ async def test_a_push_by_anybody_wakes_too(stack: Stack, caller: Caller, user: s
         await caller.until(uuid, "ready", 15)
 
 
-async def test_operators_commands_work_and_an_uninstalled_session_comes_back_under_its_id(
+async def test_operator_commands_work_and_an_uninstalled_session_comes_back_under_its_id(
     stack: Stack, caller: Caller, user: str
 ) -> None:
     uuid = (await caller.create(user))[1]["uuid"]
@@ -98,7 +98,9 @@ async def test_a_deleted_session_leaves_nothing(stack: Stack, caller: Caller, us
         assert await redis.hget("user-pods:users", user) is None
 
 
-async def test_a_missing_scaledobject_is_told_and_create_repairs_it(stack: Stack, caller: Caller, user: str) -> None:
+async def test_a_missing_scaledobject_is_reported_and_create_repairs_it(
+    stack: Stack, caller: Caller, user: str
+) -> None:
     uuid = (await caller.create(user))[1]["uuid"]
     kubectl(stack, "delete", "scaledobject", f"user-{uuid}-scaler")
     code, problem = await caller.call("POST", f"/session/{uuid}/wake")
@@ -125,9 +127,7 @@ async def test_thirty_users_at_once_get_thirty_releases(stack: Stack, caller: Ca
     assert all(states[f"user-{uuid}"] == "deployed" for uuid in uuids)
 
 
-async def test_the_service_needed_no_right_that_its_chart_does_not_give(
-    stack: Stack, caller: Caller, user: str
-) -> None:
+async def test_the_service_needs_only_the_rights_of_its_chart(stack: Stack, caller: Caller, user: str) -> None:
     uuid = (await caller.create(user))[1]["uuid"]
     await caller.call("POST", f"/session/{uuid}/sleep")
     await caller.call("GET", "/health")

@@ -40,7 +40,7 @@ async def leads(stack: Stack) -> dict[str, float]:
     return now
 
 
-async def test_a_wake_is_in_the_histogram_of_every_stage_and_nothing_was_a_false_sleep(
+async def test_a_wake_is_measured_in_every_stage_without_a_false_sleep(
     stack: Stack, caller: Caller, restarted: Restart, user: str
 ) -> None:
     restarted({})  # so that everything counts from 0
@@ -67,9 +67,7 @@ async def test_a_wake_is_in_the_histogram_of_every_stage_and_nothing_was_a_false
     assert now["user_pods_false_sleeps_total"] == now["user_pods_wakes_unfinished_total"] == 0
 
 
-async def test_the_guard_sees_a_pod_that_is_taken_away_while_it_is_wanted(
-    stack: Stack, caller: Caller, user: str
-) -> None:
+async def test_a_pod_that_ends_while_it_is_wanted_is_detected(stack: Stack, caller: Caller, user: str) -> None:
     uuid = (await caller.create(user))[1]["uuid"]
     await caller.call("POST", f"/session/{uuid}/wake")
     await caller.until(uuid, "ready")
@@ -88,7 +86,7 @@ async def test_the_guard_sees_a_pod_that_is_taken_away_while_it_is_wanted(
 
 
 @pytest.mark.parametrize("keys", ["", "k" * 20], ids=["open", "with-keys"])
-async def test_a_scraper_without_a_key_has_a_port_of_its_own(stack: Stack, restarted: Restart, keys: str) -> None:
+async def test_a_separate_port_serves_scrapers_without_a_key(stack: Stack, restarted: Restart, keys: str) -> None:
     port = free_port()
     restarted({"METRICS_PORT": str(port), "API_KEYS": keys})
     assert "user_pods_leader" in await scrape(f"http://127.0.0.1:{port}")

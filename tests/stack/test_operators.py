@@ -119,7 +119,7 @@ async def test_an_awake_session_that_an_operator_pauses_stays_as_it_is_until_the
     ],
     ids=["by a number", "by a value of its own"],
 )
-async def test_a_wake_of_a_paused_sleeper_is_held_until_the_pause_ends(
+async def test_a_wake_of_a_paused_sleeper_waits_until_the_pause_ends(
     stack: Stack, caller: Caller, user: str, pause: list[str], end: str
 ) -> None:
     uuid = (await caller.create(user))[1]["uuid"]

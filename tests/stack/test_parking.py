@@ -56,7 +56,7 @@ async def test_a_session_is_parked_before_create_answers(stack: Stack, caller: C
     await parked(caller, uuid, 2)
 
 
-async def test_a_sleeper_costs_keda_no_hpa(stack: Stack, caller: Caller, uuid: str) -> None:
+async def test_a_parked_sleeper_has_no_hpa(stack: Stack, caller: Caller, uuid: str) -> None:
     async def gone() -> bool:
         found = json.loads(stack.cluster.kubectl("-n", USERS, "get", "hpa", "-o", "json"))["items"]
         return not [item for item in found if uuid in item["metadata"]["name"]]
@@ -64,7 +64,9 @@ async def test_a_sleeper_costs_keda_no_hpa(stack: Stack, caller: Caller, uuid: s
     await until(gone, 10, lambda: "the HPA is still there")
 
 
-async def test_a_wake_unparks_and_after_the_sleep_it_is_parked_again(stack: Stack, caller: Caller, uuid: str) -> None:
+async def test_a_wake_unparks_a_session_and_it_is_parked_again_once_asleep(
+    stack: Stack, caller: Caller, uuid: str
+) -> None:
     await caller.call("POST", f"/session/{uuid}/wake")
     ready = await caller.until(uuid, "ready")
     assert (ready["kept_awake_by"], ready["activity_source"]) == ("wake", "wake")
@@ -74,7 +76,7 @@ async def test_a_wake_unparks_and_after_the_sleep_it_is_parked_again(stack: Stac
     assert is_parked(stack, uuid)
 
 
-async def test_sleeping_now_parks_at_once(caller: Caller, uuid: str) -> None:
+async def test_a_requested_sleep_parks_at_once(caller: Caller, uuid: str) -> None:
     await caller.call("POST", f"/session/{uuid}/wake")
     await caller.until(uuid, "ready")
     await caller.call("POST", f"/session/{uuid}/sleep")
@@ -91,7 +93,7 @@ async def test_a_bare_push_wakes_by_notification(caller: Caller, redis: Redis, r
     await parked(caller, uuid)
 
 
-async def test_a_bare_push_wakes_by_the_sweep_when_notifications_are_refused(
+async def test_a_bare_push_wakes_by_the_resync_when_notifications_are_refused(
     caller: Caller, redis: Redis, restarted: Restart, uuid: str
 ) -> None:
     url = await _with_weak_user(redis)
@@ -118,7 +120,7 @@ async def _with_weak_user(redis: Redis) -> str:
     return f"redis://weak:weakweak@127.0.0.1:{port}/0"
 
 
-async def test_a_bare_push_while_the_service_is_away_ends_with_a_ready_pod(
+async def test_a_bare_push_while_the_service_is_down_leads_to_a_ready_pod(
     stack: Stack, caller: Caller, redis: Redis, uuid: str
 ) -> None:
     stack.cluster.stop(stack.name, how=signal.SIGKILL)
@@ -129,7 +131,7 @@ async def test_a_bare_push_while_the_service_is_away_ends_with_a_ready_pod(
     await caller.until(uuid, "ready", 15)
 
 
-async def test_a_wake_outlives_a_service_that_is_killed_at_once_and_stays_away_longer_than_the_lease(
+async def test_a_wake_survives_a_killed_service_that_is_down_longer_than_the_lease(
     stack: Stack, caller: Caller, uuid: str
 ) -> None:
     stack.cluster.stop("kube-apiserver")
@@ -146,7 +148,7 @@ async def test_a_wake_outlives_a_service_that_is_killed_at_once_and_stays_away_l
     await caller.until(uuid, "ready", 120)
 
 
-async def test_a_wake_while_keda_is_away_is_held_until_keda_is_back(stack: Stack, caller: Caller, uuid: str) -> None:
+async def test_a_wake_while_keda_is_down_is_kept_until_keda_is_back(stack: Stack, caller: Caller, uuid: str) -> None:
     stack.cluster.stop("keda")
     try:
         await caller.call("POST", f"/session/{uuid}/wake")
@@ -174,9 +176,7 @@ async def test_a_sleeper_left_unparked_by_a_crash_is_parked_at_the_next_start(
     await until(lambda: _true(is_parked(stack, uuid)), 15, lambda: "it is not parked again")
 
 
-async def test_a_pod_that_somebody_scaled_by_hand_gets_its_lease_and_sleeps_in_the_end(
-    stack: Stack, caller: Caller, uuid: str
-) -> None:
+async def test_a_pod_scaled_by_hand_gets_a_lease_and_eventually_sleeps(stack: Stack, caller: Caller, uuid: str) -> None:
     stack.cluster.kubectl("-n", USERS, "scale", "deployment", f"user-{uuid}", "--replicas=1")
     ready = await caller.until(uuid, "ready", 10)
     assert ready["kept_awake_by"] in ("queue", "cooldown")
@@ -184,7 +184,7 @@ async def test_a_pod_that_somebody_scaled_by_hand_gets_its_lease_and_sleeps_in_t
     await parked(caller, uuid)
 
 
-async def test_after_a_loss_of_redis_sleepers_wake_and_the_awake_fall_asleep(
+async def test_after_redis_loses_its_data_sleepers_wake_and_awake_sessions_fall_asleep(
     caller: Caller, redis: Redis, user: str, uuid: str
 ) -> None:
     other = (await caller.create(f"b-{user}"))[1]["uuid"]
@@ -200,7 +200,7 @@ async def test_after_a_loss_of_redis_sleepers_wake_and_the_awake_fall_asleep(
     await parked(caller, other)
 
 
-async def test_with_parking_switched_off_keda_alone_wakes_and_parked_ones_are_given_back(
+async def test_without_parking_keda_wakes_sessions_including_parked_ones(
     stack: Stack, caller: Caller, restarted: Restart, uuid: str
 ) -> None:
     restarted({"PARKING": "false"})
@@ -211,7 +211,7 @@ async def test_with_parking_switched_off_keda_alone_wakes_and_parked_ones_are_gi
     assert not (await caller.status(uuid))["parked"]
 
 
-async def test_activity_and_extension_keep_awake_and_never_wake(caller: Caller, uuid: str) -> None:
+async def test_activity_and_extensions_keep_a_session_awake_but_never_wake_it(caller: Caller, uuid: str) -> None:
     for path, body in (("activity", {"source": "typing"}), ("extend", {"seconds": 10})):
         code, problem = await caller.call("POST", f"/session/{uuid}/{path}", body)
         assert (code, problem["type"]) == (409, "/problems/session-asleep")
@@ -230,7 +230,7 @@ async def test_activity_and_extension_keep_awake_and_never_wake(caller: Caller, 
     await parked(caller, uuid)
 
 
-async def test_a_session_can_have_times_of_its_own(stack: Stack, caller: Caller, user: str) -> None:
+async def test_a_session_can_have_its_own_idle_times(stack: Stack, caller: Caller, user: str) -> None:
     idle = {"cooldown": 77, "lease": 9.5, "poll": 2}
     code, created = await caller.call("POST", "/session/create", {"user_id": user, "idle": idle})
     assert code == 201

@@ -82,7 +82,7 @@ def check(told: list[Event]) -> None:
     assert told[0]["seconds"] == 0 < told[-1]["seconds"]
 
 
-async def test_a_wake_is_told_in_order_by_every_replica_and_can_be_resumed_at_each(
+async def test_every_replica_streams_a_wake_in_order_and_can_resume_it(
     stack: Stack, caller: Caller, second: str, uuid: str
 ) -> None:
     await caller.call("POST", f"/session/{uuid}/wake")
@@ -96,7 +96,9 @@ async def test_a_wake_is_told_in_order_by_every_replica_and_can_be_resumed_at_ea
     assert (await caller.status(uuid))["phase"] == "ready"
 
 
-async def test_unparking_is_told_and_the_next_wake_begins_anew(stack: Stack, caller: Caller, uuid: str) -> None:
+async def test_the_stream_reports_unparking_and_the_next_wake_starts_over(
+    stack: Stack, caller: Caller, uuid: str
+) -> None:
     first: list[Event] = []
     for _ in range(2):
         await caller.call("POST", f"/session/{uuid}/wake")
@@ -131,7 +133,7 @@ async def test_a_bare_push_is_a_wake_like_any_other(stack: Stack, caller: Caller
     check(await events(stack.url, uuid))
 
 
-async def test_a_pod_that_no_node_takes_is_warned_of_in_kubernetes_words_and_its_wake_is_held(
+async def test_an_unschedulable_pod_is_reported_in_kubernetes_words_and_its_wake_is_kept(
     stack: Stack, caller: Caller, user: str, nowhere: Callable[..., None]
 ) -> None:
     nowhere("nowhere", SCHEDULE_TIMEOUT="2", COOLDOWN="2", LEASE="6", POLLING_INTERVAL="1")
@@ -155,7 +157,7 @@ async def test_a_pod_that_no_node_takes_is_warned_of_in_kubernetes_words_and_its
     assert status["warning"] in warnings
 
 
-async def test_a_wake_that_is_given_up_ends_when_the_pod_is_sent_to_sleep(
+async def test_an_abandoned_wake_ends_when_the_pod_is_put_to_sleep(
     stack: Stack, caller: Caller, user: str, nowhere: Callable[..., None]
 ) -> None:
     nowhere("elsewhere", SCHEDULE_TIMEOUT="60")
@@ -174,7 +176,7 @@ def _label_a_node(stack: Stack, label: str) -> None:
     stack.cluster.kubectl("label", "node", node, label)
 
 
-async def test_open_streams_do_not_hold_up_the_end_of_the_service_and_go_on_elsewhere(
+async def test_open_streams_do_not_delay_a_shutdown_and_resume_elsewhere(
     stack: Stack, caller: Caller, user: str, nowhere: Callable[..., None], second: str
 ) -> None:
     nowhere("away", SCHEDULE_TIMEOUT="60", COOLDOWN="60")
@@ -192,7 +194,7 @@ async def test_open_streams_do_not_hold_up_the_end_of_the_service_and_go_on_else
     assert phases(await rest)[-1] == "ready"
 
 
-async def test_following_needs_no_right_that_the_chart_does_not_give(stack: Stack, caller: Caller, uuid: str) -> None:
+async def test_following_a_wake_needs_only_the_rights_of_the_chart(stack: Stack, caller: Caller, uuid: str) -> None:
     await caller.call("POST", f"/session/{uuid}/wake")
     check(await events(stack.url, uuid))
     assert stack.cluster.forbidden(stack.account) == []

@@ -30,7 +30,7 @@ async def api_caller(api: Stack) -> AsyncIterator[Caller]:
         yield Caller(api.url, session)
 
 
-async def test_a_wake_that_an_api_process_takes_is_carried_out_by_the_controller(
+async def test_a_wake_accepted_by_an_api_process_is_carried_out_by_the_controller(
     stack: Stack, api_caller: Caller, record_property: Callable[[str, object], None]
 ) -> None:
     code, created = await api_caller.create(f"ann-{secrets.token_hex(6)}@example.com")

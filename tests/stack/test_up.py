@@ -48,7 +48,7 @@ def test_an_interrupted_up_stops_what_it_started(tools: Tools, tmp_path: Path) -
     assert [name for name, process in started.items() if process is not None and process.is_running()] == []
 
 
-def test_what_ran_before_an_interrupted_up_goes_on_running(tools: Tools, tmp_path: Path) -> None:
+def test_an_interrupted_up_leaves_earlier_processes_running(tools: Tools, tmp_path: Path) -> None:
     cluster = Cluster(tmp_path, tools=tools)
     processes = Processes(tmp_path)
     code = f"""

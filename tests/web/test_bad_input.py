@@ -76,7 +76,7 @@ async def test_a_wrong_content_type_is_refused(client: Client, kind: str | None)
     ],
 )
 @pytest.mark.parametrize(("method", "action"), [("POST", "wake"), ("POST", "sleep"), ("GET", "status"), ("DELETE", "")])
-async def test_what_is_no_id_is_not_found(client: Client, uuid: str, method: str, action: str) -> None:
+async def test_an_invalid_id_is_not_found(client: Client, uuid: str, method: str, action: str) -> None:
     path = f"/session/{quote(uuid, safe='%*')}/{action}".rstrip("/")
     answer = await client.request(method, URL(path, encoded=True))
     assert (answer.status, answer.content_type) == (404, "application/problem+json")
@@ -91,7 +91,9 @@ async def test_what_is_no_id_is_not_found(client: Client, uuid: str, method: str
         ("PATCH", "/sessions", "GET,HEAD"),
     ],
 )
-async def test_a_wrong_method_names_the_right_one(client: Client, method: str, path: str, allowed: str) -> None:
+async def test_a_wrong_method_is_answered_with_the_allowed_ones(
+    client: Client, method: str, path: str, allowed: str
+) -> None:
     answer = await client.request(method, path)
     assert (answer.status, answer.content_type) == (405, "application/problem+json")
     assert set(answer.headers["Allow"].split(",")) == set(allowed.split(","))
@@ -117,12 +119,12 @@ async def test_a_bad_query_is_refused(client: Client, query: str) -> None:
     assert (answer.status, answer.content_type) == (422, "application/problem+json")
 
 
-async def test_a_bad_choice_about_the_volume_deletes_nothing(client: Client, world: World) -> None:
+async def test_an_invalid_volume_option_deletes_nothing(client: Client, world: World) -> None:
     uuid = (await world.provisioner.create("ann")).uuid
     assert (await client.delete(f"/session/{uuid}?keep_data=perhaps")).status == 422
     assert uuid in world.store.sessions
 
 
-async def test_a_problem_about_a_body_points_at_the_member(client: Client) -> None:
+async def test_a_problem_with_a_body_points_to_the_member(client: Client) -> None:
     problem = await (await client.post("/session/create", json={"user_id": 7})).json()
     assert [error["pointer"] for error in problem["errors"]] == ["/user_id"]

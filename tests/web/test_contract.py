@@ -48,7 +48,7 @@ async def test_status_has_the_contracts_members(client: Client) -> None:
     assert body["last_activity"].endswith("Z")
 
 
-async def test_status_and_list_answer_in_the_moment_in_which_the_watch_is_lost(
+async def test_status_and_list_answer_while_the_watch_is_lost(
     client: Client, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uuid = await created(client)
@@ -58,7 +58,7 @@ async def test_status_and_list_answer_in_the_moment_in_which_the_watch_is_lost(
     assert (await client.get("/sessions")).status == 200
 
 
-async def test_open_gives_a_url_that_is_good_once(client: Client) -> None:
+async def test_open_returns_a_url_that_works_once(client: Client) -> None:
     uuid = await created(client)
     answer = await client.post(f"/session/{uuid}/open?to=/%3Ffolder=/home/coder")
     body = await answer.json()
@@ -75,7 +75,7 @@ async def test_open_gives_a_url_that_is_good_once(client: Client) -> None:
 @pytest.mark.parametrize(
     ("call", "body"), [("open", None), ("sleep", None), ("wake", None), ("extend", {"seconds": 9})]
 )
-async def test_a_session_that_is_being_deleted_takes_no_more_calls_although_its_release_still_stands(
+async def test_a_session_being_deleted_refuses_calls_while_its_release_still_exists(
     client: Client, world: World, call: str, body: dict[str, int] | None
 ) -> None:
     uuid = SessionId(await created(client))
@@ -86,7 +86,7 @@ async def test_a_session_that_is_being_deleted_takes_no_more_calls_although_its_
     assert world.cluster.workload(uuid).replicas == 1
 
 
-async def test_a_session_whose_release_was_removed_is_not_opened(client: Client, world: World) -> None:
+async def test_a_released_session_is_not_opened(client: Client, world: World) -> None:
     uuid = SessionId(await created(client))
     await world.releases.uninstall(uuid)
     record = await world.store.record(uuid)
@@ -95,7 +95,7 @@ async def test_a_session_whose_release_was_removed_is_not_opened(client: Client,
     assert (answer.status, (await answer.json())["type"]) == (409, "/problems/session-released")
 
 
-async def test_open_says_so_where_no_gateway_is(serve: Serve) -> None:
+async def test_open_reports_a_missing_gateway(serve: Serve) -> None:
     client = await serve(gateway=False)
     uuid = await created(client)
     off = await client.post(f"/session/{uuid}/open")
@@ -110,20 +110,20 @@ async def test_sleep_answers_202_and_empties_the_queue(client: Client) -> None:
     assert (await (await client.get(f"/session/{uuid}/status")).json())["queue_length"] == 0
 
 
-async def test_delete_answers_204_and_the_session_is_unknown_from_then_on(client: Client, world: World) -> None:
+async def test_delete_answers_204_and_the_session_is_unknown_afterwards(client: Client, world: World) -> None:
     uuid = await created(client)
     assert (await client.delete(f"/session/{uuid}")).status == 204
     assert (await client.delete(f"/session/{uuid}")).status == 404
     assert any(workload.volume for workload in world.cluster.workloads.values())
 
 
-async def test_delete_takes_the_volume_along_when_asked(client: Client, world: World) -> None:
+async def test_delete_removes_the_volume_on_request(client: Client, world: World) -> None:
     uuid = await created(client)
     assert (await client.delete(f"/session/{uuid}?keep_data=false")).status == 204
     assert not world.cluster.workloads
 
 
-async def test_a_released_session_says_so(client: Client, world: World) -> None:
+async def test_a_released_session_reports_that_it_is_released(client: Client, world: World) -> None:
     uuid = await created(client)
     await world.releases.uninstall(world.store.users[ANN["user_id"]])
     status = await (await client.get(f"/session/{uuid}/status")).json()
@@ -148,7 +148,7 @@ async def test_sessions_are_listed_in_pages(client: Client) -> None:
     assert sorted(seen) == [f"user{number}" for number in range(5)]
 
 
-async def test_health_names_the_failing_part_and_readiness_stays(client: Client, world: World) -> None:
+async def test_health_names_the_failing_part_and_readiness_is_unchanged(client: Client, world: World) -> None:
     assert (await (await client.get("/health")).json())["status"] == "healthy"
 
     async def down() -> None:
@@ -162,7 +162,7 @@ async def test_health_names_the_failing_part_and_readiness_stays(client: Client,
     assert (await client.get("/livez")).status == 200
 
 
-async def test_a_part_that_is_away_is_named_without_its_words(client: Client, world: World) -> None:
+async def test_a_failed_dependency_is_named_without_its_error_message(client: Client, world: World) -> None:
     async def down(_uuids: object) -> dict[object, object]:
         raise ClusterUnavailable from ConnectionError("https://10.1.2.3:6443 refused, token=secret")
 
@@ -175,7 +175,7 @@ async def test_a_part_that_is_away_is_named_without_its_words(client: Client, wo
     assert "secret" not in text
 
 
-async def test_an_unexpected_error_tells_nothing_but_where_to_look(client: Client, world: World) -> None:
+async def test_an_unexpected_error_reveals_only_where_to_look(client: Client, world: World) -> None:
     async def bug(*_arguments: object) -> None:
         raise ValueError("the password is hunter2")
 
@@ -189,7 +189,7 @@ async def test_an_unexpected_error_tells_nothing_but_where_to_look(client: Clien
 @pytest.mark.parametrize(
     ("given", "kept"), [("well-formed.id_1", True), ("short", False), ("x" * 65, False), ("a b c d e f", False)]
 )
-async def test_a_request_id_is_taken_when_well_formed(client: Client, given: str, kept: bool) -> None:
+async def test_a_well_formed_request_id_is_accepted(client: Client, given: str, kept: bool) -> None:
     answer = await client.get("/livez", headers={"X-Request-Id": given})
     assert (answer.headers["X-Request-Id"] == given) is kept
 
@@ -197,7 +197,7 @@ async def test_a_request_id_is_taken_when_well_formed(client: Client, given: str
 @pytest.mark.parametrize(
     "header", [None, "", "Bearer", "Bearer wrong-wrong-wrong", f"Basic {KEY}", f"Bearer {KEY}x", "Bearer \xfc"]
 )
-async def test_without_a_valid_key_nothing_is_told(serve: Serve, header: str | None) -> None:
+async def test_without_a_valid_key_nothing_is_revealed(serve: Serve, header: str | None) -> None:
     client = await serve(keys=[KEY, "z" * 20])
     headers = {} if header is None else {"Authorization": header}
     answer = await client.get("/sessions", headers=headers)
@@ -206,7 +206,7 @@ async def test_without_a_valid_key_nothing_is_told(serve: Serve, header: str | N
     assert (await client.get("/nowhere", headers=headers)).status == 401
 
 
-async def test_each_of_several_keys_opens(serve: Serve) -> None:
+async def test_each_of_several_keys_is_accepted(serve: Serve) -> None:
     client = await serve(keys=[KEY, "z" * 20])
     for key in (KEY, "z" * 20):
         assert (await client.get("/sessions", headers={"Authorization": f"Bearer {key}"})).status == 200
@@ -218,25 +218,25 @@ async def test_probes_and_the_api_document_are_open(serve: Serve) -> None:
         assert (await client.get(path)).status == 200, path
 
 
-async def test_without_keys_pages_of_other_sites_are_refused(client: Client) -> None:
+async def test_without_keys_requests_from_other_sites_are_refused(client: Client) -> None:
     answer = await client.post("/session/abc123xy/wake", headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status == 403
 
 
-async def test_a_problems_type_leads_to_what_it_means(client: Client) -> None:
+async def test_a_problems_type_links_to_its_meaning(client: Client) -> None:
     problem = await (await client.get("/session/abc123xy/status")).json()
     answer = await client.get(problem["type"], allow_redirects=False)
     assert (answer.status, answer.headers["Location"]) == (302, "/docs#session-not-found")
     assert "id='session-not-found'" in await (await client.get("/docs")).text()
 
 
-async def test_what_is_no_id_is_told_what_one_looks_like(client: Client) -> None:
+async def test_an_invalid_id_is_answered_with_the_expected_format(client: Client) -> None:
     problem = await (await client.get("/session/NOPE/status")).json()
     assert (problem["status"], problem["type"]) == (404, "/problems/not-found")
     assert "8 characters" in problem["detail"]
 
 
-async def test_a_session_that_cannot_be_read_tells_so_and_takes_no_wake(client: Client, world: World) -> None:
+async def test_an_unreadable_session_reports_it_and_refuses_wakes(client: Client, world: World) -> None:
     created = await (await client.post("/session/create", json={"user_id": "ann"})).json()
     uuid = created["uuid"]
     world.queues.unreadable_queues[uuid] = f"queue:{uuid} in Redis is a set; `redis-cli DEL queue:{uuid}` repairs it"

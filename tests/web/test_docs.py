@@ -24,7 +24,7 @@ CHECKSUMS = {
 """SHA-256 of what the npm package `swagger-ui-dist` of that version holds; `make viewer` brings another."""
 
 
-def test_the_viewer_is_the_released_one() -> None:
+def test_the_viewer_files_match_the_release() -> None:
     vendored = STATIC / "vendor" / "swagger-ui"
     assert {name: hashlib.sha256((vendored / name).read_bytes()).hexdigest() for name in CHECKSUMS} == CHECKSUMS
     wanted = json.loads((vendored / "package.json").read_text())["dependencies"]
@@ -34,14 +34,14 @@ def test_the_viewer_is_the_released_one() -> None:
     assert f'"{SWAGGER_UI}"' in (vendored / "swagger-ui-bundle.js").read_text()
 
 
-async def test_the_root_leads_to_the_page_without_a_key(serve: Serve) -> None:
+async def test_the_root_redirects_to_the_page_without_a_key(serve: Serve) -> None:
     client = await serve(keys=[KEY])
     answer = await client.get("/", allow_redirects=False)
     assert (answer.status, answer.headers["Location"]) == (302, "/docs")
     assert (await client.get("/")).status == 200
 
 
-async def test_the_page_allows_nothing_but_its_own_origin(client: Client) -> None:
+async def test_the_page_allows_only_its_own_origin(client: Client) -> None:
     policy = (await client.get("/docs")).headers["Content-Security-Policy"]
     for part in ("default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'"):
         assert part in policy
@@ -49,7 +49,7 @@ async def test_the_page_allows_nothing_but_its_own_origin(client: Client) -> Non
     assert "*" not in policy
 
 
-async def test_assets_are_kept_for_ever_and_all_else_is_asked_for_again(serve: Serve) -> None:
+async def test_assets_are_cached_permanently_and_the_rest_is_revalidated(serve: Serve) -> None:
     client = await serve(keys=[KEY])
     page = await (await client.get("/docs")).text()
     assets = re.findall(r'(?:src|href)="(docs/[0-9a-f]+/[^"]+)"', page)
@@ -115,7 +115,7 @@ async def test_the_page_shows_every_operation_and_fits_a_phone_and_a_desktop(cli
     assert complaints.found == []
 
 
-async def test_the_page_tries_a_call_with_a_key(serve: Serve, browser: Browser, world: World) -> None:
+async def test_the_page_can_make_a_call_with_a_key(serve: Serve, browser: Browser, world: World) -> None:
     page, complaints = await _opened(browser, await serve(keys=[KEY]))
     await page.locator(".auth-wrapper .authorize").click()
     await page.get_by_label("auth-bearer-value").fill(KEY)
@@ -131,7 +131,7 @@ async def test_the_page_tries_a_call_with_a_key(serve: Serve, browser: Browser, 
     assert complaints.found == []
 
 
-async def test_the_type_of_a_problem_leads_to_its_meaning(client: Client, browser: Browser) -> None:
+async def test_the_type_of_a_problem_links_to_its_section(client: Client, browser: Browser) -> None:
     page, complaints = await _opened(browser, client, path="/problems/session-not-found")
     await expect(page.locator("#session-not-found")).to_be_in_viewport()
     assert complaints.found == []

@@ -62,7 +62,7 @@ def test_every_parameter_body_and_answer_has_examples_that_fit_its_schema() -> N
         assert all(answer["content"] for answer in bodies), (method, operation["operationId"])
 
 
-def test_the_examples_have_exactly_the_members_that_the_models_send() -> None:
+def test_the_examples_have_exactly_the_members_of_the_models() -> None:
     files = json.loads((resources.files("service.web") / "examples.json").read_text())
     for operation in OPERATIONS:
         examples = files.pop(operation.name)
@@ -82,7 +82,7 @@ def test_the_examples_have_exactly_the_members_that_the_models_send() -> None:
     assert not files
 
 
-def test_every_problem_has_an_example_of_its_kind() -> None:
+def test_every_kind_of_problem_has_an_example() -> None:
     document = openapi.document()
     schema = {"$ref": "#/components/schemas/Problem", "components": document["components"]}
     examples = document["components"]["examples"]
@@ -93,7 +93,7 @@ def test_every_problem_has_an_example_of_its_kind() -> None:
         assert (value["type"], value["status"]) == (f"/problems/{slug}", status)
 
 
-def test_a_generated_client_takes_the_event_stream_as_text_and_knows_the_data_of_an_event() -> None:
+def test_a_generated_client_reads_the_event_stream_as_text_and_has_a_model_of_events() -> None:
     document = openapi.document()
     answer = document["paths"]["/session/{uuid}/events"]["get"]["responses"]["200"]["content"]["text/event-stream"]
     assert answer["schema"] == {"type": "string"}
@@ -108,7 +108,7 @@ def test_a_generated_client_takes_the_event_stream_as_text_and_knows_the_data_of
             assert event["event"] == json.loads(event["data"])["phase"]
 
 
-async def test_the_served_document_is_the_codes(client: Client) -> None:
+async def test_the_served_document_matches_the_code(client: Client) -> None:
     assert await (await client.get("/openapi.json")).json() == openapi.document()
     page = await client.get("/docs")
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
@@ -135,7 +135,7 @@ def _subclasses(kind: type[errors.SessionError]) -> set[type[errors.SessionError
     return {kind}.union(*map(_subclasses, kind.__subclasses__()))
 
 
-def test_every_error_of_the_domain_has_a_row_and_the_special_comes_first() -> None:
+def test_every_domain_error_has_a_row_and_subclasses_come_first() -> None:
     rows = [row.error for row in ERROR_STATUSES]
     assert set(rows) == _subclasses(errors.SessionError)
     for place, kind in enumerate(rows):
@@ -190,7 +190,7 @@ def _plain(sent: dict[str, Any]) -> dict[str, Any]:
     return sent
 
 
-def test_the_package_ships_what_it_serves() -> None:
+def test_the_package_contains_the_files_that_it_serves() -> None:
     static = resources.files("service.web") / "static"
     assert (static / "openapi.json").is_file()
     assert (resources.files("service.web") / "examples.json").is_file()

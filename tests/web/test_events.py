@@ -56,9 +56,7 @@ async def uuid(world: World) -> SessionId:
     return (await world.provisioner.create("ann")).uuid
 
 
-async def test_a_wake_is_told_from_its_beginning_and_as_it_goes_on(
-    client: Client, world: World, uuid: SessionId
-) -> None:
+async def test_a_wake_is_streamed_from_its_start_and_live(client: Client, world: World, uuid: SessionId) -> None:
     await client.post(f"/session/{uuid}/wake")
     async with client.get(f"/session/{uuid}/events") as answer:
         events = read(answer)
@@ -79,7 +77,7 @@ async def test_a_heartbeat_of_an_awake_session_adds_nothing(client: Client, worl
     assert not world.progress.wakes
 
 
-async def test_a_wake_that_is_over_is_told_in_full_and_ends(client: Client, world: World, uuid: SessionId) -> None:
+async def test_a_finished_wake_is_streamed_in_full_and_ends(client: Client, world: World, uuid: SessionId) -> None:
     await world.progress.write(
         uuid, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.FAILED, "InvalidImageName: X", final=True)
     )
@@ -87,7 +85,7 @@ async def test_a_wake_that_is_over_is_told_in_full_and_ends(client: Client, worl
     assert [(each.name, each.data["final"]) for each in told] == [("accepted", False), ("failed", True)]
 
 
-async def test_a_failure_that_kubernetes_retries_is_told_at_once_and_the_stream_goes_on(
+async def test_a_retried_failure_is_streamed_at_once_and_the_stream_continues(
     client: Client, world: World, uuid: SessionId
 ) -> None:
     await world.progress.write(uuid, ProgressUpdate(Stage.ACCEPTED))
@@ -101,7 +99,7 @@ async def test_a_failure_that_kubernetes_retries_is_told_at_once_and_the_stream_
         assert [each.name async for each in events] == ["ready"]
 
 
-async def test_it_can_be_resumed_after_any_event_and_needs_no_resuming_after_the_last(
+async def test_a_stream_can_be_resumed_after_any_event_and_is_over_after_the_last(
     client: Client, world: World, uuid: SessionId
 ) -> None:
     await world.progress.write(
@@ -115,7 +113,7 @@ async def test_it_can_be_resumed_after_any_event_and_needs_no_resuming_after_the
         assert await everything(client, uuid, **{"Last-Event-ID": nonsense}) == whole
 
 
-async def test_whoever_resumes_an_older_wake_gets_the_new_one(client: Client, world: World, uuid: SessionId) -> None:
+async def test_resuming_an_older_wake_gives_the_new_one(client: Client, world: World, uuid: SessionId) -> None:
     await world.progress.write(uuid, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.READY))
     old = await everything(client, uuid)
     await world.progress.write(uuid, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.READY))
@@ -123,7 +121,7 @@ async def test_whoever_resumes_an_older_wake_gets_the_new_one(client: Client, wo
     assert [told.name for told in new] == ["accepted", "ready"]
 
 
-async def test_a_session_without_a_wake_tells_its_present_phase_and_ends(client: Client, uuid: SessionId) -> None:
+async def test_a_session_without_a_wake_streams_its_phase_and_ends(client: Client, uuid: SessionId) -> None:
     (told,) = await everything(client, uuid)
     assert (told.id, told.name, told.data["phase"], told.data["seconds"]) == ("", "asleep", "asleep", None)
 
@@ -139,7 +137,7 @@ async def test_an_unknown_session_is_a_problem_before_anything_is_streamed(clien
     assert (answer.status, answer.content_type) == (404, "application/problem+json")
 
 
-async def test_being_sent_to_sleep_or_deleted_ends_it(client: Client, world: World, uuid: SessionId) -> None:
+async def test_a_sleep_or_a_delete_ends_the_stream(client: Client, world: World, uuid: SessionId) -> None:
     for method, path, last in (("POST", "/sleep", "asleep"), ("DELETE", "", "accepted")):
         await client.post(f"/session/{uuid}/wake")
         stream_ = asyncio.create_task(everything(client, uuid))
@@ -148,7 +146,7 @@ async def test_being_sent_to_sleep_or_deleted_ends_it(client: Client, world: Wor
         assert (await asyncio.wait_for(stream_, 10))[-1].name == last
 
 
-async def test_silence_is_filled_with_comments(
+async def test_comments_keep_a_silent_stream_alive(
     client: Client, uuid: SessionId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "HEARTBEAT", 1)
@@ -160,7 +158,7 @@ async def test_silence_is_filled_with_comments(
             assert str(await anext(events)).startswith(":")
 
 
-async def test_a_client_that_is_gone_leaves_no_follower(client: Client, world: World, uuid: SessionId) -> None:
+async def test_a_disconnected_client_leaves_no_follower(client: Client, world: World, uuid: SessionId) -> None:
     await client.post(f"/session/{uuid}/wake")
     answer = await client.get(f"/session/{uuid}/events")
     await answer.content.readany()
@@ -170,7 +168,9 @@ async def test_a_client_that_is_gone_leaves_no_follower(client: Client, world: W
     await until(lambda: not world.progress.flags, 10)
 
 
-async def test_a_server_that_ends_closes_its_streams_properly(client: Client, world: World, uuid: SessionId) -> None:
+async def test_a_server_that_shuts_down_closes_its_streams_properly(
+    client: Client, world: World, uuid: SessionId
+) -> None:
     await client.post(f"/session/{uuid}/wake")
     stream_ = asyncio.create_task(everything(client, uuid))
     await until(lambda: len(world.progress.flags) == 1)
@@ -180,7 +180,7 @@ async def test_a_server_that_ends_closes_its_streams_properly(client: Client, wo
     assert not client.app[PROBES].readiness.is_ready()
 
 
-async def test_while_a_server_drains_its_streams_go_on_and_new_ones_are_served(
+async def test_a_draining_server_continues_streams_and_serves_new_ones(
     client: Client, world: World, uuid: SessionId, drain: Drain
 ) -> None:
     await client.post(f"/session/{uuid}/wake")
@@ -197,7 +197,7 @@ async def test_while_a_server_drains_its_streams_go_on_and_new_ones_are_served(
         assert [told.name for told in await asyncio.wait_for(stream_, 10)] == ["accepted", "ready"]
 
 
-async def test_a_redis_that_goes_away_is_a_problem_before_and_an_end_in_between(
+async def test_an_outage_of_redis_is_a_problem_before_a_stream_and_ends_a_running_one(
     client: Client, world: World, uuid: SessionId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*_: Any) -> Any:
@@ -212,7 +212,7 @@ async def test_a_redis_that_goes_away_is_a_problem_before_and_an_end_in_between(
     assert (await client.get(f"/session/{uuid}/events")).status == 503
 
 
-async def test_a_wake_is_taken_even_when_its_progress_cannot_be_noted(
+async def test_a_wake_is_accepted_even_if_its_progress_cannot_be_written(
     client: Client, world: World, uuid: SessionId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*_: Any) -> Any:

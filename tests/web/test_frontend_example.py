@@ -25,7 +25,7 @@ async def sign_in(browser: Browser) -> None:
     assert answer.status == 303
 
 
-async def test_who_is_not_signed_in_is_led_back_to_the_workspace_after_signing_in(browser: Browser) -> None:
+async def test_signing_in_leads_back_to_the_workspace(browser: Browser) -> None:
     asked = await browser.get("/workspace", allow_redirects=False)
     assert asked.headers["Location"] == "/login?next=/workspace"
     answer = await browser.post(asked.headers["Location"], data={"user": "john@example.com"}, allow_redirects=False)
@@ -35,7 +35,7 @@ async def test_who_is_not_signed_in_is_led_back_to_the_workspace_after_signing_i
     assert opened.headers["Location"].startswith("https://vs-code-")
 
 
-async def test_a_sign_in_leads_to_no_other_host(browser: Browser) -> None:
+async def test_a_sign_in_does_not_redirect_to_another_host(browser: Browser) -> None:
     answer = await browser.post("/login?next=https://evil.example", data={"user": "x"}, allow_redirects=False)
     assert answer.headers["Location"] == "/"
 
@@ -49,19 +49,19 @@ async def test_the_page_shows_status_and_events_without_a_key(browser: Browser) 
     assert "asleep" in await events.text()
 
 
-async def test_a_message_of_the_user_wakes(browser: Browser) -> None:
+async def test_a_message_by_the_user_wakes_the_session(browser: Browser) -> None:
     await sign_in(browser)
     assert (await (await browser.post("/active")).json())["action"] == "wake"
     assert (await (await browser.get("/status")).json())["phase"] == "waking"
 
 
-async def test_a_page_of_a_workspace_posts_nothing_in_its_users_name(browser: Browser) -> None:
+async def test_a_workspace_page_cannot_post_in_its_users_name(browser: Browser) -> None:
     await sign_in(browser)
     assert (await browser.post("/active", headers={"Sec-Fetch-Site": "same-site"})).status == 403
     assert (await (await browser.get("/status")).json())["phase"] == "asleep"
 
 
-async def test_a_refusal_of_the_service_reaches_the_user_as_a_sentence(browser: Browser) -> None:
+async def test_a_refusal_by_the_service_reaches_the_user_as_a_sentence(browser: Browser) -> None:
     await browser.post("/login", data={"user": "with blanks in it"}, allow_redirects=False)
     answer = await browser.get("/workspace", allow_redirects=False)
     assert answer.status == 502

@@ -17,7 +17,7 @@ async def forever() -> None:
     await asyncio.Event().wait()
 
 
-async def test_a_part_that_does_not_recover_is_named_until_the_process_is_restarted(
+async def test_a_task_that_does_not_recover_is_named_until_the_process_restarts(
     client: Client, supervisor: Supervisor, metrics: PrometheusMetrics
 ) -> None:
     metrics.registry.register(PartGauges(supervisor))
@@ -40,7 +40,7 @@ async def test_a_part_that_does_not_recover_is_named_until_the_process_is_restar
         assert 'user_pods_part_restarts_total{part="leader"} 0.0' in page
 
 
-async def test_a_process_whose_parts_run_lives(client: Client, supervisor: Supervisor) -> None:
+async def test_a_process_whose_tasks_run_is_live(client: Client, supervisor: Supervisor) -> None:
     async with supervisor.running({"leader": forever}):
         assert (await client.get("/livez")).status == 200
         assert (await client.get("/health")).status == 200

@@ -29,7 +29,7 @@ def events(uuid: SessionId) -> tuple[HistoryEvent, ...]:
     )
 
 
-async def test_wakes_sleeps_and_failures_are_told_newest_first(client: Client, world: World) -> None:
+async def test_wakes_sleeps_and_failures_are_listed_newest_first(client: Client, world: World) -> None:
     uuid = (await world.provisioner.create("ann")).uuid
     for event in events(uuid):
         await world.history.append(event)
@@ -60,7 +60,7 @@ async def test_wakes_sleeps_and_failures_are_told_newest_first(client: Client, w
     }
 
 
-async def test_a_new_session_has_an_empty_history_and_an_unknown_one_none(client: Client, world: World) -> None:
+async def test_a_new_session_has_an_empty_history_and_an_unknown_one_is_not_found(client: Client, world: World) -> None:
     uuid = (await world.provisioner.create("ann")).uuid
     assert await (await client.get(f"/session/{uuid}/history")).json() == {"uuid": uuid, "entries": []}
     unknown = await client.get("/session/00000000/history")
@@ -77,7 +77,7 @@ async def test_without_redis_it_says_so(client: Client, world: World) -> None:
     assert (answer.status, (await answer.json())["part"]) == (503, "redis")
 
 
-async def test_a_wake_is_noted_with_its_request_and_its_caller(client: Client, world: World) -> None:
+async def test_a_wake_is_recorded_with_its_request_and_caller(client: Client, world: World) -> None:
     uuid = (await world.provisioner.create("ann")).uuid
     world.journal.entries.clear()
     for name in ("request-1", "request-2"):

@@ -45,7 +45,7 @@ def port(client: Client) -> int:
 
 
 @pytest.mark.parametrize("case", MALFORMED, ids=str)
-async def test_a_malformed_request_gets_a_problem_that_repeats_nothing_and_no_log_does(
+async def test_a_malformed_request_is_not_repeated_in_the_answer_or_the_log(
     serve: Serve, case: Malformed, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -54,7 +54,7 @@ async def test_a_malformed_request_gets_a_problem_that_repeats_nothing_and_no_lo
 
 
 @pytest.mark.parametrize("case", MALFORMED, ids=str)
-async def test_so_does_the_port_of_the_metrics(
+async def test_the_metrics_port_does_not_repeat_a_malformed_request(
     exposition: Exposition, case: Malformed, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -63,9 +63,7 @@ async def test_so_does_the_port_of_the_metrics(
         await tell_nothing(case, sockets[0].getsockname()[1], "127.0.0.1", caplog.records)
 
 
-async def test_a_path_is_in_the_log_only_where_it_is_one_of_ours(
-    client: Client, world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_only_known_paths_are_logged(client: Client, world: World, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     uuid = (await world.provisioner.create("ann")).uuid
     await client.get(f"/session/{uuid}/status")
@@ -76,9 +74,7 @@ async def test_a_path_is_in_the_log_only_where_it_is_one_of_ours(
 
 @pytest.mark.parametrize("header", HEADERS)
 @pytest.mark.parametrize("value", [b"\xff\xfe", "é".encode(), b"a" * 9000, b"bytes=-,", b'"', b"a/b;q=x;charset=\xff"])
-async def test_no_value_of_a_header_is_an_error_of_ours(
-    client: Client, world: World, header: str, value: bytes
-) -> None:
+async def test_no_header_value_causes_a_server_error(client: Client, world: World, header: str, value: bytes) -> None:
     uuid = (await world.provisioner.create("ann")).uuid
     for line in (f"GET /session/{uuid}/status", "GET /docs", "GET /metrics", "POST /session/create"):
         head = f"{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n{header}: ".encode()
@@ -89,7 +85,7 @@ async def test_no_value_of_a_header_is_an_error_of_ours(
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "compress", "x", "gzip, gzip", "gzip, br", "identity, x", "\xff"])
-async def test_a_coding_of_the_body_that_is_not_supported_is_told(client: Client, world: World, coding: str) -> None:
+async def test_an_unsupported_content_encoding_is_reported(client: Client, world: World, coding: str) -> None:
     length = f"Content-Length: {len(ANN)}\r\nConnection: close\r\n\r\n".encode()
     head = CREATE + f"Content-Encoding: {coding}\r\n".encode("latin-1")
     answer = await asked(port(client), head + length + ANN)
@@ -102,7 +98,7 @@ async def test_a_coding_of_the_body_that_is_not_supported_is_told(client: Client
     [("gzip", gzip.compress(ANN)), ("GZIP", gzip.compress(ANN)), ("deflate", zlib.compress(ANN))],
     ids=["gzip", "GZIP", "deflate"],
 )
-async def test_one_that_is_supported_is_unpacked(client: Client, coding: str, packed: bytes) -> None:
+async def test_a_supported_content_encoding_is_decoded(client: Client, coding: str, packed: bytes) -> None:
     answer = await client.post("/session/create", data=packed, headers={**JSON, "Content-Encoding": coding})
     assert answer.status == 201
 
@@ -116,7 +112,7 @@ async def test_one_that_is_supported_is_unpacked(client: Client, coding: str, pa
         pytest.param(gzip.compress(ANN) + b"more", id="more"),
     ],
 )
-async def test_one_that_is_broken_is_the_callers_fault(
+async def test_a_broken_content_encoding_is_a_client_error(
     client: Client, world: World, packed: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = await client.post("/session/create", data=packed, headers={**JSON, "Content-Encoding": "gzip"})
@@ -125,13 +121,13 @@ async def test_one_that_is_broken_is_the_callers_fault(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_little_that_unpacks_to_much_is_too_large(client: Client) -> None:
+async def test_a_decompression_bomb_is_too_large(client: Client) -> None:
     bomb = gzip.compress(b" " * 100_000_000)
     answer = await client.post("/session/create", data=bomb, headers={**JSON, "Content-Encoding": "gzip"})
     assert answer.status == 413
 
 
-async def test_nothing_is_unpacked_for_who_has_no_key(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_decoded_without_a_key(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     client = await serve(keys=["key-of-a-caller"])
     unpacked = Mock(side_effect=zlib.decompressobj)
     monkeypatch.setattr("zlib.decompressobj", unpacked)
@@ -141,7 +137,7 @@ async def test_nothing_is_unpacked_for_who_has_no_key(serve: Serve, monkeypatch:
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 20", "Transfer-Encoding: chunked"])
-async def test_a_body_that_does_not_come_is_not_waited_for(serve: Serve, framing: str) -> None:
+async def test_a_missing_body_times_out(serve: Serve, framing: str) -> None:
     client = await serve(rest_limits=RestLimits(connection_limits=ConnectionLimits(), body=0.2))
     reader, writer = await asyncio.open_connection("127.0.0.1", port(client))
     try:
@@ -156,15 +152,13 @@ async def test_a_body_that_does_not_come_is_not_waited_for(serve: Serve, framing
         await asyncio.sleep(0.05)
 
 
-async def test_a_head_that_does_not_come_is_not_waited_for(serve: Serve) -> None:
+async def test_a_missing_head_times_out(serve: Serve) -> None:
     client = await serve(rest_limits=RestLimits(connection_limits=ConnectionLimits(head=0.2)))
     answer = await asked(port(client), b"GET /livez HTTP/1.1\r\nHost:")
     assert (answer.status, answer.problem["type"]) == (408, "/problems/request-timeout")
 
 
-async def test_a_caller_that_leaves_in_the_middle_of_its_body_is_no_error(
-    client: Client, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_disconnect_during_the_body_is_not_an_error(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     _, writer = await asyncio.open_connection("127.0.0.1", port(client))
     writer.write(CREATE + b"Content-Length: 9\r\n\r\n{")
@@ -177,7 +171,7 @@ async def test_a_caller_that_leaves_in_the_middle_of_its_body_is_no_error(
 # --- bounds ---
 
 
-async def test_the_sum_of_headers_is_bounded(serve: Serve) -> None:
+async def test_the_total_size_of_headers_is_bounded(serve: Serve) -> None:
     client = await serve(rest_limits=RestLimits(connection_limits=ConnectionLimits(head_bytes=5000)))
     head = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
     assert (await asked(port(client), head + b"X: y\r\n" * 200 + b"\r\n")).status == 200
@@ -202,7 +196,7 @@ async def test_connections_are_bounded(serve: Serve) -> None:
         (RestLimits(connection_limits=ConnectionLimits(), streams=2), 503, "too-many-streams"),
     ],
 )
-async def test_streams_of_events_are_bounded_and_one_that_ends_makes_room(
+async def test_event_streams_are_bounded_and_a_finished_one_frees_its_slot(
     serve: Serve, world: World, rest_limits: RestLimits, status: int, slug: str
 ) -> None:
     client = await serve(rest_limits=rest_limits)
@@ -257,14 +251,14 @@ async def test_idle_times_are_typed_strictly(client: Client, world: World, idle:
 @pytest.mark.parametrize(
     ("idle", "bound"), [('{"cooldown": 86401}', "86400"), ('{"lease": 3601}', "3600"), ('{"lease": 4}', "at least 12")]
 )
-async def test_a_bound_is_named(client: Client, idle: str, bound: str) -> None:
+async def test_an_exceeded_limit_is_named(client: Client, idle: str, bound: str) -> None:
     answer = await client.post("/session/create", data=f'{{"user_id": "ann", "idle": {idle}}}', headers=JSON)
     assert answer.status == 422
     assert bound in await answer.text()
 
 
 @pytest.mark.parametrize("idle", ['{"cooldown": 60}', '{"cooldown": 60.0}', '{"lease": 20}', '{"lease": 20.5}', "{}"])
-async def test_what_json_takes_for_the_number_is_one(client: Client, idle: str) -> None:
+async def test_every_json_form_of_a_whole_number_is_accepted(client: Client, idle: str) -> None:
     answer = await client.post("/session/create", data=f'{{"user_id": "ann", "idle": {idle}}}', headers=JSON)
     assert answer.status == 201, await answer.text()
 
@@ -294,7 +288,7 @@ async def test_whether_data_is_kept_is_true_or_false(client: Client, world: Worl
     assert uuid in world.store.sessions
 
 
-async def test_the_document_has_the_bounds_that_are_enforced(serve: Serve, world: World) -> None:
+async def test_the_document_states_the_limits_that_are_enforced(serve: Serve, world: World) -> None:
     limits = Limits(cooldown=timedelta(hours=2), lease=timedelta(minutes=5), extension=timedelta(hours=1))
     world.provisioner._limits = world.activity._limits = limits
     client = await serve(limits=limits)

@@ -93,7 +93,7 @@ MISBEHAVIOURS = [
 
 
 @pytest.mark.parametrize("misbehave", MISBEHAVIOURS)
-async def test_what_a_client_does_leaves_no_traceback(
+async def test_client_errors_leave_no_traceback(
     serve: Serve, world: World, caplog: pytest.LogCaptureFixture, misbehave: Misbehaviour
 ) -> None:
     client = await serve(gateway=False)
@@ -106,7 +106,7 @@ async def test_what_a_client_does_leaves_no_traceback(
     assert [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR] == []
 
 
-async def test_a_stream_whose_client_is_gone_before_it_begins_is_no_error(
+async def test_a_disconnect_before_a_stream_starts_is_not_an_error(
     client: Client, world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uuid = (await world.provisioner.create("ann")).uuid
@@ -129,7 +129,7 @@ async def test_a_stream_whose_client_is_gone_before_it_begins_is_no_error(
     assert tracebacks(caplog) == []
 
 
-async def test_a_part_that_is_away_is_one_line_per_call_with_its_cause(
+async def test_a_failed_dependency_is_logged_in_one_line_per_call_with_its_cause(
     client: Client, world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*_: object, **__: object) -> None:
@@ -151,7 +151,7 @@ async def test_a_part_that_is_away_is_one_line_per_call_with_its_cause(
 
 
 @pytest.mark.parametrize("error", [HelmTimeout, ChartInvalid, ClusterUnavailable])
-async def test_work_that_fails_for_lack_of_a_part_leaves_no_traceback(
+async def test_work_that_fails_by_a_dependency_leaves_no_traceback(
     client: Client,
     world: World,
     caplog: pytest.LogCaptureFixture,
@@ -168,7 +168,7 @@ async def test_work_that_fails_for_lack_of_a_part_leaves_no_traceback(
     assert tracebacks(caplog) == []
 
 
-async def test_a_fault_of_our_own_keeps_its_traceback(
+async def test_a_bug_of_the_service_keeps_its_traceback(
     client: Client, world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def bug(*_: object, **__: object) -> None:

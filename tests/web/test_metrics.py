@@ -30,13 +30,13 @@ async def test_requests_are_counted_by_operation_and_class_of_status(client: Cli
     }
 
 
-async def test_where_everything_else_is_metrics_need_a_key_like_everything_else(serve: Serve) -> None:
+async def test_metrics_on_the_api_port_need_a_key(serve: Serve) -> None:
     client = await serve(keys=[KEY])
     assert (await client.get("/metrics")).status == 401
     assert (await client.get("/metrics", headers={"Authorization": f"Bearer {KEY}"})).status == 200
 
 
-async def test_a_port_of_their_own_serves_them_without_a_key_and_nothing_else(
+async def test_a_separate_port_serves_metrics_without_a_key_and_nothing_else(
     metrics: PrometheusMetrics, exposition: Exposition
 ) -> None:
     metrics.registry.register(LeaderGauges(FakeLeader()))

@@ -19,7 +19,9 @@ async def arrived(page: Page, visitor: Visitor) -> None:
     await expect(page.get_by_role("heading", name=f"user-{visitor.uuid}")).to_be_visible(timeout=PATIENCE)
 
 
-async def test_a_person_sees_the_wake_come_along_and_lands_at_the_very_url(page: Page, visitor: Visitor) -> None:
+async def test_a_person_sees_the_progress_of_the_wake_and_lands_at_the_requested_url(
+    page: Page, visitor: Visitor
+) -> None:
     stages: list[str] = []
     await page.expose_function("tell", lambda stage: stages.append(stage))  # noqa: PLW0108 - it wants a function
     await page.add_init_script(
@@ -45,7 +47,7 @@ async def test_the_page_needs_no_javascript(browser: Browser, visitor: Visitor) 
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
-async def test_the_page_tells_why_it_does_not_start_and_goes_on_once_that_is_repaired(
+async def test_the_page_explains_a_failed_start_and_continues_after_its_repair(
     browser: Browser, visitor: Visitor, picture: Picture, scheme: Literal["dark", "light"]
 ) -> None:
     good = visitor.use("localhost/no/such:1")
@@ -63,7 +65,7 @@ async def test_the_page_tells_why_it_does_not_start_and_goes_on_once_that_is_rep
     await arrived(page, visitor)
 
 
-async def test_two_users_side_by_side_get_their_own_and_cannot_reach_each_others(
+async def test_two_users_get_their_own_workspaces_and_cannot_reach_each_others(
     browser: Browser, visitors: Visitors
 ) -> None:
     ann, bob = await visitors.new(), await visitors.new()
@@ -100,7 +102,7 @@ async def test_a_websocket_of_a_page_waits_for_the_pod(page: Page, visitor: Visi
     assert await page.evaluate(talk) == "hello"
 
 
-async def test_a_tab_in_the_background_gets_there_too_and_wakes_nobody_later(
+async def test_a_background_tab_reaches_the_workspace_and_does_not_wake_it_later(
     browser: Browser, visitor: Visitor
 ) -> None:
     window = await browser.new_context()

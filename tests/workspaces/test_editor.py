@@ -74,7 +74,7 @@ async def ran(page: Page, command: str, file: str) -> None:
 
 
 @pytest.mark.timeout(400)
-async def test_an_editor_sleeps_when_its_user_is_gone_and_comes_back_as_it_was(
+async def test_an_editor_sleeps_when_its_user_leaves_and_resumes_as_it_was(
     editors: Stack, visitor: Visitor, page: Page, picture: Picture
 ) -> None:
     await page.goto(await visitor.link("/?folder=/home/coder"))

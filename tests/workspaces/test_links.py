@@ -46,7 +46,7 @@ async def has_cookie(context: BrowserContext) -> bool:
     return COOKIE in [cookie.get("name") for cookie in await context.cookies()]
 
 
-async def test_a_link_opens_at_once_and_a_used_one_leads_on(browser: Browser, local: Local) -> None:
+async def test_a_link_opens_at_once_and_a_used_one_redirects(browser: Browser, local: Local) -> None:
     context, link = await browser.new_context(), await local.link()
     page = await context.new_page()
     for _ in range(2):

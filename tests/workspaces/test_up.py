@@ -27,7 +27,7 @@ def simulated(real_stack: Stack) -> Iterator[Stack]:
     real_stack.cluster.stop(stack.name)
 
 
-async def test_the_visitors_session_moves_to_the_real_node_and_all_others_stay(simulated: Stack) -> None:
+async def test_only_the_demo_session_moves_to_the_real_node(simulated: Stack) -> None:
     create = f"{simulated.url}/session/create"
     assert not simulated.is_outdated()
     uuid, other = (call("POST", create, {"user_id": user})["uuid"] for user in (visitor.USER_ID, OTHER))

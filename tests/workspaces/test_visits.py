@@ -27,7 +27,7 @@ async def test_a_person_sees_a_page_and_then_the_workspace(visitor: Visitor) -> 
     assert f"user-{visitor.uuid}" in page.decode()
 
 
-async def test_a_websocket_goes_through_a_cold_start_and_is_closed_properly_at_the_sleep(visitor: Visitor) -> None:
+async def test_a_websocket_survives_a_cold_start_and_is_closed_properly_at_the_sleep(visitor: Visitor) -> None:
     async with visitor.http.ws_connect(visitor.url + "/ws", headers=visitor.headers, autoping=False) as socket:
         await socket.send_str("first")
         assert (await socket.receive_str(timeout=30)) == "first"
@@ -38,7 +38,7 @@ async def test_a_websocket_goes_through_a_cold_start_and_is_closed_properly_at_t
     await visitor.asleep()
 
 
-async def test_what_comes_by_itself_neither_wakes_nor_keeps_awake(visitor: Visitor) -> None:
+async def test_automatic_requests_neither_wake_nor_keep_awake(visitor: Visitor) -> None:
     assert (await visitor.get("/healthz"))[0] == 503
     await visitor.get("/echo")
     slept = False
@@ -52,7 +52,7 @@ async def test_what_comes_by_itself_neither_wakes_nor_keeps_awake(visitor: Visit
     await visitor.asleep()
 
 
-async def test_whoever_types_is_not_put_to_sleep(visitor: Visitor) -> None:
+async def test_a_user_who_types_is_not_put_to_sleep(visitor: Visitor) -> None:
     async with visitor.http.ws_connect(visitor.url + "/ws", headers=visitor.headers) as socket:
         for number in range(15):
             await socket.send_str(f"key {number}")
@@ -62,14 +62,14 @@ async def test_whoever_types_is_not_put_to_sleep(visitor: Visitor) -> None:
     assert (status["phase"], status["activity_source"]) == ("ready", "input")
 
 
-async def test_a_pod_that_is_deleted_under_way_is_replaced_and_the_next_request_waits_for_it(visitor: Visitor) -> None:
+async def test_a_deleted_pod_is_replaced_and_the_next_request_waits_for_it(visitor: Visitor) -> None:
     await visitor.get("/echo")
     visitor.stack.cluster.kubectl("-n", "users", "delete", "pod", "-l", f"uuid={visitor.uuid}", "--wait=false")
     found = await asyncio.gather(*(visitor.get("/echo") for _ in range(20)))
     assert {status for status, _ in found} == {200}
 
 
-async def test_twenty_at_once_are_all_served_by_their_own_pods(visitors: Visitors) -> None:
+async def test_twenty_concurrent_visits_are_served_by_their_own_pods(visitors: Visitors) -> None:
     everybody = [await visitors.new() for _ in range(20)]
     found = await asyncio.gather(*(each.get("/") for each in everybody))
     for each, (status, page) in zip(everybody, found, strict=True):
@@ -77,7 +77,7 @@ async def test_twenty_at_once_are_all_served_by_their_own_pods(visitors: Visitor
         assert f"user-{each.uuid}" in page.decode()
 
 
-async def test_a_pod_that_takes_longer_than_lease_and_cooldown_is_waited_for(visitor: Visitor) -> None:
+async def test_the_gateway_waits_longer_than_lease_and_cooldown(visitor: Visitor) -> None:
     """As with an image that takes minutes to come."""
     limits = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "1", "memory": "64Mi"}}
     slow = {"name": "slow", "image": BUSYBOX, "command": ["/bin/sh", "-c", "sleep 15"], "resources": limits}
@@ -90,7 +90,7 @@ async def test_a_pod_that_takes_longer_than_lease_and_cooldown_is_waited_for(vis
     assert time.monotonic() - began < 25, "it had to begin anew"
 
 
-async def test_a_start_that_succeeds_at_a_later_try_of_kubernetes_is_waited_for(visitor: Visitor) -> None:
+async def test_the_gateway_waits_for_a_start_that_succeeds_on_a_retry(visitor: Visitor) -> None:
     """Two tries fail; the third comes ten seconds later, which is longer than lease and cooldown together."""
     limits = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "1", "memory": "64Mi"}}
     flaky = {
@@ -112,7 +112,7 @@ async def test_a_start_that_succeeds_at_a_later_try_of_kubernetes_is_waited_for(
     assert (await asking)[0] == 200
 
 
-async def test_why_a_workspace_cannot_start_is_told_at_once(visitor: Visitor) -> None:
+async def test_a_failed_start_is_explained_at_once(visitor: Visitor) -> None:
     image = '{"spec": {"template": {"spec": {"containers": [{"name": "workspace", "image": "localhost/no/such:1"}]}}}}'
     visitor.stack.cluster.kubectl("-n", "users", "patch", "deployment", f"user-{visitor.uuid}", "-p", image)
     status, body = await visitor.get("/")
@@ -123,7 +123,7 @@ async def test_why_a_workspace_cannot_start_is_told_at_once(visitor: Visitor) ->
     assert "ErrImageNeverPull" in events.decode().rsplit("event: failed", 1)[1]
 
 
-async def test_nobody_reaches_another_users_pod(visitors: Visitors) -> None:
+async def test_no_user_reaches_another_users_pod(visitors: Visitors) -> None:
     ann, bob = await visitors.new(), await visitors.new()
     await bob.get("/")
     status, _ = await bob.get("/", {**ann.headers, "Host": bob.host})
@@ -131,7 +131,7 @@ async def test_nobody_reaches_another_users_pod(visitors: Visitors) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 50_000_000])
-async def test_large_bodies_go_both_ways(visitor: Visitor, size: int) -> None:
+async def test_large_bodies_pass_in_both_directions(visitor: Visitor, size: int) -> None:
     async with visitor.http.get(f"{visitor.url}/stream?bytes={size}", headers=visitor.headers) as answer:
         length = 0
         async for chunk in answer.content.iter_any():
@@ -139,7 +139,7 @@ async def test_large_bodies_go_both_ways(visitor: Visitor, size: int) -> None:
     assert length == size
 
 
-async def test_the_status_tells_that_the_gateway_saw_somebody(visitor: Visitor) -> None:
+async def test_the_status_shows_activity_seen_by_the_gateway(visitor: Visitor) -> None:
     await visitor.get("/echo")
     await visitor.get("/echo")
     sources: list[str] = []
