@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from service.edge import ports
 from service.edge.connection_limits import affordable
 from service.edge.connections import Server
 from service.edge.drain import Drain
@@ -21,17 +20,13 @@ log = logging.getLogger(__name__)
 @asynccontextmanager
 async def serving(
     gateway: Gateway,
-    host: str,
-    port: int,
+    sockets: Sequence[socket.socket],
     *,
-    sockets: Sequence[socket.socket] = (),
     drain: Drain | None = None,
     spread: float = 0,
     shutdown_timeout: float = 10,
 ) -> AsyncIterator[int]:
-    """Serve until the context ends or `drain` is over. Yields the port.
-
-    `sockets` are bound to host and port already; without any, they are bound here. Raises PortUnusable.
+    """Serve on the bound sockets until the context ends or `drain` is over. Yields the port.
 
     At the end, new connections are refused, requests get `shutdown_timeout` seconds, and open WebSockets are closed one
     after the other within `spread` seconds: if all closed at once, all would come back at once.
@@ -43,18 +38,18 @@ async def serving(
         errors.of_fault,
         metrics=gateway.metrics,
         open_connections=gateway.connections,
+        drain=drain,
         handler_cancellation=True,
     )
     runner = web.ServerRunner(server, shutdown_timeout=shutdown_timeout)
     await runner.setup()
-    sockets = sockets or ports.bind("the gateway", host, port)
     for each in sockets:
         await web.SockSite(runner, each).start()
-    bound = int(sockets[0].getsockname()[1])
-    log.info("the gateway listens", extra={"host": host, "port": bound})
-    closing = asyncio.create_task(_close(gateway, server, runner, drain, spread), name="gateway closing")
+    host, port = sockets[0].getsockname()[:2]
+    log.info("the gateway listens", extra={"host": host, "port": port})
+    closing = asyncio.create_task(_close(gateway, runner, drain, spread), name="gateway closing")
     try:
-        yield bound
+        yield port
     finally:
         drain.begun.set()
         drain.over.set()
@@ -62,8 +57,6 @@ async def serving(
         await gateway.close()
 
 
-async def _close(gateway: Gateway, server: Server, runner: web.ServerRunner, drain: Drain, spread: float) -> None:
-    await drain.begun.wait()
-    server.drain()
+async def _close(gateway: Gateway, runner: web.ServerRunner, drain: Drain, spread: float) -> None:
     await drain.over.wait()
     await asyncio.gather(gateway.drain(spread), runner.cleanup())

@@ -1,21 +1,16 @@
 """The gateway, and access to workspaces, which the API needs too for its links."""
 
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from socket import socket
 
 from service.domain.access import WorkspaceAccess
 from service.domain.activity import SessionActivity
 from service.domain.keyring import Keyring
 from service.edge.connection_limits import ConnectionLimits
-from service.edge.drain import Drain
 from service.gateway.access.hosts import Hosts
 from service.gateway.gateway import Gateway
 from service.gateway.limits import GatewayLimits
 from service.gateway.proxy.cookies import Cookies
 from service.gateway.proxy.headers import Forwarding
-from service.gateway.server import serving
 from service.settings import Settings
 from service.wiring.core import Core
 
@@ -71,18 +66,4 @@ def _limits(config: Settings) -> GatewayLimits:
             head_bytes=config.header_limit,
             elsewhere=config.connections,
         ),
-    )
-
-
-def serve_gateway(
-    config: Settings, gateway: Gateway, sockets: Sequence[socket], drain: Drain
-) -> AbstractAsyncContextManager[int]:
-    return serving(
-        gateway,
-        config.host,
-        config.gateway_port,
-        sockets=sockets,
-        drain=drain,
-        spread=min(config.gateway_close_spread, config.shutdown_timeout / 2),
-        shutdown_timeout=config.shutdown_timeout,
     )

@@ -12,6 +12,7 @@ from service.domain.ports import Releases
 from service.domain.provisioning import Provisioner
 from service.domain.supervisor import Work
 from service.gateway.gateway import Gateway
+from service.gateway.server import serving
 from service.process import Life
 from service.settings import Settings
 from service.web.keys import ApiParts, ProbeParts
@@ -21,7 +22,7 @@ from service.wiring.activity import build_activity, build_tracking
 from service.wiring.api import build_api
 from service.wiring.controller import build_controller
 from service.wiring.core import Core, build_core
-from service.wiring.gateway import build_access, build_gateway, serve_gateway
+from service.wiring.gateway import build_access, build_gateway
 from service.wiring.health import build_health
 from service.wiring.kubernetes import open_kubernetes
 from service.wiring.metrics import build_exposition
@@ -60,18 +61,21 @@ async def running_service(config: Settings, ports: Ports, life: Life) -> AsyncIt
 
 @asynccontextmanager
 async def _running(core: Core, ports: Ports, life: Life, service: Service) -> AsyncIterator[str]:
-    config, supervisor = core.config, core.supervisor
+    config, supervisor, timeout = core.config, core.supervisor, core.config.shutdown_timeout
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(core.kubernetes.cache.running(supervisor))
         await stack.enter_async_context(supervisor.running(service.tasks))
         if ports.metrics:
             metrics = make_metrics(service.exposition, header_limit=config.header_limit)
-            await stack.enter_async_context(running(metrics, ports.metrics, shutdown_timeout=config.shutdown_timeout))
+            await stack.enter_async_context(running(metrics, ports.metrics, shutdown_timeout=timeout))
         if service.gateway is not None:
-            await stack.enter_async_context(serve_gateway(config, service.gateway, ports.gateway, life.drain))
+            spread = min(config.gateway_close_spread, timeout / 2)
+            await stack.enter_async_context(
+                serving(service.gateway, ports.gateway, drain=life.drain, spread=spread, shutdown_timeout=timeout)
+            )
         if service.provisioning is not None:
             stack.push_async_callback(_finish_work, life, service.provisioning.provisioner)
-        yield await stack.enter_async_context(running(service.api, ports.api, shutdown_timeout=config.shutdown_timeout))
+        yield await stack.enter_async_context(running(service.api, ports.api, shutdown_timeout=timeout))
 
 
 async def _finish_work(life: Life, provisioner: Provisioner) -> None:

@@ -18,6 +18,7 @@ from service.domain.metrics import Activity, NoMetrics, RequestOutcome, Slow, Wa
 from service.domain.names import SessionId
 from service.domain.session import Pod
 from service.edge.drain import Drain
+from service.edge.ports import bind
 from service.gateway.access.hosts import Hosts
 from service.gateway.access.session_cookie import COOKIE
 from service.gateway.gateway import Gateway
@@ -118,7 +119,13 @@ class House:
                 ClientSession(connector=connector, cookie_jar=DummyCookieJar(), auto_decompress=False)
             )
             self.port = await self.stack.enter_async_context(
-                serving(self.gateway, "127.0.0.1", 0, drain=self.drain, spread=self.spread, shutdown_timeout=1)
+                serving(
+                    self.gateway,
+                    bind("the gateway", "127.0.0.1", 0),
+                    drain=self.drain,
+                    spread=self.spread,
+                    shutdown_timeout=1,
+                )
             )
             yield self
             for task in self._starting:

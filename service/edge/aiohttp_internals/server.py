@@ -29,6 +29,7 @@ class HttpServer(web.Server):
     closed = False
     """A connection that the kernel still accepts must be closed at once."""
     draining = False
+    """Each response is the last of its connection: clients move on to another replica before this one ends."""
 
     def __call__(self) -> web.RequestHandler:
         return self.make_connection(loop=self._loop, **self._kwargs)
@@ -36,16 +37,12 @@ class HttpServer(web.Server):
     def make_connection(self, **options: Any) -> "HttpConnection":
         raise NotImplementedError
 
-    def drain(self) -> None:
-        """Make each response the last of its connection: clients move on to another replica before this one ends."""
-        self.draining = True
-
     def pre_shutdown(self) -> None:
         """Close idle connections now, and the others after their request.
 
         aiohttp would stop reading from all of them: uploads could not be completed, and WebSockets not be closed.
         """
-        self.drain()
+        self.draining = True
         self._close_idle()
 
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # aiohttp's signature
