@@ -6,7 +6,7 @@ A part that this process does not run has no collector, and so no series.
 import logging
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -22,6 +22,8 @@ from service.domain.supervisor import PartState
 log = logging.getLogger(__name__)
 
 PREFIX = "user_pods_"
+T = TypeVar("T")
+M = TypeVar("M", GaugeMetricFamily, CounterMetricFamily)
 
 
 class LeaderState(Protocol):
@@ -67,97 +69,63 @@ class SessionCounter(Protocol):
         """Raises RedisUnavailable."""
 
 
-class LeaderGauges(Collector):
-    def __init__(self, leader: LeaderState) -> None:
-        self._leader = leader
+class _Part(Collector, Generic[T]):
+    """Reads one part of the process."""
 
+    def __init__(self, part: T) -> None:
+        self._part = part
+
+
+class LeaderGauges(_Part[LeaderState]):
     def collect(self) -> Iterator[Metric]:
-        yield _gauge("leader", "1 on the replica that leads, 0 on the others.", self._leader.leads)
-        if self._leader.listens is not None:
-            yield _gauge(
-                "listening",
-                "Whether Redis notifies the leader of pushes; only the leader reports it.",
-                self._leader.listens,
-            )
+        yield _gauge("leader", "1 on the replica that leads, 0 on the others.", self._part.leads)
+        if self._part.listens is not None:
+            about = "Whether Redis notifies the leader of pushes; only the leader reports it."
+            yield _gauge("listening", about, self._part.listens)
 
 
-class WatchGauges(Collector):
-    def __init__(self, cache: WatchState) -> None:
-        self._cache = cache
-
+class WatchGauges(_Part[WatchState]):
     def collect(self) -> Iterator[Metric]:
-        yield _gauge(
-            "watch_behind_seconds",
-            "How old the workload cache may be; 0 while its watches keep up.",
-            _seconds(self._cache.behind()),
-        )
-        yield _total("watch_breaks", "Watches that could not resume, by reason.", self._cache.breaks, "reason")
+        behind, about = self._part.behind(), "How old the workload cache may be; 0 while its watches keep up."
+        yield _gauge("watch_behind_seconds", about, _seconds(behind))
+        yield _total("watch_breaks", "Watches that could not resume, by reason.", self._part.breaks, "reason")
 
 
-class StoreGauges(Collector):
-    def __init__(self, store: StoreState) -> None:
-        self._store = store
-
+class StoreGauges(_Part[StoreState]):
     def collect(self) -> Iterator[Metric]:
         yield _gauge(
             "sessions_unreadable",
             "Sessions whose queue or record in Redis this replica cannot read; their status says how to repair them.",
-            self._store.unreadable,
+            self._part.unreadable,
         )
 
 
-class AdmissionGauges(Collector):
-    def __init__(self, admission: AdmissionQueue) -> None:
-        self._admission = admission
-
+class AdmissionGauges(_Part[AdmissionQueue]):
     def collect(self) -> Iterator[Metric]:
-        yield _gauge("helm_line", "Creates and deletes that run helm or wait for it.", self._admission.admitted)
-        yield _total(
-            "refused", "Creates and deletes answered 429 because the queue for helm was full.", self._admission.refused
-        )
+        yield _gauge("helm_line", "Creates and deletes that run helm or wait for it.", self._part.admitted)
+        about = "Creates and deletes answered 429 because the queue for helm was full."
+        yield _total("refused", about, self._part.refused)
 
 
-class PartGauges(Collector):
-    def __init__(self, supervisor: SupervisorState) -> None:
-        self._supervisor = supervisor
-
+class PartGauges(_Part[SupervisorState]):
     def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily(
-            f"{PREFIX}part_up",
-            "1 while a background task of this process works, 0 while it fails, by task.",
-            labels=["part"],
+        up = {name: not state.failure for name, state in self._part.states().items()}
+        yield _gauge(
+            "part_up", "1 while a background task of this process works, 0 while it fails, by task.", up, "part"
         )
-        for name, state in self._supervisor.states().items():
-            up.add_metric([name], not state.failure)
-        yield up
-        yield _total(
-            "part_restarts",
-            "Restarts of background tasks, by task.",
-            self._supervisor.restarts,
-            "part",
-        )
+        yield _total("part_restarts", "Restarts of background tasks, by task.", self._part.restarts, "part")
 
 
-class ReconcilerGauges(Collector):
-    def __init__(self, reconciler: ReconcilerState) -> None:
-        self._reconciler = reconciler
-
+class ReconcilerGauges(_Part[ReconcilerState]):
     def collect(self) -> Iterator[Metric]:
-        steps = {step.value: self._reconciler.done.get(step, 0) for step in Step}
+        steps = {step.value: self._part.done.get(step, 0) for step in Step}
         yield _total("steps", "Steps that the reconciler has carried out, by step.", steps, "step")
-        yield _total(
-            "retries",
-            "Reconciliations that were retried because a step failed.",
-            self._reconciler.retries,
-        )
+        yield _total("retries", "Reconciliations that were retried because a step failed.", self._part.retries)
 
 
-class GatewayGauges(Collector):
-    def __init__(self, gateway: GatewayState) -> None:
-        self._gateway = gateway
-
+class GatewayGauges(_Part[GatewayState]):
     def collect(self) -> Iterator[Metric]:
-        traffic = self._gateway.traffic
+        traffic = self._part.traffic
         yield _gauge("gateway_connections", "Open client connections.", traffic.connections)
         yield _gauge("gateway_websockets", "Open WebSockets.", traffic.websockets)
         yield _gauge("gateway_held", "Requests and waiting pages that wait for a pod.", traffic.held)
@@ -185,33 +153,29 @@ class SessionGauges(Collector):
 
 
 def _sessions(counts: SessionCounts) -> Iterator[Metric]:
-    phases = GaugeMetricFamily(
-        f"{PREFIX}sessions",
-        "Sessions by phase; released ones only while a kept volume is left. Every replica reports the same.",
-        labels=["phase"],
-    )
-    for phase in Phase:
-        phases.add_metric([phase], counts.phases[phase])
-    yield phases
+    about = "Sessions by phase; released ones only while a kept volume is left. Every replica reports the same."
+    yield _gauge("sessions", about, {phase.value: counts.phases[phase] for phase in Phase}, "phase")
     yield _gauge("sessions_parked", "Parked sessions, which KEDA ignores.", counts.parked)
     yield _gauge("queues_filled", "Sessions whose wake queue is not empty.", counts.queued)
     yield _gauge("queue_tokens", "Tokens in all wake queues.", counts.tokens)
     yield _gauge("wakes_pending", "Wakes whose pod is not ready yet, or that KEDA has not seen yet.", counts.pending)
-    yield _gauge(
-        "wakes_pending_oldest_seconds", "Age of the oldest pending wake; 0 if there is none.", _seconds(counts.oldest)
-    )
+    oldest = _seconds(counts.oldest)
+    yield _gauge("wakes_pending_oldest_seconds", "Age of the oldest pending wake; 0 if there is none.", oldest)
 
 
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"{PREFIX}{name}", text, value=value)
+def _gauge(name: str, about: str, value: float | Mapping[str, float], label: str = "") -> Metric:
+    return _filled(GaugeMetricFamily(f"{PREFIX}{name}", about, labels=[label] if label else ()), value)
 
 
-def _total(name: str, text: str, value: float | Mapping[str, int], label: str = "") -> Metric:
-    if not isinstance(value, Mapping):
-        return CounterMetricFamily(f"{PREFIX}{name}", text, value=value)
-    family = CounterMetricFamily(f"{PREFIX}{name}", text, labels=[label])
-    for key, number in value.items():
-        family.add_metric([key], number)
+def _total(name: str, about: str, value: float | Mapping[str, float], label: str = "") -> Metric:
+    return _filled(CounterMetricFamily(f"{PREFIX}{name}", about, labels=[label] if label else ()), value)
+
+
+def _filled(family: M, value: float | Mapping[str, float]) -> M:
+    """Add the series: one for each value of the label, or the only one of a family without a label."""
+    series = {(key,): number for key, number in value.items()} if isinstance(value, Mapping) else {(): value}
+    for labels, number in series.items():
+        family.add_metric(labels, number)
     return family
 
 

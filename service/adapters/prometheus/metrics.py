@@ -3,7 +3,9 @@
 No label may grow with users: its values are those of an enumeration, or names of the code.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector, disable_created_metrics
 
@@ -26,6 +28,8 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 _WAKE = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60, 120, 300)
 _WORK = (0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60)
 _HTTP = (0.001, 0.0025, 0.005, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)
+_HELM_OUTCOMES = {True: "ok", False: "failed"}
+M = TypeVar("M", Counter, Histogram)
 
 
 class PrometheusMetrics:
@@ -34,28 +38,32 @@ class PrometheusMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._create = self._histogram(
-            "create_seconds", "Duration of creates, by outcome; refused ones count as failed.", ["outcome"], _WORK
+            "create_seconds", "Duration of creates, by outcome; refused ones count as failed.", _WORK, outcome=Creation
         )
         self._helm = self._histogram(
-            "helm_seconds", "Duration of helm's work on one session, by work and outcome.", ["work", "outcome"], _WORK
+            "helm_seconds",
+            "Duration of helm's work on one session, by work and outcome.",
+            _WORK,
+            work=HelmWork,
+            outcome=_HELM_OUTCOMES.values(),
         )
         self._wake = self._histogram(
             "wake_seconds",
             "Time from a push that found no pod to each stage of its wake; reported by the accepting replica.",
-            ["stage"],
             _WAKE,
+            stage=MEASURED,
         )
         self._heal = self._histogram(
             "heal_seconds",
             "Time until a session that lost its pod with a non-empty queue had one again; reported by the leader.",
-            [],
             _WAKE,
         )
         self._http = self._histogram(
             "http_request_seconds",
             "Duration of requests, by operation and status class.",
-            ["operation", "status"],
             _HTTP,
+            operation=(),
+            status=(),
         )
         self._unfinished = self._counter("wakes_unfinished", "Wakes that had no ready pod after ten minutes.")
         self._felled = self._counter(
@@ -66,49 +74,31 @@ class PrometheusMetrics:
             "false_sleeps",
             "Sessions that KEDA put to sleep before last activity plus cooldown; reported by the leader.",
         )
-        self._gateway()
-        self._begin()
-        Info(f"{PREFIX}build", "The service's version.", registry=self.registry).info({"version": __version__})
-        ProcessCollector(registry=self.registry)
-
-    def _gateway(self) -> None:
-        requests = self._counter("gateway_requests", "Requests to the gateway, by outcome.", ["outcome"])
+        requests = self._counter("gateway_requests", "Requests to the gateway, by outcome.", outcome=RequestOutcome)
         self._visits = {outcome: requests.labels(outcome) for outcome in RequestOutcome}
         self._waits = self._histogram(
             "gateway_wait_seconds",
             "Time that a held request, or a visible waiting page, waited until the pod accepted connections.",
-            ["who"],
             _WAKE,
+            who=Waiter,
         )
         self._notes = self._counter(
-            "gateway_activity", "Recorded activity, at most once per session and five seconds, by source.", ["source"]
+            "gateway_activity",
+            "Recorded activity, at most once per session and five seconds, by source.",
+            source=Activity,
         )
         self._slow = self._counter(
-            "gateway_slow", "Clients disconnected because they were too slow, by what was slow.", ["over"]
+            "gateway_slow", "Clients disconnected because they were too slow, by what was slow.", over=Slow
         )
         self._away = self._counter("gateway_turned_away", "Connections refused beyond `GATEWAY_CONNECTIONS`.")
+        Info(f"{PREFIX}build", "The service's version.", registry=self.registry).info({"version": __version__})
+        ProcessCollector(registry=self.registry)
 
-    def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
-        return Histogram(f"{PREFIX}{name}", text, labels, buckets=buckets, registry=self.registry)
+    def _histogram(self, name: str, about: str, buckets: Sequence[float], **labels: Iterable[str]) -> Histogram:
+        return _begun(Histogram(f"{PREFIX}{name}", about, labels, buckets=buckets, registry=self.registry), labels)
 
-    def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
-        return Counter(f"{PREFIX}{name}", text, labels, registry=self.registry)
-
-    def _begin(self) -> None:
-        """Start every series at 0: `rate()` misses the first event of a series that begins with it."""
-        for outcome in Creation:
-            self._create.labels(outcome)
-        for work in HelmWork:
-            for end in ("ok", "failed"):
-                self._helm.labels(work, end)
-        for stage in MEASURED:
-            self._wake.labels(stage)
-        for who in Waiter:
-            self._waits.labels(who)
-        for activity in Activity:
-            self._notes.labels(activity)
-        for slow in Slow:
-            self._slow.labels(slow)
+    def _counter(self, name: str, about: str, **labels: Iterable[str]) -> Counter:
+        return _begun(Counter(f"{PREFIX}{name}", about, labels, registry=self.registry), labels)
 
     # --- the ServiceMetrics ---
 
@@ -116,7 +106,7 @@ class PrometheusMetrics:
         self._create.labels(outcome).observe(seconds)
 
     def helm_ran(self, work: HelmWork, seconds: float, *, well: bool) -> None:
-        self._helm.labels(work, "ok" if well else "failed").observe(seconds)
+        self._helm.labels(work, _HELM_OUTCOMES[well]).observe(seconds)
 
     def wake_reached(self, stage: MeasuredStage, seconds: float) -> None:
         self._wake.labels(stage).observe(seconds)
@@ -155,3 +145,10 @@ class PrometheusMetrics:
     def answered(self, operation: str, status: int, seconds: float) -> None:
         """A request has been answered; `operation` is one of the API's, or `other`."""
         self._http.labels(operation, f"{status // 100}xx").observe(seconds)
+
+
+def _begun(metric: M, labels: Mapping[str, Iterable[str]]) -> M:
+    """Start every series at 0, if its labels' values are known: `rate()` misses the first event of one that begins."""
+    for values in product(*labels.values()) if labels else ():
+        metric.labels(*values)
+    return metric
