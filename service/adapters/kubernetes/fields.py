@@ -42,7 +42,7 @@ def needed_text(item: Json, name: str) -> str:
 def count(value: Any, name: str) -> int:
     """The value as a number of pods. Raises Unreadable when it is not one."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise Unreadable(f"{name} is {_shown(value)}, which is not a number of pods")
+        raise Unreadable(f"{name} is {value!r:.60}, which is not a number of pods")
     return value
 
 
@@ -75,6 +75,12 @@ def labels(item: Json) -> dict[str, str]:
     return _texts(item, "labels")
 
 
+def condition(item: Json, kind: str, status: str) -> Json:
+    """The condition of that type in the object's status; empty unless it has this status."""
+    found = as_dicts(as_dict(item.get("status")).get("conditions"))
+    return next((each for each in found if each.get("type") == kind and each.get("status") == status), {})
+
+
 def is_terminating(item: Json) -> bool:
     """Whether the object is being deleted."""
     return as_dict(item.get("metadata")).get("deletionTimestamp") is not None
@@ -83,7 +89,3 @@ def is_terminating(item: Json) -> bool:
 def _texts(item: Json, name: str) -> dict[str, str]:
     found = as_dict(as_dict(item.get("metadata")).get(name))
     return {key: value for key, value in found.items() if isinstance(value, str)}
-
-
-def _shown(value: Any) -> str:
-    return repr(value)[:60]

@@ -6,7 +6,7 @@ A parsed object takes a fiftieth of its JSON's memory, so a cache of ten thousan
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -17,6 +17,7 @@ from service.adapters.kubernetes.fields import (
     annotations,
     as_dict,
     as_dicts,
+    condition,
     count,
     is_terminating,
     labels,
@@ -59,6 +60,14 @@ _SERVICE = (FIELD_MANAGER, "OpenAPI-Generator")
 """Field managers of the service. The second, its client's default, was that of former versions."""
 _MAX_IDLE_TIME = 10 * 365 * 86_400.0
 """Seconds. A longer idle time counts as invalid."""
+_DEFAULT_TIMES = IdleTimes(cooldown=timedelta(seconds=300), poll=timedelta(seconds=30))
+"""The service's own lease, and KEDA's own defaults."""
+_TIMES = {
+    "lease": (f"annotation {LEASE_ANNOTATION}", 1),
+    "cooldown": ("cooldownPeriod", 0),
+    "poll": ("pollingInterval", 1),
+}
+"""Where each of the idle times is written, and the least number of seconds that is valid."""
 
 
 class Kind(StrEnum):
@@ -319,7 +328,7 @@ def _deployment(item: Json) -> Deployment:
         replicas=count(spec.get("replicas"), "spec.replicas"),
         ready=count(status.get("readyReplicas") or 0, "status.readyReplicas"),
         chart=labels(item).get("helm.sh/chart"),
-        failure=deployment_failure(status),
+        failure=deployment_failure(item),
         scaled_by=writer,
         scaled_at=written,
     )
@@ -327,12 +336,7 @@ def _deployment(item: Json) -> Deployment:
 
 def _scaler(item: Json) -> Scaler:
     spec, status, notes = as_dict(item.get("spec")), as_dict(item.get("status")), annotations(item)
-    lease, cooldown, poll = notes.get(LEASE_ANNOTATION), spec.get("cooldownPeriod"), spec.get("pollingInterval")
-    idle_times = IdleTimes(
-        lease=seconds(lease, least=1, most=_MAX_IDLE_TIME) or IdleTimes().lease,
-        cooldown=_seconds_or(_KEDA_COOLDOWN, cooldown, least=0),
-        poll=_seconds_or(_KEDA_POLL, poll, least=1),
-    )
+    idle_times, invalid_times = _idle_times(notes.get(LEASE_ANNOTATION), spec)
     paused = _is_true(notes.get(PAUSED))
     parked = paused and _is_our_park(item, notes)
     pauses = {PAUSED: paused and not parked, PAUSED_REPLICAS: PAUSED_REPLICAS in notes}
@@ -340,12 +344,28 @@ def _scaler(item: Json) -> Scaler:
         terminating=is_terminating(item),
         parked=parked,
         last_active=moment(status.get("lastActiveTime")),
-        idle_times=_shared_idle_times.setdefault(idle_times, idle_times),
+        idle_times=idle_times,
         pauses=tuple(name for name, set_by_operator in pauses.items() if set_by_operator),
         blocker=scaler_blocker(item),
-        invalid_times=_invalid_times(lease, cooldown, poll),
+        invalid_times=invalid_times,
         keda_manager=_last_writer(item, "f:status")[0],
     )
+
+
+def _idle_times(lease: str | None, spec: Json) -> tuple[IdleTimes, str | None]:
+    """The idle times, and a warning about those that are not durations."""
+    times, invalid = {}, []
+    given = {"lease": lease, "cooldown": spec.get("cooldownPeriod"), "poll": spec.get("pollingInterval")}
+    for name, value in given.items():
+        shown, least = _TIMES[name]
+        time = seconds(value, least=least, most=_MAX_IDLE_TIME)
+        if time is not None:
+            times[name] = time
+        elif value is not None:
+            invalid.append(f"{shown} is {value!r:.40}")
+    found = replace(_DEFAULT_TIMES, **times)
+    warning = f"the ScaledObject has invalid times, so the defaults apply: {', '.join(invalid)}; correct them"
+    return _shared_idle_times.setdefault(found, found), warning if invalid else None
 
 
 def _is_true(paused: str | None) -> bool:
@@ -368,29 +388,6 @@ def _is_our_park(item: Json, notes: Mapping[str, str]) -> bool:
 
 _ANNOTATION = ("f:metadata", "f:annotations")
 """The path of annotations in managedFields."""
-_KEDA_COOLDOWN, _KEDA_POLL = 300, 30
-"""KEDA's own defaults, in seconds."""
-
-
-def _seconds_or(default: float, value: Any, *, least: float) -> timedelta:
-    found = seconds(value, least=least, most=_MAX_IDLE_TIME)
-    return timedelta(seconds=default) if found is None else found
-
-
-def _invalid_times(lease: Any, cooldown: Any, poll: Any) -> str | None:
-    given = {
-        f"annotation {LEASE_ANNOTATION}": (lease, 1),
-        "cooldownPeriod": (cooldown, 0),
-        "pollingInterval": (poll, 1),
-    }
-    invalid = [
-        f"{name} is {value!r:.40}"
-        for name, (value, least) in given.items()
-        if value is not None and seconds(value, least=least, most=_MAX_IDLE_TIME) is None
-    ]
-    if not invalid:
-        return None
-    return f"the ScaledObject has invalid times, so the defaults apply: {', '.join(invalid)}; correct them"
 
 
 def _scaled_by(deployment: Deployment | None, scaler: Scaler | None) -> ScaledBy | None:
@@ -441,8 +438,7 @@ def _revision(item: Json) -> Release | None:
 
 def _pod(item: Json) -> PodPart:
     metadata, spec, status = as_dict(item.get("metadata")), as_dict(item.get("spec")), as_dict(item.get("status"))
-    conditions = {condition.get("type"): condition for condition in as_dicts(status.get("conditions"))}
-    containers = {container.get("name"): container for container in as_dicts(status.get("containerStatuses"))}
+    states = (each.get("state") for each in as_dicts(status.get("containerStatuses")) if each.get("name") == CONTAINER)
     return PodPart(
         created=text(metadata.get("creationTimestamp")) or "",
         terminating=is_terminating(item),
@@ -452,8 +448,8 @@ def _pod(item: Json) -> PodPart:
             address=text(status.get("podIP")),
             port=_port(spec),
             scheduled=bool(spec.get("nodeName")),
-            started="running" in as_dict(containers.get(CONTAINER, {}).get("state")),
-            ready=conditions.get("Ready", {}).get("status") == "True",
+            started="running" in as_dict(next(states, None)),
+            ready=bool(condition(item, "Ready", "True")),
         ),
         failure=pod_failure(item),
         delay=pod_delay(item),

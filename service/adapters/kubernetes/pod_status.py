@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from service.adapters.kubernetes.fields import Json, as_dict, as_dicts, moment
+from service.adapters.kubernetes.fields import Json, as_dict, as_dicts, condition, moment
 
 _RETRIED = frozenset(
     {
@@ -59,11 +59,10 @@ def pod_failure(pod: Json) -> PodFailure | None:
         # runs again.
         return PodFailure(_sentence(status), final=True, since=_latest(pod))
     for container in _containers(status):
-        waiting = as_dict(as_dict(container.get("state")).get("waiting"))
-        reason = waiting.get("reason")
-        if reason in _FINAL:
+        waiting = _waiting(container)
+        if waiting.get("reason") in _FINAL:
             return PodFailure(_sentence(waiting), final=True)
-        if reason in _RETRIED:
+        if waiting.get("reason") in _RETRIED:
             return PodFailure(_sentence(waiting) + _last_end(container))
     return None
 
@@ -74,16 +73,14 @@ def pod_delay(pod: Json) -> PodDelay | None:
     Room appears when another pod leaves or a node is added.
     """
     status = as_dict(pod.get("status"))
-    conditions = {condition.get("type"): condition for condition in as_dicts(status.get("conditions"))}
-    scheduled = conditions.get("PodScheduled", {})
-    since = moment(scheduled.get("lastTransitionTime"))
-    if scheduled.get("status") == "False":
-        return PodDelay(_sentence(scheduled), since)
+    if unscheduled := condition(pod, "PodScheduled", "False"):
+        return PodDelay(_sentence(unscheduled), moment(unscheduled.get("lastTransitionTime")))
     for container in _containers(status):
-        waiting = as_dict(as_dict(container.get("state")).get("waiting"))
+        waiting = _waiting(container)
         if waiting.get("reason") in ("ContainerCreating", "PodInitializing") and _is_preparing(status):
             message = f"{_sentence(waiting)}: the node prepares volumes, network and image"
-            return PodDelay(message, since, is_blocker=False)
+            since = condition(pod, "PodScheduled", "True").get("lastTransitionTime")
+            return PodDelay(message, moment(since), is_blocker=False)
     return None
 
 
@@ -93,12 +90,10 @@ def _is_preparing(status: Json) -> bool:
     return not any(state.get("running") or state.get("terminated") for state in states)
 
 
-def deployment_failure(status: Json) -> str | None:
+def deployment_failure(deployment: Json) -> str | None:
     """Why the Deployment's pods cannot be created at all, for example for lack of quota."""
-    for condition in as_dicts(status.get("conditions")):
-        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
-            return _sentence(condition)
-    return None
+    failure = condition(deployment, "ReplicaFailure", "True")
+    return _sentence(failure) if failure else None
 
 
 def scaler_blocker(scaled: Json) -> str | None:
@@ -107,14 +102,17 @@ def scaler_blocker(scaled: Json) -> str | None:
     This is a temporary blocker: KEDA also reports it for a moment when it and the service write at the same time, and
     an existing pod does not need KEDA.
     """
-    for condition in as_dicts(as_dict(scaled.get("status")).get("conditions")):
-        if condition.get("type") == "Ready" and condition.get("status") == "False":
-            return _sentence(condition)
-    return None
+    unready = condition(scaled, "Ready", "False")
+    return _sentence(unready) if unready else None
 
 
 def _containers(status: Json) -> list[Json]:
     return as_dicts(status.get("initContainerStatuses")) + as_dicts(status.get("containerStatuses"))
+
+
+def _waiting(container: Json) -> Json:
+    """Why the container waits; empty when it does not."""
+    return as_dict(as_dict(container.get("state")).get("waiting"))
 
 
 def _last_end(container: Json) -> str:
@@ -128,7 +126,7 @@ def _last_end(container: Json) -> str:
 def _latest(pod: Json) -> datetime | None:
     """When the pod failed, as precisely as its status says."""
     status, metadata = as_dict(pod.get("status")), as_dict(pod.get("metadata"))
-    stamps = [condition.get("lastTransitionTime") for condition in as_dicts(status.get("conditions"))]
+    stamps = [each.get("lastTransitionTime") for each in as_dicts(status.get("conditions"))]
     times = map(moment, [*stamps, status.get("startTime"), metadata.get("creationTimestamp")])
     return max(filter(None, times), default=None)
 
