@@ -6,8 +6,6 @@ with its consecutive failures and delays no other item.
 """
 
 import asyncio
-import contextlib
-from collections import deque
 from collections.abc import Hashable, Iterable
 from itertools import islice
 from typing import Generic, TypeVar
@@ -36,7 +34,8 @@ class WorkQueue(Generic[T]):
         """Items that were added again while in progress."""
         self._timers: dict[T, asyncio.TimerHandle] = {}
         self._backoffs: dict[T, Backoff] = {}
-        self._getters: deque[asyncio.Future[None]] = deque()
+        self._signals: asyncio.Queue[None] = asyncio.Queue()
+        """Holds a signal when there may be items for a waiting `get`."""
         self.retries = 0
         """Items that were added again because they had failed."""
 
@@ -95,15 +94,14 @@ class WorkQueue(Generic[T]):
     async def get(self) -> list[T]:
         """Wait for items and take them. Call `done` for each of them, whatever the result."""
         while not len(self):
-            await self._wait()
+            await self._signals.get()
         low = not self._queued[False]
         queued = self._queued[low]
         batch = list(islice(queued, self._low_batch if low else self._batch))
         for item in batch:
             del queued[item]
             self._in_progress[item] = low
-        if len(self):
-            self._notify()
+        self._notify()
         return batch
 
     def done(self, item: T) -> None:
@@ -121,8 +119,7 @@ class WorkQueue(Generic[T]):
                 front[low and wanted_low][item] = None
         for low, queued in self._queued.items():
             self._queued[low] = front[low] | queued
-        if len(self):
-            self._notify()
+        self._notify()
 
     def release(self) -> None:
         """The workers have ended: queue what was in progress, and what was delayed."""
@@ -135,22 +132,7 @@ class WorkQueue(Generic[T]):
         if timer is not None:
             timer.cancel()
 
-    async def _wait(self) -> None:
-        getter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._getters.append(getter)
-        try:
-            await getter
-        except asyncio.CancelledError:
-            with contextlib.suppress(ValueError):
-                self._getters.remove(getter)
-            if len(self):
-                self._notify()  # this getter was notified of an item that another one has to take now
-            raise
-
     def _notify(self) -> None:
-        """Wake one waiting `get`."""
-        while self._getters:
-            getter = self._getters.popleft()
-            if not getter.done():
-                getter.set_result(None)
-                return
+        """Wake one waiting `get`, which wakes the next if it leaves items."""
+        if len(self) and self._signals.empty():
+            self._signals.put_nowait(None)

@@ -8,8 +8,9 @@ import asyncio
 import logging
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from service.domain.errors import (
     HelmUnavailable,
     InstallFailed,
     SessionBusy,
-    Unavailable,
+    SessionError,
 )
 from service.domain.names import SessionId, release_name
 from service.domain.session import IdleTimes
@@ -38,7 +39,11 @@ _KILL_AFTER = 5
 """Seconds between SIGTERM and SIGKILL."""
 
 # tests/adapters/test_helm.py checks each pattern against the output of the real program. The first match counts.
-_PATTERNS: tuple[tuple[re.Pattern[str], type[Unavailable]], ...] = (
+_PATTERNS: tuple[tuple[re.Pattern[str], Callable[[], SessionError]], ...] = (
+    (
+        re.compile(r"another operation \(install/upgrade/rollback\) is in progress", re.IGNORECASE),
+        partial(SessionBusy, retry_after=5),
+    ),
     (
         re.compile(
             r"cluster unreachable|connection refused|connection reset|no such host|i/o timeout|tls handshake timeout"
@@ -57,7 +62,6 @@ _PATTERNS: tuple[tuple[re.Pattern[str], type[Unavailable]], ...] = (
         ChartInvalid,
     ),
 )
-_BUSY = re.compile(r"another operation \(install/upgrade/rollback\) is in progress", re.IGNORECASE)
 _NOT_FOUND = re.compile(r"release: not found", re.IGNORECASE)
 
 
@@ -105,22 +109,12 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 def _error_for(code: int, stdout: bytes, stderr: bytes) -> Exception:
-    """The domain's error for helm's output. Its cause is pyhelm3's, so the output is logged but not shown to
-    callers.
-    """
+    """The domain's error for helm's output. Its cause is pyhelm3's: the output is logged, but not shown to callers."""
     output = stderr.decode(errors="replace")
-    cause = pyhelm3.errors.Error(code, stdout, stderr)
     if _NOT_FOUND.search(output):
         return pyhelm3.errors.ReleaseNotFoundError(code, stdout, stderr)
-    error: Exception = InstallFailed()
-    if _BUSY.search(output):
-        error = SessionBusy(retry_after=5)
-    else:
-        for pattern, kind in _PATTERNS:
-            if pattern.search(output):
-                error = kind()
-                break
-    error.__cause__ = cause
+    error = next((make() for pattern, make in _PATTERNS if pattern.search(output)), InstallFailed())
+    error.__cause__ = pyhelm3.errors.Error(code, stdout, stderr)
     return error
 
 
