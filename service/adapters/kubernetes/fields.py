@@ -31,14 +31,6 @@ def name_of(item: Json) -> str:
     return text(as_dict(item.get("metadata")).get("name")) or ""
 
 
-def needed_text(item: Json, name: str) -> str:
-    """The string in a field of the metadata. Raises Unreadable when it is missing."""
-    value = text(as_dict(item.get("metadata")).get(name))
-    if value is None:
-        raise Unreadable(f"metadata.{name} is missing")
-    return value
-
-
 def count(value: Any, name: str) -> int:
     """The value as a number of pods. Raises Unreadable when it is not one."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:

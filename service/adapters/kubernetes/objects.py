@@ -23,7 +23,6 @@ from service.adapters.kubernetes.fields import (
     labels,
     moment,
     name_of,
-    needed_text,
     seconds,
     text,
 )
@@ -438,13 +437,16 @@ def _revision(item: Json) -> Release | None:
 
 def _pod(item: Json) -> PodPart:
     metadata, spec, status = as_dict(item.get("metadata")), as_dict(item.get("spec")), as_dict(item.get("status"))
+    uid = text(metadata.get("uid"))
+    if uid is None:
+        raise Unreadable("metadata.uid is missing")
     states = (each.get("state") for each in as_dicts(status.get("containerStatuses")) if each.get("name") == CONTAINER)
     return PodPart(
         created=text(metadata.get("creationTimestamp")) or "",
         terminating=is_terminating(item),
         failed=status.get("phase") == "Failed",
         pod=Pod(
-            uid=needed_text(item, "uid"),
+            uid=uid,
             address=text(status.get("podIP")),
             port=_port(spec),
             scheduled=bool(spec.get("nodeName")),

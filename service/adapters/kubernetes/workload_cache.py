@@ -9,8 +9,8 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from functools import partial
 
@@ -108,12 +108,10 @@ class KubeWorkloadCache:
         """Whether every kind has been listed once."""
         return self._synced.is_set()
 
-    @asynccontextmanager
-    async def running(self, supervisor: Supervisor | None = None) -> AsyncIterator[None]:
+    def running(self, supervisor: Supervisor | None = None) -> AbstractAsyncContextManager[None]:
         """Run the watches until the context ends."""
         watches = {f"watch {kind.value}": partial(self._follow, kind) for kind in Kind}
-        async with (supervisor or Supervisor()).running({**watches, "watch probe": self._probe}):
-            yield
+        return (supervisor or Supervisor()).running({**watches, "watch probe": self._probe})
 
     async def wait_synced(self) -> None:
         await self._synced.wait()

@@ -18,38 +18,24 @@ class BatchLoader(Generic[K, V]):
     def __init__(self, read: Callable[[Sequence[K]], Awaitable[Sequence[V]]], *, batch_size: int) -> None:
         self._read = read
         self._batch_size = batch_size
-        self._wanted: dict[K, asyncio.Future[V]] = {}
-        self._reading: asyncio.Task[None] | None = None
+        self._keys: dict[K, None] | None = None
+        """Of the next read; None when there is none."""
+        self._last: asyncio.Task[dict[K, V]] | None = None
+        """The next read, or else the one before."""
 
     async def load(self, key: K) -> V:
         """Return the value of the key. Raises what `read` raises."""
-        future = self._wanted.get(key)
-        if future is None:
-            future = self._wanted[key] = asyncio.get_running_loop().create_future()
-        if self._reading is None:
-            self._reading = asyncio.create_task(self._run())
-        # Other callers may wait for the same key: a cancelled caller must not cancel the read.
-        return await asyncio.shield(future)
+        if self._keys is None or (len(self._keys) >= self._batch_size and key not in self._keys):
+            self._keys = {}
+            self._last = asyncio.create_task(self._read_batch(self._keys, self._last))
+        self._keys[key] = None
+        assert self._last is not None  # noqa: S101 - it was created with the keys
+        # Other callers may wait for the same read: a cancelled caller must not cancel it.
+        return (await asyncio.shield(self._last))[key]
 
-    async def _run(self) -> None:
-        try:
-            while self._wanted:
-                keys = list(self._wanted)[: self._batch_size]
-                await self._settle({key: self._wanted.pop(key) for key in keys})
-        finally:
-            self._reading = None
-
-    async def _settle(self, batch: dict[K, "asyncio.Future[V]"]) -> None:
-        try:
-            values = list(zip(batch.values(), await self._read(list(batch)), strict=True))
-        except asyncio.CancelledError:
-            for future in batch.values():
-                future.cancel()
-            raise
-        except Exception as error:  # noqa: BLE001 - the callers handle it
-            for future in batch.values():
-                future.set_exception(error)
-                future.exception()  # mark it as retrieved: its caller may have been cancelled
-        else:
-            for future, value in values:
-                future.set_result(value)
+    async def _read_batch(self, keys: dict[K, None], earlier: "asyncio.Task[dict[K, V]] | None") -> dict[K, V]:
+        if earlier is not None and not earlier.done():
+            await asyncio.wait([earlier])
+        if self._keys is keys:
+            self._keys = None
+        return dict(zip(keys, await self._read(list(keys)), strict=True))

@@ -7,7 +7,7 @@ user-pods:progress          channel  ids of sessions with new events; one subscr
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -114,24 +114,16 @@ class RedisProgress:
         """Notify followers until cancelled."""
         while True:
             with contextlib.suppress(RedisUnavailable):
-                await self._listen()
-            self._notify_all()
+                async for uuid in self._subscription.messages():
+                    # None begins a subscription: messages may have been missed.
+                    self._notify(self._flags if uuid is None else [SessionId(uuid)])
+            self._notify(self._flags)
             await asyncio.sleep(_PAUSE)
 
-    async def _listen(self) -> None:
-        async for uuid in self._subscription.messages():
-            if uuid is None:
-                self._notify_all()  # a new subscription: messages may have been missed
-            else:
-                self._notify(SessionId(uuid))
-
-    def _notify(self, uuid: SessionId) -> None:
-        for flag in self._flags.get(uuid, ()):
-            flag.set()
-
-    def _notify_all(self) -> None:
-        for uuid in self._flags:
-            self._notify(uuid)
+    def _notify(self, uuids: Iterable[SessionId]) -> None:
+        for uuid in uuids:
+            for flag in self._flags.get(uuid, ()):
+                flag.set()
 
 
 def _event(id_: str, fields: dict[str, str], first: str) -> Event | None:

@@ -1,7 +1,7 @@
 """Parse records and queue states from Redis, where anybody may have written anything."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from service.adapters.redis import unreadable_keys
@@ -22,12 +22,23 @@ def record(uuid: SessionId, fields: Mapping[str, str], type_: str, queue: QueueS
 
     An unreadable record has a `read_error`, counts as created unless it says otherwise, and keeps its data.
     """
-    if type_:
-        return _unreadable(uuid, fields, f"is a {type_}, not a hash", queue)
-    try:
-        return _read(uuid, fields, queue)
-    except _Malformed as malformed:
-        return _unreadable(uuid, fields, str(malformed), queue)
+    problem = f"is a {type_}, not a hash"
+    if not type_:
+        try:
+            return _read(uuid, fields, queue)
+        except _Malformed as malformed:
+            problem = str(malformed)
+    user_id, deleting = fields.get("user_id", ""), fields.get("status") == RecordStatus.DELETING
+    return Record(
+        uuid,
+        user_id if is_user_id(user_id) else "",
+        # A delete that has begun must finish, whatever else is wrong.
+        RecordStatus.DELETING if deleting else RecordStatus.CREATED,
+        created_at=_EPOCH,
+        keep_data=fields.get("keep_data") != "0",
+        queue=queue,
+        read_error=unreadable_keys.record_error(uuid, problem),
+    )
 
 
 def _read(uuid: SessionId, fields: Mapping[str, str], queue: QueueState) -> Record:
@@ -44,20 +55,6 @@ def _read(uuid: SessionId, fields: Mapping[str, str], queue: QueueState) -> Reco
         released_at=_moment(fields, "released_at"),
         keep_data=_flag(fields, "keep_data"),
         queue=queue,
-    )
-
-
-def _unreadable(uuid: SessionId, fields: Mapping[str, str], problem: str, queue: QueueState) -> Record:
-    user_id, deleting = fields.get("user_id", ""), fields.get("status") == RecordStatus.DELETING
-    return Record(
-        uuid,
-        user_id if is_user_id(user_id) else "",
-        # A delete that has begun must finish, whatever else is wrong.
-        RecordStatus.DELETING if deleting else RecordStatus.CREATED,
-        created_at=_EPOCH,
-        keep_data=fields.get("keep_data") != "0",
-        queue=queue,
-        read_error=unreadable_keys.record_error(uuid, problem),
     )
 
 
@@ -127,8 +124,3 @@ def queue(uuid: SessionId, length: int, left: int, since: str | float | None, ty
         return QueueState(length, until, moment(since))
     except ValueError:
         return QueueState(length, until, read_error=unreadable_keys.pending_error(uuid))
-
-
-def fields(flat: Sequence[str]) -> dict[str, str]:
-    """A hash from a flat list of names and values."""
-    return dict(zip(flat[::2], flat[1::2], strict=True))

@@ -250,7 +250,7 @@ class RedisStore:
     def _parse(self, uuids: Sequence[SessionId], rows: Sequence[Any]) -> Sequence[Record]:
         """Parse the rows of those that have a record, and note read errors."""
         found = [
-            records.record(uuid, records.fields(flat), no_hash, records.queue(uuid, *queue))
+            records.record(uuid, dict(zip(flat[::2], flat[1::2], strict=True)), no_hash, records.queue(uuid, *queue))
             for uuid, (flat, no_hash, *queue) in zip(uuids, rows, strict=True)
             if flat or no_hash
         ]
