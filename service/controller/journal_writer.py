@@ -30,7 +30,7 @@ _QUEUED = 10_000
 
 
 class JournalWriter:
-    """A TransitionSink. `idle_times` apply to workloads that have none."""
+    """`idle_times` apply to workloads that have none."""
 
     def __init__(
         self,

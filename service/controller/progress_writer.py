@@ -40,7 +40,7 @@ class _Wake:
 
 
 class ProgressWriter:
-    """See `ProgressSink`."""
+    """Writes what the cache shows of each wake that it follows, and the updates that it is given."""
 
     def __init__(self, *, progress: Progress, queues: Queues, cache: WorkloadCache) -> None:
         self._progress = progress
@@ -50,6 +50,7 @@ class ProgressWriter:
         self._work: WorkQueue[SessionId] = WorkQueue(first=_RETRY[0], longest=_RETRY[1])
 
     def follow(self, uuid: SessionId, *updates: ProgressUpdate) -> None:
+        """Write what the cache shows of the wake until it ends, and these updates that the cache does not show yet."""
         self._wakes.setdefault(uuid, _Wake()).pending.extend(updates)
         self._work.add(uuid)
 
@@ -57,6 +58,7 @@ class ProgressWriter:
         return uuid in self._wakes
 
     def end(self, uuid: SessionId) -> None:
+        """The session is no longer wanted: its wake ends, even if no replica saw that a pod was requested."""
         self.follow(uuid)
         self._wakes[uuid].was_wanted = True
 

@@ -8,10 +8,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
 
+from service.controller.journal_writer import JournalWriter
 from service.controller.leadership import Leadership
-from service.controller.pod_lives import PodLives, Transition
+from service.controller.pod_lives import PodLives
+from service.controller.progress_writer import ProgressWriter
 from service.controller.wake_timer import WakeTimer
 from service.domain.backoff import Backoff
 from service.domain.clock import utc_now
@@ -33,24 +34,8 @@ _STAGE_OF = {Step.SCALE_UP: Stage.SCALED, Step.UNPARK: Stage.UNPARKED}
 """Stages that are known to be reached before the cache shows it."""
 
 
-class ProgressSink(Protocol):
-    """Writes the progress of wakes."""
-
-    def follow(self, uuid: SessionId, *updates: ProgressUpdate) -> None:
-        """Write what the cache shows of the wake until it ends, and these updates that the cache does not show yet."""
-
-    def follows(self, uuid: SessionId) -> bool: ...
-
-    def end(self, uuid: SessionId) -> None:
-        """The session is no longer wanted: its wake ends, even if no replica saw that a pod was requested."""
-
-
-class TransitionSink(Protocol):
-    def on_transition(self, transition: Transition) -> None: ...
-
-
 class WakeTracker(WakeObserver, StepObserver):
-    """A WakeObserver and a StepObserver, and the only subscriber of the cache for all of its sinks."""
+    """The only subscriber of the cache for all that it feeds."""
 
     def __init__(
         self,
@@ -59,8 +44,8 @@ class WakeTracker(WakeObserver, StepObserver):
         pod_events: PodEvents,
         leadership: Leadership,
         timer: WakeTimer,
-        progress: ProgressSink,
-        transitions: TransitionSink,
+        progress: ProgressWriter,
+        transitions: JournalWriter,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._cache = cache
