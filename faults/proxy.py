@@ -20,6 +20,7 @@ class TcpProxy:
         self.port = 0
         self.accepted = 0
         """Connections so far."""
+        self._closed = False
         self._half_open: set[int] = set()
         self._writers: dict[int, tuple[asyncio.StreamWriter, ...]] = {}
         self._handlers: set[asyncio.Task[None]] = set()
@@ -53,13 +54,16 @@ class TcpProxy:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # asyncio runs a coroutine here in a task that nobody can wait for, so start and keep our own.
+        if self._closed:  # accepted by the kernel before the server closed
+            writer.transport.abort()
+            return
         number, self.accepted = self.accepted, self.accepted + 1
+        self._writers[number] = (writer,)  # here, because a handler may be cancelled before its first step
         handler = asyncio.create_task(self._handle(reader, writer, number), name=f"proxied connection {number}")
         self._handlers.add(handler)
         handler.add_done_callback(self._handlers.discard)
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
-        self._writers[number] = (writer,)
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
             self._writers[number] = (writer, far_writer)
@@ -84,10 +88,12 @@ class TcpProxy:
                 sink.write_eof() if sink.can_write_eof() else sink.close()
 
     async def _close(self) -> None:
-        while handlers := [*self._handlers]:
-            for handler in handlers:
-                handler.cancel()
-            await asyncio.gather(*handlers, return_exceptions=True)
+        self._closed = True
+        self.reset()
+        handlers = [*self._handlers]
+        for handler in handlers:
+            handler.cancel()
+        await asyncio.gather(*handlers, return_exceptions=True)
 
 
 NONSENSE = (

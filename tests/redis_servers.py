@@ -1,15 +1,14 @@
-"""Redis servers that a test may freeze, fill or demote, and a TCP proxy to them."""
+"""Redis servers that a test may freeze, fill or demote."""
 
-import asyncio
 import contextlib
 import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from devcluster import components
@@ -75,64 +74,3 @@ def _wait(port: int) -> None:
             return
         time.sleep(0.02)
     raise TimeoutError(f"no Redis at port {port}")
-
-
-@dataclass
-class TcpProxy:
-    """A TCP proxy. `target` is the port that new connections go to; `half_open` makes the current ones half-open."""
-
-    target: int
-    port: int = 0
-    made: int = 0
-    _writers: list[asyncio.StreamWriter] = field(default_factory=list)
-    _old: set[int] = field(default_factory=set)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
-
-    def half_open(self) -> None:
-        """Forward nothing over the open connections, in either direction, and close none."""
-        self._old = set(range(self.made))
-
-    def cut(self) -> None:
-        """Reset the open connections."""
-        for writer in self._writers:
-            writer.transport.abort()
-
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        number, self.made = self.made, self.made + 1
-        try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
-        except OSError:
-            writer.transport.abort()
-            return
-        self._writers += [writer, far_writer]
-        for source, sink in ((reader, far_writer), (far_reader, writer)):
-            task = asyncio.create_task(self._pass(source, sink, number))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, number: int) -> None:
-        with contextlib.suppress(OSError):
-            while data := await source.read(65536):
-                if number not in self._old:
-                    sink.write(data)
-                    await sink.drain()
-        if number not in self._old:
-            sink.close()
-
-    async def close(self) -> None:
-        self.cut()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-@asynccontextmanager
-async def tcp_proxy(target: int) -> AsyncIterator[TcpProxy]:
-    proxy = TcpProxy(target)
-    server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
-    proxy.port = server.sockets[0].getsockname()[1]
-    try:
-        yield proxy
-    finally:
-        server.close()
-        await proxy.close()

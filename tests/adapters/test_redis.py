@@ -13,6 +13,7 @@ from redis.asyncio.client import PubSub
 
 from devcluster import components
 from devcluster.errors import DevclusterError
+from faults.proxy import TcpProxy
 from service.adapters.redis import subscription as redis_subscription
 from service.adapters.redis.client import connected
 from service.adapters.redis.progress import RedisProgress
@@ -28,7 +29,7 @@ from service.domain.errors import (
 )
 from service.domain.names import SessionId
 from service.domain.session import Record, RecordStatus
-from tests.redis_servers import Server, redis_server, tcp_proxy
+from tests.redis_servers import Server, redis_server
 
 A, B = map(SessionId, ("aaaaaaaa", "12345678"))
 LEASE = timedelta(seconds=15)
@@ -100,7 +101,7 @@ async def test_a_half_open_subscription_to_pushes_is_detected_over_its_own_conne
 ) -> None:
     heard: asyncio.Queue[SessionId | None] = asyncio.Queue()
     async with (
-        tcp_proxy(server.port) as proxy,
+        TcpProxy.to(server.port) as proxy,
         connected(url(proxy.port), call_timeout=CALL_TIMEOUT) as redis,
         Redis(port=server.port) as direct,
     ):
@@ -113,7 +114,7 @@ async def test_a_half_open_subscription_to_pushes_is_detected_over_its_own_conne
 async def test_a_half_open_subscription_to_progress_is_detected_too(
     server: Server, quickly: None, listening: Callable[..., Any]
 ) -> None:
-    async with tcp_proxy(server.port) as proxy, connected(url(proxy.port), call_timeout=CALL_TIMEOUT) as redis:
+    async with TcpProxy.to(server.port) as proxy, connected(url(proxy.port), call_timeout=CALL_TIMEOUT) as redis:
         progress = RedisProgress(redis)
         with progress.following(A) as flag:
             listening(progress.run())
@@ -125,7 +126,7 @@ async def test_a_half_open_subscription_to_progress_is_detected_too(
 
 async def test_a_half_open_subscription_continues_over_a_new_connection(server: Server, quickly: None) -> None:
     async with (
-        tcp_proxy(server.port) as proxy,
+        TcpProxy.to(server.port) as proxy,
         connected(url(proxy.port), call_timeout=CALL_TIMEOUT) as redis,
         aclosing(RedisQueues(redis).pushes()) as pushes,  # type: ignore[type-var]
         asyncio.timeout(10),
@@ -152,21 +153,20 @@ async def test_notifications_are_enabled_at_the_server_after_a_reconnect(
     heard: asyncio.Queue[SessionId | None] = asyncio.Queue()
     with redis_server() as other:
         async with (
-            tcp_proxy(server.port) as proxy,
+            TcpProxy.to(server.port) as proxy,
             connected(url(proxy.port), call_timeout=CALL_TIMEOUT) as redis,
             Redis(port=other.port) as direct,
         ):
             listening(hear(heard, RedisQueues(redis)))
             await asyncio.wait_for(heard.get(), 5)
-            proxy.target = other.port
-            proxy.cut()
+            proxy.redirect(other.port)
             await told(heard, A, lambda: direct.rpush(f"queue:{A}", "x"))
 
 
 async def test_a_demoted_server_is_left_for_the_primary(server: Server) -> None:
     with redis_server() as other:
         async with (
-            tcp_proxy(server.port) as proxy,
+            TcpProxy.to(server.port) as proxy,
             connected(url(proxy.port), call_timeout=CALL_TIMEOUT) as redis,
             Redis(port=server.port) as demoted,
             Redis(port=other.port) as promoted,
