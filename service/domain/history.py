@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from service.domain.backoff import Backoff
 from service.domain.errors import Unavailable
-from service.domain.journal import HISTORY_EVENTS, Failed, HistoryEvent, JournalEntry, Ready, Slept, Woken
+from service.domain.journal import Failed, HistoryEvent, JournalEntry, Ready, Slept, Woken
 from service.domain.ports import History
 from service.domain.sleep_cause import SleepReason
 
@@ -120,7 +120,7 @@ class HistoryWriter:
         self._filled = asyncio.Event()
 
     def note(self, entry: JournalEntry) -> None:
-        if not isinstance(entry, HISTORY_EVENTS) or entry.uuid is None:
+        if not isinstance(entry, HistoryEvent) or entry.uuid is None:
             return
         if isinstance(entry, Failed) and entry.doing != "wake":
             return

@@ -103,7 +103,6 @@ class Deleted(JournalEntry):
 
 
 HistoryEvent = Woken | Ready | Slept | Failed
-HISTORY_EVENTS = (Woken, Ready, Slept, Failed)
 """The entries that a session's history holds."""
 
 
@@ -111,15 +110,6 @@ class Journal(Protocol):
     """Receives journal entries. Returns at once and never raises."""
 
     def note(self, entry: JournalEntry) -> None: ...
-
-
-class NoJournal:
-    """Discards all entries."""
-
-    def note(self, entry: JournalEntry) -> None: ...
-
-
-SILENT = NoJournal()
 
 
 class Journals:
@@ -131,6 +121,10 @@ class Journals:
     def note(self, entry: JournalEntry) -> None:
         for journal in self._journals:
             journal.note(entry)
+
+
+SILENT = Journals()
+"""Discards all entries."""
 
 
 def hashed(user_id: str | None) -> str | None:

@@ -81,7 +81,8 @@ class Provisioner:
         self._queues = queues
         self._releases = releases
         self._cluster = cluster
-        self._admission = admission
+        self.admission = admission
+        """Where creates and deletes wait for helm."""
         self._idle_times = idle_times
         self._helm_deadline = helm_deadline
         self._parking = parking
@@ -136,7 +137,7 @@ class Provisioner:
         uuid = await self._store.owner(user_id)
         if uuid is not None and await self._is_complete(uuid):
             return Created(uuid, fresh=False)
-        with self._admission.admit():
+        with self.admission.admit():
             for _ in range(IDS_TO_TRY):
                 try:
                     return await self.finish(await self._claim(user_id), user_id, idle_times)
@@ -209,7 +210,7 @@ class Provisioner:
             return False
         if release is not None and self._may_be_running(release):
             raise SessionBusy(retry_after=5)
-        async with self._admission.slot():
+        async with self.admission.slot():
             await lock.confirm()
             if release is not None and release.unfinished:
                 log.warning("removing an unfinished release", extra={"uuid": uuid, "state": release.state})
@@ -251,7 +252,7 @@ class Provisioner:
     async def _delete(self, uuid: SessionId, *, keep_data: bool, wait: bool) -> None:
         started, record = time.monotonic(), await self._store.record(uuid)
         try:
-            with self._admission.admit():
+            with self.admission.admit():
                 async with self._locked(uuid, wait=wait) as lock:
                     await self._store.mark_deleting(uuid, keep_data=keep_data)
                     await self._remove(await self._store.record(uuid), lock)
@@ -265,7 +266,7 @@ class Provisioner:
         started = time.monotonic()
         await self._queues.clear(record.uuid)
         if (await self._read_workload(record.uuid)).release is not None:
-            async with self._admission.slot():
+            async with self.admission.slot():
                 await lock.confirm()
                 await self._releases.uninstall(record.uuid)
         await lock.confirm()

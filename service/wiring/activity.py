@@ -1,7 +1,6 @@
 """Wakes: the use cases that accept them, and the tracker that follows them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from service.controller.journal_writer import JournalWriter
@@ -15,15 +14,8 @@ from service.wiring.core import Core
 from service.wiring.kubernetes import when_synced
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tracking:
-    """The tracker with its tasks, by name."""
-
-    tracker: WakeTracker
-    tasks: Mapping[str, Work]
-
-
-def build_tracking(core: Core) -> Tracking:
+def build_tracking(core: Core) -> tuple[WakeTracker, Mapping[str, Work]]:
+    """The tracker, and the tasks of it and its parts, by name."""
     cache, redis = core.kubernetes.cache, core.redis
     progress = ProgressWriter(progress=redis.progress, queues=redis.queues, cache=cache)
     transitions = JournalWriter(
@@ -42,14 +34,11 @@ def build_tracking(core: Core) -> Tracking:
         progress=progress,
         transitions=transitions,
     )
-    return Tracking(
-        tracker=tracker,
-        tasks={
-            "wake tracker": partial(when_synced, cache, tracker.run),
-            "progress writer": partial(when_synced, cache, progress.run),
-            "journal writer": transitions.run,
-        },
-    )
+    return tracker, {
+        "wake tracker": partial(when_synced, cache, tracker.run),
+        "progress writer": partial(when_synced, cache, progress.run),
+        "journal writer": transitions.run,
+    }
 
 
 def build_activity(core: Core, observers: Sequence[WakeObserver]) -> SessionActivity:

@@ -4,15 +4,15 @@ from prometheus_client.registry import Collector
 
 from service.adapters.prometheus import gauges
 from service.adapters.prometheus.exposition import Exposition
+from service.domain.provisioning import Provisioner
 from service.domain.session_counts import SessionCounter
 from service.gateway.gateway import Gateway
 from service.wiring.controller import Controller
 from service.wiring.core import Core
-from service.wiring.provisioning import Provisioning
 
 
 def build_exposition(
-    core: Core, *, controller: Controller | None, provisioning: Provisioning | None, gateway: Gateway | None
+    core: Core, *, controller: Controller | None, provisioner: Provisioner | None, gateway: Gateway | None
 ) -> Exposition:
     sessions = gauges.SessionGauges(SessionCounter(core.kubernetes.cache, core.redis.queues))
     collectors: list[Collector] = [
@@ -23,8 +23,8 @@ def build_exposition(
     ]
     if controller is not None:
         collectors += [gauges.LeaderGauges(controller.leader), gauges.ReconcilerGauges(controller.reconciler)]
-    if provisioning is not None:
-        collectors.append(gauges.AdmissionGauges(provisioning.admission))
+    if provisioner is not None:
+        collectors.append(gauges.AdmissionGauges(provisioner.admission))
     if gateway is not None:
         collectors.append(gauges.GatewayGauges(gateway))
     for collector in collectors:

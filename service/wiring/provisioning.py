@@ -1,6 +1,5 @@
 """Creates and deletes, by helm."""
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 from service.adapters.helm.metered import MeasuredReleases
@@ -11,12 +10,6 @@ from service.domain.ports import Releases
 from service.domain.provisioning import Provisioner
 from service.settings import PREFIX, Settings, SettingsError
 from service.wiring.core import Core
-
-
-@dataclass(frozen=True, kw_only=True)
-class Provisioning:
-    provisioner: Provisioner
-    admission: AdmissionQueue
 
 
 def build_releases(config: Settings, metrics: ServiceMetrics) -> Releases:
@@ -36,16 +29,15 @@ def build_releases(config: Settings, metrics: ServiceMetrics) -> Releases:
     return MeasuredReleases(releases, metrics)
 
 
-def build_provisioning(core: Core, releases: Releases) -> Provisioning:
+def build_provisioner(core: Core, releases: Releases) -> Provisioner:
     config = core.config
-    admission = AdmissionQueue(running=config.helm_processes, waiting=config.helm_queue)
-    provisioner = Provisioner(
+    return Provisioner(
         queries=core.queries,
         store=core.redis.store,
         queues=core.redis.queues,
         releases=releases,
         cluster=core.kubernetes.cluster,
-        admission=admission,
+        admission=AdmissionQueue(running=config.helm_processes, waiting=config.helm_queue),
         idle_times=config.idle_times,
         helm_deadline=timedelta(seconds=config.helm_timeout),
         parking=config.parking,
@@ -53,4 +45,3 @@ def build_provisioning(core: Core, releases: Releases) -> Provisioning:
         metrics=core.metrics,
         journal=core.journal,
     )
-    return Provisioning(provisioner=provisioner, admission=admission)

@@ -27,7 +27,7 @@ from service.wiring.health import build_health
 from service.wiring.kubernetes import open_kubernetes
 from service.wiring.metrics import build_exposition
 from service.wiring.ports import Ports
-from service.wiring.provisioning import Provisioning, build_provisioning, build_releases
+from service.wiring.provisioning import build_provisioner, build_releases
 from service.wiring.redis import open_redis
 
 
@@ -41,7 +41,7 @@ class Service:
     api: web.Application
     gateway: Gateway | None
     exposition: Exposition
-    provisioning: Provisioning | None
+    provisioner: Provisioner | None
     tasks: Mapping[str, Work]
 
 
@@ -73,8 +73,8 @@ async def _running(core: Core, ports: Ports, life: Life, service: Service) -> As
             await stack.enter_async_context(
                 serving(service.gateway, ports.gateway, drain=life.drain, spread=spread, shutdown_timeout=timeout)
             )
-        if service.provisioning is not None:
-            stack.push_async_callback(_finish_work, life, service.provisioning.provisioner)
+        if service.provisioner is not None:
+            stack.push_async_callback(_finish_work, life, service.provisioner)
         yield await stack.enter_async_context(running(service.api, ports.api, shutdown_timeout=timeout))
 
 
@@ -86,25 +86,25 @@ async def _finish_work(life: Life, provisioner: Provisioner) -> None:
 
 def build_service(core: Core, releases: Releases | None) -> Service:
     """Build the parts of the configured role. `releases` is None in a role that runs no helm."""
-    role, tracking = core.config.role, build_tracking(core)
-    provisioning = build_provisioning(core, releases) if releases is not None else None
+    role, (tracker, tracking) = core.config.role, build_tracking(core)
+    provisioner = build_provisioner(core, releases) if releases is not None else None
     controller = None
-    if provisioning is not None and role.controls:
-        controller = build_controller(core, provisioning.provisioner, tracking.tracker)
-    observers = (controller.reconciler, tracking.tracker) if controller is not None else (tracking.tracker,)
+    if provisioner is not None and role.controls:
+        controller = build_controller(core, provisioner, tracker)
+    observers = (controller.reconciler, tracker) if controller is not None else (tracker,)
     activity = build_activity(core, observers)
     access = build_access(core) if role.serves_api or role.serves_gateway else None
     gateway = build_gateway(core, access, activity) if access is not None and role.serves_gateway else None
-    exposition = build_exposition(core, controller=controller, provisioning=provisioning, gateway=gateway)
+    exposition = build_exposition(core, controller=controller, provisioner=provisioner, gateway=gateway)
     probes = ProbeParts(
         health=build_health(core, releases=releases, controller=controller, access=access),
         supervisor=core.supervisor,
         readiness=core.readiness,
     )
     parts = None
-    if provisioning is not None and role.serves_api:
+    if provisioner is not None and role.serves_api:
         parts = ApiParts(
-            provisioner=provisioning.provisioner,
+            provisioner=provisioner,
             activity=activity,
             queries=core.queries,
             progress=core.redis.progress,
@@ -115,10 +115,10 @@ def build_service(core: Core, releases: Releases | None) -> Service:
         api=build_api(core.config, parts, probes, core.metrics),
         gateway=gateway,
         exposition=exposition,
-        provisioning=provisioning,
+        provisioner=provisioner,
         tasks={
             "history": core.history_writer.run,
-            **tracking.tasks,
+            **tracking,
             **(controller.tasks if controller is not None else {}),
             **({"progress": core.redis.progress.run} if role.serves_api or role.serves_gateway else {}),
             **({"entrance": access.run} if access is not None else {}),
