@@ -61,7 +61,7 @@ class Waiter(StrEnum):
     PAGE = "page"
 
 
-class Activity(StrEnum):
+class ActivitySource(StrEnum):
     """What counts as activity at the gateway."""
 
     VISIT = "visit"
@@ -95,19 +95,19 @@ class Traffic:
 class GatewayMetrics(Protocol):
     """Like ServiceMetrics, for the gateway."""
 
-    def visited(self, outcome: RequestOutcome) -> None:
+    def request_ended(self, outcome: RequestOutcome) -> None:
         """The outcome of a request is known; for a request to a pod, when the pod starts its answer."""
 
-    def waited(self, who: Waiter, seconds: float) -> None:
+    def wait_ended(self, who: Waiter, seconds: float) -> None:
         """A wait for a pod has ended with an answer of the pod."""
 
-    def noted(self, activity: Activity) -> None:
+    def activity_recorded(self, activity: ActivitySource) -> None:
         """Activity was recorded, once per session and interval."""
 
-    def ended(self, slow: Slow) -> None:
+    def slow_client_closed(self, slow: Slow) -> None:
         """A connection was closed since its client was too slow."""
 
-    def turned_away(self) -> None:
+    def connection_rejected(self) -> None:
         """A connection was rejected beyond the limit."""
 
 
@@ -146,11 +146,11 @@ class NoMetrics:
     def pod_lost(self) -> None: ...
     def pod_restored(self, seconds: float) -> None: ...
     def false_sleep(self) -> None: ...
-    def visited(self, outcome: RequestOutcome) -> None: ...
-    def waited(self, who: Waiter, seconds: float) -> None: ...
-    def noted(self, activity: Activity) -> None: ...
-    def ended(self, slow: Slow) -> None: ...
-    def turned_away(self) -> None: ...
+    def request_ended(self, outcome: RequestOutcome) -> None: ...
+    def wait_ended(self, who: Waiter, seconds: float) -> None: ...
+    def activity_recorded(self, activity: ActivitySource) -> None: ...
+    def slow_client_closed(self, slow: Slow) -> None: ...
+    def connection_rejected(self) -> None: ...
 
 
 SILENT = NoMetrics()

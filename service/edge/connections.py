@@ -164,7 +164,7 @@ class Connection(HttpConnection):
             return
         fault = self._over_limit(transport)
         if fault is not None:
-            self._server.metrics.turned_away()
+            self._server.metrics.connection_rejected()
             self._discarding = True
             self._reject(cast("asyncio.Transport", transport), fault)
             return
@@ -197,7 +197,7 @@ class Connection(HttpConnection):
             return
         self._server.open_connections.count -= 1
         if isinstance(exc, OSError) and exc.errno == errno.ETIMEDOUT:
-            self._server.metrics.ended(Slow.ANSWER)
+            self._server.metrics.slow_client_closed(Slow.ANSWER)
         super().connection_lost(exc)
         if not self._body.is_eof() and self._body.exception() is None:
             # aiohttp would wait for seconds for the rest of it, only to discard it.
@@ -324,7 +324,7 @@ class Connection(HttpConnection):
         return None
 
     def _head_timed_out(self) -> None:
-        self._server.metrics.ended(Slow.HEAD)
+        self._server.metrics.slow_client_closed(Slow.HEAD)
         self._stop(faults.SLOW_HEAD)
 
     def _stop(self, fault: Fault) -> None:

@@ -17,7 +17,7 @@ from service.domain.activity import SessionActivity
 from service.domain.backoff import Backoff
 from service.domain.errors import SessionError
 from service.domain.journal import Journal
-from service.domain.metrics import SILENT, Activity, GatewayMetrics, RequestOutcome, Slow, Traffic
+from service.domain.metrics import SILENT, ActivitySource, GatewayMetrics, RequestOutcome, Slow, Traffic
 from service.domain.names import SessionId
 from service.domain.ports import Progress, WorkloadCache
 from service.domain.queries import SessionQueries
@@ -194,7 +194,7 @@ class Gateway:
         opens_page = is_navigation(request) and not is_prefetch(request)
         if opens_page:
             outcome.opens_page(self._visits, uuid)
-        on_chunk = None if background else partial(self._activity.record, uuid, Activity.VISIT)
+        on_chunk = None if background else partial(self._activity.record, uuid, ActivitySource.VISIT)
         body = RequestBody(request, self._stall_timeout, on_chunk)
         deadline = time.monotonic() + self._hold_timeout
         attempts: Backoff | None = None
@@ -208,7 +208,7 @@ class Gateway:
                         return waiting_page(self._waiter.reason(uuid))
                     upstream = await self._waiter.hold(uuid, outcome=outcome, deadline=deadline, wakes=not background)
                 elif not background:
-                    self._activity.record(uuid, Activity.VISIT)
+                    self._activity.record(uuid, ActivitySource.VISIT)
                 with contextlib.suppress(PodLost):
                     headers = self._forwarding.to_pod(request)
                     if is_websocket(request):
@@ -220,7 +220,7 @@ class Gateway:
                 await self._waiter.pause(uuid, upstream, attempts, outcome=outcome, deadline=deadline)
         finally:
             if body.stalled:
-                self.metrics.ended(Slow.BODY)
+                self.metrics.slow_client_closed(Slow.BODY)
 
     @staticmethod
     async def _responds(request: web.BaseRequest, upstream: Upstream) -> bool:

@@ -31,7 +31,7 @@ class OutcomeRecorder:
         if self._ended:
             return
         self._ended = True
-        self._metrics.visited(outcome)
+        self._metrics.request_ended(outcome)
         if self._visits is not None and self._session is not None and outcome in _PAGE_SHOWN:
             asleep, seconds = outcome is not RequestOutcome.PASSED, time.monotonic() - self._opened_at
             self._visits.page_opened(self._session, asleep=asleep, seconds=seconds)
@@ -48,5 +48,5 @@ class OutcomeRecorder:
     def on_response(self) -> None:
         """The pod has responded."""
         if self._waited is not None:
-            self._metrics.waited(Waiter.REQUEST, self._waited)
+            self._metrics.wait_ended(Waiter.REQUEST, self._waited)
         self.ended(RequestOutcome.PASSED if self._waited is None else RequestOutcome.HELD)

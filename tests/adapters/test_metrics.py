@@ -13,7 +13,7 @@ from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.domain.admission_queue import AdmissionQueue
 from service.domain.errors import HelmTimeout, TooManyCreates
 from service.domain.lifecycle import Step
-from service.domain.metrics import Activity, Creation, RequestOutcome, Slow, Traffic, Waiter
+from service.domain.metrics import ActivitySource, Creation, RequestOutcome, Slow, Traffic, Waiter
 from service.domain.names import SessionId
 from service.domain.ports import Releases
 from service.domain.progress import Stage
@@ -106,11 +106,11 @@ async def test_gateway_events_are_counted_and_every_series_exists_from_the_start
     before = await scrape(metrics)
     assert {value(before, "gateway_requests_total", outcome=outcome) for outcome in RequestOutcome} == {0}
     assert {value(before, "gateway_slow_total", over=slow) for slow in Slow} == {0}
-    metrics.visited(RequestOutcome.HELD)
-    metrics.waited(Waiter.REQUEST, 0.4)
-    metrics.noted(Activity.INPUT)
-    metrics.ended(Slow.BODY)
-    metrics.turned_away()
+    metrics.request_ended(RequestOutcome.HELD)
+    metrics.wait_ended(Waiter.REQUEST, 0.4)
+    metrics.activity_recorded(ActivitySource.INPUT)
+    metrics.slow_client_closed(Slow.BODY)
+    metrics.connection_rejected()
     after = await scrape(metrics)
     assert value(after, "gateway_requests_total", outcome="held") == 1
     assert value(after, "gateway_wait_seconds_bucket", who="request", le="0.5") == 1

@@ -14,7 +14,7 @@ from aiohttp import ClientSession, DummyCookieJar, TCPConnector, WSMsgType, web
 
 from service.domain.access import WorkspaceAccess
 from service.domain.keyring import Keyring
-from service.domain.metrics import Activity, NoMetrics, RequestOutcome, Slow, Waiter
+from service.domain.metrics import ActivitySource, NoMetrics, RequestOutcome, Slow, Waiter
 from service.domain.names import SessionId
 from service.domain.session import Pod
 from service.edge.drain import Drain
@@ -47,23 +47,23 @@ class Told(NoMetrics):
     def __init__(self) -> None:
         self.visits: Counter[RequestOutcome] = Counter()
         self.waits: list[tuple[Waiter, float]] = []
-        self.notes: Counter[Activity] = Counter()
+        self.notes: Counter[ActivitySource] = Counter()
         self.slow: Counter[Slow] = Counter()
         self.away = 0
 
-    def visited(self, outcome: RequestOutcome) -> None:
+    def request_ended(self, outcome: RequestOutcome) -> None:
         self.visits[outcome] += 1
 
-    def waited(self, who: Waiter, seconds: float) -> None:
+    def wait_ended(self, who: Waiter, seconds: float) -> None:
         self.waits.append((who, seconds))
 
-    def noted(self, activity: Activity) -> None:
+    def activity_recorded(self, activity: ActivitySource) -> None:
         self.notes[activity] += 1
 
-    def ended(self, slow: Slow) -> None:
+    def slow_client_closed(self, slow: Slow) -> None:
         self.slow[slow] += 1
 
-    def turned_away(self) -> None:
+    def connection_rejected(self) -> None:
         self.away += 1
 
 

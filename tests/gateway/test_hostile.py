@@ -10,7 +10,7 @@ import pytest
 from aiohttp import ClientPayloadError
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from service.domain.metrics import Activity
+from service.domain.metrics import ActivitySource
 from service.gateway.access.session_cookie import COOKIE
 from service.gateway.limits import GatewayLimits
 from service.gateway.proxy.headers import to_browser
@@ -227,7 +227,7 @@ async def test_a_long_upload_counts_as_activity_while_it_makes_progress(
 
     await answer(house, "/echo", await house.headers(uuid), "PUT", data=slowly())
     assert len(counted) >= 4
-    assert set(counted) == {Activity.VISIT}
+    assert set(counted) == {ActivitySource.VISIT}
 
 
 @pytest.mark.parametrize("case", MALFORMED, ids=str)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from service.domain.metrics import Activity, RequestOutcome, Traffic, Waiter
+from service.domain.metrics import ActivitySource, RequestOutcome, Traffic, Waiter
 from service.gateway.limits import GatewayLimits
 from tests.domain.conftest import World
 from tests.gateway.conftest import House, answer
@@ -70,4 +70,4 @@ async def test_every_recorded_activity_is_counted(house: House) -> None:
     headers = await house.headers(await house.awake())
     for _ in range(5):
         await answer(house, "/echo", headers)
-    await until(lambda: house.metrics.notes == {Activity.VISIT: 1})
+    await until(lambda: house.metrics.notes == {ActivitySource.VISIT: 1})

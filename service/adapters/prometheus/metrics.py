@@ -13,7 +13,7 @@ from service import __version__
 from service.adapters.prometheus.gauges import PREFIX
 from service.domain.metrics import (
     MEASURED,
-    Activity,
+    ActivitySource,
     Creation,
     HelmWork,
     MeasuredStage,
@@ -85,7 +85,7 @@ class PrometheusMetrics:
         self._notes = self._counter(
             "gateway_activity",
             "Recorded activity, at most once per session and five seconds, by source.",
-            source=Activity,
+            source=ActivitySource,
         )
         self._slow = self._counter(
             "gateway_slow", "Clients disconnected because they were too slow, by what was slow.", over=Slow
@@ -125,19 +125,19 @@ class PrometheusMetrics:
 
     # --- the GatewayMetrics ---
 
-    def visited(self, outcome: RequestOutcome) -> None:
+    def request_ended(self, outcome: RequestOutcome) -> None:
         self._visits[outcome].inc()
 
-    def waited(self, who: Waiter, seconds: float) -> None:
+    def wait_ended(self, who: Waiter, seconds: float) -> None:
         self._waits.labels(who).observe(seconds)
 
-    def noted(self, activity: Activity) -> None:
+    def activity_recorded(self, activity: ActivitySource) -> None:
         self._notes.labels(activity).inc()
 
-    def ended(self, slow: Slow) -> None:
+    def slow_client_closed(self, slow: Slow) -> None:
         self._slow.labels(slow).inc()
 
-    def turned_away(self) -> None:
+    def connection_rejected(self) -> None:
         self._away.inc()
 
     # --- the API ---

@@ -6,7 +6,7 @@ import logging
 
 from service.domain.activity import SessionActivity
 from service.domain.errors import SessionAsleep, SessionError
-from service.domain.metrics import Activity, GatewayMetrics
+from service.domain.metrics import ActivitySource, GatewayMetrics
 from service.domain.names import SessionId
 from service.gateway.activity.rules import is_input
 from service.gateway.activity.vscode import INSPECTED_BYTES, Editor
@@ -26,11 +26,11 @@ class ActivityRecorder:
         self._metrics = metrics
         self._timers: dict[SessionId, asyncio.TimerHandle] = {}
         """Sessions with a heartbeat in the current interval."""
-        self._pending: dict[SessionId, Activity] = {}
+        self._pending: dict[SessionId, ActivitySource] = {}
         """Those of them that have been active since."""
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def record(self, uuid: SessionId, activity: Activity) -> None:
+    def record(self, uuid: SessionId, activity: ActivitySource) -> None:
         """Note that the user is active now. Returns at once."""
         if uuid in self._timers:
             self._pending[uuid] = activity
@@ -45,7 +45,7 @@ class ActivityRecorder:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while True:
-                    self.record(uuid, Activity.CONNECTION)
+                    self.record(uuid, ActivitySource.CONNECTION)
                     await asyncio.sleep(INTERVAL)
 
     async def close(self) -> None:
@@ -60,11 +60,11 @@ class ActivityRecorder:
         if activity is not None:
             self.record(uuid, activity)
 
-    async def _send(self, uuid: SessionId, activity: Activity) -> None:
+    async def _send(self, uuid: SessionId, activity: ActivitySource) -> None:
         try:
             with contextlib.suppress(SessionAsleep):
                 await self._activity.heartbeat(uuid, activity)
-                self._metrics.noted(activity)
+                self._metrics.activity_recorded(activity)
         except SessionError as error:
             # The session is gone, or Redis is unavailable: the next activity makes up for it.
             log.info("cannot record activity: %s", error, extra={"uuid": uuid})
@@ -83,4 +83,4 @@ class InputRecorder(FrameObserver):
 
     def on_frame(self, frame: Frame) -> None:
         if is_input(frame, self._editor):
-            self._activity.record(self._uuid, Activity.INPUT)
+            self._activity.record(self._uuid, ActivitySource.INPUT)

@@ -56,7 +56,7 @@ class WakeEvents:
             async with self._waiter.waiting_for(uuid, begun + PAGE_TIMEOUT, wakes=wakes, keeps_awake=True) as pod:
                 response = await self._stream(request, uuid, pod)
                 if pod.done() and not pod.cancelled() and pod.exception() is None:
-                    self._metrics.waited(Waiter.PAGE, time.monotonic() - begun)
+                    self._metrics.wait_ended(Waiter.PAGE, time.monotonic() - begun)
                 return response
 
     async def _stream(

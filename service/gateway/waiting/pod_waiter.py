@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from service.domain.activity import SessionActivity
 from service.domain.backoff import Backoff
 from service.domain.errors import Unavailable
-from service.domain.metrics import Activity, RequestOutcome
+from service.domain.metrics import ActivitySource, RequestOutcome
 from service.domain.names import SessionId
 from service.domain.ports import WorkloadCache
 from service.domain.queries import SessionQueries
@@ -146,7 +146,7 @@ class PodWaiter:
                 self._pods.check_startable(uuid)
                 if keeps_awake and self._cache.workload(uuid).replicas:
                     # While Kubernetes keeps trying to start the pod, it must not be put to sleep.
-                    self._recorder.record(uuid, Activity.VISIT)
+                    self._recorder.record(uuid, ActivitySource.VISIT)
                 elif checks % _WAKE_AGAIN == 0:
                     await self._wake_again(uuid, wakes)
         except CannotStart as error:
