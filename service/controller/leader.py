@@ -117,12 +117,12 @@ class Leader:
         """Run the duties beside the context."""
         try:
             async with self._supervisor.running(self._duties):
-                self._leadership.acquire()
+                self._leadership.held = True
                 try:
                     yield
                 finally:
                     # Before the duties end, which may take a moment: another replica may lead by then.
-                    self._leadership.lose()
+                    self._leadership.held = False
         finally:
             self.listens = None
 

@@ -74,10 +74,7 @@ class WorkQueue(Generic[T]):
 
     def add_rate_limited(self, item: T) -> float:
         """The item failed: add it after a pause, which is returned in seconds."""
-        backoff = self._backoffs.get(item)
-        if backoff is None:
-            backoff = self._backoffs[item] = Backoff(*self._pauses)
-        pause = backoff.next()
+        pause = self._backoffs.setdefault(item, Backoff(*self._pauses)).next()
         self.retries += 1
         self.add_after(item, pause)
         return pause

@@ -205,8 +205,8 @@ async def test_only_the_leader_writes_and_the_next_leader_continues(world: World
         await world.queues.wake(UUID, IDLE_TIMES.lease)
         await world.rise()
         await world.ready()
-        replica.leadership.lose()
-        other.leadership.acquire()
+        replica.leadership.held = False
+        other.leadership.held = True
         await world.change(last_active=START)
         await world.queues.clear(UUID, asked="request-1")
         await world.zero()

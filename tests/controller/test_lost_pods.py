@@ -191,11 +191,11 @@ async def test_an_unrequested_sleep_before_kedas_first_poll_is_a_false_sleep(sce
 
 async def test_only_the_leader_counts_and_its_successor_knows_which_pods_are_awake(scene: Scene) -> None:
     await scene.use()
-    scene.replica.leadership.lose()
+    scene.replica.leadership.held = False
     await scene.end_pod()
     await scene.cluster.scale(UUID, 1)
     assert scene.counts == (0, 0)
-    scene.replica.leadership.acquire()
+    scene.replica.leadership.held = True
     await scene.end_pod()
     assert scene.counts == (1, 0)
 

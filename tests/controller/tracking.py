@@ -75,5 +75,5 @@ class Tracking:
             await asyncio.gather(*self.tasks, return_exceptions=True)
 
     def lead(self) -> None:
-        self.leadership.acquire()
+        self.leadership.held = True
         self.tasks.append(asyncio.create_task(self.tracker.lead()))

@@ -142,11 +142,16 @@ class HelmReleases:
 
     async def install(self, uuid: SessionId, user_id: str, idle_times: IdleTimes) -> None:
         client, chart = await self._prepare()
+        autoscaling = {
+            "pollingInterval": int(idle_times.poll.total_seconds()),
+            "cooldownPeriod": int(idle_times.cooldown.total_seconds()),
+            "lease": idle_times.lease.total_seconds(),
+        }
         await client.install_or_upgrade_release(
             release_name(uuid),
             chart,
             dict(self._values),
-            {"uuid": uuid, "user": {"id": user_id}, "autoscaling": _times(idle_times)},
+            {"uuid": uuid, "user": {"id": user_id}, "autoscaling": autoscaling},
             namespace=self._namespace,
             create_namespace=False,
             # Only helm 4 detects conflicts. The expected one is about the image of our own reservation.
@@ -180,15 +185,6 @@ class HelmReleases:
                 raise HelmUnavailable from error
             self._chart = await self._client.get_chart(self._chart_path)
         return self._client, self._chart
-
-
-def _times(idle_times: IdleTimes) -> dict[str, float | int]:
-    """The chart's values for the idle times."""
-    return {
-        "pollingInterval": int(idle_times.poll.total_seconds()),
-        "cooldownPeriod": int(idle_times.cooldown.total_seconds()),
-        "lease": idle_times.lease.total_seconds(),
-    }
 
 
 def read_values(path: Path) -> dict[str, Any]:

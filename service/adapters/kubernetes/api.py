@@ -126,10 +126,10 @@ class KubeApi:
                 expired = error
         raise ClusterUnavailable from expired
 
-    async def check_readable(self, collection: Collection) -> None:
-        """Raise ClusterUnavailable unless the objects can be listed."""
-        async for _ in self.pages(replace(collection, metadata=True), size=1):
-            return
+    async def check_readable(self, collection: Collection) -> str:
+        """The current resourceVersion. Raises ClusterUnavailable unless the objects can be listed."""
+        _, version = await anext(self.pages(replace(collection, metadata=True), size=1))
+        return version
 
     async def get(self, path: str) -> Json | None:
         """Return the object, or None when it does not exist."""

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 from service.adapters.kubernetes.api import InvalidResponse, KubeApi
-from service.adapters.kubernetes.fields import Json, as_dict, text
+from service.adapters.kubernetes.fields import as_dict, text
 from service.domain.errors import ClusterUnavailable
 
 NAME = "user-pods-controller"
@@ -33,7 +33,10 @@ class KubeElection:
         lease = await self._api.get(self._path)
         if lease is None:
             return await self._write("POST", self._collection, {"metadata": {"name": NAME}}, self._identity)
-        spec, version, now = as_dict(lease.get("spec")), _version(lease), asyncio.get_running_loop().time()
+        spec, now = as_dict(lease.get("spec")), asyncio.get_running_loop().time()
+        version = text(as_dict(lease.get("metadata")).get("resourceVersion"))
+        if version is None:
+            raise ClusterUnavailable from InvalidResponse("a Lease without a resourceVersion")
         if self._observed[0] != version:
             self._observed = (version, now)
         holder = spec.get("holderIdentity")
@@ -63,14 +66,6 @@ class KubeElection:
         body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
         lost = (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND)
         return await self._api.attempt(method, path, body=body, allowed=lost) is not None
-
-
-def _version(lease: Json) -> str:
-    """The lease's resourceVersion. Raises ClusterUnavailable when there is none."""
-    version = text(as_dict(lease.get("metadata")).get("resourceVersion"))
-    if version is None:
-        raise ClusterUnavailable from InvalidResponse("a Lease without a resourceVersion")
-    return version
 
 
 def _number(value: Any) -> float:

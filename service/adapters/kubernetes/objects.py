@@ -159,20 +159,15 @@ class Objects:
             self.read_errors[kind, name] = part.read_error
             return changed
         readable_again = self.read_errors.pop((kind, name), None) is not None
-        return self._put(kind, name, part) or readable_again
-
-    def _put(self, kind: Kind, name: str, part: Part | None) -> bool:
-        if kind in _SINGLE:
-            changed = bool(getattr(self, _SINGLE[kind]) != part)
-            setattr(self, _SINGLE[kind], part)
-            return changed
         parts: dict[str, Any] = self.pods if kind is Kind.POD else self.revisions
-        changed = parts.get(name) != part
-        if part is None:
-            parts.pop(name, None)
+        if kind in _SINGLE:
+            before = getattr(self, _SINGLE[kind])
+            setattr(self, _SINGLE[kind], part)
+        elif part is None:
+            before = parts.pop(name, None)
         else:
-            parts[name] = part
-        return changed
+            before, parts[name] = parts.get(name), part
+        return readable_again or before != part
 
     def __bool__(self) -> bool:
         return bool(self.deployment or self.scaler or self.claim or self.revisions or self.pods or self.read_errors)
@@ -419,10 +414,6 @@ _shared_idle_times: dict[IdleTimes, IdleTimes] = {}
 """The few distinct values, shared by all sessions to save memory."""
 
 
-def _claim(item: Json) -> Claim:
-    return Claim(annotations(item).get(USER_ANNOTATION), is_terminating(item))
-
-
 def _revision(item: Json) -> Release | None:
     found = labels(item)
     try:
@@ -468,7 +459,7 @@ def _port(spec: Json) -> int | None:
 _PARSERS: Mapping[Kind, Callable[[Json], Part | None]] = {
     Kind.DEPLOYMENT: _deployment,
     Kind.SCALER: _scaler,
-    Kind.CLAIM: _claim,
+    Kind.CLAIM: lambda item: Claim(annotations(item).get(USER_ANNOTATION), is_terminating(item)),
     Kind.REVISION: _revision,
     Kind.POD: _pod,
 }

@@ -29,7 +29,7 @@ class KubePodEvents:
         while True:
             begun = clock()
             try:
-                version = version or await self._current_version()
+                version = version or await self._api.check_readable(self._events)  # only new events
                 async with contextlib.aclosing(self._api.watch(self._events, version)) as changes:
                     async for change, item in changes:
                         version = text(as_dict(item.get("metadata")).get("resourceVersion")) or version
@@ -42,12 +42,6 @@ class KubePodEvents:
                 backoff.reset()
             else:
                 await asyncio.sleep(backoff.next())
-
-    async def _current_version(self) -> str:
-        """The current resourceVersion: a watch from there yields only new events."""
-        async for _, version in self._api.pages(self._events, size=1):
-            return version
-        raise ClusterUnavailable
 
 
 def _parse(event: Json) -> tuple[SessionId, str, ProgressUpdate] | None:

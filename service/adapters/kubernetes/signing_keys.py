@@ -44,7 +44,9 @@ class KubeSigningKeys:
         return StoredKeys(keys, found["metadata"]["resourceVersion"])
 
     async def replace(self, keys: Sequence[SigningKey], version: str | None) -> bool:
-        data: dict[str, str | None] = {_entry(key): base64.b64encode(key.secret).decode() for key in keys}
+        data: dict[str, str | None] = {
+            f"{int(key.made_at.timestamp())}-{key.id}": base64.b64encode(key.secret).decode() for key in keys
+        }
         if version is None:
             secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": self._name}, "data": data}
             return await self._request("POST", self._collection, secret, allowed=(HTTPStatus.CONFLICT,)) is not None
@@ -65,10 +67,6 @@ class KubeSigningKeys:
             if refused.status in allowed:
                 return None
             raise SigningKeysUnavailable from PermissionError(f"{method} {path}: {refused}")
-
-
-def _entry(key: SigningKey) -> str:
-    return f"{int(key.made_at.timestamp())}-{key.id}"
 
 
 def _key(name: str, value: Any) -> SigningKey | None:

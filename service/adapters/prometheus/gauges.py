@@ -148,19 +148,19 @@ class SessionGauges(Collector):
             self._counts = None
 
     def collect(self) -> Iterator[Metric]:
-        if self._counts is not None:
-            yield from _sessions(self._counts)
-
-
-def _sessions(counts: SessionCounts) -> Iterator[Metric]:
-    about = "Sessions by phase; released ones only while a kept volume is left. Every replica reports the same."
-    yield _gauge("sessions", about, {phase.value: counts.phases[phase] for phase in Phase}, "phase")
-    yield _gauge("sessions_parked", "Parked sessions, which KEDA ignores.", counts.parked)
-    yield _gauge("queues_filled", "Sessions whose wake queue is not empty.", counts.queued)
-    yield _gauge("queue_tokens", "Tokens in all wake queues.", counts.tokens)
-    yield _gauge("wakes_pending", "Wakes whose pod is not ready yet, or that KEDA has not seen yet.", counts.pending)
-    oldest = _seconds(counts.oldest)
-    yield _gauge("wakes_pending_oldest_seconds", "Age of the oldest pending wake; 0 if there is none.", oldest)
+        counts = self._counts
+        if counts is None:
+            return
+        about = "Sessions by phase; released ones only while a kept volume is left. Every replica reports the same."
+        yield _gauge("sessions", about, {phase.value: counts.phases[phase] for phase in Phase}, "phase")
+        yield _gauge("sessions_parked", "Parked sessions, which KEDA ignores.", counts.parked)
+        yield _gauge("queues_filled", "Sessions whose wake queue is not empty.", counts.queued)
+        yield _gauge("queue_tokens", "Tokens in all wake queues.", counts.tokens)
+        yield _gauge(
+            "wakes_pending", "Wakes whose pod is not ready yet, or that KEDA has not seen yet.", counts.pending
+        )
+        oldest = _seconds(counts.oldest)
+        yield _gauge("wakes_pending_oldest_seconds", "Age of the oldest pending wake; 0 if there is none.", oldest)
 
 
 def _gauge(name: str, about: str, value: float | Mapping[str, float], label: str = "") -> Metric:

@@ -56,22 +56,17 @@ class RedisHistory:
         return bool(await self._run(self._append(keys=keys, args=[dedup_key(event), _serialize(event), LIMIT])))
 
     async def events(self, uuid: SessionId) -> Sequence[HistoryEvent]:
-        found = [_parse(uuid, entry) for entry in await self._entries(uuid)]
+        key, entries = history_key(uuid), []
+        try:
+            # As bytes: an entry that is not UTF-8 must not hide the others.
+            entries = await self._run(self._redis.execute_command("LRANGE", key, 0, -1, **{NEVER_DECODE: []}))
+        except RedisKeyInvalid:
+            log.warning("a history has a key of another type, which the next entry replaces", extra={"uuid": uuid})
+        found = [_parse(uuid, entry) for entry in entries]
         readable = [event for event in found if event is not None]
         if len(readable) < len(found):
             log.warning("some entries of a history cannot be read", extra={"uuid": uuid})
         return readable
-
-    async def _entries(self, uuid: SessionId) -> Sequence[bytes]:
-        """As bytes: an entry that is not UTF-8 must not hide the others."""
-        try:
-            entries = await self._run(
-                self._redis.execute_command("LRANGE", history_key(uuid), 0, -1, **{NEVER_DECODE: []})
-            )
-        except RedisKeyInvalid:
-            log.warning("a history has a key of another type, which the next entry replaces", extra={"uuid": uuid})
-            return []
-        return list(entries)
 
 
 _KINDS: Mapping[str, type[HistoryEvent]] = {"woken": Woken, "ready": Ready, "slept": Slept, "failed": Failed}
