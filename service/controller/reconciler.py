@@ -170,9 +170,8 @@ class Reconciler(WakeObserver):
         for uuid, queue in queue_states.items():
             try:
                 started = self._reconcile(uuid, queue, now)
-            except Exception:
-                log.exception("a session cannot be reconciled", extra={"uuid": uuid})
-                self._retry(uuid, None)
+            except Exception as error:  # noqa: BLE001 - it is logged
+                self._retry(uuid, error)
                 started = False
             if not started:
                 self._work.done(uuid)
@@ -186,8 +185,7 @@ class Reconciler(WakeObserver):
             raise
         except Exception as error:
             if len(batch) == 1:
-                log.warning("the session's queue cannot be read: %r", error, extra={"uuid": batch[0]})
-                self._retry(batch[0], None)
+                self._retry(batch[0], error)
                 self._work.done(batch[0])
                 return {}
             log.exception("a batch of queues cannot be read; searching for the session that causes it")
@@ -269,17 +267,16 @@ class Reconciler(WakeObserver):
         except SessionReleased:
             self._work.forget(uuid)
             log.info("the session's release is gone", extra={"uuid": uuid})
-        except SessionError as error:
+        except Exception as error:  # noqa: BLE001 - it is logged
             self._retry(uuid, error)
-        except Exception:
-            log.exception("a session cannot be reconciled", extra={"uuid": uuid})
-            self._retry(uuid, None)
         finally:
             self._work.done(uuid)
 
-    def _retry(self, uuid: SessionId, error: SessionError | None) -> None:
+    def _retry(self, uuid: SessionId, error: Exception) -> None:
         """Reconcile again after a pause that grows with every failure."""
         self._expectations.pop(uuid, None)
+        if not isinstance(error, SessionError):
+            log.error("a session cannot be reconciled", exc_info=error, extra={"uuid": uuid})
         pause = self._work.add_rate_limited(uuid)
         log.warning("reconciling again in %.2f s: %s", pause, error, extra={"uuid": uuid})
 

@@ -7,7 +7,7 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
@@ -118,13 +118,10 @@ class KubeApi:
 
     async def list(self, collection: Collection) -> list[Json]:
         """Return all of the objects."""
-        expired: ResourceVersionExpired | None = None
         for _ in range(_LIST_ATTEMPTS):
-            try:
+            with suppress(ResourceVersionExpired):
                 return [item async for page, _ in self.pages(collection) for item in page]
-            except ResourceVersionExpired as error:
-                expired = error
-        raise ClusterUnavailable from expired
+        raise ClusterUnavailable from ResourceVersionExpired()
 
     async def check_readable(self, collection: Collection) -> str:
         """The current resourceVersion. Raises ClusterUnavailable unless the objects can be listed."""
@@ -185,14 +182,15 @@ class KubeApi:
         allowed: Container[int],
         query: Mapping[str, str] | None = None,
         body: Json | None = None,
+        error: type[ClusterUnavailable] = ClusterUnavailable,
     ) -> Json | None:
-        """Send one request. Returns None when the answer is one of the 4xx in `allowed`."""
+        """Send one request. Returns None when the answer is one of the 4xx in `allowed`; raises `error` for another."""
         try:
             return await self.request(method, path, query=query, body=body)
         except ApiRefused as refused:
             if refused.status in allowed:
                 return None
-            raise ClusterUnavailable from refused
+            raise error from refused
 
     async def request(
         self,
@@ -223,7 +221,7 @@ class KubeApi:
         if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise _unavailable(response)
         if response.status >= HTTPStatus.BAD_REQUEST:
-            raise ApiRefused(response.status, response.reason)
+            raise ApiRefused(response.status, f"{response.reason}: {method} {path}")
         return _parse_json(data)
 
     async def _send(

@@ -10,10 +10,11 @@ import logging
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from service.adapters.kubernetes.api import ApiRefused, KubeApi
+from service.adapters.kubernetes.api import KubeApi
 from service.domain.errors import SigningKeysUnavailable
 from service.domain.signing_key import SigningKey, StoredKeys
 
@@ -28,13 +29,13 @@ class KubeSigningKeys:
     """See `service.domain.ports.SigningKeys`. Needs the rights to get and patch the Secret, and to create it."""
 
     def __init__(self, api: KubeApi, *, namespace: str, name: str) -> None:
-        self._api = api
+        self._attempt = partial(api.attempt, error=SigningKeysUnavailable)
         self._collection = f"/api/v1/namespaces/{namespace}/secrets"
         self._path = f"{self._collection}/{name}"
         self._name = name
 
     async def read(self) -> StoredKeys:
-        found = await self._request("GET", self._path, allowed=(HTTPStatus.NOT_FOUND,))
+        found = await self._attempt("GET", self._path, allowed=(HTTPStatus.NOT_FOUND,))
         if found is None:
             return StoredKeys((), None)
         data = found.get("data") or {}
@@ -49,24 +50,14 @@ class KubeSigningKeys:
         }
         if version is None:
             secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": self._name}, "data": data}
-            return await self._request("POST", self._collection, secret, allowed=(HTTPStatus.CONFLICT,)) is not None
-        found = await self._request("GET", self._path, allowed=_WRITE_CONFLICT)
+            made = await self._attempt("POST", self._collection, body=secret, allowed=(HTTPStatus.CONFLICT,))
+            return made is not None
+        found = await self._attempt("GET", self._path, allowed=_WRITE_CONFLICT)
         if found is None or found["metadata"]["resourceVersion"] != version:
             return False
         data = dict.fromkeys(found.get("data") or {}) | data
         body = {"metadata": {"resourceVersion": version}, "data": data}
-        return await self._request("PATCH", self._path, body, allowed=_WRITE_CONFLICT) is not None
-
-    async def _request(
-        self, method: str, path: str, body: dict[str, Any] | None = None, *, allowed: Sequence[int]
-    ) -> dict[str, Any] | None:
-        """Return the response, or None when its status is one of the 4xx in `allowed`."""
-        try:
-            return await self._api.request(method, path, body=body)
-        except ApiRefused as refused:
-            if refused.status in allowed:
-                return None
-            raise SigningKeysUnavailable from PermissionError(f"{method} {path}: {refused}")
+        return await self._attempt("PATCH", self._path, body=body, allowed=_WRITE_CONFLICT) is not None
 
 
 def _key(name: str, value: Any) -> SigningKey | None:

@@ -38,14 +38,14 @@ _CANCEL_AGAIN_AFTER = 0.1
 """Seconds after which a call that has timed out and still runs is cancelled once more."""
 _RECONNECT_INTERVAL = 1.0
 """Minimum seconds between two reconnects, since many calls fail together."""
-_KINDS: tuple[tuple[type[RedisError] | None, str, type[RedisUnavailable]], ...] = (
+_KINDS: tuple[tuple[type[RedisError] | tuple[()], str, type[RedisUnavailable]], ...] = (
     (OutOfMemoryError, "OOM command not allowed", RedisFull),
     (ReadOnlyError, "READONLY", RedisReadOnly),
-    (None, "MISCONF", RedisWritesRefused),
-    (None, "NOREPLICAS", RedisWritesRefused),
+    ((), "MISCONF", RedisWritesRefused),
+    ((), "NOREPLICAS", RedisWritesRefused),
     (AuthenticationError, "WRONGPASS", RedisDenied),
     (NoPermissionError, "NOPERM", RedisDenied),
-    (None, "WRONGTYPE", RedisKeyInvalid),
+    ((), "WRONGTYPE", RedisKeyInvalid),
 )
 """The client's class, a text that identifies the error (Redis 6.2 wraps errors of scripts), and the domain's error."""
 
@@ -152,8 +152,5 @@ class _Call:
 
 def error_type(error: Exception) -> type[RedisUnavailable]:
     """The domain's error class for one of the client's errors."""
-    text = str(error)
-    for kind, words, ours in _KINDS:
-        if (kind is not None and isinstance(error, kind)) or (isinstance(error, RedisError) and words in text):
-            return ours
-    return RedisUnavailable
+    words = str(error) if isinstance(error, RedisError) else ""
+    return next((ours for kind, text, ours in _KINDS if isinstance(error, kind) or text in words), RedisUnavailable)
