@@ -19,12 +19,9 @@ class LogJournal:
     """See `service.domain.journal.Journal`."""
 
     def note(self, entry: JournalEntry) -> None:
-        log.info(entry.EVENT, extra=_extra(entry))
-
-
-def _extra(entry: JournalEntry) -> dict[str, Any]:
-    given = {field.name: getattr(entry, field.name) for field in fields(entry) if field.name not in _OMITTED}
-    return {_NAMES.get(name, name): _plain(value) for name, value in given.items() if value is not None}
+        given = {field.name: getattr(entry, field.name) for field in fields(entry) if field.name not in _OMITTED}
+        extra = {_NAMES.get(name, name): _plain(value) for name, value in given.items() if value is not None}
+        log.info(entry.EVENT, extra=extra)
 
 
 def _plain(value: Any) -> Any:

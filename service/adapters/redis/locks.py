@@ -6,8 +6,7 @@ user-pods:work:<uuid>   string  the holder, with an expiry that the holder exten
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from typing import Self
 
 from redis.asyncio import Redis
 
@@ -47,51 +46,40 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 """
 
 
-class RedisLocks:
-    """See `service.domain.ports.Store.lock`."""
+class RedisLock:
+    """See `service.domain.ports.SessionLock`. Holds the lock within a context, once."""
 
-    def __init__(self, redis: "Redis[str] | Redis") -> None:  # type: ignore[type-arg]
+    def __init__(self, redis: "Redis[str] | Redis", uuid: SessionId) -> None:  # type: ignore[type-arg]
         self._run = CommandRunner.shared(redis).run
-        self._acquire = redis.register_script(_ACQUIRE)
-        self._extend = redis.register_script(_EXTEND)
+        self._acquire, self._extend = redis.register_script(_ACQUIRE), redis.register_script(_EXTEND)
+        self._key, self._holder = f"user-pods:work:{uuid}", f"{_HOLDER_PREFIX}{secrets.token_hex(8)}"
 
-    @asynccontextmanager
-    async def held(self, uuid: SessionId) -> AsyncIterator["RedisLock"]:
-        lock = RedisLock(self, f"user-pods:work:{uuid}", f"{_HOLDER_PREFIX}{secrets.token_hex(8)}")
+    async def __aenter__(self) -> Self:
         times = [int(seconds * 1000) for seconds in (EXPIRY, DOUBT_AFTER, DOUBT_GRACE)]
-        if not await self._run(self._acquire(keys=[lock.key], args=[lock.holder, *times, _HOLDER_PREFIX])):
+        if not await self._run(self._acquire(keys=[self._key], args=[self._holder, *times, _HOLDER_PREFIX])):
             raise SessionBusy(retry_after=1)
-        renewal = asyncio.create_task(self._renew(lock), name=f"renew lock of {uuid}")
-        try:
-            yield lock
-        finally:
-            renewal.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await renewal
-            # If Redis is unavailable now, the lock expires.
-            with contextlib.suppress(RedisUnavailable):
-                await self.extend(lock.key, lock.holder, 0)
+        self._renewal = asyncio.create_task(self._renew(), name=f"renew {self._key}")
+        return self
 
-    async def _renew(self, lock: "RedisLock") -> None:
+    async def __aexit__(self, *_: object) -> None:
+        self._renewal.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._renewal
+        # If Redis is unavailable now, the lock expires.
+        with contextlib.suppress(RedisUnavailable):
+            await self._expire_in(0)
+
+    async def confirm(self) -> None:
+        if not await self._expire_in(EXPIRY):
+            raise SessionBusy("another process has taken over the work on this session", retry_after=1)
+
+    async def _renew(self) -> None:
         while True:
             await asyncio.sleep(RENEWAL)
             with contextlib.suppress(RedisUnavailable):
-                if not await self.extend(lock.key, lock.holder, EXPIRY):
+                if not await self._expire_in(EXPIRY):
                     return  # the lock is lost, and `confirm` raises
 
-    async def extend(self, key: str, holder: str, seconds: float) -> bool:
+    async def _expire_in(self, seconds: float) -> bool:
         """Let the lock expire in that many seconds; 0 releases it. Returns False when another process holds it."""
-        return bool(await self._run(self._extend(keys=[key], args=[holder, int(seconds * 1000)])))
-
-
-class RedisLock:
-    """See `service.domain.ports.SessionLock`."""
-
-    def __init__(self, locks: RedisLocks, key: str, holder: str) -> None:
-        self._locks = locks
-        self.key = key
-        self.holder = holder
-
-    async def confirm(self) -> None:
-        if not await self._locks.extend(self.key, self.holder, EXPIRY):
-            raise SessionBusy("another process has taken over the work on this session", retry_after=1)
+        return bool(await self._run(self._extend(keys=[self._key], args=[self._holder, int(seconds * 1000)])))

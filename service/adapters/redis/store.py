@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 from service.adapters.redis import records
 from service.adapters.redis.batch_loader import BatchLoader
 from service.adapters.redis.command_runner import CommandRunner
-from service.adapters.redis.locks import RedisLocks
+from service.adapters.redis.locks import RedisLock
 from service.adapters.redis.unreadable_keys import Part
 from service.domain.errors import (
     IdTaken,
@@ -172,7 +172,6 @@ class RedisStore:
         self._read = script(_READ)
         self._save = script(_SAVE)
         self._rows = BatchLoader(self._read_rows, batch_size=_BATCH_SIZE)
-        self._locks = RedisLocks(redis)
 
     @property
     def unreadable(self) -> int:
@@ -306,7 +305,7 @@ class RedisStore:
         await self._run(self._redis.set(INDEX_COMPLETE, "1"))
 
     def lock(self, uuid: SessionId) -> AbstractAsyncContextManager[SessionLock]:
-        return self._locks.held(uuid)
+        return RedisLock(self._redis, uuid)
 
     async def ping(self) -> None:
         async with self._call(), self._redis.pipeline(transaction=False) as pipe:
