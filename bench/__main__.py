@@ -1,6 +1,7 @@
 """`make bench` and `make bench-scale`: the service beside plain KEDA and bare Kubernetes, on the embedded cluster.
 
-All in one run on one machine, what is compared in random order: trust the ratios, not the seconds.
+Everything is measured in one run on one machine, and what is compared alternates in random order. So trust the ratios,
+not the seconds.
 """
 
 import os
@@ -61,7 +62,7 @@ def main(  # noqa: PLR0917 - options of a command
 
 
 class Run:
-    """One run; what is measured already is in `figures` and on disk."""
+    """One run. Results so far are in `figures` and on disk."""
 
     def __init__(
         self, stack: Stack, *, rounds: int, repeats: int, seconds: float, plain_up_to: int, installs: int, output: Path

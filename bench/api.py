@@ -1,4 +1,4 @@
-"""The API server as its administrator sees it: JSON over a few connections, and its own count of requests."""
+"""A client of the API server with an administrator's rights, and the server's own count of requests."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ class Api:
     @classmethod
     @asynccontextmanager
     async def connected(cls, kubeconfig: Path) -> AsyncIterator[Self]:
-        """`kubeconfig` is one that devcluster wrote: JSON, with files for certificate and key."""
+        """`kubeconfig` was written by devcluster: JSON, with files for certificate and key."""
         config = json.loads(await asyncio.to_thread(kubeconfig.read_text))
         server, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         async with client(
@@ -55,12 +55,12 @@ class Api:
             await answer.read()
 
     async def count(self, path: str, **query: str) -> int:
-        """How many objects a collection has."""
+        """The number of objects in a collection."""
         page = await self.get(path, **query, limit="1")
         return len(page["items"]) + int(page["metadata"].get("remainingItemCount") or 0)
 
     async def watch(self, path: str, selector: str) -> AsyncIterator[tuple[str, Json]]:
-        """(type, object) of everything there is and then of every change, for ever."""
+        """(type, object) of every existing object and then of every change, without end."""
         query = {"watch": "true", "labelSelector": selector, "timeoutSeconds": "86400"}
         async with self._http.get(path, params=query) as answer:
             rest = b""
@@ -71,11 +71,11 @@ class Api:
                     yield event["type"], event["object"]
 
     async def requests(self) -> int:
-        """Requests served since its start, watches included."""
+        """Requests that the server has handled since its start, including watches."""
         return sum((await self._counts()).values())
 
     async def writes(self) -> int:
-        """The same, only those that change something."""
+        """The same for requests that change something."""
         return sum(number for verb, number in (await self._counts()).items() if verb not in _READS)
 
     async def _counts(self) -> Counter[str]:
@@ -89,7 +89,7 @@ class Api:
 
 @asynccontextmanager
 async def client(server: str, *, ca: Path, crt: Path, key: Path) -> AsyncIterator[aiohttp.ClientSession]:
-    """Connections that are authenticated by a certificate; every answer of 400 and above is an error."""
+    """A session authenticated by a certificate; every answer of 400 and above is an error."""
     context = ssl.create_default_context(cafile=str(ca))
     context.load_cert_chain(crt, key)
     connector = aiohttp.TCPConnector(ssl=context, limit=0)

@@ -1,4 +1,4 @@
-"""When pods got ready, told by a watch: asking again and again would load what is measured."""
+"""When pods became ready, from a watch: polling would load the system that is measured."""
 
 import asyncio
 import time
@@ -9,11 +9,11 @@ from typing import Self
 from bench.api import Api, Json
 
 _PATIENCE = 180.0
-"""Seconds until a pod that does not get ready is an error."""
+"""Seconds after which a pod that is not ready is an error."""
 
 
 class Arrivals:
-    """Follows the pods of all namespaces that bear the label `uuid`."""
+    """Watches the pods of all namespaces that have the label `uuid`."""
 
     def __init__(self) -> None:
         self._ready: dict[str, float] = {}

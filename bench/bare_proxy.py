@@ -1,4 +1,4 @@
-"""The floor that the gateway is measured against: the barest pass-through that aiohttp's server and client make.
+"""The baseline for the gateway: the simplest proxy that can be built from aiohttp's server and client.
 
 `python -m bench.bare_proxy PORT POD_PORT`.
 """

@@ -6,7 +6,7 @@ from bench.metrics import PARTS, Cost
 
 
 async def cost(ground: Ground, seconds: float, label: str, before: Cost | None) -> tuple[Cost, list[Figure]]:
-    """Of the sessions there are, as they are; `before` is what the cluster costs without any."""
+    """Measure the existing sessions; `before` is the cost of the cluster without any."""
     found, size = await ground.metrics.idle(seconds), len(ground.herd.uuids)
     figures = [
         Figure(f"{label}: Redis connections", size, "", [found.connections]),
@@ -24,7 +24,7 @@ async def cost(ground: Ground, seconds: float, label: str, before: Cost | None) 
 
 
 async def starts(ground: Ground, rounds: int) -> list[Figure]:
-    """Process start until /readyz says yes, and the memory that it has then."""
+    """Time from process start until /readyz answers 200, and the memory used then."""
     seconds, memory = [], []
     for _ in range(rounds):
         seconds.append(await ground.restart())

@@ -1,4 +1,4 @@
-"""Creates: one at a time and as many as the machine can, beside bare helm installs of the same chart."""
+"""Creates: one at a time and as many as the machine can handle, compared with plain helm installs of the same chart."""
 
 import asyncio
 import itertools
@@ -18,11 +18,11 @@ _HELM = "/api/v1/namespaces/by-helm"
 _SECRET = "redis-password"  # noqa: S105 - a name
 
 _AT_ONCE = max(2, os.cpu_count() or 2)
-"""Under way at once in the throughput figures: helm keeps a core busy each."""
+"""Concurrent creates in the throughput figures: each helm process keeps a core busy."""
 
 
 async def creates(ground: Ground, rounds: int, sustained: int) -> list[Figure]:
-    """`rounds` of single ones in random order, then `sustained` of each kind in two stretches each."""
+    """`rounds` of single creates in random order, then `sustained` of each kind in two batches."""
     await _namespace(ground)
     acts: dict[str, Callable[[], Awaitable[None]]] = {"create": _creator(ground), "helm": _installer(ground)}
     single: dict[str, list[float]] = {name: [] for name in acts}
@@ -84,14 +84,14 @@ def _installer(ground: Ground) -> Callable[[], Awaitable[None]]:
 
 
 async def _namespace(ground: Ground) -> None:
-    """For the bare releases, with KEDA's Secret, so that KEDA has the same work with them."""
+    """A namespace for the plain releases, with KEDA's Secret, so that KEDA has the same work with them."""
     await ground.api.post("/api/v1/namespaces", {"metadata": {"name": "by-helm"}})
     secret = await ground.api.get(f"/api/v1/namespaces/{USERS}/secrets/{_SECRET}")
     await ground.api.post(f"{_HELM}/secrets", {"metadata": {"name": _SECRET}, "data": secret["data"]})
 
 
 async def _gone(ground: Ground) -> None:
-    """Remove them, as nothing may poll when the cost of sleepers is measured."""
+    """Remove them, so that nothing polls while the cost of sleepers is measured."""
     await ground.api.delete(_HELM)
 
     async def gone() -> bool:

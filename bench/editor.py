@@ -1,4 +1,4 @@
-"""What a person waits for: a sleeping VS Code, opened in a browser until it can be typed into; with pictures of both.
+"""What a person waits for: a sleeping VS Code, from opening it in a browser until it accepts input; with screenshots.
 
 The pod and the browser are real, and share the machine with the whole cluster. `docs/pictures/` gets the waiting page
 and the editor, for the README.
@@ -43,7 +43,7 @@ _QUIET = {"workbench.secondarySideBar.defaultVisibility": "hidden", "workbench.s
 _CODER = 1000
 """The workspace's user."""
 _SECONDS = 120
-"""How long one visit may take."""
+"""Seconds that one visit may take."""
 
 
 @dataclass
@@ -111,7 +111,7 @@ async def _measured(stack: Stack, rounds: int) -> Times:
 
 
 async def _created(http: aiohttp.ClientSession) -> str:
-    """A service that has just started refuses creates until it has its index."""
+    """Retry, because a service that has just started refuses creates until its index is complete."""
     async with asyncio.timeout(_SECONDS):
         while True:
             with contextlib.suppress(aiohttp.ClientResponseError):
@@ -120,7 +120,7 @@ async def _created(http: aiohttp.ClientSession) -> str:
 
 
 async def _prepare_home(http: aiohttp.ClientSession, stack: Stack, uuid: str) -> None:
-    """Put a file to open into the session's volume, which its first pod makes."""
+    """Put a file to open into the session's volume, which its first pod creates."""
     await _call(http, "POST", f"/session/{uuid}/wake")
     await _ready(http, uuid, 0)
     (home,) = stack.cluster.state.glob("volumes/*")
@@ -136,7 +136,7 @@ async def _prepare_home(http: aiohttp.ClientSession, stack: Stack, uuid: str) ->
 
 
 async def _visit(http: aiohttp.ClientSession, browser: Browser, uuid: str, times: Times) -> None:
-    """One visit of a sleeper, in a window of its own, so that nothing of the last one is cached."""
+    """Visit a sleeper once, in a new browser context, so that nothing is cached."""
     window = await browser.new_context(viewport=_WINDOW)  # type: ignore[arg-type]  # a TypedDict of the library
     page = await window.new_page()
     link = (await _call(http, "POST", f"/session/{uuid}/open?to={_FOLDER}"))["url"]

@@ -16,7 +16,7 @@ class Figure:
 
     name: str
     sessions: int
-    """How many there were meanwhile."""
+    """The number of sessions at that time."""
     unit: str
     values: Sequence[float]
     ratio: float | None = None
@@ -24,7 +24,7 @@ class Figure:
 
     @classmethod
     def against(cls, other: "Figure", name: str, values: Sequence[float]) -> "Figure":
-        """A figure of the other's kind, with the ratio of medians."""
+        """A figure of the same kind as `other`, with the ratio of medians."""
         ratio = quantile(values, 0.5) / quantile(other.values, 0.5)
         return cls(name, other.sessions, other.unit, values, ratio, other.name)
 

@@ -1,6 +1,6 @@
-"""The floor that status is measured against: a bare aiohttp handler that answers JSON after one read of Redis.
+"""The baseline for status: a bare aiohttp handler that answers JSON after one read of Redis.
 
-`REDIS_URL=… python -m bench.floor PORT`; GET /{uuid}. The URL holds a password, so it is no argument.
+`REDIS_URL=… python -m bench.floor PORT`; GET /{uuid}. The URL contains a password, so it is not an argument.
 """
 
 import os

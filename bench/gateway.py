@@ -1,6 +1,7 @@
 """The second half of `make bench`: the gateway, with real pods where this machine can have them.
 
-All in one run on one machine, what is compared in random order: trust the ratios, not the seconds.
+Everything is measured in one run on one machine, and what is compared alternates in random order. So trust the ratios,
+not the seconds.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What every measurement stands on: cluster and service, clients for both, the herd, and bare Deployments beside it."""
+"""The basis of every measurement: cluster, service, clients for both, copied sessions, and bare Deployments."""
 
 import asyncio
 import copy
@@ -25,7 +25,7 @@ from stack.demo import free_port
 from stack.stack import USERS, Stack
 
 BARE = "bare"
-"""Namespace of Deployments that neither the service nor KEDA knows: what Kubernetes alone takes."""
+"""Namespace of Deployments that neither the service nor KEDA knows, to measure Kubernetes alone."""
 _DEPLOYMENTS = "/apis/apps/v1/namespaces/{}/deployments"
 _PATTERN = "pattern@example.com"
 _PATIENCE = 1200.0
@@ -33,7 +33,7 @@ _PATIENCE = 1200.0
 
 @contextmanager
 def real_pods(state: Path) -> Iterator[Stack]:
-    """A running stack in a cluster of its own, with a node for real pods of the tiny workspace; nothing stays of it."""
+    """A running stack in its own cluster, with real pods of the tiny workspace; all of it is removed afterwards."""
     image = recipes.build(Name.TINY)
     cluster = Cluster(state)
     cluster.down(purge=True)
@@ -66,7 +66,7 @@ class Ground:
     @classmethod
     @asynccontextmanager
     async def prepared(cls, stack: Stack, *, bare: int) -> AsyncIterator[Self]:
-        """A running stack with one session, the pattern, and so many bare Deployments."""
+        """A running stack with one session (the template to copy) and this number of bare Deployments."""
         cluster = stack.cluster
         async with AsyncExitStack() as opened:
             api = await opened.enter_async_context(Api.connected(cluster.kubeconfig))
@@ -128,7 +128,7 @@ class Ground:
         return time.time() - psutil.Process(cluster.pid(stack.name)).create_time()
 
     async def settled(self, *, parked: bool) -> None:
-        """Wait until KEDA looks at no session (or at every one), and nothing is left to do."""
+        """Wait until KEDA watches no session (or every one), and no work is left."""
         wanted = 0 if parked else len(self.herd.uuids) + 1
         await until(lambda: self._hpas_are(wanted))
         await self._quiet()
@@ -138,7 +138,7 @@ class Ground:
         return await self.metrics.hpas() == wanted and (connections > wanted or connections < 50)
 
     async def _quiet(self) -> None:
-        """Until the API server hardly writes: what controllers do for those that are asleep is done."""
+        """Wait until the API server hardly writes: the controllers have finished with the sleeping sessions."""
         writes, pause = await self.api.writes(), 5.0
         while True:
             await asyncio.sleep(pause)
@@ -154,7 +154,7 @@ async def until(done: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def _first(http: aiohttp.ClientSession) -> str:
-    """Make the pattern, as soon as the service has its index."""
+    """Create the template session, as soon as the service's index is complete."""
     while True:
         async with http.post("/session/create", json={"user_id": _PATTERN}, raise_for_status=False) as answer:
             if answer.status < 300:
@@ -163,7 +163,7 @@ async def _first(http: aiohttp.ClientSession) -> str:
 
 
 async def _bare(api: Api, uuid: str, count: int) -> list[str]:
-    """Deployments with the pods of sessions, asleep, and a Service each: Kubernetes writes its endpoints either way."""
+    """Sleeping Deployments with the pods of sessions, and a Service each, so that endpoints are written here too."""
     await api.post("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": BARE}})
     model = await api.get(f"{_DEPLOYMENTS.format(USERS)}/user-{uuid}")
     names = [f"bare{number:04d}" for number in range(count)]

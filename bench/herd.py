@@ -1,4 +1,4 @@
-"""Makes sessions by the thousand that are like those the service makes, without helm and without the API server.
+"""Creates thousands of sessions like those of the service, without helm and without the API server.
 
 The service makes one, the pattern. Every object of it, those that controllers added included, is written to etcd again
 with another id, user, address and uid: a fiftieth of the work that making them by requests is. Nothing is left to do
@@ -31,7 +31,7 @@ from stack.stack import USERS
 
 _AT_ONCE = 48
 _ADDRESSES = ipaddress.ip_network("10.104.0.0/13")
-"""The upper half of the cluster's Service addresses."""
+"""The upper half of the cluster's Service address range."""
 _KINDS = {
     # prefix in etcd, collection in the API, label by which those of a session are found
     "deployments": ("/apis/apps/v1/namespaces/{}/deployments", "uuid={}"),
@@ -63,7 +63,7 @@ class Pattern:
 
     @classmethod
     async def of(cls, api: Api, session: str, user_id: str) -> Self:
-        """Read it as soon as KEDA has seen it, and seen that it is parked."""
+        """Read the session as soon as KEDA has seen that it is parked."""
         async with asyncio.timeout(_PATIENCE):
             while not await _known_to_keda(api, session):  # noqa: ASYNC110 - KEDA is another process
                 await asyncio.sleep(0.2)
@@ -88,7 +88,7 @@ class Pattern:
         )
 
     def copies(self, session: str, user_id: str, address: str) -> Iterator[tuple[str, str]]:
-        """Key and value in etcd of every object of another session."""
+        """Keys and values in etcd of all objects of another session."""
         changes = {
             self.uuid: session,
             user_hash(self.user_id): user_hash(user_id),
@@ -118,14 +118,14 @@ class Herd:
     @classmethod
     @asynccontextmanager
     async def gathered(cls, cluster: Cluster, redis: Any) -> AsyncIterator[Self]:
-        """A herd that is empty yet."""
+        """An empty herd."""
         crt, key = cluster.client("etcd-client", user="kube-apiserver")
         server = f"https://127.0.0.1:{cluster.port('etcd')}"
         async with client(server, ca=cluster.ca, crt=crt, key=key) as etcd:
             yield cls(etcd, RedisStore(redis))
 
     async def grow(self, pattern: Pattern, size: int) -> None:
-        """Make sessions, asleep and parked as the pattern is, until there are `size` of them."""
+        """Add sleeping, parked copies of the template until there are `size` of them."""
         while missing := size - len(self.uuids):
             self.uuids += await asyncio.gather(*(self._make(pattern) for _ in range(min(_AT_ONCE, missing))))
 
@@ -144,7 +144,7 @@ class Herd:
 
 
 def _apart(entries: Iterable[tuple[str, str]]) -> list[list[tuple[str, str]]]:
-    """Transactions that hold one object of a kind at most.
+    """Split the objects into transactions with at most one object of each kind.
 
     All writes of a transaction have one version, and a watch that is taken up again at a version would miss the rest.
     """

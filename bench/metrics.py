@@ -1,4 +1,4 @@
-"""What everything costs while the system is idle: CPU, memory, connections, requests."""
+"""The cost of every part while the system is idle: CPU, memory, connections, requests."""
 
 import asyncio
 import re
@@ -39,7 +39,7 @@ class Cost:
 
 
 class ServiceMetrics:
-    """Looks at the processes of a cluster."""
+    """Reads the resource use of a cluster's processes."""
 
     def __init__(self, cluster: Cluster, api: Api, redis: Any) -> None:
         self._cluster = cluster
@@ -47,7 +47,7 @@ class ServiceMetrics:
         self._redis = redis
 
     async def idle(self, seconds: float) -> Cost:
-        """Measure for that long; the system should be idle."""
+        """Measure for this number of seconds; the system should be idle."""
         processes = {part: psutil.Process(self._cluster.pid(part)) for part in PARTS}
         requests, cpu, began = await self._api.requests(), _cpu(processes), time.perf_counter()
         await asyncio.sleep(seconds)
@@ -63,7 +63,7 @@ class ServiceMetrics:
         )
 
     async def connections(self) -> int:
-        """Redis' clients, without this benchmark's own."""
+        """Redis' clients, without those of this benchmark."""
         clients = await self._redis.client_list()
         return sum(client["name"] != CLIENT_NAME for client in clients)
 
@@ -74,7 +74,7 @@ class ServiceMetrics:
             return sum(int(float(number)) for number in _SENT.findall(await answer.text()))
 
     async def redis_memory(self) -> float:
-        """MB that Redis' data take."""
+        """Size of Redis' data in MB."""
         return float((await self._redis.info("memory"))["used_memory"]) / 1e6
 
     async def hpas(self) -> int:
@@ -85,7 +85,7 @@ class ServiceMetrics:
         return float(psutil.Process(self._cluster.pid(part)).memory_info().rss / 1e6)
 
     def busy(self, part: str = "service") -> float:
-        """Seconds of a core that the part has used so far."""
+        """CPU seconds that the part has used so far."""
         times = psutil.Process(self._cluster.pid(part)).cpu_times()
         return float(times.user + times.system)
 

@@ -1,7 +1,7 @@
-"""What the gateway adds to what goes through it, beside the barest pass-through and no proxy at all.
+"""The overhead of the gateway, compared with the simplest proxy and with no proxy at all.
 
 Needs no cluster: workspace, gateway and pass-through are processes of their own. Throughput is counted per second of
-CPU that the process used, so that what others do on the machine does not count.
+CPU that the process used, so that other load on the machine does not count.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ _PATIENCE = 10.0
 
 @dataclass
 class _Way:
-    """One way to the workspace; `process` is what stands in between."""
+    """One route to the workspace; `process` is the proxy in between."""
 
     name: str
     url: str
@@ -43,13 +43,13 @@ class _Way:
     process: psutil.Process | None = None
 
     def busy(self) -> float:
-        """Seconds of a core used so far."""
+        """CPU seconds used so far."""
         times = self.process.cpu_times() if self.process else None
         return float(times.user + times.system) if times else 0.0
 
 
 async def passing(rounds: int) -> list[Figure]:
-    """Rounds in random order, of every way."""
+    """Measure every route, in rounds of random order."""
     async with _ways() as (direct, bare, gateway), _client() as http:
         throughput: dict[str, list[float]] = {way.name: [] for way in (bare, gateway)}
         latency: dict[str, list[float]] = {way.name: [] for way in (direct, bare, gateway)}
@@ -78,7 +78,7 @@ async def passing(rounds: int) -> list[Figure]:
 
 
 async def _saturated(http: aiohttp.ClientSession, way: _Way) -> float:
-    """Answers per second of the process's CPU, with callers that wait for nothing."""
+    """Answers per second of the process's CPU, with callers that send without pauses."""
     until, busy = time.perf_counter() + _SECONDS, way.busy()
 
     async def caller() -> int:
@@ -93,7 +93,7 @@ async def _saturated(http: aiohttp.ClientSession, way: _Way) -> float:
 
 
 async def _steady(http: aiohttp.ClientSession, way: _Way) -> list[float]:
-    """Seconds from the moment that a request was due to its answer, so that a hold-up counts for all whom it met."""
+    """Seconds from when a request was due until its answer, so that a stall counts for every request that it delays."""
     began = time.perf_counter() + 0.05
 
     async def one(due: float) -> float:
@@ -121,7 +121,7 @@ async def _download(http: aiohttp.ClientSession, way: _Way) -> float:
 
 
 async def _sockets(http: aiohttp.ClientSession, way: _Way) -> float:
-    """KB that the process grows by for each open WebSocket over which nothing goes any more."""
+    """KB of memory that the process needs for each idle open WebSocket."""
     if way.process is None:
         raise RuntimeError("a process is needed")
     async with AsyncExitStack() as opened:
@@ -134,7 +134,7 @@ async def _sockets(http: aiohttp.ClientSession, way: _Way) -> float:
                 await socket.send_str("what a terminal prints, and prints again\n" * 50)
                 await socket.receive_str()
 
-        await open_(50)  # who pay for what all share
+        await open_(50)  # so that these pay for what all share
         before = way.process.memory_info().rss
         await open_(_SOCKETS)
         await asyncio.sleep(1)

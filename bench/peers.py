@@ -28,7 +28,7 @@ from stack.stack import Stack
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 _CALM = 5
-"""Seconds of rest before many at once."""
+"""Seconds of rest before a burst."""
 
 
 @app.command()
@@ -72,13 +72,13 @@ async def _side_by_side(stack: Stack, rounds: int, crowds: int) -> list[Figure]:
 
 @dataclass(frozen=True)
 class _Way:
-    """One way to a pod, of which there are as many as a crowd has heads."""
+    """One route to pods; there are as many pods as visitors in a crowd."""
 
     name: str
     wake: Callable[[int], Awaitable[object]]
-    """Of the pod with that number, until its first 200."""
+    """Visit the pod with this number, until its first 200."""
     end: Callable[[Sequence[int]], Awaitable[object]]
-    """Of the pods with these numbers, until they are gone."""
+    """End the pods with these numbers, and wait until they are gone."""
     crowds: bool = True
 
 
@@ -105,7 +105,7 @@ def _ways(ground: Ground, visitors: Sequence[Visitor], guests: Sequence[Guest]) 
 
 
 async def _single(ways: Sequence[_Way], rounds: int) -> list[Figure]:
-    """So many of each, in random order."""
+    """Measure this number of visits of each kind, in random order."""
     times: dict[str, list[float]] = {way.name: [] for way in ways}
     for way in random.sample([*ways] * rounds, len(ways) * rounds):
         await asyncio.sleep(random.uniform(*REST))  # noqa: S311
@@ -116,7 +116,7 @@ async def _single(ways: Sequence[_Way], rounds: int) -> list[Figure]:
 
 
 async def _crowded(ways: Sequence[_Way], rounds: int) -> list[Figure]:
-    """All pods of a way at once, until the last has answered."""
+    """Visit all pods of a route at once, until the last has answered."""
     times: dict[str, list[float]] = {way.name: [] for way in ways}
     for way in random.sample([*ways] * rounds, len(ways) * rounds):
         await asyncio.sleep(_CALM)
@@ -135,7 +135,7 @@ def _beside_the_first(times: Mapping[str, Sequence[float]], what: str) -> list[F
 
 @asynccontextmanager
 async def _guests(hub: JupyterHub) -> AsyncIterator[list[Guest]]:
-    """Known to the hub and logged in. One of them has had a pod: with the first, the hub begins to watch all."""
+    """Users that the hub knows, logged in. One has had a pod, because the hub starts its watch with the first pod."""
     async with AsyncExitStack() as opened:
         guests = []
         for number in range(CROWD):
@@ -148,7 +148,7 @@ async def _guests(hub: JupyterHub) -> AsyncIterator[list[Guest]]:
 
 
 def _browser() -> aiohttp.ClientSession:
-    """With cookies of its own, which it also sends to an address without a name."""
+    """A client with its own cookies, which it also sends to IP addresses."""
     jar = aiohttp.CookieJar(unsafe=True)
     timeout = aiohttp.ClientTimeout(total=120)
     return aiohttp.ClientSession(cookie_jar=jar, timeout=timeout, raise_for_status=True, trust_env=False)

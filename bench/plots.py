@@ -21,11 +21,11 @@ _STYLE: Any = {
 }
 
 Figures = Sequence[dict[str, Any]]
-"""As a run's JSON has them."""
+"""Figures as in the JSON of a run."""
 
 
 def draw(figures: Figures, folder: Path) -> list[Path]:
-    """Write the plots for the largest number of sessions that plain KEDA was measured at; their paths."""
+    """Write plots for the largest number of sessions that was also measured with plain KEDA; returns their paths."""
     sizes = [figure["sessions"] for figure in figures if figure["name"].startswith("plain KEDA")]
     if not sizes:
         return []
@@ -49,7 +49,7 @@ def _saved(plot: Any, found: dict[str, Any], path: Path) -> Path:
 
 
 def _wakes(axes: Axes, found: dict[str, Any]) -> None:
-    """Which share of wakes is ready after how long."""
+    """The share of wakes that are ready after a given time."""
     lines = {
         "parked": "parked: wake to ready",
         "plain KEDA": "plain KEDA: wake to ready",

@@ -1,6 +1,6 @@
 """Status and list: how many a second one core answers, and how long one takes at a given rate.
 
-Throughput is counted per second of CPU that the process used, so that what others do on the machine does not count.
+Throughput is counted per second of CPU that the process used, so that other load on the machine does not count.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ _RATE = 500
 _SECONDS = 3.0
 """Of one round."""
 _REFUSED = 10.0
-"""Seconds that a call counts for which was refused."""
+"""Seconds that a refused call counts as."""
 LIST = 50
-"""Sessions of one page, the default."""
+"""Default number of sessions per page."""
 
 
 async def reads(ground: Ground, rounds: int) -> list[Figure]:
-    """Rounds in random order, of the service and of the floor."""
+    """Measure the service and the baseline, in rounds of random order."""
     with _floor(ground) as floor:
         uuids = itertools.cycle(random.sample(ground.herd.uuids, min(1000, len(ground.herd.uuids))))
         kinds: dict[str, tuple[str, Callable[[], str]]] = {
@@ -65,7 +65,7 @@ async def reads(ground: Ground, rounds: int) -> list[Figure]:
 
 
 async def _saturated(ground: Ground, part: str, url: Callable[[], str]) -> float:
-    """Answers per second of the part's CPU, with callers that wait for nothing."""
+    """Answers per second of the part's CPU, with callers that send without pauses."""
     until, counts = time.perf_counter() + _SECONDS, [0] * _CALLERS
 
     async def caller(number: int) -> None:
@@ -78,7 +78,7 @@ async def _saturated(ground: Ground, part: str, url: Callable[[], str]) -> float
 
 
 async def _steady(http: aiohttp.ClientSession, url: Callable[[], str], rate: float) -> list[float]:
-    """Seconds from the moment that a call was due to its answer, so that a hold-up counts for all whom it met."""
+    """Seconds from when a call was due until its answer, so that a stall counts for every call that it delays."""
     loop, began = asyncio.get_running_loop(), time.perf_counter() + 0.05
 
     async def one(due: float) -> float:
@@ -90,7 +90,7 @@ async def _steady(http: aiohttp.ClientSession, url: Callable[[], str], rate: flo
 
 
 async def _get(http: aiohttp.ClientSession, url: str) -> bool:
-    """Whether there was an answer: a machine with too much to do may leave Redis' answers lying beyond the timeout."""
+    """Whether the call succeeded: on an overloaded machine, reads of Redis can time out."""
     async with http.get(url, raise_for_status=False) as answer:
         await answer.read()
         return answer.ok
@@ -98,7 +98,7 @@ async def _get(http: aiohttp.ClientSession, url: str) -> bool:
 
 @contextmanager
 def _floor(ground: Ground) -> Iterator[str]:
-    """The bare handler as a process beside the service; its address."""
+    """Run the bare handler as a process beside the service; yields its address."""
     cluster, port = ground.stack.cluster, free_port()
     url = f"http://127.0.0.1:{port}"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -24,14 +24,14 @@ _LEASE = 30
 _TRY = 0.01
 """Seconds between two attempts at a pod's own address."""
 REST = (0.2, 1.2)
-"""Seconds between two measurements, at random, so that none keeps step with anything that comes round by itself."""
+"""Random pause between two measurements, so that they do not synchronise with anything periodic."""
 CONTROLS = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Accept": "text/html"}
-"""By which a browser says that a person goes to a page."""
+"""Headers with which a browser marks a navigation by a person."""
 
 
 @dataclass
 class Visitor:
-    """Of the workspace `uuid`, whose gateway is at `url` and lets in who sends these headers."""
+    """Visits the workspace `uuid` through the gateway at `url`, which admits requests with these headers."""
 
     uuid: str
     url: str
@@ -39,7 +39,7 @@ class Visitor:
 
 
 async def visits(ground: Ground, rounds: int, crowds: int) -> list[Figure]:
-    """`rounds` of each kind in random order, and `crowds` of many at once."""
+    """`rounds` visits of each kind in random order, and `crowds` bursts of many at once."""
     everybody = [await issue_link(ground, number) for number in range(CROWD)]
     _install_plain(ground)
     await ground.put_to_sleep([each.uuid for each in everybody])
@@ -94,7 +94,7 @@ async def timed(act: Callable[[], Awaitable[object]]) -> float:
     return time.perf_counter() - began
 
 
-# --- the ways ---
+# --- the routes ---
 
 
 async def _program(ground: Ground, visitor: Visitor, times: dict[str, list[float]]) -> None:
@@ -108,7 +108,7 @@ async def _person(ground: Ground, visitor: Visitor, times: dict[str, list[float]
 
 
 async def by_person(ground: Ground, visitor: Visitor) -> float:
-    """A browser: the page, its stream until the pod answers, and the reload; seconds until the page was there."""
+    """Visit as a browser does: page, event stream until the pod answers, reload. Returns the seconds until the page."""
     began = time.perf_counter()
     headers = visitor.headers | CONTROLS
     async with ground.http.get(visitor.url, headers=headers, raise_for_status=False) as page:
@@ -144,7 +144,7 @@ async def get(ground: Ground, visitor: Visitor, path: str) -> None:
 
 
 async def scale(ground: Ground, name: str) -> None:
-    """A bare scale of a bare Deployment, until its pod gives its first 200."""
+    """Scale up a bare Deployment, until its pod gives its first 200."""
     await ground.scale(name, 1)
     await _answers(ground, name)
 
@@ -156,7 +156,7 @@ async def _push(ground: Ground) -> None:
 
 
 async def _answers(ground: Ground, name: str) -> None:
-    """Until the pod gives its first 200, at its own address."""
+    """Wait until the pod gives its first 200, at its own address."""
     url = f"http://{await ground.arrivals.address(name)}:{_PORT}/"
     while True:
         try:
@@ -167,11 +167,11 @@ async def _answers(ground: Ground, name: str) -> None:
             await asyncio.sleep(_TRY)
 
 
-# --- what there is to visit ---
+# --- what is visited ---
 
 
 async def issue_link(ground: Ground, number: int) -> Visitor:
-    """Make a workspace, and let its user in."""
+    """Create a workspace, and sign its user in."""
     created = await ground.call("POST", "/session/create", {"user_id": f"visitor-{number}@example.com"})
     uuid = str(created["uuid"])
     opened = urlsplit(str((await ground.call("POST", f"/session/{uuid}/open"))["url"]))

@@ -1,4 +1,4 @@
-"""Wakes: one at a time, and 200 at once, each beside bare scales of the same pods."""
+"""Wakes: one at a time, and 200 at once, each compared with bare scales of the same pods."""
 
 import asyncio
 import random
@@ -11,9 +11,9 @@ from bench.ground import Ground
 
 CROWD = 200
 _LEASE = 30
-"""Seconds that a bare push lasts: more than two polls of plain KEDA."""
+"""Expiry of a bare push in seconds: more than two polls of plain KEDA."""
 _REST = (0.1, 1.1)
-"""Seconds between two wakes, at random, so that they meet a poll at every moment."""
+"""Random pause between two wakes, so that they are spread over KEDA's polling interval."""
 
 
 async def singly(ground: Ground, rounds: int, *, parked: bool) -> list[Figure]:
@@ -46,7 +46,7 @@ async def singly(ground: Ground, rounds: int, *, parked: bool) -> list[Figure]:
 
 
 async def crowd(ground: Ground, rounds: int, *, parked: bool) -> list[Figure]:
-    """The last of 200 to get ready, against the last of the same 200 bare scales; and what one wake costs the API."""
+    """The last of 200 pods to become ready, compared with 200 bare scales; and the API requests of one wake."""
     wakes: list[float] = []
     scales: list[float] = []
     requests: list[float] = []
@@ -57,12 +57,12 @@ async def crowd(ground: Ground, rounds: int, *, parked: bool) -> list[Figure]:
             if kind is wakes:
                 uuids = random.sample(ground.herd.uuids, CROWD)
                 wakes.append(await _last(ground, uuids, partial(_wake if parked else _push, ground)))
-                await asyncio.sleep(CROWD / 20 + 5)  # until the last of them is unparked, which costs too
+                await asyncio.sleep(CROWD / 20 + 5)  # until the last of them is unparked, which also costs requests
                 await ground.put_to_sleep(uuids)
             else:
                 scales.append(await _last(ground, ground.bare[:CROWD], partial(ground.scale, replicas=1)))
                 await ground.put_to_sleep([], ground.bare[:CROWD])
-            await asyncio.sleep(CROWD / 50 + 3)  # until those of them that are parked again, are
+            await asyncio.sleep(CROWD / 50 + 3)  # until all of them are parked again
             if kind is wakes:
                 requests.append((await ground.api.requests() - before[0]) / CROWD)
                 kedas.append((await ground.metrics.keda_requests() - before[1]) / CROWD)

@@ -15,7 +15,7 @@ _YEARS = dt.timedelta(days=3650)
 
 
 class Authority:
-    """Signs server and client certificates into `folder`; a second use of the folder finds the first's files."""
+    """Signs server and client certificates into `folder`. Existing files in the folder are reused."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -13,7 +13,7 @@ from devcluster.errors import DevclusterError
 from devcluster.invocation import command
 
 FOLDER = Path("/run/devcluster")
-"""Below /run: a restart of the machine ends the node, and with it the claim."""
+"""Below /run, because a restart of the machine ends the node and the claim."""
 
 _SETTINGS = (
     # What kubelet writes at every start,
@@ -41,7 +41,7 @@ class Claim:
         return Path(found["state"]) if found else None
 
     def take(self, *, alive: Callable[[Path], bool], clean: Callable[[Path], None]) -> None:
-        """Take the node; a holder of which nothing is alive loses it, after `clean`. Raises Held."""
+        """Take the node. A holder without any live process loses it, after `clean`. Raises Held."""
         with self._locked():
             found = self._read()
             if found and Path(found["state"]) == self._state:
@@ -63,7 +63,7 @@ class Claim:
             partial.rename(self._file)
 
     def release(self, *, clean: Callable[[Path], None]) -> None:
-        """Give it back, after `clean`, with the kernel's settings as they were; nothing if another cluster has it."""
+        """Release the node after `clean` and restore the kernel settings. Does nothing if another cluster has it."""
         with self._locked():
             found = self._read()
             if found and Path(found["state"]) != self._state:
@@ -102,7 +102,7 @@ def _setting(name: str) -> Path:
 
 
 def _lives(found: dict[str, Any]) -> bool:
-    """Whether the process that took the claim is alive: it may not have started anything yet."""
+    """Whether the process that took the claim is alive, even if it has started nothing yet."""
     try:
         process = psutil.Process(found["pid"])
         return bool(process.create_time() == found["created"] and process.status() != psutil.STATUS_ZOMBIE)

@@ -27,7 +27,7 @@ from devcluster.toolchain import Report, Tools
 _SIMULATED = [f"simulated-{number}" for number in range(4)]
 _CAPACITY = {"cpu": "1000", "memory": "1Ti", "ephemeral-storage": "100Ti", "pods": "5000"}
 _CONTROL = ("kube-controller-manager", "kube-scheduler", "kwok", "keda")
-"""Who follows the API server, and waits ever longer between two tries while it is away."""
+"""Components that follow the API server, and retry with growing pauses while it is down."""
 
 
 class Cluster:
@@ -82,7 +82,7 @@ class Cluster:
         The data stays for the next `up`, unless `purge`. Processes named in `keep` are not stopped.
         """
         names = [name for name in reversed(self._processes.recorded()) if name not in keep]
-        # Clients before servers, or each would complain at length about the loss of the other.
+        # Clients before servers, so that they do not log the loss of their server.
         last = [name for name in ("redis", "kube-apiserver", "etcd") if name in names]
         stopped = [name for name in [*(n for n in names if n not in last), *last] if self._processes.stop(name)]
         if not set(node.PROGRAMS).intersection(keep) and (
@@ -112,7 +112,7 @@ class Cluster:
         return self._processes.alive("kubelet")
 
     def load_image(self, archive: Path) -> None:
-        """Give the real node the images of an archive (Docker's format or OCI's), for no registry is asked.
+        """Import the images of an archive (Docker or OCI format) into the real node, which asks no registry.
 
         Pods find them with `imagePullPolicy` Never or IfNotPresent.
         """
@@ -135,11 +135,11 @@ class Cluster:
         else:
             self._start([self._component(name)])
         if name == "etcd" and self._processes.alive("kube-apiserver"):
-            # The API server finds its store again after a back-off only.
+            # The API server reconnects to its store only after a back-off.
             self._processes.wait(self._component("kube-apiserver"))
 
     def pause(self, name: str) -> None:
-        """Freeze exactly this process (SIGSTOP): it keeps its connections and answers nothing."""
+        """Freeze exactly this process (SIGSTOP): it keeps its connections but does not answer."""
         self._running(name).suspend()
 
     def resume(self, name: str) -> None:
@@ -155,9 +155,9 @@ class Cluster:
         seconds: float = 60,
         port: int | None = None,
     ) -> bool:
-        """Run another program beside the components, stopped by `down` like them; whether it had to be started.
+        """Run another program beside the components, which `down` stops too. Returns whether it had to be started.
 
-        With a `port` it is not ready before it listens there itself: somebody else's answer does not count.
+        With a `port`, it is ready only when it listens there itself: an answer by another program does not count.
         """
         return self._start([Program(name, argv, env, ready, seconds, port)])
 
@@ -179,7 +179,7 @@ class Cluster:
 
     @property
     def ca(self) -> Path:
-        """The certificate of the authority that signs for every server of the cluster."""
+        """The certificate of the authority that signs for all servers of the cluster."""
         return self._site.authority.certificate
 
     def client(self, name: str, *, user: str, group: str = "") -> tuple[Path, Path]:
@@ -211,7 +211,7 @@ class Cluster:
         return toolchain.search_path(self.tools)
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        """Run kubectl as administrator; its output. Raises DevclusterError with its words."""
+        """Run kubectl as administrator and return its output. Raises DevclusterError with its error message."""
         argv = [str(self.tools.path("kubectl")), f"--kubeconfig={self.kubeconfig}", *arguments]
         done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -230,10 +230,10 @@ class Cluster:
         return kubeconfig.write(path, server=self.server, ca=self._site.authority.certificate, user={"token": token})
 
     def forbidden(self, user: str) -> list[str]:
-        """What that user was refused for lack of a right, from the audit log, as `verb URI` lines.
+        """Calls that the user was refused for lack of a right, from the audit log, as `verb URI` lines.
 
-        Without what it has the right for after all: an API server that has just started refuses everybody, until it has
-        read who may do what.
+        Calls that the user has the right to make are left out: an API server that has just started refuses everybody
+        until it has read the roles.
         """
         log = self.state / "log" / "audit.log"
         refused: dict[tuple[str, ...], str] = {}
@@ -257,13 +257,13 @@ class Cluster:
         return True
 
     def env(self) -> dict[str, str]:
-        """What `write_env` has written so far."""
+        """The variables that `write_env` has written so far."""
         kept = self.state / "env.json"
         names: dict[str, str] = json.loads(kept.read_text()) if kept.exists() else {}
         return names
 
     def write_env(self, extra: Mapping[str, str]) -> Path:
-        """Write `<state>/env` for `source`: KUBECONFIG, REDIS_URL, PATH, and what was ever given as `extra`."""
+        """Write `<state>/env` for `source`: KUBECONFIG, REDIS_URL, PATH, and every `extra` given so far."""
         kept, names = self.state / "env.json", self.env()
         names |= {"KUBECONFIG": str(self.kubeconfig), "REDIS_URL": self.redis_url, **extra}
         kept.touch(mode=0o600)
@@ -330,11 +330,11 @@ class Cluster:
         try:
             list(pool.map(self._processes.wait, programs))
         finally:
-            pool.shutdown(wait=False)  # an interrupted start does not wait for what is not ready
+            pool.shutdown(wait=False)  # an interrupted start does not wait until everything is ready
         return any(started)
 
     def _start_apiserver(self, programs: Sequence[Program]) -> bool:
-        """Start the API server, and again what waited for it.
+        """Start the API server, and restart the components that waited for it.
 
         The longer it was away, the longer each informer of these waits before it tries again. The first try is told
         that its place in the history is gone, and the wait after it is twice as long. So after ten seconds of absence
@@ -359,7 +359,7 @@ class Cluster:
         return self._node_tools_
 
     def _node(self, wanted: bool | None) -> bool:
-        """Start the real node, if wanted; whether anything of it had to be started."""
+        """Start the real node, if wanted. Returns whether any part of it had to be started."""
         if wanted is False:
             if node.folder(self.state).exists() and not self._processes.alive("kubelet"):
                 self.kubectl("delete", "node", node.NAME, "--ignore-not-found")
@@ -408,14 +408,14 @@ class Cluster:
             self.kubectl("patch", "node", node.NAME, "--subresource=status", "-p", patch)
 
     def _free_leases(self) -> None:
-        """Remove the leases of those who are dead, for their successors would wait until they run out."""
+        """Remove the leases of dead components, because their successors would wait until they expire."""
         if not self._processes.alive("keda"):
             self.kubectl("-n", KEDA_NAMESPACE, "delete", "lease", components.KEDA_LEASE, "--ignore-not-found")
         if not self._processes.alive("kwok"):
             self.kubectl("-n", "kube-node-lease", "delete", "lease", *_SIMULATED, "--ignore-not-found")
 
     def _bootstrap(self) -> None:
-        """What the components expect to find: KEDA's kinds and namespace, nodes, and a class for volumes."""
+        """Create what the components need: KEDA's kinds and namespace, nodes, and a storage class."""
         crds = self.tools.files("keda", "crds")
         storage = self.tools.files("kwok", "stages") / "volume" / "fast" / "storage-class.yaml"
         nodes = [

@@ -20,7 +20,7 @@ from devcluster.processes import Program, environment
 from devcluster.toolchain import Tools
 
 SERVICE_RANGE = "10.96.0.0/12"
-"""About a million Service addresses: room for every user's."""
+"""About a million Service addresses, enough for all users."""
 SIMULATED_RANGE = "239.255.0.0/16"
 """Addresses of simulated pods, at which nobody may answer. Linux opens no TCP connection to a multicast address:
 connect() fails at once with ENETUNREACH, and no packet leaves the machine. To all others it sends one: to private
@@ -55,7 +55,7 @@ _AUDIT_POLICY = {
 
 @dataclass(frozen=True)
 class Site:
-    """Where one cluster lives: its state folder, ports, tools, certificates and Redis password."""
+    """The state folder, ports, tools, certificates and Redis password of one cluster."""
 
     state: Path
     ports: Mapping[str, int]
@@ -102,7 +102,7 @@ def etcd(site: Site) -> Program:
         f"--peer-key-file={key}",
         f"--peer-trusted-ca-file={site.authority.certificate}",
         "--peer-client-cert-auth",
-        "--unsafe-no-fsync",  # it need not survive the loss of the machine, and shared disks are slow
+        "--unsafe-no-fsync",  # the data need not survive a crash of the machine, and shared disks are slow
         "--quota-backend-bytes=8589934592",
         "--auto-compaction-mode=periodic",
         "--auto-compaction-retention=5m",
@@ -180,7 +180,7 @@ def _control(site: Site, program: str, port: str, config: Path, extra: list[str]
         f"--secure-port={site.ports[port]}",
         f"--tls-cert-file={crt}",
         f"--tls-private-key-file={key}",
-        "--leader-elect=false",  # there is one of each, and a lease would delay every start
+        "--leader-elect=false",  # there is only one instance of each, and a lease would delay every start
         "--kube-api-qps=500",  # the default of 20 makes 50 wakes at once take 9 s
         "--kube-api-burst=1000",
         *extra,
@@ -240,7 +240,7 @@ def keda(site: Site) -> Program:
         KEDA_CLUSTER_OBJECT_NAMESPACE=KEDA_NAMESPACE,
         WATCH_NAMESPACE="",
         KEDA_SCALEDOBJECT_CTRL_MAX_RECONCILES="20",
-        # A busy machine must not end it: an operator that cannot renew in time exits, and nobody scales any more.
+        # A long lease: on a busy machine, an operator that cannot renew in time exits, and scaling stops.
         KEDA_OPERATOR_LEADER_ELECTION_LEASE_DURATION="60s",
         KEDA_OPERATOR_LEADER_ELECTION_RENEW_DEADLINE="50s",
         KEDA_OPERATOR_LEADER_ELECTION_RETRY_PERIOD="2s",

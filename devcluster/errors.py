@@ -1,4 +1,4 @@
-"""What can go wrong; each message says what to do or shows the words of the program that failed."""
+"""Errors. Each message says what to do, or shows the output of the program that failed."""
 
 
 class DevclusterError(Exception):

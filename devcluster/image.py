@@ -1,4 +1,4 @@
-"""Writes an image of a few static programs as an archive, for which neither a builder nor a registry is needed."""
+"""Writes an image of a few static programs as an archive, without a builder or a registry."""
 
 import hashlib
 import io
@@ -44,6 +44,6 @@ def _tar(files: Mapping[str, tuple[bytes, int]]) -> bytes:
 
 
 def _architecture() -> str:
-    """As Go and image formats call it."""
+    """The architecture as Go and image formats name it."""
     machine = os.uname().machine
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)

@@ -1,4 +1,4 @@
-"""How this program's modules are started, for messages that name a command."""
+"""The command lines of this project's modules, for messages that name a command."""
 
 import shlex
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 def command(*arguments: str) -> str:
     """A shell line that runs a module: ``command("devcluster", "up")``.
 
-    It names the interpreter that runs now, since another one may lack the packages.
+    It names the current interpreter, since another one may lack the packages.
     """
     python = Path(sys.executable)
     if python.is_relative_to(Path.cwd()):

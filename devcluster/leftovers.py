@@ -1,4 +1,4 @@
-"""What a real node leaves on the machine, found by its folder and cgroup, so any process can remove it after any crash.
+"""Finds and removes what a real node leaves on the machine, by folder and cgroup, so that this works after any crash.
 
 Containers outlive kubelet and containerd by design; mounts, cgroups and sockets outlive containers.
 """
@@ -16,7 +16,7 @@ from devcluster.errors import DevclusterError
 
 CGROUP = "devcluster"
 NETWORK = "devcluster"
-"""What CNI plugins call the pods' network."""
+"""Name of the pods' network in CNI plugins."""
 _CGROUPS = Path("/sys/fs/cgroup")
 _PROGRAMS = ("containerd", "kubelet", "kube-proxy", "runc", "ctr")
 _LOG_LINKS = Path("/var/log/containers")
@@ -27,7 +27,7 @@ _PATIENCE = 15.0
 
 
 def processes(folder: Path) -> list[psutil.Process]:
-    """Those of the node's own programs that were started for `folder`."""
+    """The node's own programs that were started for `folder`."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -40,7 +40,7 @@ def processes(folder: Path) -> list[psutil.Process]:
 
 
 def contained() -> list[psutil.Process]:
-    """Processes in the node's cgroup: those of containers."""
+    """Processes in the node's cgroup, which are those of containers."""
     pids = {int(pid) for group in cgroups() for pid in (group / "cgroup.procs").read_text().split()}
     found = []
     for pid in pids:
@@ -64,13 +64,13 @@ def make_cgroups() -> None:
     for hierarchy in hierarchies:
         group = hierarchy / CGROUP
         group.mkdir(exist_ok=True)
-        # In cgroup v1 a new cpuset is empty, and takes no process.
+        # In cgroup v1, a new cpuset is empty and accepts no process.
         for name in ("cpuset.cpus", "cpuset.mems") if not v2 and (group / "cpuset.cpus").exists() else ():
             (group / name).write_text((hierarchy / name).read_text())
 
 
 def mounts(folder: Path) -> list[Path]:
-    """Mount points below `folder`, the latest first."""
+    """Mount points below `folder`, latest first."""
     found = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         point = Path(line.split()[4].replace(r"\040", " "))
@@ -80,9 +80,9 @@ def mounts(folder: Path) -> list[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """End and remove everything of the node in `folder`, but images, logs and configuration. Raises what resists.
+    """Remove everything of the node in `folder` except images, logs and configuration. Raises for what remains.
 
-    Only for the cluster that has the machine's node: the cgroup has the same name for all.
+    Call this only for the cluster that has the machine's node: the cgroup has the same name for all clusters.
     """
     _end(folder)
     for point in mounts(folder):
@@ -94,7 +94,7 @@ def sweep(folder: Path) -> None:
 
 
 def _remove_files(folder: Path) -> None:
-    """What the programs write to places that no option of theirs moves, and their state, which died with them."""
+    """Remove files that the programs write to fixed places, and their state, which is void once they have ended."""
     bundles = list(folder.glob("run/io.containerd.runtime.v2.task/*/*"))
     for address in [bundle / "address" for bundle in bundles]:
         if address.exists():
@@ -125,7 +125,7 @@ def _names(argument: str, folder: Path) -> bool:
 
 def _end(folder: Path) -> None:
     deadline = time.monotonic() + _PATIENCE
-    # The programs first, or they would start containers again.
+    # The programs first, because they would restart containers.
     for process in processes(folder):
         _signal(process, kill=True)
     psutil.wait_procs(processes(folder), timeout=_PATIENCE)

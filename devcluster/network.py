@@ -1,6 +1,6 @@
-"""The real node's network on this machine: a bridge for pods, and a dead end for what else is meant for the cluster.
+"""The real node's network: a bridge for pods, and a dead end for other cluster addresses.
 
-All names are fixed, for there is one real node per machine (`claim.py`). The machine's forwarding stays as it is: only
+All names are fixed, because a machine has one real node (`claim.py`). Its forwarding setting stays as it is: only
 what comes from the pods' bridge is forwarded, and only back to it.
 """
 
@@ -44,7 +44,7 @@ table inet {TABLE} {{
 
 
 def up(service_range: str) -> None:
-    """Make bridge, routes and guard, or complete them; what is there is left as it is."""
+    """Create the missing ones of bridge, routes and packet filter."""
     ranges = (service_range, POD_RANGE)
     _run("nft", "-f", "-", stdin=_GUARD.replace("@ranges@", ", ".join(ranges)))
     for link in (BRIDGE, NOWHERE):
@@ -54,14 +54,14 @@ def up(service_range: str) -> None:
     _run("ip", "address", "replace", f"{HOST}/{_prefix(POD_RANGE)}", "dev", BRIDGE)
     Path(f"/proc/sys/net/ipv4/conf/{BRIDGE}/forwarding").write_text("1")
     for target in ranges:
-        # The bridge's own route to the pods has a better metric; this one stays if the bridge goes.
+        # The bridge's own route to the pods has a better metric; this one remains if the bridge is removed.
         _run("ip", "route", "replace", target, "dev", NOWHERE, "src", HOST, "metric", "1000")
 
 
 def down() -> None:
-    """Remove all that `up`, kube-proxy and the CNI plugins made; nothing of it need be there.
+    """Remove everything that `up`, kube-proxy and the CNI plugins created, as far as it exists.
 
-    The guard goes last: without it, and without the bridge, kube-proxy's table is not taken for ours.
+    The packet filter goes last: it or the bridge shows that kube-proxy's table is ours.
     """
     guarded = TABLE in tables("inet")
     if guarded or exists(BRIDGE):
@@ -70,7 +70,7 @@ def down() -> None:
                 _run("nft", "delete", "table", family, name)
     for link in (*ports(), BRIDGE, NOWHERE):
         if exists(link):
-            # A pod's link may vanish with its namespace in between.
+            # A pod's link may vanish with its namespace in the meantime.
             subprocess.run(["ip", "link", "delete", link], capture_output=True, check=False)
     if left := [link for link in (BRIDGE, NOWHERE) if exists(link)]:
         raise DevclusterError(f"cannot be removed: the links {', '.join(left)}")
@@ -79,7 +79,7 @@ def down() -> None:
 
 
 def conflicts(service_range: str) -> list[str]:
-    """Why this machine's network cannot take the node in, unless a node of ours is there already."""
+    """Why this machine's network cannot host the node, unless one of our nodes already runs here."""
     found = []
     ranges = [ipaddress.ip_network(text) for text in (service_range, POD_RANGE)]
     for route in json.loads(_run("ip", "-json", "-4", "route", "show", "table", "all")):
@@ -108,7 +108,7 @@ def tables(family: str) -> list[str]:
 
 
 def cni(addresses: Path) -> dict[str, object]:
-    """The network as CNI plugins are told of it, with the folder in which they note the addresses given out.
+    """The network's configuration for CNI plugins, with the folder where they record assigned addresses.
 
     The plugin `bridge` finds a bridge with its address, so it need not make the machine a router.
     """
@@ -116,7 +116,7 @@ def cni(addresses: Path) -> dict[str, object]:
         "type": "bridge",
         "bridge": BRIDGE,
         "isGateway": False,
-        "hairpinMode": True,  # a pod may call itself by its Service
+        "hairpinMode": True,  # lets a pod reach itself through its Service
         "ipam": {
             "type": "host-local",
             "dataDir": str(addresses),

@@ -24,12 +24,12 @@ from devcluster.toolchain import Tools
 
 NAME = "real"
 LABEL = "devcluster/node"
-"""Label and taint of the node, with the value `real`: a pod gets there that selects the one and tolerates the other."""
+"""Label and taint of the node, with the value `real`: a pod must select the label and tolerate the taint."""
 PLACEMENT: Mapping[str, Any] = {
     "nodeSelector": {LABEL: NAME},
     "tolerations": [{"key": LABEL, "operator": "Equal", "value": NAME, "effect": "NoSchedule"}],
 }
-"""What a pod's spec needs so that it becomes real."""
+"""What a pod's spec needs to run on the real node."""
 PROGRAMS = ("containerd", "kubelet", "kube-proxy")
 
 _PAUSE = "localhost/devcluster/pause:1"
@@ -71,13 +71,13 @@ def alive(state: Path) -> bool:
 
 
 def clean(state: Path) -> None:
-    """Remove all that the node of that cluster has made on the machine; what is stored in its folder stays."""
+    """Remove everything that the cluster's node created on the machine; its folder is kept."""
     leftovers.sweep(folder(state))
     network.down()
 
 
 def prepare(state: Path) -> None:
-    """Make network and cgroup. Raises NodeImpossible if the machine does not allow it, or its own would collide."""
+    """Create network and cgroup. Raises NodeImpossible if the machine does not allow it, or its network conflicts."""
     try:
         if not network.exists(network.BRIDGE) and (reasons := network.conflicts(SERVICE_RANGE)):
             raise NodeImpossible("; ".join(reasons))
@@ -124,7 +124,7 @@ def kubelet(site: Site, tools: Tools) -> Program:
         "healthzPort": site.ports["kubelet-health"],
         "tlsCertFile": str(crt),
         "tlsPrivateKeyFile": str(key),
-        # The machine itself, where usually no DNS server runs: lookups in pods fail at once.
+        # The machine itself, which usually runs no DNS server, so that lookups in pods fail at once.
         "clusterDNS": [network.HOST],
         "authentication": {
             "anonymous": {"enabled": False},
@@ -141,11 +141,11 @@ def kubelet(site: Site, tools: Tools) -> Program:
         "enforceNodeAllocatable": [],
         "makeIPTablesUtilChains": False,
         "oomScoreAdj": 0,  # less needs CAP_SYS_RESOURCE, which containers often lack
-        # A full disk of a developer must not drive pods away, nor imported images, which nobody could pull again.
+        # A developer's full disk must not evict pods, or remove imported images, which cannot be pulled again.
         "evictionHard": {},
         "imageGCHighThresholdPercent": 100,
         "maxPods": 250,
-        # Defaults that are slow on purpose, to spare a big cluster's API server.
+        # The defaults are slow on purpose, to spare the API server of a big cluster.
         "kubeAPIQPS": 500,
         "kubeAPIBurst": 1000,
         "eventRecordQPS": 0,
@@ -249,7 +249,7 @@ def _found(program: str) -> str:
 
 
 def _file_system(path: Path) -> str:
-    """Type of the file system that holds `path`. An overlay, which is what a container has, carries no second one."""
+    """Type of the file system that holds `path`. An overlay, as in a container, cannot hold a second one."""
     found = [line.split(" - ") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     points = {Path(left.split()[4].replace(r"\040", " ")): right.split()[0] for left, right in found}
     return points[next(parent for parent in (path, *path.parents) if parent in points)]

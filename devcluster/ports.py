@@ -1,4 +1,4 @@
-"""Free ports on 127.0.0.1 that two clusters, also when started at the same moment, never share."""
+"""Free ports on 127.0.0.1 that two clusters never share, even if they start at the same moment."""
 
 import fcntl
 import json

@@ -33,7 +33,7 @@ class Program:
     seconds: float = 60
     """How long getting ready may take."""
     port: int | None = None
-    """Where it answers `ready`. Somebody else who listens there could answer in its place."""
+    """Port where it answers `ready`. Another program that listens there could answer in its place."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Processes:
         self._log = state / "log"
 
     def start(self, program: Program) -> bool:
-        """Start unless it runs; whether it had to be started. Does not wait."""
+        """Start the program unless it runs. Returns whether it had to be started. Does not wait."""
         if self.alive(program.name):
             return False
         for folder in (self._run, self._log):
@@ -89,7 +89,7 @@ class Processes:
             time.sleep(0.05)
 
     def _is_its_own(self, program: Program) -> bool:
-        """Whether the port that was asked is the program's, not a stranger's."""
+        """Whether the program itself, not another one, listens on the port."""
         process = self.process(program.name)
         if program.port is None:
             return True
@@ -100,13 +100,13 @@ class Processes:
                 each for one in (process, *process.children(recursive=True)) for each in one.net_connections("tcp")
             ]
         except psutil.AccessDenied:
-            return True  # another user's: nobody can tell
+            return True  # another user's process: unknown
         except psutil.NoSuchProcess:
             return False
         return any(each.status == psutil.CONN_LISTEN and each.laddr.port == program.port for each in found)
 
     def stop(self, name: str, *, how: signal.Signals = signal.SIGTERM) -> bool:
-        """End it, by force after 15 s; whether it ran."""
+        """Stop it, by force after 15 s. Returns whether it was running."""
         process = self.process(name)
         (self._run / f"{name}.json").unlink(missing_ok=True)
         if process is None:
@@ -123,7 +123,7 @@ class Processes:
         return True
 
     def process(self, name: str) -> psutil.Process | None:
-        """The recorded process, if it is still that one."""
+        """The recorded process, if it still is the same one."""
         try:
             record = _Recorded(**json.loads((self._run / f"{name}.json").read_text()))
             process = psutil.Process(record.pid)
@@ -136,7 +136,7 @@ class Processes:
         return self.process(name) is not None
 
     def recorded(self) -> list[str]:
-        """Names of all that were started and not stopped, dead ones included, oldest first."""
+        """Names of all programs that were started and not stopped, including dead ones, oldest first."""
         return [path.stem for path in sorted(self._run.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)]
 
     def log(self, name: str) -> Path:
@@ -151,7 +151,7 @@ class Processes:
 
 @contextmanager
 def _interrupts_deferred() -> Iterator[None]:
-    """Hold back SIGINT and SIGTERM, so that no process is left without its record."""
+    """Defer SIGINT and SIGTERM, so that no process is left without its record."""
     if threading.current_thread() is not threading.main_thread():  # signals go to the main thread only
         yield
         return
@@ -169,7 +169,7 @@ def _interrupts_deferred() -> Iterator[None]:
 
 
 def _ends(process: psutil.Process) -> bool:
-    """Wait for its end; a zombie has ended too: its starter may be another process, and busy with other things."""
+    """Wait until it has ended. A zombie counts as ended: its parent may be another process that does not collect it."""
     deadline = time.monotonic() + _STOP_SECONDS
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         if time.monotonic() > deadline:
@@ -182,7 +182,7 @@ _children: list[subprocess.Popen[bytes]] = []
 
 
 def _reap_later(child: subprocess.Popen[bytes]) -> None:
-    """Keep the handle: a dead child of a living starter is then a zombie that we may collect, not a warning."""
+    """Keep the handle, so that a dead child is a zombie that we collect, and causes no warning."""
     _reap()
     _children.append(child)
 
@@ -193,7 +193,7 @@ def _reap() -> None:
             _children.remove(child)
 
 
-atexit.register(_reap)  # those that ended since the last look
+atexit.register(_reap)  # those that ended since the last call
 
 
 def environment(**extra: str) -> dict[str, str]:

@@ -29,7 +29,7 @@ _FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly")
 
 @dataclass(frozen=True, kw_only=True)
 class Tool:
-    """One folder of tools/: what to compile of it, and which files of its modules a start needs besides."""
+    """One folder of tools/: what to compile, and which files of its modules are needed at runtime."""
 
     module: str
     packages: Mapping[str, str]
@@ -41,7 +41,7 @@ class Tool:
     minutes: float = 0.2
     """Cold compile time on two cores, for the progress display."""
     folder: str = field(default="", repr=False)
-    """Folder of tools/ with its pins, if not its own name: two tools may come from one module."""
+    """Folder of tools/ with its pins, if it differs from the name: two tools may come from one module."""
 
 
 _KUBERNETES = "k8s.io/kubernetes"
@@ -81,7 +81,7 @@ CLUSTER: Mapping[str, Tool] = {
         minutes=4.5,
     ),
 }
-"""What a running cluster needs, and helm."""
+"""Programs that a running cluster needs, and helm."""
 
 NODE: Mapping[str, Tool] = {
     "kubernetes-node": Tool(
@@ -92,7 +92,7 @@ NODE: Mapping[str, Tool] = {
         folder="kubernetes",
     )
 }
-"""What a real node needs besides."""
+"""Additional programs that a real node needs."""
 
 EXTRA: Mapping[str, Tool] = {
     "helm3": Tool(
@@ -100,7 +100,7 @@ EXTRA: Mapping[str, Tool] = {
         packages={"helm3": "cmd/helm"},
         version_flags=(
             "helm.sh/helm/v3/internal/version.version={version}",
-            # What `helm template` takes the cluster's version to be; without it 1.20.
+            # The cluster version that `helm template` assumes; the default is 1.20.
             "helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1",
             "helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor={kube_minor}",
         ),
@@ -116,13 +116,13 @@ EXTRA: Mapping[str, Tool] = {
     "kubeconform": Tool(module="github.com/yannh/kubeconform", packages={"kubeconform": "cmd/kubeconform"}),
     "actionlint": Tool(module="github.com/rhysd/actionlint", packages={"actionlint": "cmd/actionlint"}),
 }
-"""What only the tests need."""
+"""Programs that only the tests need."""
 
 Report = Callable[[str], None]
 
 
 def say(text: str) -> None:
-    """The default report: on standard error, at once, so that it is seen in pipes and in CI."""
+    """The default report: on standard error, unbuffered, so that it is visible in pipes and in CI."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -161,7 +161,7 @@ def ensure(
     cache: Path | None = None,
     sources: Path = SOURCES,
 ) -> Tools:
-    """Compile what is missing, two tools side by side, longest first; returns at once when all is there.
+    """Compile missing tools, two at a time, longest first. Returns at once if there are none.
 
     Raises BuildFailed with the compiler's last lines.
     """
@@ -179,7 +179,7 @@ def ensure(
         progress = _Progress(len(missing), report)
 
         def build(place: Path) -> None:
-            # Those of one module after another: side by side, each would compile what they share.
+            # Tools of one module one after another: in parallel, each would compile the shared packages.
             for name in missing:
                 if places[name] == place:
                     _build(go, place, wanted[name], entries[name], progress)
@@ -190,7 +190,7 @@ def ensure(
 
 
 class _Progress:
-    """One line when a tool starts and one when it is done: what, which of how many, elapsed."""
+    """Reports a line when a tool starts and one when it is done, with its number and the elapsed time."""
 
     def __init__(self, total: int, report: Report) -> None:
         self._total = total
@@ -277,7 +277,7 @@ def _go(go: Path, source: Path, *arguments: str) -> str:
 
 @contextmanager
 def locked(entry: Path) -> Iterator[None]:
-    """One process at a time makes this entry of the cache."""
+    """Only one process at a time creates this entry of the cache."""
     entry.parent.mkdir(parents=True, exist_ok=True)
     with entry.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,5 +1,5 @@
-"""Trials under faults: two replicas of the service, real operations, and one part after another that fails.
+"""Fault trials: two replicas of the service under real operations, while one part after another fails.
 
 `make faults` runs all of them and writes the table of docs/explanation/reliability.md. Nothing of the service is
-imported here: what counts is what a caller gets to see and what the cluster holds.
+imported here: only what callers see and what the cluster holds counts.
 """

@@ -75,7 +75,7 @@ async def run(cluster: Cluster, chosen: list[Fault], rows: list[Row], output: Pa
             ledgers.append(system.ledger)
             report.save(output, rows, SETTINGS)
         for row, ledger in zip(rows, ledgers, strict=True):
-            # Nothing that held at the end of its own trial may have been lost in a later one.
+            # What was intact at the end of its own trial must not be lost in a later one.
             known = set(ledger.lost) | set(ledger.wrong)
             ledger.audit(await system.snapshot(ledger))
             row.lost += [f"{finding} (in a later trial)" for finding in ledger.lost if finding not in known]

@@ -1,4 +1,4 @@
-"""One call of the service, and whether its answer was right, honestly refused, or bad."""
+"""One call to the service, and whether its answer was right, an honest refusal, or bad."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,7 +61,7 @@ class Call:
     error: str = ""
     """Why there is no answer."""
     excused: bool = False
-    """The trial killed or froze the replica in that time."""
+    """Whether the trial killed or froze the replica during the call."""
 
     @property
     def accepted(self) -> bool:
@@ -82,16 +82,16 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What a caller has to put up with during one fault."""
+    """What callers must tolerate during one fault."""
 
     parts: frozenset[str] = frozenset()
     """Parts that a 503 or 504 may name."""
     kinds: frozenset[str] = frozenset()
-    """Kinds of problems that are honest beside those."""
+    """Kinds of problems that are also honest."""
     victims: set[str] = field(default_factory=set)
-    """Ids of the sessions that the fault is about; every other one has to work as always."""
+    """Ids of the sessions under fault; all others must work as usual."""
     stale: float = 10
-    """Seconds after which a status has to show what the cluster shows, or that it is behind."""
+    """Seconds after which a status must match the cluster, or say that it is behind."""
 
 
 def fault_of(call: Call, rules: Rules, *, may_be_gone: bool = False) -> str | None:

@@ -1,4 +1,4 @@
-"""The faults, in the order of the table. Each is a context: it begins on the way in, and ends on the way out."""
+"""The faults, in the order of the table. Each is a context manager: the fault begins on entry and ends on exit."""
 
 import asyncio
 import signal
@@ -20,7 +20,7 @@ During = Callable[[System, Load], AbstractAsyncContextManager[None]]
 _REDIS = frozenset({"redis"})
 _KUBERNETES = frozenset({"kubernetes"})
 _CAUGHT = ("helm-timeout", "install-failed")
-"""What is true of a helm that was under way when the API server went: it did not finish."""
+"""The problem of a helm run that was interrupted by the API server's outage."""
 _BURST = 4
 
 
@@ -48,7 +48,7 @@ async def replicas_killed(system: System, load: Load) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def replica_frozen(system: System, _load: Load) -> AsyncIterator[None]:
-    """The one that leads, or the other: both in turn, for longer than a leader's term."""
+    """The leader and the other replica in turn, for longer than a leader's term."""
     for replica in system.replicas:
         replica.away()
         system.cluster.pause(replica.name)
@@ -61,7 +61,7 @@ async def replica_frozen(system: System, _load: Load) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def rolling_update(system: System, _load: Load) -> AsyncIterator[None]:
-    """One replica after the other ends and starts again; whoever calls one that is not yet out of service is served."""
+    """The replicas restart one after the other; calls to a replica that is still in service must succeed."""
     for _ in range(2):
         for replica in system.replicas:
             await system.terminate(replica)
@@ -82,7 +82,7 @@ async def ended_while_starting(system: System, _load: Load) -> AsyncIterator[Non
 
 
 def frozen(component: str) -> During:
-    """It keeps its connections and answers nothing."""
+    """It keeps its connections but does not answer."""
 
     @asynccontextmanager
     async def during(system: System, _load: Load) -> AsyncIterator[None]:
@@ -94,7 +94,7 @@ def frozen(component: str) -> During:
 
 
 def killed(component: str) -> During:
-    """It ends without a word, and is started again."""
+    """It is killed, and started again."""
 
     @asynccontextmanager
     async def during(system: System, _load: Load) -> AsyncIterator[None]:
@@ -126,7 +126,7 @@ async def redis_full(system: System, _load: Load) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def redis_failed_over(system: System, _load: Load) -> AsyncIterator[None]:
-    """A replica becomes the primary; the old one lives on as its replica, with the connections it has."""
+    """A replica becomes the primary; the old primary stays as its replica and keeps its connections."""
     pair = await system.settled.enter_async_context(Pair.of(system))
     await pair.fail_over()
     system.settled.push_async_callback(pair.fail_back)
@@ -135,7 +135,7 @@ async def redis_failed_over(system: System, _load: Load) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def redis_half_open(system: System, _load: Load) -> AsyncIterator[None]:
-    """The connections of one replica to Redis lead nowhere, and none of them ends."""
+    """The connections of one replica to Redis are half-open."""
     system.replicas[0].redis.half_open()
     yield
 
@@ -145,7 +145,7 @@ async def redis_half_open(system: System, _load: Load) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def api_server_nonsense(system: System, _load: Load) -> AsyncIterator[None]:
-    """Whatever is asked, the answer is 200 and no object of Kubernetes."""
+    """Every answer is a 200 that is not a Kubernetes object."""
     certificate, key = Authority(system.cluster.state / "certificates").issue("server", user="devcluster-server")
     async with NonsenseServer.serving(certificate, key) as nonsense:
         for replica in system.replicas:
@@ -157,7 +157,7 @@ async def api_server_nonsense(system: System, _load: Load) -> AsyncIterator[None
 
 @asynccontextmanager
 async def watch_half_open(system: System, _load: Load) -> AsyncIterator[None]:
-    """The connections of one replica to the API server lead nowhere, and none of them ends."""
+    """The connections of one replica to the API server are half-open."""
     system.replicas[0].kube.half_open()
     yield
 

@@ -1,4 +1,4 @@
-"""The model: what was asked, what was promised, and what must therefore be true."""
+"""The model: requests, promises, and what must therefore be true."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A session's Deployment from one moment on, as the cluster has it."""
+    """State of a session's Deployment in the cluster from a given time."""
 
     at: float
     replicas: int
@@ -36,7 +36,7 @@ class Seen:
 
 @dataclass
 class Account:
-    """One user, and what the service has promised them."""
+    """One user, and the service's promises to them."""
 
     user: str
     uuid: str = ""
@@ -44,32 +44,32 @@ class Account:
     is_wanted: list[float] = field(default_factory=list)
     """Start times of the accepted wakes and activity calls."""
     wake_owed: float | None = None
-    """Beginning of an accepted wake; the pod must have been ready since."""
+    """Start of an accepted wake, after which the pod must become ready."""
     sleep_owed: float | None = None
     sleep_request: float = -1e9
     """End of the last call of sleep, answered or not."""
     last_wish: float = -1e9
-    """End of the last call that may have woken, answered or not."""
+    """End of the last call that may have woken the session, answered or not."""
     delete_asked: bool = False
     delete_accepted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """What is there when all is over. Keys are ids of sessions."""
+    """The state at the end of a trial. Keys are session ids."""
 
     owners: Mapping[str, str]
     """Deployments, and the user that each belongs to."""
     releases: Mapping[str, str]
     """Helm releases, and the state of the newest revision."""
     keys: Mapping[str, Sequence[str]]
-    """Redis keys that bear the id."""
+    """Redis keys that contain the id."""
     listed: Mapping[str, Mapping[str, tuple[str, str]]]
     """Replica -> id -> user and state of the record, from its list of sessions."""
 
 
 class Ledger:
-    """Takes every call and everything seen in the cluster; `lost`, `wrong` and `bad` hold what must not be."""
+    """Records every call and every change in the cluster; `lost`, `wrong` and `bad` hold the violations."""
 
     def __init__(self, times: Times, rules: Rules | None = None) -> None:
         self.times = times
@@ -80,7 +80,7 @@ class Ledger:
         self.bad: list[str] = []
         self.calls = 0
         self.late_zeros = 0
-        """Pods that a 0 of KEDA took which it had decided on before the wake; the service brings them back."""
+        """Pods ended by a late zero of KEDA, decided before the wake; the service restores them."""
         self._users: dict[str, str] = {}
         self._seen: dict[str, list[Seen]] = {}
         self._forgotten = -1e9
@@ -100,13 +100,13 @@ class Ledger:
 
     @property
     def sessions(self) -> list[Account]:
-        """Those that were created, and of which no delete was asked for."""
+        """Accounts with a session, and without a requested delete."""
         return [a for a in self.accounts.values() if a.uuid and not a.delete_asked]
 
     # --- calls ---
 
     def asking(self, operation: Operation, user: str) -> None:
-        """A call is about to be made: it may take effect from now on."""
+        """A call starts: it may take effect from now on."""
         account = self.account(user)
         if operation is Operation.DELETE:
             account.delete_asked = True
@@ -184,7 +184,7 @@ class Ledger:
     # --- what the cluster shows ---
 
     def saw(self, uuid: str, seen: Seen) -> None:
-        """A Deployment changed, or was found at the beginning."""
+        """A Deployment changed, or was found at the start."""
         history = self._seen.setdefault(uuid, [])
         before = history[-1] if history else Seen(seen.at, 0, 0)
         history.append(seen)
@@ -192,7 +192,7 @@ class Ledger:
             self._judge_fall(self.accounts[self._users[uuid]], seen.at)
 
     def _judge_fall(self, account: Account, at: float) -> None:
-        """False sleep: the pod of somebody who has been active for longer than any decision of KEDA takes."""
+        """False sleep: the pod ended although its user had been active for longer than KEDA takes to decide."""
         if account.delete_asked or at < account.sleep_request + self.times.kept:
             return
         run = self._run(account, at)
@@ -203,7 +203,7 @@ class Ledger:
                 self.late_zeros += 1
 
     def _run(self, account: Account, at: float) -> list[float]:
-        """The accepted activity up to then, without a gap in which the queue may have expired."""
+        """Accepted activity up to then, without a gap in which the queue may have expired."""
         run: list[float] = []
         for heartbeat in reversed([heartbeat for heartbeat in account.is_wanted if self._forgotten < heartbeat <= at]):
             if run and run[0] - heartbeat > self.times.lease - self.times.poll:
@@ -230,7 +230,7 @@ class Ledger:
     # --- the end ---
 
     def owed(self) -> list[str]:
-        """Accepted wakes and sleeps whose effect has not come."""
+        """Accepted wakes and sleeps that have not taken effect."""
         found = []
         for account in self.sessions:
             wake, sleep = account.wake_owed, account.sleep_owed
@@ -241,11 +241,11 @@ class Ledger:
         return found
 
     def awake(self) -> list[str]:
-        """Sessions whose pod is wanted in the cluster."""
+        """Sessions with a wanted pod in the cluster."""
         return [a.uuid for a in self.sessions if (seen := self.now(a.uuid)) and seen.replicas]
 
     def close(self, snapshot: Snapshot) -> None:
-        """No calls have come for so long that every pod must sleep and all work must be done."""
+        """After a long time without calls, every pod must sleep and all work must be done."""
         self.lost += self.owed()
         self.wrong += [f"{uuid} is awake without demand" for uuid in self.awake()]
         self.audit(snapshot)
@@ -269,7 +269,7 @@ class Ledger:
             self.lost.append(f"{account.uuid}: its delete left {', '.join(left)}")
 
     def _remains(self, account: Account, snapshot: Snapshot) -> Sequence[str]:
-        """What a delete left; nothing when it was refused before it began, and the session is whole."""
+        """What a delete left. Empty if it was refused before it started and the session is intact."""
         if not account.delete_accepted and not _missing(account, snapshot):
             return ()
         return _left(account.uuid, snapshot)
@@ -288,11 +288,11 @@ class Ledger:
 
 
 _SETTLED = 2.0
-"""Seconds after a wake until its pod counts: one that was just going is not it."""
+"""Seconds after a wake until a pod counts, because an earlier pod may still be terminating."""
 
 
 def _missing(account: Account, snapshot: Snapshot) -> Iterable[str]:
-    """What is missing of a session that was created and not deleted."""
+    """The missing parts of a session that was created and not deleted."""
     uuid, found = account.uuid, []
     if snapshot.owners.get(uuid) != account.user:
         found.append(f"{uuid}: its Deployment belongs to {snapshot.owners.get(uuid)}, not to {account.user}")

@@ -1,4 +1,4 @@
-"""Users of every kind, as many as two cores can bear, that behave as a frontend would."""
+"""Simulated users of every kind, as many as two cores can handle, that call as a frontend would."""
 
 import asyncio
 import random
@@ -13,7 +13,7 @@ _REGULARS = 5
 _BETWEEN = 1.5
 """Seconds between two creates of a kind: helm keeps a core busy for a fifth of a second with each."""
 _RETRY = 0.5
-"""Seconds after which a frontend repeats what was refused."""
+"""Seconds after which a frontend repeats a refused call."""
 
 
 class Load:
@@ -25,7 +25,7 @@ class Load:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def prepare(self) -> None:
-        """Make the sessions of those who have had one for long."""
+        """Create the sessions of long-standing users."""
         self._old = [self._system.user("worker") for _ in range(_WORKERS)]
         self._old += [self._system.user("regular") for _ in range(_REGULARS)]
         await self.made(self._old)
@@ -45,7 +45,7 @@ class Load:
             await asyncio.gather(*self._tasks)
 
     async def finish(self, seconds: float) -> None:
-        """Repeat every create that was never answered, as its user would; what a crash left must not hinder it."""
+        """Repeat every create that was never answered, as its user would. The traces of a crash must not prevent it."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await asyncio.gather(*(self._finish(user) for user in self._unanswered()))
@@ -60,18 +60,18 @@ class Load:
             await asyncio.sleep(_RETRY)
 
     async def made(self, users: Sequence[str]) -> None:
-        """Make a session for each of them, who then are spoken to by readers only."""
+        """Create a session for each of these users; afterwards only readers call them."""
         await asyncio.gather(*(self._created(user) for user in users))
 
     def burst(self, count: int) -> None:
-        """That many new users at the same time, each of whom retries until they have their session."""
+        """Concurrent new users, each of whom retries until they have their session."""
         for _ in range(count):
             self._go(self._arrives())
 
     # --- the users ---
 
     async def _works(self, user: str) -> None:
-        """Someone who is active all the time: by a message, or by what their page reports."""
+        """A user who is always active, by messages or by what their page reports."""
         heartbeat = Operation.WAKE
         while not self._stopping.is_set():
             call = await self._call(heartbeat, user)
@@ -79,7 +79,7 @@ class Load:
             await self._pause(0.8)
 
     async def _comes_and_goes(self, user: str) -> None:
-        """Someone who waits for their pod, uses it for a moment, and lets it fall asleep or ends it."""
+        """A user who waits for their pod, uses it briefly, and lets it fall asleep or ends it."""
         while not self._stopping.is_set():
             await self._pause(random.random())  # noqa: S311
             if not (await self._until_accepted(Operation.WAKE, user)):
@@ -103,7 +103,7 @@ class Load:
             await self._pause(_BETWEEN)
 
     async def _arrives(self) -> None:
-        """Someone whose page and whose second tab both create at once, and who then comes in."""
+        """A user whose two tabs create at the same time, and who then opens the workspace."""
         user, replicas = self._system.user("newcomer"), self._system.replicas
         living = [replica for replica in replicas if replica.ready] or replicas
         await asyncio.gather(*(self._call(Operation.CREATE, user, at=replica) for replica in living))
@@ -111,7 +111,7 @@ class Load:
             await self._until_accepted(Operation.WAKE, user)
 
     async def _leavers(self) -> None:
-        """Sessions that are deleted soon; a delete that was refused is not repeated: the service has to finish it."""
+        """A user whose session is soon deleted. A failed delete is not repeated: the service must finish it."""
         while not self._stopping.is_set():
             user = self._system.user("leaver")
             if await self._created(user):

@@ -74,7 +74,7 @@ class TcpProxy:
             writers = self._writers.pop(number)
             for each in writers:
                 each.transport.abort()
-            for each in writers:  # an aborted transport is closed only in the loop's next turn
+            for each in writers:  # an aborted transport is closed only in the next iteration of the loop
                 with contextlib.suppress(OSError):
                     await each.wait_closed()
 

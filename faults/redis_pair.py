@@ -1,4 +1,4 @@
-"""A second Redis beside the cluster's, to fail over to and back."""
+"""A second Redis beside the cluster's, for a failover and back."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ class Pair:
     @classmethod
     @asynccontextmanager
     async def of(cls, system: System) -> AsyncIterator["Pair"]:
-        """The replica is in step with the primary, and is ended with the context."""
+        """Start a replica that is in sync with the primary; it is stopped with the context."""
         port, password = free_port(), system.cluster.redis_password
         with tempfile.TemporaryDirectory() as folder:
             config = Path(folder) / "redis.conf"
@@ -55,7 +55,7 @@ class Pair:
         await self._swap(self._first, self._spare)
 
     async def fail_back(self) -> None:
-        """The cluster's own Redis is the primary again, with everything that was written in the meantime."""
+        """Make the cluster's own Redis the primary again, with everything written in the meantime."""
         await self._swap(self._spare, self._first)
 
     async def _swap(self, old: int, new: int) -> None:
@@ -66,7 +66,7 @@ class Pair:
         await self._until(new, lambda info: info["role"] == "master")
         self._system.redis_port = new
         for replica in self._system.replicas:
-            replica.redis.target = new  # connections that stand stay with the old one, which only reads now
+            replica.redis.target = new  # existing connections stay with the old primary, which is read-only now
 
     async def _until(self, port: int, condition: Any) -> None:
         async with asyncio.timeout(_PATIENCE):

@@ -1,4 +1,4 @@
-"""The table of docs/explanation/reliability.md, and the same as JSON with every single finding."""
+"""The table of docs/explanation/reliability.md, and the same as JSON with all findings."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Starts of the service that are ended at every moment, and what became of each."""
+"""Starts of the service that are interrupted at every moment, and their results."""
 
 import asyncio
 import random
@@ -18,17 +18,17 @@ _AT_ONCE = 2
 _LIMIT = 10.0
 """Seconds from SIGTERM to the end, at most."""
 _SANE = (0, 128 + signal.SIGTERM, -signal.SIGTERM)
-"""Exit codes: ended in order; broken off, as shells tell it; or ended by the signal before any code of ours ran."""
+"""Exit codes: a clean exit; interrupted, as shells report it; or killed by the signal before any of our code ran."""
 
 
 class Starts:
-    """Starts processes like the given replica, on ports of their own."""
+    """Starts processes like the given replica, on separate ports."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
 
     async def ended_at_every_moment(self) -> list[str]:
-        """What went wrong: a process that did not end in time, or with a code or words it should not."""
+        """Findings: a process that did not exit in time, or with an unexpected code or output."""
         environment = await asyncio.to_thread(self._stack.environment)
         longest = await self._until_ready(environment) + 0.5
         moments = [longest * number / (_STARTS - 1) for number in range(_STARTS)]
@@ -43,7 +43,7 @@ class Starts:
         return [wrong for wrong in found if wrong]
 
     async def _until_ready(self, environment: dict[str, str]) -> float:
-        """Seconds that a start takes beside another one, as those that are ended do."""
+        """Seconds that a start takes while another one runs, as in the trial."""
         took = await asyncio.gather(*(_ready(environment) for _ in range(_AT_ONCE)))
         return max(took)
 
@@ -71,7 +71,7 @@ async def _answers(http: aiohttp.ClientSession, port: int) -> bool:
 
 
 async def _ended(environment: dict[str, str], moment: float) -> str | None:
-    """What went wrong with a start that got a SIGTERM after that many seconds."""
+    """Findings about a start that gets SIGTERM after this number of seconds."""
     with tempfile.NamedTemporaryFile() as output:
         process = await _start(environment, free_port(), output.fileno())
         await asyncio.sleep(moment)

@@ -1,4 +1,4 @@
-"""The system under trial: a cluster, two replicas of the service, each with proxies of its own to its dependencies."""
+"""The system under trial: a cluster, and two replicas of the service, each with proxies to its dependencies."""
 
 import asyncio
 import contextlib
@@ -54,7 +54,7 @@ _PATHS: Mapping[Operation, tuple[str, str]] = {
     Operation.HEALTH: ("GET", "/health"),
 }
 _LOOK = 0.2
-"""Seconds between two looks at a replica's readiness, as a load balancer has them."""
+"""Seconds between two readiness checks, as by a load balancer."""
 _ENDING = 30.0
 """Seconds that a replica may take to exit: its drain, and a helm run in progress."""
 _PAGE = 500
@@ -69,9 +69,9 @@ class Replica:
     kube: TcpProxy
     redis: TcpProxy
     ready: bool = False
-    """Whether calls are sent there: its last answer of /readyz."""
+    """Whether calls are sent to it, by its last answer of /readyz."""
     down_since: float | None = None
-    """Since when the trial keeps it from answering."""
+    """Time since which the trial has kept it from answering."""
     _down: list[tuple[float, float]] = field(default_factory=list)
 
     def away(self) -> None:
@@ -83,13 +83,13 @@ class Replica:
         self.down_since = None
 
     def was_away(self, began: float, ended: float) -> bool:
-        """Whether the trial kept it from answering at some moment between these."""
+        """Whether the trial kept it from answering at any time in this interval."""
         now = (self.down_since, float("inf")) if self.down_since is not None else None
         return any(a < ended and b > began for a, b in [*self._down, *([now] if now else [])])
 
 
 class System:
-    """Both replicas and what they stand on. `ledger` is the running trial's."""
+    """Both replicas and their dependencies. `ledger` is that of the running trial."""
 
     def __init__(self, cluster: Cluster, replicas: Sequence[Replica], http: aiohttp.ClientSession, api: Api) -> None:
         self.cluster = cluster
@@ -99,16 +99,16 @@ class System:
         self.redis_port = cluster.redis_port
         """Where the primary is."""
         self.run = secrets.token_hex(3)
-        """Part of every user's name of this run."""
+        """Part of every user name of this run."""
         self.settled = AsyncExitStack()
-        """What a fault leaves to be put back after its trial."""
+        """Clean-up that a fault leaves for after its trial."""
         self._http = http
         self._users = 0
 
     @classmethod
     @asynccontextmanager
     async def started(cls, cluster: Cluster) -> AsyncIterator["System"]:
-        """On a running cluster; both replicas are ended with it."""
+        """Run on a running cluster; both replicas are stopped with the context."""
         async with AsyncExitStack() as opened:
             connector = aiohttp.TCPConnector(limit=0, force_close=True)
             http = await opened.enter_async_context(aiohttp.ClientSession(connector=connector, trust_env=False))
@@ -136,7 +136,7 @@ class System:
         self.ledger.saw(uuid, seen)
 
     def user(self, what: str) -> str:
-        """A name that was not used before."""
+        """An unused name."""
         self._users += 1
         return f"{what}-{self._users}-{self.run}@example.com"
 
@@ -222,10 +222,10 @@ class System:
             body = None
         return {"status": answer.status, "media": answer.content_type, "body": body}
 
-    # --- what is there ---
+    # --- the state ---
 
     async def seen(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Wait until something holds of what the cluster shows; whether it did in time."""
+        """Wait until a condition holds in the cluster. Returns whether it did in time."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not condition():
@@ -259,7 +259,7 @@ class System:
 
 
 def _stack(cluster: Cluster, name: str, *, kube: int, redis: int) -> Stack:
-    """A replica that goes through these ports; KEDA goes to Redis itself."""
+    """A replica that connects through these ports; KEDA connects to Redis directly."""
     config = json.loads(cluster.service_account(SYSTEM, SERVICE).read_text())
     folder = cluster.state / "config"
     own = kubeconfig.write(

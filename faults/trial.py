@@ -17,21 +17,21 @@ _WARM = 2.0
 _HEALING = 90.0
 """Seconds after which a fault counts as not healed."""
 _OWED = 15.0
-"""Seconds that what was accepted may take after that."""
+"""Seconds that accepted calls may take after that."""
 _LEFTOVERS = 30.0
 """Seconds until background work of the service is finished."""
 _MARGIN = 8.0
-"""Seconds beyond the latest moment of falling asleep, for a busy machine."""
+"""Seconds of tolerance after the latest time of falling asleep, for a busy machine."""
 _LOOK = 0.1
 _AGAIN = 0.5
-"""Seconds until a wake is repeated whose pod a replica does not show."""
+"""Seconds after which a wake is repeated if a replica does not show its pod."""
 
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """`during` is a context: the fault begins on the way in and ends on the way out."""
+    """`during` is a context manager: the fault begins on entry and ends on exit."""
 
     name: str
     rules: Callable[[], Rules]
@@ -42,7 +42,7 @@ class Fault:
 
 @dataclass(kw_only=True)
 class Row:
-    """What came of one trial."""
+    """The result of one trial."""
 
     fault: str
     operations: int
@@ -60,7 +60,7 @@ class Row:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing was lost or wrong, and all is well again."""
+        """Whether nothing was lost or wrong, and everything has recovered."""
         return not self.lost and not self.wrong and self.healed is not None
 
     def plain(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Row:
 
 
 async def trial(system: System, fault: Fault, tell: Tell) -> Row:
-    """Run it. The system is as before afterwards."""
+    """Run the trial. Afterwards the system is as before."""
     system.ledger = ledger = Ledger(TIMES)
     system.observer.replay()
     load = Load(system)
@@ -87,7 +87,9 @@ async def trial(system: System, fault: Fault, tell: Tell) -> Row:
     healed = max(healing.right.values()) - ended if whole else None
     await load.stop()
     operations = ledger.calls - before
-    tell("never healed" if healed is None else f"healed after {healed:.1f} s; waiting for what is owed")
+    tell(
+        "never healed" if healed is None else f"healed after {healed:.1f} s; waiting for accepted calls to take effect"
+    )
     await load.finish(_OWED)
     await settle(system, ledger)
     await system.settled.aclose()
@@ -105,7 +107,7 @@ async def trial(system: System, fault: Fault, tell: Tell) -> Row:
 
 
 async def settle(system: System, ledger: Ledger) -> None:
-    """Wait until every promise is kept and every pod sleeps, or should, and hold the ledger against what is there."""
+    """Wait until every promise is kept and every pod sleeps or should, and compare the ledger with the final state."""
     await system.seen(lambda: not ledger.owed(), _OWED)
     await system.seen(lambda: not ledger.awake(), TIMES.asleep + _MARGIN)
     deadline = time.monotonic() + _LEFTOVERS
@@ -117,16 +119,16 @@ async def settle(system: System, ledger: Ledger) -> None:
 
 
 class Healing:
-    """Asks both replicas for everything until each answer, and what comes of it, is right."""
+    """Calls every operation on both replicas until each answer and its effect are right."""
 
     def __init__(self, system: System) -> None:
         self._system = system
         self._probes = {replica.name: system.user("probe") for replica in system.replicas}
         self.right: dict[str, float] = {}
-        """Operation -> when it was right for the first time, at the later of the replicas."""
+        """Operation -> when it was first right on both replicas."""
 
     async def prepare(self) -> None:
-        """Make a session to wake per replica."""
+        """Create one session per replica, to wake."""
         for user in self._probes.values():
             while not (await self._system.call(Operation.CREATE, user)).accepted:  # noqa: ASYNC110 - asked each time
                 await asyncio.sleep(_LOOK)
@@ -160,7 +162,7 @@ class Healing:
             call = await self._system.call(Operation.STATUS, user, at=replica)
             return call.accepted and call.body["phase"] == "ready" and call.body["behind_seconds"] is None
 
-        # Woken again and again: a replica that is behind may see the pod only after the first wake has run out.
+        # Wake repeatedly: a replica that is behind may see the pod only after the first wake has expired.
         while True:
             await self._good(replica, Operation.WAKE, user)
             if await self._system.seen(ready, 5) and await shown():

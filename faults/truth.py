@@ -1,4 +1,4 @@
-"""What the cluster and Redis hold, read past the service and past every proxy of the trials."""
+"""The contents of the cluster and Redis, read without the service and the proxies of the trials."""
 
 import asyncio
 import contextlib
@@ -21,14 +21,14 @@ _RETRY = 0.3
 
 
 class Observer:
-    """Follows all Deployments of sessions with an administrator's rights; `told` hears of every change."""
+    """Watches all Deployments of sessions with an administrator's rights, and calls `told` with every change."""
 
     def __init__(self, api: Api, told: Callable[[str, Seen], None]) -> None:
         self._api = api
         self.told = told
         self._present: dict[str, Seen] = {}
         self.news = asyncio.Event()
-        """Set at every change; whoever waits clears it."""
+        """Set at every change; the waiter clears it."""
 
     @classmethod
     @asynccontextmanager
@@ -42,7 +42,7 @@ class Observer:
             await asyncio.gather(task, return_exceptions=True)
 
     def replay(self) -> None:
-        """Tell of everything that is there once more, to a ledger that begins."""
+        """Report every existing Deployment again, for a new ledger."""
         for uuid, seen in self._present.items():
             self.told(uuid, seen)
 
@@ -75,13 +75,13 @@ class Observer:
 
 
 def _session(item: Json) -> str:
-    """Id of the session that a Deployment is; empty for anything else, such as an operator's copy of one."""
+    """Session id of a Deployment; empty for anything else, such as an operator's copy."""
     uuid = str(item["metadata"].get("labels", {}).get("uuid", ""))
     return uuid if item["metadata"]["name"] == f"user-{uuid}" else ""
 
 
 async def owners(api: Api) -> dict[str, str]:
-    """Deployments of sessions, and the user each belongs to."""
+    """Deployments of sessions, each with its user."""
     items = (await api.get(DEPLOYMENTS, labelSelector="uuid"))["items"]
     return {uuid: item["metadata"].get("annotations", {}).get(_OWNER, "") for item in items if (uuid := _session(item))}
 

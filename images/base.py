@@ -1,4 +1,4 @@
-"""Debian's slim image, made by debootstrap where no registry can be asked: what `FROM` in a Dockerfile then finds."""
+"""Debian's slim image, made by debootstrap, for the `FROM` of a Dockerfile on machines without a registry."""
 
 import re
 import shutil
@@ -11,15 +11,15 @@ SUITE = "bookworm"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 PROGRAMS = ("buildah", "debootstrap", KEYRING)
 RECIPE = 2
-"""Raise it with every change of what is made here: it is a part of the key in the cache."""
+"""Increase this with every change to the image's contents: it is part of the cache key."""
 _UNWANTED = ("usr/share/doc", "usr/share/info", "usr/share/locale", "usr/share/man")
 _EMPTIED = ("var/cache/apt", "var/lib/apt/lists", "var/log")
 
 
 def make(folder: Path, archive: Path) -> None:
-    """About a minute; `folder` is for what is needed meanwhile."""
+    """Takes about a minute; `folder` is for temporary files."""
     root = folder / "root"
-    # In a namespace of its own: what it mounts below the root is gone with it, however it ends.
+    # In a separate mount namespace, so that its mounts disappear with it however it ends.
     options = ["--variant=minbase", "--force-check-gpg", f"--keyring={KEYRING}"]
     programs.run(["unshare", "--mount", "debootstrap", *options, SUITE, str(root)])
     sources = root / "etc" / "apt" / "sources.list"
@@ -32,7 +32,7 @@ def make(folder: Path, archive: Path) -> None:
 
 
 def _slim(root: Path) -> None:
-    """No documentation and no translations, now and of what is installed later: so is the image that it stands for."""
+    """Leave out documentation and translations, now and in later installs, as in the replaced image."""
     excluded = [*(f"path-exclude=/{path}/*" for path in _UNWANTED), "path-include=/usr/share/doc/*/copyright"]
     (root / "etc" / "dpkg" / "dpkg.cfg.d" / "slim").write_text("\n".join([*excluded, ""]))
     (root / "etc" / "apt" / "apt.conf.d" / "slim").write_text('Dir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\n')
@@ -43,7 +43,7 @@ def _slim(root: Path) -> None:
 
 
 def _with_updates(sources: str) -> str:
-    """The image that it stands for takes security updates; debootstrap leaves them out."""
+    """Add the security updates, which debootstrap leaves out and the replaced image has."""
     found = re.search(rf"^deb (\S+?)/? {SUITE} main", sources, re.MULTILINE)
     mirror = found.group(1) if found else ""
     lines = [f"deb {mirror}-security {SUITE}-security main", f"deb {mirror} {SUITE}-updates main"] if mirror else []

@@ -1,4 +1,4 @@
-"""buildah as it works without a daemon and without a kernel's favours: files copied (vfs), processes in a chroot."""
+"""Runs buildah without a daemon or special kernel support: files are copied (vfs), processes run in a chroot."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from images import programs
 
 
 class Buildah:
-    """One storage of images, of its own."""
+    """A separate image storage."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -17,14 +17,14 @@ class Buildah:
     def run(self, *arguments: str) -> str:
         places = ["--root", str(self._folder / "storage"), "--runroot", str(self._folder / "run")]
         argv = ["buildah", *places, "--storage-driver", "vfs", *arguments]
-        # What it unpacks meanwhile goes away with the storage too.
+        # Its temporary files are removed with the storage too.
         return programs.run(argv, environment={"TMPDIR": str(self._folder)}).strip()
 
     def load(self, archive: Path) -> None:
         self.run("pull", "--quiet", f"docker-archive:{archive}")
 
     def build(self, dockerfile: Path, context: Path, *, tag: str, secrets: Mapping[str, Path]) -> None:
-        """Build from what is in the storage and in `context`; no image is asked for elsewhere."""
+        """Build from the storage and `context`, without pulling any image."""
         options = [f"--secret=id={name},src={path}" for name, path in secrets.items()]
         fixed = ["--isolation", "chroot", "--pull-never", "--format", "docker"]
         self.run("build", *fixed, *options, "--file", str(dockerfile), "--tag", tag, str(context))
@@ -42,7 +42,7 @@ class Buildah:
 
 @contextmanager
 def storage(parent: Path) -> Iterator[Buildah]:
-    """A storage below `parent` that goes away in the end."""
+    """A storage below `parent` that is removed afterwards."""
     folder = parent / "buildah"
     folder.mkdir()
     try:

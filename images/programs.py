@@ -1,4 +1,4 @@
-"""What building an image needs of the machine."""
+"""The programs and files that building an image needs."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ PACKAGES: Mapping[str, str] = {
     "debootstrap": "debootstrap",
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
 }
-"""Program or file -> the Debian package that brings it."""
+"""Program or file -> the Debian package that contains it."""
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 
@@ -22,7 +22,7 @@ class CannotBuild(DevclusterError):
 
 
 def missing(parts: Sequence[str]) -> list[str]:
-    """What a build with these programs and files needs and this machine lacks; empty when it can be done."""
+    """The programs, files and packages that this machine lacks for a build; empty if it can build."""
     lacks = [] if os.geteuid() == 0 else ["root"]
     return lacks + [f"the Debian package {PACKAGES[part]}" for part in parts if not _there(part)]
 
@@ -32,13 +32,13 @@ def _there(part: str) -> bool:
 
 
 def demand(what: str, parts: Sequence[str]) -> None:
-    """Raises CannotBuild unless all is there."""
+    """Raises CannotBuild if any of them is missing."""
     if lacks := missing(parts):
         raise CannotBuild(f"{what} cannot be built here; missing: {', '.join(lacks)}")
 
 
 def run(argv: Sequence[str], *, cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> str:
-    """What the program prints; raises BuildFailed with its last lines, from both of its outputs."""
+    """Run the program and return its output. Raises BuildFailed with the last lines of both output streams."""
     env = {**os.environ, "PATH": _PATH, **(environment or {})}
     done = subprocess.run(
         argv,

@@ -1,4 +1,4 @@
-"""Which images there are, and their archives in the cache beside the tools.
+"""The images, and their archives in the cache beside the tools.
 
 An entry's key is all that its image is made of here; like a tool's it appears by a rename when it is complete, and two
 processes that want the same image build it once.
@@ -43,7 +43,7 @@ class Image(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class _Work:
-    """One build: a folder to work in, the archive to write, the image's name, and whom to tell."""
+    """One build: a working folder, the archive to write, the image's name, and where to report progress."""
 
     folder: Path
     archive: Path
@@ -78,8 +78,8 @@ def build(name: Name, *, report: Report = say, cache: Path | None = None) -> Ima
 
 
 def located(name: Name, *, cache: Path | None = None) -> Image:
-    """How the image is called and where its archive is, once built."""
-    # The host part says that it comes from nowhere: without one, a node that lacks it would ask a public registry.
+    """The image's name, and the path of its archive once built."""
+    # A host part that does not exist: without one, a node that lacks the image would ask a public registry.
     key = _key(name)
     entry = (cache or toolchain.cache_folder()) / "images" / f"{name}-{key[:16]}"
     return Image(f"localhost/user-pods/{name}:{key[:8]}", entry / "image.tar")
@@ -112,7 +112,7 @@ def _tiny(work: _Work) -> None:
 
 def _workspace(work: _Work) -> None:
     source = SOURCES / Name.WORKSPACE
-    # Who opens TLS between here and the registries of packages is trusted while building, as it is here.
+    # While building, trust the certificate authorities that this machine trusts, for TLS-inspecting proxies.
     trusted = Path(os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"))
     bundle = {"ca": trusted} if trusted.exists() else {}
     with buildah.storage(work.folder) as builder:

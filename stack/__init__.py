@@ -1,1 +1,1 @@
-"""The product on the embedded cluster: what `make up` and `make demo` do, and what tests and benchmarks stand on."""
+"""The product on the embedded cluster, for `make up`, `make demo`, tests and benchmarks."""

@@ -74,7 +74,7 @@ def up(
         ),
     ] = None,
 ) -> None:
-    """Start cluster and service. What runs is left alone, unless the workspaces' image or node has changed."""
+    """Start cluster and service. Running parts are kept, unless the workspace image or the node has changed."""
     cluster = Cluster(state)
     _check_ports(cluster, port, gateway_port)
     with undone_when_interrupted(cluster):
@@ -136,7 +136,7 @@ def _how_to_have_real_pods() -> str:
 
 
 def _report_misplaced(stack: Stack) -> None:
-    """Name the sessions, but the visitor's, whose pods are not where a new session's would be."""
+    """Name the sessions, except the visitor's, whose pods are not placed as a new session's would be."""
     is_real = stack.image is not None
     if not is_real and stack.cluster.has_real_node:
         return  # only the image is missing

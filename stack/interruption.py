@@ -1,4 +1,4 @@
-"""What an interrupted start leaves behind: nothing that it started itself."""
+"""Makes an interrupted start stop everything that it started."""
 
 import os
 import signal
@@ -24,9 +24,9 @@ class _Interrupted(BaseException):
 
 @contextmanager
 def undone_when_interrupted(cluster: Cluster) -> Iterator[None]:
-    """On SIGINT or SIGTERM, stop what was started inside, and exit as programs do that a signal has ended.
+    """On SIGINT or SIGTERM, stop what was started inside the context, and exit with the signal's usual code.
 
-    What ran before goes on running.
+    Earlier processes keep running.
     """
     before = {name for name, alive in cluster.status().items() if alive}
     previous = {number: signal.signal(number, _interrupt) for number in _SIGNALS}

@@ -76,7 +76,7 @@ class Stack:
         return _settings(psutil.Process(self.cluster.pid(self.name)).environ()) != _settings(self.environment())
 
     def prepare(self) -> None:
-        """Do an administrator's work: namespaces, KEDA's Secret, and the service's rights from its chart."""
+        """Set up as an administrator would: namespaces, KEDA's Secret, and the service's rights from its chart."""
         namespaces = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in (USERS, SYSTEM)]
         password = base64.b64encode(self.cluster.redis_password.encode()).decode()
         secret = {
@@ -122,7 +122,7 @@ class Stack:
 
     @property
     def account(self) -> str:
-        """The service's name in the cluster, as audit logs have it."""
+        """The service's user name in the cluster, as in audit logs."""
         return f"system:serviceaccount:{SYSTEM}:{SERVICE}"
 
     @property
@@ -132,7 +132,7 @@ class Stack:
         return self.cluster.state / "config" / f"user-pod{kind}.yaml"
 
     def _rights(self) -> list[dict[str, object]]:
-        """The RBAC objects of the service's chart, and the Secret that they name: the same rights as on a cluster."""
+        """The RBAC objects of the service's chart and the Secret that they name: the same rights as on a cluster."""
         helm = str(self.cluster.tools.path("helm"))
         argv = [helm, "template", SERVICE, str(ROOT / "chart" / SERVICE), "--namespace", SYSTEM]
         argv += ["--set", f"usersNamespace={USERS},gateway.domain={GATEWAY_DOMAIN}"]

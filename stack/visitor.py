@@ -19,7 +19,7 @@ _TIMEOUT = 60.0
 
 @dataclass(frozen=True)
 class Placement:
-    """What the pod of a session is made to be."""
+    """Image and node of a session's pod."""
 
     is_real: bool
     """Whether it selects the real node; all other pods are simulated."""
@@ -30,7 +30,7 @@ class Placement:
 class Invitation:
     uuid: str
     link: str
-    """Opens the workspace in a browser, once."""
+    """URL that opens the workspace in a browser, once."""
 
 
 def invite(stack: Stack, image: Image) -> Invitation:
@@ -46,7 +46,7 @@ def invite(stack: Stack, image: Image) -> Invitation:
 
 
 def placements(stack: Stack) -> dict[str, Placement]:
-    """Session id -> placement, of all sessions with a release."""
+    """Session id -> placement, for all sessions with a release."""
     found = stack.cluster.kubectl("get", "deployments", f"--namespace={USERS}", "--selector=uuid", "--output=json")
     return {item["metadata"]["labels"]["uuid"]: _placement(item) for item in json.loads(found)["items"]}
 
@@ -57,7 +57,7 @@ def _placement(deployment: dict[str, Any]) -> Placement:
 
 
 def _create(url: str) -> str:
-    """The id of the visitor's session, made if need be; a service that has just started is not ready at once."""
+    """The id of the visitor's session, created if needed. Retries while a new service is not ready."""
     deadline = time.monotonic() + _TIMEOUT
     while True:
         try:
@@ -70,7 +70,7 @@ def _create(url: str) -> str:
 
 
 def _uninstall(stack: Stack, uuid: str) -> None:
-    """Remove the release as an operator does, and wait until the service has noticed."""
+    """Uninstall the release as an operator would, and wait until the service has noticed."""
     argv = [str(stack.cluster.tools.path("helm")), "uninstall", f"user-{uuid}", "--namespace", USERS, "--wait"]
     argv += ["--kubeconfig", str(stack.cluster.kubeconfig)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)

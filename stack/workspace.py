@@ -1,4 +1,4 @@
-"""What runs in the pods of a stack's sessions: an image on the real node, or, where there is none, a simulation."""
+"""What runs in the pods of a stack's sessions: an image on the real node, or a simulation without one."""
 
 from typing import Any
 
