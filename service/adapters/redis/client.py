@@ -38,29 +38,21 @@ async def connected(url: str, *, call_timeout: float) -> "AsyncIterator[Redis[st
         async with Redis.from_pool(pool) as redis:
             yield redis
         return
-    async with _sentinels(address, call_timeout) as sentinels:
-        of_server = {"username": address.username or None, "password": address.password or None, "db": address.database}
-        options = common | _options(address) | of_server | {"ssl": address.tls}
-        master = sentinels.master_for(address.master, connection_pool_class=_SentinelPool, **options)
-        async with master as redis:
-            yield redis
-
-
-def _sentinels(address: RedisAddress, call_timeout: float) -> Sentinel:
-    """Each Sentinel gets a part of the timeout only: if one is away, time is left for the next, and for the server."""
+    # Each Sentinel gets a part of the timeout only: if one is away, time is left for the next, and for the server.
     share = call_timeout / (len(address.hosts) + 1)
-    return Sentinel(  # type: ignore[no-untyped-call]
-        list(address.hosts),
-        sentinel_kwargs={
-            "socket_timeout": share,
-            "socket_connect_timeout": share,
-            "retry": Retry(NoBackoff(), 0),
-            "username": address.sentinel_username or None,
-            "password": address.sentinel_password or None,
-            "ssl": address.tls,
-            **_options(address),
-        },
-    )
+    of_sentinels = {
+        "socket_timeout": share,
+        "socket_connect_timeout": share,
+        "retry": Retry(NoBackoff(), 0),
+        "username": address.sentinel_username or None,
+        "password": address.sentinel_password or None,
+    }
+    of_server = {"username": address.username or None, "password": address.password or None, "db": address.database}
+    of_both = _options(address) | {"ssl": address.tls}
+    async with Sentinel(list(address.hosts), sentinel_kwargs=of_sentinels | of_both) as sentinels:  # type: ignore[no-untyped-call]
+        options = common | of_both | of_server
+        async with sentinels.master_for(address.master, connection_pool_class=_SentinelPool, **options) as redis:
+            yield redis
 
 
 def _options(address: RedisAddress) -> dict[str, Any]:
