@@ -164,13 +164,9 @@ class HelmReleases:
 
     async def check(self) -> None:
         """Render the chart for an unused id: this runs helm, reads the chart and validates the values."""
-        probe = {"uuid": "00000000", "user": {"id": "health"}}
-        await self._command.template(
-            release_name(SessionId("00000000")),
-            self._chart_path,
-            {**self._values, **probe},
-            namespace=self._namespace,
-        )
+        uuid = SessionId("00000000")
+        values = {**self._values, "uuid": uuid, "user": {"id": "health"}}
+        await self._command.template(release_name(uuid), self._chart_path, values, namespace=self._namespace)
 
     async def _prepare(self) -> tuple[pyhelm3.Client, pyhelm3.Chart]:
         """The client and the chart, made at the first use and again after a failure, since helm may come back.
