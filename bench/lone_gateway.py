@@ -16,6 +16,7 @@ from service.domain.keyring import Keyring
 from service.domain.names import SessionId
 from service.domain.queries import SessionQueries
 from service.domain.session import IdleTimes, Pod, Record, RecordStatus, Release, ReleaseState, Workload
+from service.edge.drain import Drain
 from service.edge.ports import bind
 from service.gateway.access.hosts import Hosts
 from service.gateway.access.session_cookie import COOKIE
@@ -80,7 +81,7 @@ async def main(port: int, pod: int) -> None:
     )
     ticket = (await access.issue_link(_UUID)).url.split("ticket=")[1].split("&")[0]
     given = await access.redeem(ticket, _UUID)
-    async with serving(gateway, bind("the gateway", "127.0.0.1", port)):
+    async with serving(gateway, bind("the gateway", "127.0.0.1", port), drain=Drain()):
         print(json.dumps({"Host": _HOST, "Cookie": f"{COOKIE}={given}"}), flush=True)
         await asyncio.Event().wait()
 

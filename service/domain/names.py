@@ -9,7 +9,7 @@ import secrets
 import string
 from typing import NewType
 
-from service.domain.errors import InvalidUserId, SessionNotFound
+from service.domain.errors import SessionNotFound
 
 SessionId = NewType("SessionId", str)
 """8 characters out of a-z and 0-9, which are 41 bits: among 10,000 ids, two collide with a probability of 0.002 %."""
@@ -58,13 +58,6 @@ def is_session_id(text: str) -> bool:
 
 def is_user_id(text: str) -> bool:
     return _USER_ID.fullmatch(text) is not None
-
-
-def check_user_id(text: str) -> str:
-    """Return `text` unchanged, including its case. Raises InvalidUserId."""
-    if not _USER_ID.fullmatch(text):
-        raise InvalidUserId
-    return text
 
 
 def release_name(uuid: SessionId) -> str:

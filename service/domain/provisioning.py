@@ -26,6 +26,7 @@ from service.domain.admission_queue import AdmissionQueue
 from service.domain.errors import (
     ClusterUnavailable,
     IdTaken,
+    InvalidUserId,
     SessionBroken,
     SessionBusy,
     SessionNotFound,
@@ -99,9 +100,10 @@ class Provisioner:
         """Give the user a session: the same one for every call, concurrent ones included.
 
         The work continues if the caller disconnects, and concurrent callers for one user share it. `requested` is used
-        if this call installs the release; an existing session keeps its times.
+        if this call installs the release; an existing session keeps its times. Raises InvalidUserId.
         """
-        names.check_user_id(user_id)
+        if not names.is_user_id(user_id):
+            raise InvalidUserId
         idle_times = self._limits.idle_times(requested, self._idle_times)
         task = self._creating.get(user_id)
         if task is not None:
@@ -226,14 +228,11 @@ class Provisioner:
             await lock.confirm()
             await self._releases.install(uuid, user_id, idle_times)
         if self._parking and workload.replicas == 0 and not workload.paused:
-            await self._park(uuid)
+            try:
+                await self._cluster.park(uuid)
+            except ClusterUnavailable:
+                log.warning("a new session is left to the controller for parking", extra={"uuid": uuid})
         return True
-
-    async def _park(self, uuid: SessionId) -> None:
-        try:
-            await self._cluster.park(uuid)
-        except ClusterUnavailable:
-            log.warning("a new session is left to the controller for parking", extra={"uuid": uuid})
 
     def _may_be_running(self, release: Release) -> bool:
         """Whether another helm process, of a dead replica or an operator, may still be working on the release."""

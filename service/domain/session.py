@@ -230,11 +230,6 @@ class QueueState:
         """Whether the session is wanted awake."""
         return self.tokens > 0 or self.pending_since is not None
 
-    @property
-    def endless(self) -> bool:
-        """The tokens never expire, because another program pushed them without an expiry."""
-        return self.tokens > 0 and self.lease_until is None
-
 
 @dataclass(frozen=True, slots=True)
 class SleepRequest:

@@ -22,7 +22,7 @@ async def serving(
     gateway: Gateway,
     sockets: Sequence[socket.socket],
     *,
-    drain: Drain | None = None,
+    drain: Drain,
     spread: float = 0,
     shutdown_timeout: float = 10,
 ) -> AsyncIterator[int]:
@@ -31,7 +31,6 @@ async def serving(
     At the end, new connections are refused, requests get `shutdown_timeout` seconds, and open WebSockets are closed one
     after the other within `spread` seconds: if all closed at once, all would come back at once.
     """
-    drain = drain or Drain()
     server = Server(
         gateway,
         affordable(gateway.limits.connection_limits),

@@ -200,7 +200,9 @@ async def test_a_foreign_token_without_an_expiry_is_reported_and_gets_one(redis_
         await redis.flushall()
         queues = RedisQueues(redis)
         await redis.rpush("queue:aaaaaaaa", "x")
-        assert (await queues.read([A]))[A].endless
+        state = (await queues.read([A]))[A]
+        assert state.tokens > 0
+        assert state.lease_until is None
         await queues.renew(A, timedelta(seconds=15))
         assert await redis.pttl("queue:aaaaaaaa") > 0
         assert await redis.llen("queue:aaaaaaaa") == 1

@@ -19,10 +19,7 @@ _SHARED_CACHE = re.compile(r"public\b|immutable\b|s-maxage|max-age=\"?0*[1-9]")
 
 def session_cookies(request: BaseRequest) -> list[str]:
     """The values of all session cookies of the request; a browser sends one."""
-    lines = request.headers.getall(hdrs.COOKIE, ())
-    if len(lines) == 1:
-        return _VALUE.findall(lines[0])
-    return [found for line in lines for found in _VALUE.findall(line)]
+    return [found for line in request.headers.getall(hdrs.COOKIE, ()) for found in _VALUE.findall(line)]
 
 
 def set_cookie(value: str, max_age: int) -> str:

@@ -61,7 +61,7 @@ async def proxy_request(
     headers.popall(hdrs.EXPECT, None)
     try:
         response = await upstream.request(
-            request.method, request.raw_path, headers, data=body.stream() if body.exists else None
+            request.method, request.raw_path, headers, data=body.stream() if request.body_exists else None
         )
     except (ClientConnectorError, ServerTimeoutError) as error:
         upstream.responds = False

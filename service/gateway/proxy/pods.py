@@ -19,7 +19,7 @@ from multidict import CIMultiDict
 from service.domain.backoff import Backoff
 from service.domain.names import SessionId
 from service.domain.ports import WorkloadCache
-from service.domain.session import Phase, Pod
+from service.domain.session import Phase
 from service.edge.aiohttp_internals.client import OriginClient, abort_body
 from service.edge.connection_limits import HEADER_LIMIT, HEADER_LINES
 
@@ -167,7 +167,9 @@ class Pods:
 
     def current(self, uuid: SessionId) -> Upstream | None:
         """The session's pod, once it has an address."""
-        pod = self._pod(uuid)
+        workload = self._cache.workload(uuid)
+        # At 0 replicas, a pod that is still visible is about to be deleted.
+        pod = workload.pod if workload.replicas and workload.user_id is not None else None
         known = self._upstreams.get(uuid)
         if known is not None and (pod is None or pod.uid != known.uid):
             self._drop(uuid)
@@ -204,11 +206,6 @@ class Pods:
         for uuid in list(self._upstreams):
             self._drop(uuid)
         await asyncio.gather(*self._closing, return_exceptions=True)
-
-    def _pod(self, uuid: SessionId) -> Pod | None:
-        workload = self._cache.workload(uuid)
-        # At 0 replicas, a pod that is still visible is about to be deleted.
-        return workload.pod if workload.replicas and workload.user_id is not None else None
 
     def _on_change(self, uuid: SessionId) -> None:
         if uuid in self._upstreams:

@@ -28,10 +28,6 @@ class RequestBody:
         self.stalled = False
         self.malformed = False
 
-    @property
-    def exists(self) -> bool:
-        return self._request.body_exists
-
     def raise_for_client(self) -> None:
         """Raises GatewayError if the client failed to send the whole body."""
         if self.stalled:
