@@ -82,7 +82,7 @@ async def page(browser: Browser) -> Page:
 
 @pytest.fixture(autouse=True)
 async def no_forgotten_tasks() -> AsyncIterator[None]:
-    """Fail a test that leaves a task behind: in the service it would be work that nobody waits for at the end."""
+    """Fail a test that leaves a task behind: in the service, nothing would await it at shutdown."""
     before = asyncio.all_tasks()
     yield
     await asyncio.sleep(0)

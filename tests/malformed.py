@@ -1,4 +1,4 @@
-"""Requests that bear a credential and are malformed, each in its way, for every port.
+"""Requests that contain a credential and are malformed in various ways, for every port.
 
 Whatever becomes of them, the credential must be neither in an answer nor in a log.
 """

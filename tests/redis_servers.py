@@ -57,7 +57,7 @@ MASTER = "mymaster"
 
 @contextmanager
 def sentinel(folder: Path, primary: Server) -> Iterator[Server]:
-    """A Sentinel alone, which fails over when the primary has been away for half a second."""
+    """A single Sentinel, which fails over when the primary has been down for half a second."""
     config = folder / "sentinel.conf"
     config.write_text(
         f"sentinel monitor {MASTER} 127.0.0.1 {primary.port} 1\n"

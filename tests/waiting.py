@@ -1,4 +1,4 @@
-"""Waiting for what somebody else brings about, up to a deadline."""
+"""Waits for a condition, up to a deadline."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Reads of many callers at once are made as one, and nobody is told what was so before he asked."""
+"""Concurrent callers share a read, and no caller gets data from before its call."""
 
 import asyncio
 from collections.abc import Sequence

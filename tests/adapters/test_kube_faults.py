@@ -54,7 +54,7 @@ class FakeApi:
 
 
 async def silence(request: web.BaseRequest) -> web.StreamResponse:
-    """A watch on which nothing is ever told."""
+    """A watch without any events."""
     response = web.StreamResponse()
     await response.prepare(request)
     while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110 - aiohttp has no event for it
@@ -210,7 +210,7 @@ async def test_a_watch_that_keeps_breaking_is_restarted_with_growing_pauses(
 async def test_the_cache_falls_further_behind_while_a_watch_keeps_failing(
     fake: FakeApi, kube: KubeApi, silent: float
 ) -> None:
-    """And ends with the first thing that is heard, or once a silent watch has held for a while."""
+    """Ends with the first event, or once a silent watch has held for a while."""
 
     async def fails(request: web.BaseRequest) -> web.StreamResponse:
         if not silent:

@@ -1,4 +1,4 @@
-"""Which objects make up a session, what each of them says, and what comes of one that is odd."""
+"""Which objects make up a session, what each of them means, and how invalid ones are handled."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ SCHEDULE_TIMEOUT = timedelta(minutes=2)
 
 
 def together(**objects: list[Json] | Json) -> Workload:
-    """The workload of a whole session in which these objects stand for the usual ones."""
+    """The workload of a complete session in which these objects replace the usual ones."""
     found: dict[Kind, Any] = {
         Kind.DEPLOYMENT: samples.deployment(),
         Kind.SCALER: samples.scaler(),

@@ -1,4 +1,4 @@
-"""The meter counts what it is told, reads what it is to read, and has no series that grows with users."""
+"""The metrics count events, read gauges at the scrape, and have no series that grow with users."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta

@@ -71,7 +71,7 @@ async def hear(heard: asyncio.Queue[SessionId | None], queues: RedisQueues) -> N
 
 
 async def told(heard: asyncio.Queue[SessionId | None], uuid: SessionId, push: Callable[[], Any]) -> None:
-    """Push until it is heard of: a push while nobody listens is lost, and a sweep makes up for it."""
+    """Push until a notification arrives: a push while nobody listens is lost, and the resync makes up for it."""
     async with asyncio.timeout(10):
         while True:
             await push()

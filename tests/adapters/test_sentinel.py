@@ -24,7 +24,7 @@ A = SessionId("aaaaaaaa")
 
 
 class Site:
-    """A primary, its replica, and a Sentinel that fails over when the primary has been away for half a second."""
+    """A primary, its replica, and a Sentinel that fails over when the primary has been down for half a second."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.primary = stack.enter_context(redis_server())
@@ -35,7 +35,7 @@ class Site:
 
     @property
     def url(self) -> str:
-        """The first of the Sentinels is away."""
+        """The first of the Sentinels is down."""
         return f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{self.sentinel.port}/{MASTER}/0"
 
 

@@ -1,4 +1,4 @@
-"""What is measured of JupyterHub is what its users get: the pod's own answer, by the ways of programs and browsers."""
+"""The benchmark measures what JupyterHub's users get: the pod's own answer, for programs and for browsers."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ def pod() -> dict[str, Any]:
 
 
 class Hub:
-    """Answers as a hub does whose pod takes its time; the pod is ready once somebody has heard that it is."""
+    """Answers like a hub whose pod starts slowly; the pod is ready once the hub has reported it."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []

@@ -1,4 +1,4 @@
-"""`replicas` never disturbs anybody (docs/decisions/0002-replicas.md): each case with both helms and real KEDA.
+"""`replicas` never affects a running pod (docs/decisions/0002-replicas.md): each case with both helms and real KEDA.
 
 Every upgrade and rollback changes something outside the pod template, so an awake pod must survive it.
 """
@@ -56,7 +56,7 @@ class Pod:
         return int(self.deployment()["spec"]["replicas"])
 
     def pods(self) -> list[str]:
-        """UIDs of the pods that are not on their way out."""
+        """UIDs of the pods that are not terminating."""
         items = json.loads(self._kubectl("get", "pods", "-l", f"uuid={self.uuid}", "-o", "json"))["items"]
         return [item["metadata"]["uid"] for item in items if "deletionTimestamp" not in item["metadata"]]
 

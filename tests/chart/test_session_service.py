@@ -137,7 +137,7 @@ def test_with_a_gateway_the_service_may_access_exactly_one_secret(helm: Helm) ->
 
 
 def test_an_upgrade_does_not_change_the_signing_keys(live: Helm, cluster: Cluster) -> None:
-    """With both helms: neither takes away what it never rendered."""
+    """Neither helm version removes a field that it never rendered."""
     namespace = f"keys-{secrets.token_hex(4)}"
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     own = replace(live, namespace=namespace)

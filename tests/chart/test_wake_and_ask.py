@@ -36,7 +36,7 @@ ODD = """p"a'ß$(x) `y` \\ *?"""
 
 @dataclass
 class Pod:
-    """One test's pod, as it were: what programs it has, and its environment."""
+    """The environment and programs of a test's pod."""
 
     folder: Path
     redis: Any

@@ -1,4 +1,4 @@
-"""Whatever somebody writes under a session's keys is told of that session alone; every other one goes on as before."""
+"""Invalid data under a session's keys affects only that session; all others work as before."""
 
 import asyncio
 import logging

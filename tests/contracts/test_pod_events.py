@@ -1,4 +1,4 @@
-"""What is told of events about pods: in memory, and by the real API with the service's rights."""
+"""The port for pod events: in memory, and with the real API and the service's rights."""
 
 import asyncio
 import secrets

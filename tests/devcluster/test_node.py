@@ -296,7 +296,7 @@ OUTSIDE = "198.51.100.2"
 
 @pytest.fixture
 def outside(real: Cluster) -> Iterator[str]:
-    """A neighbour of the machine, on a link of its own, who takes the machine for the way to pods; serves `hello`."""
+    """A neighbour of the machine on a separate link, which uses the machine as its router to pods; serves `hello`."""
     name = f"dc-test-{os.getpid()}"
     inside = ["ip", "netns", "exec", name]
     link = f"dct{os.getpid() % 1_000_000}"

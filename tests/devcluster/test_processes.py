@@ -1,4 +1,4 @@
-"""Processes: exactly those that were started are stopped; a death is told with the last words."""
+"""Exactly the started processes are stopped, and an unexpected exit is reported with the last output."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What gets somebody in, for how long, and what whoever has Redis can do with it: nothing."""
+"""What admits a visitor and for how long, and that access to Redis admits nobody."""
 
 import hashlib
 from datetime import timedelta

@@ -70,7 +70,7 @@ def test_the_awake_time_is_observed_or_derived_from_the_wake() -> None:
 
 
 class Away(MemoryHistory):
-    """A Redis that may be away, or break over one event."""
+    """A Redis that may be down, or fail for one event."""
 
     away = False
     bad: HistoryEvent | None = None

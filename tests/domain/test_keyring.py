@@ -30,7 +30,7 @@ class Clock:
 
 
 class Flaky(MemorySigningKeys):
-    """Keys behind an API server that may be away."""
+    """Keys behind an API server that may be down."""
 
     away = False
 

@@ -1,4 +1,4 @@
-"""Parts that must never end are restarted, whatever ends them, and what does not recover is told."""
+"""Tasks that must never end are restarted whatever ends them, and one that does not recover is reported."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

@@ -20,7 +20,7 @@ FAULT = "queue:aaaaaaaa in Redis is a set, not a list; `redis-cli DEL queue:aaaa
 
 @pytest.fixture
 async def pair(world: World) -> tuple[SessionId, SessionId]:
-    """One whose queue cannot be read, and one that is as it should be."""
+    """A session with an unreadable queue, and a healthy one."""
     bad, good = [(await world.provisioner.create(user)).uuid for user in ("ann", "bob")]
     world.queues.unreadable_queues[bad] = FAULT
     return bad, good

@@ -1,4 +1,4 @@
-"""The edge alone, over a real socket, before a handler that tells what reached it."""
+"""The edge alone, over a real socket, in front of a handler that reports what it received."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""How much a request's headers may take: counted as they come, all together, on every way that a head can come."""
+"""The limit on the size of request headers: counted in total while they arrive, however they arrive."""
 
 import asyncio
 import socket
@@ -16,7 +16,7 @@ REQUEST = START + b"\r\n"
 
 
 def head(size: int, *, end: bytes = END) -> bytes:
-    """A head of exactly so many bytes, in headers of a kilobyte at most."""
+    """A head of exactly this size in bytes, in headers of at most a kilobyte."""
     filler, left = b"", size - len(START) - len(end)
     while left:
         take = 1000 if left > 1100 else left

@@ -1,4 +1,4 @@
-"""Which answers the fault trials take for right, for an honest refusal, or for bad."""
+"""Which answers the fault trials count as right, as an honest refusal, or as bad."""
 
 from typing import Any
 

@@ -46,7 +46,7 @@ def shown(ledger: Ledger, at: float, replicas: int, ready: int) -> None:
 
 
 def whole(sessions: Mapping[str, str], **changes: Any) -> Snapshot:
-    """What is there when each of these sessions (id -> user) is as it should be."""
+    """The state in which each of these sessions (id -> user) is as it should be."""
     parts: dict[str, Any] = {
         "owners": dict(sessions),
         "releases": dict.fromkeys(sessions, "deployed"),

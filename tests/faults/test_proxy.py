@@ -31,7 +31,7 @@ async def echo(prefix: bytes) -> AsyncIterator[int]:
 
 
 class Line:
-    """A connection that says a line and hears the answer."""
+    """A connection that sends a line and reads the answer."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader

@@ -1,4 +1,4 @@
-"""What a run of the fault trials writes, and with which code it ends."""
+"""What a run of the fault trials writes, and its exit code."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A gateway over a real socket, before workspaces that the tests serve, on the domain with memory adapters."""
+"""A gateway over a real socket in front of the tests' workspaces, with the domain on memory adapters."""
 
 import asyncio
 import hashlib
@@ -79,7 +79,7 @@ class House:
     final: bool = False
     """It is for good."""
     ready: bool = True
-    """What load balancers are told."""
+    """What load balancers see."""
     port: int = 0
     drain: Drain = field(default_factory=Drain)
     spread: float = 0
@@ -145,7 +145,7 @@ class House:
         return uuid
 
     async def headers(self, uuid: SessionId, **more: str) -> Headers:
-        """Of a program that is let in."""
+        """Headers of a program with access."""
         invitation = await self.access.issue_link(uuid)
         given = await self.access.redeem(invitation.url.split("ticket=")[1].split("&")[0], uuid)
         return {
@@ -155,7 +155,7 @@ class House:
         }
 
     async def person(self, uuid: SessionId) -> Headers:
-        """Of a browser that is let in and opens a page."""
+        """Headers of a browser with access that opens a page."""
         return await self.headers(uuid, Sec_Fetch_Mode="navigate", Sec_Fetch_Dest="document", Accept="text/html")
 
     def url(self, path: str = "/") -> str:
@@ -192,7 +192,7 @@ class House:
 
 
 class Workspace:
-    """What a pod serves: it tells of what reached it."""
+    """What a pod serves: it reports what it received."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -1,4 +1,4 @@
-"""What the gateway's client does that aiohttp's own does not, on both event loops: a new aiohttp may not change it."""
+"""Differences of the gateway's client from aiohttp's own, on both event loops, which an upgrade must not change."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""The gateway of a process that ends: it serves on, then lets go of everybody, politely and not all at once."""
+"""The gateway during a shutdown: it continues to serve, then closes connections properly and spread over time."""
 
 import asyncio
 import contextlib

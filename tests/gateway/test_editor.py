@@ -1,4 +1,4 @@
-"""What an editor's page says, and what of it tells that somebody is there."""
+"""What an editor's page sends, and which of its messages show that a user is present."""
 
 import struct
 

@@ -1,4 +1,4 @@
-"""What load balancers ask the gateway's port, whatever host they name."""
+"""Health checks by load balancers on the gateway's port, with any host name."""
 
 import json
 

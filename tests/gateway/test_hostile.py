@@ -1,4 +1,4 @@
-"""Pods and clients that do what they must not: it harms nobody else, and is told for what it is."""
+"""Misbehaving pods and clients affect nobody else, and are reported as what they are."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What browsers and pods do at the gateway leaves no traceback in the log."""
+"""Errors of browsers and pods at the gateway leave no traceback in the log."""
 
 import asyncio
 import contextlib

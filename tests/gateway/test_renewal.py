@@ -1,4 +1,4 @@
-"""A session cookie is renewed while it is used, wherever no cache could give it to somebody else."""
+"""A session cookie is renewed while it is used, unless a cache could pass it to another user."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""More requests of one page than may be under way wait in line; nobody holds up the others, and leavers leave."""
+"""Requests of a page beyond the limit are queued, none blocks the others, and cancelled ones leave the queue."""
 
 import asyncio
 from collections import Counter

@@ -40,7 +40,7 @@ async def head(house: House, uuid: SessionId, path: str, method: str = "GET", **
 
 
 async def ended(reader: asyncio.StreamReader, seconds: float = 5) -> bytes:
-    """What comes until the gateway ends the connection."""
+    """Everything received until the gateway closes the connection."""
     async with asyncio.timeout(seconds):
         try:
             return await reader.read()

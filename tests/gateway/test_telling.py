@@ -1,4 +1,4 @@
-"""What the gateway tells the meter: what became of each request, who waited how long, and what is open."""
+"""The gateway's metrics: outcome of each request, waiting times, and open connections."""
 
 import asyncio
 

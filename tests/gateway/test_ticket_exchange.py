@@ -1,4 +1,4 @@
-"""Who may enter a workspace, and what nobody can reach through its host."""
+"""Who may open a workspace, and what cannot be reached through its host."""
 
 import asyncio
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""WebSockets through the gateway, with a client that is not the gateway's own library: `websockets`."""
+"""WebSockets through the gateway, with another client library than the gateway's: `websockets`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

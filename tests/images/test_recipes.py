@@ -1,4 +1,4 @@
-"""The cache of images, on a recipe that needs neither root nor buildah, and what a machine is told that lacks them."""
+"""The image cache, on a recipe that needs neither root nor buildah, and the errors on machines that lack them."""
 
 import os
 import threading
@@ -16,7 +16,7 @@ from images.recipes import Name
 
 @pytest.fixture(autouse=True)
 def recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """Tiny becomes an archive that holds its own name; tells what was made."""
+    """A recipe for tiny whose archive contains its own name, and a list of what was built."""
     made: list[str] = []
 
     def make(work: recipes._Work) -> None:

@@ -39,7 +39,7 @@ async def told(http: aiohttp.ClientSession) -> dict[str, int]:
 
 
 async def raw(tiny: Tiny, text: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection on which just this has been sent."""
+    """A connection on which only this has been sent."""
     reader, writer = await asyncio.open_connection("127.0.0.1", tiny.port)
     writer.write(text.encode())
     await writer.drain()

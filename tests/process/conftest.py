@@ -1,4 +1,4 @@
-"""The service as a process of its own, before a Redis that runs and an API server that does not answer."""
+"""The service as a separate process, with a running Redis and an API server that does not answer."""
 
 import json
 import os
@@ -116,6 +116,6 @@ def service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port that somebody else listens on."""
+    """A port on which another program listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield int(listener.getsockname()[1])

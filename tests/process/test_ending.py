@@ -1,4 +1,4 @@
-"""The process always ends: by a signal at any moment, by a port that is taken, by force when something hangs."""
+"""The process always ends: by a signal at any time, by a port in use, or by force when something hangs."""
 
 import asyncio
 import signal

@@ -14,7 +14,7 @@ GATEWAY = {"GATEWAY_DOMAIN": "localhost", "GATEWAY_SCHEME": "http"}
 
 
 def health(service: Service) -> set[str]:
-    """The parts of which /health tells, while neither Redis nor Kubernetes is there."""
+    """The parts that /health names while Redis and Kubernetes are down."""
     status, body = service.get("/health")
     assert status == 503
     return set(json.loads(body)["parts"])

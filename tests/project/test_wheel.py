@@ -1,4 +1,4 @@
-"""The wheel in an environment of its own, away from the checkout: it has all that the service needs."""
+"""The wheel in a fresh environment outside the checkout contains everything that the service needs."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The real service as a process of its own, on the real cluster."""
+"""The real service as a separate process on the real cluster."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A key that somebody has overwritten in the real Redis is one session's trouble; the others wake as ever."""
+"""An overwritten key in the real Redis affects one session; the others wake as usual."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The way in, with the real parts: keys in the cluster, and nothing in Redis that lets anybody in."""
+"""Access with real parts: keys in the cluster, and nothing in Redis that admits anybody."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from tests.conftest import SHORT, free_port
 from tests.stack.client import Caller, until
 
 _NOTHING = "/.user-pods/nothing"
-"""404 for whoever is let in, 401 for everybody else; wakes nobody."""
+"""A path that answers 404 with access and 401 without, and does not wake."""
 
 
 @dataclass

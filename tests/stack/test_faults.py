@@ -1,4 +1,4 @@
-"""Real parts stopped, frozen or missing, and the service killed: told by name, healed by itself, nothing lost."""
+"""Real parts are stopped, frozen or missing, or the service is killed: errors name the part, nothing is lost."""
 
 import asyncio
 import signal

@@ -26,7 +26,7 @@ POLL, LEASE, COOLDOWN = 2.0, 6.0, 2.0
 SETTLED = 2.0
 """Seconds after a push until the pod is asked for: a late 0 comes sooner, unless the API server stalls."""
 EARLIEST = LEASE - POLL + COOLDOWN - 1
-"""Seconds after a push in which nobody may fall asleep; KEDA's time is in whole seconds."""
+"""Seconds after a push within which a session must not sleep; KEDA's times are in whole seconds."""
 
 
 @dataclass
@@ -103,7 +103,7 @@ class Session:
             self._blows.lost.append(f"{self._uuid}: {self._last}")
 
     async def _next_moment(self, *, learn: bool) -> None:
-        """Wait for the moment at which KEDA is going to write its 0; to `learn` it, let it pass."""
+        """Wait for the time at which KEDA will write its 0; to `learn` it, let it pass."""
         await asyncio.sleep(max(0, self._pushed + LEASE + 0.1 - _now()))
         if self._fell is not None:
             self._blows.false_sleeps.append(f"{self._uuid} {self._fell - self._pushed:.2f} s after its wake")

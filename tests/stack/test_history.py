@@ -1,4 +1,4 @@
-"""A session's real life as its history and the log tell it: who woke it, why it slept."""
+"""A session's real life in its history and the log: who woke it, and why it slept."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ async def redis(stack: Stack) -> AsyncIterator[Redis]:
 
 
 class Past:
-    """What the history tells of one session, a piece at a time."""
+    """The history of one session, read page by page."""
 
     def __init__(self, caller: Caller, uuid: str) -> None:
         self._caller = caller

@@ -1,4 +1,4 @@
-"""Users with recorded patterns against real KEDA: no false sleep (asleep while active), no missed sleep (for nobody).
+"""Users with recorded patterns on real KEDA: no false sleep (asleep while active), no missed sleep (awake while idle).
 
 Never asleep before last activity + cooldown; asleep by last activity + lease + cooldown + poll + 2 s. The patterns are
 the seconds between two signs of life; the long pauses lie just below the first limit and just above the second.
@@ -19,7 +19,7 @@ from tests.stack.client import Caller
 LEASE, COOLDOWN, POLL = 4.0, 3.0, 1.0
 """As in tests.conftest.SHORT."""
 BELOW = COOLDOWN + LEASE - POLL - 1.5
-"""A pause that nobody may sleep in: KEDA's last sight of the queue is up to a poll old and rounded down to a second."""
+"""A pause without a sleep: KEDA's last read of the queue is up to a poll old and rounded down to a second."""
 ABOVE = LEASE + COOLDOWN + POLL + 2 + 1.5
 """A pause after which the pod must be gone."""
 

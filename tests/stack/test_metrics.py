@@ -1,4 +1,4 @@
-"""What the service tells at /metrics after real wakes, creates and sleeps."""
+"""The service's /metrics after real wakes, creates and sleeps."""
 
 import json
 from collections.abc import Callable
@@ -28,7 +28,7 @@ async def scrape(url: str) -> dict[str, float]:
 
 
 async def leads(stack: Stack) -> dict[str, float]:
-    """Wait until the service leads and listens; what it told then."""
+    """Wait until the service leads and listens, and return its metrics."""
     now: dict[str, float] = {}
 
     async def there() -> bool:

@@ -1,4 +1,4 @@
-"""Parked sleepers on real parts: every way to wake one, and every way that somebody or something gets in between."""
+"""Parked sleepers on real parts: every way to wake one, and everything that can interfere."""
 
 import asyncio
 import json

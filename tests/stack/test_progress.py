@@ -36,7 +36,7 @@ async def second(stack: Stack, caller: Caller) -> AsyncIterator[str]:
 
 @pytest.fixture
 def nowhere(stack: Stack, restarted: Restart, tmp_path: Path) -> Callable[..., None]:
-    """Restarts the service so that new pods want a node with the label `<label>: here`, which none has."""
+    """Restarts the service so that new pods require a node with the label `<label>: here`, which no node has."""
 
     def restart(label: str, **settings: str) -> None:
         good = (stack.cluster.state / "config" / "user-pod.yaml").read_text()

@@ -1,4 +1,4 @@
-"""API and controller as processes of their own, on one cluster and one Redis."""
+"""API and controller as separate processes, on one cluster and one Redis."""
 
 import secrets
 import time

@@ -1,4 +1,4 @@
-"""What the process says of its own parts: a failing one in /health, a dead one in /livez, all of them in /metrics."""
+"""How the process reports its tasks: a failing one in /health, a dead one in /livez, all of them in /metrics."""
 
 import asyncio
 

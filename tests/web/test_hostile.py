@@ -1,4 +1,4 @@
-"""REST against callers that send what they must not: it harms nobody else, and no credential shows up anywhere."""
+"""REST with misbehaving callers: they affect nobody else, and no credential shows up anywhere."""
 
 import asyncio
 import gzip

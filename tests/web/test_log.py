@@ -1,4 +1,4 @@
-"""What callers do leaves no traceback in the log, and a part that is away one line per call."""
+"""Errors of callers leave no traceback in the log, and a failed dependency one line per call."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ def tracebacks(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def raw(client: Client, *pieces: bytes, reset: bool = False, listen: bool = True) -> None:
-    """Say the bytes on a connection of its own; `reset` ends it rudely."""
+    """Send the bytes on a new connection; `reset` ends it with a reset."""
     reader, writer = await asyncio.open_connection(client.server.host, client.server.port)
     for piece in pieces:
         writer.write(piece)

@@ -57,7 +57,7 @@ def _tests(cluster: Cluster) -> Json:
 
 @dataclass
 class Visitor:
-    """Somebody with a session of their own; `headers` are those of a program that is let in."""
+    """A user with a session; `headers` are those of a program with access."""
 
     stack: Stack
     caller: Caller
@@ -91,7 +91,7 @@ class Visitor:
         return await self.caller.status(self.uuid)
 
     def use(self, image: str) -> str:
-        """Let the next pod be of another image; the one used so far."""
+        """Use another image for the next pod; returns the current one."""
         kubectl, name = self.stack.cluster.kubectl, f"deployment/user-{self.uuid}"
         path = "{.spec.template.spec.containers[0].image}"
         before = kubectl("-n", USERS, "get", name, "-o", f"jsonpath={path}")
@@ -103,7 +103,7 @@ class Visitor:
         await self.caller.until(self.uuid, "asleep", within)
 
     async def stays_asleep(self, seconds: float, *, within: float = 30) -> None:
-        """Wait until it sleeps, and see that nobody wakes it for so long."""
+        """Wait until it sleeps, and check that it stays asleep for this long."""
         await self.asleep(within)
         await asyncio.sleep(seconds)
         status = await self.status()
