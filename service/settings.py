@@ -19,6 +19,7 @@ from service.domain.session import IdleTimes
 from service.edge.addresses import Network
 from service.edge.connection_limits import HEADER_LIMIT, HEADER_LINES
 from service.gateway.activity.rules import ActivityMode
+from service.gateway.pages.brand import LOGO_BYTES, Brand, Support, read_color, read_logo
 from service.gateway.proxy import cookies
 from service.gateway.proxy.cookies import WITHHELD
 from service.role import Role
@@ -198,6 +199,20 @@ class Settings(BaseSettings):
     gateway_trusted: Annotated[tuple[Network, ...], NoDecode] = ()
     """Networks of trusted proxies in front of the service, separated by commas. The service believes their headers
     about a client's address and scheme."""
+    gateway_brand_name: Annotated[str, Field(max_length=60)] = ""
+    """Name of your product or organisation, at the top of the gateway's own pages. Empty: none."""
+    gateway_brand_color: str = ""
+    """Colour of bars and main buttons on these pages, as `#rgb` or `#rrggbb`. The text on it is black or white, as is
+    easier to read. Empty: black, or white in dark mode."""
+    gateway_brand_logo: str = Field(
+        "",
+        description="Logo on these pages: the path of an SVG, PNG, JPEG, GIF or WebP file, or a `data:image/…;base64,…`"
+        f" URL. At most {LOGO_BYTES:,} bytes: it is part of every page, which fetches nothing from other hosts."
+        " Empty: none.",
+    )
+    gateway_support: Annotated[str, Field(max_length=500)] = ""
+    """What people who need help read at the bottom of these pages. May contain one link:
+    `Ask [the help desk](https://help.example.com).` Empty: nothing."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level that is logged."""
     log_format: Literal["json", "console"] = "json"
@@ -223,6 +238,29 @@ class Settings(BaseSettings):
             text = key.get_secret_value()
             if len(text) < 16 or not text.isascii() or not text.isprintable() or " " in text:
                 raise ValueError("each key must have 16 or more printable ASCII characters without spaces")
+        return value
+
+    @field_validator("gateway_brand_color")
+    @classmethod
+    def _color(cls, value: str) -> str:
+        return read_color(value) if value else ""
+
+    @field_validator("gateway_brand_logo")
+    @classmethod
+    def _logo(cls, value: str) -> str:
+        return read_logo(value) if value else ""
+
+    @field_validator("gateway_brand_name", "gateway_support")
+    @classmethod
+    def _line(cls, value: str) -> str:
+        if value and not value.isprintable():
+            raise ValueError("write one line of printable characters")
+        return value
+
+    @field_validator("gateway_support")
+    @classmethod
+    def _support(cls, value: str) -> str:
+        Support.parse(value)
         return value
 
     @field_validator("redis_url")
@@ -263,6 +301,15 @@ class Settings(BaseSettings):
         port = self.gateway_public_port or (self.gateway_port if self.gateway_scheme == "http" else 0)
         host = public_host(uuid, self.gateway_domain, self.gateway_prefix)
         return f"{self.gateway_scheme}://{host}{f':{port}' if port else ''}"
+
+    @property
+    def brand(self) -> Brand:
+        return Brand(
+            name=self.gateway_brand_name,
+            color=self.gateway_brand_color,
+            logo=self.gateway_brand_logo,
+            support=Support.parse(self.gateway_support) if self.gateway_support else None,
+        )
 
     @property
     def limits(self) -> Limits:

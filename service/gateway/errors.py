@@ -1,9 +1,9 @@
-"""Responses of the gateway itself, where no pod can give one: a small page for people, a problem for programs."""
+"""Refusals of the gateway itself, where no pod can respond: a page for people, a problem document for programs."""
 
-import html
 import logging
+from enum import StrEnum
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from service.domain import errors
 from service.domain.metrics import RequestOutcome
@@ -12,10 +12,6 @@ from service.edge.problems import problem, status_of
 
 log = logging.getLogger(__name__)
 
-_STYLE = (
-    "body{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:18vh auto;padding:0 1rem;color-scheme:light dark}"
-)
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 OWN_HEADERS = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
 """Headers of every response that the gateway makes itself."""
 # An unreadable session's own message names a command for operators.
@@ -29,8 +25,44 @@ NO_SUCH_WORKSPACE = (
 )
 
 
+class PageKind(StrEnum):
+    """What a page says: the catalogue has a title, a text and the next step of each, `page.<kind>.title` and so on."""
+
+    ASLEEP = "asleep"
+    BROKEN = "broken"
+    BUSY = "busy"
+    """Too many requests, or too many that wait."""
+    DELETING = "deleting"
+    FAILED = "failed"
+    """It could not be started."""
+    LINK_USED = "link_used"
+    NOT_AWAKE = "not_awake"
+    """What was asked for needs an awake workspace."""
+    NOT_FOUND = "not_found"
+    """The workspace exists, but nothing at this address of the gateway."""
+    NOT_OPENED = "not_opened"
+    """A browser fetched a link ahead of time."""
+    NOT_SIGNED_IN = "not_signed_in"
+    PAUSED = "paused"
+    REFUSED = "refused"
+    """Any other fault of the request."""
+    REMOVED = "removed"
+    SIGN_IN_UNAVAILABLE = "sign_in_unavailable"
+    SLOW = "slow"
+    """It did not wake in time."""
+    STOPPED = "stopped"
+    """Its program does not answer, or with something that is no HTTP."""
+    TOO_LONG = "too_long"
+    """It may not be kept awake for so long."""
+    UNAVAILABLE = "unavailable"
+    """Any other fault of the system."""
+    UNKNOWN = "unknown"
+    """No workspace has this host."""
+
+
 class GatewayError(Exception):
-    """`detail` is a sentence that says what to do; `retry_after` is in seconds.
+    """`title` and `detail` are for problem documents; `page` is what a person reads instead. `detail`
+    is a sentence that says what to do; `retry_after` is in seconds.
 
     `outcome` is how the metrics count it. By default the status decides: the client's fault, or the workspace's.
     """
@@ -43,55 +75,59 @@ class GatewayError(Exception):
         *,
         retry_after: int | None = None,
         outcome: RequestOutcome | None = None,
+        page: PageKind | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.title = title
         self.detail = detail
         self.retry_after = retry_after
+        self.page = page or (PageKind.UNAVAILABLE if status >= 500 else PageKind.REFUSED)
         self.outcome = outcome or (RequestOutcome.FAILED if status >= 500 else RequestOutcome.REFUSED)
 
-    def response(self, *, page: bool, name: str | None = None) -> web.Response:
-        """A page or a problem document. `name` is the id by which the log knows the request."""
-        headers = dict(OWN_HEADERS)
+    def response(self, name: str | None = None) -> web.Response:
+        """A problem document. `name` is the id by which the log knows the request."""
+        if name is None:
+            log.debug("refused: %s", self.title, extra={"status": self.status})
+        response = problem(self.status, self.detail, title=self.title, request_id=name)
+        response.headers.update(OWN_HEADERS)
         if self.retry_after is not None:
-            headers["Retry-After"] = str(self.retry_after)
-        if not page:
-            if name is None:
-                log.debug("refused: %s", self.title, extra={"status": self.status})
-            response = problem(self.status, self.detail, title=self.title, request_id=name)
-            response.headers.update(headers)
-            return response
-        title, detail = html.escape(self.title), html.escape(self.detail)
-        headers["Content-Security-Policy"] = _POLICY
-        text = (
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-            f"<title>{title}</title><style>{_STYLE}</style><main><h1>{title}</h1><p>{detail}</p></main></html>"
-        )
-        return web.Response(status=self.status, text=text, content_type="text/html", headers=headers)
+            response.headers[hdrs.RETRY_AFTER] = str(self.retry_after)
+        return response
 
 
-_TEXTS: dict[type[errors.SessionError], tuple[str, str | None, int | None]] = {
-    errors.SessionNotFound: ("No such workspace", NO_SUCH_WORKSPACE, None),
-    errors.SessionReleased: ("The workspace was removed", "Create it again to bring it back.", None),
-    errors.SessionDeleting: (
-        "The workspace is being deleted", "Wait until that is done, then create it again.", None,
+_TEXTS: dict[type[errors.SessionError], tuple[str, str | None, int | None, PageKind]] = {
+    errors.SessionNotFound: ("No such workspace", NO_SUCH_WORKSPACE, None, PageKind.UNKNOWN),
+    errors.SessionReleased: (
+        "The workspace was removed", "Create it again to bring it back.", None, PageKind.REMOVED,
     ),
-    errors.SessionBroken: ("The workspace is broken", None, None),
-    errors.SessionUnreadable: ("The workspace is broken", _UNREADABLE, None),
-    errors.SigningKeysUnavailable: ("Sign-in is temporarily unavailable", _NO_SIGNING_KEYS, 5),
-    errors.SessionError: ("Temporarily unavailable", "A part of the system does not answer; try again.", 2),
+    errors.SessionDeleting: (
+        "The workspace is being deleted", "Wait until that is done, then create it again.", None, PageKind.DELETING,
+    ),
+    errors.SessionBroken: ("The workspace is broken", None, None, PageKind.BROKEN),
+    errors.SessionUnreadable: ("The workspace is broken", _UNREADABLE, None, PageKind.BROKEN),
+    errors.SessionAsleep: ("The workspace is asleep", None, None, PageKind.NOT_AWAKE),
+    errors.SessionPaused: ("The workspace is paused", None, None, PageKind.PAUSED),
+    errors.IdleTimesRefused: ("That is too long", None, None, PageKind.TOO_LONG),
+    errors.SigningKeysUnavailable: (
+        "Sign-in is temporarily unavailable", _NO_SIGNING_KEYS, 5, PageKind.SIGN_IN_UNAVAILABLE,
+    ),
+    errors.SessionError: (
+        "Temporarily unavailable", "A part of the system does not answer; try again.", 2, PageKind.UNAVAILABLE,
+    ),
 }  # fmt: skip
-"""Title, detail (None: the error's own message) and Retry-After in seconds, for visitors."""
+"""Title, detail (None: the error's own message), Retry-After in seconds and page, for visitors."""
 
 
 def of_session_error(error: errors.SessionError) -> GatewayError:
     kind = next(kind for kind in type(error).__mro__ if kind in _TEXTS)
-    title, detail, retry_after = _TEXTS[kind]
+    title, detail, retry_after, page = _TEXTS[kind]
     if kind is errors.SessionError:
         log.error("%s", error, extra={"cause": errors.causes(error)})
     row = status_of(error)
-    return GatewayError(row.gateway_status or row.status, title, detail or str(error), retry_after=retry_after)
+    return GatewayError(
+        row.gateway_status or row.status, title, detail or str(error), retry_after=retry_after, page=page
+    )
 
 
 def of_fault(fault: Fault, name: str) -> web.Response | None:
@@ -99,4 +135,4 @@ def of_fault(fault: Fault, name: str) -> web.Response | None:
     if fault is SLOW_HEAD:
         return None
     error = GatewayError(fault.status, fault.title, fault.detail, retry_after=fault.retry_after)
-    return error.response(page=False, name=name)
+    return error.response(name)

@@ -28,8 +28,9 @@ from service.gateway.access.hosts import Hosts
 from service.gateway.activity.recorder import ActivityRecorder
 from service.gateway.activity.rules import is_background, is_prefetch
 from service.gateway.activity.visits import VisitRecorder
-from service.gateway.errors import NO_SUCH_WORKSPACE, OWN_HEADERS, GatewayError, of_session_error
+from service.gateway.errors import NO_SUCH_WORKSPACE, OWN_HEADERS, GatewayError, PageKind, of_session_error
 from service.gateway.limits import GatewayLimits
+from service.gateway.pages.pages import Pages
 from service.gateway.proxy.headers import OWN_PATHS, Forwarding
 from service.gateway.proxy.http_proxy import proxy_request
 from service.gateway.proxy.pods import PodLost, Pods, Upstream
@@ -39,6 +40,7 @@ from service.gateway.request_outcome import OutcomeRecorder
 from service.gateway.waiting.events import WakeEvents
 from service.gateway.waiting.page import waiting_page
 from service.gateway.waiting.pod_waiter import PodWaiter
+from service.gateway.waiting.wake_times import WakeTimes
 from service.gateway.websocket.open_websockets import OpenWebSockets
 from service.gateway.websocket.websocket_proxy import WebSocketProxy, is_handshake
 
@@ -70,6 +72,7 @@ class Gateway:
         cache: WorkloadCache,
         forwarding: Forwarding,
         limits: GatewayLimits,
+        pages: Pages | None = None,
         metrics: GatewayMetrics = SILENT,
         ready: Callable[[], bool] = lambda: True,
         journal: Journal = journals.SILENT,
@@ -80,19 +83,26 @@ class Gateway:
         self.connections = OpenConnections()
         """Counted by the server."""
         self._hosts = hosts
+        self._pages = pages or Pages()
         self._forwarding = forwarding
         self._ready = ready
         self._closing = asyncio.Event()
         self._hold_timeout = limits.hold_timeout.total_seconds()
         self._stall_timeout = limits.connection_limits.stall
-        self._access = AccessControl(access, closed=limits.closed)
+        self._access = AccessControl(access, self._pages, closed=limits.closed)
         self._visits = VisitRecorder(journal, cache)
         self._activity = ActivityRecorder(activity, metrics)
         self._pods = Pods(cache, head_limit=limits.connection_limits.head_bytes)
         self._waiter = PodWaiter(
             activity=activity, queries=queries, cache=cache, pods=self._pods, recorder=self._activity, limits=limits
         )
-        self._wake_events = WakeEvents(waiter=self._waiter, progress=progress, metrics=metrics, closing=self._closing)
+        self._wake_events = WakeEvents(
+            waiter=self._waiter,
+            progress=progress,
+            wake_times=WakeTimes(queries),
+            metrics=metrics,
+            closing=self._closing,
+        )
         in_progress = limits.session_requests
         self._queues = RequestQueues(limit=in_progress, size=_QUEUED * in_progress, timeout=self._hold_timeout)
         self._websockets = OpenWebSockets(in_progress)
@@ -129,15 +139,22 @@ class Gateway:
         except (GatewayError, SessionError) as error:
             refusal = error if isinstance(error, GatewayError) else of_session_error(error)
             outcome.ended(refusal.outcome)
-            response = refusal.response(page=is_navigation(request), name=request_context.current_request_id())
-            if refusal.status == HTTPStatus.BAD_REQUEST:
-                response.force_close()  # it is not certain where the next request would begin
-            return response
+            return self._refuse(request, refusal)
         except asyncio.CancelledError:
             outcome.ended(RequestOutcome.LEFT)
             raise
         finally:
             outcome.ended(RequestOutcome.FAILED)  # by a fault of the gateway, if nothing was recorded before
+
+    def _refuse(self, request: web.BaseRequest, refusal: GatewayError) -> web.Response:
+        name = request_context.current_request_id()
+        if is_navigation(request):
+            response = self._pages.refusal(request, refusal, name=name)
+        else:
+            response = refusal.response(name)
+        if refusal.status == HTTPStatus.BAD_REQUEST:
+            response.force_close()  # it is not certain where the next request would begin
+        return response
 
     def _is_health_check(self, request: web.BaseRequest) -> bool:
         if request.raw_path == HEALTH:
@@ -148,7 +165,7 @@ class Gateway:
     def _health(self, request: web.BaseRequest) -> web.StreamResponse:
         """Not counted in the metrics: it comes every few seconds."""
         if request.method not in ("GET", "HEAD"):
-            return GatewayError(405, "Not allowed", "Use GET or HEAD for health checks.").response(page=False)
+            return GatewayError(405, "Not allowed", "Use GET or HEAD for health checks.").response()
         if self._ready():
             return web.Response(text="ok\n", headers=OWN_HEADERS)
         return web.Response(status=503, text="not ready: starting or draining\n", headers=OWN_HEADERS)
@@ -163,7 +180,7 @@ class Gateway:
             raise GatewayError(400, "Bad request", "Send exactly one host.")
         uuid = self._hosts.session(request.host)
         if uuid is None:
-            raise GatewayError(404, "No such workspace", NO_SUCH_WORKSPACE)
+            raise GatewayError(404, "No such workspace", NO_SUCH_WORKSPACE, page=PageKind.UNKNOWN)
         return uuid
 
     async def _respond(self, request: web.BaseRequest, uuid: SessionId, outcome: OutcomeRecorder) -> web.StreamResponse:
@@ -178,7 +195,7 @@ class Gateway:
         if path == WAKE_EVENTS:
             return await self._wake_events.stream(request, uuid, outcome)
         if path.startswith(OWN_PATHS):
-            raise GatewayError(404, "Not found", "There is nothing at this address.")
+            raise GatewayError(404, "Not found", "There is nothing at this address.", page=PageKind.NOT_FOUND)
         if is_websocket(request):
             with self._websockets.place(uuid):
                 return await self._forward(request, uuid, outcome)
@@ -205,7 +222,8 @@ class Gateway:
                     if opens_page:
                         await self._waiter.wake(uuid)
                         outcome.ended(RequestOutcome.PAGE)
-                        return waiting_page(self._waiter.reason(uuid))
+                        name = request_context.current_request_id()
+                        return waiting_page(self._pages, request, self._waiter.delay(uuid), name=name)
                     upstream = await self._waiter.hold(uuid, outcome=outcome, deadline=deadline, wakes=not background)
                 elif not background:
                     self._activity.record(uuid, ActivitySource.VISIT)

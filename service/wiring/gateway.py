@@ -9,6 +9,7 @@ from service.edge.connection_limits import ConnectionLimits
 from service.gateway.access.hosts import Hosts
 from service.gateway.gateway import Gateway
 from service.gateway.limits import GatewayLimits
+from service.gateway.pages.pages import Pages
 from service.gateway.proxy.cookies import Cookies
 from service.gateway.proxy.headers import Forwarding
 from service.settings import Settings
@@ -45,6 +46,7 @@ def build_gateway(core: Core, access: WorkspaceAccess, activity: SessionActivity
             scheme=config.gateway_scheme, trusted=config.gateway_trusted, cookies=Cookies(config.gateway_cookies)
         ),
         limits=_limits(config),
+        pages=Pages(config.brand),
         metrics=core.metrics,
         ready=core.readiness.is_ready,
         journal=core.journal,

@@ -23,6 +23,7 @@ from service.gateway.access.hosts import Hosts
 from service.gateway.access.session_cookie import COOKIE
 from service.gateway.gateway import Gateway
 from service.gateway.limits import GatewayLimits
+from service.gateway.pages.pages import Pages
 from service.gateway.proxy.headers import Forwarding
 from service.gateway.server import serving
 from tests.domain.conftest import World
@@ -80,6 +81,7 @@ class House:
     """It is for good."""
     ready: bool = True
     """What load balancers see."""
+    pages: Pages = field(default_factory=Pages)
     port: int = 0
     drain: Drain = field(default_factory=Drain)
     spread: float = 0
@@ -109,6 +111,7 @@ class House:
             cache=self.world.cluster,
             forwarding=forwarding or Forwarding(scheme="https"),
             limits=self.limits,
+            pages=self.pages,
             metrics=self.metrics,
             ready=lambda: self.ready,
             journal=self.world.journal,

@@ -91,6 +91,7 @@ async def next_event(stream: ClientResponse, name: str) -> dict[str, str]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.gateway.waiting.pod_waiter.CHECK_INTERVAL", 0.05)
     monkeypatch.setattr("service.gateway.waiting.events.CHECK_INTERVAL", 0.05)
+    monkeypatch.setattr("service.gateway.waiting.delays.LASTS", 0.1)
 
 
 # --- what Kubernetes keeps trying ---
@@ -108,7 +109,7 @@ async def test_a_request_waits_while_kubernetes_retries_and_is_then_served(house
     assert (status, json.loads(body)["length"]) == (200, 4)
 
 
-async def test_the_page_explains_a_delay_early_and_continues_when_a_retry_succeeds(house: House) -> None:
+async def test_the_page_explains_a_lasting_delay_and_continues_when_a_retry_succeeds(house: House) -> None:
     house.fails = _PULL
     uuid = await house.session()
     await page_shown(house, uuid)

@@ -96,7 +96,7 @@ async def test_a_prefetch_does_not_wake(house: House) -> None:
     uuid = await house.session()
     status, body = await answer(house, "/page", {**await house.person(uuid), "Sec-Purpose": "prefetch;prerender"})
     assert status == 503
-    assert b"<h1>Asleep</h1>" in body
+    assert b"<h1>Your workspace is asleep</h1>" in body
     assert house.world.cluster.workload(uuid).replicas == 0
 
 

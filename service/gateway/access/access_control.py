@@ -8,7 +8,8 @@ from service.domain.names import SessionId
 from service.gateway.access import ticket_page
 from service.gateway.access.fetch_metadata import is_navigation, is_same_origin
 from service.gateway.access.session_cookie import RENEWED, session_cookies, set_cookie
-from service.gateway.errors import OWN_HEADERS, GatewayError
+from service.gateway.errors import OWN_HEADERS, GatewayError, PageKind
+from service.gateway.pages.pages import Pages
 
 _CROSS_ORIGIN = "Pages of other hosts may not use or embed this workspace. Open it in its own tab."
 
@@ -16,8 +17,9 @@ _CROSS_ORIGIN = "Pages of other hosts may not use or embed this workspace. Open 
 class AccessControl:
     """`closed`: every request needs a session cookie."""
 
-    def __init__(self, access: WorkspaceAccess, *, closed: bool) -> None:
+    def __init__(self, access: WorkspaceAccess, pages: Pages, *, closed: bool) -> None:
         self._access = access
+        self._pages = pages
         self._closed = closed
 
     def is_known(self, request: web.BaseRequest, uuid: SessionId) -> bool:
@@ -32,7 +34,10 @@ class AccessControl:
         cookie = await self._valid_cookie(request, uuid)
         if cookie is None:
             raise GatewayError(
-                401, "You are not signed in to this workspace", "Open it again from the page that led you here."
+                401,
+                "You are not signed in to this workspace",
+                "Open it again from the page that led you here.",
+                page=PageKind.NOT_SIGNED_IN,
             )
         if cookie.renewed is not None:
             request[RENEWED] = self._set_cookie(cookie.renewed)
@@ -52,10 +57,13 @@ class AccessControl:
             raise GatewayError(405, "Not allowed", "Open a link by GET or POST.")
         if ticket_page.is_prefetched(request):
             raise GatewayError(
-                503, "Link not opened yet", "The browser fetched this link ahead of time. Open it to enter."
+                503,
+                "Link not opened yet",
+                "The browser fetched this link ahead of time. Open it to enter.",
+                page=PageKind.NOT_OPENED,
             )
         if not ticket_page.is_opened(request):
-            return ticket_page.confirmation_page()
+            return self._pages.render(request, "ticket.html", forms=True)
         cookie = await self._redeem(request, uuid)
         target = request.query.get("to", "/")
         headers = {**OWN_HEADERS, hdrs.LOCATION: target if _is_local_path(target) else "/"}
@@ -79,6 +87,7 @@ class AccessControl:
                 403,
                 "This link has been used or has expired",
                 "Open the workspace again from the page that led you here.",
+                page=PageKind.LINK_USED,
             )
         return None
 

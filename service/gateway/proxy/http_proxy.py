@@ -21,7 +21,7 @@ from multidict import CIMultiDict
 from service.edge.aiohttp_internals.client import body_has_begun
 from service.edge.aiohttp_internals.heads import ExactResponse
 from service.gateway.access.session_cookie import renew
-from service.gateway.errors import GatewayError
+from service.gateway.errors import GatewayError, PageKind
 from service.gateway.proxy.headers import to_browser
 from service.gateway.proxy.pods import UNAVAILABLE, PodLost, Upstream
 from service.gateway.proxy.request_body import RequestBody
@@ -76,6 +76,7 @@ async def proxy_request(
             502,
             "The workspace stopped",
             "It stopped before it answered. Your request may or may not have taken effect: check before you try again.",
+            page=PageKind.STOPPED,
         ) from error
     except ClientError as error:
         raise bad_response() from error
@@ -141,6 +142,7 @@ def bad_response() -> GatewayError:
         502,
         "The workspace sent an invalid response",
         "What it sent is not valid HTTP. If this persists, restart its program.",
+        page=PageKind.STOPPED,
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from service.domain.metrics import RequestOutcome
 from service.domain.names import SessionId
-from service.gateway.errors import GatewayError
+from service.gateway.errors import GatewayError, PageKind
 
 _LONG_RUNNING = 5.0
 """Seconds after which a request in progress gives up its slot to one that waits."""
@@ -23,7 +23,9 @@ class QueueFull(GatewayError):
 
     def __init__(self) -> None:
         detail = "This workspace has reached its limit of open requests. Try again in a moment."
-        super().__init__(429, "Too many requests", detail, retry_after=2, outcome=RequestOutcome.BUSY)
+        super().__init__(
+            429, "Too many requests", detail, retry_after=2, outcome=RequestOutcome.BUSY, page=PageKind.BUSY
+        )
 
 
 @dataclass(slots=True, eq=False)

@@ -1,27 +1,28 @@
 """The page that a person sees while the workspace wakes."""
 
-import html
-import secrets
-import string
-from pathlib import Path
+import json
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from service.gateway.errors import OWN_HEADERS
+from service.gateway.pages.pages import Pages, text_for
+from service.gateway.waiting.delays import Delay, DelayKind
 
-_PAGE = string.Template((Path(__file__).parent / "page.html").read_text())
+_STAGES = ("accepted", "unparked", "scaled", "scheduled", "pulled", "started", "ready")
 
 
-def waiting_page(reason: str | None) -> web.Response:
-    """The page. It continues to the requested URL; `reason` is what delays the pod, if anything."""
-    nonce = secrets.token_urlsafe(16)
-    policy = (
-        f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self';"
-        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    return web.Response(
-        status=503,
-        text=_PAGE.substitute(nonce=nonce, reason=html.escape(reason or "")),
-        content_type="text/html",
-        headers={**OWN_HEADERS, "Content-Security-Policy": policy, "Retry-After": "2"},
-    )
+def waiting_page(pages: Pages, request: web.BaseRequest, delay: Delay | None, *, name: str) -> web.Response:
+    """The page. It continues to the requested URL. `name` is the id by which the log knows the request."""
+    text = text_for(request)
+    texts = {
+        "stages": {
+            stage: {"step": text(f"companion.stage.{stage}"), "detail": text(f"page.waiting.detail.{stage}")}
+            for stage in _STAGES
+        },
+        # Filled in by the page's script.
+        "expected": text("page.waiting.expected", seconds="{seconds}"),
+        "position": text("page.waiting.position", position="{position}", count="{count}"),
+        **{kind.value: text(f"page.waiting.{kind}") for kind in DelayKind},
+    }
+    response = pages.render(request, "waiting.html", status=503, delay=delay, texts=json.dumps(texts), reference=name)
+    response.headers[hdrs.RETRY_AFTER] = "2"
+    return response

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
 from service.domain.activity import SessionActivity
@@ -17,13 +18,16 @@ from service.domain.queries import SessionQueries
 from service.domain.session import Phase
 from service.domain.wake_cause import VISIT
 from service.gateway.activity.recorder import ActivityRecorder
-from service.gateway.errors import GatewayError
+from service.gateway.errors import GatewayError, PageKind
 from service.gateway.limits import GatewayLimits
 from service.gateway.proxy.pods import CannotStart, Pods, Upstream
 from service.gateway.request_outcome import OutcomeRecorder
+from service.gateway.waiting.delays import Delay, Delays
 
 CHECK_INTERVAL = 1.0
 """Seconds between two checks whether it still makes sense to wait."""
+MANY = 10
+"""So many sessions wait before people are told their position."""
 _WAKE_AGAIN = 3
 """Checks that find a sleeping pod before it is woken again: somebody has put it to sleep since."""
 _MAX_ATTEMPTS = 6
@@ -57,6 +61,10 @@ class PodWaiter:
         self._recorder = recorder
         self._limits = limits
         self._waiting: Counter[SessionId] = Counter()
+        """In the order in which the sessions began to wait."""
+        self._positions: Mapping[SessionId, int] = {}
+        self._positions_at = -math.inf
+        self._delays = Delays()
 
     @property
     def waiting(self) -> int:
@@ -72,6 +80,20 @@ class PodWaiter:
             return workload.failure if workload.final else f"Kubernetes keeps retrying. {workload.failure}"
         return workload.paused or workload.blocker or workload.warning
 
+    def delay(self, uuid: SessionId) -> Delay | None:
+        """What delays the pod, if it lasts or needs somebody to act."""
+        return self._delays.lasting(self._cache.workload(uuid), self.reason(uuid))
+
+    def position(self, uuid: SessionId) -> tuple[int, int] | None:
+        """The session's position among those that wait in this process, and their number. None unless many do."""
+        if len(self._waiting) < MANY:
+            return None
+        if time.monotonic() - self._positions_at > CHECK_INTERVAL:
+            self._positions = {each: number for number, each in enumerate(self._waiting, 1)}
+            self._positions_at = time.monotonic()
+        number = self._positions.get(uuid)
+        return (number, len(self._positions)) if number is not None else None
+
     async def wake(self, uuid: SessionId) -> None:
         await self._activity.wake(uuid, by=VISIT)
 
@@ -81,7 +103,7 @@ class PodWaiter:
         Raises GatewayError when too many wait, when waiting makes no sense, or at the deadline.
         """
         if not wakes and self._cache.workload(uuid).replicas == 0:
-            raise GatewayError(503, "Asleep", _ASLEEP, outcome=RequestOutcome.ASLEEP)
+            raise GatewayError(503, "Asleep", _ASLEEP, outcome=RequestOutcome.ASLEEP, page=PageKind.ASLEEP)
         outcome.on_hold()
         with self.place(uuid):
             if wakes:
@@ -97,10 +119,10 @@ class PodWaiter:
         """Pause before another attempt at a request. Raises GatewayError when another makes no sense."""
         outcome.on_hold()
         if upstream.ready and attempts.failures >= _MAX_ATTEMPTS:
-            raise GatewayError(502, "The workspace does not answer", _CLOSES, retry_after=2)
+            raise GatewayError(502, "The workspace does not answer", _CLOSES, retry_after=2, page=PageKind.STOPPED)
         if not upstream.ready and time.monotonic() >= deadline:
             detail = self.reason(uuid) or _NO_PROGRAM
-            raise GatewayError(504, "The workspace is not ready", detail, retry_after=5)
+            raise GatewayError(504, "The workspace is not ready", detail, retry_after=5, page=PageKind.SLOW)
         with self.place(uuid):
             await asyncio.sleep(attempts.next())
         outcome.on_pod_available()
@@ -110,7 +132,9 @@ class PodWaiter:
         """Count one more that waits. Raises GatewayError when too many do."""
         if self._waiting.total() >= self._limits.held or self._waiting[uuid] >= self._limits.held_per_session:
             detail = "Too many requests are waiting for workspaces to wake."
-            raise GatewayError(503, "Too many wait", detail, retry_after=2, outcome=RequestOutcome.BUSY)
+            raise GatewayError(
+                503, "Too many wait", detail, retry_after=2, outcome=RequestOutcome.BUSY, page=PageKind.BUSY
+            )
         self._waiting[uuid] += 1
         try:
             yield
@@ -150,11 +174,13 @@ class PodWaiter:
                 elif checks % _WAKE_AGAIN == 0:
                     await self._wake_again(uuid, wakes)
         except CannotStart as error:
-            raise GatewayError(503, "The workspace could not be started", f"{error} {_FINAL}") from None
+            raise GatewayError(
+                503, "The workspace could not be started", f"{error} {_FINAL}", page=PageKind.FAILED
+            ) from None
         finally:
             responding.cancel()
         detail = self.reason(uuid) or (_NO_POD if self._pods.current(uuid) is None else _NO_PROGRAM)
-        raise GatewayError(504, "The workspace did not wake in time", detail, retry_after=5)
+        raise GatewayError(504, "The workspace did not wake in time", detail, retry_after=5, page=PageKind.SLOW)
 
     async def _wake_again(self, uuid: SessionId, wakes: bool) -> None:
         """Wake a pod that sleeps, or refuse to wait for it. While Redis is unavailable, neither is urgent."""
@@ -164,4 +190,4 @@ class PodWaiter:
             if wakes:
                 await self.wake(uuid)
             elif not (await self._queries.status(uuid)).awake:
-                raise GatewayError(503, "Asleep", _FELL_ASLEEP, outcome=RequestOutcome.ASLEEP)
+                raise GatewayError(503, "Asleep", _FELL_ASLEEP, outcome=RequestOutcome.ASLEEP, page=PageKind.ASLEEP)

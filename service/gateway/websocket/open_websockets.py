@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from service.domain.metrics import RequestOutcome
 from service.domain.names import SessionId
-from service.gateway.errors import GatewayError
+from service.gateway.errors import GatewayError, PageKind
 
 
 class OpenWebSockets:
@@ -28,7 +28,9 @@ class OpenWebSockets:
         """Count one more of the session. Raises GatewayError when it has too many."""
         if self._by_session[uuid] >= self._limit:
             detail = "This workspace has reached its limit of open WebSockets. Close some of its tabs."
-            raise GatewayError(429, "Too many requests", detail, retry_after=2, outcome=RequestOutcome.BUSY)
+            raise GatewayError(
+                429, "Too many requests", detail, retry_after=2, outcome=RequestOutcome.BUSY, page=PageKind.BUSY
+            )
         self._by_session[uuid] += 1
         try:
             yield

@@ -1,0 +1,90 @@
+"""Renders the gateway's pages. Nothing on them comes from another host."""
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from aiohttp import hdrs, web
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from service.gateway.errors import OWN_HEADERS, GatewayError, PageKind
+from service.gateway.pages.brand import Brand
+from service.gateway.texts import catalogue
+
+Text = Callable[..., str]
+"""`text(key, **values)` is the catalogue's text in the reader's language."""
+
+_NONE, _SELF = "'none'", "'self'"
+_RETRIED = frozenset(
+    {
+        PageKind.ASLEEP,
+        PageKind.BUSY,
+        PageKind.FAILED,
+        PageKind.SIGN_IN_UNAVAILABLE,
+        PageKind.SLOW,
+        PageKind.STOPPED,
+        PageKind.UNAVAILABLE,
+    }
+)
+"""What another try may get past."""
+_RESTARTED = frozenset({PageKind.FAILED, PageKind.SLOW, PageKind.STOPPED})
+"""What a restart of the workspace may help against."""
+
+
+class Pages:
+    """`brand` is on all of them."""
+
+    def __init__(self, brand: Brand | None = None) -> None:
+        self._brand = brand or Brand()
+        self._templates = Environment(
+            loader=FileSystemLoader(Path(__file__).parent / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+
+    def render(
+        self, request: web.BaseRequest, template: str, *, status: int = 200, forms: bool = False, **values: object
+    ) -> web.Response:
+        """The page in the reader's language. `forms`: it has forms, which may go to this host."""
+        nonce = secrets.token_urlsafe(16)
+        language, text = language_of(request), text_for(request)
+        body = self._templates.get_template(template).render(
+            nonce=nonce, language=language, text=text, brand=self._brand, **values
+        )
+        response = web.Response(status=status, text=body, content_type="text/html", headers=OWN_HEADERS)
+        response.headers["Content-Security-Policy"] = (
+            f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self';"
+            f" img-src {'data:' if self._brand.logo else _NONE}; base-uri 'none';"
+            f" form-action {_SELF if forms else _NONE}; frame-ancestors 'none'"
+        )
+        response.headers[hdrs.CONTENT_LANGUAGE] = language
+        response.headers[hdrs.VARY] = hdrs.ACCEPT_LANGUAGE
+        return response
+
+    def refusal(self, request: web.BaseRequest, error: GatewayError, *, name: str) -> web.Response:
+        """Why the request is refused. `name` is the id by which the log knows it."""
+        response = self.render(
+            request,
+            "refusal.html",
+            status=error.status,
+            kind=error.page.value,
+            error=error,
+            reference=name,
+            retry=error.page in _RETRIED,
+            restart=error.page in _RESTARTED,
+        )
+        if error.retry_after is not None:
+            response.headers[hdrs.RETRY_AFTER] = str(error.retry_after)
+        return response
+
+
+def language_of(request: web.BaseRequest) -> str:
+    return catalogue.language(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
+
+
+def text_for(request: web.BaseRequest) -> Text:
+    texts = catalogue.texts(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
+    return lambda key, **values: texts[key].format(**values)

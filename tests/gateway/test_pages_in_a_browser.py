@@ -1,0 +1,213 @@
+"""The gateway's pages in Chromium: light and dark, on a desktop and on a phone, for eyes, keyboards and screen readers.
+
+Pictures of them are in tests/pictures/ afterwards.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from aiohttp import web
+from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
+from playwright.async_api import Browser, Page, ViewportSize, expect
+
+from service.domain.journal import Ready
+from service.domain.names import SessionId
+from service.domain.progress import ProgressUpdate, Stage
+from service.gateway.errors import GatewayError, PageKind
+from service.gateway.pages.brand import Brand, Support
+from service.gateway.pages.pages import Pages
+from service.gateway.waiting.delays import Delay, DelayKind
+from service.gateway.waiting.page import waiting_page
+from tests.domain.conftest import World
+from tests.gateway.conftest import House
+
+_PICTURES = Path(__file__).parents[1] / "pictures"
+_LOGO = "data:image/svg+xml;base64,PHN2ZyB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmciIHdpZHRoPSIzMiIgaGVpZ2h0PSIzMiI+PGNpcmNsZSBjeD0iMTYiIGN5PSIxNiIgcj0iMTQiIGZpbGw9IiMwYjU3ZDAiLz48L3N2Zz4="  # noqa: E501
+_BRAND = Brand(
+    name="Example Labs",
+    color="#0b57d0",
+    logo=_LOGO,
+    support=Support.parse("Questions? Ask [the help desk](https://help.example.com)."),
+)
+_PHONE, _DESKTOP = ViewportSize(width=320, height=640), ViewportSize(width=1280, height=800)
+_SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+_REASON = 'FailedMount: MountVolume.SetUp failed for volume "pvc-0d9f1f5e-3b1c-4b53-9d8b-0c9c3d3e5b1a": timed out'
+_SECONDS = 10_000
+
+
+async def accessible(page: Page) -> None:
+    """axe-core finds nothing, and nothing is wider than the screen."""
+    found = await Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "it scrolls sideways"
+
+
+async def picture(page: Page, name: str) -> None:
+    _PICTURES.mkdir(exist_ok=True)
+    await page.screenshot(path=_PICTURES / f"{name}.png", full_page=True)
+
+
+@asynccontextmanager
+async def serving(pages: Pages) -> AsyncIterator[str]:
+    """Every page that refuses a request, `/<kind>`, and those that wait, `/waiting` and `/delayed`."""
+
+    async def respond(request: web.BaseRequest) -> web.StreamResponse:
+        match request.path.strip("/"):
+            case "open":
+                return pages.render(request, "ticket.html", forms=True)
+            case "waiting":
+                return waiting_page(pages, request, None, name="5f0c1e6d2a9b4c73")
+            case "delayed":
+                return waiting_page(pages, request, Delay(DelayKind.RETRIED, _REASON), name="5f0c1e6d2a9b4c73")
+            case kind if kind in set(PageKind):
+                error = GatewayError(503, "As the log says it", _REASON, page=PageKind(kind))
+                return pages.refusal(request, error, name="5f0c1e6d2a9b4c73")
+        # So that a waiting page stays as it is.
+        await asyncio.sleep(60)
+        return web.Response()
+
+    runner = web.ServerRunner(web.Server(respond, handler_cancellation=True), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://localhost:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("brand", [Brand(), _BRAND], ids=["plain", "branded"])
+async def test_axe_finds_nothing_on_any_page(browser: Browser, brand: Brand) -> None:
+    # The long words of German are the hardest for a phone.
+    context = await browser.new_context(locale="de-DE" if brand is _BRAND else "en-GB")
+    page = await context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if "Policy" in message.text else None)
+    await page.add_init_script("HTMLFormElement.prototype.submit = () => {}")  # the page of a link stays
+    names = [*PageKind, "waiting", "delayed", "open"] if brand is _BRAND else [PageKind.STOPPED, "delayed"]
+    async with serving(Pages(brand)) as url:
+        for name in names:
+            await page.goto(f"{url}/{name}")
+            for details in await page.locator("details").all():
+                await details.locator("summary").click()
+            for scheme in _SCHEMES:
+                await page.emulate_media(color_scheme=scheme)
+                await page.set_viewport_size(_DESKTOP)
+                await picture(page, f"page-{name}-desktop-{scheme}")
+                await page.set_viewport_size(_PHONE)
+                await picture(page, f"page-{name}-phone-{scheme}")
+                await accessible(page)
+        await page.goto("about:blank")
+    assert complaints == []
+
+
+# --- at a gateway ---
+
+
+@pytest.fixture
+async def house(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
+    """On a domain that a browser finds on this machine, and takes to be as safe as one with TLS."""
+    monkeypatch.setattr("tests.gateway.conftest.DOMAIN", "localhost")
+    async with House(world, pages=Pages(_BRAND)).open() as house:
+        yield house
+
+
+async def opened(house: House, browser: Browser, uuid: SessionId, path: str = "/") -> Page:
+    """A new browser that is let in, on its way to that path."""
+    context = await browser.new_context(locale="en-GB")
+    page = await context.new_page()
+    await page.goto(await link(house, uuid, path))
+    return page
+
+
+async def link(house: House, uuid: SessionId, path: str = "/") -> str:
+    issued = (await house.access.issue_link(uuid, path)).url
+    return issued.replace(f"https://{house.host(uuid)}", f"http://{house.host(uuid)}:{house.port}")
+
+
+async def test_a_person_sees_an_ordinary_wake_in_plain_words_and_no_alarm(
+    house: House, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.gateway.waiting.events.CHECK_INTERVAL", 0.05)
+    house.delay = 3600
+    uuid = await house.session()
+    await house.world.progress.write(uuid, ProgressUpdate(Stage.ACCEPTED))
+    page = await opened(house, browser, uuid, "/folder?x=1")
+    await expect(page.get_by_role("heading", name="Your workspace is waking up")).to_be_visible()
+    house.world.cluster.change(replace(house.world.cluster.workload(uuid), blocker=_REASON))
+    for stage in (Stage.SCALED, Stage.SCHEDULED):
+        await house.world.progress.write(uuid, ProgressUpdate(stage))
+    await expect(page.get_by_text("Loading your files …")).to_be_visible()
+    await asyncio.sleep(0.5)
+    assert await page.locator("#delay").inner_text() == ""
+    assert "FailedMount" not in await page.locator("body").inner_text()
+    await page.locator("summary").click()
+    await expect(page.locator("#stages li").last).to_contain_text("Node assigned")
+    await accessible(page)
+    await picture(page, "waking")
+    await house.start(uuid)
+    await expect(page.get_by_text('"path": "/folder?x=1"')).to_be_visible(timeout=_SECONDS)
+
+
+async def test_a_delay_that_lasts_is_told_and_disappears_with_its_cause(
+    house: House, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.gateway.waiting.events.CHECK_INTERVAL", 0.05)
+    monkeypatch.setattr("service.gateway.waiting.delays.LASTS", 0.2)
+    house.delay = 3600
+    uuid = await house.session()
+    page = await opened(house, browser, uuid)
+    house.world.cluster.change(replace(house.world.cluster.workload(uuid), blocker=_REASON))
+    await expect(page.locator("#delay")).to_contain_text("This takes longer than usual.")
+    assert "FailedMount" not in await page.locator("body").inner_text(), "it is under Details"
+    await page.locator("summary").click()
+    await expect(page.get_by_text("FailedMount")).to_be_visible()
+    house.world.cluster.change(replace(house.world.cluster.workload(uuid), blocker=None))
+    await expect(page.locator("#delay")).to_be_empty()
+
+
+async def test_a_start_that_fails_for_good_says_so_and_can_be_tried_again_by_keyboard(
+    house: House, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.gateway.waiting.pod_waiter.CHECK_INTERVAL", 0.05)
+    house.fails, house.final = "InvalidImageName: no/such:image:1", True
+    uuid = await house.session()
+    page = await opened(house, browser, uuid)
+    await expect(page.get_by_role("heading", name="Your workspace could not be started")).to_be_visible()
+    await expect(page.get_by_role("alert")).to_contain_text("If that fails too, ask your operator.")
+    await expect(page.get_by_text("InvalidImageName")).to_be_hidden()
+    await page.locator("summary").focus()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("InvalidImageName")).to_be_visible()
+    await accessible(page)
+    await picture(page, "could-not-be-started")
+    house.fails = None
+    house.world.cluster.change(replace(house.world.cluster.workload(uuid), failure=None, final=False))
+    await house.start(uuid)
+    await page.get_by_role("button", name="Try again").focus()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text('"pod":')).to_be_visible(timeout=_SECONDS)
+
+
+async def test_people_are_told_the_time_to_expect_and_their_position(
+    house: House, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.gateway.waiting.pod_waiter.MANY", 2)
+    monkeypatch.setattr("service.gateway.waiting.events.CHECK_INTERVAL", 0.05)
+    monkeypatch.setattr("service.gateway.waiting.pod_waiter.CHECK_INTERVAL", 0.05)
+    house.delay = 3600
+    first, second = await house.session("ann"), await house.session("bob")
+    for pod, seconds in (("one", 3.6), ("two", 4.4)):
+        await house.world.history.append(Ready(uuid=second, user=None, seconds=seconds, pod=pod))
+    one, two = await opened(house, browser, first), await opened(house, browser, second)
+    await expect(two.get_by_text("It is usually ready in about 4 s.")).to_be_visible()
+    await expect(two.get_by_text("Yours is number 2 of 2.")).to_be_visible()
+    await expect(one.get_by_text("Yours is number 1 of 2.")).to_be_visible()
+    await picture(two, "many-wait")
+    await house.start(first)
+    await expect(one.get_by_text('"pod":')).to_be_visible(timeout=_SECONDS)
+    await expect(two.locator("#position")).to_be_hidden()
