@@ -14,6 +14,7 @@ import uvloop
 
 from bench.figures import Figure, save, show
 from bench.ground import Ground, lacks_for_real_pods, real_pods
+from bench.pages import pages
 from bench.passing import passing
 from bench.visits import CROWD, visits
 from stack.stack import Stack
@@ -30,7 +31,7 @@ def main(
 ) -> None:
     facts = {"cores": os.cpu_count(), "poll": "5 s", "pods": "real, the tiny workspace"}
     print("what the gateway adds to what goes through it", flush=True)
-    figures = uvloop.run(passing(repeats))
+    figures = uvloop.run(passing(repeats)) + uvloop.run(pages(repeats))
     save(figures, facts=facts, path=output)
     if lacks := lacks_for_real_pods():
         print(f"no visits of real pods: that needs {', '.join(lacks)}")

@@ -20,6 +20,7 @@ from service.edge.drain import Drain
 from service.edge.ports import bind
 from service.gateway.access.hosts import Hosts
 from service.gateway.access.session_cookie import COOKIE
+from service.gateway.companion.script import CompanionScript
 from service.gateway.gateway import Gateway
 from service.gateway.limits import GatewayLimits
 from service.gateway.proxy.headers import Forwarding
@@ -78,6 +79,7 @@ async def main(port: int, pod: int) -> None:
         cache=cluster,
         forwarding=Forwarding(scheme="https"),
         limits=GatewayLimits(session_requests=100_000),
+        script=CompanionScript(),
     )
     ticket = (await access.issue_link(_UUID)).url.split("ticket=")[1].split("&")[0]
     given = await access.redeem(ticket, _UUID)

@@ -34,7 +34,7 @@ _PATIENCE = 10.0
 
 
 @dataclass
-class _Way:
+class Way:
     """One route to the workspace; `process` is the proxy in between."""
 
     name: str
@@ -50,7 +50,7 @@ class _Way:
 
 async def passing(rounds: int) -> list[Figure]:
     """Measure every route, in rounds of random order."""
-    async with _ways() as (direct, bare, gateway), _client() as http:
+    async with _ways() as (direct, bare, gateway), client() as http:
         throughput: dict[str, list[float]] = {way.name: [] for way in (bare, gateway)}
         latency: dict[str, list[float]] = {way.name: [] for way in (direct, bare, gateway)}
         download: dict[str, list[float]] = {way.name: [] for way in (direct, bare, gateway)}
@@ -77,7 +77,7 @@ async def passing(rounds: int) -> list[Figure]:
     ]
 
 
-async def _saturated(http: aiohttp.ClientSession, way: _Way) -> float:
+async def _saturated(http: aiohttp.ClientSession, way: Way) -> float:
     """Answers per second of the process's CPU, with callers that send without pauses."""
     until, busy = time.perf_counter() + _SECONDS, way.busy()
 
@@ -92,7 +92,7 @@ async def _saturated(http: aiohttp.ClientSession, way: _Way) -> float:
     return sum(counts) / (way.busy() - busy)
 
 
-async def _steady(http: aiohttp.ClientSession, way: _Way) -> list[float]:
+async def _steady(http: aiohttp.ClientSession, way: Way) -> list[float]:
     """Seconds from when a request was due until its answer, so that a stall counts for every request that it delays."""
     began = time.perf_counter() + 0.05
 
@@ -104,12 +104,12 @@ async def _steady(http: aiohttp.ClientSession, way: _Way) -> list[float]:
     return await asyncio.gather(*(one(began + number / _RATE) for number in range(int(_RATE * _SECONDS))))
 
 
-async def _get(http: aiohttp.ClientSession, way: _Way) -> None:
+async def _get(http: aiohttp.ClientSession, way: Way) -> None:
     async with http.get(f"{way.url}/status/200", headers=way.headers) as answer:
         await answer.read()
 
 
-async def _download(http: aiohttp.ClientSession, way: _Way) -> float:
+async def _download(http: aiohttp.ClientSession, way: Way) -> float:
     """MB a second."""
     began, size = time.perf_counter(), 0
     async with http.get(f"{way.url}/stream?bytes={_DOWNLOAD}&length=yes", headers=way.headers) as answer:
@@ -120,7 +120,7 @@ async def _download(http: aiohttp.ClientSession, way: _Way) -> float:
     return size / 1e6 / (time.perf_counter() - began)
 
 
-async def _sockets(http: aiohttp.ClientSession, way: _Way) -> float:
+async def _sockets(http: aiohttp.ClientSession, way: Way) -> float:
     """KB of memory that the process needs for each idle open WebSocket."""
     if way.process is None:
         raise RuntimeError("a process is needed")
@@ -142,46 +142,46 @@ async def _sockets(http: aiohttp.ClientSession, way: _Way) -> float:
 
 
 @asynccontextmanager
-async def _client() -> AsyncIterator[aiohttp.ClientSession]:
+async def client() -> AsyncIterator[aiohttp.ClientSession]:
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, trust_env=False, raise_for_status=True) as http:
         yield http
 
 
 @asynccontextmanager
-async def _ways() -> AsyncIterator[tuple[_Way, _Way, _Way]]:
+async def _ways() -> AsyncIterator[tuple[Way, Way, Way]]:
     async with AsyncExitStack() as opened:
         folder = opened.enter_context(tempfile.TemporaryDirectory())
         program = await asyncio.to_thread(compile_tiny, Path(folder) / "tiny")
         pod, bare = free_port(), free_port()
         variables = environment(PYTHONPATH=str(ROOT), HOME=folder)
-        await opened.enter_async_context(_running(str(program), "-address", f"127.0.0.1:{pod}", env=variables))
+        await opened.enter_async_context(running(str(program), "-address", f"127.0.0.1:{pod}", env=variables))
         bare_process = await opened.enter_async_context(
-            _running(sys.executable, "-m", "bench.bare_proxy", str(bare), str(pod), env=variables)
+            running(sys.executable, "-m", "bench.bare_proxy", str(bare), str(pod), env=variables)
         )
         ways = (
-            _Way("direct", f"http://127.0.0.1:{pod}", {}),
-            _Way("bare", f"http://127.0.0.1:{bare}", {}, psutil.Process(bare_process.pid)),
-            await opened.enter_async_context(_gateway(pod, variables)),
+            Way("direct", f"http://127.0.0.1:{pod}", {}),
+            Way("bare", f"http://127.0.0.1:{bare}", {}, psutil.Process(bare_process.pid)),
+            await opened.enter_async_context(gateway_process(pod, variables)),
         )
-        async with _client() as http:
+        async with client() as http:
             for way in ways:
-                await _until(lambda way=way: _get(http, way))  # type: ignore[misc]
+                await until_it_answers(lambda way=way: _get(http, way))  # type: ignore[misc]
         yield ways
 
 
 @asynccontextmanager
-async def _gateway(pod: int, variables: dict[str, str]) -> AsyncIterator[_Way]:
+async def gateway_process(pod: int, variables: dict[str, str]) -> AsyncIterator[Way]:
     port = free_port()
     argv = (sys.executable, "-m", "bench.lone_gateway", str(port), str(pod))
-    async with _running(*argv, env=variables) as process:
+    async with running(*argv, env=variables) as process:
         if process.stdout is None:
             raise RuntimeError("the gateway tells nothing")
         headers: dict[str, str] = json.loads(await process.stdout.readline())
-        yield _Way("gateway", f"http://127.0.0.1:{port}", headers, psutil.Process(process.pid))
+        yield Way("gateway", f"http://127.0.0.1:{port}", headers, psutil.Process(process.pid))
 
 
-async def _until(act: Callable[[], Awaitable[None]]) -> None:
+async def until_it_answers(act: Callable[[], Awaitable[None]]) -> None:
     async with asyncio.timeout(_PATIENCE):
         while True:
             try:
@@ -193,7 +193,7 @@ async def _until(act: Callable[[], Awaitable[None]]) -> None:
 
 
 @asynccontextmanager
-async def _running(*argv: str, env: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+async def running(*argv: str, env: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(*argv, env=env, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
     try:
         yield process

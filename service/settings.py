@@ -176,6 +176,9 @@ class Settings(BaseSettings):
     """What keeps a pod awake: `input` counts the user's input; `connection` counts an open WebSocket as well."""
     gateway_connection_limit: Seconds = 28_800
     """Seconds for which an open WebSocket keeps a pod awake when `GATEWAY_ACTIVITY` is `connection`."""
+    gateway_companion: bool = True
+    """Add a script to the pages of workspaces that reports the user's input, warns before a sleep, and wakes after it.
+    Off: pages reach browsers byte for byte, and what they request tells whether somebody uses them."""
     gateway_patience: Annotated[float, Field(ge=1, le=600)] = 60
     """Seconds that a request waits for a pod to wake. After that it gets 504 with the reason."""
     gateway_held: Count = 1000

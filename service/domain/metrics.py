@@ -41,7 +41,7 @@ class RequestOutcome(StrEnum):
     PAGE = "page"
     """Answered with the waiting page."""
     OWN = "own"
-    """Answered by the gateway: a ticket exchange, or an event stream for the waiting page."""
+    """Answered by the gateway: a ticket exchange, an event stream for the waiting page, or the companion's script."""
     ASLEEP = "asleep"
     """Sent by a page on its own, so the workspace stays asleep."""
     REFUSED = "refused"
@@ -67,6 +67,24 @@ class ActivitySource(StrEnum):
     VISIT = "visit"
     INPUT = "input"
     CONNECTION = "connection"
+
+
+class PageScript(StrEnum):
+    """Whether the companion's script was added to a page, or why not."""
+
+    ADDED = "added"
+    POLICY = "policy"
+    """The page's policy forbids a script or a WebSocket of its own origin, or both."""
+    TYPE = "type"
+    """XHTML, XML or SVG."""
+    CODING = "coding"
+    """A content coding that the gateway did not ask for."""
+    CHARSET = "charset"
+    """UTF-16 or another one in which ASCII is not ASCII."""
+    NO_TRANSFORM = "no_transform"
+    """The pod forbids changes (`Cache-Control: no-transform`)."""
+    PLACE = "place"
+    """No place for it in the first 64 KB or ten seconds."""
 
 
 class Slow(StrEnum):
@@ -103,6 +121,9 @@ class GatewayMetrics(Protocol):
 
     def activity_recorded(self, activity: ActivitySource) -> None:
         """Activity was recorded, once per session and interval."""
+
+    def page_sent(self, script: PageScript) -> None:
+        """The head of a pod's page is about to be sent to a browser."""
 
     def slow_client_closed(self, slow: Slow) -> None:
         """A connection was closed since its client was too slow."""
@@ -149,6 +170,7 @@ class NoMetrics:
     def request_ended(self, outcome: RequestOutcome) -> None: ...
     def wait_ended(self, who: Waiter, seconds: float) -> None: ...
     def activity_recorded(self, activity: ActivitySource) -> None: ...
+    def page_sent(self, script: PageScript) -> None: ...
     def slow_client_closed(self, slow: Slow) -> None: ...
     def connection_rejected(self) -> None: ...
 

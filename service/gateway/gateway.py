@@ -28,7 +28,9 @@ from service.gateway.access.hosts import Hosts
 from service.gateway.activity.recorder import ActivityRecorder
 from service.gateway.activity.rules import is_background, is_prefetch
 from service.gateway.activity.visits import VisitRecorder
+from service.gateway.companion.script import CompanionScript
 from service.gateway.errors import NO_SUCH_WORKSPACE, OWN_HEADERS, GatewayError, PageKind, of_session_error
+from service.gateway.injection.injector import SCRIPT_PATH, Injector
 from service.gateway.limits import GatewayLimits
 from service.gateway.pages.pages import Pages
 from service.gateway.proxy.headers import OWN_PATHS, Forwarding
@@ -73,11 +75,14 @@ class Gateway:
         forwarding: Forwarding,
         limits: GatewayLimits,
         pages: Pages | None = None,
+        script: CompanionScript | None = None,
         metrics: GatewayMetrics = SILENT,
         ready: Callable[[], bool] = lambda: True,
         journal: Journal = journals.SILENT,
     ) -> None:
-        """`ready`: whether load balancers should send requests here. Requests are served in any case."""
+        """`script`: added to pages, and served. `ready`: whether load balancers should send requests here.
+        Requests are served in any case.
+        """
         self.limits = limits
         self.metrics = metrics
         self.connections = OpenConnections()
@@ -85,6 +90,8 @@ class Gateway:
         self._hosts = hosts
         self._pages = pages or Pages()
         self._forwarding = forwarding
+        self._script = script
+        self._injector = Injector(script.element, script.version, metrics) if script is not None else None
         self._ready = ready
         self._closing = asyncio.Event()
         self._hold_timeout = limits.hold_timeout.total_seconds()
@@ -194,6 +201,9 @@ class Gateway:
         self._access.check_origin(request)
         if path == WAKE_EVENTS:
             return await self._wake_events.stream(request, uuid, outcome)
+        if path == SCRIPT_PATH and self._script is not None:
+            outcome.ended(RequestOutcome.OWN)
+            return self._script.respond(request)
         if path.startswith(OWN_PATHS):
             raise GatewayError(404, "Not found", "There is nothing at this address.", page=PageKind.NOT_FOUND)
         if is_websocket(request):
@@ -233,7 +243,9 @@ class Gateway:
                         return await self._websocket_proxy.proxy(
                             request, uuid, upstream, headers, outcome=outcome, deadline=deadline
                         )
-                    return await proxy_request(request, upstream, headers, body, outcome=outcome, deadline=deadline)
+                    return await proxy_request(
+                        request, upstream, headers, body, outcome=outcome, deadline=deadline, injector=self._injector
+                    )
                 attempts = attempts or Backoff(*_RETRY_BACKOFF)
                 await self._waiter.pause(uuid, upstream, attempts, outcome=outcome, deadline=deadline)
         finally:

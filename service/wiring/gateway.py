@@ -7,6 +7,7 @@ from service.domain.activity import SessionActivity
 from service.domain.keyring import Keyring
 from service.edge.connection_limits import ConnectionLimits
 from service.gateway.access.hosts import Hosts
+from service.gateway.companion.script import CompanionScript
 from service.gateway.gateway import Gateway
 from service.gateway.limits import GatewayLimits
 from service.gateway.pages.pages import Pages
@@ -47,6 +48,7 @@ def build_gateway(core: Core, access: WorkspaceAccess, activity: SessionActivity
         ),
         limits=_limits(config),
         pages=Pages(config.brand),
+        script=CompanionScript() if config.gateway_companion else None,
         metrics=core.metrics,
         ready=core.readiness.is_ready,
         journal=core.journal,

@@ -14,13 +14,14 @@ from aiohttp import ClientSession, DummyCookieJar, TCPConnector, WSMsgType, web
 
 from service.domain.access import WorkspaceAccess
 from service.domain.keyring import Keyring
-from service.domain.metrics import ActivitySource, NoMetrics, RequestOutcome, Slow, Waiter
+from service.domain.metrics import ActivitySource, NoMetrics, PageScript, RequestOutcome, Slow, Waiter
 from service.domain.names import SessionId
 from service.domain.session import Pod
 from service.edge.drain import Drain
 from service.edge.ports import bind
 from service.gateway.access.hosts import Hosts
 from service.gateway.access.session_cookie import COOKIE
+from service.gateway.companion.script import CompanionScript
 from service.gateway.gateway import Gateway
 from service.gateway.limits import GatewayLimits
 from service.gateway.pages.pages import Pages
@@ -49,6 +50,7 @@ class Told(NoMetrics):
         self.visits: Counter[RequestOutcome] = Counter()
         self.waits: list[tuple[Waiter, float]] = []
         self.notes: Counter[ActivitySource] = Counter()
+        self.pages: Counter[PageScript] = Counter()
         self.slow: Counter[Slow] = Counter()
         self.away = 0
 
@@ -60,6 +62,9 @@ class Told(NoMetrics):
 
     def activity_recorded(self, activity: ActivitySource) -> None:
         self.notes[activity] += 1
+
+    def page_sent(self, script: PageScript) -> None:
+        self.pages[script] += 1
 
     def slow_client_closed(self, slow: Slow) -> None:
         self.slow[slow] += 1
@@ -82,8 +87,11 @@ class House:
     ready: bool = True
     """What load balancers see."""
     pages: Pages = field(default_factory=Pages)
+    domain: str = DOMAIN
     port: int = 0
     drain: Drain = field(default_factory=Drain)
+    companion: bool = True
+    """Pages get the companion's script."""
     spread: float = 0
     """Seconds over which WebSockets are closed at the end."""
     http: ClientSession = field(init=False)
@@ -103,7 +111,7 @@ class House:
     async def open(self, forwarding: Forwarding | None = None) -> AsyncIterator["House"]:
         self.world.wake_observers.append(self)
         self.gateway = Gateway(
-            hosts=Hosts(DOMAIN),
+            hosts=Hosts(self.domain),
             access=self.access,
             activity=self.world.activity,
             queries=self.world.queries,
@@ -112,6 +120,7 @@ class House:
             forwarding=forwarding or Forwarding(scheme="https"),
             limits=self.limits,
             pages=self.pages,
+            script=CompanionScript() if self.companion else None,
             metrics=self.metrics,
             ready=lambda: self.ready,
             journal=self.world.journal,
@@ -135,9 +144,8 @@ class House:
                 task.cancel()
             await asyncio.gather(*self._starting, return_exceptions=True)
 
-    @staticmethod
-    def host(uuid: str) -> str:
-        return f"vs-code-{uuid}.{DOMAIN}"
+    def host(self, uuid: str) -> str:
+        return f"vs-code-{uuid}.{self.domain}"
 
     async def session(self, user_id: str = "ann") -> SessionId:
         return (await self.world.provisioner.create(user_id)).uuid
@@ -188,6 +196,11 @@ class House:
         pod = Pod(workspace.name, "127.0.0.1", workspace.port, scheduled=True, started=True, ready=True)
         self.world.cluster.change(replace(self.world.cluster.workload(uuid), replicas=1, ready=1, pod=pod))
         return workspace
+
+    def pod_at(self, uuid: SessionId, port: int, *, ready: bool = True) -> None:
+        """The session's pod is a program of the test's own."""
+        pod = Pod("program", "127.0.0.1", port, scheduled=True, started=True, ready=ready)
+        self.world.cluster.change(replace(self.world.cluster.workload(uuid), replicas=1, ready=int(ready), pod=pod))
 
     async def fall_asleep(self, uuid: SessionId) -> None:
         self.world.cluster.change(replace(self.world.cluster.workload(uuid), replicas=0, ready=0, pod=None))
@@ -363,12 +376,25 @@ async def scripted(
     uuid, pod = await house.session(), Scripted(said, ends=ends or b"Connection: close" in said)
     server = await asyncio.start_server(pod.serve, "127.0.0.1", 0)
     async with server:
-        place = Pod(
-            "scripted", "127.0.0.1", server.sockets[0].getsockname()[1], scheduled=True, started=True, ready=ready
-        )
-        house.world.cluster.change(replace(house.world.cluster.workload(uuid), replicas=1, ready=int(ready), pod=place))
+        house.pod_at(uuid, server.sockets[0].getsockname()[1], ready=ready)
         yield uuid, pod
         pod.over.set()
+
+
+@asynccontextmanager
+async def program(
+    house: House, respond: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+) -> AsyncIterator[SessionId]:
+    """An awake session whose pod responds so."""
+    uuid = await house.session()
+    runner = web.ServerRunner(web.Server(respond, access_log=None, handler_cancellation=True), shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        house.pod_at(uuid, int(runner.addresses[0][1]))
+        yield uuid
+    finally:
+        await runner.cleanup()
 
 
 @pytest.fixture

@@ -8,15 +8,14 @@ from playwright.async_api import Browser, BrowserContext, Route
 
 from service.gateway.access.session_cookie import COOKIE
 from tests.domain.conftest import World
-from tests.gateway import conftest
 from tests.gateway.conftest import House
 
 
 class Local(House):
     """Where a browser finds every host on its own machine."""
 
-    def host(self, uuid: str) -> str:  # type: ignore[override]
-        return f"vs-code-{uuid}.localhost:{self.port}"
+    def host(self, uuid: str) -> str:
+        return f"{super().host(uuid)}:{self.port}"
 
     async def link(self) -> str:
         invitation = await self.access.issue_link(await self.awake(), "/echo")
@@ -33,10 +32,9 @@ class Local(House):
 
 
 @pytest.fixture
-async def local(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Local]:
-    monkeypatch.setattr(conftest, "DOMAIN", "localhost")
+async def local() -> AsyncIterator[Local]:
     world = World()
-    async with Local(world).open() as house:
+    async with Local(world, domain="localhost").open() as house:
         assert isinstance(house, Local)
         yield house
     await world.provisioner.close()

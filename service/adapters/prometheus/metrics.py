@@ -17,6 +17,7 @@ from service.domain.metrics import (
     Creation,
     HelmWork,
     MeasuredStage,
+    PageScript,
     RequestOutcome,
     Slow,
     Waiter,
@@ -87,6 +88,11 @@ class PrometheusMetrics:
             "Recorded activity, at most once per session and five seconds, by source.",
             source=ActivitySource,
         )
+        self._pages = self._counter(
+            "gateway_pages",
+            "Pages of workspaces sent to browsers, by whether the companion's script was added, or why not.",
+            script=PageScript,
+        )
         self._slow = self._counter(
             "gateway_slow", "Clients disconnected because they were too slow, by what was slow.", over=Slow
         )
@@ -133,6 +139,9 @@ class PrometheusMetrics:
 
     def activity_recorded(self, activity: ActivitySource) -> None:
         self._notes.labels(activity).inc()
+
+    def page_sent(self, script: PageScript) -> None:
+        self._pages.labels(script).inc()
 
     def slow_client_closed(self, slow: Slow) -> None:
         self._slow.labels(slow).inc()

@@ -5,6 +5,8 @@ from multidict import istr
 
 MODE, DEST = istr("Sec-Fetch-Mode"), istr("Sec-Fetch-Dest")
 _SITE = istr("Sec-Fetch-Site")
+_REQUESTED_WITH = istr("X-Requested-With")
+"""Libraries set it for what is no navigation."""
 
 
 def is_websocket(request: web.BaseRequest) -> bool:
@@ -21,8 +23,26 @@ def is_navigation(request: web.BaseRequest) -> bool:
         return False
     mode = request.headers.get(MODE)
     if mode is None:
-        return "text/html" in request.headers.get(hdrs.ACCEPT, "")
+        return _wants_html(request)
     return mode == "navigate" and request.headers.get(DEST, "document") == "document"
+
+
+def opens_document(request: web.BaseRequest) -> bool:
+    """Whether a browser will show the response as a page of its own: not in a frame, nor as a download.
+
+    A form may be sent by POST. A browser without Fetch Metadata does not tell frames from pages.
+    """
+    if request.method not in ("GET", "POST") or hdrs.RANGE in request.headers:
+        return False
+    mode = request.headers.get(MODE)
+    if mode is not None:
+        return mode == "navigate" and request.headers.get(DEST) == "document"
+    by_browser = request.headers.get(hdrs.USER_AGENT, "").startswith("Mozilla/")
+    return by_browser and _wants_html(request) and _REQUESTED_WITH not in request.headers
+
+
+def _wants_html(request: web.BaseRequest) -> bool:
+    return "text/html" in request.headers.get(hdrs.ACCEPT, "")
 
 
 def is_same_origin(request: web.BaseRequest) -> bool:

@@ -1,4 +1,4 @@
-"""Decides which cookies a pod sees: never the session cookie, and of the others those that `GATEWAY_COOKIES` allows.
+"""Decides which cookies a pod sees: never the gateway's own, and of the others those that `GATEWAY_COOKIES` allows.
 
 A cookie that a frontend sets for the whole domain is sent to every workspace, and a browser does not mark such cookies.
 So their names decide.
@@ -14,7 +14,8 @@ WITHHELD = (
 )  # fmt: skip
 """Names under which proxies and frontends commonly keep sign-ins to a whole domain. No editor uses such names."""
 _NAME = r"[!#$%&'+\-.^_`|~0-9A-Za-z]+\*?"
-_SESSION_COOKIE = re.compile(rf"(?:^|;)[ \t]*{COOKIE}=[^;]*")
+_OWN = re.compile(rf"(?:^|;)[ \t]*{COOKIE}[^=;]*=[^;]*")
+"""The session cookie, and others of the gateway, whose names begin like it."""
 _BETWEEN = "; \t"
 
 
@@ -30,7 +31,7 @@ def check(patterns: Sequence[str]) -> None:
 
 
 class Cookies:
-    """`patterns`: names to allow, or, with `!` in front, to withhold. Empty: all but the session cookie are allowed."""
+    """`patterns`: names to allow, or, with `!` in front, to withhold. Empty: all but the gateway's own are allowed."""
 
     def __init__(self, patterns: Sequence[str] = WITHHELD) -> None:
         names = "|".join(_expression(pattern.removeprefix("!")) for pattern in patterns)
@@ -42,7 +43,7 @@ class Cookies:
         return "; ".join(rest for line in lines if (rest := self._rest(line)))
 
     def _rest(self, line: str) -> str:
-        rest = _SESSION_COOKIE.sub("", line).strip(_BETWEEN)
+        rest = _OWN.sub("", line).strip(_BETWEEN)
         # Most often there is none but the session cookie.
         return self._withheld.sub("", rest).strip(_BETWEEN) if rest and self._withheld else rest
 

@@ -75,7 +75,7 @@ def to_browser(headers: "CIMultiDictProxy[str]") -> CIMultiDict[str]:
     for cookie in kept.popall(hdrs.SET_COOKIE, ()):
         pair, *attributes = cookie.split(";")
         name = _plain(pair.partition("=")[0])
-        if not name or name == COOKIE:
+        if not name or name.startswith(COOKIE):
             continue  # a browser sends a cookie without a name as its value alone, which may look like a session cookie
         own = [each for each in attributes if _plain(each.partition("=")[0]).lower() != "domain"]
         kept.add(hdrs.SET_COOKIE, ";".join([pair, *own]))

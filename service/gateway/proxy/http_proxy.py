@@ -22,6 +22,8 @@ from service.edge.aiohttp_internals.client import body_has_begun
 from service.edge.aiohttp_internals.heads import ExactResponse
 from service.gateway.access.session_cookie import renew
 from service.gateway.errors import GatewayError, PageKind
+from service.gateway.injection.document import Body
+from service.gateway.injection.injector import Injector, Visit
 from service.gateway.proxy.headers import to_browser
 from service.gateway.proxy.pods import UNAVAILABLE, PodLost, Upstream
 from service.gateway.proxy.request_body import RequestBody
@@ -51,14 +53,17 @@ async def proxy_request(
     *,
     outcome: OutcomeRecorder,
     deadline: float,
+    injector: Injector | None = None,
 ) -> web.StreamResponse:
     """Proxy the request with these headers. Raises PodLost while it can be repeated safely, GatewayError otherwise.
 
-    A pod that is not ready is waited for until `deadline` (seconds of time.monotonic).
+    A pod that is not ready is waited for until `deadline` (seconds of time.monotonic). `injector`: adds the companion's
+    script to pages.
     """
     # The gateway itself answers `Expect: 100-continue`, once the pod has taken the connection: with a pod that does not
     # know of it, both sides could wait for each other.
     headers.popall(hdrs.EXPECT, None)
+    visit = injector.visit(request, headers) if injector is not None else None
     try:
         response = await upstream.request(
             request.method, request.raw_path, headers, data=body.stream() if request.body_exists else None
@@ -87,7 +92,7 @@ async def proxy_request(
         if response.status == HTTPStatus.SWITCHING_PROTOCOLS:
             response.close()
             raise bad_response()
-        return await send_response(request, upstream, response)
+        return await send_response(request, upstream, response, visit)
 
 
 def check_from_program(upstream: Upstream, response: ClientResponse, deadline: float) -> None:
@@ -102,36 +107,46 @@ def check_from_program(upstream: Upstream, response: ClientResponse, deadline: f
 
 
 async def send_response(
-    request: web.BaseRequest, upstream: Upstream, upstream_response: ClientResponse
+    request: web.BaseRequest, upstream: Upstream, upstream_response: ClientResponse, visit: Visit | None = None
 ) -> web.StreamResponse:
-    """Stream the pod's response to the client. Raises GatewayError when it is not proper HTTP."""
+    """Stream the pod's response to the client. Raises GatewayError when it is not proper HTTP.
+
+    `visit`: adds the companion's script to the page that the request opens.
+    """
     if not _is_proper(upstream_response):
         upstream_response.close()
         raise bad_response()
-    response = ProxiedResponse(upstream_response)
-    # A small response arrives in one piece, so it leaves in one piece too.
-    response.send_head_with_body(body_has_begun(upstream_response) and request.method != "HEAD")
-    if not request.content.is_eof():
-        response.force_close()  # lets a client that is still uploading stop
-    try:
-        await response.prepare(request)
-    except ValueError as error:  # a header with characters that are not allowed
-        upstream_response.close()
-        raise bad_response() from error
     upstream.responses.add(upstream_response)
+    try:
+        response, body = ProxiedResponse(upstream_response), upstream_response.content
+        document = await visit.document(response.status, response.headers, body) if visit is not None else None
+        # A small response arrives in one piece, so it leaves in one piece too.
+        response.send_head_with_body(body_has_begun(upstream_response) and request.method != "HEAD")
+        if not request.content.is_eof():
+            response.force_close()  # lets a client that is still uploading stop
+        try:
+            await response.prepare(request)
+        except ValueError as error:  # a header with characters that are not allowed
+            upstream_response.close()
+            raise bad_response() from error
+        return await _send_body(request, response, document or body)
+    finally:
+        upstream.responses.discard(upstream_response)
+
+
+async def _send_body(request: web.BaseRequest, response: ProxiedResponse, body: Body) -> web.StreamResponse:
     try:
         if request.method != "HEAD":
             # Everything that has arrived at once: for less, the client copies the rest again and again.
-            while chunk := await upstream_response.content.readany():
+            while chunk := await body.readany():
                 await response.write(chunk)
-    except ClientError:
+    except (ClientError, RuntimeError):
+        # RuntimeError: the connections to the pod have been closed just before its response was known.
         # Abort: a proper end would make half of the response look complete.
         response.force_close()
         if request.transport is not None:
             request.transport.abort()
         return response
-    finally:
-        upstream.responses.discard(upstream_response)
     with contextlib.suppress(ConnectionResetError):
         await response.write_eof()
     return response

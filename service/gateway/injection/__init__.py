@@ -1,0 +1,1 @@
+"""Adds the companion's script to pages, while they stream."""
