@@ -113,6 +113,9 @@ class Settings(BaseSettings):
     """Seconds between two polls of a queue by KEDA."""
     cooldown: Annotated[int, Field(ge=1, le=604800)] = 120
     """Seconds from when KEDA last saw a non-empty queue until the pod sleeps. A create may choose another value."""
+    activity_background_limit: Annotated[float, Field(ge=0, le=604800)] = 0
+    """Seconds after the last activity for which a working program (terminal output, a download) may keep the pod awake.
+    A create may choose another value. 0: such programs keep nothing awake."""
     parking: bool = True
     """Park sleeping sessions: KEDA then spends nothing on them, and a wake does not wait for its poll. Off: plain KEDA,
     and parked sessions are unparked."""
@@ -326,6 +329,7 @@ class Settings(BaseSettings):
             lease=timedelta(seconds=self.lease),
             cooldown=timedelta(seconds=self.cooldown),
             poll=timedelta(seconds=self.polling_interval),
+            background=timedelta(seconds=self.activity_background_limit),
         )
 
     def values(self, operators: Mapping[str, Any]) -> dict[str, Any]:

@@ -135,7 +135,7 @@ class JournalWriter:
                 since, idle_times = transition.since, self._idle_times
                 cause = sleep_cause(record, workload, at=at, awake_since=since, idle_times=idle_times)
                 common |= {"request": cause.request or NOBODY, "why": cause.why, "idle_since": cause.idle_since}
-                return Slept(**common, seconds=seconds, pod=pod)
+                return Slept(**common, seconds=seconds, pod=pod, interrupted=cause.interrupted)
         return None
 
     async def _last_wake(self, uuid: SessionId) -> Woken | None:

@@ -67,6 +67,20 @@ class SessionActivity:
         await self._check_awake(uuid)
         await self._queues.heartbeat(uuid, source, idle_times.lease)
 
+    async def background(self, uuid: SessionId) -> bool:
+        """Note that a program works in the pod. Keeps the session awake up to `IdleTimes.background` after activity.
+
+        KEDA adds the cooldown, so the lease ends that much earlier. Returns whether it counts. Raises as `heartbeat`.
+        """
+        idle_times = await self._queries.check_usable_cached(uuid)
+        await self._check_awake(uuid)
+        return await self._queues.background(uuid, idle_times.lease, idle_times.background - idle_times.cooldown)
+
+    async def end_extension(self, uuid: SessionId) -> None:
+        """End an extension before its time. Activity keeps the session awake as ever. Raises as `wake`."""
+        idle_times = await self._queries.check_usable_cached(uuid)
+        await self._queues.end_extension(uuid, idle_times.lease)
+
     async def extend(self, uuid: SessionId, by: timedelta) -> datetime:
         """Keep an awake session awake for `by` from now. Returns until when; an earlier request may reach further.
 

@@ -69,6 +69,8 @@ class Entry:
     """For a wake: from accepted to ready. For a sleep: how long the session was awake."""
     why: SleepReason | None = None
     idle_since: datetime | None = None
+    interrupted: bool = False
+    """For a sleep: a program was still working."""
     reason: str | None = None
     """For a failure: Kubernetes' own words."""
 
@@ -103,6 +105,7 @@ def entries(events: Iterable[HistoryEvent]) -> Sequence[Entry]:
                         seconds=awake,
                         why=event.why,
                         idle_since=event.idle_since,
+                        interrupted=event.interrupted,
                     )
                 )
             case Failed():

@@ -69,6 +69,8 @@ class Slept(JournalEntry):
     """How long a pod was wanted; None if no replica saw the beginning."""
     pod: str | None = None
     """The uid of the pod that ended."""
+    interrupted: bool = False
+    """A program was still working."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ class RequestedIdleTimes:
     lease: timedelta | None = None
     cooldown: timedelta | None = None
     poll: timedelta | None = None
+    background: timedelta | None = None
 
 
 NOTHING_REQUESTED = RequestedIdleTimes()
@@ -33,6 +34,7 @@ class Limits:
             lease=requested.lease or default.lease,
             cooldown=requested.cooldown or default.cooldown,
             poll=requested.poll or default.poll,
+            background=default.background if requested.background is None else requested.background,
         )
         if idle_times.lease < idle_times.shortest_lease:
             least = idle_times.shortest_lease.total_seconds()
@@ -42,6 +44,7 @@ class Limits:
         for name, given, most in (
             ("lease", requested.lease, self.lease),
             ("cooldown", requested.cooldown, self.cooldown),
+            ("time for background work", requested.background, self.extension),
         ):
             if given is not None and given > most:
                 raise IdleTimesRefused(f"the {name} may be {most.total_seconds():g} s at most")

@@ -67,6 +67,8 @@ class ActivitySource(StrEnum):
     VISIT = "visit"
     INPUT = "input"
     CONNECTION = "connection"
+    BACKGROUND = "background"
+    """A program that works in the pod."""
 
 
 class PageScript(StrEnum):

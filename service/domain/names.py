@@ -32,6 +32,8 @@ USER_HASH_LABEL = "user-pods/user-hash"
 LEASE_ANNOTATION = "user-pods/lease"
 """On the ScaledObject, beside KEDA's own times: seconds that one wake keeps the queue non-empty."""
 
+BACKGROUND_ANNOTATION = "user-pods/background"
+"""On the ScaledObject: seconds after the last activity for which a working program may keep the pod awake."""
 PARKED_ANNOTATION = "user-pods/parked"
 """On the ScaledObject, beside KEDA's `paused`: the service has set `paused`, not an operator."""
 

@@ -121,8 +121,18 @@ class Queues(Protocol):
     async def heartbeat(self, uuid: SessionId, source: str, lease: timedelta) -> int:
         """The same for activity other than a wake; `source` names it. Returns the queue's length."""
 
+    async def background(self, uuid: SessionId, lease: timedelta, limit: timedelta) -> bool:
+        """Note that a program works in the pod. Fill the queue for `lease`, until `limit` after the last activity.
+
+        Notes no activity, unless none is known: then the limit counts from now. Returns whether the queue was filled;
+        it is not beyond the limit, after a later request for sleep, or when the session is not there to be kept awake.
+        """
+
     async def keep_awake(self, uuid: SessionId, until: datetime, lease: timedelta) -> datetime:
         """The same for an extension until that time, which `lease` must reach. Returns the latest extension's end."""
+
+    async def end_extension(self, uuid: SessionId, lease: timedelta) -> None:
+        """Remove the extension, and shorten the queue's expiry to `lease`. Raises SessionNotFound."""
 
     async def clear(self, uuid: SessionId, *, asked: str | None = None) -> None:
         """Delete the queue, of whatever type it is, the pending wake and the extension.

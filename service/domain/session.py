@@ -89,6 +89,8 @@ class IdleTimes:
     """How long KEDA waits after it last saw the queue non-empty."""
     poll: timedelta = timedelta(seconds=5)
     """How often KEDA reads the queue."""
+    background: timedelta = timedelta(0)
+    """How long after the last activity a working program may keep the pod awake. 0: it does not."""
 
     MARGIN: ClassVar[timedelta] = timedelta(seconds=2)
     """How long KEDA may take to reconcile, beyond its poll."""
@@ -261,6 +263,8 @@ class Record:
     last_activity: datetime | None = None
     activity_source: str | None = None
     """The last activity's source: `wake`, or the name that its reporter gave."""
+    last_output: datetime | None = None
+    """When the gateway last saw a program in the pod work: terminal output, or a download."""
     kept_until: datetime | None = None
     """The end of the extension that the user asked for."""
     sleep_request: SleepRequest | None = None
@@ -272,6 +276,12 @@ class Record:
     queue: QueueState = field(default_factory=QueueState)
     read_error: str | None = None
     """Why the record cannot be read, and what repairs it."""
+
+    def keeps_working(self, now: datetime, idle_times: IdleTimes) -> bool:
+        """Whether a program that works in the pod counts, and has filled the queue."""
+        if self.last_output is None or self.last_activity is None:
+            return False
+        return now < min(self.last_output + idle_times.lease, self.last_activity + idle_times.background)
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,13 +369,23 @@ class Session:
 
     @property
     def kept_awake_by(self) -> str | None:
-        """`extension`, the source of the last activity, `queue` (another program's push) or `cooldown`; None asleep."""
+        """`extension`, the last activity's source, `background`, `queue` (another program's push) or `cooldown`.
+
+        None while asleep.
+        """
         if not self.awake:
             return None
         if self.record.kept_until is not None and self.record.kept_until > datetime.now(UTC):
             return "extension"
         if not self.record.queue.is_wanted:
             return "cooldown"
-        last, lease = self.record.last_activity, (self.workload.idle_times or self.idle_times).lease
-        ours = self.record.queue.pending_since is not None or (last is not None and datetime.now(UTC) < last + lease)
-        return self.record.activity_source if ours and self.record.activity_source else "queue"
+        now, last, idle_times = (
+            datetime.now(UTC),
+            self.record.last_activity,
+            self.workload.idle_times or self.idle_times,
+        )
+        if last is not None and now < last + idle_times.lease:
+            return self.record.activity_source or "queue"
+        if self.record.keeps_working(now, idle_times):
+            return "background"
+        return (self.record.queue.pending_since and self.record.activity_source) or "queue"

@@ -1,6 +1,6 @@
 """Why a session's pod ended: one rule for metrics, log and history."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -9,6 +9,9 @@ from service.domain.wake_cause import WATCH_LAG
 
 _ROUNDING = timedelta(seconds=1)
 """KEDA's times are in whole seconds."""
+_WORKED_RECENTLY = timedelta(seconds=60)
+_ECHO = timedelta(seconds=10)
+"""For this long after an activity, output may be no more than its answer."""
 
 
 class SleepReason(StrEnum):
@@ -33,6 +36,8 @@ class SleepCause:
     """The last use before the sleep; None when none is known."""
     request: str | None = None
     """For `asked`: the id of the request that asked."""
+    interrupted: bool = False
+    """A program was still working."""
 
 
 def sleep_cause(
@@ -47,7 +52,13 @@ def sleep_cause(
 
     `awake_since` is when the pod was first wanted, None when unknown. `idle_times` apply to workloads without any.
     """
-    idle_times = after.idle_times or idle_times or IdleTimes()
+    cause = _cause(record, after, at, awake_since, after.idle_times or idle_times or IdleTimes())
+    return replace(cause, interrupted=was_interrupted(record, at))
+
+
+def _cause(
+    record: Record, after: Workload, at: datetime, awake_since: datetime | None, idle_times: IdleTimes
+) -> SleepCause:
     used = _last_use(record, after, at, idle_times)
     if _asked(record, after, awake_since):
         return SleepCause(SleepReason.ASKED, used, record.sleep_request.request if record.sleep_request else None)
@@ -62,6 +73,14 @@ def sleep_cause(
     last = record.last_activity
     early = last is not None and last <= at < last + idle_times.cooldown
     return SleepCause(SleepReason.FALSE if early else SleepReason.IDLE, used)
+
+
+def was_interrupted(record: Record, at: datetime) -> bool:
+    """Whether a program was still working when the pod ended at `at`. What an activity printed does not count."""
+    output, last = record.last_output, record.last_activity
+    if output is None or at - output > _WORKED_RECENTLY:
+        return False
+    return last is None or output - last > _ECHO
 
 
 def was_wanted(queue: QueueState, at: datetime) -> bool:

@@ -25,6 +25,7 @@ from service.edge.connections import OpenConnections
 from service.gateway.access.access_control import AccessControl
 from service.gateway.access.fetch_metadata import is_navigation, is_websocket
 from service.gateway.access.hosts import Hosts
+from service.gateway.activity.background import BackgroundRecorder, Download
 from service.gateway.activity.recorder import ActivityRecorder
 from service.gateway.activity.rules import is_background, is_prefetch
 from service.gateway.activity.visits import VisitRecorder
@@ -99,6 +100,7 @@ class Gateway:
         self._access = AccessControl(access, self._pages, closed=limits.closed)
         self._visits = VisitRecorder(journal, cache)
         self._activity = ActivityRecorder(activity, metrics)
+        self._background = BackgroundRecorder(activity, metrics)
         self._pods = Pods(cache, head_limit=limits.connection_limits.head_bytes)
         self._waiter = PodWaiter(
             activity=activity, queries=queries, cache=cache, pods=self._pods, recorder=self._activity, limits=limits
@@ -113,7 +115,7 @@ class Gateway:
         in_progress = limits.session_requests
         self._queues = RequestQueues(limit=in_progress, size=_QUEUED * in_progress, timeout=self._hold_timeout)
         self._websockets = OpenWebSockets(in_progress)
-        self._websocket_proxy = WebSocketProxy(self._websockets, self._activity, limits)
+        self._websocket_proxy = WebSocketProxy(self._websockets, self._activity, self._background, limits)
 
     @property
     def traffic(self) -> Traffic:
@@ -134,6 +136,7 @@ class Gateway:
 
     async def close(self) -> None:
         await self._activity.close()
+        await self._background.close()
         await self._pods.close()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -243,8 +246,16 @@ class Gateway:
                         return await self._websocket_proxy.proxy(
                             request, uuid, upstream, headers, outcome=outcome, deadline=deadline
                         )
+                    download = Download(self._background, uuid)
                     return await proxy_request(
-                        request, upstream, headers, body, outcome=outcome, deadline=deadline, injector=self._injector
+                        request,
+                        upstream,
+                        headers,
+                        body,
+                        outcome=outcome,
+                        deadline=deadline,
+                        download=download,
+                        injector=self._injector,
                     )
                 attempts = attempts or Backoff(*_RETRY_BACKOFF)
                 await self._waiter.pause(uuid, upstream, attempts, outcome=outcome, deadline=deadline)

@@ -82,10 +82,19 @@ class IdleTimes(Body):
     poll: Annotated[StrictInt, Field(ge=1, le=3600), BeforeValidator(_whole)] | None = Field(
         None, description="Seconds between two polls by KEDA."
     )
+    background: Number | None = Field(
+        None,
+        ge=0,
+        le=31_536_000,
+        description="Seconds after the last activity for which a working program keeps the pod awake; 0: it does not.",
+    )
 
     def requested(self) -> RequestedIdleTimes:
         return RequestedIdleTimes(
-            lease=_seconds(self.lease), cooldown=_seconds(self.cooldown), poll=_seconds(self.poll)
+            lease=_seconds(self.lease),
+            cooldown=_seconds(self.cooldown),
+            poll=_seconds(self.poll),
+            background=_seconds(self.background),
         )
 
 
@@ -160,7 +169,8 @@ class Status(Answer):
     )
     kept_awake_by: str | None = Field(
         description=(
-            "`extension`, the source of the last activity, `queue` (tokens pushed by another program), or `cooldown`."
+            "`extension`, the source of the last activity, `background` (a program works in the pod), `queue` (tokens"
+            " pushed by another program), or `cooldown`."
         )
     )
     kept_until: datetime | None = Field(description="End of the extension that keeps the pod awake; null without one.")
@@ -243,6 +253,7 @@ class HistoryEntry(Answer):
         )
     )
     idle_since: datetime | None = Field(description="For a sleep: the last activity before it.")
+    interrupted: bool | None = Field(description="For a sleep: whether a program was still working.")
     reason: str | None = Field(description="For a failure: the reason, as Kubernetes reports it.")
     request_id: str | None = Field(description="Id of the request that caused it, as in the log.")
 
@@ -256,6 +267,7 @@ class HistoryEntry(Answer):
             seconds=entry.seconds if entry.seconds is None else round(entry.seconds, 3),
             cause=entry.why,
             idle_since=entry.idle_since,
+            interrupted=entry.interrupted if entry.why is not None else None,
             reason=entry.reason,
             request_id=entry.request,
         )

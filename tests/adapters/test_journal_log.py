@@ -49,4 +49,5 @@ def test_an_entry_is_one_line_with_its_fields_and_the_id_of_its_request(
         "why": "idle",
         "idle_since": "2026-01-01T13:59:58.123+00:00",
         "seconds": 62.346,
+        "interrupted": False,
     }

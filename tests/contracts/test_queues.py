@@ -68,6 +68,60 @@ async def test_an_extension_is_no_activity_and_is_never_shortened(kept: Kept) ->
     assert record.queue.lease_until - datetime.now(UTC) > timedelta(minutes=59)
 
 
+async def test_background_work_fills_the_queue_up_to_its_limit_and_is_no_activity(kept: Kept) -> None:
+    await kept.queues.heartbeat(A, "input", LEASE / 100)
+    activity = (await kept.store.record(A)).last_activity
+    assert await kept.queues.background(A, timedelta(hours=1), timedelta(minutes=1))
+    record = await kept.store.record(A)
+    assert (record.last_activity, record.activity_source) == (activity, "input")
+    assert activity is not None
+    assert record.last_output is not None
+    assert record.last_output >= activity
+    assert record.queue.lease_until is not None
+    assert abs(record.queue.lease_until - activity - timedelta(minutes=1)) < timedelta(seconds=2)
+
+
+async def test_background_work_beyond_its_limit_is_only_noted(kept: Kept) -> None:
+    await kept.queues.heartbeat(A, "input", LEASE / 100)
+    await asyncio.sleep(LEASE.total_seconds() / 10)
+    for limit in (timedelta(0), timedelta(seconds=-5), LEASE / 100):
+        assert not await kept.queues.background(A, LEASE, limit)
+    record = await kept.store.record(A)
+    assert record.queue.tokens == 0
+    assert record.last_output is not None
+
+
+async def test_background_work_starts_its_limit_when_no_activity_is_known(kept: Kept) -> None:
+    assert await kept.queues.background(A, LEASE, timedelta(minutes=1))
+    record = await kept.store.record(A)
+    assert (record.activity_source, record.last_activity) == ("background", record.last_output)
+
+
+async def test_background_work_does_not_undo_a_request_for_sleep(kept: Kept) -> None:
+    await kept.queues.heartbeat(A, "input", LEASE)
+    await kept.queues.clear(A, asked="request-1")
+    assert not await kept.queues.background(A, LEASE, timedelta(minutes=1))
+    assert (await kept.store.record(A)).queue == IDLE
+
+
+async def test_background_work_of_a_session_that_is_not_there_is_ignored(kept: Kept) -> None:
+    assert not await kept.queues.background(B, LEASE, timedelta(minutes=1))
+    await kept.store.mark_deleting(A, keep_data=False)
+    assert not await kept.queues.background(A, LEASE, timedelta(minutes=1))
+    assert await kept.queues.read([A, B]) == {A: IDLE, B: IDLE}
+
+
+async def test_an_extension_that_is_ended_leaves_a_usual_lease(kept: Kept) -> None:
+    await kept.queues.keep_awake(A, datetime.now(UTC) + timedelta(hours=2), timedelta(hours=1))
+    await kept.queues.end_extension(A, LEASE)
+    record = await kept.store.record(A)
+    assert record.kept_until is None
+    assert record.queue.lease_until is not None
+    assert record.queue.lease_until - datetime.now(UTC) <= LEASE
+    with pytest.raises(SessionNotFound):
+        await kept.queues.end_extension(B, LEASE)
+
+
 async def test_only_a_living_session_takes_a_wake(kept: Kept) -> None:
     with pytest.raises(SessionNotFound):
         await kept.queues.wake(B, LEASE)

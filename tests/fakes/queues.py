@@ -39,6 +39,31 @@ class MemoryQueues:
         self.sessions[uuid] = replace(self.sessions[uuid], last_activity=self.clock(), activity_source=source)
         return length
 
+    async def background(self, uuid: SessionId, lease: timedelta, limit: timedelta) -> bool:
+        record, now = self.sessions.get(uuid), self.clock()
+        if record is None or record.status is not RecordStatus.CREATED or uuid in self.unreadable_records:
+            return False
+        self.sessions[uuid] = record = replace(record, last_output=now)
+        if limit <= timedelta(0):
+            return False
+        if record.last_activity is None:
+            self.sessions[uuid] = record = replace(record, last_activity=now, activity_source="background")
+        last = record.last_activity or now
+        left = min(lease, last + limit - now)
+        asked = record.sleep_request is not None and record.sleep_request.at > last
+        if left <= timedelta(0) or asked or uuid in self.unreadable_queues:
+            return False
+        self._push(uuid, left)
+        return True
+
+    async def end_extension(self, uuid: SessionId, lease: timedelta) -> None:
+        if uuid not in self.sessions:
+            raise SessionNotFound
+        self.sessions[uuid] = replace(self.sessions[uuid], kept_until=None)
+        queue = self.queue(uuid)
+        if queue.lease_until is not None:
+            self.tokens[uuid] = (queue.tokens, min(queue.lease_until, self.clock() + lease))
+
     async def keep_awake(self, uuid: SessionId, until: datetime, lease: timedelta) -> datetime:
         self._push(uuid, lease)
         latest = max(until, self.sessions[uuid].kept_until or until)

@@ -86,6 +86,7 @@ class MemoryStore:
         self.sessions[record.uuid] = replace(
             record,
             queue=QueueState(),
+            last_output=kept.last_output if kept else None,
             kept_until=kept.kept_until if kept else None,
             sleep_request=kept.sleep_request if kept else None,
         )

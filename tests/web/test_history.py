@@ -11,7 +11,7 @@ from tests.web.conftest import Client
 
 NOW = datetime(2026, 1, 1, 14, 0, tzinfo=UTC)
 NOTHING = dict.fromkeys(
-    ("by", "ready_at", "seconds", "cause", "idle_since", "reason", "request_id")
+    ("by", "ready_at", "seconds", "cause", "idle_since", "interrupted", "reason", "request_id")
 )  # what does not belong to a kind
 
 
@@ -44,6 +44,7 @@ async def test_wakes_sleeps_and_failures_are_listed_newest_first(client: Client,
                 "at": "2026-01-01T14:02:30Z",
                 "cause": "idle",
                 "idle_since": "2026-01-01T14:00:00Z",
+                "interrupted": False,
                 "seconds": 149,
             },
             {**NOTHING, "kind": "failure", "at": "2026-01-01T14:00:01Z", "reason": "ErrImagePull: no"},

@@ -146,6 +146,7 @@ class HelmReleases:
             "pollingInterval": int(idle_times.poll.total_seconds()),
             "cooldownPeriod": int(idle_times.cooldown.total_seconds()),
             "lease": idle_times.lease.total_seconds(),
+            "background": idle_times.background.total_seconds(),
         }
         await client.install_or_upgrade_release(
             release_name(uuid),

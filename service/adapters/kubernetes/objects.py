@@ -37,6 +37,7 @@ from service.adapters.kubernetes.pod_status import (
 )
 from service.domain.errors import SessionNotFound
 from service.domain.names import (
+    BACKGROUND_ANNOTATION,
     CONTAINER,
     FIELD_MANAGER,
     LEASE_ANNOTATION,
@@ -65,6 +66,7 @@ _TIMES = {
     "lease": (f"annotation {LEASE_ANNOTATION}", 1),
     "cooldown": ("cooldownPeriod", 0),
     "poll": ("pollingInterval", 1),
+    "background": (f"annotation {BACKGROUND_ANNOTATION}", 0),
 }
 """Where each of the idle times is written, and the least number of seconds that is valid."""
 
@@ -330,7 +332,7 @@ def _deployment(item: Json) -> Deployment:
 
 def _scaler(item: Json) -> Scaler:
     spec, status, notes = as_dict(item.get("spec")), as_dict(item.get("status")), annotations(item)
-    idle_times, invalid_times = _idle_times(notes.get(LEASE_ANNOTATION), spec)
+    idle_times, invalid_times = _idle_times(notes, spec)
     paused = _is_true(notes.get(PAUSED))
     parked = paused and _is_our_park(item, notes)
     pauses = {PAUSED: paused and not parked, PAUSED_REPLICAS: PAUSED_REPLICAS in notes}
@@ -346,10 +348,15 @@ def _scaler(item: Json) -> Scaler:
     )
 
 
-def _idle_times(lease: str | None, spec: Json) -> tuple[IdleTimes, str | None]:
+def _idle_times(notes: Mapping[str, str], spec: Json) -> tuple[IdleTimes, str | None]:
     """The idle times, and a warning about those that are not durations."""
     times, invalid = {}, []
-    given = {"lease": lease, "cooldown": spec.get("cooldownPeriod"), "poll": spec.get("pollingInterval")}
+    given = {
+        "lease": notes.get(LEASE_ANNOTATION),
+        "cooldown": spec.get("cooldownPeriod"),
+        "poll": spec.get("pollingInterval"),
+        "background": notes.get(BACKGROUND_ANNOTATION),
+    }
     for name, value in given.items():
         shown, least = _TIMES[name]
         time = seconds(value, least=least, most=_MAX_IDLE_TIME)

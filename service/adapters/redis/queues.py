@@ -2,8 +2,8 @@
 
 queue:<uuid>        list   wake tokens (the time of each push); its expiry is the lease
 user-pods:pending   zset   uuid -> the oldest push whose wake is still pending, in seconds since 1970
-session:<uuid>      hash   last_activity, activity_source, kept_until, pushed_at, sleep_asked_at, sleep_asked_in:
-                           written here, read with the record
+session:<uuid>      hash   last_activity, activity_source, last_output, kept_until, pushed_at, sleep_asked_at,
+                           sleep_asked_in: written here, read with the record
 """
 
 import contextlib
@@ -62,6 +62,37 @@ end
 redis.call('HSET', KEYS[1], 'pushed_at', now)
 local first = redis.call('ZADD', KEYS[3], 'NX', now, ARGV[1])
 return {{redis.call('LLEN', KEYS[2]), first}}
+"""
+
+# KEYS session queue pending; ARGV uuid lease-milliseconds milliseconds-after-the-last-activity limit
+# Returns 1 when it has filled the queue, and 0 otherwise.
+_BACKGROUND = f"""{NOW}
+if redis.pcall('HGET', KEYS[1], 'status') ~= 'created' then return 0 end
+redis.call('HSET', KEYS[1], 'last_output', now)
+local most = tonumber(ARGV[3])
+if most <= 0 then return 0 end
+local last = tonumber(redis.call('HGET', KEYS[1], 'last_activity') or '')
+if not last then
+  redis.call('HSET', KEYS[1], 'last_activity', now, 'activity_source', 'background')
+  last = tonumber(now)
+end
+local asked = tonumber(redis.call('HGET', KEYS[1], 'sleep_asked_at') or '')
+local lease = math.floor(math.min(tonumber(ARGV[2]), (last - now) * 1000 + most))
+if lease <= 0 or (asked and asked > last) then return 0 end
+if type(redis.pcall('RPUSH', KEYS[2], now)) == 'table' then return 0 end
+redis.call('LTRIM', KEYS[2], -ARGV[4], -1)
+if redis.call('PTTL', KEYS[2]) < lease then redis.call('PEXPIRE', KEYS[2], lease) end
+redis.call('HSET', KEYS[1], 'pushed_at', now)
+redis.call('ZADD', KEYS[3], 'NX', now, ARGV[1])
+return 1
+"""
+
+# KEYS session queue; ARGV lease-milliseconds
+_END_EXTENSION = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.pcall('HDEL', KEYS[1], 'kept_until')
+if redis.call('PTTL', KEYS[2]) > tonumber(ARGV[1]) then redis.call('PEXPIRE', KEYS[2], ARGV[1]) end
+return 1
 """
 
 # KEYS session queue pending; ARGV uuid lease-milliseconds
@@ -124,6 +155,8 @@ class RedisQueues:
         self._run, self._unreadable = runner.run, runner.unreadable
         script = redis.register_script
         self._push = script(_PUSH)
+        self._background = script(_BACKGROUND)
+        self._end_extension = script(_END_EXTENSION)
         self._renew = script(_RENEW)
         self._pending = script(_PENDING)
         self._settle = script(_SETTLE)
@@ -140,6 +173,16 @@ class RedisQueues:
         await self._push_token(uuid, lease, "", until)
         kept = await self._run(self._redis.hget(session_key(uuid), "kept_until"))
         return records.moment(kept) or until
+
+    async def background(self, uuid: SessionId, lease: timedelta, limit: timedelta) -> bool:
+        keys = [session_key(uuid), queue_key(uuid), PENDING]
+        args: list[str | int] = [uuid, _milliseconds(lease), _milliseconds(limit), QUEUE_LIMIT]
+        return bool(await self._run(self._background(keys=keys, args=args)))
+
+    async def end_extension(self, uuid: SessionId, lease: timedelta) -> None:
+        keys = [session_key(uuid), queue_key(uuid)]
+        if not await self._run(self._end_extension(keys=keys, args=[_milliseconds(lease)])):
+            raise SessionNotFound
 
     async def _push_token(
         self, uuid: SessionId, lease: timedelta, source: str, until: datetime | None = None

@@ -50,6 +50,7 @@ def _read(uuid: SessionId, fields: Mapping[str, str], queue: QueueState) -> Reco
         written_at=_moment(fields, "written_at"),
         last_activity=_moment(fields, "last_activity"),
         activity_source=_text(fields, "activity_source"),
+        last_output=_moment(fields, "last_output"),
         kept_until=_moment(fields, "kept_until"),
         sleep_request=_sleep_request(fields),
         released_at=_moment(fields, "released_at"),

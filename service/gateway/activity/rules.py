@@ -51,6 +51,11 @@ def editor_of(request: BaseRequest) -> Editor | None:
     return Editor(resumed=_RECONNECTS in query) if _EDITOR in query else None
 
 
+def is_editor(request: BaseRequest) -> bool:
+    """Whether a VS Code opens this WebSocket."""
+    return _EDITOR in request.raw_path.partition("?")[2]
+
+
 def is_input(frame: Frame, editor: Editor | None) -> bool:
     """Whether a browser's frame shows that its user is there."""
     if not frame.is_data or frame.length == 0:

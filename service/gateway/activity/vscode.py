@@ -9,6 +9,7 @@ The protocols are those of microsoft/vscode: on one connection the page calls co
 (src/vs/workbench/services/extensions/common/rpcProtocol.ts).
 """
 
+import re
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,10 @@ _MESSAGE = struct.Struct("!BIII")
 _REGULAR = 1
 _STRING, _ARRAY, _INTEGER = 1, 4, 6
 _COMMAND = 100
+_EVENT = b"\x04\x02\x06\xcc\x01\x06"
+"""The beginning of an event that the server fires: `[204, number of the subscription]`."""
+_PRINTED = re.compile(rb'.{2,8}?\{"id":\d{1,9},"event":(?:"|\{"data":")', re.DOTALL)
+"""What follows when the event is that a terminal prints: number, type, length, and the terminal's id and text."""
 _REQUESTS = range(1, 5)
 _REQUEST = struct.Struct("!BIBB")
 """Kind, number, actor, length of the method's name."""
@@ -79,13 +84,28 @@ class Editor:
 
 def calls(head: bytes) -> Iterator[Call]:
     """The calls in a frame, the last of which may be cut off. Replies and control messages are not calls."""
+    for body in _bodies(head):
+        call = _call(body)
+        if call is not None:
+            yield call
+
+
+def prints(head: bytes) -> bool:
+    """Whether a frame from an editor's server contains what a terminal prints, judging by the frame's beginning.
+
+    An editor that nobody uses gets keepalives, acknowledgements, replies and calls of its extension host all the time.
+    """
+    return any(body.startswith(_EVENT) and _PRINTED.match(body, len(_EVENT)) for body in _bodies(head))
+
+
+def _bodies(head: bytes) -> Iterator[bytes]:
+    """The regular messages in a frame."""
     at = 0
     while at + _MESSAGE.size <= len(head):
         kind, _, _, length = _MESSAGE.unpack_from(head, at)
         at += _MESSAGE.size
-        call = _call(head[at : at + length]) if kind == _REGULAR else None
-        if call is not None:
-            yield call
+        if kind == _REGULAR:
+            yield head[at : at + length]
         at += length
 
 

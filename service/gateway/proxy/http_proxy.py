@@ -21,6 +21,7 @@ from multidict import CIMultiDict
 from service.edge.aiohttp_internals.client import body_has_begun
 from service.edge.aiohttp_internals.heads import ExactResponse
 from service.gateway.access.session_cookie import renew
+from service.gateway.activity.background import Download
 from service.gateway.errors import GatewayError, PageKind
 from service.gateway.injection.document import Body
 from service.gateway.injection.injector import Injector, Visit
@@ -53,6 +54,7 @@ async def proxy_request(
     *,
     outcome: OutcomeRecorder,
     deadline: float,
+    download: Download,
     injector: Injector | None = None,
 ) -> web.StreamResponse:
     """Proxy the request with these headers. Raises PodLost while it can be repeated safely, GatewayError otherwise.
@@ -92,7 +94,7 @@ async def proxy_request(
         if response.status == HTTPStatus.SWITCHING_PROTOCOLS:
             response.close()
             raise bad_response()
-        return await send_response(request, upstream, response, visit)
+        return await send_response(request, upstream, response, download=download, visit=visit)
 
 
 def check_from_program(upstream: Upstream, response: ClientResponse, deadline: float) -> None:
@@ -107,11 +109,16 @@ def check_from_program(upstream: Upstream, response: ClientResponse, deadline: f
 
 
 async def send_response(
-    request: web.BaseRequest, upstream: Upstream, upstream_response: ClientResponse, visit: Visit | None = None
+    request: web.BaseRequest,
+    upstream: Upstream,
+    upstream_response: ClientResponse,
+    *,
+    download: Download | None = None,
+    visit: Visit | None = None,
 ) -> web.StreamResponse:
     """Stream the pod's response to the client. Raises GatewayError when it is not proper HTTP.
 
-    `visit`: adds the companion's script to the page that the request opens.
+    `download` sees how it gets on. `visit`: adds the companion's script to the page that the request opens.
     """
     if not _is_proper(upstream_response):
         upstream_response.close()
@@ -129,17 +136,21 @@ async def send_response(
         except ValueError as error:  # a header with characters that are not allowed
             upstream_response.close()
             raise bad_response() from error
-        return await _send_body(request, response, document or body)
+        return await _send_body(request, response, document or body, download)
     finally:
         upstream.responses.discard(upstream_response)
 
 
-async def _send_body(request: web.BaseRequest, response: ProxiedResponse, body: Body) -> web.StreamResponse:
+async def _send_body(
+    request: web.BaseRequest, response: ProxiedResponse, body: Body, download: Download | None
+) -> web.StreamResponse:
     try:
         if request.method != "HEAD":
             # Everything that has arrived at once: for less, the client copies the rest again and again.
             while chunk := await body.readany():
                 await response.write(chunk)
+                if download is not None:
+                    download.on_chunk(len(chunk))
     except (ClientError, RuntimeError):
         # RuntimeError: the connections to the pod have been closed just before its response was known.
         # Abort: a proper end would make half of the response look complete.

@@ -15,6 +15,7 @@ from multidict import CIMultiDict
 from service.domain.names import SessionId
 from service.edge.aiohttp_internals.heads import StreamWriter
 from service.edge.aiohttp_internals.switched import client_streams, server_streams
+from service.gateway.activity.background import BackgroundRecorder, output_observer
 from service.gateway.activity.recorder import ActivityRecorder, InputRecorder
 from service.gateway.activity.rules import ActivityMode, editor_of
 from service.gateway.limits import GatewayLimits
@@ -57,9 +58,16 @@ def in_batches(reader: FrameReader, data: bytes, observer: FrameObserver) -> Ite
 class WebSocketProxy:
     """Proxies WebSockets, and records their activity."""
 
-    def __init__(self, sockets: OpenWebSockets, activity: ActivityRecorder, limits: GatewayLimits) -> None:
+    def __init__(
+        self,
+        sockets: OpenWebSockets,
+        activity: ActivityRecorder,
+        background: BackgroundRecorder,
+        limits: GatewayLimits,
+    ) -> None:
         self._sockets = sockets
         self._activity = activity
+        self._background = background
         self._by_input = limits.activity_mode is ActivityMode.INPUT
         self._longest_connection = limits.longest_connection.total_seconds()
 
@@ -82,15 +90,16 @@ class WebSocketProxy:
         async with response:
             if response.status != HTTPStatus.SWITCHING_PROTOCOLS:
                 return await send_response(request, upstream, response)
+            output = output_observer(request, self._background, uuid)
             with self._sockets.opened() as closing:
                 if self._by_input:
                     observer = InputRecorder(self._activity, uuid, editor_of(request))
-                    return await _Connection(request, response, observer).run(upstream.gone, closing)
+                    return await _Connection(request, response, observer, output).run(upstream.gone, closing)
                 recording = asyncio.create_task(
                     self._activity.record_while_open(uuid, self._longest_connection), name=f"open WebSocket of {uuid}"
                 )
                 try:
-                    return await _Connection(request, response, FrameObserver()).run(upstream.gone, closing)
+                    return await _Connection(request, response, FrameObserver(), output).run(upstream.gone, closing)
                 finally:
                     recording.cancel()
 
@@ -115,11 +124,19 @@ class WebSocketProxy:
 class _Connection:
     """One open WebSocket."""
 
-    def __init__(self, request: web.BaseRequest, upstream_response: ClientResponse, observer: FrameObserver) -> None:
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        upstream_response: ClientResponse,
+        observer: FrameObserver,
+        output_observer: FrameObserver,
+    ) -> None:
+        """`observer` sees what the browser sends, `output_observer` what the pod sends."""
         self._request = request
         self._upstream_response = upstream_response
         self._observer = observer
-        self._from_pod = FrameReader()
+        self._output_observer = output_observer
+        self._from_pod = FrameReader(output_observer.head_bytes)
 
     async def run(self, gone: asyncio.Event, closing: "asyncio.Future[None]") -> web.StreamResponse:
         """Copy bytes until either end closes, the pod is `gone`, or the process ends and `closing` is done."""
@@ -132,7 +149,7 @@ class _Connection:
         browser_reader, browser_writer = client_streams(self._request, _READ_AHEAD)
         from_browser = FrameReader(self._observer.head_bytes)
         sending = _pump(browser_reader, pod_writer, from_browser, self._observer)
-        receiving = _pump(pod_reader, browser_writer, self._from_pod, FrameObserver())
+        receiving = _pump(pod_reader, browser_writer, self._from_pod, self._output_observer)
         to_pod = asyncio.create_task(sending, name="WebSocket to pod")
         from_pod = asyncio.create_task(receiving, name="WebSocket from pod")
         pod_gone = asyncio.create_task(gone.wait(), name="pod of a WebSocket")
