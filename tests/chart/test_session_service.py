@@ -210,6 +210,13 @@ def test_each_separate_role_is_a_deployment_with_only_what_it_needs(helm: Helm) 
     assert reaches_pods == {"session-service-gateway"}
 
 
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_the_companion_can_be_switched_off(helm: Helm, value: str) -> None:
+    found = deployments(render(helm, *ROLES, "--set", f"gateway.companion={value}"))
+    (container,) = found["session-service-gateway"]["template"]["spec"]["containers"]
+    assert {"name": "USER_PODS_GATEWAY_COMPANION", "value": value} in container["env"]
+
+
 def test_without_a_domain_no_gateway_is_deployed(helm: Helm) -> None:
     found = deployments(render(helm, "--set", "roles.separate=true"))
     assert set(found) == {"session-service-api", "session-service-controller"}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from service.gateway.injection import document as documents
 from service.gateway.injection.content_coding import Recoder
-from service.gateway.injection.document import Document
+from service.gateway.injection.document import Body, Document
 from tests.gateway.test_head_scanner import TOKENS, scanned
 
 SCRIPT = b"<script src=x></script>"
@@ -44,6 +44,10 @@ class Silent(Pieces):
             return piece
         await asyncio.Event().wait()
         raise AssertionError
+
+
+def held(body: Body, recoder: Recoder | None) -> Document:
+    return Document(body, recoder, asyncio.Lock())
 
 
 def cut(data: bytes, sizes: Iterable[int]) -> list[bytes]:
@@ -80,7 +84,7 @@ SIZES = st.lists(st.integers(1, 40), max_size=20)
 
 @given(PAGES, SIZES)
 async def test_a_page_in_any_pieces_is_the_same_but_for_one_script(page: bytes, sizes: list[int]) -> None:
-    assert await passed(Document(Pieces(cut(page, sizes)), None)) == with_script(page)
+    assert await passed(held(Pieces(cut(page, sizes)), None)) == with_script(page)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate", "raw deflate"])
@@ -89,7 +93,7 @@ async def test_a_page_in_any_pieces_is_the_same_but_for_one_script(page: bytes, 
 async def test_so_is_one_that_is_encoded(coding: str, page: bytes, sizes: list[int], more: int) -> None:
     page += bytes(more)
     pieces = cut(encoded(page, coding), sizes)
-    body = await passed(Document(Pieces(pieces), Recoder(coding.removeprefix("raw "))))
+    body = await passed(held(Pieces(pieces), Recoder(coding.removeprefix("raw "))))
     assert decoded(body, coding if with_script(page) == page else coding.removeprefix("raw ")) == with_script(page)
 
 
@@ -111,7 +115,7 @@ def decoded(body: bytes, coding: str) -> bytes:
 @given(PAGES, SIZES)
 async def test_without_a_script_it_stays_byte_for_byte(page: bytes, sizes: list[int]) -> None:
     for body, recoder in ((page, None), (gzip.compress(page), Recoder("gzip"))):
-        document = Document(Pieces(cut(body, sizes)), recoder)
+        document = held(Pieces(cut(body, sizes)), recoder)
         await document.read_head()
         assert await rest(document) == body
 
@@ -122,7 +126,7 @@ async def test_random_bytes_of_any_length_come_through_encoded(coding: str) -> N
     for size in (65_535, 65_536, 65_537, 131_072, 300_000):
         page = b"<head>" + random.randbytes(size - 6)
         pieces = cut(encoded(page, coding), [random.randint(1, 70_000) for _ in range(8)])
-        assert decoded(await passed(Document(Pieces(pieces), Recoder(coding))), coding) == with_script(page)
+        assert decoded(await passed(held(Pieces(pieces), Recoder(coding))), coding) == with_script(page)
 
 
 # --- while it streams ---
@@ -138,10 +142,10 @@ async def first(document: Document) -> bytes:
 
 async def test_a_page_is_not_held_back_beyond_its_head() -> None:
     sent = b"<!doctype html><head><title>x</title></head>"
-    assert await first(Document(Silent([sent]), None)) == with_script(sent)
+    assert await first(held(Silent([sent]), None)) == with_script(sent)
     packer = zlib.compressobj(wbits=31)
     body = packer.compress(sent) + packer.flush(zlib.Z_SYNC_FLUSH)
-    received = await first(Document(Silent([body]), Recoder("gzip")))
+    received = await first(held(Silent([body]), Recoder("gzip")))
     assert zlib.decompressobj(31).decompress(received) == with_script(sent), "and it can be decoded up to there"
 
 
@@ -149,7 +153,7 @@ async def test_each_piece_of_an_encoded_page_leaves_when_it_comes() -> None:
     packer, unpacker = zlib.compressobj(wbits=31), zlib.decompressobj(31)
     parts = [b"<head></head><body>", b"one", b"two", b"three" * 30_000]
     body = [packer.compress(part) + packer.flush(zlib.Z_SYNC_FLUSH) for part in parts]
-    document = Document(Silent(body), Recoder("gzip"))
+    document = held(Silent(body), Recoder("gzip"))
     received = unpacker.decompress(await first(document))
     for part in parts[1:]:
         wanted = len(received) + len(part)
@@ -161,12 +165,12 @@ async def test_each_piece_of_an_encoded_page_leaves_when_it_comes() -> None:
 async def test_a_head_that_stops_is_sent_a_moment_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(documents, "_HEAD_TIMEOUT", 0.02)
     sent = b"<!doctype html><head><title>x"
-    assert await first(Document(Silent([sent]), None)) == with_script(sent)
+    assert await first(held(Silent([sent]), None)) == with_script(sent)
 
 
 async def test_a_page_whose_head_does_not_come_is_sent_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(documents, "_PLACE_TIMEOUT", 0.02)
-    document = Document(Silent([b"<!doctype html><!--"]), None)
+    document = held(Silent([b"<!doctype html><!--"]), None)
     assert await first(document) == b"<!doctype html><!--"
     assert document.head.place is None
     assert not document.is_empty
@@ -206,23 +210,32 @@ async def measured(document: Document) -> tuple[int, float]:
 )
 async def test_a_head_without_end_takes_little_memory(begins: bytes) -> None:
     piece = begins * (16_384 // len(begins))
-    memory, _ = await measured(Document(Pieces([begins, *[piece] * 256]), None))
+    memory, _ = await measured(held(Pieces([begins, *[piece] * 256]), None))
     assert memory < 1024 * 1024
 
 
 async def test_a_page_that_decodes_to_a_thousand_times_its_size_takes_little_memory_and_waits_for_others() -> None:
     packer = zlib.compressobj(9, wbits=31)
-    bomb = packer.compress(b"<head></head>" + bytes(100_000_000)) + packer.flush()
-    assert len(bomb) < 100_000
-    memory, longest = await measured(Document(Pieces([bomb]), Recoder("gzip")))
+    bomb = packer.compress(b"<head></head>" + bytes(20_000_000)) + packer.flush()
+    assert len(bomb) < 20_000
+    memory, longest = await measured(held(Pieces([bomb]), Recoder("gzip")))
     assert memory < 2 * 1024 * 1024
     assert longest < 0.2
+
+
+async def test_large_pages_that_are_encoded_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "_LARGE", 100_000)
+    page, turns = b"<head></head>" + bytes(5_000_000), asyncio.Lock()
+    begun = time.perf_counter()
+    await asyncio.gather(*(passed(Document(Pieces([gzip.compress(page)]), Recoder("gzip"), turns)) for _ in range(3)))
+    pieces = 3 * 4_900_000 // 65_536
+    assert time.perf_counter() - begun > pieces * documents._PAUSE
 
 
 async def test_one_that_never_decodes_to_anything_is_sent_as_it_is() -> None:
     packer = zlib.compressobj(wbits=31)
     empty = packer.flush(zlib.Z_FULL_FLUSH) + b"\x00\x00\x00\xff\xff" * 10_000
-    document = Document(Pieces([empty, *[b"\x00\x00\x00\xff\xff" * 10_000] * 100]), Recoder("gzip"))
+    document = held(Pieces([empty, *[b"\x00\x00\x00\xff\xff" * 10_000] * 100]), Recoder("gzip"))
     memory, _ = await measured(document)
     assert document.head.place is None
     assert memory < 2 * 1024 * 1024
@@ -232,7 +245,7 @@ async def test_one_that_never_decodes_to_anything_is_sent_as_it_is() -> None:
 async def test_an_encoded_page_that_is_cut_off_arrives_up_to_there(size: int) -> None:
     random = Random(13)  # noqa: S311 - the same each time
     page = b"<head></head>" + random.randbytes(100_000).hex().encode()
-    body = await passed(Document(Pieces([gzip.compress(page)[:size]]), Recoder("gzip")))
+    body = await passed(held(Pieces([gzip.compress(page)[:size]]), Recoder("gzip")))
     unpacker = zlib.decompressobj(31)
     received = unpacker.decompress(body)
     assert not unpacker.eof, "it does not look whole"
@@ -242,26 +255,26 @@ async def test_an_encoded_page_that_is_cut_off_arrives_up_to_there(size: int) ->
 
 async def test_what_is_not_encoded_as_it_says_is_sent_as_it_is() -> None:
     for body in (b"<!doctype html><head>", gzip.compress(PAGE)[:10] + b"\xff" * 100):
-        document = Document(Pieces([body]), Recoder("gzip"))
+        document = held(Pieces([body]), Recoder("gzip"))
         assert await passed(document) == body
 
 
 async def test_one_that_breaks_later_is_broken_off() -> None:
     page = b"<head></head>" + Random(13).randbytes(100_000)  # noqa: S311 - the same each time
-    document = Document(Pieces([gzip.compress(page)[:80_000] + b"\xff" * 100_000]), Recoder("gzip"))
+    document = held(Pieces([gzip.compress(page)[:80_000] + b"\xff" * 100_000]), Recoder("gzip"))
     with pytest.raises(ClientPayloadError):
         await passed(document)
 
 
 async def test_what_follows_the_end_of_an_encoded_page_is_left_out() -> None:
-    body = await passed(Document(Pieces([gzip.compress(PAGE) + b"rest", b"more"]), Recoder("gzip")))
+    body = await passed(held(Pieces([gzip.compress(PAGE) + b"rest", b"more"]), Recoder("gzip")))
     assert decoded(body, "gzip") == with_script(PAGE)
 
 
 @pytest.mark.parametrize("came", [[], [b"<!doctype html>"], [b"<head><title>"]])
 async def test_a_pod_that_is_lost_breaks_the_page_off(came: list[bytes]) -> None:
     lost = ClientPayloadError("lost")
-    document = Document(Pieces([*came, lost, lost]), None)
+    document = held(Pieces([*came, lost, lost]), None)
     await document.read_head()
     for piece in came:
         assert await document.readany() == piece

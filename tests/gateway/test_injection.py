@@ -410,6 +410,62 @@ async def _read(house: House, headers: Headers) -> bytes:
         return await got.read()
 
 
+# --- hostile pods ---
+
+
+@pytest.mark.parametrize("piece", [b"<!-- ", b" ", b"<!---->", b"<html a='>"])
+async def test_a_head_without_end_passes_on_as_it_comes(house: House, piece: bytes) -> None:
+    async def respond(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse(headers=HTML)
+        await response.prepare(request)
+        while True:
+            await response.write(piece * 1024)
+
+    async with program(house, respond) as uuid:
+        headers, received = {**await house.headers(uuid), **NAVIGATION}, 0
+        async with asyncio.timeout(20), house.http.get(house.url(), headers=headers) as got:
+            while received < 4 * 1024 * 1024:
+                data = await got.content.readany()
+                assert data.replace(piece, b"").strip(piece) == b""
+                received += len(data)
+    assert house.metrics.pages == {PageScript.PLACE: 1}
+
+
+async def test_others_are_served_while_a_page_decodes_to_a_thousand_times_its_size(house: House) -> None:
+    packer = zlib.compressobj(9, wbits=31)
+    size = 40_000_000
+    bomb = b"".join([packer.compress(PAGE), *(packer.compress(bytes(size // 200)) for _ in range(200)), packer.flush()])
+
+    async def respond(request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/other":
+            return web.Response(text="other")
+        return web.Response(body=bomb, headers=HTML | {"Content-Encoding": "gzip"})
+
+    async with program(house, respond) as uuid:
+        headers = await house.headers(uuid)
+        reading = asyncio.create_task(_read(house, {**headers, **NAVIGATION}))
+        served = 0
+        while not reading.done():
+            async with asyncio.timeout(2):
+                assert await answer(house, "/other", headers) == (200, b"other")
+            served += 1
+        unpacker, length = zlib.decompressobj(31), 0
+        body = await reading
+        assert len(body) < 2 * len(bomb) + 1_000_000
+        while piece := unpacker.decompress(body, 2**20):
+            body, length = unpacker.unconsumed_tail, length + len(piece)
+    assert (length, unpacker.eof) == (len(WITH_SCRIPT) + size, True)
+    assert served > 10
+
+
+@pytest.mark.parametrize("size", [1, 15, 60])
+async def test_an_encoded_page_that_is_cut_off_still_arrives(site: Site, size: int) -> None:
+    site.body, site.headers["Content-Encoding"] = gzip.compress(PAGE)[:size], "gzip"
+    got = await site.get()
+    assert WITH_SCRIPT.startswith(zlib.decompressobj(31).decompress(got.body))
+    assert got.status == 200
+
+
 # --- what caches and conditions see ---
 
 

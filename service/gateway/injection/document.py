@@ -13,6 +13,10 @@ _HELD = 64 * 1024
 """Bytes of a document after which no more is held back."""
 _HELD_ENCODED = 4 * _HELD
 """The same as they come: a hostile pod may send any number of bytes that decode to none."""
+_LARGE = 16 * 1024 * 1024
+"""Bytes beyond which a document that is encoded anew must not take much of the CPU."""
+_PAUSE = 0.004
+"""Seconds before each further piece of it, of which one takes about a millisecond."""
 _PLACE_TIMEOUT = 10.0
 """Seconds to wait for the place. A browser shows nothing of what is before it."""
 _HEAD_TIMEOUT = 0.25
@@ -29,15 +33,18 @@ class Body(Protocol):
 class Document(Body):
     """A body, with something inserted. Unless `insert` is called, it leaves byte for byte as it came.
 
-    `recoder`: for a body that is encoded.
+    `recoder`: for a body that is encoded. `large`: held by one large document at a time, for a piece. Otherwise a pod
+    could keep the gateway busy with a few bytes that decode to gigabytes.
     """
 
-    def __init__(self, body: Body, recoder: Recoder | None) -> None:
+    def __init__(self, body: Body, recoder: Recoder | None, large: asyncio.Lock) -> None:
         self.head = HeadScanner()
         self.is_empty = False
         """It has ended, with nothing to show."""
         self._body = body
         self._recoder = recoder
+        self._large = large
+        self._decoded = 0
         self._received = b""
         """What is held back, as it came."""
         self._text = b""
@@ -102,7 +109,7 @@ class Document(Body):
         data = recoder.encode(held) if held else b""
         while len(data) < _HELD and not self._over:
             if piece := recoder.read():
-                await asyncio.sleep(0)  # a body may decode to a thousand times its size, and others want their turn
+                await self._take_turn(len(piece))
                 data += recoder.encode(piece)
             elif data := data + recoder.flush():
                 break
@@ -111,3 +118,12 @@ class Document(Body):
             else:
                 self._over, data = True, recoder.finish()
         return data
+
+    async def _take_turn(self, size: int) -> None:
+        """Let others run before a piece of that size."""
+        self._decoded += size
+        if self._decoded < _LARGE:
+            await asyncio.sleep(0)
+            return
+        async with self._large:
+            await asyncio.sleep(_PAUSE)

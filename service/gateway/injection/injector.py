@@ -4,6 +4,7 @@ The script becomes the first of the head, so that it runs before the page's own.
 nothing at all where the script cannot be added. Then the browser gets a cookie that says so.
 """
 
+import asyncio
 from http import HTTPStatus
 
 from aiohttp import hdrs
@@ -39,6 +40,7 @@ class Injector:
         self.element = element
         self.metrics = metrics
         self.tags = EntityTags(version)
+        self.large = asyncio.Lock()
 
     def visit(self, request: BaseRequest, headers: CIMultiDict[str]) -> "Visit":
         """Begin with a request. Changes its `headers`, as the pod will get them."""
@@ -87,7 +89,7 @@ class PageVisit(Visit):
         reason = self._reason_against(headers)
         document: Document | None = None
         if reason is None:
-            document = Document(body, _recoder(headers))
+            document = Document(body, _recoder(headers), self._injector.large)
             await document.read_head()
             if document.is_empty:
                 return document
