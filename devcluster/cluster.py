@@ -433,7 +433,7 @@ class Cluster:
         ]
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": KEDA_NAMESPACE}}
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(crds), "-f", str(storage))
-        self.apply(namespace)
+        self.apply(namespace, *node.RIGHTS)
         if not self.kubectl("get", "nodes", "-o", "name"):
             # Not an apply: that would leave out the status, and kwok's own knows no ephemeral-storage.
             self.kubectl("create", "-f", "-", stdin=yaml.safe_dump_all(nodes))

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -193,13 +194,11 @@ def kwok(site: Site) -> Program:
     stages = site.tools.files("kwok", "stages")
     config = site.config / "kwok.yaml"
     folders = ("node/fast", "node/heartbeat-with-lease", "pod/fast", "volume/fast")
-    documents = [path.read_text() for folder in folders for path in sorted((stages / folder).glob("*.yaml"))]
-    text = "\n---\n".join(text for text in documents if "kind: Stage" in text)
-    # kwok would have a real node keep volumes in /tmp, as folders of root's, where a pod as another user cannot write.
-    text, count = re.subn(r"hostPath:\n( +)path: .*\n +type: .*", rf"flexVolume:\n\1driver: {VOLUME_DRIVER}", text)
-    if count != 1:
-        raise DevclusterError("this version of kwok provisions volumes in another way; see components.kwok")
-    config.write_text(text)
+    paths = [path for folder in folders for path in sorted((stages / folder).glob("*.yaml"))]
+    documents = [
+        _provisioning(path.read_text()) if path.name == "pvc-provision.yaml" else path.read_text() for path in paths
+    ]
+    config.write_text("\n---\n".join(text for text in documents if "kind: Stage" in text))
     argv = [
         str(site.tools.path("kwok")),
         f"--kubeconfig={site.kubeconfig('kwok', user='kwok', group='system:masters')}",
@@ -211,6 +210,30 @@ def kwok(site: Site) -> Program:
     ]
     ready = answers(site, f"http://127.0.0.1:{site.ports['kwok']}/healthz")
     return Program("kwok", argv, environment(), ready, port=site.ports["kwok"])
+
+
+def _provisioning(stage: str) -> str:
+    """kwok's provisioner of volumes, as provisioners are: it makes the volume, and Kubernetes binds the claim to it.
+
+    kwok would mark the claim as bound, too. Kubernetes then often sees the bound claim before its volume, and reports
+    the volume as lost. And on a real node kwok would keep volumes in /tmp, as folders of root's, where a pod as another
+    user cannot write.
+    """
+    made: dict[str, Any] = yaml.safe_load(stage)
+    steps = [step for step in made["spec"]["steps"] if "apply" in step]
+    texts = [
+        re.subn(
+            r"hostPath:\n( +)path: .*\n +type: .*",
+            rf"flexVolume:\n\1driver: {VOLUME_DRIVER}",
+            step["apply"]["template"],
+        )
+        for step in steps
+    ]
+    if [count for _, count in texts] != [1]:
+        raise DevclusterError("this version of kwok provisions volumes in another way; see components.kwok")
+    steps[0]["apply"]["template"] = texts[0][0]
+    made["spec"]["steps"] = steps
+    return yaml.safe_dump(made, sort_keys=False, width=1000)
 
 
 def keda(site: Site) -> Program:

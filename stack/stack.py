@@ -87,10 +87,13 @@ class Stack:
         }
         self.cluster.apply(*namespaces)
         self.cluster.apply(secret, *self._rights())
-        values: dict[str, object] = {"redis": {"passwordSecret": {"name": _SECRET}}}
+        values: dict[str, object] = {
+            "redis": {"passwordSecret": {"name": _SECRET}},
+            "persistence": {"enabled": self.volume},
+        }
         if self.image is not None:
             self.cluster.load_image(self.image.archive)
-            values |= workspace.values(self.image, volume=self.volume)
+            values |= workspace.values(self.image)
         self.values.write_text(yaml.safe_dump(values))
 
     def start(self) -> bool:

@@ -3,14 +3,16 @@
 from typing import Any
 
 from devcluster import node
-from images.recipes import Image
+from images.recipes import Image, Name
 
 
-def values(image: Image, *, volume: bool) -> dict[str, Any]:
-    """Values of the chart `user-pod` that bring the image's pods to the real node. `volume`: homes outlive pods."""
+def values(image: Image) -> dict[str, Any]:
+    """Values of the chart `user-pod` that bring the image's pods to the real node."""
     repository, _, tag = image.reference.rpartition(":")
+    # The chart's startup probe needs a shell, and the tiny image has none.
+    probes = {"startup": {"tcpSocket": {"port": "http"}}} if image.name == Name.TINY else {}
     return {
         "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
-        "persistence": {"enabled": volume},
+        "probes": probes,
         **node.PLACEMENT,
     }

@@ -32,13 +32,14 @@ class Helm:
             argv += ["--kubeconfig", str(self.kubeconfig)]
         return subprocess.run(argv, capture_output=True, text=True, check=False, input=stdin)
 
-    def __call__(self, *arguments: str) -> str:
-        done = self.try_(*arguments)
+    def __call__(self, *arguments: str, stdin: str | None = None) -> str:
+        done = self.try_(*arguments, stdin=stdin)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def render(self, release: str, *arguments: str) -> list[dict[str, Any]]:
-        return [item for item in yaml.safe_load_all(self("template", release, str(CHART), *arguments)) if item]
+    def render(self, release: str, *arguments: str, stdin: str | None = None) -> list[dict[str, Any]]:
+        text = self("template", release, str(CHART), *arguments, stdin=stdin)
+        return [item for item in yaml.safe_load_all(text) if item]
 
 
 @pytest.fixture(params=["helm", "helm3"])

@@ -1,5 +1,6 @@
 """What the chart renders, with both helms: every ci file, ids that look like numbers, refused values, documentation."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import yaml
 
 from devcluster.cluster import Cluster
 from tests.chart.conftest import ADDRESS, CHART, Helm
+from tests.conftest import free_port
+from tests.devcluster.test_node import busybox
 
 FILES = sorted((CHART / "ci").glob("*-values.yaml"))
 RELEASE = "user-ab12cd34"
@@ -35,13 +38,15 @@ def test_every_ci_file_satisfies_the_real_schemas(live: Helm, cluster: Cluster, 
 @pytest.mark.parametrize(
     ("file", "more"),
     [
-        ("default", set()),
-        ("password", {"TriggerAuthentication"}),
-        ("volume", {"PersistentVolumeClaim"}),
-        ("existing-claim", set()),
-        ("network-policy", {"NetworkPolicy"}),
-        ("ingress", {"Ingress"}),
-        ("service-account", {"ServiceAccount"}),
+        ("nothing-kept", set()),
+        ("default", {"NetworkPolicy", "PersistentVolumeClaim"}),
+        ("password", {"NetworkPolicy", "PersistentVolumeClaim", "TriggerAuthentication"}),
+        ("volume", {"NetworkPolicy", "PersistentVolumeClaim"}),
+        ("existing-claim", {"NetworkPolicy"}),
+        ("network-policy", {"NetworkPolicy", "PersistentVolumeClaim"}),
+        ("ingress", {"Ingress", "PersistentVolumeClaim"}),
+        ("outside", {"Ingress", "NetworkPolicy"}),
+        ("service-account", {"NetworkPolicy", "PersistentVolumeClaim", "ServiceAccount"}),
     ],
 )
 def test_each_feature_adds_its_object_and_no_other(helm: Helm, file: str, more: set[str]) -> None:
@@ -60,7 +65,8 @@ def test_helm_lint_passes_with_one_warning_about_its_release_name(helm: Helm) ->
 
 
 def test_without_autoscaling_there_are_no_keda_objects_and_no_helm_test(helm: Helm) -> None:
-    assert kinds(helm.render(RELEASE, "--set", "autoscaling.enabled=false")) == {"Deployment", "Service"}
+    found = kinds(helm.render(RELEASE, "--set", "autoscaling.enabled=false"))
+    assert found == {"Deployment", "Service", "NetworkPolicy", "PersistentVolumeClaim"}
 
 
 def test_replicas_and_the_pause_are_never_rendered(helm: Helm) -> None:
@@ -128,6 +134,8 @@ def test_a_name_or_id_that_does_not_fit_is_refused(helm: Helm, release: str, uui
         ({"persistence": {"accessModes": ["Sometimes"]}}, "accessModes"),
         ({"homePath": "home"}, "homePath"),
         ({"networkPolicy": {"deniedCIDRs": ["everything"]}}, "deniedCIDRs"),
+        ({"networkPolicy": {"outside": ["everything"]}}, "outside"),
+        ({"codeServer": {"auth": "nobody"}}, "auth"),
         ({"terminationGracePeriodSeconds": -1}, "terminationGracePeriodSeconds"),
         ({"imagePullSecrets": ["registry"]}, "imagePullSecrets"),
         ({"nodeSelector": {"pool": 1}}, "nodeSelector"),
@@ -304,3 +312,138 @@ def test_notes_name_this_release(live: Helm, uuid: str) -> None:
     assert f"kubectl -n charts get pods -l uuid={uuid}" in out
     assert f"helm uninstall user-{uuid} -n charts" in out
     assert f"helm test user-{uuid} -n charts --logs" in out
+
+
+def container(helm: Helm, values: dict[str, Any]) -> dict[str, Any]:
+    merged = {"redis": {"address": "redis.example:6379"}, **values}
+    objects = helm.render(RELEASE, "--values", "-", stdin=yaml.safe_dump(merged))
+    (found,) = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert isinstance(found, dict)
+    return found
+
+
+PASSWORD = {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "editor", "key": "password"}}}
+OPEN = ["--auth", "none"]
+
+
+@pytest.mark.parametrize(
+    ("values", "args"),
+    [
+        ({}, OPEN),
+        ({"image": {"repository": "mirror.example/hub/codercom/code-server"}}, OPEN),
+        ({"codeServer": {"auth": "password"}}, None),
+        ({"env": [PASSWORD]}, None),
+        ({"env": [{"name": "HASHED_PASSWORD", "value": "x"}]}, None),
+        ({"env": [{"name": "GREETING", "value": "PASSWORD"}]}, OPEN),
+        ({"env": [PASSWORD], "codeServer": {"auth": "none"}}, OPEN),
+        ({"ingress": {"enabled": True}}, None),
+        ({"ingress": {"enabled": True}, "codeServer": {"auth": "none"}}, OPEN),
+        ({"args": ["--app-name", "mine"]}, ["--app-name", "mine"]),
+        ({"command": ["/bin/server"]}, None),
+        ({"image": {"repository": "registry.example/team/workspace"}}, None),
+        ({"image": {"repository": "docker.io/linuxserver/code-server"}}, None),
+        ({"image": {"repository": "docker.io/notcodercom/code-server"}}, None),
+    ],
+    ids=json.dumps,
+)
+def test_the_default_image_asks_for_a_password_only_where_the_chart_exposes_it_or_somebody_set_one(
+    helm: Helm, values: dict[str, Any], args: list[str] | None
+) -> None:
+    assert container(helm, values).get("args") == args
+
+
+def test_by_default_a_pod_admits_every_pod_but_those_of_other_users(helm: Helm) -> None:
+    objects = helm.render(RELEASE, *ADDRESS)
+    spec = one(objects, "NetworkPolicy")["spec"]
+    labels = one(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert matches(spec["podSelector"]["matchLabels"], labels)
+    assert spec["policyTypes"] == ["Ingress"], "what the pod itself may reach is not restricted"
+    (rule,) = spec["ingress"]
+    others, itself = rule["from"]
+    assert others == {
+        "namespaceSelector": {},
+        "podSelector": {"matchExpressions": [{"key": "uuid", "operator": "DoesNotExist"}]},
+    }
+    assert "uuid" in labels, "another user's pod, which has the same label, is not among them"
+    assert "uuid" not in one(objects, "Pod")["metadata"]["labels"], "the pod of `helm test` is"
+    assert matches(itself["podSelector"]["matchLabels"], labels)
+
+
+def test_an_ingress_is_not_cut_off_by_a_policy_that_cannot_know_its_controllers_addresses(helm: Helm) -> None:
+    assert "NetworkPolicy" not in kinds(helm.render(RELEASE, *ADDRESS, "--set", "ingress.enabled=true"))
+    objects = helm.render(RELEASE, "--values", str(CHART / "ci" / "outside-values.yaml"))
+    (rule,) = one(objects, "NetworkPolicy")["spec"]["ingress"]
+    assert rule["from"][2:] == [{"ipBlock": {"cidr": "192.168.7.0/24"}}, {"ipBlock": {"cidr": "fd00:7::/64"}}]
+
+
+async def test_the_startup_probe_waits_for_the_port_and_for_no_other(helm: Helm) -> None:
+    port = free_port()
+    command = container(helm, {"port": port})["startupProbe"]["exec"]["command"]
+    for shell in (["/bin/sh"], [str(busybox()), "sh"]):
+        waiting = await asyncio.create_subprocess_exec(*shell, *command[1:])
+        other = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(waiting.wait(), 0.5)
+        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", port)
+        assert await asyncio.wait_for(waiting.wait(), 5) == 0
+        for each in (server, other):
+            each.close()
+            await each.wait_closed()
+
+
+@pytest.mark.timeout(60)
+async def test_the_startup_probe_gives_up_before_kubelet_ends_it_and_says_why(helm: Helm) -> None:
+    port = free_port()
+    probe = container(helm, {"port": port})["startupProbe"]
+    process = await asyncio.create_subprocess_exec(
+        "/bin/sh", *probe["exec"]["command"][1:], stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), probe["timeoutSeconds"])
+    assert (process.returncode, out.decode().strip()) == (1, f"nothing listens on port {port} yet")
+
+
+@pytest.mark.parametrize(
+    ("given", "failures"),
+    [({}, 24), ({"failureThreshold": 300}, 60), ({"failureThreshold": 1}, 1), ({"periodSeconds": 5}, 120)],
+)
+def test_the_startup_probes_patience_is_what_the_values_say(helm: Helm, given: dict[str, Any], failures: int) -> None:
+    probe = container(helm, {"probes": {"startup": given}})["startupProbe"]
+    assert (probe["failureThreshold"], probe["timeoutSeconds"]) == (failures, 15)
+    assert probe["periodSeconds"] == given.get("periodSeconds", 1)
+
+
+def test_a_startup_probe_of_ones_own_stays_as_it_is(helm: Helm) -> None:
+    given = {"httpGet": {"path": "/healthz", "port": "http"}, "failureThreshold": 40}
+    assert container(helm, {"probes": {"startup": given}})["startupProbe"] == {**given, "periodSeconds": 1}
+    assert "startupProbe" not in container(helm, {"probes": {"startup": None}})
+
+
+NOTES = [
+    (
+        {},
+        ["asks for no password", "Pods of other users cannot reach it", "`kubectl get storageclass` must mark one"],
+        [],
+    ),
+    (
+        {"ingress": {"enabled": True}},
+        ["asks for a password", "code-server/config.yaml", "WARNING: pods of other users"],
+        ["no password"],
+    ),
+    ({"ingress": {"enabled": True}, "codeServer": {"auth": "none"}}, ["WARNING: `ingress.enabled` exposes"], []),
+    ({"persistence": {"enabled": False}}, ["lost whenever the pod ends"], ["storageclass"]),
+    ({"persistence": {"existingClaim": "mine"}}, ["in the claim mine"], ["storageclass"]),
+    ({"persistence": {"storageClassName": "fast"}}, [], ["storageclass"]),
+    ({"image": {"repository": "registry.example/mine"}}, [], ["password"]),
+]
+
+
+@pytest.mark.parametrize(("values", "said", "unsaid"), NOTES, ids=json.dumps)
+def test_notes_say_who_gets_in_and_what_is_kept(
+    live: Helm, values: dict[str, Any], said: list[str], unsaid: list[str]
+) -> None:
+    merged = {"redis": {"address": "redis.example:6379", "passwordSecret": {"name": "redis"}}, **values}
+    done = live.try_("install", RELEASE, str(CHART), "--dry-run=client", "--values", "-", stdin=yaml.safe_dump(merged))
+    notes = done.stdout.partition("NOTES:")[2]
+    assert notes, done.stderr
+    assert [text for text in said if text not in notes] == []
+    assert [text for text in unsaid if text in notes.replace("REDISCLI_AUTH holds Redis' password", "")] == []

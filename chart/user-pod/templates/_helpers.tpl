@@ -11,6 +11,10 @@ The only source of names and labels. Scopes: each takes the root context.
   user-pod.claim      name of the claim for the home folder
   user-pod.testSelector  labels of the pod of `helm test`, for the NetworkPolicy; the selector above does not match them
   user-pod.probe      a probe (takes the probe, not the root): helm merges maps, so the default handler yields to another
+  user-pod.startup    the startup probe; without a handler, one that waits for the port
+  user-pod.auth       how the default image lets people in: none or password; empty for other images
+  user-pod.args       arguments of the image
+  user-pod.isolated   not empty if the pod gets the NetworkPolicy that keeps other users' pods out
 */}}
 
 {{- define "user-pod.uuid" -}}
@@ -89,5 +93,65 @@ user-pods/user-hash: {{ . | sha256sum | trunc 40 | quote }}
 {{ toYaml (omit . "tcpSocket") }}
 {{- else -}}
 {{ toYaml . }}
+{{- end -}}
+{{- end }}
+
+{{- define "user-pod.startup" -}}
+{{- $probe := .Values.probes.startup -}}
+{{- if or $probe.exec $probe.httpGet $probe.tcpSocket $probe.grpc -}}
+{{ include "user-pod.probe" $probe }}
+{{- else -}}
+{{- $seconds := mul ($probe.failureThreshold | default 3) ($probe.periodSeconds | default 10) -}}
+# Waits for 5 s, with what every image with a shell has. 0A means that somebody listens.
+exec:
+  command:
+    - /bin/sh
+    - -c
+    - |
+      end=$(($(date +%s) + 5))
+      while [ "$(date +%s)" -le "$end" ]; do
+        for sockets in /proc/net/tcp /proc/net/tcp6; do
+          [ -r "$sockets" ] || continue
+          while read -r _ address _ state _; do
+            [ "${address##*:} $state" = "{{ printf "%04X" (int .Values.port) }} 0A" ] && exit 0
+          done < "$sockets"
+        done
+        sleep 0.1 2>/dev/null || sleep 1
+      done
+      echo "nothing listens on port {{ .Values.port }} yet"
+      exit 1
+timeoutSeconds: 15
+failureThreshold: {{ max 1 (div (add $seconds 4) 5) }}
+{{- with omit $probe "timeoutSeconds" "failureThreshold" }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+{{- end }}
+
+{{- define "user-pod.auth" -}}
+{{- if regexMatch "(^|/)codercom/code-server$" .Values.image.repository -}}
+{{- $own := false -}}
+{{- range .Values.env -}}
+{{- if has .name (list "PASSWORD" "HASHED_PASSWORD") -}}
+{{- $own = true -}}
+{{- end -}}
+{{- end -}}
+{{ .Values.codeServer.auth | default (ternary "password" "none" (or .Values.ingress.enabled $own)) }}
+{{- end -}}
+{{- end }}
+
+{{- define "user-pod.args" -}}
+{{- if .Values.args -}}
+{{ toYaml .Values.args }}
+{{- else if and (not .Values.command) (eq (include "user-pod.auth" .) "none") -}}
+{{ toYaml (list "--auth" "none") }}
+{{- end -}}
+{{- end }}
+
+{{- define "user-pod.isolated" -}}
+{{- with .Values.networkPolicy -}}
+{{- if and .isolateUsers (not .enabled) (or .outside (not $.Values.ingress.enabled)) -}}
+yes
+{{- end -}}
 {{- end -}}
 {{- end }}
