@@ -22,12 +22,15 @@ from devcluster.toolchain import Report, say
 from images import base, buildah, programs
 
 SOURCES = Path(__file__).parent
+_EDITOR = "localhost/user-pods/workspace:latest"
+"""The workspace's image as the Dockerfile of `code-server` calls it."""
 _FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", "-s -w")
 
 
 class Name(StrEnum):
     TINY = "tiny"
     WORKSPACE = "workspace"
+    CODE_SERVER = "code-server"
 
 
 class Image(NamedTuple):
@@ -121,9 +124,21 @@ def _workspace(work: _Work) -> None:
         builder.save(work.reference, work.archive)
 
 
+def _code_server(work: _Work) -> None:
+    workspace = build(Name.WORKSPACE, report=work.report, cache=work.cache)
+    source = SOURCES / Name.CODE_SERVER
+    with buildah.storage(work.folder) as builder:
+        builder.load(_base(work.cache, work.report))
+        builder.load(workspace.archive)
+        builder.run("tag", workspace.reference, _EDITOR)
+        builder.build(source / "Dockerfile", source, tag=work.reference, secrets={})
+        builder.save(work.reference, work.archive)
+
+
 _RECIPES = {
     Name.TINY: _Recipe(make=_tiny, programs=("buildah",), pins=repr(_FLAGS), minutes=0.2),
     Name.WORKSPACE: _Recipe(make=_workspace, programs=base.PROGRAMS, pins=f"base {base.RECIPE}", minutes=5),
+    Name.CODE_SERVER: _Recipe(make=_code_server, programs=base.PROGRAMS, pins=f"base {base.RECIPE}", minutes=2),
 }
 
 
