@@ -83,9 +83,10 @@ def build(name: Name, *, report: Report = say, cache: Path | None = None) -> Ima
 def located(name: Name, *, cache: Path | None = None) -> Image:
     """The image's name, and the path of its archive once built."""
     # A host part that does not exist: without one, a node that lacks the image would ask a public registry.
+    owner = "codercom" if name is Name.CODE_SERVER else "user-pods"  # the chart knows the public image by its name
     key = _key(name)
     entry = (cache or toolchain.cache_folder()) / "images" / f"{name}-{key[:16]}"
-    return Image(f"localhost/user-pods/{name}:{key[:8]}", entry / "image.tar")
+    return Image(f"localhost/{owner}/{name}:{key[:8]}", entry / "image.tar")
 
 
 def missing(name: Name) -> list[str]:

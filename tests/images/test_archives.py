@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,13 +106,18 @@ def test_the_workspace_image_has_user_tools_and_no_build_tools(workspace: Conten
     machine = {"x86_64": "x64", "aarch64": "arm64"}[os.uname().machine]
     for needed in (
         *("usr/bin/git", "bin/bash", "usr/bin/tini", "usr/local/bin/node", "usr/local/bin/code-server"),
+        *("usr/bin/python", "usr/bin/pip", "usr/lib/python3.11/venv/__init__.py"),
+        *("opt/code-server/start.cjs", "opt/code-server/compressed/out/vs/code/browser/workbench/workbench.js.br"),
         f"{code}/@vscode/ripgrep-universal/bin/linux-{machine}/rg",
         f"{code}/node-pty/prebuilds/linux-{machine}/pty.node",
         f"{code}/@vscode/spdlog/build/Release/spdlog.node",
     ):
         assert needed in workspace.files or f"usr/{needed}" in workspace.files, needed
-    for unwanted in ("usr/bin/gcc", "usr/bin/pip", "usr/bin/npm", "run/secrets/ca", "build"):
+    extensions = "opt/code-server/node_modules/code-server/lib/vscode/extensions"
+    for unwanted in ("usr/bin/gcc", "usr/bin/npm", "run/secrets/ca", "build", f"{extensions}/copilot"):
         assert unwanted not in workspace.files, unwanted
+    (compiled,) = [path for path in workspace.files if re.fullmatch(r"opt/code-server/compiled/[^/]+", path)]
+    assert compiled.endswith("-1000"), "Node's cache is for the user that it was made by"
     assert not [path for path in workspace.files if path.endswith((".exe", ".js.map", ".deb"))]
     foreign = [path for path, member in workspace.files.items() if member.uid == 1000 and not path.startswith("home/")]
     assert foreign == [], "a user could change the program"
