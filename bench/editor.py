@@ -1,7 +1,9 @@
 """What a person waits for: a sleeping VS Code, from opening it in a browser until it accepts input; with screenshots.
 
-The pod and the browser are real, and share the machine with the whole cluster. `docs/pictures/` gets the waiting page
-and the editor, for the README.
+Each round opens a sleeping workspace, and then the same page again while its pod is awake, each time in a new window
+without a cache. With `--against`, a second image takes turns with the first: trust the ratios, not the seconds. The pod
+and the browser are real, and share the machine with the whole cluster. `docs/pictures/` gets the waiting page and the
+editor, for the README.
 """
 
 import asyncio
@@ -9,14 +11,17 @@ import contextlib
 import json
 import os
 import shutil
+import tarfile
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import aiohttp
+import psutil
 import typer
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 
 from bench.figures import Figure, save, show
 from bench.ground import lacks_for_real_pods, until
@@ -24,11 +29,10 @@ from devcluster.cluster import Cluster
 from images import recipes
 from images.recipes import Name
 from stack.demo import free_port
-from stack.stack import ROOT, Stack
+from stack.stack import ROOT, USERS, Stack
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 PICTURES = ROOT / "docs" / "pictures"
-_USER = "editor@example.com"
 _FOLDER = "/?folder=/home/coder"
 _WINDOW = {"width": 960, "height": 560}
 _WAITING = "Your workspace is waking up"
@@ -38,31 +42,53 @@ _CODE = """from datetime import date
 
 print(f"Awake since {date.today():%A}.")
 """
-_SETTINGS = ".local/share/code-server/User/settings.json"
-_QUIET = {"workbench.secondarySideBar.defaultVisibility": "hidden", "workbench.startupEditor": "none"}
+_INIT = "tini"
+"""The images' first process."""
 _CODER = 1000
 """The workspace's user."""
 _SECONDS = 120
 """Seconds that one visit may take."""
+_REST = 3
+"""Seconds after a visit, in which the editor does what it has put off."""
 
 
 @dataclass
 class Times:
     """Seconds since the visit, of each round."""
 
-    page: list[float] = field(default_factory=list)
+    shown: list[float] = field(default_factory=list)
     ready: list[float] = field(default_factory=list)
-    drawn: list[float] = field(default_factory=list)
+    pod: list[float] = field(default_factory=list)
+    """Until the container's first process starts."""
+    server: list[float] = field(default_factory=list)
+    """From there until the browser has the first answer of the pod."""
+    page: list[float] = field(default_factory=list)
+    """From there until a file is open."""
     usable: list[float] = field(default_factory=list)
+    awake_server: list[float] = field(default_factory=list)
+    awake_page: list[float] = field(default_factory=list)
+    awake: list[float] = field(default_factory=list)
 
-    def figures(self) -> list[Figure]:
-        ready = Figure("pod ready", 1, "s", self.ready)
+    def figures(self, of: str = "") -> list[Figure]:
+        awake = Figure(f"awake pod: editor usable{of}", 1, "s", self.awake)
         return [
-            Figure("waiting page shown", 1, "s", self.page),
-            ready,
-            Figure.against(ready, "editor drawn", self.drawn),
-            Figure.against(ready, "editor usable: a file is open", self.usable),
+            Figure(f"awake pod: server{of}", 1, "s", self.awake_server),
+            Figure(f"awake pod: page{of}", 1, "s", self.awake_page),
+            awake,
+            Figure(f"visit: waiting page shown{of}", 1, "s", self.shown),
+            Figure(f"visit: pod{of}", 1, "s", self.pod),
+            Figure(f"visit: server{of}", 1, "s", self.server),
+            Figure(f"visit: page{of}", 1, "s", self.page),
+            Figure.against(awake, f"visit: editor usable{of}", self.usable),
+            Figure(f"visit: pod ready, as Kubernetes reports it{of}", 1, "s", self.ready),
         ]
+
+
+def _compared(times: Times, other: Times) -> list[Figure]:
+    """The figures of an image, and those of the other one set against them."""
+    ours, theirs = times.figures(), other.figures(" (other image)")
+    against = [Figure.against(one, two.name, two.values) for one, two in zip(ours, theirs, strict=True)]
+    return [*ours, *against]
 
 
 @app.command()
@@ -70,6 +96,9 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="Visits.")] = 10,
     state: Annotated[Path, typer.Option(help="Folder of the benchmark's own cluster.")] = Path(".cluster-bench"),
     output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("bench/results/editor.json"),
+    against: Annotated[
+        Path | None, typer.Option(help="Archive of another workspace's image, measured in turns with this one.")
+    ] = None,
 ) -> None:
     lacks = [
         *lacks_for_real_pods(),
@@ -84,78 +113,153 @@ def main(
         cluster.up(real_node=True)
         stack = Stack(cluster, port=free_port(), gateway_port=free_port(), image=image, volume=True)
         stack.up()
-        figures = asyncio.run(_measured(stack, rounds)).figures()
+        images = [image.reference]
+        if against is not None:
+            cluster.load_image(against)
+            images.append(_reference(against))
+        times = asyncio.run(_measured(stack, rounds, images))
     finally:
         cluster.down(purge=True)
+    figures = times[0].figures() if against is None else _compared(*times)
     facts = {"cores": os.cpu_count(), "program": "VS Code (code-server)", "browser": "Chromium, headless"}
     save(figures, facts=facts, path=output)
     show(figures, facts=facts)
     print(f"as JSON: {output}; pictures: {PICTURES.relative_to(ROOT)}")
 
 
-async def _measured(stack: Stack, rounds: int) -> Times:
-    times = Times()
+def _reference(archive: Path) -> str:
+    """The name of the image in an archive of Docker's format."""
+    with tarfile.open(archive) as content:
+        manifest = content.extractfile("manifest.json")
+        assert manifest is not None
+        return str(json.load(manifest)[0]["RepoTags"][0])
+
+
+async def _measured(stack: Stack, rounds: int, images: list[str]) -> list[Times]:
+    """Times of each image; one session each, in turns."""
+    times = [Times() for _ in images]
     async with (
         aiohttp.ClientSession(stack.url, raise_for_status=True, trust_env=False) as http,
         async_playwright() as playwright,
     ):
         # Chromium has no sandbox for root; it sees nothing but the benchmark's own pod.
         browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        uuid = await _created(http)
-        await _prepare_home(http, stack, uuid)
-        await _visit(http, browser, uuid, Times())  # the first one fills the caches
+        uuids = [await _prepared(http, stack, image) for image in images]
+        for uuid in uuids:
+            await _round(http, browser, uuid, Times())  # the first one fills the caches
         for _ in range(rounds):
-            await _visit(http, browser, uuid, times)
+            for uuid, each in zip(uuids, times, strict=True):
+                await _round(http, browser, uuid, each)
         await browser.close()
     return times
 
 
-async def _created(http: aiohttp.ClientSession) -> str:
-    """Retry, because a service that has just started refuses creates until its index is complete."""
+async def _prepared(http: aiohttp.ClientSession, stack: Stack, image: str) -> str:
+    """A session with that image, asleep, and a file to open in its volume, which its first pod makes."""
+    uuid = await _created(http, f"{image.partition(':')[2]}@example.com")
+    stack.cluster.kubectl("-n", USERS, "set", "image", f"deployment/user-{uuid}", f"workspace={image}")
+    await _call(http, "POST", f"/session/{uuid}/wake")
+    await _ready(http, uuid, 0)
+    volume = stack.cluster.kubectl("-n", USERS, "get", "pvc", f"user-{uuid}", "-o", "jsonpath={.spec.volumeName}")
+    file = stack.cluster.state / "volumes" / volume / _FILE
+    file.write_text(_CODE)
+    os.chown(file, _CODER, _CODER)
+    await _sleep(http, uuid)
+    return uuid
+
+
+async def _created(http: aiohttp.ClientSession, user: str) -> str:
+    """A service that has just started refuses creates until it has its index."""
     async with asyncio.timeout(_SECONDS):
         while True:
             with contextlib.suppress(aiohttp.ClientResponseError):
-                return str((await _call(http, "POST", "/session/create", {"user_id": _USER}))["uuid"])
+                return str((await _call(http, "POST", "/session/create", {"user_id": user}))["uuid"])
             await asyncio.sleep(0.5)
 
 
-async def _prepare_home(http: aiohttp.ClientSession, stack: Stack, uuid: str) -> None:
-    """Put a file to open into the session's volume, which its first pod creates."""
-    await _call(http, "POST", f"/session/{uuid}/wake")
-    await _ready(http, uuid, 0)
-    (home,) = stack.cluster.state.glob("volumes/*")
-    for path, text in {_FILE: _CODE, _SETTINGS: json.dumps(_QUIET)}.items():
-        file = home / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-        for made in (file, *file.parents):
-            if made == home:
-                break
-            os.chown(made, _CODER, _CODER)
+async def _round(http: aiohttp.ClientSession, browser: Browser, uuid: str, times: Times) -> None:
+    await _visit(http, browser, uuid, times)
+    await asyncio.sleep(_REST)
+    await _visit_awake(http, browser, uuid, times)
     await _sleep(http, uuid)
 
 
 async def _visit(http: aiohttp.ClientSession, browser: Browser, uuid: str, times: Times) -> None:
-    """Visit a sleeper once, in a new browser context, so that nothing is cached."""
+    """Open a sleeping workspace."""
+    async with _window(http, browser, uuid) as (page, link):
+        answered = asyncio.get_running_loop().create_future()
+        booted, began = _uptime(), time.perf_counter()
+        ready = asyncio.create_task(_ready(http, uuid, began))
+        page.on("response", lambda got: _note(answered, got.status, got.request.is_navigation_request()))
+        await page.goto(link, wait_until="commit")
+        await page.get_by_role("heading", name=_WAITING).wait_for()
+        times.shown.append(time.perf_counter() - began)
+        await page.screenshot(path=_picture("waiting"))
+        await _usable(page)
+        usable = time.perf_counter() - began
+        times.ready.append(await ready)
+        pod, server = _first_process(booted) - booted, await answered - began
+        times.pod.append(pod)
+        times.server.append(server - pod)
+        times.page.append(usable - server)
+        times.usable.append(usable)
+        await page.screenshot(path=_picture("vscode"))
+
+
+async def _visit_awake(http: aiohttp.ClientSession, browser: Browser, uuid: str, times: Times) -> None:
+    """Open a workspace whose pod is awake."""
+    async with _window(http, browser, uuid) as (page, link):
+        answered = asyncio.get_running_loop().create_future()
+        began = time.perf_counter()
+        page.on("response", lambda got: _note(answered, got.status, got.request.is_navigation_request()))
+        await page.goto(link, wait_until="commit")
+        await _usable(page)
+        usable = time.perf_counter() - began
+        server = await answered - began
+        times.awake_server.append(server)
+        times.awake_page.append(usable - server)
+        times.awake.append(usable)
+
+
+@contextlib.asynccontextmanager
+async def _window(http: aiohttp.ClientSession, browser: Browser, uuid: str) -> AsyncIterator[tuple[Page, str]]:
+    """A window of its own, so that nothing is cached, and a link that signs it in."""
     window = await browser.new_context(viewport=_WINDOW)  # type: ignore[arg-type]  # a TypedDict of the library
-    page = await window.new_page()
-    link = (await _call(http, "POST", f"/session/{uuid}/open?to={_FOLDER}"))["url"]
-    began = time.perf_counter()
-    ready = asyncio.create_task(_ready(http, uuid, began))
-    await page.goto(link, wait_until="commit")
-    await page.get_by_role("heading", name=_WAITING).wait_for()
-    times.page.append(time.perf_counter() - began)
-    await page.screenshot(path=_picture("waiting"))
-    times.ready.append(await ready)
+    link = str((await _call(http, "POST", f"/session/{uuid}/open?to={_FOLDER}"))["url"])
+    try:
+        yield await window.new_page(), link
+    finally:
+        await window.close()
+
+
+async def _usable(page: Page) -> None:
+    """Wait until the editor has opened a file."""
     await page.wait_for_selector(_EDITOR, timeout=_SECONDS * 1000)
-    times.drawn.append(time.perf_counter() - began)
-    file = page.get_by_role("treeitem", name=_FILE)
-    await file.dblclick(timeout=_SECONDS * 1000)
+    await page.get_by_role("treeitem", name=_FILE).dblclick(timeout=_SECONDS * 1000)
     await page.get_by_text("Awake since").first.wait_for(timeout=_SECONDS * 1000)
-    times.usable.append(time.perf_counter() - began)
-    await page.screenshot(path=_picture("vscode"))
-    await window.close()
-    await _sleep(http, uuid)
+
+
+def _note(answered: "asyncio.Future[float]", status: int, navigation: bool) -> None:
+    """The time of the first page that the pod answered: the gateway's own are 303 and 503."""
+    if navigation and status == 200 and not answered.done():
+        answered.set_result(time.perf_counter())
+
+
+def _uptime() -> float:
+    """Seconds since the machine booted, which is how Linux counts the starts of processes."""
+    return float(Path("/proc/uptime").read_text().split()[0])
+
+
+def _first_process(after: float) -> float:
+    """When the first process of a container started, in seconds since boot."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    starts = []
+    for process in psutil.process_iter(["name"]):
+        with contextlib.suppress(OSError):
+            if process.info["name"] == _INIT:
+                fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+                starts.append(int(fields[19]) / ticks)
+    return min(start for start in starts if start >= after)
 
 
 async def _sleep(http: aiohttp.ClientSession, uuid: str) -> None:
