@@ -17,7 +17,8 @@ for (const name of ["copilot", "prompt-basics", "microsoft-authentication", "tun
   fs.rmSync(path.join(editor, "extensions", name), { recursive: true }); // fails when it is not there
 }
 
-// Defaults, which users can change in their settings: the page hands them to the editor before it starts.
+// Defaults, which users can change in their settings: the page hands them to the editor before it starts. An editor
+// without an open file leaves the keyboard with nobody; the page gives it to the Explorer, unless the user was faster.
 const page = path.join(editor, "out", "vs", "code", "browser", "workbench", "workbench.html");
 const defaults = JSON.parse(fs.readFileSync(path.join(folder, "defaults.json"), "utf8"));
 const script = `<script nonce="{{WORKBENCH_SCRIPT_NONCE}}">
@@ -26,6 +27,17 @@ const script = `<script nonce="{{WORKBENCH_SCRIPT_NONCE}}">
 			const configuration = JSON.parse(element.getAttribute('data-settings'));
 			configuration.configurationDefaults = ${JSON.stringify(defaults)};
 			element.setAttribute('data-settings', JSON.stringify(configuration));
+		}
+		{
+			const observer = new MutationObserver(() => {
+				const explorer = document.querySelector('.explorer-folders-view .monaco-list[tabindex]');
+				if (!explorer?.querySelector('.monaco-list-row')) return;
+				observer.disconnect();
+				const active = document.activeElement;
+				if (active === document.body || active.matches('.editor-group-container.empty')) explorer.focus();
+			});
+			observer.observe(document, { childList: true, subtree: true });
+			setTimeout(() => observer.disconnect(), 60000);
 		}
 	</script>`;
 const start = "<!-- Startup (do not modify order of script tags!) -->";
@@ -59,7 +71,7 @@ for (const name of files) {
     br: zlib.brotliCompressSync(content, {
       params: {
         [zlib.constants.BROTLI_PARAM_LGWIN]: 22,
-        [zlib.constants.BROTLI_PARAM_QUALITY]: 11,
+        [zlib.constants.BROTLI_PARAM_QUALITY]: 10,
         [zlib.constants.BROTLI_PARAM_SIZE_HINT]: content.length,
       },
     }),
