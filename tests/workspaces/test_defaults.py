@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 import yaml
-from playwright.async_api import Page, expect
+from playwright.async_api import Browser, Page, expect
 
 from devcluster import node
 from devcluster.cluster import Cluster
@@ -57,6 +57,49 @@ async def test_first_wakes_raise_no_warning_and_none_waits_for_its_volume(editor
     assert {uuid: found for uuid, found in warned.items() if found} == {}
     # A kubelet that is refused a claim tries again after 10 s at the earliest.
     assert max(seconds.values()) < min(seconds.values()) + 10, seconds
+
+
+@pytest.mark.timeout(300)
+async def test_the_workspace_opens_at_its_files_without_chat_in_the_systems_colours_and_saves(
+    editors: Stack,  # noqa: F811
+    browser: Browser,
+    picture: Picture,
+) -> None:
+    timeout = aiohttp.ClientTimeout(total=90)
+    async with aiohttp.ClientSession(timeout=timeout, trust_env=False, auto_decompress=False) as http:
+        visitor = await Visitors(editors, http).new()
+        await visitor.caller.call("POST", f"/session/{visitor.uuid}/wake")
+        await visitor.caller.until(visitor.uuid, "ready", 60)
+        deployment = ("-n", USERS, "exec", f"deployment/user-{visitor.uuid}", "--", "sh", "-c")
+        editors.cluster.kubectl(*deployment, "python -m venv --help > /dev/null && touch ~/notes.txt")
+        page = await browser.new_page(color_scheme="dark")
+        scripts: list[str] = []
+        page.on("request", lambda got: scripts.append(got.url) if got.url.endswith("workbench.js") else None)
+        await page.goto(await visitor.link("/?folder=/home/coder"))
+        await page.get_by_role("treeitem", name="notes.txt").wait_for(timeout=60_000)
+        await expect(page.locator(".monaco-workbench.vs-dark.noauxiliarybar")).to_be_visible()
+        await expect(page.get_by_role("tree", name="Files Explorer")).to_be_focused(timeout=30_000)
+        await picture(page, "workspace-dark")
+
+        await page.keyboard.press("ArrowDown")
+        await page.keyboard.press("Enter")
+        await page.get_by_role("tab", name="notes.txt").wait_for(timeout=30_000)
+        await page.keyboard.type("by itself")
+
+        async def saved() -> bool:
+            return editors.cluster.kubectl(*deployment, "cat ~/notes.txt") == "by itself"
+
+        await until(saved, 30, lambda: "not saved")
+
+        script = scripts[0].removeprefix(f"http://{visitor.host}")
+        sizes = {}
+        for coding in ("br", "gzip", "identity"):
+            headers = {**visitor.headers, "Accept-Encoding": coding}
+            async with http.get(visitor.url + script, headers=headers) as answer:
+                assert answer.headers.get("Content-Encoding", "identity") == coding
+                assert "max-age=31536000" in answer.headers["Cache-Control"]
+                sizes[coding] = len(await answer.read())
+        assert sizes["br"] < sizes["gzip"] < sizes["identity"] / 3
 
 
 @dataclass
