@@ -1,5 +1,6 @@
 """Wake a session, keep it awake, send it to sleep."""
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,8 +14,12 @@ from service.domain.observers import WakeObserver, isolated
 from service.domain.ports import Cluster, Progress, Queues, WorkloadCache
 from service.domain.progress import ProgressUpdate, Stage
 from service.domain.queries import SessionQueries
+from service.domain.session import Pod
 
 log = logging.getLogger(__name__)
+
+_SLEEP_SHOWS = 5.0
+"""Seconds within which the cache shows that a pod has been sent to sleep."""
 
 
 class SessionActivity:
@@ -93,6 +98,10 @@ class SessionActivity:
         lease = max(idle_times.lease, by - idle_times.cooldown + idle_times.poll)
         return await self._queues.keep_awake(uuid, datetime.now(UTC) + by, lease)
 
+    @property
+    def longest_extension(self) -> timedelta:
+        return self._limits.extension
+
     async def sleep(self, uuid: SessionId, *, request: str = "-") -> None:
         """Send the pod to sleep now, even while somebody uses it. `request` is the id of the request that asks.
 
@@ -106,6 +115,34 @@ class SessionActivity:
         await self._queues.clear(uuid, asked=request)
         await self._cluster.scale(uuid, 0)
         await self._note(uuid, Stage.ASLEEP)
+
+    async def restart(self, uuid: SessionId, *, by: str, request: str = "-") -> None:
+        """Send the pod to sleep and request another one; a sleeping session just wakes.
+
+        Raises as `sleep` does.
+        """
+        pod = self._cache.workload(uuid).pod
+        await self.sleep(uuid, request=request)
+        await self._until_gone(uuid, pod)
+        await self.wake(uuid, by=by)
+
+    async def _until_gone(self, uuid: SessionId, pod: Pod | None) -> None:
+        """Wait until the cache shows that the pod is no longer wanted, for a while: visitors must not get to it."""
+        changed = asyncio.Event()
+        unsubscribe = self._cache.subscribe(lambda each: changed.set() if each == uuid else None)
+        try:
+            async with asyncio.timeout(_SLEEP_SHOWS):
+                while self._is_there(uuid, pod):
+                    await changed.wait()
+                    changed.clear()
+        except TimeoutError:
+            log.warning("a restart goes on although the pod is still there", extra={"uuid": uuid})
+        finally:
+            unsubscribe()
+
+    def _is_there(self, uuid: SessionId, pod: Pod | None) -> bool:
+        workload = self._cache.workload(uuid)
+        return workload.replicas > 0 or (pod is not None and workload.pod is not None and workload.pod.uid == pod.uid)
 
     async def _note(self, uuid: SessionId, stage: Stage) -> None:
         """Best effort: the wake or sleep counts even when its progress cannot be noted."""

@@ -23,7 +23,7 @@ from service.domain.ports import Progress, WorkloadCache
 from service.domain.queries import SessionQueries
 from service.edge.connections import OpenConnections
 from service.gateway.access.access_control import AccessControl
-from service.gateway.access.fetch_metadata import is_navigation, is_websocket
+from service.gateway.access.fetch_metadata import is_form, is_navigation, is_websocket
 from service.gateway.access.hosts import Hosts
 from service.gateway.activity.background import BackgroundRecorder, Download
 from service.gateway.activity.recorder import ActivityRecorder
@@ -46,6 +46,7 @@ from service.gateway.waiting.pod_waiter import PodWaiter
 from service.gateway.waiting.wake_times import WakeTimes
 from service.gateway.websocket.open_websockets import OpenWebSockets
 from service.gateway.websocket.websocket_proxy import WebSocketProxy, is_handshake
+from service.gateway.workspace_page.page import PATH, WorkspacePage
 
 WAKE_EVENTS = f"{OWN_PATHS}wake"
 HEALTH = f"{OWN_PATHS}healthz"
@@ -112,6 +113,7 @@ class Gateway:
             metrics=metrics,
             closing=self._closing,
         )
+        self._workspace_page = WorkspacePage(activity=activity, queries=queries, pages=self._pages, signs_out=False)
         in_progress = limits.session_requests
         self._queues = RequestQueues(limit=in_progress, size=_QUEUED * in_progress, timeout=self._hold_timeout)
         self._websockets = OpenWebSockets(in_progress)
@@ -158,7 +160,7 @@ class Gateway:
 
     def _refuse(self, request: web.BaseRequest, refusal: GatewayError) -> web.Response:
         name = request_context.current_request_id()
-        if is_navigation(request):
+        if is_navigation(request) or is_form(request):
             response = self._pages.refusal(request, refusal, name=name)
         else:
             response = refusal.response(name)
@@ -207,6 +209,9 @@ class Gateway:
         if path == SCRIPT_PATH and self._script is not None:
             outcome.ended(RequestOutcome.OWN)
             return self._script.respond(request)
+        if path == PATH:
+            outcome.ended(RequestOutcome.OWN)
+            return await self._workspace_page.respond(request, uuid)
         if path.startswith(OWN_PATHS):
             raise GatewayError(404, "Not found", "There is nothing at this address.", page=PageKind.NOT_FOUND)
         if is_websocket(request):

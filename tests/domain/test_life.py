@@ -1,5 +1,6 @@
 """Wake, sleep, phases and pages."""
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -14,10 +15,12 @@ from service.domain.errors import (
     SessionPaused,
     SessionReleased,
 )
+from service.domain.journal import Woken
 from service.domain.names import SessionId, parse_session_id, public_host, release_name, scaler_name, user_hash
 from service.domain.session import (
     IdleTimes,
     Phase,
+    Pod,
     QueueState,
     Record,
     RecordStatus,
@@ -27,6 +30,7 @@ from service.domain.session import (
     Workload,
 )
 from tests.domain.conftest import World
+from tests.waiting import until
 
 UUID = SessionId("abc123xy")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -219,3 +223,31 @@ async def test_repairing_an_awake_session_neither_parks_it_nor_drops_its_wake(wo
     session = await world.queries.status(uuid)
     assert (session.phase, session.workload.parked) == (Phase.READY, False)
     assert session.record.queue.is_wanted
+
+
+async def test_a_restart_wakes_the_session_once_its_old_pod_is_gone(world: World) -> None:
+    uuid = (await world.provisioner.create("ann")).uuid
+    world.cluster.change(replace(world.cluster.workload(uuid), replicas=1, ready=1, pod=Pod("old", ready=True)))
+    restarting = asyncio.create_task(world.activity.restart(uuid, by="visit", request="abc"))
+    await until(lambda: world.cluster.workload(uuid).replicas == 0)
+    assert not world.queues.queue(uuid).is_wanted, "visitors would get to the pod that ends"
+    world.cluster.change(replace(world.cluster.workload(uuid), pod=None))
+    await restarting
+    assert world.queues.queue(uuid).is_wanted
+    assert [entry.by for entry in world.journal.entries if isinstance(entry, Woken)] == ["visit"]
+
+
+async def test_a_restart_does_not_wait_for_ever_for_a_pod_that_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.domain.activity._SLEEP_SHOWS", 0.05)
+    uuid = (await world.provisioner.create("ann")).uuid
+    world.cluster.change(replace(world.cluster.workload(uuid), replicas=1, ready=1, pod=Pod("old", ready=True)))
+    await world.activity.restart(uuid, by="visit")
+    assert world.queues.queue(uuid).is_wanted
+
+
+async def test_a_restart_of_a_sleeping_session_wakes_it(world: World) -> None:
+    uuid = (await world.provisioner.create("ann")).uuid
+    await world.activity.restart(uuid, by="visit")
+    assert world.queues.queue(uuid).is_wanted

@@ -4,9 +4,11 @@ Pictures of them are in tests/pictures/ afterwards.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -15,9 +17,10 @@ from aiohttp import web
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Browser, Page, ViewportSize, expect
 
-from service.domain.journal import Ready
+from service.domain.journal import Failed, Ready, Slept, Woken
 from service.domain.names import SessionId
 from service.domain.progress import ProgressUpdate, Stage
+from service.domain.sleep_cause import SleepReason
 from service.gateway.errors import GatewayError, PageKind
 from service.gateway.pages.brand import Brand, Support
 from service.gateway.pages.pages import Pages
@@ -25,6 +28,7 @@ from service.gateway.waiting.delays import Delay, DelayKind
 from service.gateway.waiting.page import waiting_page
 from tests.domain.conftest import World
 from tests.gateway.conftest import House
+from tests.waiting import until
 
 _PICTURES = Path(__file__).parents[1] / "pictures"
 _LOGO = "data:image/svg+xml;base64,PHN2ZyB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmciIHdpZHRoPSIzMiIgaGVpZ2h0PSIzMiI+PGNpcmNsZSBjeD0iMTYiIGN5PSIxNiIgcj0iMTQiIGZpbGw9IiMwYjU3ZDAiLz48L3N2Zz4="  # noqa: E501
@@ -109,16 +113,15 @@ async def test_axe_finds_nothing_on_any_page(browser: Browser, brand: Brand) -> 
 
 
 @pytest.fixture
-async def house(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
+async def house(world: World) -> AsyncIterator[House]:
     """On a domain that a browser finds on this machine, and takes to be as safe as one with TLS."""
-    monkeypatch.setattr("tests.gateway.conftest.DOMAIN", "localhost")
-    async with House(world, pages=Pages(_BRAND)).open() as house:
+    async with House(world, pages=Pages(_BRAND), domain="localhost").open() as house:
         yield house
 
 
-async def opened(house: House, browser: Browser, uuid: SessionId, path: str = "/") -> Page:
+async def opened(house: House, browser: Browser, uuid: SessionId, path: str = "/", *, locale: str = "en-GB") -> Page:
     """A new browser that is let in, on its way to that path."""
-    context = await browser.new_context(locale="en-GB")
+    context = await browser.new_context(locale=locale)
     page = await context.new_page()
     await page.goto(await link(house, uuid, path))
     return page
@@ -211,3 +214,103 @@ async def test_people_are_told_the_time_to_expect_and_their_position(
     await house.start(first)
     await expect(one.get_by_text('"pod":')).to_be_visible(timeout=_SECONDS)
     await expect(two.locator("#position")).to_be_hidden()
+
+
+# --- the page about a workspace ---
+
+
+async def test_the_page_about_a_workspace_is_accessible_and_fits_a_phone(house: House, browser: Browser) -> None:
+    uuid = await house.awake()
+    await house.world.activity.heartbeat(uuid, "visit")
+    await note_a_past(house, uuid)
+    for locale in ("en-GB", "de-DE"):
+        page = await opened(house, browser, uuid, "/.user-pods/", locale=locale)
+        await expect(page.get_by_role("timer")).to_contain_text(re.compile(r"\d\d:\d\d"))
+        for scheme in _SCHEMES:
+            await page.emulate_media(color_scheme=scheme)
+            await page.set_viewport_size(_DESKTOP)
+            await picture(page, f"workspace-{locale}-desktop-{scheme}")
+            await page.set_viewport_size(_PHONE)
+            await picture(page, f"workspace-{locale}-phone-{scheme}")
+            await accessible(page)
+        await page.context.close()
+
+
+async def test_a_person_keeps_a_workspace_awake_sends_it_to_sleep_and_restarts_it(
+    house: House, browser: Browser
+) -> None:
+    uuid = await house.awake()
+    page = await opened(house, browser, uuid, "/.user-pods/")
+    await expect(page.locator(".state")).to_have_text("Awake")
+    await page.get_by_role("button", name="For 4 hours").click()
+    await expect(page.get_by_text("Done: it stays awake.")).to_be_visible()
+    kept = (await house.world.queries.status(uuid)).record.kept_until
+    assert kept is not None
+    assert kept - datetime.now(UTC) > timedelta(hours=3, minutes=59)
+
+    restarting = asyncio.create_task(page.get_by_role("button", name="Restart").click())
+    await until(lambda: house.world.cluster.workload(uuid).replicas == 0)
+    await house.fall_asleep(uuid)
+    await restarting
+    await expect(page.get_by_text(f'"pod": "{uuid}-2"')).to_be_visible(timeout=_SECONDS)
+
+    await page.goto(page.url + ".user-pods/")
+    await page.get_by_role("button", name="Sleep now").focus()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("Done: it goes to sleep.")).to_be_visible()
+    await expect(page.locator(".state")).to_have_text("Asleep")
+    await expect(page.get_by_role("button", name="Sleep now")).to_have_count(0)
+
+
+async def test_until_tonight_is_by_the_browsers_clock(house: House, browser: Browser) -> None:
+    uuid = await house.awake()
+    context = await browser.new_context(locale="en-GB", timezone_id="Asia/Tokyo")
+    page = await context.new_page()
+    for hour, offered in (("17:00", "Until tonight, 22:00"), ("09:00", "Until tonight, 17:00"), ("21:30", None)):
+        await page.clock.set_fixed_time(f"2026-11-26T{hour}:00+09:00")
+        await page.goto(await link(house, uuid, "/.user-pods/"))
+        button = page.get_by_role("button", name="Until tonight")
+        if offered is None:
+            await expect(button).to_have_count(0)
+        else:
+            await expect(button).to_have_text(offered)
+    await page.clock.set_fixed_time("2026-11-26T17:00:00+09:00")
+    await page.goto(await link(house, uuid, "/.user-pods/"))
+    await page.get_by_role("button", name="Until tonight").click()
+    await expect(page.get_by_text("Done: it stays awake.")).to_be_visible()
+    kept = (await house.world.queries.status(uuid)).record.kept_until
+    assert kept is not None
+    assert timedelta(hours=4, minutes=59) < kept - datetime.now(UTC) <= timedelta(hours=5)
+
+
+async def test_the_page_follows_what_happens_elsewhere(house: House, browser: Browser) -> None:
+    uuid = await house.awake()
+    page = await opened(house, browser, uuid, "/.user-pods/")
+    await expect(page.locator(".state")).to_have_text("Awake")
+    await house.world.activity.sleep(uuid)
+    await house.fall_asleep(uuid)
+    await expect(page.locator(".state")).to_have_text("Asleep", timeout=_SECONDS)
+
+
+async def test_the_buttons_work_without_javascript(house: House, browser: Browser) -> None:
+    uuid = await house.awake()
+    context = await browser.new_context(java_script_enabled=False)
+    page = await context.new_page()
+    await page.goto(await link(house, uuid, "/.user-pods/"))
+    await expect(page.get_by_role("button", name="Until tonight")).to_have_count(0)
+    await page.get_by_role("button", name="For 1 hour").click()
+    await expect(page.get_by_text("Done: it stays awake.")).to_be_visible()
+
+
+async def note_a_past(house: House, uuid: SessionId) -> None:
+    """Events of a day."""
+    at = datetime.now(UTC) - timedelta(hours=5)
+    for event in (
+        Woken(uuid=uuid, user=None, at=at, by="visit"),
+        Ready(uuid=uuid, user=None, at=at + timedelta(seconds=4), seconds=4, pod="one"),
+        Slept(uuid=uuid, user=None, at=at + timedelta(hours=2), why=SleepReason.IDLE, seconds=7200, pod="one"),
+        Woken(uuid=uuid, user=None, at=at + timedelta(hours=3), by="api"),
+        Failed(uuid=uuid, user=None, at=at + timedelta(hours=3, seconds=9), doing="wake", reason=_REASON),
+        Ready(uuid=uuid, user=None, at=at + timedelta(hours=3, seconds=30), seconds=30, pod="two"),
+    ):
+        await house.world.history.append(event)

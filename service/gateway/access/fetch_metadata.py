@@ -19,7 +19,16 @@ def is_websocket(request: web.BaseRequest) -> bool:
 
 def is_navigation(request: web.BaseRequest) -> bool:
     """Whether a person opens a page, so that another page can be shown in its place."""
-    if request.method not in ("GET", "HEAD") or is_websocket(request):
+    return request.method in ("GET", "HEAD") and _shows_document(request)
+
+
+def is_form(request: web.BaseRequest) -> bool:
+    """Whether a person submits a form whose answer they will see. Unlike a navigation, it may have effects."""
+    return request.method == hdrs.METH_POST and _shows_document(request)
+
+
+def _shows_document(request: web.BaseRequest) -> bool:
+    if is_websocket(request):
         return False
     mode = request.headers.get(MODE)
     if mode is None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from aiohttp import hdrs, web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from service.gateway.errors import OWN_HEADERS, GatewayError, PageKind
 from service.gateway.pages.brand import Brand
@@ -52,7 +53,7 @@ class Pages:
         nonce = secrets.token_urlsafe(16)
         language, text = language_of(request), text_for(request)
         body = self._templates.get_template(template).render(
-            nonce=nonce, language=language, text=text, brand=self._brand, **values
+            nonce=nonce, language=language, text=text, rich=_rich(request), brand=self._brand, **values
         )
         response = web.Response(status=status, text=body, content_type="text/html", headers=OWN_HEADERS)
         response.headers["Content-Security-Policy"] = (
@@ -83,6 +84,12 @@ class Pages:
 
 def language_of(request: web.BaseRequest) -> str:
     return catalogue.language(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
+
+
+def _rich(request: web.BaseRequest) -> Callable[..., Markup]:
+    """Like `text_for`, for values that may be markup; all others are escaped."""
+    texts = catalogue.texts(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
+    return lambda key, **values: escape(texts[key]).format(**values)
 
 
 def text_for(request: web.BaseRequest) -> Text:

@@ -1,0 +1,1 @@
+"""The page about a workspace, for its user: its state, how long it stays awake, and what happened."""

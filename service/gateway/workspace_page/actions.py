@@ -1,0 +1,63 @@
+"""What the page's buttons do. Each is a form, so they work without JavaScript."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from service.domain.activity import SessionActivity
+from service.domain.names import SessionId
+from service.domain.request_context import current_request_id
+from service.domain.wake_cause import VISIT
+from service.gateway.errors import GatewayError
+
+_BODY_LIMIT = 1000
+"""Bytes of a form. The page's own have fewer than 50."""
+_BODY_TIMEOUT = 10.0
+"""Seconds within which a form must arrive."""
+_LONGEST = 366 * 24 * 3600
+"""Seconds that fit into a time. What the operator allows is far less."""
+
+
+class Action(StrEnum):
+    STAY = "stay"
+    """Keep it awake for `seconds`."""
+    SLEEP = "sleep"
+    RESTART = "restart"
+
+
+async def perform(request: web.BaseRequest, uuid: SessionId, activity: SessionActivity) -> Action:
+    """Do what the posted form says. Raises GatewayError for another form, or as the action does."""
+    form = await _read(request)
+    try:
+        action = Action(form.get("action", ""))
+    except ValueError:
+        raise GatewayError(400, "Bad request", "The form names no action of this page.") from None
+    match action:
+        case Action.STAY:
+            await activity.extend(uuid, _duration(form.get("seconds", "")))
+        case Action.SLEEP:
+            await activity.sleep(uuid, request=current_request_id())
+        case Action.RESTART:
+            await activity.restart(uuid, by=VISIT, request=current_request_id())
+    return action
+
+
+async def _read(request: web.BaseRequest) -> Mapping[str, str]:
+    if request.content_length is None or request.content_length > _BODY_LIMIT:
+        raise GatewayError(413, "Too large", f"A form of this page has a length, of up to {_BODY_LIMIT} bytes.")
+    try:
+        async with asyncio.timeout(_BODY_TIMEOUT):
+            body = await request.read()
+    except TimeoutError:
+        raise GatewayError(408, "Too slow", "The form stopped arriving.") from None
+    return dict(parse_qsl(body.decode("ascii", "replace"), max_num_fields=10))
+
+
+def _duration(seconds: str) -> timedelta:
+    if not (seconds.isascii() and seconds.isdigit() and 0 < int(seconds[:10]) <= _LONGEST and len(seconds) <= 10):
+        raise GatewayError(400, "Bad request", "The form's `seconds` must be a whole number above 0.")
+    return timedelta(seconds=int(seconds))

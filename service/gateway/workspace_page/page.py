@@ -1,0 +1,58 @@
+"""`/.user-pods/` on each workspace's host. It needs no pod: it is there while the workspace sleeps or fails."""
+
+from datetime import timedelta
+
+from aiohttp import hdrs, web
+
+from service.domain.activity import SessionActivity
+from service.domain.names import SessionId
+from service.domain.queries import SessionQueries
+from service.gateway.errors import OWN_HEADERS, GatewayError
+from service.gateway.pages.pages import Pages
+from service.gateway.workspace_page.actions import Action, perform
+from service.gateway.workspace_page.view import view
+
+PATH = "/.user-pods/"
+_DONE = frozenset({Action.STAY, Action.SLEEP})
+"""Actions that lead back to the page, which says that they are done."""
+
+
+class WorkspacePage:
+    """`signs_out`: people have a session cookie, so that the page offers to sign out."""
+
+    def __init__(self, *, activity: SessionActivity, queries: SessionQueries, pages: Pages, signs_out: bool) -> None:
+        self._activity = activity
+        self._queries = queries
+        self._pages = pages
+        self._signs_out = signs_out
+
+    async def respond(self, request: web.BaseRequest, uuid: SessionId) -> web.Response:
+        """The page, or the redirect after an action. The caller has checked access, and that no other site asks.
+
+        Raises GatewayError, or as SessionQueries and SessionActivity do.
+        """
+        if request.method == hdrs.METH_POST:
+            action = await perform(request, uuid, self._activity)
+            target = f"{PATH}?done={action}" if action in _DONE else "/"
+            return web.Response(status=303, headers={**OWN_HEADERS, hdrs.LOCATION: target})
+        if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
+            raise GatewayError(405, "Not allowed", "Use GET, or POST a form of this page.")
+        return await self._show(request, uuid)
+
+    async def _show(self, request: web.BaseRequest, uuid: SessionId) -> web.Response:
+        session = await self._queries.status(uuid)
+        history = await self._queries.history(uuid)
+        done = request.query.get("done", "")
+        limit: timedelta = self._activity.longest_extension
+        response = self._pages.render(
+            request,
+            "workspace.html",
+            forms=True,
+            view=view(session, history, longest_extension=limit.total_seconds()),
+            limit=int(limit.total_seconds()),
+            done=done if done in _DONE else None,
+            signs_out=self._signs_out,
+        )
+        # Its forms say where they come from, also in browsers without Sec-Fetch-Site. Its address is no secret.
+        response.headers["Referrer-Policy"] = "same-origin"
+        return response
