@@ -77,6 +77,8 @@ class PageScript(StrEnum):
     ADDED = "added"
     POLICY = "policy"
     """The page's policy forbids a script or a WebSocket of its own origin, or both."""
+    SANDBOX = "sandbox"
+    """The page is in a sandbox, without scripts or without an origin: nothing that it sends could count."""
     TYPE = "type"
     """XHTML, XML or SVG."""
     CODING = "coding"

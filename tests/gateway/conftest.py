@@ -87,7 +87,7 @@ class House:
     ready: bool = True
     """What load balancers see."""
     pages: Pages = field(default_factory=Pages)
-    domain: str = DOMAIN
+    domain: str = field(default_factory=lambda: DOMAIN)
     port: int = 0
     drain: Drain = field(default_factory=Drain)
     companion: bool = True

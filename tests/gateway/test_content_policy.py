@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from service.gateway.injection.content_policy import Origin
+from service.gateway.injection.content_policy import Origin, is_sandboxed
 
 SCRIPT, SOCKET = "/.user-pods/companion.js", "/.user-pods/companion"
 ALLOWED = [
@@ -58,7 +58,7 @@ FORBIDDEN = [
     "script-src ftp://vs-code-abc123xy.pods.test",
 ]
 SANDBOXED = ["sandbox", "sandbox allow-scripts", "sandbox allow-same-origin allow-forms", "Sandbox Allow-Scripts"]
-"""Allowed by a `meta` element, where this directive has no meaning."""
+"""These make a sandbox, unless they are in a `meta` element."""
 
 
 @pytest.fixture
@@ -79,9 +79,15 @@ def test_a_policy_that_forbids_a_script_or_a_websocket_of_the_page_itself_does_n
 
 
 @pytest.mark.parametrize("policy", SANDBOXED)
-def test_a_sandbox_without_scripts_or_an_origin_is_one_only_in_a_header(origin: Origin, policy: str) -> None:
+def test_a_sandbox_without_scripts_or_an_origin_is_told_apart(origin: Origin, policy: str) -> None:
     assert origin.is_allowed_by(policy)
-    assert not origin.is_allowed_by_headers([policy])
+    assert is_sandboxed([policy])
+    assert is_sandboxed([f"default-src 'self', {policy}"])
+
+
+@pytest.mark.parametrize("policy", ALLOWED)
+def test_no_other_page_is_in_a_sandbox(policy: str) -> None:
+    assert not is_sandboxed([policy])
 
 
 def test_all_policies_must_allow_it(origin: Origin) -> None:

@@ -217,7 +217,6 @@ async def test_an_empty_page_stays_empty(site: Site) -> None:
         (b"<!--" + b" " * 400_000 + b"--><head>", HTML, PageScript.PLACE),
         (PAGE, HTML | {"Content-Security-Policy": "script-src 'none'"}, PageScript.POLICY),
         (PAGE, HTML | {"Content-Security-Policy": "connect-src 'none'"}, PageScript.POLICY),
-        (PAGE, HTML | {"Content-Security-Policy": "sandbox allow-scripts"}, PageScript.POLICY),
         (PAGE, HTML | {"Content-Security-Policy": "default-src 'self', connect-src a.test"}, PageScript.POLICY),
         (PAGE, HTML | {"Integrity-Policy": "blocked-destinations=(script), endpoints=(e)"}, PageScript.POLICY),
         (PAGE.replace(b"<title>", b"<meta http-equiv=Content-Security-Policy content=\"script-src 'nonce-1'\"><title>"),
@@ -234,6 +233,14 @@ async def test_a_page_that_cannot_have_it_stays_byte_for_byte_and_its_browser_is
     assert got.headers["Content-Length"] == str(len(body))
     assert got.says_none
     assert site.house.metrics.pages == {reason: 1}
+
+
+async def test_a_page_in_a_sandbox_stays_as_it_is_and_says_nothing_of_its_browser(site: Site) -> None:
+    site.headers["Content-Security-Policy"] = "sandbox allow-scripts"  # as JupyterLab does with users' files
+    got = await site.get()
+    assert got.body == PAGE
+    assert not got.says_none
+    assert site.house.metrics.pages == {PageScript.SANDBOX: 1}
 
 
 async def test_the_cookie_that_tells_it_reaches_no_pod(site: Site) -> None:

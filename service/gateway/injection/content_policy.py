@@ -49,9 +49,8 @@ class Origin:
         return sources is None or self._matches(sources, self._socket)
 
     def is_allowed_by_headers(self, headers: Iterable[str]) -> bool:
-        """The same for all policies of the `Content-Security-Policy` headers. Those may sandbox the page too."""
-        policies = [policy for header in headers for policy in header.split(",")]
-        return all(self.is_allowed_by(policy) and not _is_sandboxed(policy) for policy in policies)
+        """The same for all policies of the `Content-Security-Policy` headers."""
+        return all(map(self.is_allowed_by, _policies(headers)))
 
     def _matches(self, sources: Iterable[str], url: Url) -> bool:
         return any(source in ("'self'", "*") or self._matches_source(source, url) for source in sources)
@@ -88,7 +87,14 @@ def _sources(directives: dict[str, list[str]], names: Iterable[str]) -> list[str
     return next((directives[name] for name in names if name in directives), None)
 
 
-def _is_sandboxed(policy: str) -> bool:
-    """Whether the page has no scripts, or no origin of its own, so that no cookie would reach the gateway."""
-    flags = _directives(policy).get("sandbox")
-    return flags is not None and not _SANDBOX_NEEDS.issubset(flags)
+def is_sandboxed(headers: Iterable[str]) -> bool:
+    """Whether a page with these `Content-Security-Policy` headers has no scripts, or no origin of its own.
+
+    The requests of a page without an origin bring no cookie. A sandbox in a `meta` element has no meaning.
+    """
+    flags = [_directives(policy).get("sandbox") for policy in _policies(headers)]
+    return any(each is not None and not _SANDBOX_NEEDS.issubset(each) for each in flags)
+
+
+def _policies(headers: Iterable[str]) -> list[str]:
+    return [policy for header in headers for policy in header.split(",")]

@@ -16,7 +16,7 @@ from service.gateway.access.fetch_metadata import DEST, opens_document
 from service.gateway.activity.measured import NO_COMPANION_COOKIE
 from service.gateway.injection import entity_tags
 from service.gateway.injection.content_coding import CODINGS, Recoder
-from service.gateway.injection.content_policy import Origin
+from service.gateway.injection.content_policy import Origin, is_sandboxed
 from service.gateway.injection.document import Body, Document
 from service.gateway.injection.entity_tags import EntityTags
 from service.gateway.injection.head_scanner import HeadScanner, charset_of, is_readable
@@ -98,7 +98,7 @@ class PageVisit(Visit):
             document.insert(self._injector.element, place)
             self._changed(headers)
         self._injector.metrics.page_sent(reason or PageScript.ADDED)
-        if reason is not None:
+        if reason not in (None, PageScript.SANDBOX):
             headers.add(hdrs.SET_COOKIE, NO_COMPANION_COOKIE)
         return document
 
@@ -112,6 +112,8 @@ class PageVisit(Visit):
             return PageScript.CHARSET
         if _coding(headers) not in CODINGS and _coding(headers) not in ("", "identity"):
             return PageScript.CODING
+        if is_sandboxed(headers.getall(_POLICY, ())):
+            return PageScript.SANDBOX
         is_allowed = self._origin.is_allowed_by_headers(headers.getall(_POLICY, ()))
         # A script without a hash is what an integrity policy is against.
         is_allowed &= not any("script" in value for value in headers.getall(_INTEGRITY_POLICY, ()))
