@@ -205,6 +205,9 @@ class Settings(BaseSettings):
     gateway_trusted: Annotated[tuple[Network, ...], NoDecode] = ()
     """Networks of trusted proxies in front of the service, separated by commas. The service believes their headers
     about a client's address and scheme."""
+    gateway_internal_url: Annotated[str, Field(pattern=r"^(https?://[A-Za-z0-9.\-\[\]:]+)?$")] = ""
+    """URL of the gateway inside the cluster, without a path, for `user-pods-keep-awake` in the workspaces. Not that of
+    a proxy: the gateway knows a pod by its address. Each release stores it at its create. Empty: no such command."""
     gateway_brand_name: Annotated[str, Field(max_length=60)] = ""
     """Name of your product or organisation, at the top of the gateway's own pages. Empty: none."""
     gateway_brand_color: str = ""
@@ -352,7 +355,10 @@ class Settings(BaseSettings):
                     f"{PREFIX}REDIS_URL has a password, but {PREFIX}CHART_VALUES gives no {name}:"
                     " KEDA could not read the queues"
                 )
-        return {**operators, "redis": redis}
+        values = {**operators, "redis": redis}
+        if self.gateway_internal_url:
+            values["gateway"] = {"url": self.gateway_internal_url} | dict(operators.get("gateway") or {})
+        return values
 
 
 def _for_keda(address: RedisAddress) -> dict[str, Any]:

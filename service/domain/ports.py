@@ -277,6 +277,12 @@ class WorkloadCache(Protocol):
     def workload(self, uuid: SessionId) -> Workload:
         """The session's workload; an empty one when nothing of the session exists."""
 
+    def session_at(self, address: str) -> SessionId | None:
+        """The session whose pod has that address, and no other session's; None when there is none.
+
+        Pods in the network of their node are left out: they share its address.
+        """
+
     def uuids(self) -> Iterable[SessionId]:
         """Every session of which anything exists."""
 

@@ -32,6 +32,7 @@ from service.gateway.activity.visits import VisitRecorder
 from service.gateway.companion.script import CompanionScript
 from service.gateway.errors import NO_SUCH_WORKSPACE, OWN_HEADERS, GatewayError, PageKind, of_session_error
 from service.gateway.injection.injector import SCRIPT_PATH, Injector
+from service.gateway.keep_awake import KEEP_AWAKE, KeepAwake
 from service.gateway.limits import GatewayLimits
 from service.gateway.pages.pages import Pages
 from service.gateway.proxy.headers import OWN_PATHS, Forwarding
@@ -102,6 +103,7 @@ class Gateway:
         self._visits = VisitRecorder(journal, cache)
         self._activity = ActivityRecorder(activity, metrics)
         self._background = BackgroundRecorder(activity, metrics)
+        self._keep_awake = KeepAwake(activity, cache)
         self._pods = Pods(cache, head_limit=limits.connection_limits.head_bytes)
         self._waiter = PodWaiter(
             activity=activity, queries=queries, cache=cache, pods=self._pods, recorder=self._activity, limits=limits
@@ -147,6 +149,9 @@ class Gateway:
         request_context.begin(request.headers.get(_REQUEST_ID, ""))
         outcome = OutcomeRecorder(self.metrics)
         try:
+            if request.raw_path == KEEP_AWAKE and self._hosts.session(request.headers.get(hdrs.HOST, "")) is None:
+                outcome.ended(RequestOutcome.OWN)
+                return await self._keep_awake.respond(request)
             return await self._respond(request, self._session(request), outcome)
         except (GatewayError, SessionError) as error:
             refusal = error if isinstance(error, GatewayError) else of_session_error(error)

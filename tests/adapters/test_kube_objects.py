@@ -1,13 +1,16 @@
 """Which objects make up a session, what each of them means, and how invalid ones are handled."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from service.adapters.kubernetes.objects import Kind, Objects, parse, session_id_of
+from service.adapters.kubernetes.objects import Kind, Objects, PodPart, own_address, parse, session_id_of
+from service.adapters.kubernetes.pod_addresses import PodAddresses
 from service.domain.lifecycle import Step, steps
+from service.domain.names import SessionId
 from service.domain.session import IdleTimes, Phase, QueueState, Record, RecordStatus, Session, Workload
 from tests.adapters import samples
 from tests.adapters.samples import HASH, UUID, Json
@@ -323,3 +326,28 @@ def test_a_pod_that_its_node_is_slow_to_prepare_is_reported_after_a_while_and_no
     assert (creating(ago(10)).blocker, creating(ago(10)).warning) == (None, None)
     assert "ContainerCreating" in (creating(ago(600)).warning or "")
     assert creating(ago(600)).phase(is_wanted=True) is Phase.WAKING
+
+
+def test_a_pod_has_an_address_of_its_own_unless_it_shares_its_nodes_or_has_failed() -> None:
+    item = samples.pod(podIP="10.0.0.1")
+    pod = parse(Kind.POD, item)
+    assert isinstance(pod, PodPart)
+    assert own_address(pod) == "10.0.0.1"
+    assert own_address(replace(pod, host_network=True)) is None
+    assert own_address(replace(pod, failed=True)) is None
+    shared = parse(Kind.POD, {**item, "spec": {**item["spec"], "hostNetwork": True}})
+    assert own_address(shared) is None
+
+
+def test_an_address_of_two_sessions_pods_is_nobodys() -> None:
+    known, (one, two) = PodAddresses(), map(SessionId, ("aaaaaaaa", "bbbbbbbb"))
+    known.put("a-1", one, "10.0.0.1")
+    known.put("a-2", one, "10.0.0.1")
+    assert known.session("10.0.0.1") == one
+    known.put("b-1", two, "10.0.0.1")
+    assert known.session("10.0.0.1") is None
+    known.put("a-1", one, None)
+    known.put("a-2", one, "10.0.0.2")
+    assert (known.session("10.0.0.1"), known.session("10.0.0.2")) == (two, one)
+    known.put("b-1", two, None)
+    assert known.session("10.0.0.1") is None

@@ -267,6 +267,26 @@ def test_the_helm_test_pod_passes_the_network_policy(helm: Helm, file: str) -> N
     assert all(rule["ports"] == [{"port": "http"}] for rule in rules)
 
 
+GATEWAY_URL = "http://user-pods.service.svc:8081"
+
+
+def test_the_container_learns_where_the_gateway_is_and_may_reach_it(helm: Helm) -> None:
+    file = CHART / "ci" / "network-policy-values.yaml"
+    without = helm.render(RELEASE, "--values", str(file))
+    objects = helm.render(RELEASE, "--values", str(file), "--set-string", f"gateway.url={GATEWAY_URL}")
+    (container,) = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    given = {each["name"]: each["value"] for each in container["env"]}
+    assert given == {"USER_PODS_GATEWAY_URL": GATEWAY_URL, "USER_PODS_UUID": RELEASE.removeprefix("user-")}
+    more = [
+        rule
+        for rule in one(objects, "NetworkPolicy")["spec"]["egress"]
+        if rule not in one(without, "NetworkPolicy")["spec"]["egress"]
+    ]
+    peer = {"namespaceSelector": {}, "podSelector": {"matchLabels": {"user-pods/gateway": "true"}}}
+    assert more == [{"to": [peer], "ports": [{"port": "gateway"}]}]
+    assert "env" not in one(without, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+
+
 def variables(objects: list[dict[str, Any]]) -> dict[str, Any]:
     (container,) = one(objects, "Pod")["spec"]["containers"]
     return {each["name"]: each.get("value", each.get("valueFrom")) for each in container["env"]}

@@ -110,6 +110,24 @@ def test_with_a_network_policy_only_admitted_peers_scrape(helm: Helm) -> None:
     assert [rule["ports"] for rule in policy["spec"]["ingress"]] == [[{"port": "http"}]]
 
 
+def test_workspaces_learn_the_gateways_address_and_may_reach_it(helm: Helm) -> None:
+    own = replace(helm, namespace="own")
+    domain = ("--set", "gateway.domain=pods.example.com,usersNamespace=users")
+    objects = render(own, *domain, "--set", "networkPolicy.enabled=true", "--set-json", "networkPolicy.from=[]")
+    (deployment,) = (item for item in objects if item["kind"] == "Deployment")
+    env = {each["name"]: each.get("value") for each in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert env["USER_PODS_GATEWAY_INTERNAL_URL"] == "http://session-service.own.svc:8081"
+    (policy,) = (item for item in objects if item["kind"] == "NetworkPolicy")
+    users = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "users"}},
+        "podSelector": {"matchExpressions": [{"key": "uuid", "operator": "Exists"}]},
+    }
+    assert {"from": [users], "ports": [{"port": "gateway"}]} in policy["spec"]["ingress"]
+    chosen = render(own, *domain, "--set-json", 'settings={"GATEWAY_INTERNAL_URL":"http://gw:1"}')
+    names = [e for e in yaml.safe_dump_all(chosen).splitlines() if "GATEWAY_INTERNAL_URL" in e]
+    assert len(names) == 1
+
+
 METRICS = ("--set", "metrics.enabled=true,networkPolicy.enabled=true")
 
 

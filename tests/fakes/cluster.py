@@ -81,6 +81,10 @@ class MemoryCluster:
     def workload(self, uuid: SessionId) -> Workload:
         return self.workloads.get(uuid) or Workload(uuid)
 
+    def session_at(self, address: str) -> SessionId | None:
+        found = [w.uuid for w in self.workloads.values() if w.pod is not None and w.pod.address == address]
+        return found[0] if len(found) == 1 else None
+
     def uuids(self) -> Iterable[SessionId]:
         return list(self.workloads)
 

@@ -104,7 +104,7 @@ def test_every_metric_is_in_the_reference_and_those_named_in_the_guide_exist() -
 
 
 VOCABULARY = {
-    "answer", "api", "asked", "asleep", "by", "doing", "failed", "idle", "idle_since", "info", "interrupted",
+    "added", "answer", "api", "asked", "asleep", "by", "doing", "failed", "idle", "idle_since", "info", "interrupted",
     "keep_data", "last_activity", "left", "metrics", "operator", "outcome", "pod", "ready", "ready_at", "reason",
     "request_id", "seconds", "uuid", "visit", "why",
 }  # fmt: skip

@@ -126,6 +126,8 @@ class PodPart:
     pod: Pod
     failure: PodFailure | None
     delay: PodDelay | None
+    host_network: bool
+    """It has the address of its node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +316,13 @@ def parse(kind: Kind, item: Json) -> Part | UnreadableObject | None:
         )
 
 
+def own_address(part: Part | UnreadableObject | None) -> str | None:
+    """The address that a pod has for itself; None for anything else. A failed pod has lost its own."""
+    if not isinstance(part, PodPart) or part.failed or part.host_network:
+        return None
+    return part.pod.address
+
+
 def _deployment(item: Json) -> Deployment:
     metadata, spec, status = as_dict(item.get("metadata")), as_dict(item.get("spec")), as_dict(item.get("status"))
     writer, written = _last_writer(item, "f:spec", "f:replicas")
@@ -452,6 +461,7 @@ def _pod(item: Json) -> PodPart:
             ready=bool(condition(item, "Ready", "True")),
         ),
         failure=pod_failure(item),
+        host_network=spec.get("hostNetwork") is True,
         delay=pod_delay(item),
     )
 

@@ -16,8 +16,9 @@ from functools import partial
 
 from service.adapters.kubernetes.api import KubeApi, ResourceVersionExpired, retry_delay
 from service.adapters.kubernetes.fields import Json, as_dict, name_of, text
-from service.adapters.kubernetes.objects import Kind, Objects, UnreadableObject, parse, session_id_of
+from service.adapters.kubernetes.objects import Kind, Objects, UnreadableObject, own_address, parse, session_id_of
 from service.adapters.kubernetes.paths import collections
+from service.adapters.kubernetes.pod_addresses import PodAddresses
 from service.domain.backoff import Backoff
 from service.domain.errors import ClusterUnavailable
 from service.domain.names import SessionId
@@ -57,6 +58,7 @@ class KubeWorkloadCache:
         self._combined: dict[SessionId, Workload] = {}
         """Workloads that do not change by the passing of time alone, combined once and reused."""
         self._names: dict[Kind, dict[str, SessionId]] = {kind: {} for kind in Kind}
+        self._addresses = PodAddresses()
         self._listeners: list[Callable[[SessionId], None]] = []
         self._lost: dict[Kind, float] = dict.fromkeys(Kind, 0.0)
         """Kinds whose watch has failed and received nothing since; the value says when it failed (0: never ran)."""
@@ -86,6 +88,9 @@ class KubeWorkloadCache:
         if not objects.is_time_dependent:
             self._combined[uuid] = workload
         return workload
+
+    def session_at(self, address: str) -> SessionId | None:
+        return self._addresses.session(address)
 
     def uuids(self) -> Iterable[SessionId]:
         return list(self._objects)
@@ -193,6 +198,8 @@ class KubeWorkloadCache:
 
     def _put(self, kind: Kind, name: str, uuid: SessionId, item: Json | None) -> None:
         part = None if item is None else parse(kind, item)
+        if kind is Kind.POD:
+            self._addresses.put(name, uuid, own_address(part))
         if isinstance(part, UnreadableObject):
             self.breaks["unreadable"] += 1
         objects = self._objects.get(uuid)
