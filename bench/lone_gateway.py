@@ -65,10 +65,8 @@ def _awake_session(cluster: MemoryCluster, pod: int) -> tuple[SessionActivity, S
 
 
 async def main(port: int, pod: int) -> None:
-    cluster, access = (
-        MemoryCluster(),
-        WorkspaceAccess(MemoryTickets(), Keyring(MemorySigningKeys()), origin=lambda uuid: f"https://{uuid}"),
-    )
+    cluster, keyring = MemoryCluster(), Keyring(MemorySigningKeys())
+    access = WorkspaceAccess(MemoryTickets(), keyring, cluster, origin=lambda uuid: f"https://{uuid}")
     activity, queries = _awake_session(cluster, pod)
     gateway = Gateway(
         hosts=Hosts("pods.test"),

@@ -10,6 +10,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 from aiohttp import ClientSession, ClientTimeout, web
 
@@ -70,7 +71,8 @@ async def login(request: web.Request) -> web.Response:
     cookie = secrets.token_urlsafe()
     request.app[USERS][cookie] = user
     target = request.query.get("next", "/")
-    found = web.HTTPSeeOther(target if target in ("/", "/workspace") else "/")
+    own = target in ("/", "/workspace") or target.startswith("/workspace?")
+    found = web.HTTPSeeOther(target if own else "/")
     found.set_cookie(COOKIE, cookie, httponly=True, samesite="Lax", secure=request.secure)
     raise found
 
@@ -81,9 +83,15 @@ async def home(request: web.Request) -> web.Response:
 
 
 async def workspace(request: web.Request) -> web.Response:
-    """The address to bookmark: it creates what is missing, and sends the browser to the workspace, signed in."""
+    """The address to bookmark: it creates what is missing, and sends the browser to the workspace, signed in.
+
+    With GATEWAY_HOME_URL, the gateway sends browsers without access here. `return_to` is the URL that they asked for.
+    """
     uuid = await _session(request)
-    opened = await _call(request, "POST", f"/session/{uuid}/open", params={"to": "/?folder=/home/coder"})
+    asked, to = urlsplit(request.query.get("return_to", "")), "/?folder=/home/coder"
+    if (asked.hostname or "").startswith(f"vs-code-{uuid}."):
+        to = asked._replace(scheme="", netloc="").geturl()
+    opened = await _call(request, "POST", f"/session/{uuid}/open", params={"to": to})
     raise web.HTTPSeeOther(opened["url"])
 
 
@@ -117,7 +125,7 @@ async def _session(request: web.Request) -> str:
     """The uuid of the user's session, created if need be. Sends whoever is not signed in to do so."""
     user = request.app[USERS].get(request.cookies.get(COOKIE, ""))
     if user is None:
-        raise web.HTTPSeeOther(f"/login?next={request.path}")
+        raise web.HTTPSeeOther(f"/login?{urlencode({'next': request.path_qs})}")
     created = await _call(request, "POST", "/session/create", json={"user_id": user})
     return str(created["uuid"])
 

@@ -4,15 +4,18 @@ import contextlib
 import ipaddress
 import logging
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.adapters.redis.address import RedisAddress
+from service.domain.identity import UserRule
 from service.domain.limits import Limits
 from service.domain.names import HOST_PREFIX, SessionId, public_host
 from service.domain.session import IdleTimes
@@ -159,6 +162,10 @@ class Settings(BaseSettings):
     """Port in the workspaces' URLs. 0: the scheme's default, or `GATEWAY_PORT` with `http`."""
     gateway_open: bool = False
     """Let everybody in without a ticket. Allowed only on loopback, to try it out."""
+    gateway_home_url: str = ""
+    """URL of your frontend's page that signs users in and returns them with a ticket. A browser without access is
+    redirected there, with `return_to`: the workspace's URL that it asked for. Every page of the gateway links there.
+    Empty: pages have no link."""
     gateway_ticket: Annotated[float, Field(ge=1, le=3600)] = 60
     """Seconds for which the URL that `open` returns is valid."""
     gateway_stay: Annotated[float, Field(ge=60)] = 43_200
@@ -222,12 +229,40 @@ class Settings(BaseSettings):
     gateway_support: Annotated[str, Field(max_length=500)] = ""
     """What people who need help read at the bottom of these pages. May contain one link:
     `Ask [the help desk](https://help.example.com).` Empty: nothing."""
+    oidc_issuer: str = ""
+    """Issuer of an OpenID Connect provider, exactly as its metadata name it. Users who open their workspace, or the
+    domain itself, then sign in there. Empty: users come by your frontend's links."""
+    oidc_client_id: str = ""
+    """Id of the service as a client of that provider. Register `<scheme>://<GATEWAY_DOMAIN>/.user-pods/callback` as its
+    redirect URI, and `/.user-pods/signed-out` for sign-outs."""
+    oidc_client_secret: SecretStr = SecretStr("")
+    """Its secret. Empty, without a file either: a public client, which PKCE alone protects."""
+    oidc_client_secret_file: Path | None = None
+    """File with that secret, read at the start."""
+    oidc_scopes: str = "openid email"
+    """Scopes to ask for, separated by spaces; `openid` is one."""
+    oidc_user_claim: Annotated[str, Field(min_length=1)] = "email"
+    """Claim that is the `user_id` of the user's session, for example `email`, `preferred_username` or `sub`. Choose one
+    that users cannot change themselves, and that is never given to somebody else."""
+    oidc_verified_email: bool = True
+    """Refuse users whose provider does not say that it has verified their e-mail address (`email_verified`), where
+    the address counts. Off: for a provider that never says so, and whose users cannot choose their address."""
+    oidc_groups_claim: Annotated[str, Field(min_length=1)] = "groups"
+    """Claim with the user's groups."""
+    oidc_allowed_groups: Annotated[tuple[str, ...], NoDecode] = ()
+    """Groups of whom one is needed, separated by commas. Empty: any user of the provider."""
+    oidc_allowed_domains: Annotated[tuple[str, ...], NoDecode] = ()
+    """Domains of e-mail addresses, separated by commas. Empty: any."""
+    oidc_create: bool = True
+    """Create the session of a user who signs in for the first time. A process with `ROLE=gateway` never does."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level that is logged."""
     log_format: Literal["json", "console"] = "json"
     """`json` for machines, `console` for people."""
 
-    @field_validator("api_keys", "gateway_cookies", "gateway_trusted", mode="before")
+    @field_validator(
+        "api_keys", "gateway_cookies", "gateway_trusted", "oidc_allowed_groups", "oidc_allowed_domains", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -272,13 +307,20 @@ class Settings(BaseSettings):
         Support.parse(value)
         return value
 
+    @field_validator("gateway_home_url")
+    @classmethod
+    def _home(cls, value: str) -> str:
+        if value:
+            _check_web_address(value)
+        return value
+
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: SecretStr) -> SecretStr:
         RedisAddress.parse(value.get_secret_value())
         return value
 
-    @field_validator("kubeconfig", "chart_values", mode="before")
+    @field_validator("kubeconfig", "chart_values", "oidc_client_secret_file", mode="before")
     @classmethod
     def _empty(cls, value: Any) -> Any:
         return value or None
@@ -298,6 +340,8 @@ class Settings(BaseSettings):
             raise ValueError(f"{PREFIX}GATEWAY_STAY_LIMIT must be at least {PREFIX}GATEWAY_STAY")
         if self.gateway_open and not _loopback(self.host):
             raise ValueError(f"{PREFIX}GATEWAY_OPEN would let anybody in who reaches {self.host}; it is for loopback")
+        if self.oidc_issuer:
+            self._check_oidc()
         if self.role.serves_api and not self.api_keys and not _loopback(self.host):
             raise ValueError(
                 f"{PREFIX}API_KEYS is empty, so anybody who reaches {self.host} could use the service;"
@@ -305,11 +349,46 @@ class Settings(BaseSettings):
             )
         return self
 
+    def _check_oidc(self) -> None:
+        _check_web_address(self.oidc_issuer)
+        parts = urlsplit(self.oidc_issuer)
+        if parts.query or (parts.scheme == "http" and not _loopback(parts.hostname or "")):
+            raise ValueError(f"{PREFIX}OIDC_ISSUER must be an https URL without a query; http is for loopback")
+        if not self.gateway_domain or not self.oidc_client_id:
+            raise ValueError(f"{PREFIX}OIDC_ISSUER needs {PREFIX}OIDC_CLIENT_ID and {PREFIX}GATEWAY_DOMAIN")
+        if self.gateway_home_url:
+            raise ValueError(
+                f"{PREFIX}OIDC_ISSUER and {PREFIX}GATEWAY_HOME_URL exclude each other: who signs users in?"
+            )
+        if "openid" not in self.oidc_scopes.split():
+            raise ValueError(f"{PREFIX}OIDC_SCOPES must have openid")
+        if self.oidc_client_secret_file and self.oidc_client_secret.get_secret_value():
+            raise ValueError(f"set {PREFIX}OIDC_CLIENT_SECRET or its file, not both")
+
+    @property
+    def user_rule(self) -> UserRule:
+        return UserRule(
+            claim=self.oidc_user_claim,
+            verified_email=self.oidc_verified_email,
+            groups_claim=self.oidc_groups_claim,
+            groups=frozenset(self.oidc_allowed_groups),
+            domains=frozenset(domain.lower() for domain in self.oidc_allowed_domains),
+        )
+
+    @property
+    def domain_origin(self) -> str:
+        """The origin of the workspaces' domain itself in a browser."""
+        return f"{self.gateway_scheme}://{self.gateway_domain}{self._public_port}"
+
+    @property
+    def _public_port(self) -> str:
+        port = self.gateway_public_port or (self.gateway_port if self.gateway_scheme == "http" else 0)
+        return f":{port}" if port else ""
+
     def origin(self, uuid: SessionId) -> str:
         """The origin (scheme, host and port) of a workspace in its user's browser."""
-        port = self.gateway_public_port or (self.gateway_port if self.gateway_scheme == "http" else 0)
         host = public_host(uuid, self.gateway_domain, self.gateway_prefix)
-        return f"{self.gateway_scheme}://{host}{f':{port}' if port else ''}"
+        return f"{self.gateway_scheme}://{host}{self._public_port}"
 
     @property
     def brand(self) -> Brand:
@@ -424,11 +503,25 @@ def reference() -> str:
             "chart": "the one in the package",
             "gateway_cookies": ",".join(WITHHELD),
             "helm_processes": "the core count",
+            "oidc_client_secret": "",
             "redis_url": "redis://127.0.0.1:6379/0",
         }.get(name, "" if field.default in (None, ()) else field.default)
         meaning = " ".join((field.description or "").split())
         lines.append(f"| `{PREFIX}{name.upper()}` | {f'`{default}`' if default != '' else 'empty'} | {meaning} |")
     return "\n".join([*lines, ""])
+
+
+def _check_web_address(url: str) -> None:
+    """Raises ValueError with a message for the operator."""
+    parts = urlsplit(url)
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or "@" in parts.netloc
+        or parts.fragment
+        or not re.fullmatch("[!-~]+", url)
+    ):
+        raise ValueError("write a complete URL such as https://app.example.com/workspace, without a user or a fragment")
 
 
 def _loopback(host: str) -> bool:

@@ -7,8 +7,9 @@ enter.
     ticket   <valid until>.<session and nonce, in base64>.<key>.<seal>
     cookie   <valid until>.<since>.<key>.<seal>
 
-Times are in seconds since 1970. `since` is when the ticket was used: a cookie is renewed while it is in use, but never
-beyond `limit` from then on.
+Times are in seconds since 1970. `since` is when the ticket was issued: a cookie is renewed while it is in use, but
+never beyond `limit` from then on. Tickets and cookies from before `Workload.earliest_sign_in` are refused; the workload
+cache knows that time, so it costs no lookup either.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ import base64
 import hashlib
 import hmac
 import logging
+import math
 import re
 import secrets
 import time
@@ -28,7 +30,7 @@ from service.domain.backoff import Backoff
 from service.domain.errors import Unavailable
 from service.domain.keyring import Keyring
 from service.domain.names import SessionId
-from service.domain.ports import Tickets
+from service.domain.ports import Tickets, WorkloadCache
 from service.domain.signing_key import SigningKey
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,9 @@ _REMEMBERED = 10_000
 """Cookies whose check is remembered."""
 _NONCE = 16
 """Random bytes of a ticket; after an id of 8 bytes, base64 needs no padding."""
-_NEVER: tuple[float, SigningKey | None] = (0, None)
+_NEVER: tuple[float, int, SigningKey | None] = (0, 0, None)
+_MOST_SKEW = 300
+"""Seconds by which the API server's clock, or another replica's, may be ahead of this one's."""
 _SEALED = r"(?P<key>[0-9a-f]{8})\.(?P<seal>[A-Za-z0-9_-]{43})"
 _TICKET = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<body>[A-Za-z0-9_-]{{32}})\.{_SEALED}")
 _COOKIE = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<since>[0-9]{{1,11}})\.{_SEALED}")
@@ -54,8 +58,9 @@ class WorkspaceLink:
 
 @dataclass(frozen=True, slots=True)
 class ValidCookie:
-    """Its bearer may enter the workspace."""
+    """Its bearer may enter the workspace. `since` is when they signed in, in seconds since 1970."""
 
+    since: int
     renewed: str | None = None
     """The cookie that replaces this one, half of whose life is over."""
 
@@ -74,6 +79,7 @@ class WorkspaceAccess:
         self,
         tickets: Tickets,
         keyring: Keyring,
+        cache: WorkloadCache,
         *,
         origin: Callable[[SessionId], str],
         ticket: timedelta = timedelta(seconds=60),
@@ -83,13 +89,22 @@ class WorkspaceAccess:
     ) -> None:
         self._tickets = tickets
         self._keyring = keyring
+        self._cache = cache
         self._origin = origin
         self._ticket = ticket
         self.stay = stay
         self.limit = limit
         self._now = now
-        self._checked: dict[tuple[str, SessionId], tuple[float, SigningKey]] = {}
-        """Verified cookies: until when they need no check, and their key. A page sends the same one a hundred times."""
+        self._checked: dict[tuple[str, SessionId], tuple[float, int, SigningKey]] = {}
+        """Verified cookies: until when they need no check, since when their bearers are signed in, and their key.
+
+        A page sends the same one a hundred times.
+        """
+
+    @property
+    def keyring(self) -> Keyring:
+        """The keys that seal, which `run` keeps up to date."""
+        return self._keyring
 
     def remark(self) -> str | None:
         """For /health: why sign-ins fail, or soon will; None when nothing is wrong."""
@@ -112,10 +127,10 @@ class WorkspaceAccess:
     async def issue_link(self, uuid: SessionId, to: str = "/") -> WorkspaceLink:
         """A link that opens the session's workspace once; `to` is a path there, with its query."""
         key = await self._keyring.newest()
-        ends = self._now() + self._ticket.total_seconds()
+        ends = self._sign_in_time(uuid) + self._ticket_seconds
         body = base64.urlsafe_b64encode(uuid.encode() + secrets.token_bytes(_NONCE)).decode()
-        content = f"{int(ends)}.{body}.{key.id}"
-        ticket = f"{content}.{_seal(key, 'ticket', content)}"
+        content = f"{ends}.{body}.{key.id}"
+        ticket = f"{content}.{seal(key, 'ticket', content)}"
         await self._tickets.put(_digest(ticket), uuid, self._ticket)
         query = urlencode({"ticket": ticket, "to": to})
         return WorkspaceLink(f"{self._origin(uuid)}{ENTER}?{query}", datetime.fromtimestamp(ends, UTC))
@@ -131,15 +146,26 @@ class WorkspaceAccess:
         bearer = SessionId(base64.urlsafe_b64decode(shape["body"])[:-_NONCE].decode())
         if not await self._tickets.take(_digest(ticket), bearer):
             return None
+        # When the ticket was issued, unless the setting has changed since.
+        since = min(int(shape["until"]) - self._ticket_seconds, self._sign_in_time(uuid))
         # One second longer: the ticket has whole seconds, and Redis counts fractions.
-        if bearer != uuid or int(shape["until"]) + 1 <= self._now():
+        if bearer != uuid or int(shape["until"]) + 1 <= self._now() or since < self.earliest_sign_in(uuid):
             return None
-        return self._make_cookie(await self._keyring.newest(), uuid, int(self._now()))
+        return self._make_cookie(await self._keyring.newest(), uuid, since)
 
-    def is_known(self, cookie: str, uuid: SessionId) -> bool:
-        """Whether the cookie has been checked before, is still valid, and is not due for renewal."""
-        until, key = self._checked.get((cookie, uuid), _NEVER)
-        return until > self._now() and key is not None and self._keyring.has(key)
+    def earliest_sign_in(self, uuid: SessionId) -> int:
+        """Tickets and cookies from before this time, in seconds since 1970, are refused."""
+        return self._cache.workload(uuid).earliest_sign_in
+
+    def known_since(self, cookie: str, uuid: SessionId) -> int | None:
+        """When the cookie's bearer signed in, in seconds since 1970.
+
+        None unless the cookie has been checked before, is still valid, and is not due for renewal.
+        """
+        until, since, key = self._checked.get((cookie, uuid), _NEVER)
+        if until <= self._now() or key is None or not self._keyring.has(key) or since < self.earliest_sign_in(uuid):
+            return None
+        return since
 
     async def check_cookie(self, cookie: str, uuid: SessionId) -> ValidCookie | None:
         """None unless the cookie is genuine, for this session, and still valid.
@@ -150,18 +176,32 @@ class WorkspaceAccess:
         if shape is None or int(shape["until"]) <= now:
             return None
         key = await self._verify(shape, "pass", f"{uuid}.{cookie.rpartition('.')[0]}")
-        if key is None:
+        if key is None or int(shape["since"]) < self.earliest_sign_in(uuid):
             return None
         until, since = int(shape["until"]), int(shape["since"])
         renewable = until - self.stay.total_seconds() / 2
         if until >= self._latest(since) or now < renewable:
-            self._remember(cookie, uuid, until if until >= self._latest(since) else renewable, key)
-            return ValidCookie()
-        return ValidCookie(renewed=self._make_cookie(await self._keyring.newest(), uuid, since))
+            known_until = until if until >= self._latest(since) else renewable
+            self._remember(cookie, uuid, (known_until, since, key))
+            return ValidCookie(since)
+        return ValidCookie(since, renewed=self._make_cookie(await self._keyring.newest(), uuid, since))
 
     def seconds_left(self, cookie: str) -> int:
         """How long a genuine cookie is valid, unless it is renewed."""
         return max(0, int(cookie.partition(".")[0]) - int(self._now()))
+
+    @property
+    def _ticket_seconds(self) -> int:
+        return math.ceil(self._ticket.total_seconds())
+
+    def _sign_in_time(self, uuid: SessionId) -> int:
+        """The present time for a new ticket.
+
+        Just after a revocation, or a create, it is the earliest time that is accepted: the second may be the same, and
+        the clock that it was read from may be ahead.
+        """
+        now, earliest = int(self._now()), self.earliest_sign_in(uuid)
+        return earliest if now < earliest <= now + _MOST_SKEW else now
 
     def _latest(self, since: int) -> int:
         """When a cookie must expire if its ticket was used at `since`."""
@@ -170,20 +210,20 @@ class WorkspaceAccess:
     def _make_cookie(self, key: SigningKey, uuid: SessionId, since: int) -> str:
         until = min(int(self._now() + self.stay.total_seconds()), self._latest(since))
         content = f"{until}.{since}.{key.id}"
-        return f"{content}.{_seal(key, 'pass', f'{uuid}.{content}')}"
+        return f"{content}.{seal(key, 'pass', f'{uuid}.{content}')}"
 
     async def _verify(self, shape: "re.Match[str]", kind: str, content: str) -> SigningKey | None:
         """The key that sealed it; None when the seal is not genuine."""
         key = await self._keyring.find(shape["key"])
-        return key if key and hmac.compare_digest(shape["seal"], _seal(key, kind, content)) else None
+        return key if key and hmac.compare_digest(shape["seal"], seal(key, kind, content)) else None
 
-    def _remember(self, cookie: str, uuid: SessionId, until: float, key: SigningKey) -> None:
+    def _remember(self, cookie: str, uuid: SessionId, checked: tuple[float, int, SigningKey]) -> None:
         if len(self._checked) >= _REMEMBERED:
             self._checked.pop(next(iter(self._checked)))
-        self._checked[cookie, uuid] = (until, key)
+        self._checked[cookie, uuid] = checked
 
 
-def _seal(key: SigningKey, kind: str, content: str) -> str:
+def seal(key: SigningKey, kind: str, content: str) -> str:
     """`kind`, "ticket" or "pass" (a session cookie), keeps one from being accepted as the other."""
     mac = hmac.digest(key.secret, f"{kind}.{content}".encode(), "sha256")
     return base64.urlsafe_b64encode(mac).decode().rstrip("=")

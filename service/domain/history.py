@@ -1,4 +1,4 @@
-"""A session's history: its last wakes, sleeps and failures."""
+"""A session's history: its last wakes, sleeps, failures and revocations."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from service.domain.backoff import Backoff
 from service.domain.errors import Unavailable
-from service.domain.journal import Failed, HistoryEvent, JournalEntry, Ready, Slept, Woken
+from service.domain.journal import Failed, HistoryEvent, JournalEntry, Ready, Revoked, Slept, Woken
 from service.domain.ports import History
 from service.domain.sleep_cause import SleepReason
 
@@ -38,6 +38,8 @@ def dedup_key(event: HistoryEvent) -> str:
             return f"ready:{event.pod[:POD_UID_LENGTH]}"
         case Slept():
             return f"slept:{_life(event)}"
+        case Revoked():
+            return f"revoked:{event.at.timestamp():.6f}"
         case Failed():
             return f"failed:{_life(event)}:{event.reason.partition(':')[0].replace(' ', '-')[:40]}"
 
@@ -51,6 +53,7 @@ class Kind(StrEnum):
     WAKE = "wake"
     SLEEP = "sleep"
     FAILURE = "failure"
+    REVOCATION = "revocation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +65,7 @@ class Entry:
     """For a wake: when it was accepted."""
     request: str | None = None
     by: str | None = None
-    """Who requested the wake; None if nobody did, because the pod was replaced or restored."""
+    """Who requested the wake or the revocation; None if nobody did, because the pod was replaced or restored."""
     ready_at: datetime | None = None
     """When the wake's pod was ready; None if it is not, or never was."""
     seconds: float | None = None
@@ -108,6 +111,8 @@ def entries(events: Iterable[HistoryEvent]) -> Sequence[Entry]:
                         interrupted=event.interrupted,
                     )
                 )
+            case Revoked():
+                lines.append(Entry(kind=Kind.REVOCATION, at=event.at, request=request, by=event.by))
             case Failed():
                 lines.append(Entry(kind=Kind.FAILURE, at=event.at, request=request, reason=event.reason))
     return lines[::-1]

@@ -104,7 +104,16 @@ class Deleted(JournalEntry):
     seconds: float
 
 
-HistoryEvent = Woken | Ready | Slept | Failed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoked(JournalEntry):
+    """All sign-ins to the workspace were revoked."""
+
+    EVENT: ClassVar[str] = "access revoked"
+    by: str
+    """The name of the API caller."""
+
+
+HistoryEvent = Woken | Ready | Slept | Failed | Revoked
 """The entries that a session's history holds."""
 
 

@@ -37,6 +37,9 @@ BACKGROUND_ANNOTATION = "user-pods/background"
 PARKED_ANNOTATION = "user-pods/parked"
 """On the ScaledObject, beside KEDA's `paused`: the service has set `paused`, not an operator."""
 
+REVOKED_ANNOTATION = "user-pods/revoked-at"
+"""On the Deployment: sign-ins to the workspace from before this time are refused. The chart never renders it."""
+
 _ALPHABET = string.ascii_lowercase + string.digits
 _SESSION_ID = re.compile(SESSION_ID_PATTERN)
 _USER_ID = re.compile(USER_ID_PATTERN)

@@ -262,6 +262,9 @@ class Cluster(Protocol):
     async def unpark(self, uuid: SessionId) -> None:
         """Make KEDA scale the session again, which it starts at once."""
 
+    async def revoke(self, uuid: SessionId, at: datetime) -> None:
+        """Set `Workload.revoked_at`, in whole seconds. Does nothing when there is no Deployment."""
+
     async def delete_volume(self, uuid: SessionId) -> None: ...
 
     async def check(self) -> None:

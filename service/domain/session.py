@@ -148,6 +148,8 @@ class Workload:
     """The Deployment or the ScaledObject is being deleted."""
     volume: bool = False
     created_at: datetime | None = None
+    revoked_at: datetime | None = None
+    """When somebody last revoked all sign-ins to the workspace."""
     replicas: int = 0
     scaled_by: ScaledBy | None = None
     """None when unknown. The API server records changes of the Deployment itself, and rarely those of its scale."""
@@ -200,6 +202,16 @@ class Workload:
         if not self.scaled:
             return "the ScaledObject is missing; create the session again to repair it"
         return None
+
+    @property
+    def earliest_sign_in(self) -> int:
+        """Sign-ins from before this time (seconds since 1970) are refused.
+
+        They have been revoked, or belong to an earlier session with this id: a volume that was kept brings an id back.
+        """
+        created = int(self.created_at.timestamp()) if self.created_at else 0
+        # A sign-in has whole seconds, so one within the same second may have been before.
+        return max(created, int(self.revoked_at.timestamp()) + 1) if self.revoked_at else created
 
     def phase(self, *, is_wanted: bool) -> Phase:
         """The phase of a session that is not being deleted. `is_wanted`: its queue or pending wake wants it awake."""

@@ -1,6 +1,7 @@
 """Refusals of the gateway itself, where no pod can respond: a page for people, a problem document for programs."""
 
 import logging
+from collections.abc import Sequence
 from enum import StrEnum
 
 from aiohttp import hdrs, web
@@ -43,10 +44,29 @@ class PageKind(StrEnum):
     NOT_OPENED = "not_opened"
     """A browser fetched a link ahead of time."""
     NOT_SIGNED_IN = "not_signed_in"
+    NOT_YOURS = "not_yours"
+    """The workspace is somebody else's, or there is none: nobody learns which."""
+    NO_SESSION = "no_session"
+    """The user has no workspace, and none may be created."""
     PAUSED = "paused"
     REFUSED = "refused"
     """Any other fault of the request."""
     REMOVED = "removed"
+    REVOKED = "revoked"
+    SIGN_IN_CANCELLED = "sign_in_cancelled"
+    SIGN_IN_CLOCKS = "sign_in_clocks"
+    SIGN_IN_DENIED = "sign_in_denied"
+    """The account is none of those that are allowed."""
+    SIGN_IN_EXPIRED = "sign_in_expired"
+    SIGN_IN_INVALID = "sign_in_invalid"
+    SIGN_IN_LOOP = "sign_in_loop"
+    """Signing in again and again brings no access."""
+    SIGN_IN_MISCONFIGURED = "sign_in_misconfigured"
+    SIGN_IN_NAMELESS = "sign_in_nameless"
+    SIGN_IN_PROVIDER = "sign_in_provider"
+    """The identity provider does not answer."""
+    SIGN_IN_UNVERIFIED = "sign_in_unverified"
+    SIGN_IN_USED = "sign_in_used"
     SIGN_IN_UNAVAILABLE = "sign_in_unavailable"
     SLOW = "slow"
     """It did not wake in time."""
@@ -65,6 +85,8 @@ class GatewayError(Exception):
     is a sentence that says what to do; `retry_after` is in seconds.
 
     `outcome` is how the metrics count it. By default the status decides: the client's fault, or the workspace's.
+    `sign_in` is the URL where a person without access signs in, if there is one. `links`: the text's
+    key in the catalogue, and the URL, of each way on.
     """
 
     def __init__(
@@ -76,6 +98,8 @@ class GatewayError(Exception):
         retry_after: int | None = None,
         outcome: RequestOutcome | None = None,
         page: PageKind | None = None,
+        sign_in: str | None = None,
+        links: Sequence[tuple[str, str]] = (),
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -83,6 +107,8 @@ class GatewayError(Exception):
         self.detail = detail
         self.retry_after = retry_after
         self.page = page or (PageKind.UNAVAILABLE if status >= 500 else PageKind.REFUSED)
+        self.sign_in = sign_in
+        self.links = links
         self.outcome = outcome or (RequestOutcome.FAILED if status >= 500 else RequestOutcome.REFUSED)
 
     def response(self, name: str | None = None) -> web.Response:

@@ -24,7 +24,9 @@ from service.domain.queries import SessionQueries
 from service.edge.connections import OpenConnections
 from service.gateway.access.access_control import AccessControl
 from service.gateway.access.fetch_metadata import is_form, is_navigation, is_websocket
+from service.gateway.access.home import MOST_TRIES, Home, redirect, tries_of
 from service.gateway.access.hosts import Hosts
+from service.gateway.access.open_requests import OpenRequests
 from service.gateway.activity.background import BackgroundRecorder, Download
 from service.gateway.activity.recorder import ActivityRecorder
 from service.gateway.activity.rules import is_background, is_prefetch
@@ -41,6 +43,7 @@ from service.gateway.proxy.pods import PodLost, Pods, Upstream
 from service.gateway.proxy.request_body import RequestBody
 from service.gateway.proxy.request_queue import RequestQueues
 from service.gateway.request_outcome import OutcomeRecorder
+from service.gateway.sign_in.portal import SignInPortal
 from service.gateway.waiting.events import WakeEvents
 from service.gateway.waiting.page import waiting_page
 from service.gateway.waiting.pod_waiter import PodWaiter
@@ -50,6 +53,7 @@ from service.gateway.websocket.websocket_proxy import WebSocketProxy, is_handsha
 from service.gateway.workspace_page.page import PATH, WorkspacePage
 
 WAKE_EVENTS = f"{OWN_PATHS}wake"
+SIGN_OUT = f"{OWN_PATHS}sign-out"
 HEALTH = f"{OWN_PATHS}healthz"
 """Answers load balancers, whatever host they name."""
 _HEALTH_OF_OTHER_HOSTS = "/healthz"
@@ -79,12 +83,16 @@ class Gateway:
         limits: GatewayLimits,
         pages: Pages | None = None,
         script: CompanionScript | None = None,
+        home: Home | None = None,
+        portal: SignInPortal | None = None,
         metrics: GatewayMetrics = SILENT,
         ready: Callable[[], bool] = lambda: True,
         journal: Journal = journals.SILENT,
     ) -> None:
-        """`script`: added to pages, and served. `ready`: whether load balancers should send requests here.
-        Requests are served in any case.
+        """`home`: the page that signs users in, if there is one. `portal` serves the domain itself.
+
+        `script`: added to pages, and served. `ready`: whether load balancers should send requests here. Requests are
+        served in any case.
         """
         self.limits = limits
         self.metrics = metrics
@@ -92,6 +100,8 @@ class Gateway:
         """Counted by the server."""
         self._hosts = hosts
         self._pages = pages or Pages()
+        self._home = home
+        self._portal = portal
         self._forwarding = forwarding
         self._script = script
         self._injector = Injector(script.element, script.version, metrics) if script is not None else None
@@ -99,7 +109,8 @@ class Gateway:
         self._closing = asyncio.Event()
         self._hold_timeout = limits.hold_timeout.total_seconds()
         self._stall_timeout = limits.connection_limits.stall
-        self._access = AccessControl(access, self._pages, closed=limits.closed)
+        self._access = AccessControl(access, self._pages, closed=limits.closed, home=home)
+        self._open = OpenRequests(access, cache)
         self._visits = VisitRecorder(journal, cache)
         self._activity = ActivityRecorder(activity, metrics)
         self._background = BackgroundRecorder(activity, metrics)
@@ -115,7 +126,9 @@ class Gateway:
             metrics=metrics,
             closing=self._closing,
         )
-        self._workspace_page = WorkspacePage(activity=activity, queries=queries, pages=self._pages, signs_out=False)
+        self._workspace_page = WorkspacePage(
+            activity=activity, queries=queries, pages=self._pages, signs_out=limits.closed
+        )
         in_progress = limits.session_requests
         self._queues = RequestQueues(limit=in_progress, size=_QUEUED * in_progress, timeout=self._hold_timeout)
         self._websockets = OpenWebSockets(in_progress)
@@ -139,6 +152,7 @@ class Gateway:
         await self._websockets.close(seconds)
 
     async def close(self) -> None:
+        self._open.close()
         await self._activity.close()
         await self._background.close()
         await self._pods.close()
@@ -152,6 +166,11 @@ class Gateway:
             if request.raw_path == KEEP_AWAKE and self._hosts.session(request.headers.get(hdrs.HOST, "")) is None:
                 outcome.ended(RequestOutcome.OWN)
                 return await self._keep_awake.respond(request)
+            self._check_shape(request)
+            if self._portal is not None and self._hosts.is_domain(request.host):
+                response = await self._portal(request)
+                outcome.ended(RequestOutcome.OWN)
+                return response
             return await self._respond(request, self._session(request), outcome)
         except (GatewayError, SessionError) as error:
             refusal = error if isinstance(error, GatewayError) else of_session_error(error)
@@ -164,9 +183,16 @@ class Gateway:
             outcome.ended(RequestOutcome.FAILED)  # by a fault of the gateway, if nothing was recorded before
 
     def _refuse(self, request: web.BaseRequest, refusal: GatewayError) -> web.Response:
+        """Lead a person without access to sign in; tell everybody else why the request is refused."""
+        if refusal.sign_in is not None:
+            if (redirected := redirect(request, refusal.sign_in)) is not None:
+                return redirected
+            if tries_of(request) >= MOST_TRIES:
+                refusal.page = PageKind.SIGN_IN_LOOP
         name = request_context.current_request_id()
         if is_navigation(request) or is_form(request):
-            response = self._pages.refusal(request, refusal, name=name)
+            home = self._home.url if self._home is not None else None
+            response = self._pages.refusal(request, refusal, name=name, home=home)
         else:
             response = refusal.response(name)
         if refusal.status == HTTPStatus.BAD_REQUEST:
@@ -187,17 +213,22 @@ class Gateway:
             return web.Response(text="ok\n", headers=OWN_HEADERS)
         return web.Response(status=503, text="not ready: starting or draining\n", headers=OWN_HEADERS)
 
-    def _session(self, request: web.BaseRequest) -> SessionId:
-        """The session that the request is for. Refuses requests that a pod could interpret differently."""
+    @staticmethod
+    def _check_shape(request: web.BaseRequest) -> None:
+        """Refuse requests that a pod could interpret differently."""
         if not request.raw_path.startswith("/") or "#" in request.raw_path or request.method == hdrs.METH_CONNECT:
             raise GatewayError(400, "Bad request", "Request a path of this host, not a URL.")
         if is_websocket(request) and not is_handshake(request):
             raise GatewayError(400, "Bad request", "A WebSocket handshake must be a GET without a body.")
         if len(request.headers.getall(hdrs.HOST, ())) != 1:
             raise GatewayError(400, "Bad request", "Send exactly one host.")
+
+    def _session(self, request: web.BaseRequest) -> SessionId:
+        """The session that the request is for."""
         uuid = self._hosts.session(request.host)
         if uuid is None:
-            raise GatewayError(404, "No such workspace", NO_SUCH_WORKSPACE, page=PageKind.UNKNOWN)
+            home = self._home.url if self._home is not None and self._hosts.is_domain(request.host) else None
+            raise GatewayError(404, "No such workspace", NO_SUCH_WORKSPACE, page=PageKind.UNKNOWN, sign_in=home)
         return uuid
 
     async def _respond(self, request: web.BaseRequest, uuid: SessionId, outcome: OutcomeRecorder) -> web.StreamResponse:
@@ -206,9 +237,26 @@ class Gateway:
             response = await self._access.exchange_ticket(request, uuid)
             outcome.ended(RequestOutcome.OWN)
             return response
-        if not self._access.is_known(request, uuid):
-            await self._access.check(request, uuid)
+        if path == SIGN_OUT:
+            response, signed_in = await self._access.sign_out(request, uuid)
+            if signed_in is not None:
+                self._open.end(uuid, signed_in)
+            outcome.ended(RequestOutcome.OWN)
+            return response
+        since = self._access.known_since(request, uuid)
+        if since is None:
+            since = await self._access.check(request, uuid)
         self._access.check_origin(request)
+        end = partial(self._websockets.end, request)
+        self._open.add(uuid, since, end)
+        try:
+            return await self._respond_to_user(request, uuid, path, outcome)
+        finally:
+            self._open.remove(uuid, end)
+
+    async def _respond_to_user(
+        self, request: web.BaseRequest, uuid: SessionId, path: str, outcome: OutcomeRecorder
+    ) -> web.StreamResponse:
         if path == WAKE_EVENTS:
             return await self._wake_events.stream(request, uuid, outcome)
         if path == SCRIPT_PATH and self._script is not None:

@@ -26,6 +26,7 @@ from service.web.models import (
     ListQuery,
     Opened,
     OpenQuery,
+    Revoked,
     SessionList,
     Status,
 )
@@ -76,6 +77,12 @@ async def open_(request: web.Request) -> web.Response:
     answer = _json(Opened(uuid=uuid, url=link.url, expires_at=link.until), 201)
     answer.headers["Cache-Control"] = "no-store"
     return answer
+
+
+async def revoke(request: web.Request) -> web.Response:
+    uuid = _uuid(request)
+    at = await request.app[API].revocation.revoke(uuid, by=access.caller(request))
+    return _json(Revoked(uuid=uuid, action="revoke", revoked_at=at), 202)
 
 
 async def status(request: web.Request) -> web.Response:

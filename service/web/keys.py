@@ -11,6 +11,7 @@ from service.domain.health import Health
 from service.domain.ports import Progress
 from service.domain.provisioning import Provisioner
 from service.domain.queries import SessionQueries
+from service.domain.revocation import Revocation
 from service.domain.supervisor import Supervisor
 from service.edge.readiness import Readiness
 from service.web.stream import EventStreams
@@ -37,6 +38,7 @@ class ApiParts:
 
     provisioner: Provisioner
     activity: SessionActivity
+    revocation: Revocation
     queries: SessionQueries
     progress: Progress
     access: WorkspaceAccess | None

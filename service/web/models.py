@@ -128,6 +128,14 @@ class Action(Answer):
     kept_until: datetime | None = Field(None, description="After an extension: until when the pod stays awake.")
 
 
+class Revoked(Answer):
+    uuid: Uuid
+    action: Literal["revoke"]
+    revoked_at: datetime = Field(
+        description="Links and sign-ins from before this time, and within its second, are refused."
+    )
+
+
 class SessionRecord(Answer):
     user_id: UserId
     status: RecordStatus = Field(description="State of the record; the pod's life is in `phase`.")
@@ -232,14 +240,14 @@ class ProgressEvent(Answer):
 
 
 class HistoryEntry(Answer):
-    """One wake, sleep or failure; what does not belong to its kind is null."""
+    """One wake, sleep, failure or revocation; what does not belong to its kind is null."""
 
     kind: Kind
     at: datetime = Field(description="When it happened; for a wake, when it was accepted.")
     by: str | None = Field(
         description=(
-            "Who requested the wake: `api`, `visit` (a browser at the gateway), `queue` (a push by another"
-            " program) or `operator`. Null if nobody did: the pod was replaced or restored."
+            "Who requested the wake or revocation: `api`, `visit` (a browser at the gateway), `queue` (a push by"
+            " another program) or `operator`. Null if nobody did: the pod was replaced or restored."
         )
     )
     ready_at: datetime | None = Field(description="For a wake: when its pod became ready; null if it never did.")

@@ -124,6 +124,15 @@ OPERATIONS = (
         problems=(*_ID, "does-not-fit", *_USABLE, "gateway-off", "signing-keys-unavailable", *_WRITE),
     ),
     Operation(
+        method="POST", path="/session/{uuid}/revoke", handler=handlers.revoke, tag=ACTIVITY,
+        summary="Revoke all sign-ins to the workspace",
+        description="Within seconds, every replica of the gateway refuses all links and session cookies that exist, and"
+        " closes open WebSockets and downloads. A new link opens the workspace again, so first stop whatever issues"
+        " links to this user.",
+        answers={202: Answer("The sign-ins are being refused.", models.Revoked)},
+        problems=(*_ID, *_STATE),
+    ),
+    Operation(
         method="GET", path="/session/{uuid}/status", handler=handlers.status, tag=SESSIONS,
         summary="Get a session's status",
         answers={200: Answer("The session's record, release, pod and queue.", models.Status)},
@@ -144,7 +153,7 @@ OPERATIONS = (
     ),
     Operation(
         method="GET", path="/session/{uuid}/history", handler=handlers.history, tag=SESSIONS,
-        summary="List a session's wakes, sleeps and failures",
+        summary="List a session's wakes, sleeps, failures and revocations",
         answers={200: Answer("The most recent entries, about fifteen wakes.", models.History)},
         problems=(*_ID, *_STATE),
     ),

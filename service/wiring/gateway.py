@@ -5,7 +5,10 @@ from datetime import timedelta
 from service.domain.access import WorkspaceAccess
 from service.domain.activity import SessionActivity
 from service.domain.keyring import Keyring
+from service.domain.revocation import Revocation
+from service.domain.sign_in import SignIn
 from service.edge.connection_limits import ConnectionLimits
+from service.gateway.access.home import Home
 from service.gateway.access.hosts import Hosts
 from service.gateway.companion.script import CompanionScript
 from service.gateway.gateway import Gateway
@@ -13,6 +16,8 @@ from service.gateway.limits import GatewayLimits
 from service.gateway.pages.pages import Pages
 from service.gateway.proxy.cookies import Cookies
 from service.gateway.proxy.headers import Forwarding
+from service.gateway.sign_in.failures import SIGN_IN, SIGN_OUT
+from service.gateway.sign_in.portal import SignInPortal
 from service.settings import Settings
 from service.wiring.core import Core
 
@@ -27,6 +32,7 @@ def build_access(core: Core) -> WorkspaceAccess | None:
     return WorkspaceAccess(
         core.redis.tickets,
         keyring,
+        core.kubernetes.cache,
         origin=config.origin,
         ticket=timedelta(seconds=config.gateway_ticket),
         stay=timedelta(seconds=config.gateway_stay),
@@ -34,10 +40,18 @@ def build_access(core: Core) -> WorkspaceAccess | None:
     )
 
 
-def build_gateway(core: Core, access: WorkspaceAccess, activity: SessionActivity) -> Gateway:
+def build_revocation(core: Core) -> Revocation:
+    return Revocation(
+        queries=core.queries, cluster=core.kubernetes.cluster, cache=core.kubernetes.cache, journal=core.journal
+    )
+
+
+def build_gateway(core: Core, access: WorkspaceAccess, activity: SessionActivity, sign_in: SignIn | None) -> Gateway:
+    """`sign_in` is None unless users sign in at an identity provider."""
     config = core.config
+    hosts, pages = Hosts(config.gateway_domain, config.gateway_prefix), Pages(config.brand)
     return Gateway(
-        hosts=Hosts(config.gateway_domain, config.gateway_prefix),
+        hosts=hosts,
         access=access,
         activity=activity,
         queries=core.queries,
@@ -47,12 +61,21 @@ def build_gateway(core: Core, access: WorkspaceAccess, activity: SessionActivity
             scheme=config.gateway_scheme, trusted=config.gateway_trusted, cookies=Cookies(config.gateway_cookies)
         ),
         limits=_limits(config),
-        pages=Pages(config.brand),
         script=CompanionScript() if config.gateway_companion else None,
+        pages=pages,
+        home=_home(config),
+        portal=SignInPortal(sign_in, hosts, config.origin, pages) if sign_in is not None else None,
         metrics=core.metrics,
         ready=core.readiness.is_ready,
         journal=core.journal,
     )
+
+
+def _home(config: Settings) -> Home | None:
+    """Where browsers without access sign in: at the gateway's own domain, or at the operator's frontend."""
+    if config.oidc_issuer:
+        return Home(config.domain_origin + SIGN_IN, config.origin, sign_out_url=config.domain_origin + SIGN_OUT)
+    return Home(config.gateway_home_url, config.origin) if config.gateway_home_url else None
 
 
 def _limits(config: Settings) -> GatewayLimits:

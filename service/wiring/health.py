@@ -4,15 +4,24 @@ from collections.abc import Awaitable, Callable
 
 from service.domain.access import WorkspaceAccess
 from service.domain.health import Health
+from service.domain.identity import IdentityProvider
 from service.domain.ports import Releases
 from service.wiring.controller import Controller
 from service.wiring.core import Core
 
 
 def build_health(
-    core: Core, *, releases: Releases | None, controller: Controller | None, access: WorkspaceAccess | None
+    core: Core,
+    *,
+    releases: Releases | None,
+    controller: Controller | None,
+    access: WorkspaceAccess | None,
+    provider: IdentityProvider | None,
 ) -> Health:
-    """`releases` is None in a role that runs no helm; KEDA does not concern that role either."""
+    """`releases` is None in a role that runs no helm; KEDA does not concern that role either.
+
+    An identity provider that is away is only remarked on: whoever is signed in stays so.
+    """
     checks: dict[str, Callable[[], Awaitable[None]]] = {
         "redis": core.redis.store.ping,
         "kubernetes": core.kubernetes.cluster.check,
@@ -24,6 +33,8 @@ def build_health(
         remarks["wakes by others"] = controller.leader.remark
     if access is not None:
         remarks["entry"] = access.remark
+    if provider is not None:
+        remarks["sign-in"] = provider.remark
     return Health(
         checks,
         remarks=remarks,

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from service.adapters.prometheus.exposition import Exposition
 from service.adapters.prometheus.metrics import PrometheusMetrics
+from service.domain.identity import IdentityProvider
 from service.domain.ports import Releases
 from service.domain.provisioning import Provisioner
 from service.domain.supervisor import Work
@@ -22,10 +23,11 @@ from service.wiring.activity import build_activity, build_tracking
 from service.wiring.api import build_api
 from service.wiring.controller import build_controller
 from service.wiring.core import Core, build_core
-from service.wiring.gateway import build_access, build_gateway
+from service.wiring.gateway import build_access, build_gateway, build_revocation
 from service.wiring.health import build_health
 from service.wiring.kubernetes import open_kubernetes
 from service.wiring.metrics import build_exposition
+from service.wiring.oidc import build_sign_in, open_oidc
 from service.wiring.ports import Ports
 from service.wiring.provisioning import build_provisioner, build_releases
 from service.wiring.redis import open_redis
@@ -53,9 +55,9 @@ async def running_service(config: Settings, ports: Ports, life: Life) -> AsyncIt
     """
     metrics = PrometheusMetrics()
     releases = build_releases(config, metrics) if config.role.serves_api or config.role.controls else None
-    async with open_redis(config) as redis, open_kubernetes(config) as kubernetes:
+    async with open_redis(config) as redis, open_kubernetes(config) as kubernetes, open_oidc(config) as provider:
         core = build_core(config, redis, kubernetes, metrics, life.drain)
-        async with _running(core, ports, life, build_service(core, releases)) as address:
+        async with _running(core, ports, life, build_service(core, releases, provider)) as address:
             yield address
 
 
@@ -84,8 +86,11 @@ async def _finish_work(life: Life, provisioner: Provisioner) -> None:
     life.enter("closing the gateway, metrics and clients")
 
 
-def build_service(core: Core, releases: Releases | None) -> Service:
-    """Build the parts of the configured role. `releases` is None in a role that runs no helm."""
+def build_service(core: Core, releases: Releases | None, provider: IdentityProvider | None) -> Service:
+    """Build the parts of the configured role.
+
+    `releases` is None in a role that runs no helm, `provider` unless users sign in at one.
+    """
     role, (tracker, tracking) = core.config.role, build_tracking(core)
     provisioner = build_provisioner(core, releases) if releases is not None else None
     controller = None
@@ -94,10 +99,11 @@ def build_service(core: Core, releases: Releases | None) -> Service:
     observers = (controller.reconciler, tracker) if controller is not None else (tracker,)
     activity = build_activity(core, observers)
     access = build_access(core) if role.serves_api or role.serves_gateway else None
-    gateway = build_gateway(core, access, activity) if access is not None and role.serves_gateway else None
+    sign_in = build_sign_in(core, provider, access, provisioner) if provider and access else None
+    gateway = build_gateway(core, access, activity, sign_in) if access is not None and role.serves_gateway else None
     exposition = build_exposition(core, controller=controller, provisioner=provisioner, gateway=gateway)
     probes = ProbeParts(
-        health=build_health(core, releases=releases, controller=controller, access=access),
+        health=build_health(core, releases=releases, controller=controller, access=access, provider=provider),
         supervisor=core.supervisor,
         readiness=core.readiness,
     )
@@ -106,6 +112,7 @@ def build_service(core: Core, releases: Releases | None) -> Service:
         parts = ApiParts(
             provisioner=provisioner,
             activity=activity,
+            revocation=build_revocation(core),
             queries=core.queries,
             progress=core.redis.progress,
             access=access,

@@ -114,6 +114,17 @@ def test_the_last_valid_state_of_an_object_is_kept_while_it_is_invalid() -> None
     assert not parts
 
 
+@pytest.mark.parametrize("value", ["", "yesterday", "1772443800", "2026-13-01T00:00:00Z"])
+def test_a_revocation_at_no_time_is_reported_by_its_session_and_lets_nobody_in(value: str) -> None:
+    deployment = {
+        "metadata": {"name": f"user-{UUID}", "labels": {"uuid": UUID}, "annotations": {"user-pods/revoked-at": value}},
+        "spec": {"replicas": 1},
+    }
+    workload = together(deployment=deployment)
+    assert "user-pods/revoked-at" in (workload.read_error or "")
+    assert workload.replicas == 0
+
+
 @pytest.mark.parametrize("cooldown", [-1, "soon", 10**30, float("nan"), True, {}, []])
 def test_a_scaler_with_invalid_times_uses_the_defaults_and_reports_it(cooldown: Any) -> None:
     odd = samples.scaler(annotations={"user-pods/lease": "nan"})

@@ -35,10 +35,14 @@ def render(helm: Helm, *arguments: str) -> list[dict[str, Any]]:
             *("--set-json", 'gateway.from=[{"namespaceSelector":{}}]'),
         ),
         ("--set", "roles.separate=true,gateway.domain=pods.example.com"),
+        (
+            *("--set", "gateway.domain=pods.example.com,gateway.oidc.issuer=https://id.example.com"),
+            *("--set", "gateway.oidc.clientId=workspaces,gateway.oidc.secret.name=oidc"),
+        ),
         ("--set-json", 'settings={"COOLDOWN":"300"}', "--set", "replicas=1"),
         ("--set-json", 'userPod.values={"image":{"tag":"7"},"env":[{"name":"A","value":"b: c"}]}'),
     ],
-    ids=["defaults", "users", "network-policy", "metrics", "gateway", "roles", "settings", "user-pod"],
+    ids=["defaults", "users", "network-policy", "metrics", "gateway", "roles", "oidc", "settings", "user-pod"],
 )
 def test_the_real_api_server_accepts_what_is_rendered(live: Helm, cluster: Cluster, arguments: tuple[str, ...]) -> None:
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "users"}})
@@ -275,3 +279,27 @@ def test_each_role_keeps_one_replica_while_nodes_are_drained(helm: Helm) -> None
     objects = render(helm, *ROLES, "--set", "roles.controller.replicas=1")
     budgets = {item["metadata"]["name"] for item in objects if item["kind"] == "PodDisruptionBudget"}
     assert budgets == {"session-service-api", "session-service-gateway"}
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_only_the_gateway_knows_the_identity_providers_secret(helm: Helm, separate: bool) -> None:
+    objects = render(
+        helm,
+        *("--set", f"roles.separate={str(separate).lower()},gateway.domain=pods.example.com"),
+        *("--set", "gateway.oidc.issuer=https://id.example.com,gateway.oidc.clientId=workspaces"),
+        *("--set", "gateway.oidc.secret.name=oidc"),
+    )
+    found = {
+        item["metadata"]["name"].removeprefix("session-service").removeprefix("-"): {
+            each["name"]: each for each in item["spec"]["template"]["spec"]["containers"][0]["env"]
+        }
+        for item in objects
+        if item["kind"] == "Deployment"
+    }
+    assert [name for name, env in found.items() if "USER_PODS_OIDC_ISSUER" in env] == (
+        ["gateway"] if separate else [""]
+    )
+    env = found["gateway" if separate else ""]
+    assert env["USER_PODS_OIDC_CLIENT_ID"]["value"] == "workspaces"
+    secret = env["USER_PODS_OIDC_CLIENT_SECRET"]["valueFrom"]["secretKeyRef"]
+    assert secret == {"name": "oidc", "key": "client-secret"}

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -153,6 +153,32 @@ async def test_a_session_can_be_parked_unparked_and_scaled(parts: Parts, uuid: S
         await cluster.unpark(uuid)
         assert not (await cluster.read([uuid]))[uuid].parked
     await releases.uninstall(uuid)
+    await cluster.delete_volume(uuid)
+
+
+async def test_a_revocation_lasts_through_an_upgrade_and_ends_with_the_deployment(
+    parts: Parts, uuid: SessionId, cache: WorkloadCache
+) -> None:
+    cluster, releases = parts
+    at = datetime(2026, 3, 2, 9, 30, 15, 600_000, tzinfo=UTC)
+    await cluster.revoke(uuid, at)  # there is nothing to revoke, and that is fine
+    await cluster.reserve(uuid, "ann")
+    await releases.install(uuid, "ann", IDLE_TIMES)
+    assert (await cluster.read([uuid]))[uuid].revoked_at is None
+    for moment in (at, at + timedelta(hours=1)):
+        await cluster.revoke(uuid, moment)
+        await releases.install(uuid, "ann", IDLE_TIMES)
+        revoked = moment.replace(microsecond=0)
+        assert (await cluster.read([uuid]))[uuid].revoked_at == revoked
+        await until(lambda: cache.workload(uuid).revoked_at == revoked, 10)  # noqa: B023 - it is called at once
+    await releases.uninstall(uuid)
+    assert (await cluster.read([uuid]))[uuid].revoked_at is None
+    await cluster.reserve(uuid, "ann")
+    again = (await cluster.read([uuid]))[uuid]
+    assert again.revoked_at is None
+    assert again.created_at is not None
+    assert again.earliest_sign_in == int(again.created_at.timestamp())
+    await cluster.unreserve(uuid)
     await cluster.delete_volume(uuid)
 
 

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from service.adapters.redis.history import RedisHistory
 from service.adapters.redis.store import RedisStore
 from service.domain.history import LIMIT
-from service.domain.journal import REASON_LIMIT, Failed, HistoryEvent, Ready, Slept, Woken
+from service.domain.journal import REASON_LIMIT, Failed, HistoryEvent, Ready, Revoked, Slept, Woken
 from service.domain.names import SessionId
 from service.domain.session import Record, RecordStatus
 from service.domain.sleep_cause import SleepReason
@@ -33,7 +33,8 @@ SLEPT = Slept(
 FAILED = Failed(uuid=A, user=None, at=after(200), request="-", doing="wake", reason="ErrImagePull: no", pod="p2")
 BARE = Slept(uuid=A, user=None, at=after(300), request="-", why=SleepReason.OPERATOR)
 UNTIMED = Ready(uuid=A, user=None, at=after(400), request="-", seconds=None, pod="p3")
-EVENTS: tuple[HistoryEvent, ...] = (WOKEN, READY, SLEPT, FAILED, BARE, UNTIMED)
+REVOKED = Revoked(uuid=A, user=None, at=after(500), request="request-2", by="api")
+EVENTS: tuple[HistoryEvent, ...] = (WOKEN, READY, SLEPT, FAILED, BARE, UNTIMED, REVOKED)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from service.domain.observers import WakeObserver
 from service.domain.provisioning import Provisioner
 from service.domain.queries import SessionQueries
 from service.domain.recovery import Recovery
+from service.domain.revocation import Revocation
 from service.domain.session import IdleTimes
 from tests.fakes import (
     MemoryCluster,
@@ -62,6 +63,9 @@ class World:
         self.wake_observers: list[WakeObserver] = []
         first = self.replica()
         self.provisioner, self.activity, self.queries = first.provisioner, first.activity, first.queries
+        self.revocation = Revocation(
+            queries=self.queries, cluster=self.cluster, cache=self.cluster, journal=self.journal
+        )
 
     def replica(self) -> Replica:
         queries = SessionQueries(

@@ -10,7 +10,7 @@ from service.domain.access import WorkspaceAccess
 from service.domain.keyring import Keyring
 from service.domain.names import SessionId
 from service.domain.ports import TICKETS
-from tests.fakes import MemorySigningKeys, MemoryTickets
+from tests.fakes import MemoryCluster, MemorySigningKeys, MemoryTickets
 
 UUID, OTHER = SessionId("abc123xy"), SessionId("zzz999zz")
 STAY, LIMIT = timedelta(hours=12), timedelta(days=7)
@@ -22,11 +22,14 @@ class House:
     def __init__(self) -> None:
         self.now = 1_000_000_000.0
         self.tickets, self.keys = MemoryTickets(), MemorySigningKeys()
+        self.cluster = MemoryCluster()
         self.access = self.replica()
 
     def replica(self) -> WorkspaceAccess:
         keyring = Keyring(self.keys, now=lambda: self.now)
-        return WorkspaceAccess(self.tickets, keyring, origin=str, stay=STAY, limit=LIMIT, now=lambda: self.now)
+        return WorkspaceAccess(
+            self.tickets, keyring, self.cluster, origin=str, stay=STAY, limit=LIMIT, now=lambda: self.now
+        )
 
     async def ticket(self, uuid: SessionId = UUID) -> str:
         return parse_qs(urlsplit((await self.access.issue_link(uuid)).url).query)["ticket"][0]
@@ -96,9 +99,9 @@ async def test_a_cookie_is_renewed_after_half_its_life_up_to_the_absolute_limit(
 async def test_an_unused_cookie_expires(house: House) -> None:
     given = await house.given()
     assert await house.access.check_cookie(given, UUID)
-    assert house.access.is_known(given, UUID)
+    assert house.access.known_since(given, UUID)
     house.pass_(STAY / 2)
-    assert not house.access.is_known(given, UUID)  # it is due for renewal
+    assert house.access.known_since(given, UUID) is None  # it is due for renewal
     house.pass_(STAY / 2)
     assert not await house.access.check_cookie(given, UUID)
 
@@ -131,7 +134,7 @@ async def test_withdrawing_keys_signs_everybody_out_at_once(house: House) -> Non
     assert await house.access.check_cookie(given, UUID)
     house.keys.keys = ()
     await house.access._keyring._refresh()
-    assert not house.access.is_known(given, UUID)
+    assert house.access.known_since(given, UUID) is None
     assert not await house.access.check_cookie(given, UUID)
 
 

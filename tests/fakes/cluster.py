@@ -58,6 +58,10 @@ class MemoryCluster:
         if uuid in self.workloads and self.workloads[uuid].scaled:
             self.change(replace(self.workloads[uuid], parked=parked))
 
+    async def revoke(self, uuid: SessionId, at: datetime) -> None:
+        if uuid in self.workloads and self.workloads[uuid].deployed:
+            self.change(replace(self.workloads[uuid], revoked_at=at.replace(microsecond=0)))
+
     async def delete_volume(self, uuid: SessionId) -> None:
         if uuid in self.workloads:
             self.keep(replace(self.workloads[uuid], volume=False))

@@ -27,7 +27,7 @@ class MemoryReleases:
         workload = self.cluster.workloads.get(uuid)
         if workload is not None:
             left = replace(workload, release=None, deployed=False, scaled=False, parked=False, replicas=0, ready=0)
-            self.cluster.keep(replace(left, idle_times=None, last_active=None, chart=None))
+            self.cluster.keep(replace(left, idle_times=None, last_active=None, chart=None, revoked_at=None))
 
     async def check(self) -> None:
         pass

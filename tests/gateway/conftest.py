@@ -19,6 +19,7 @@ from service.domain.names import SessionId
 from service.domain.session import Pod
 from service.edge.drain import Drain
 from service.edge.ports import bind
+from service.gateway.access.home import Home
 from service.gateway.access.hosts import Hosts
 from service.gateway.access.session_cookie import COOKIE
 from service.gateway.companion.script import CompanionScript
@@ -27,6 +28,7 @@ from service.gateway.limits import GatewayLimits
 from service.gateway.pages.pages import Pages
 from service.gateway.proxy.headers import Forwarding
 from service.gateway.server import serving
+from service.gateway.sign_in.portal import SignInPortal
 from tests.domain.conftest import World
 from tests.fakes import MemorySigningKeys, MemoryTickets
 
@@ -92,6 +94,10 @@ class House:
     drain: Drain = field(default_factory=Drain)
     companion: bool = True
     """Pages get the companion's script."""
+    home: str = ""
+    """The page that signs users in."""
+    portal: Callable[["House"], tuple[SignInPortal, Home]] | None = None
+    """Makes what serves the domain itself, and the page that signs users in there."""
     spread: float = 0
     """Seconds over which WebSockets are closed at the end."""
     http: ClientSession = field(init=False)
@@ -103,13 +109,15 @@ class House:
         self.signing_keys = MemorySigningKeys()
         self.keyring = Keyring(self.signing_keys)
         self.metrics = Told()
-        self.access = WorkspaceAccess(self.tickets, self.keyring, origin=lambda uuid: f"https://{self.host(uuid)}")
+        self.access = WorkspaceAccess(self.tickets, self.keyring, self.world.cluster, origin=self.origin)
         self.stack = AsyncExitStack()
         self._starting: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def open(self, forwarding: Forwarding | None = None) -> AsyncIterator["House"]:
         self.world.wake_observers.append(self)
+        home = Home(self.home, self.origin) if self.home else None
+        portal, home = self.portal(self) if self.portal is not None else (None, home)
         self.gateway = Gateway(
             hosts=Hosts(self.domain),
             access=self.access,
@@ -121,6 +129,8 @@ class House:
             limits=self.limits,
             pages=self.pages,
             script=CompanionScript() if self.companion else None,
+            home=home,
+            portal=portal,
             metrics=self.metrics,
             ready=lambda: self.ready,
             journal=self.world.journal,
@@ -146,6 +156,9 @@ class House:
 
     def host(self, uuid: str) -> str:
         return f"vs-code-{uuid}.{self.domain}"
+
+    def origin(self, uuid: SessionId) -> str:
+        return f"https://{self.host(uuid)}"
 
     async def session(self, user_id: str = "ann") -> SessionId:
         return (await self.world.provisioner.create(user_id)).uuid

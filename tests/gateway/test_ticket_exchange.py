@@ -78,7 +78,7 @@ async def test_a_cookie_of_one_session_opens_no_other(house: House) -> None:
 async def test_a_forged_or_expired_cookie_is_refused(world: World) -> None:
     now = 1_000_000.0
     house = House(world)
-    access = WorkspaceAccess(house.tickets, house.keyring, origin=str, now=lambda: now)
+    access = WorkspaceAccess(house.tickets, house.keyring, world.cluster, origin=str, now=lambda: now)
     ticket = parse_qs(urlsplit((await access.issue_link(UUID)).url).query)["ticket"][0]
     given = await access.redeem(ticket, UUID)
     assert given is not None
@@ -105,7 +105,7 @@ async def test_a_forged_or_expired_cookie_is_refused(world: World) -> None:
 
 async def test_every_replica_accepts_the_cookies_of_the_others(world: World) -> None:
     tickets, keys = House(world).tickets, MemorySigningKeys()
-    first, second = (WorkspaceAccess(tickets, Keyring(keys), origin=str) for _ in range(2))
+    first, second = (WorkspaceAccess(tickets, Keyring(keys), world.cluster, origin=str) for _ in range(2))
     assert not await second.check_cookie("9999999999.x", UUID)
     ticket = parse_qs(urlsplit((await first.issue_link(UUID)).url).query)["ticket"][0]
     given = await second.redeem(ticket, UUID)
@@ -221,7 +221,7 @@ async def test_without_signing_keys_the_gateway_does_not_call_visitors_unauthori
     uuid = await house.awake()
     given = await house.person(uuid)
     house.access = house.gateway._access._access = WorkspaceAccess(
-        house.tickets, Keyring(house.signing_keys), origin=str
+        house.tickets, Keyring(house.signing_keys), house.world.cluster, origin=str
     )
     with monkeypatch.context() as patched:
         patched.setattr(house.signing_keys, "read", away)

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from service.domain import journal, metrics, observers, ports
+from service.domain import identity, journal, metrics, observers, ports
 from stack.stack import ROOT
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
@@ -20,7 +20,7 @@ def protocols(*modules: ModuleType) -> Iterator[str]:
                 yield name
 
 
-@pytest.mark.parametrize("name", [*protocols(ports, observers, journal, metrics)])
+@pytest.mark.parametrize("name", [*protocols(ports, observers, journal, metrics, identity)])
 def test_the_architecture_page_names_every_port(name: str) -> None:
     assert f"`{name}`" in PAGE
 

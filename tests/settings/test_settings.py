@@ -36,6 +36,10 @@ def test_the_defaults_can_be_used() -> None:
         ("REDIS_URL", "redis://host:70000/0", "redis://"),
         ("REDIS_URL", "redis+sentinel://host:26379", "name of the master"),
         ("REDIS_URL", "redis+sentinel://host:26379/mymaster/db", "database number"),
+        ("GATEWAY_HOME_URL", "app.example.com", "complete URL"),
+        ("GATEWAY_HOME_URL", "https://user@app.example.com/", "complete URL"),
+        ("GATEWAY_HOME_URL", "javascript:alert(1)", "complete URL"),
+        ("GATEWAY_HOME_URL", "https://app.example.com/#x", "complete URL"),
         ("API_KEYS", "short", "16 or more"),
         ("API_KEYS", "with space with space", "without spaces"),
         ("LEASE", "11", "USER_PODS_LEASE must be at least"),
@@ -200,3 +204,46 @@ def test_workspaces_have_addresses_as_browsers_reach_them(monkeypatch: pytest.Mo
 def test_help_lists_the_commands() -> None:
     done = subprocess.run([sys.executable, "-m", "service", "--help"], capture_output=True, text=True, check=True)
     assert "serve" in done.stdout
+
+
+OIDC = {"OIDC_ISSUER": "https://id.example.com", "OIDC_CLIENT_ID": "workspaces", "GATEWAY_DOMAIN": "pods.example.com"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"OIDC_ISSUER": "http://id.example.com"}, "must be an https URL"),
+        ({"OIDC_ISSUER": "https://id.example.com/?tenant=1"}, "without a query"),
+        ({"OIDC_ISSUER": "id.example.com"}, "complete URL"),
+        ({"OIDC_CLIENT_ID": ""}, "needs USER_PODS_OIDC_CLIENT_ID"),
+        ({"GATEWAY_DOMAIN": ""}, "GATEWAY_DOMAIN"),
+        ({"GATEWAY_HOME_URL": "https://app.example.com/"}, "exclude each other"),
+        ({"OIDC_SCOPES": "email"}, "must have openid"),
+        ({"OIDC_CLIENT_SECRET": "hunter2", "OIDC_CLIENT_SECRET_FILE": "/secret"}, "not both"),
+    ],
+)
+def test_a_provider_that_cannot_work_is_refused(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], words: str
+) -> None:
+    for name, value in {**OIDC, **changes}.items():
+        monkeypatch.setenv(f"USER_PODS_{name}", value)
+    with pytest.raises(SettingsError, match=words) as stopped:
+        settings.load()
+    assert "hunter2" not in str(stopped.value)
+
+
+def test_the_provider_and_who_may_come_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    more = {
+        "OIDC_ALLOWED_DOMAINS": "Example.com, example.org",
+        "OIDC_ALLOWED_GROUPS": "staff",
+        "OIDC_CLIENT_SECRET": "hunter2",
+    }
+    for name, value in {**OIDC, **more}.items():
+        monkeypatch.setenv(f"USER_PODS_{name}", value)
+    loaded = settings.load()
+    assert loaded.user_rule.domains == {"example.com", "example.org"}
+    assert loaded.user_rule.claims == {"email", "email_verified", "groups"}
+    assert loaded.domain_origin == "https://pods.example.com"
+    assert "hunter2" not in repr(loaded)
+    monkeypatch.setenv("USER_PODS_OIDC_ISSUER", "http://127.0.0.1:9400")
+    assert settings.load().oidc_issuer == "http://127.0.0.1:9400"

@@ -102,7 +102,10 @@ async def serve(
     clients: list[Client] = []
     documented = Documented()
     access = WorkspaceAccess(
-        MemoryTickets(), Keyring(MemorySigningKeys()), origin=lambda uuid: f"https://vs-code-{uuid}.example.com"
+        MemoryTickets(),
+        Keyring(MemorySigningKeys()),
+        world.cluster,
+        origin=lambda uuid: f"https://vs-code-{uuid}.example.com",
     )
 
     # Looked up at each call: a test exchanges them.
@@ -112,6 +115,7 @@ async def serve(
         parts = ApiParts(
             provisioner=world.provisioner,
             activity=world.activity,
+            revocation=world.revocation,
             queries=world.queries,
             progress=world.progress,
             access=access if gateway else None,

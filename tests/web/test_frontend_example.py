@@ -1,6 +1,7 @@
 """The frontend of examples/, in front of the web layer with a key."""
 
 from collections.abc import AsyncIterator
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from aiohttp import web
@@ -33,6 +34,25 @@ async def test_signing_in_leads_back_to_the_workspace(browser: Browser) -> None:
     opened = await browser.get("/workspace", allow_redirects=False)
     assert opened.status == 303
     assert opened.headers["Location"].startswith("https://vs-code-")
+
+
+async def test_the_page_that_the_gateway_was_asked_for_is_where_signing_in_ends(browser: Browser) -> None:
+    await sign_in(browser)
+    opened = await browser.get("/workspace", allow_redirects=False)
+    host = urlsplit(opened.headers["Location"]).netloc
+    for asked, to in ((f"https://{host}/a?b=c", "/a?b=c"), ("https://vs-code-00000000.example.com/a", None)):
+        path = f"/workspace?{urlencode({'return_to': asked})}"
+        opened = await browser.get(path, allow_redirects=False)
+        link = urlsplit(opened.headers["Location"])
+        assert link.netloc == host
+        assert parse_qs(link.query)["to"] == [to or "/?folder=/home/coder"]
+
+
+async def test_signing_in_keeps_the_page_that_was_asked_for(browser: Browser) -> None:
+    wanted = "https://vs-code-00000000.example.com/a?b=c&d"
+    asked = await browser.get(f"/workspace?{urlencode({'return_to': wanted})}", allow_redirects=False)
+    answer = await browser.post(asked.headers["Location"], data={"user": "john@example.com"}, allow_redirects=False)
+    assert parse_qs(urlsplit(answer.headers["Location"]).query)["return_to"] == [wanted]
 
 
 async def test_a_sign_in_does_not_redirect_to_another_host(browser: Browser) -> None:

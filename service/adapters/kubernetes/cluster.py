@@ -15,6 +15,7 @@ from service.domain.errors import ClusterUnavailable, IdTaken, KedaUnavailable, 
 from service.domain.names import (
     CONTAINER,
     PARKED_ANNOTATION,
+    REVOKED_ANNOTATION,
     USER_ANNOTATION,
     USER_HASH_LABEL,
     UUID_LABEL,
@@ -141,6 +142,10 @@ class KubeCluster:
     async def _set_paused_annotation(self, uuid: SessionId, value: str | None) -> None:
         path = self._collections[Kind.SCALER].item(scaler_name(uuid))
         await self._api.patch(path, {"metadata": {"annotations": {PAUSED: value, PARKED_ANNOTATION: value}}})
+
+    async def revoke(self, uuid: SessionId, at: datetime) -> None:
+        text = at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        await self._api.patch(self._deployment(uuid), {"metadata": {"annotations": {REVOKED_ANNOTATION: text}}})
 
     async def delete_volume(self, uuid: SessionId) -> None:
         await self._api.delete(self._collections[Kind.CLAIM].item(release_name(uuid)))

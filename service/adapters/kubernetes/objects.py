@@ -42,6 +42,7 @@ from service.domain.names import (
     FIELD_MANAGER,
     LEASE_ANNOTATION,
     PARKED_ANNOTATION,
+    REVOKED_ANNOTATION,
     USER_ANNOTATION,
     UUID_LABEL,
     SessionId,
@@ -86,6 +87,7 @@ class Deployment:
     user_id: str | None
     terminating: bool
     created_at: datetime | None
+    revoked_at: datetime | None
     replicas: int
     ready: int
     chart: str | None
@@ -212,6 +214,7 @@ class Objects:
             # A terminating claim stays until the last pod releases it, and no pod can use it any more.
             volume=(claim is not None and not claim.terminating) or self._read_error(Kind.CLAIM) is not None,
             created_at=deployment.created_at if deployment else None,
+            revoked_at=deployment.revoked_at if deployment else None,
             replicas=deployment.replicas if deployment else 0,
             scaled_by=_scaled_by(deployment, scaler),
             ready=deployment.ready if deployment else 0,
@@ -330,6 +333,7 @@ def _deployment(item: Json) -> Deployment:
         user_id=annotations(item).get(USER_ANNOTATION),
         terminating=is_terminating(item),
         created_at=moment(metadata.get("creationTimestamp")),
+        revoked_at=_revoked_at(item),
         replicas=count(spec.get("replicas"), "spec.replicas"),
         ready=count(status.get("readyReplicas") or 0, "status.readyReplicas"),
         chart=labels(item).get("helm.sh/chart"),
@@ -337,6 +341,15 @@ def _deployment(item: Json) -> Deployment:
         scaled_by=writer,
         scaled_at=written,
     )
+
+
+def _revoked_at(item: Json) -> datetime | None:
+    """Raises Unreadable for what is no time: whoever was to be kept out would get in again."""
+    given = annotations(item).get(REVOKED_ANNOTATION)
+    found = moment(given)
+    if given is not None and found is None:
+        raise Unreadable(f"annotation {REVOKED_ANNOTATION} is {given!r:.40}, which is not a time")
+    return found
 
 
 def _scaler(item: Json) -> Scaler:

@@ -1,36 +1,49 @@
 """Decides who may enter a workspace: exchanges tickets for session cookies, and checks and renews those."""
 
+import sys
+
 from aiohttp import hdrs, web
 
 from service.domain.access import ValidCookie, WorkspaceAccess
 from service.domain.errors import Unavailable
 from service.domain.names import SessionId
-from service.gateway.access import ticket_page
+from service.gateway.access import sign_out, ticket_page
 from service.gateway.access.fetch_metadata import is_navigation, is_same_origin
+from service.gateway.access.home import Home, is_local_path
 from service.gateway.access.session_cookie import RENEWED, session_cookies, set_cookie
 from service.gateway.errors import OWN_HEADERS, GatewayError, PageKind
 from service.gateway.pages.pages import Pages
 
 _CROSS_ORIGIN = "Pages of other hosts may not use or embed this workspace. Open it in its own tab."
 
+_ALWAYS = sys.maxsize
+"""Where everybody is let in, no revocation ends a request."""
+
 
 class AccessControl:
-    """`closed`: every request needs a session cookie."""
+    """`closed`: every request needs a session cookie. `home`: the page that signs users in, if there is one."""
 
-    def __init__(self, access: WorkspaceAccess, pages: Pages, *, closed: bool) -> None:
+    def __init__(self, access: WorkspaceAccess, pages: Pages, *, closed: bool, home: Home | None = None) -> None:
         self._access = access
         self._pages = pages
         self._closed = closed
+        self._home = home
 
-    def is_known(self, request: web.BaseRequest, uuid: SessionId) -> bool:
-        """Whether no check is due: nearly every request brings a cookie that has been checked before."""
+    def known_since(self, request: web.BaseRequest, uuid: SessionId) -> int | None:
+        """When the request's user signed in, in seconds since 1970; None when a check is due.
+
+        Nearly every request brings a cookie that has been checked before.
+        """
         if not self._closed:
-            return True
+            return _ALWAYS
         cookies = session_cookies(request)
-        return len(cookies) == 1 and self._access.is_known(cookies[0], uuid)
+        return self._access.known_since(cookies[0], uuid) if len(cookies) == 1 else None
 
-    async def check(self, request: web.BaseRequest, uuid: SessionId) -> None:
-        """Check the session cookie. If it is renewed, the response will set the new one. Raises GatewayError."""
+    async def check(self, request: web.BaseRequest, uuid: SessionId) -> int:
+        """Check the session cookie, and return when its user signed in. Raises GatewayError.
+
+        If the cookie is renewed, the response will set the new one.
+        """
         cookie = await self._valid_cookie(request, uuid)
         if cookie is None:
             raise GatewayError(
@@ -38,9 +51,11 @@ class AccessControl:
                 "You are not signed in to this workspace",
                 "Open it again from the page that led you here.",
                 page=PageKind.NOT_SIGNED_IN,
+                sign_in=self._sign_in_url(uuid, request.raw_path),
             )
         if cookie.renewed is not None:
             request[RENEWED] = self._set_cookie(cookie.renewed)
+        return cookie.since
 
     @staticmethod
     def check_origin(request: web.BaseRequest) -> None:
@@ -50,6 +65,22 @@ class AccessControl:
         """
         if not is_navigation(request) and not is_same_origin(request):
             raise GatewayError(403, "Cross-site request refused", _CROSS_ORIGIN)
+
+    async def sign_out(self, request: web.BaseRequest, uuid: SessionId) -> tuple[web.Response, int | None]:
+        """Remove the browser's cookie. Also returns when its user had signed in; None without a valid cookie.
+
+        Needs no valid cookie. Raises GatewayError for another host's page.
+        """
+        if not sign_out.is_signing_out(request):
+            return sign_out.workspace_page(self._pages, request), None
+        self.check_origin(request)
+        try:
+            cookie = await self._valid_cookie(request, uuid)
+        except Unavailable:
+            cookie = None  # whatever it is, the browser loses it
+        everywhere = self._home.sign_out_url if self._home is not None else None
+        response = sign_out.workspace_left(self._pages, request, self._sign_in_url(uuid, "/"), everywhere)
+        return response, cookie.since if cookie is not None else None
 
     async def exchange_ticket(self, request: web.BaseRequest, uuid: SessionId) -> web.StreamResponse:
         """Sign in whoever opens a link, and redirect to the page that it names. Raises GatewayError."""
@@ -64,15 +95,16 @@ class AccessControl:
             )
         if not ticket_page.is_opened(request):
             return self._pages.render(request, "ticket.html", forms=True)
-        cookie = await self._redeem(request, uuid)
         target = request.query.get("to", "/")
-        headers = {**OWN_HEADERS, hdrs.LOCATION: target if _is_local_path(target) else "/"}
+        target = target if is_local_path(target) else "/"
+        cookie = await self._redeem(request, uuid, target)
+        headers = {**OWN_HEADERS, hdrs.LOCATION: target}
         response = web.Response(status=303, headers=headers)
         if cookie is not None:
             response.headers[hdrs.SET_COOKIE] = cookie
         return response
 
-    async def _redeem(self, request: web.BaseRequest, uuid: SessionId) -> str | None:
+    async def _redeem(self, request: web.BaseRequest, uuid: SessionId, target: str) -> str | None:
         """A cookie for the ticket; None when the ticket is used but the browser already has a valid cookie."""
         try:
             value = await self._access.redeem(request.query.get("ticket", ""), uuid)
@@ -88,6 +120,7 @@ class AccessControl:
                 "This link has been used or has expired",
                 "Open the workspace again from the page that led you here.",
                 page=PageKind.LINK_USED,
+                sign_in=self._sign_in_url(uuid, target),
             )
         return None
 
@@ -98,7 +131,5 @@ class AccessControl:
     def _set_cookie(self, value: str) -> str:
         return set_cookie(value, self._access.seconds_left(value))
 
-
-def _is_local_path(target: str) -> bool:
-    """Whether every browser interprets the target as a path on this host."""
-    return target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable() and target.isascii()
+    def _sign_in_url(self, uuid: SessionId, target: str) -> str | None:
+        return self._home.sign_in_url(uuid, target) if self._home is not None else None

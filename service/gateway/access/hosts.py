@@ -17,12 +17,17 @@ class Hosts:
         self._shape = re.compile(
             rf"{re.escape(prefix.lower())}({names.SESSION_ID_PATTERN})\.{re.escape(domain.lower())}\.?(?::[0-9]{{1,5}})?"
         )
+        self._domain = re.compile(rf"{re.escape(domain.lower())}\.?(?::[0-9]{{1,5}})?")
 
     def session(self, host: str) -> SessionId | None:
         """The session that the `Host` header names; None for any other host."""
         # Anybody can send any host, so what is cached is bounded. Only ASCII is lower-cased: in Unicode, other letters
         # become ASCII ones (the Kelvin sign becomes a k).
         return self._cached(host) if len(host) <= _LONGEST and host.isascii() else None
+
+    def is_domain(self, host: str) -> bool:
+        """Whether the `Host` header names the domain itself, below which the workspaces are."""
+        return len(host) <= _LONGEST and host.isascii() and self._domain.fullmatch(host.lower()) is not None
 
     def _session(self, host: str) -> SessionId | None:
         found = self._shape.fullmatch(host.lower())

@@ -1,7 +1,7 @@
 """Renders the gateway's pages. Nothing on them comes from another host."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aiohttp import hdrs, web
@@ -31,6 +31,9 @@ _RETRIED = frozenset(
 _RESTARTED = frozenset({PageKind.FAILED, PageKind.SLOW, PageKind.STOPPED})
 """What a restart of the workspace may help against."""
 
+_SIGNED_IN_AGAIN = frozenset({PageKind.NOT_SIGNED_IN, PageKind.LINK_USED})
+"""What signing in gets past."""
+
 
 class Pages:
     """`brand` is on all of them."""
@@ -47,9 +50,19 @@ class Pages:
         )
 
     def render(
-        self, request: web.BaseRequest, template: str, *, status: int = 200, forms: bool = False, **values: object
+        self,
+        request: web.BaseRequest,
+        template: str,
+        *,
+        status: int = 200,
+        forms: bool = False,
+        form_target: str = "",
+        **values: object,
     ) -> web.Response:
-        """The page in the reader's language. `forms`: it has forms, which may go to this host."""
+        """The page in the reader's language. `forms`: it has forms, which may go to this host.
+
+        `form_target` is another origin that the answer to a form may redirect to.
+        """
         nonce = secrets.token_urlsafe(16)
         language, text = language_of(request), text_for(request)
         body = self._templates.get_template(template).render(
@@ -59,14 +72,19 @@ class Pages:
         response.headers["Content-Security-Policy"] = (
             f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self';"
             f" img-src {'data:' if self._brand.logo else _NONE}; base-uri 'none';"
-            f" form-action {_SELF if forms else _NONE}; frame-ancestors 'none'"
+            f" form-action {f'{_SELF} {form_target}'.strip() if forms else _NONE}; frame-ancestors 'none'"
         )
         response.headers[hdrs.CONTENT_LANGUAGE] = language
         response.headers[hdrs.VARY] = hdrs.ACCEPT_LANGUAGE
         return response
 
-    def refusal(self, request: web.BaseRequest, error: GatewayError, *, name: str) -> web.Response:
-        """Why the request is refused. `name` is the id by which the log knows it."""
+    def refusal(
+        self, request: web.BaseRequest, error: GatewayError, *, name: str, home: str | None = None
+    ) -> web.Response:
+        """Why the request is refused. `name` is the id by which the log knows it.
+
+        The page links to where the reader signs in, or else to `home`, if there is one.
+        """
         response = self.render(
             request,
             "refusal.html",
@@ -76,10 +94,21 @@ class Pages:
             reference=name,
             retry=error.page in _RETRIED,
             restart=error.page in _RESTARTED,
+            signs_in=error.sign_in is not None and error.page in _SIGNED_IN_AGAIN,
+            links=_links(error, home),
         )
         if error.retry_after is not None:
             response.headers[hdrs.RETRY_AFTER] = str(error.retry_after)
         return response
+
+
+def _links(error: GatewayError, home: str | None) -> Sequence[tuple[str, str]]:
+    """Text and URL of each way on."""
+    if error.links:
+        return error.links
+    if error.sign_in:
+        return [("page.sign_in", error.sign_in)]
+    return [("page.home", home)] if home else []
 
 
 def language_of(request: web.BaseRequest) -> str:

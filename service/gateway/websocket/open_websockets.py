@@ -1,13 +1,20 @@
-"""The WebSockets that are open: bounds them by session, and closes them when the process ends."""
+"""The WebSockets that are open: bounds them by session, and closes them when the process ends or access ends."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from aiohttp import web
+
 from service.domain.metrics import RequestOutcome
 from service.domain.names import SessionId
 from service.gateway.errors import GatewayError, PageKind
+
+Closing = asyncio.Future[tuple[int, str]]
+"""Done when a WebSocket has to close; the close code, and the reason."""
+RESTART = (1012, "the gateway restarts; connect again")
+ACCESS_ENDED = (1008, "access to this workspace has ended")
 
 
 class OpenWebSockets:
@@ -16,8 +23,8 @@ class OpenWebSockets:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._by_session: Counter[SessionId] = Counter()
-        self._closing: set[asyncio.Future[None]] = set()
-        """One of each that is open."""
+        self._closing: dict[int, Closing] = {}
+        """One of each that is open, by the identity of its handshake."""
         self._is_closed = False
 
     def __len__(self) -> int:
@@ -40,23 +47,32 @@ class OpenWebSockets:
                 del self._by_session[uuid]
 
     @contextmanager
-    def opened(self) -> Iterator["asyncio.Future[None]"]:
-        """A future for one WebSocket; when it is done, the WebSocket has to close."""
-        closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def opened(self, handshake: web.BaseRequest) -> Iterator["Closing"]:
+        """A future for one WebSocket; when it is done, the WebSocket has to close, with that code and reason."""
+        closing: Closing = asyncio.get_running_loop().create_future()
         if self._is_closed:
-            closing.set_result(None)
-        self._closing.add(closing)
+            closing.set_result(RESTART)
+        self._closing[id(handshake)] = closing
         try:
             yield closing
         finally:
-            self._closing.discard(closing)
+            del self._closing[id(handshake)]
+
+    def end(self, request: web.BaseRequest) -> None:
+        """End the request at once, because its user's access has ended: close its WebSocket, or its connection."""
+        closing = self._closing.get(id(request))
+        if closing is None:
+            if request.transport is not None:
+                request.transport.abort()
+        elif not closing.done():
+            closing.set_result(ACCESS_ENDED)
 
     async def close(self, seconds: float) -> None:
         """Close one after the other within that many seconds: if all closed at once, all would reconnect at once."""
         self._is_closed = True
-        closing = list(self._closing)
+        closing = list(self._closing.values())
         for number, each in enumerate(closing):
             if number:
                 await asyncio.sleep(seconds / len(closing))
             if not each.done():
-                each.set_result(None)
+                each.set_result(RESTART)

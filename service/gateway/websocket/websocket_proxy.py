@@ -23,12 +23,11 @@ from service.gateway.proxy.http_proxy import ProxiedResponse, bad_response, chec
 from service.gateway.proxy.pods import UNAVAILABLE, PodLost, Upstream
 from service.gateway.request_outcome import OutcomeRecorder
 from service.gateway.websocket.frames import FrameObserver, FrameReader, close_frame
-from service.gateway.websocket.open_websockets import OpenWebSockets
+from service.gateway.websocket.open_websockets import Closing, OpenWebSockets
 
 FRAMES_PER_WRITE = 128
 """So many frames are read at once, within a millisecond, so that a flood of tiny ones does not delay other clients."""
 GOING_AWAY = 1001
-SERVICE_RESTART = 1012
 _READ_AHEAD = 2**15
 """Bytes read ahead in each direction."""
 _CLOSE_TIMEOUT = 2.0
@@ -91,7 +90,7 @@ class WebSocketProxy:
             if response.status != HTTPStatus.SWITCHING_PROTOCOLS:
                 return await send_response(request, upstream, response)
             output = output_observer(request, self._background, uuid)
-            with self._sockets.opened() as closing:
+            with self._sockets.opened(request) as closing:
                 if self._by_input:
                     observer = InputRecorder(self._activity, uuid, editor_of(request))
                     return await _Connection(request, response, observer, output).run(upstream.gone, closing)
@@ -138,8 +137,8 @@ class _Connection:
         self._output_observer = output_observer
         self._from_pod = FrameReader(output_observer.head_bytes)
 
-    async def run(self, gone: asyncio.Event, closing: "asyncio.Future[None]") -> web.StreamResponse:
-        """Copy bytes until either end closes, the pod is `gone`, or the process ends and `closing` is done."""
+    async def run(self, gone: asyncio.Event, closing: Closing) -> web.StreamResponse:
+        """Copy bytes until either end closes, the pod is `gone`, or `closing` is done."""
         response = await self._switch_protocols()
         connection = self._upstream_response.connection
         pod = server_streams(connection, _READ_AHEAD) if connection else None
@@ -164,8 +163,7 @@ class _Connection:
                 await asyncio.gather(from_pod, return_exceptions=True)
                 # The browser's close frame passes on to the pod, which then closes.
                 pod_closed = asyncio.create_task(_discard(pod_reader), name="WebSocket closing")
-                reason = "the gateway restarts; connect again"
-                await self._close_browser(browser_writer, SERVICE_RESTART, reason, to_pod, pod_closed)
+                await self._close_browser(browser_writer, *closing.result(), to_pod, pod_closed)
                 pod_closed.cancel()
         finally:
             for task in (to_pod, from_pod, pod_gone):

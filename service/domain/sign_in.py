@@ -1,0 +1,238 @@
+"""Sign users in at an identity provider, and lead them into their own workspace.
+
+A sign-in is bound to the browser that has begun it by a cookie, the *attempt*. What the provider gets (`state`, `nonce`
+and the code verifier) is computed from the attempt by a signing key, so the cookie contains none of it. The cookie of a
+signed-in user is for the gateway's own domain, never for a workspace.
+
+    attempt   <valid until>.<nonce, workspace and path, in base64>.<key>.<seal>
+    user      <valid until>.<since>.<user id, in base64>.<key>.<seal>
+"""
+
+import base64
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from service.domain.access import WorkspaceAccess, WorkspaceLink, seal
+from service.domain.identity import (
+    AuthorizationRequest,
+    IdentityProvider,
+    SignInFailure,
+    SignInRefused,
+    UserRule,
+)
+from service.domain.keyring import Keyring
+from service.domain.names import SessionId
+from service.domain.ports import WorkloadCache
+from service.domain.provisioning import Provisioner
+from service.domain.queries import SessionQueries
+from service.domain.signing_key import SigningKey
+
+ATTEMPT_SECONDS = 600
+"""How long a user may take at the provider."""
+_SKEW = 300
+"""Seconds by which the clock that a revocation was read from may be ahead of this one's."""
+_LONGEST_PATH = 1500
+"""Characters of a path that an attempt remembers; its cookie must stay below 4 KB."""
+_UUID = 8
+_NONCE = 16
+_NOWHERE = "-" * _UUID
+_SEALED = r"(?P<key>[0-9a-f]{8})\.(?P<seal>[A-Za-z0-9_-]{43})"
+_ATTEMPT = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<body>[A-Za-z0-9_-]{{32,2800}})\.{_SEALED}")
+_USER = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<since>[0-9]{{1,11}})\.(?P<user>[A-Za-z0-9_-]{{2,340}})\.{_SEALED}")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A page of a workspace: the session, and a path with its query."""
+
+    uuid: SessionId
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """`since` is when they signed in, in seconds since 1970."""
+
+    user_id: str
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """`url` is the provider's page. `cookie` is the attempt, which the browser keeps under a name with `state`."""
+
+    url: str
+    state: str
+    cookie: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """`cookie` signs the user in to the domain, for `seconds`. `target` is the page that they asked for."""
+
+    user: User
+    cookie: str
+    seconds: int
+    target: Target | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderAnswer:
+    """What the provider sends the browser back with."""
+
+    state: str
+    code: str | None = None
+    issuer: str | None = None
+    error: str | None = None
+
+
+class SignIn:
+    """`provisioner` creates the sessions of new users; without one, only users who have a session get in.
+
+    `stay`: how long a user stays signed in to the domain. Every coroutine may raise SignInRefused and SessionError.
+    """
+
+    def __init__(
+        self,
+        *,
+        provider: IdentityProvider,
+        rule: UserRule,
+        keyring: Keyring,
+        access: WorkspaceAccess,
+        queries: SessionQueries,
+        cache: WorkloadCache,
+        provisioner: Provisioner | None,
+        stay: timedelta,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.provider = provider
+        self._rule = rule
+        self._keyring = keyring
+        self._access = access
+        self._queries = queries
+        self._cache = cache
+        self._provisioner = provisioner
+        self._stay = int(stay.total_seconds())
+        self._now = now
+
+    async def begin(self, target: Target | None) -> Begun:
+        key = await self._keyring.newest()
+        place = f"{target.uuid}{target.path}" if target and len(target.path) <= _LONGEST_PATH else _NOWHERE
+        body = _encoded(secrets.token_bytes(_NONCE) + place.encode())
+        content = f"{int(self._now()) + ATTEMPT_SECONDS}.{body}.{key.id}"
+        request = _request(key, content)
+        url = await self.provider.authorization_url(request)
+        return Begun(url, request.state, f"{content}.{seal(key, 'attempt', content)}")
+
+    async def complete(self, attempt: str, answer: ProviderAnswer) -> SignedIn:
+        """The user whom the provider has sent back, if it was this browser that has begun the attempt."""
+        if answer.code is None and answer.error and not answer.state:
+            raise _declined(answer.error)  # some providers forget the state when the user cancels
+        shape = _ATTEMPT.fullmatch(attempt)
+        content = attempt.rpartition(".")[0]
+        key = await self._verified(shape, "attempt", content)
+        if shape is None or key is None:
+            raise SignInRefused(SignInFailure.EXPIRED, "this browser has not begun it")
+        request = _request(key, content)
+        if not hmac.compare_digest(request.state.encode(), answer.state.encode("utf-8", "surrogateescape")):
+            raise SignInRefused(SignInFailure.EXPIRED, "the state is another attempt's")
+        if int(shape["until"]) <= self._now():
+            raise SignInRefused(SignInFailure.EXPIRED, "the attempt is too old")
+        if answer.code is None:
+            raise _declined(answer.error)
+        user_id = self._rule.user_id(await self.provider.claims(answer.code, request, answer.issuer))
+        user = User(user_id, self._sign_in_time(await self._find(user_id)))
+        until = int(self._now()) + self._stay
+        newest = await self._keyring.newest()
+        content = f"{until}.{user.since}.{_encoded(user_id.encode())}.{newest.id}"
+        cookie = f"{content}.{seal(newest, 'user', content)}"
+        return SignedIn(user, cookie, self._stay, _target(shape["body"]))
+
+    async def user(self, cookie: str) -> User | None:
+        """The user whom the domain's cookie names; None unless it is genuine and still valid."""
+        shape = _USER.fullmatch(cookie)
+        if shape is None or int(shape["until"]) <= self._now():
+            return None
+        if await self._verified(shape, "user", cookie.rpartition(".")[0]) is None:
+            return None
+        return User(_decoded(shape["user"]).decode(), int(shape["since"]))
+
+    async def link(self, user: User, target: Target | None) -> WorkspaceLink | None:
+        """A link into the user's own workspace; None when they have to sign in again, because access was revoked.
+
+        Without a target, a user without a session gets one. Who asks for another's workspace gets none.
+        """
+        uuid = await self._find(user.user_id)
+        if target is not None and target.uuid != uuid:
+            raise SignInRefused(SignInFailure.NOT_THEIRS)
+        if uuid is not None and user.since < self._revoked(uuid):
+            if self._revoked(uuid) > self._now() + _SKEW:
+                raise SignInRefused(SignInFailure.REVOKED)
+            return None
+        if self._provisioner is not None:
+            uuid = (await self._provisioner.create(user.user_id)).uuid
+        elif uuid is not None:
+            await self._queries.check_usable(uuid)
+        if uuid is None:
+            raise SignInRefused(SignInFailure.NO_SESSION)
+        return await self._access.issue_link(uuid, target.path if target else "/")
+
+    async def _find(self, user_id: str) -> SessionId | None:
+        page = await self._queries.page(user_id=user_id)
+        return page.sessions[0].record.uuid if page.sessions else None
+
+    def _revoked(self, uuid: SessionId) -> int:
+        """Sign-ins from before this time, in seconds since 1970, were revoked; 0 when there was no revocation."""
+        at = self._cache.workload(uuid).revoked_at
+        return int(at.timestamp()) + 1 if at is not None else 0
+
+    def _sign_in_time(self, uuid: SessionId | None) -> int:
+        """The present time, or that of a revocation a moment ago by a clock that is ahead."""
+        now, revoked = int(self._now()), self._revoked(uuid) if uuid is not None else 0
+        return revoked if now < revoked <= now + _SKEW else now
+
+    async def _verified(self, shape: "re.Match[str] | None", kind: str, content: str) -> SigningKey | None:
+        """The key that sealed it; None when the seal is not genuine."""
+        key = await self._keyring.find(shape["key"]) if shape is not None else None
+        if shape is None or key is None or not hmac.compare_digest(shape["seal"], seal(key, kind, content)):
+            return None
+        return key
+
+
+def _request(key: SigningKey, content: str) -> AuthorizationRequest:
+    return AuthorizationRequest(
+        state=seal(key, "state", content), nonce=seal(key, "nonce", content), verifier=seal(key, "verifier", content)
+    )
+
+
+def _declined(error: str | None) -> SignInRefused:
+    """`error` is from the URL, so anybody may have written it."""
+    known: Mapping[str, SignInFailure] = {
+        "access_denied": SignInFailure.CANCELLED,
+        "login_required": SignInFailure.CANCELLED,
+        "consent_required": SignInFailure.CANCELLED,
+        "interaction_required": SignInFailure.CANCELLED,
+        "account_selection_required": SignInFailure.CANCELLED,
+        "temporarily_unavailable": SignInFailure.PROVIDER_AWAY,
+        "server_error": SignInFailure.PROVIDER_AWAY,
+    }
+    name = error if error and re.fullmatch("[a-z_]{1,40}", error) else "no code and no known error"
+    return SignInRefused(known.get(name, SignInFailure.MISCONFIGURED), name)
+
+
+def _target(body: str) -> Target | None:
+    place = _decoded(body)[_NONCE:].decode()
+    return Target(SessionId(place[:_UUID]), place[_UUID:]) if place != _NOWHERE else None
+
+
+def _encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _decoded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -1,0 +1,1 @@
+"""The gateway's own domain, where users sign in at the identity provider."""

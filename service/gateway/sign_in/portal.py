@@ -1,0 +1,165 @@
+"""Serves the domain itself: signs users in at the identity provider, leads them into their workspace, signs them out.
+
+Workspaces are other hosts of the same site, so their pages may lead here but not post here, and no cookie of this host
+reaches them.
+"""
+
+from collections.abc import Callable
+from urllib.parse import urlencode, urlsplit
+
+from aiohttp import hdrs, web
+
+from service.domain.errors import SessionError
+from service.domain.identity import SignInFailure, SignInRefused
+from service.domain.names import SessionId
+from service.domain.request_context import current_request_id
+from service.domain.sign_in import ATTEMPT_SECONDS, ProviderAnswer, SignIn, Target, User
+from service.gateway.access import sign_out
+from service.gateway.access.access_control import AccessControl
+from service.gateway.access.fetch_metadata import is_navigation
+from service.gateway.access.home import is_local_path
+from service.gateway.access.hosts import Hosts
+from service.gateway.access.ticket_page import is_prefetched
+from service.gateway.errors import OWN_HEADERS, GatewayError, PageKind, of_session_error
+from service.gateway.pages.pages import Pages
+from service.gateway.sign_in import cookies
+from service.gateway.sign_in.failures import SIGN_IN, SIGN_OUT, page_of
+
+CALLBACK = "/.user-pods/callback"
+SIGNED_OUT = "/.user-pods/signed-out"
+
+
+class SignInPortal:
+    """Call it with a request for the domain. `origin` returns scheme and host of a session's workspace."""
+
+    def __init__(self, sign_in: SignIn, hosts: Hosts, origin: Callable[[SessionId], str], pages: Pages) -> None:
+        self._sign_in = sign_in
+        self._pages = pages
+        self._hosts = hosts
+        self._origin = origin
+        self._handlers = {
+            "/": self._enter,
+            SIGN_IN: self._enter,
+            CALLBACK: self._complete,
+            SIGN_OUT: self._sign_out,
+            SIGNED_OUT: self._signed_out,
+        }
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Raises GatewayError and SessionError."""
+        handler = self._handlers.get(request.raw_path.partition("?")[0])
+        if handler is None:
+            raise GatewayError(404, "Not found", "There is nothing at this address.", page=PageKind.NOT_FOUND)
+        return await handler(request)
+
+    async def _enter(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Lead the user into their workspace, by way of the provider if they are not signed in."""
+        _check_opened(request)
+        target = self._asked(request)
+        try:
+            user = await self._sign_in.user(cookies.read(request, cookies.USER))
+            if user is not None and (led := await self._lead(user, target)) is not None:
+                return led
+            begun = await self._sign_in.begin(target)
+        except SignInRefused as refused:
+            raise page_of(refused, self._again(target)) from refused
+        response = _redirect(302, begun.url)
+        if (name := cookies.attempt_name(begun.state)) is not None:
+            cookies.add(response, name, begun.cookie, ATTEMPT_SECONDS)
+        return response
+
+    async def _complete(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The provider sends the user back."""
+        _check_opened(request)
+        state = _single(request, "state") or ""
+        name = cookies.attempt_name(state)
+        answer = ProviderAnswer(
+            state=state,
+            code=_single(request, "code"),
+            issuer=_single(request, "iss"),
+            error=_single(request, "error"),
+        )
+        try:
+            signed_in = await self._sign_in.complete(cookies.read(request, name) if name else "", answer)
+        except SignInRefused as refused:
+            if refused.failure is SignInFailure.EXPIRED and await self._is_signed_in(request):
+                return _redirect(303, "/")  # the page was loaded again
+            raise page_of(refused) from refused
+        response = await self._lead_or_explain(request, signed_in.user, signed_in.target)
+        cookies.add(response, cookies.USER, signed_in.cookie, signed_in.seconds)
+        if name is not None:
+            cookies.add(response, name, "", 0)
+        return response
+
+    async def _lead(self, user: User, target: Target | None) -> web.Response | None:
+        link = await self._sign_in.link(user, target)
+        return _redirect(303, link.url) if link is not None else None
+
+    async def _lead_or_explain(self, request: web.BaseRequest, user: User, target: Target | None) -> web.StreamResponse:
+        """The user stays signed in, also if they may not open what they asked for."""
+        try:
+            led = await self._lead(user, target)
+            error = page_of(SignInRefused(SignInFailure.REVOKED)) if led is None else None
+        except SignInRefused as refused:
+            led, error = None, page_of(refused, self._again(target))
+        except SessionError as failed:
+            led, error = None, of_session_error(failed)
+        if error is not None:
+            return self._pages.refusal(request, error, name=current_request_id(), home="/")
+        return led or _redirect(303, "/")
+
+    async def _sign_out(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Sign out here, and at the provider if it has a page for that. Workspaces that are open stay open."""
+        try:
+            provider = await self._sign_in.provider.sign_out_url()
+        except SignInRefused:
+            provider = None
+        if not sign_out.is_signing_out(request):
+            return sign_out.domain_page(self._pages, request, provider)
+        AccessControl.check_origin(request)
+        response = _redirect(303, provider or SIGNED_OUT)
+        cookies.add(response, cookies.USER, "", 0)
+        return response
+
+    async def _signed_out(self, request: web.BaseRequest) -> web.StreamResponse:
+        _check_opened(request)
+        return sign_out.domain_left(self._pages, request, "/")
+
+    async def _is_signed_in(self, request: web.BaseRequest) -> bool:
+        return await self._sign_in.user(cookies.read(request, cookies.USER)) is not None
+
+    def _asked(self, request: web.BaseRequest) -> Target | None:
+        """The page in `return_to`, if it is one of a workspace here."""
+        given = _single(request, "return_to")
+        if given is None:
+            return None
+        try:
+            parts = urlsplit(given)
+        except ValueError:
+            return None
+        uuid = self._hosts.session(parts.netloc)
+        path = parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
+        if uuid is None or f"{parts.scheme}://{parts.netloc}" != self._origin(uuid) or not is_local_path(path):
+            return None
+        return Target(uuid, path)
+
+    def _again(self, target: Target | None) -> str:
+        if target is None:
+            return "/"
+        return f"{SIGN_IN}?{urlencode({'return_to': self._origin(target.uuid) + target.path})}"
+
+
+def _single(request: web.BaseRequest, name: str) -> str | None:
+    """The parameter's value; None when it is missing or given twice: two programs might read different ones."""
+    values = request.query.getall(name, ())
+    return values[0] if len(values) == 1 else None
+
+
+def _check_opened(request: web.BaseRequest) -> None:
+    """Raises GatewayError unless a person opens the page."""
+    if request.method != hdrs.METH_GET or not is_navigation(request) or is_prefetched(request):
+        raise GatewayError(401, "You are not signed in", "Open this address in a browser to sign in.")
+
+
+def _redirect(status: int, url: str) -> web.Response:
+    return web.Response(status=status, headers={**OWN_HEADERS, hdrs.LOCATION: url})

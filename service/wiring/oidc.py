@@ -1,0 +1,62 @@
+"""Sign-in at an OpenID Connect provider."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from aiohttp import ClientSession, DummyCookieJar
+
+from service.adapters.oidc.provider import OidcProvider
+from service.domain.access import WorkspaceAccess
+from service.domain.identity import IdentityProvider
+from service.domain.provisioning import Provisioner
+from service.domain.sign_in import SignIn
+from service.gateway.sign_in.portal import CALLBACK, SIGNED_OUT
+from service.settings import PREFIX, Settings, SettingsError
+from service.wiring.core import Core
+
+
+@asynccontextmanager
+async def open_oidc(config: Settings) -> AsyncIterator[IdentityProvider | None]:
+    """The configured provider; None without one, or in a role without a gateway. Raises SettingsError."""
+    if not config.oidc_issuer or not config.role.serves_gateway:
+        yield None
+        return
+    secret = _secret(config)
+    async with ClientSession(cookie_jar=DummyCookieJar()) as http:
+        yield OidcProvider(
+            http,
+            issuer=config.oidc_issuer,
+            client_id=config.oidc_client_id,
+            secret=secret,
+            scopes=config.oidc_scopes,
+            redirect_uri=config.domain_origin + CALLBACK,
+            signed_out_uri=config.domain_origin + SIGNED_OUT,
+            wanted=sorted(config.user_rule.claims),
+        )
+
+
+def _secret(config: Settings) -> str:
+    if config.oidc_client_secret_file is None:
+        return config.oidc_client_secret.get_secret_value()
+    try:
+        return config.oidc_client_secret_file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{PREFIX}OIDC_CLIENT_SECRET_FILE cannot be read: {type(error).__name__}") from None
+
+
+def build_sign_in(
+    core: Core, provider: IdentityProvider, access: WorkspaceAccess, provisioner: Provisioner | None
+) -> SignIn:
+    """`provisioner` is None in a role that runs no helm: users without a session then get none."""
+    config = core.config
+    return SignIn(
+        provider=provider,
+        rule=config.user_rule,
+        keyring=access.keyring,
+        access=access,
+        queries=core.queries,
+        cache=core.kubernetes.cache,
+        provisioner=provisioner if config.oidc_create else None,
+        stay=timedelta(seconds=config.gateway_stay),
+    )
