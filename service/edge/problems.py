@@ -55,6 +55,8 @@ ERROR_STATUSES = (
     ErrorStatus(errors.SessionError, 500, "session-error"),
 )
 """Most specific first. A test checks that every error of the domain has a row."""
+_TITLES = {413: "Request Entity Too Large", 414: "Request-URI Too Long", 422: "Unprocessable Entity"}
+"""Titles that clients know. Python 3.13 renamed these phrases."""
 
 
 def status_of(error: errors.SessionError) -> ErrorStatus:
@@ -77,7 +79,7 @@ def problem(
     """
     document = {
         "type": type_,
-        "title": title or HTTPStatus(status).phrase,
+        "title": title or _TITLES.get(status) or HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
         "instance": f"urn:request:{request_id or current_request_id()}",

@@ -1,6 +1,7 @@
 """Concurrent callers share a read, and no caller gets data from before its call."""
 
 import asyncio
+import gc
 from collections.abc import Sequence
 
 import pytest
@@ -72,3 +73,18 @@ async def test_a_read_with_too_few_results_leaves_no_caller_waiting() -> None:
     async with asyncio.timeout(5):
         found = await asyncio.gather(*(loader.load(key) for key in "ab"), return_exceptions=True)
     assert [type(each) for each in found] == [ValueError, ValueError]
+
+
+async def test_a_failed_read_whose_only_caller_was_cancelled_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    source = Source()
+    loader = BatchLoader(source.read, batch_size=100)
+    source.fails = LookupError()
+    gone = asyncio.create_task(loader.load("a"))
+    await asyncio.sleep(0.001)
+    gone.cancel()
+    with pytest.raises(LookupError):
+        await loader.load("b")  # its read starts when the first one has failed
+    source.fails = None
+    assert await loader.load("c") == "c0"
+    gc.collect()
+    assert not caplog.records

@@ -28,6 +28,8 @@ class BatchLoader(Generic[K, V]):
         if self._keys is None or (len(self._keys) >= self._batch_size and key not in self._keys):
             self._keys = {}
             self._last = asyncio.create_task(self._read_batch(self._keys, self._last))
+            # If every caller is cancelled, nobody else retrieves the read's error, and asyncio would log it.
+            self._last.add_done_callback(lambda read: read.cancelled() or read.exception())
         self._keys[key] = None
         assert self._last is not None  # noqa: S101 - it was created with the keys
         # Other callers may wait for the same read: a cancelled caller must not cancel it.
