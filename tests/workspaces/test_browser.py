@@ -57,7 +57,7 @@ async def test_the_page_explains_a_failed_start_and_continues_after_its_repair(
     await page.goto(await visitor.link())
     await expect(page.get_by_role("heading", name="could not be started")).to_be_visible(timeout=PATIENCE)
     await expect(page.get_by_role("alert")).to_contain_text("ask your operator")
-    await page.get_by_text("Details").click()
+    await page.locator("summary").click()
     await expect(page.get_by_text("ErrImageNeverPull")).to_be_visible()
     await picture(page, f"cannot-start-{scheme}")
     assert not [text for text in complaints if "Security Policy" in text]

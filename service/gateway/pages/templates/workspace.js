@@ -59,5 +59,5 @@ localTimes(document);
 left();
 offerTonight();
 setInterval(left, 1000);
-setInterval(refresh, 5000);
+setInterval(refresh, 2000);
 document.addEventListener("visibilitychange", refresh);
