@@ -62,10 +62,10 @@ def waiting(reason: str, message: str = "", **more: Any) -> Json:
     }
 
 
-def unscheduled(since: str) -> Json:
+def unscheduled(since: str, message: str = "0/3 nodes are available") -> Json:
     """Status of a pod that no node takes."""
     condition = {
-        "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available",
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
         "lastTransitionTime": since,
     }  # fmt: skip
     return {"phase": "Pending", "conditions": [condition]}

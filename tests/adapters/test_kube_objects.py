@@ -329,6 +329,16 @@ def test_an_unschedulable_pod_stays_waking_and_is_reported_after_a_while() -> No
     assert "more than 120 s: Unschedulable: 0/3 nodes are available" in (late.warning or "")
 
 
+def test_a_pod_without_a_volume_is_reported_with_what_to_check() -> None:
+    message = "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+    workload = together(pod=samples.pod(**samples.unscheduled(ago(10), message)))
+    assert workload.blocker is not None
+    assert workload.blocker.startswith(f"Unschedulable: {message}")
+    assert "does the cluster have a default StorageClass" in workload.blocker
+    other = together(pod=samples.pod(**samples.unscheduled(ago(10), "0/3 nodes are available: 3 Insufficient cpu.")))
+    assert "StorageClass" not in (other.blocker or "")
+
+
 def test_a_pod_that_its_node_is_slow_to_prepare_is_reported_after_a_while_and_not_before() -> None:
     def creating(since: str) -> Workload:
         bound = {"type": "PodScheduled", "status": "True", "lastTransitionTime": since}

@@ -26,6 +26,11 @@ _FINAL = frozenset({"ErrImageNeverPull", "InvalidImageName"})
 """Waiting reasons that last until somebody changes the session's image, or loads it onto the node."""
 REPLACEMENT_TIME = timedelta(seconds=3)
 """A failed pod counts as a final failure only after this: usually its ReplicaSet has replaced it long before."""
+_UNBOUND = "unbound immediate PersistentVolumeClaims"
+"""The scheduler's words for a claim without a volume."""
+_NO_VOLUME = (
+    " (no volume yet; does the cluster have a default StorageClass, or the chart a `persistence.storageClassName`?)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,9 @@ def pod_delay(pod: Json) -> PodDelay | None:
     """
     status = as_dict(pod.get("status"))
     if unscheduled := condition(pod, "PodScheduled", "False"):
-        return PodDelay(_sentence(unscheduled), moment(unscheduled.get("lastTransitionTime")))
+        message = _sentence(unscheduled)
+        hint = _NO_VOLUME if _UNBOUND in message else ""
+        return PodDelay(message + hint, moment(unscheduled.get("lastTransitionTime")))
     for container in _containers(status):
         waiting = _waiting(container)
         if waiting.get("reason") in ("ContainerCreating", "PodInitializing") and _is_preparing(status):
