@@ -148,7 +148,7 @@ async def _measured(stack: Stack, rounds: int, images: list[str]) -> list[Times]
         for uuid in uuids:
             await _round(http, browser, uuid, Times())  # the first one fills the caches
         for _ in range(rounds):
-            for uuid, each in zip(uuids, times, strict=True):
+            for uuid, each in reversed(list(zip(uuids, times, strict=True))):  # the first image takes the last pictures
                 await _round(http, browser, uuid, each)
         await browser.close()
     return times
