@@ -189,6 +189,9 @@ class Settings(BaseSettings):
     gateway_companion: bool = True
     """Add a script to the pages of workspaces that reports the user's input, warns before a sleep, and wakes after it.
     Off: pages reach browsers byte for byte, and what they request tells whether somebody uses them."""
+    gateway_sleep_notice: Annotated[float, Field(ge=0, le=3600)] = 60
+    """Seconds before a sleep at which the workspace's pages warn of it. At most half the time after which an unused
+    session sleeps. 0: no warning."""
     gateway_patience: Annotated[float, Field(ge=1, le=600)] = 60
     """Seconds that a request waits for a pod to wake. After that it gets 504 with the reason."""
     gateway_held: Count = 1000

@@ -14,7 +14,7 @@ from service.domain.observers import WakeObserver, isolated
 from service.domain.ports import Cluster, Progress, Queues, WorkloadCache
 from service.domain.progress import ProgressUpdate, Stage
 from service.domain.queries import SessionQueries
-from service.domain.session import Pod
+from service.domain.session import IdleTimes, Pod
 
 log = logging.getLogger(__name__)
 
@@ -63,14 +63,16 @@ class SessionActivity:
             isolated(observer.on_wake, uuid)
         return length
 
-    async def heartbeat(self, uuid: SessionId, source: str) -> None:
+    async def heartbeat(self, uuid: SessionId, source: str, *, ago: timedelta = timedelta(0)) -> None:
         """Note activity, which keeps an awake session awake and never wakes a sleeper.
 
+        `ago`: how long it has been since; the lease counts from then, but KEDA always has time to see it.
         Raises SessionAsleep, or as `wake`.
         """
         idle_times = await self._queries.check_usable_cached(uuid)
         await self._check_awake(uuid)
-        await self._queues.heartbeat(uuid, source, idle_times.lease)
+        shortest = min(idle_times.lease, idle_times.poll + IdleTimes.MARGIN)
+        await self._queues.heartbeat(uuid, source, max(idle_times.lease - ago, shortest), ago)
 
     async def background(self, uuid: SessionId) -> bool:
         """Note that a program works in the pod. Keeps the session awake up to `IdleTimes.background` after activity.

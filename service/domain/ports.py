@@ -118,8 +118,11 @@ class Queues(Protocol):
         Raises SessionNotFound, SessionUnreadable, SessionDeleting, IndexIncomplete.
         """
 
-    async def heartbeat(self, uuid: SessionId, source: str, lease: timedelta) -> int:
-        """The same for activity other than a wake; `source` names it. Returns the queue's length."""
+    async def heartbeat(self, uuid: SessionId, source: str, lease: timedelta, ago: timedelta = timedelta(0)) -> int:
+        """The same for activity other than a wake, `ago` before now; `source` names it. Returns the queue's length.
+
+        Later activity that is known already stays noted.
+        """
 
     async def background(self, uuid: SessionId, lease: timedelta, limit: timedelta) -> bool:
         """Note that a program works in the pod. Fill the queue for `lease`, until `limit` after the last activity.

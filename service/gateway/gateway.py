@@ -28,10 +28,13 @@ from service.gateway.access.home import MOST_TRIES, Home, redirect, tries_of
 from service.gateway.access.hosts import Hosts
 from service.gateway.access.open_requests import OpenRequests
 from service.gateway.activity.background import BackgroundRecorder, Download
+from service.gateway.activity.measured import is_by_script
 from service.gateway.activity.recorder import ActivityRecorder
 from service.gateway.activity.rules import is_background, is_prefetch
 from service.gateway.activity.visits import VisitRecorder
+from service.gateway.companion.channel import CompanionChannel
 from service.gateway.companion.script import CompanionScript
+from service.gateway.companion.session_tabs import Surroundings
 from service.gateway.errors import NO_SUCH_WORKSPACE, OWN_HEADERS, GatewayError, PageKind, of_session_error
 from service.gateway.injection.injector import SCRIPT_PATH, Injector
 from service.gateway.keep_awake import KEEP_AWAKE, KeepAwake
@@ -54,6 +57,8 @@ from service.gateway.workspace_page.page import PATH, WorkspacePage
 
 WAKE_EVENTS = f"{OWN_PATHS}wake"
 SIGN_OUT = f"{OWN_PATHS}sign-out"
+COMPANION = f"{OWN_PATHS}companion"
+"""Where the companions of pages connect."""
 HEALTH = f"{OWN_PATHS}healthz"
 """Answers load balancers, whatever host they name."""
 _HEALTH_OF_OTHER_HOSTS = "/healthz"
@@ -134,6 +139,19 @@ class Gateway:
         self._websockets = OpenWebSockets(in_progress)
         self._websocket_proxy = WebSocketProxy(self._websockets, self._activity, self._background, limits)
 
+        self._companions = CompanionChannel(
+            Surroundings(
+                activity=activity,
+                queries=queries,
+                progress=progress,
+                cache=cache,
+                waiter=self._waiter,
+                recorder=self._activity,
+                notice=limits.sleep_notice,
+                stay=limits.stay_awake,
+            )
+        )
+
     @property
     def traffic(self) -> Traffic:
         return Traffic(
@@ -149,10 +167,11 @@ class Gateway:
         Their clients reconnect to another replica.
         """
         self._closing.set()
-        await self._websockets.close(seconds)
+        await asyncio.gather(self._websockets.close(seconds), self._companions.drain(seconds))
 
     async def close(self) -> None:
         self._open.close()
+        await self._companions.close()
         await self._activity.close()
         await self._background.close()
         await self._pods.close()
@@ -265,6 +284,8 @@ class Gateway:
         if path == PATH:
             outcome.ended(RequestOutcome.OWN)
             return await self._workspace_page.respond(request, uuid)
+        if path == COMPANION:
+            return await self._companions.serve(request, uuid, outcome)
         if path.startswith(OWN_PATHS):
             raise GatewayError(404, "Not found", "There is nothing at this address.", page=PageKind.NOT_FOUND)
         if is_websocket(request):
@@ -278,12 +299,12 @@ class Gateway:
 
     async def _forward(self, request: web.BaseRequest, uuid: SessionId, outcome: OutcomeRecorder) -> web.StreamResponse:
         """Proxy the request to the pod, if it is awake. Otherwise wake it: people get a page, programs wait."""
-        background = is_background(request)
+        by_script = is_by_script(request)
+        background = by_script or is_background(request)
         opens_page = is_navigation(request) and not is_prefetch(request)
         if opens_page:
             outcome.opens_page(self._visits, uuid)
-        on_chunk = None if background else partial(self._activity.record, uuid, ActivitySource.VISIT)
-        body = RequestBody(request, self._stall_timeout, on_chunk)
+        body = RequestBody(request, self._stall_timeout, self._on_chunk(uuid, by_script, background))
         deadline = time.monotonic() + self._hold_timeout
         attempts: Backoff | None = None
         try:
@@ -320,6 +341,12 @@ class Gateway:
         finally:
             if body.stalled:
                 self.metrics.slow_client_closed(Slow.BODY)
+
+    def _on_chunk(self, uuid: SessionId, by_script: bool, background: bool) -> Callable[[], None] | None:
+        """What to do with each piece of an upload."""
+        if by_script:
+            return partial(self._activity.record_upload, uuid, time.monotonic())
+        return None if background else partial(self._activity.record, uuid, ActivitySource.VISIT)
 
     @staticmethod
     async def _responds(request: web.BaseRequest, upstream: Upstream) -> bool:

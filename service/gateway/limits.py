@@ -16,6 +16,10 @@ class GatewayLimits:
     activity_mode: ActivityMode = ActivityMode.INPUT
     longest_connection: timedelta = timedelta(hours=8)
     """How long an open WebSocket counts as activity, in CONNECTION mode."""
+    sleep_notice: timedelta = timedelta(seconds=60)
+    """How long before a sleep the pages' companions warn."""
+    stay_awake: timedelta = timedelta(hours=1)
+    """What "Stay awake" in that warning gives."""
     hold_timeout: timedelta = timedelta(seconds=60)
     """How long a request waits for a pod that wakes."""
     held: int = 1000

@@ -21,6 +21,9 @@ from service.gateway.sign_in.portal import SignInPortal
 from service.settings import Settings
 from service.wiring.core import Core
 
+_STAY_AWAKE = 3600
+"""Seconds that "Stay awake" in a page gives, unless `EXTENSION_LIMIT` is shorter."""
+
 
 def build_access(core: Core) -> WorkspaceAccess | None:
     """None without a gateway."""
@@ -83,6 +86,8 @@ def _limits(config: Settings) -> GatewayLimits:
         closed=not config.gateway_open,
         activity_mode=config.gateway_activity,
         longest_connection=timedelta(seconds=config.gateway_connection_limit),
+        sleep_notice=timedelta(seconds=config.gateway_sleep_notice),
+        stay_awake=timedelta(seconds=min(_STAY_AWAKE, config.extension_limit)),
         hold_timeout=timedelta(seconds=config.gateway_patience),
         held=config.gateway_held,
         session_requests=config.gateway_session_requests,

@@ -53,6 +53,20 @@ async def test_other_activity_is_recorded_with_its_source(kept: Kept) -> None:
     assert (record.activity_source, record.queue.tokens) == ("typing", 1)
 
 
+async def test_activity_reported_late_is_noted_when_it_was_and_hides_no_later_one(kept: Kept) -> None:
+    await kept.queues.heartbeat(A, "typing", LEASE, timedelta(seconds=3))
+    record = await kept.store.record(A)
+    assert record.last_activity is not None
+    age = datetime.now(UTC) - record.last_activity
+    assert timedelta(seconds=2.9) < age < timedelta(seconds=5)
+    await kept.queues.heartbeat(A, "scrolling", LEASE, timedelta(seconds=1))
+    later = await kept.store.record(A)
+    await kept.queues.heartbeat(A, "typing", LEASE, timedelta(seconds=3))
+    latest = await kept.store.record(A)
+    assert (latest.last_activity, latest.activity_source) == (later.last_activity, "scrolling")
+    assert latest.queue.tokens == 3
+
+
 async def test_an_extension_is_no_activity_and_is_never_shortened(kept: Kept) -> None:
     await kept.queues.wake(A, LEASE)
     activity = (await kept.store.record(A)).last_activity

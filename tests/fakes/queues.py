@@ -34,9 +34,11 @@ class MemoryQueues:
         first = uuid not in self.waiting
         return PushResult(await self.heartbeat(uuid, "wake", lease), first)
 
-    async def heartbeat(self, uuid: SessionId, source: str, lease: timedelta) -> int:
+    async def heartbeat(self, uuid: SessionId, source: str, lease: timedelta, ago: timedelta = timedelta(0)) -> int:
         length = self._push(uuid, lease)
-        self.sessions[uuid] = replace(self.sessions[uuid], last_activity=self.clock(), activity_source=source)
+        at, before = self.clock() - ago, self.sessions[uuid].last_activity
+        if before is None or at >= before:
+            self.sessions[uuid] = replace(self.sessions[uuid], last_activity=at, activity_source=source)
         return length
 
     async def background(self, uuid: SessionId, lease: timedelta, limit: timedelta) -> bool:

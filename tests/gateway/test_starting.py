@@ -178,7 +178,8 @@ async def test_a_failure_that_becomes_final_by_time_alone_ends_the_wait(house: H
 async def test_a_wake_is_renewed_while_anybody_waits(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     is_wanted: list[str] = []
 
-    async def counted(_uuid: SessionId, source: str) -> None:
+    async def counted(_uuid: SessionId, source: str, *, ago: timedelta) -> None:
+        assert ago < timedelta(seconds=1)
         is_wanted.append(source)
 
     monkeypatch.setattr("service.gateway.activity.recorder.INTERVAL", 0.02)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -115,9 +116,9 @@ async def test_activity_of_many_requests_is_recorded_once_including_the_last(
     noted: list[str] = []
     heartbeat = world.activity.heartbeat
 
-    async def counted(uuid: object, source: str) -> None:
+    async def counted(uuid: object, source: str, *, ago: timedelta) -> None:
         noted.append(source)
-        await heartbeat(uuid, source)  # type: ignore[arg-type]
+        await heartbeat(uuid, source, ago=ago)  # type: ignore[arg-type]
 
     async with House(world).open() as house:
         uuid = await house.awake()

@@ -33,7 +33,7 @@ QUEUE_LIMIT = 3
 """Tokens kept in a queue. One would be enough; more show an operator that wakes arrive."""
 _BATCH = 500
 
-# KEYS session queue pending whole; ARGV uuid lease-milliseconds limit source kept-until
+# KEYS session queue pending whole; ARGV uuid lease-milliseconds limit source kept-until seconds-ago
 # Returns the queue's length (-1: no such session, -2: deleting, -3: unknown, since the index is incomplete), and 1 when
 # no other push was pending. Or the type of a queue that is not a list, and ''. Or '', and the type of an unreadable
 # record.
@@ -57,7 +57,12 @@ if ARGV[5] ~= '' then
   local kept = tonumber(redis.call('HGET', KEYS[1], 'kept_until') or '')
   if not kept or not (kept >= tonumber(ARGV[5])) then redis.call('HSET', KEYS[1], 'kept_until', ARGV[5]) end
 else
-  redis.call('HSET', KEYS[1], 'last_activity', now, 'activity_source', ARGV[4])
+  local last = redis.call('HGET', KEYS[1], 'last_activity')
+  local at = ARGV[6] == '0' and now or string.format('%.6f', now - ARGV[6])
+  -- An unreadable time is replaced.
+  if not (tonumber(last or '') and tonumber(last) > tonumber(at) and tonumber(last) <= tonumber(now)) then
+    redis.call('HSET', KEYS[1], 'last_activity', at, 'activity_source', ARGV[4])
+  end
 end
 redis.call('HSET', KEYS[1], 'pushed_at', now)
 local first = redis.call('ZADD', KEYS[3], 'NX', now, ARGV[1])
@@ -166,8 +171,8 @@ class RedisQueues:
     async def wake(self, uuid: SessionId, lease: timedelta) -> PushResult:
         return await self._push_token(uuid, lease, "wake")
 
-    async def heartbeat(self, uuid: SessionId, source: str, lease: timedelta) -> int:
-        return (await self._push_token(uuid, lease, source)).length
+    async def heartbeat(self, uuid: SessionId, source: str, lease: timedelta, ago: timedelta = timedelta(0)) -> int:
+        return (await self._push_token(uuid, lease, source, ago=ago)).length
 
     async def keep_awake(self, uuid: SessionId, until: datetime, lease: timedelta) -> datetime:
         await self._push_token(uuid, lease, "", until)
@@ -185,13 +190,17 @@ class RedisQueues:
             raise SessionNotFound
 
     async def _push_token(
-        self, uuid: SessionId, lease: timedelta, source: str, until: datetime | None = None
+        self,
+        uuid: SessionId,
+        lease: timedelta,
+        source: str,
+        until: datetime | None = None,
+        ago: timedelta = timedelta(0),
     ) -> PushResult:
         keys = [session_key(uuid), queue_key(uuid), PENDING, INDEX_COMPLETE]
-        kept = until.timestamp() if until else ""
-        length, first = await self._run(
-            self._push(keys=keys, args=[uuid, _milliseconds(lease), QUEUE_LIMIT, source, kept])
-        )
+        kept, before = until.timestamp() if until else "", max(0, round(ago.total_seconds(), 3)) or 0
+        args: list[str | float] = [uuid, _milliseconds(lease), QUEUE_LIMIT, source, kept, before]
+        length, first = await self._run(self._push(keys=keys, args=args))
         if isinstance(length, str):
             raise _unreadable(uuid, length, first)
         if length < 0:

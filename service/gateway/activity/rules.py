@@ -1,15 +1,17 @@
 """What counts as activity of a user; docs/explanation/idleness.md explains the rules.
 
+A page's companion reports input itself (`measured.py`). These rules are for browsers without one, and for programs.
 Other traffic does not keep a pod awake: data from the pod, pings, an editor's own messages to its server. So neither an
 unattended build nor a forgotten tab does.
 """
 
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 
 from aiohttp.web import BaseRequest
 from multidict import istr
 
-from service.gateway.activity.vscode import Editor
+from service.gateway.activity.measured import is_measured
+from service.gateway.activity.vscode import Editor, Uploads
 from service.gateway.websocket.frames import BINARY, TEXT, Frame
 
 _EDITOR = "reconnectionToken"
@@ -45,10 +47,24 @@ def is_background(request: BaseRequest) -> bool:
     return path in _POLLED or _RECONNECTS in query
 
 
-def editor_of(request: BaseRequest) -> Editor | None:
-    """The VS Code that opens this WebSocket; None when it is another program."""
+class Program(Enum):
+    """What opens a WebSocket and is no VS Code."""
+
+    UNMEASURED = auto()
+    MEASURED = auto()
+    """In a browser whose companion reports its user's input."""
+
+
+Sender = Editor | Uploads | Program
+"""What sends the frames of a WebSocket."""
+
+
+def sender_of(request: BaseRequest) -> Sender:
+    """What opens this WebSocket."""
     query = request.raw_path.partition("?")[2]
-    return Editor(resumed=_RECONNECTS in query) if _EDITOR in query else None
+    if is_measured(request):
+        return Uploads() if _EDITOR in query else Program.MEASURED
+    return Editor(resumed=_RECONNECTS in query) if _EDITOR in query else Program.UNMEASURED
 
 
 def is_editor(request: BaseRequest) -> bool:
@@ -56,11 +72,13 @@ def is_editor(request: BaseRequest) -> bool:
     return _EDITOR in request.raw_path.partition("?")[2]
 
 
-def is_input(frame: Frame, editor: Editor | None) -> bool:
+def is_input(frame: Frame, sender: Sender) -> bool:
     """Whether a browser's frame shows that its user is there."""
-    if not frame.is_data or frame.length == 0:
+    if not frame.is_data or frame.length == 0 or sender is Program.MEASURED:
         return False
-    if editor is None or frame.opcode == TEXT:
+    if sender is Program.UNMEASURED:
         return True
+    if frame.opcode == TEXT:
+        return isinstance(sender, Editor)
     # Continuations of a long message show nothing: its first frame has already been inspected.
-    return frame.opcode == BINARY and editor.shows_somebody(frame.head)
+    return frame.opcode == BINARY and sender.shows_somebody(frame.head)

@@ -31,11 +31,13 @@ _REQUEST = struct.Struct("!BIBB")
 """Kind, number, actor, length of the method's name."""
 _METHOD = "$"
 _WINDOW = "$onDidChangeWindowActive"
+_UPLOAD = "remoteFilesystem.write"
+"""A part of an upload."""
 _USER_CALLS = frozenset(
     {
         "remoteterminal.$input",
         "remoteterminal.$createProcess",
-        "remoteFilesystem.write",  # a part of an upload
+        _UPLOAD,
         "$acceptEditorPropertiesChanged",  # cursor, selection, scrolling
         "$acceptTerminalInteraction",
         "$onMessage",  # from a page within the editor
@@ -52,6 +54,13 @@ class Call(NamedTuple):
 
     name: str
     arguments: bytes
+
+
+class Uploads:
+    """One WebSocket of an editor in a browser that a companion measures: only uploads count."""
+
+    def shows_somebody(self, head: bytes) -> bool:
+        return any(name == _UPLOAD for name, _ in calls(head))
 
 
 class Editor:

@@ -17,7 +17,7 @@ from service.edge.aiohttp_internals.heads import StreamWriter
 from service.edge.aiohttp_internals.switched import client_streams, server_streams
 from service.gateway.activity.background import BackgroundRecorder, output_observer
 from service.gateway.activity.recorder import ActivityRecorder, InputRecorder
-from service.gateway.activity.rules import ActivityMode, editor_of
+from service.gateway.activity.rules import ActivityMode, sender_of
 from service.gateway.limits import GatewayLimits
 from service.gateway.proxy.http_proxy import ProxiedResponse, bad_response, check_from_program, send_response
 from service.gateway.proxy.pods import UNAVAILABLE, PodLost, Upstream
@@ -92,7 +92,7 @@ class WebSocketProxy:
             output = output_observer(request, self._background, uuid)
             with self._sockets.opened(request) as closing:
                 if self._by_input:
-                    observer = InputRecorder(self._activity, uuid, editor_of(request))
+                    observer = InputRecorder(self._activity, uuid, sender_of(request))
                     return await _Connection(request, response, observer, output).run(upstream.gone, closing)
                 recording = asyncio.create_task(
                     self._activity.record_while_open(uuid, self._longest_connection), name=f"open WebSocket of {uuid}"
