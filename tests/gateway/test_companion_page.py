@@ -5,7 +5,6 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +23,6 @@ from tests.gateway.conftest import House, Workspace
 from tests.gateway.test_pages_in_a_browser import accessible
 from tests.waiting import until
 
-SCRIPT = Path(session_tabs.__file__).with_name("companion.js")
 PICTURES = ROOT / "tests" / "pictures"
 POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self'; connect-src 'self'; frame-src 'self'"
@@ -32,7 +30,6 @@ POLICY = (
 )
 PAGE = (
     """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Plain</title>
-<script src="/companion.js"></script>
 <script>window.heard = []; for (const type of ["keydown", "paste", "click", "pointerdown", "input", "beforeinput"])
 addEventListener(type, (event) => heard.push(type), true);</script></head>
 <body><main><h1>Plain page</h1><textarea aria-label="Text"></textarea>"""
@@ -45,10 +42,6 @@ async def _page(self: Workspace, _request: web.BaseRequest) -> web.StreamRespons
     return web.Response(text=PAGE, content_type="text/html", headers={"Content-Security-Policy": POLICY})
 
 
-async def _script(self: Workspace, _request: web.BaseRequest) -> web.StreamResponse:
-    return web.Response(body=SCRIPT.read_bytes(), content_type="text/javascript")
-
-
 async def _frame(self: Workspace, _request: web.BaseRequest) -> web.StreamResponse:
     return web.Response(text="<!doctype html><title>Frame</title><input aria-label='Inner'>", content_type="text/html")
 
@@ -59,7 +52,6 @@ async def home(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[H
     monkeypatch.setattr("service.gateway.activity.recorder.INTERVAL", 0.2)
     monkeypatch.setattr(session_tabs, "NOTICE_INTERVAL", 0.2)
     monkeypatch.setattr(Workspace, "_plain", _page, raising=False)
-    monkeypatch.setattr(Workspace, "_companion_js", _script, raising=False)
     monkeypatch.setattr(Workspace, "_frame", _frame, raising=False)
     monkeypatch.setattr("tests.gateway.conftest.DOMAIN", "localhost")
     limits = GatewayLimits(sleep_notice=timedelta(seconds=30))
@@ -76,10 +68,14 @@ async def awake(house: House) -> SessionId:
     return uuid
 
 
+async def link(house: House, uuid: SessionId, path: str) -> str:
+    url = (await house.access.issue_link(uuid, to=path)).url
+    return url.replace("https://", "http://").replace("localhost", f"localhost:{house.port}")
+
+
 async def open_tab(house: House, uuid: SessionId, context: BrowserContext, path: str = "/plain") -> Page:
     page = await context.new_page()
-    link = (await house.access.issue_link(uuid, to=path)).url
-    await page.goto(link.replace("https://", "http://").replace("localhost", f"localhost:{house.port}"))
+    await page.goto(await link(house, uuid, path))
     await connected(house, uuid, len(context.pages))
     return page
 
@@ -197,11 +193,11 @@ async def test_what_a_page_does_by_itself_is_no_input(
 
 
 async def test_the_same_page_counts_by_what_it_sends_where_nothing_measures(home: House, browser: Browser) -> None:
+    home.gateway._script = home.gateway._injector = None  # as `GATEWAY_COMPANION=false` leaves it
     uuid, context = await awake(home), await browser.new_context()
-    link = (await home.access.issue_link(uuid, to="/frame")).url
     page = await context.new_page()
-    await page.goto(link.replace("https://", "http://").replace("localhost", f"localhost:{home.port}"))
-    await asyncio.sleep(0.3)
+    await page.goto(await link(home, uuid, "/plain"))
+    await until(lambda: not home.gateway._activity._timers)
     before = home.world.store.sessions[uuid].last_activity
     await page.evaluate("fetch('/echo')")
     await until(lambda: home.world.store.sessions[uuid].last_activity != before)
