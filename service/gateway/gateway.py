@@ -276,18 +276,8 @@ class Gateway:
     async def _respond_to_user(
         self, request: web.BaseRequest, uuid: SessionId, path: str, outcome: OutcomeRecorder
     ) -> web.StreamResponse:
-        if path == WAKE_EVENTS:
-            return await self._wake_events.stream(request, uuid, outcome)
-        if path == SCRIPT_PATH and self._script is not None:
-            outcome.ended(RequestOutcome.OWN)
-            return self._script.respond(request)
-        if path == PATH:
-            outcome.ended(RequestOutcome.OWN)
-            return await self._workspace_page.respond(request, uuid)
-        if path == COMPANION:
-            return await self._companions.serve(request, uuid, outcome)
         if path.startswith(OWN_PATHS):
-            raise GatewayError(404, "Not found", "There is nothing at this address.", page=PageKind.NOT_FOUND)
+            return await self._respond_itself(path, request, uuid, outcome)
         if is_websocket(request):
             with self._websockets.place(uuid):
                 return await self._forward(request, uuid, outcome)
@@ -296,6 +286,22 @@ class Gateway:
             return await self._forward(request, uuid, outcome)
         finally:
             self._queues.release(uuid, slot)
+
+    async def _respond_itself(
+        self, path: str, request: web.BaseRequest, uuid: SessionId, outcome: OutcomeRecorder
+    ) -> web.StreamResponse:
+        """Answer a request for one of the gateway's own paths."""
+        if path == WAKE_EVENTS:
+            return await self._wake_events.stream(request, uuid, outcome)
+        if path == COMPANION:
+            return await self._companions.serve(request, uuid, outcome)
+        if path == SCRIPT_PATH and self._script is not None:
+            outcome.ended(RequestOutcome.OWN)
+            return self._script.respond(request)
+        if path == PATH:
+            outcome.ended(RequestOutcome.OWN)
+            return await self._workspace_page.respond(request, uuid)
+        raise GatewayError(404, "Not found", "There is nothing at this address.", page=PageKind.NOT_FOUND)
 
     async def _forward(self, request: web.BaseRequest, uuid: SessionId, outcome: OutcomeRecorder) -> web.StreamResponse:
         """Proxy the request to the pod, if it is awake. Otherwise wake it: people get a page, programs wait."""

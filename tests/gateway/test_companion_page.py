@@ -53,9 +53,8 @@ async def home(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[H
     monkeypatch.setattr(session_tabs, "NOTICE_INTERVAL", 0.2)
     monkeypatch.setattr(Workspace, "_plain", _page, raising=False)
     monkeypatch.setattr(Workspace, "_frame", _frame, raising=False)
-    monkeypatch.setattr("tests.gateway.conftest.DOMAIN", "localhost")
     limits = GatewayLimits(sleep_notice=timedelta(seconds=30))
-    async with House(world, limits).open() as house:
+    async with House(world, limits, domain="localhost").open() as house:
         yield house
 
 

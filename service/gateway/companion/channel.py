@@ -35,7 +35,7 @@ class CompanionChannel:
         """Serve one tab until it closes. Raises GatewayError. Access and origin have been checked."""
         if not is_websocket(request):
             raise GatewayError(426, "Upgrade required", "Only the workspace's own pages use this address.")
-        with self._sockets.place(uuid), self._sockets.opened() as closing:
+        with self._sockets.place(uuid), self._sockets.opened(request) as closing:
             outcome.ended(RequestOutcome.OWN)
             tab = Tab(request.transport)
             tab.response.headers.update(OWN_HEADERS)

@@ -49,7 +49,7 @@ class CompanionScript:
 
 
 def compact(source: str) -> str:
-    """The same script without comments and the spaces that nothing needs. Lines stay apart where a `;` may be left out."""
+    """The same script without comments and needless spaces. Lines stay apart where a `;` may be missing."""
     made: list[str] = []
     for token in _TOKEN.finditer(source):
         text, before, after = token[0], made[-1][-1] if made else "\n", source[token.end() : token.end() + 1]
@@ -57,7 +57,7 @@ def compact(source: str) -> str:
             made.append(text)
         elif "\n" in text and before not in "\n{(,;":
             made.append("\n")
-        elif _is_word(before) and _is_word(after) or before == after and before in "+-":
+        elif (_is_word(before) and _is_word(after)) or (before == after and before in "+-"):
             made.append(" ")
     return "".join(made)
 

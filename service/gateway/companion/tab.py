@@ -8,6 +8,7 @@ from collections.abc import Callable
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from service.gateway.companion.messages import LONGEST, Message, parse
+from service.gateway.websocket.open_websockets import Closing
 
 _HEARTBEAT = 40.0
 """Seconds between two pings, so that no proxy takes the connection for dead, and a tab that has gone is noticed."""
@@ -43,16 +44,16 @@ class Tab:
             if self._transport is not None:
                 self._transport.abort()  # a close frame would wait behind what is not taken
 
-    async def run(self, on_message: Callable[[Message], None], closing: "asyncio.Future[None]") -> None:
-        """Serve the tab until it closes, or until `closing` is done: the process ends."""
+    async def run(self, on_message: Callable[[Message], None], closing: Closing) -> None:
+        """Serve the tab until it closes, or until `closing` is done."""
         reading = asyncio.create_task(self._read(on_message), name="companion reads")
         writing = asyncio.create_task(self._write(), name="companion writes")
         tasks = (reading, writing)
-        code = WSCloseCode.POLICY_VIOLATION
+        code: int = WSCloseCode.POLICY_VIOLATION
         try:
             await asyncio.wait((*tasks, closing), return_when=asyncio.FIRST_COMPLETED)
             if closing.done():
-                code = WSCloseCode.SERVICE_RESTART
+                code = closing.result()[0]
         finally:
             for task in tasks:
                 task.cancel()
