@@ -24,6 +24,7 @@ from service.gateway.sign_in.portal import CALLBACK, SIGNED_OUT, SignInPortal
 from tests.conftest import free_port
 from tests.domain.conftest import World
 from tests.gateway.conftest import House
+from tests.gateway.test_pages_in_a_browser import accessible
 from tests.workspaces.conftest import Picture
 from tests.workspaces.test_links import Local
 
@@ -156,9 +157,11 @@ async def test_from_the_domain_through_the_provider_into_a_new_workspace_and_out
     assert page.url == f"http://{scene.site.host(uuid)}/"
 
     await page.goto(f"http://{scene.site.host(uuid)}{SIGN_OUT}")
+    await accessible(page)
     await page.get_by_role("button", name="Sign out").click()
     await expect(page.get_by_role("heading", name="You are signed out")).to_be_visible()
     await picture(page, "signed-out-of-workspace")
+    await accessible(page)
     await page.get_by_role("link", name="Sign out of all workspaces here").click()
     await page.get_by_role("button", name="Sign out").click()
     await page.get_by_role("button", name="End session").click()
@@ -197,6 +200,7 @@ async def test_somebody_else_sees_that_it_is_not_theirs_and_gets_to_their_own(sc
     await sign_in_as(page, "bob")
     await expect(page.get_by_role("heading", name="This is not your workspace")).to_be_visible()
     await picture(page, "not-your-workspace")
+    await accessible(page)
     assert not scene.site.workspaces[anns].requests
     await page.get_by_role("link", name="Open workspace").click()
     await expect(page.get_by_text('"path": "/"')).to_be_visible(timeout=20_000)
