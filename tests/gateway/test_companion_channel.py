@@ -14,6 +14,7 @@ from aiohttp import ClientWebSocketResponse, WSMsgType
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.domain.access import ValidCookie
 from service.domain.errors import RedisUnavailable
 from service.domain.names import SessionId
 from service.domain.session import IdleTimes
@@ -299,14 +300,25 @@ async def test_at_the_end_tabs_are_told_to_connect_elsewhere(house: House) -> No
 async def test_a_handshake_renews_the_session_cookie(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     uuid = await house.awake()
     headers = await house.headers(uuid)
-    monkeypatch.setattr(house.access, "is_known", lambda *_: False)
+    monkeypatch.setattr(house.access, "known_since", lambda *_: None)
 
-    async def renewed(value: str, _uuid: SessionId) -> object:
-        return type("Valid", (), {"renewed": value})()
+    async def renewed(value: str, _uuid: SessionId) -> ValidCookie:
+        return ValidCookie(since=0, renewed=value)
 
     monkeypatch.setattr(house.access, "check_cookie", renewed)
     async with house.http.ws_connect(house.url(PATH), headers=headers) as socket:
         assert socket._response.headers["Set-Cookie"].startswith(f"{COOKIE}=")
+
+
+async def test_a_tab_whose_user_signs_out_is_closed(house: House) -> None:
+    uuid = await house.awake()
+    async with page(house, uuid) as each:
+        await each.hears("state")
+        for since in {*house.gateway._open._open[uuid].values()}:
+            house.gateway._open.end(uuid, since)
+        async with asyncio.timeout(3):
+            while (await each.socket.receive()).type not in (WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.ERROR):
+                pass
 
 
 MEASURED = {
