@@ -11,7 +11,7 @@ STATE ?= .cluster
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo down test test-fast check lint bench bench-scale bench-peers bench-editor hammer faults lock viewer generated tools docs
+.PHONY: help up demo down test test-fast check lint bench bench-scale bench-peers bench-editor bench-idleness hammer faults lock viewer generated tools docs
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ bench-peers: $(VENV)/ready $(PEERS)/ready ## Measure JupyterHub + KubeSpawner be
 
 bench-editor: $(VENV)/ready ## Open a sleeping VS Code in a browser, time it and take the README's pictures (5 minutes)
 	@$(PY) -m bench.editor
+
+bench-idleness: $(VENV)/ready ## People's patterns in a browser: does the workspace stay awake, and sleep in time? (10 minutes)
+	@$(PY) -m bench.idleness
 
 hammer: $(VENV)/ready ## Thousands of wakes at the moment of falling asleep, and what became of them
 	HAMMER_ROUNDS=60 $(PY) -m pytest tests/stack/test_hammer.py -s
