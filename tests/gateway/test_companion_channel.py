@@ -97,6 +97,22 @@ async def test_a_sleep_is_heard_in_every_tab_at_once_even_while_redis_is_away(
             assert abs(state["asleep_since"] - datetime.now(UTC).timestamp()) < 1
 
 
+@pytest.mark.parametrize("worked", [True, False])
+async def test_a_page_hears_whether_the_sleep_interrupted_a_program(house: House, worked: bool) -> None:
+    uuid = await house.awake()
+    now = datetime.now(UTC)
+    record = house.world.store.sessions[uuid]
+    printed = now - timedelta(seconds=5 if worked else 300)
+    house.world.store.sessions[uuid] = replace(record, last_activity=now - timedelta(minutes=10), last_output=printed)
+    async with page(house, uuid) as each:
+        await each.hears("state", phase="ready")
+        await fall_asleep(house, uuid)
+        state = await each.hears("state", phase="asleep")
+        if worked and not state["interrupted"]:  # the first is sent before anything is read
+            state = await each.hears("state", phase="asleep")
+        assert state["interrupted"] is worked
+
+
 async def test_a_page_that_connects_to_a_sleeper_hears_since_when_it_sleeps(house: House) -> None:
     uuid = await house.session()
     async with page(house, uuid) as each:

@@ -265,13 +265,13 @@ const load = (isAsked) => { // never over and over by itself, and not in the bac
 
 const handlers = {
   hello: (message) => { texts = message.texts; warnsFor = message.notice; stays = message.stay; },
-  state: ({ phase, pod: current, sleeps_at: sleeps, asleep_since: since, now: at }) => {
+  state: ({ phase, pod: current, sleeps_at: sleeps, asleep_since: since, interrupted, now: at }) => {
     const skew = Date.now() / 1000 - at, gone = pod && current !== pod;
     pod ??= current;
     if (phase === "released" || phase === "deleting") show("gone", text("gone.title"), text("asleep.cannot"));
     else if (phase === "asleep") {
       const title = since ? text("asleep.title", { time: clock(since + skew) }) : text("asleep.title.unknown");
-      show("asleep", title, text("asleep.hint"), text("asleep.note"));
+      show("asleep", title, text("asleep.hint"), text(interrupted ? "asleep.interrupted" : "asleep.note"));
     } else if (gone && phase === "ready") load();
     else if (gone || mode === "asleep" && !current) {
       if (mode !== "waking") waking(mode ? "waking.title" : "replaced.title");

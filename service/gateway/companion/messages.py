@@ -48,6 +48,8 @@ class State:
     pod: str | None = None
     sleeps_at: datetime | None = None
     asleep_since: datetime | None = None
+    interrupted: bool = False
+    """A program was still working when the session fell asleep."""
 
     def message(self, now: datetime) -> str:
         return _text(
@@ -56,6 +58,7 @@ class State:
             pod=self.pod,
             sleeps_at=self.sleeps_at and self.sleeps_at.timestamp(),
             asleep_since=self.asleep_since and self.asleep_since.timestamp(),
+            interrupted=self.interrupted,
             now=now.timestamp(),
         )
 

@@ -18,6 +18,7 @@ from service.domain.ports import Progress, WorkloadCache
 from service.domain.progress import Stage, events_after
 from service.domain.queries import SessionQueries
 from service.domain.session import IdleTimes, Phase
+from service.domain.sleep_cause import was_interrupted
 from service.gateway.activity.recorder import ActivityRecorder
 from service.gateway.companion import messages
 from service.gateway.companion.messages import Message, State
@@ -153,7 +154,8 @@ class SessionTabs:
             return replace(self._state or State(workload.phase(is_wanted=False)), sleeps_at=None)
         self._idle_times = workload.idle_times or session.idle_times
         since = await self._asleep_since() if session.phase is Phase.ASLEEP else None
-        return State(session.phase, pod, session.sleeps_at, since)
+        interrupted = since is not None and was_interrupted(session.record, since)
+        return State(session.phase, pod, session.sleeps_at, since, interrupted)
 
     async def _asleep_since(self) -> datetime | None:
         if self._state is not None and self._state.phase == Phase.ASLEEP and self._state.asleep_since is not None:
@@ -175,7 +177,7 @@ class SessionTabs:
         before, now = self._state, datetime.now(UTC)
         self._state = state
         warned = state.sleeps_at is not None and state.sleeps_at - self._notice <= now
-        news = before is None or (before.phase, before.pod) != (state.phase, state.pod) or warned != self._warned
+        news = before is None or _told(before) != _told(state) or warned != self._warned
         moved = warned and before is not None and not _same_time(before.sleeps_at, state.sleeps_at)
         self._warned = warned
         if state.phase in _FELL_ASLEEP or (before is not None and before.pod not in (None, state.pod)):
@@ -269,6 +271,11 @@ class SessionTabs:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _told(state: State) -> tuple[str, str | None, bool]:
+    """What a tab has to hear of at once."""
+    return state.phase, state.pod, state.interrupted
 
 
 def _same_time(one: datetime | None, other: datetime | None) -> bool:
