@@ -25,6 +25,7 @@ class GatewayLimits:
     held: int = 1000
     """Requests and pages that may wait for pods, in total."""
     held_per_session: int = 64
+    """How many of them may be one session's once half of all places are taken; before, `session_requests`."""
     session_requests: int = 256
     """Requests of one session that may be in progress; there may be as many WebSockets again."""
     connection_limits: ConnectionLimits = field(default_factory=ConnectionLimits)

@@ -42,7 +42,7 @@ async def test_pages_waits_and_refusals_are_measured(house: House) -> None:
 
 
 async def test_failures_to_reach_a_pod_are_distinguished(world: World) -> None:
-    async with House(world, GatewayLimits(held_per_session=1), delay=60).open() as house:
+    async with House(world, GatewayLimits(held=1), delay=60).open() as house:
         uuid = await house.session()
         headers = await house.headers(uuid)
         await answer(house, "/healthz", headers)

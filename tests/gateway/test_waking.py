@@ -160,6 +160,14 @@ async def test_the_number_of_waiting_requests_is_bounded(world: World) -> None:
         assert {status for status, _ in found} == {200, 503}
 
 
+async def test_a_page_of_many_requests_is_held_whole_while_half_of_the_places_are_free(world: World) -> None:
+    async with House(world, GatewayLimits(held=20, held_per_session=2, session_requests=8), delay=0.5).open() as house:
+        uuid = await house.session("ann")
+        headers = await house.headers(uuid)
+        found = await asyncio.gather(*(answer(house, f"/echo?{number}", headers) for number in range(8)))
+        assert {status for status, _ in found} == {200}
+
+
 async def test_an_unknown_session_and_a_released_one_are_distinguished(house: House) -> None:
     uuid = await house.session()
     headers = await house.headers(uuid)

@@ -130,7 +130,10 @@ class PodWaiter:
     @contextmanager
     def place(self, uuid: SessionId) -> Iterator[None]:
         """Count one more that waits. Raises GatewayError when too many do."""
-        if self._waiting.total() >= self._limits.held or self._waiting[uuid] >= self._limits.held_per_session:
+        limits, total = self._limits, self._waiting.total()
+        # Half of the places is there for pages of many requests; the other half is shared out.
+        of_session = limits.session_requests if total < limits.held // 2 else limits.held_per_session
+        if total >= limits.held or self._waiting[uuid] >= of_session:
             detail = "Too many requests are waiting for workspaces to wake."
             raise GatewayError(
                 503, "Too many wait", detail, retry_after=2, outcome=RequestOutcome.BUSY, page=PageKind.BUSY
