@@ -177,7 +177,7 @@ class SessionTabs:
         before, now = self._state, datetime.now(UTC)
         self._state = state
         warned = state.sleeps_at is not None and state.sleeps_at - self._notice <= now
-        news = before is None or _told(before) != _told(state) or warned != self._warned
+        news = before is None or _shown(before) != _shown(state) or warned != self._warned
         moved = warned and before is not None and not _same_time(before.sleeps_at, state.sleeps_at)
         self._warned = warned
         if state.phase in _FELL_ASLEEP or (before is not None and before.pod not in (None, state.pod)):
@@ -273,7 +273,7 @@ class SessionTabs:
         return task
 
 
-def _told(state: State) -> tuple[str, str | None, bool]:
+def _shown(state: State) -> tuple[str, str | None, bool]:
     """What a tab has to hear of at once."""
     return state.phase, state.pod, state.interrupted
 
