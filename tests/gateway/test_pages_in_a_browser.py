@@ -21,6 +21,7 @@ from service.domain.journal import Failed, Ready, Slept, Woken
 from service.domain.names import SessionId
 from service.domain.progress import ProgressUpdate, Stage
 from service.domain.sleep_cause import SleepReason
+from service.gateway.access import sign_out
 from service.gateway.errors import GatewayError, PageKind
 from service.gateway.pages.brand import Brand, Support
 from service.gateway.pages.pages import Pages
@@ -42,6 +43,9 @@ _PHONE, _DESKTOP = ViewportSize(width=320, height=640), ViewportSize(width=1280,
 _SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 _REASON = 'FailedMount: MountVolume.SetUp failed for volume "pvc-0d9f1f5e-3b1c-4b53-9d8b-0c9c3d3e5b1a": timed out'
 _SECONDS = 10_000
+"""Milliseconds that a page may take to get to the pod."""
+_HOME = "https://app.example.com/workspace"
+_REFERENCE = "5f0c1e6d2a9b4c73"
 
 
 async def accessible(page: Page) -> None:
@@ -56,23 +60,37 @@ async def picture(page: Page, name: str) -> None:
     await page.screenshot(path=_PICTURES / f"{name}.png", full_page=True)
 
 
+def _rendered(pages: Pages, request: web.BaseRequest, name: str) -> web.Response:
+    """The page of that name: a PageKind, or one that is no refusal."""
+    if name in set(PageKind):
+        error = GatewayError(503, "As the log says it", _REASON, page=PageKind(name))
+        if error.page is PageKind.NOT_SIGNED_IN:
+            error.sign_in = f"{_HOME}?return_to=x"
+        return pages.refusal(request, error, name=_REFERENCE, home=_HOME)
+    delay = Delay(DelayKind.RETRIED, _REASON) if name == "delayed" else None
+    match name:
+        case "open":
+            return pages.render(request, "ticket.html", forms=True)
+        case "sign-out":
+            return sign_out.workspace_page(pages, request)
+        case "signed-out":
+            return sign_out.workspace_left(pages, request, _HOME, f"{_HOME}/everywhere")
+        case _:
+            return waiting_page(pages, request, delay, name=_REFERENCE)
+
+
+_OTHERS = ("waiting", "delayed", "open", "sign-out", "signed-out")
+
+
 @asynccontextmanager
 async def serving(pages: Pages) -> AsyncIterator[str]:
-    """Every page that refuses a request, `/<kind>`, and those that wait, `/waiting` and `/delayed`."""
+    """Every page that needs no session, at `/<name>`."""
 
     async def respond(request: web.BaseRequest) -> web.StreamResponse:
-        match request.path.strip("/"):
-            case "open":
-                return pages.render(request, "ticket.html", forms=True)
-            case "waiting":
-                return waiting_page(pages, request, None, name="5f0c1e6d2a9b4c73")
-            case "delayed":
-                return waiting_page(pages, request, Delay(DelayKind.RETRIED, _REASON), name="5f0c1e6d2a9b4c73")
-            case kind if kind in set(PageKind):
-                error = GatewayError(503, "As the log says it", _REASON, page=PageKind(kind))
-                return pages.refusal(request, error, name="5f0c1e6d2a9b4c73")
-        # So that a waiting page stays as it is.
-        await asyncio.sleep(60)
+        name = request.path.strip("/")
+        if name in {*PageKind, *_OTHERS}:
+            return _rendered(pages, request, name)
+        await asyncio.sleep(60)  # so that a waiting page stays as it is
         return web.Response()
 
     runner = web.ServerRunner(web.Server(respond, handler_cancellation=True), shutdown_timeout=0.1)
@@ -92,7 +110,7 @@ async def test_axe_finds_nothing_on_any_page(browser: Browser, brand: Brand) -> 
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if "Policy" in message.text else None)
     await page.add_init_script("HTMLFormElement.prototype.submit = () => {}")  # the page of a link stays
-    names = [*PageKind, "waiting", "delayed", "open"] if brand is _BRAND else [PageKind.STOPPED, "delayed"]
+    names = [*PageKind, *_OTHERS] if brand is _BRAND else [PageKind.STOPPED, "delayed"]
     async with serving(Pages(brand)) as url:
         for name in names:
             await page.goto(f"{url}/{name}")
@@ -290,6 +308,16 @@ async def test_the_page_follows_what_happens_elsewhere(house: House, browser: Br
     await house.world.activity.sleep(uuid)
     await house.fall_asleep(uuid)
     await expect(page.locator(".state")).to_have_text("Asleep", timeout=_SECONDS)
+
+
+async def test_a_person_signs_out_there(house: House, browser: Browser) -> None:
+    uuid = await house.awake()
+    page = await opened(house, browser, uuid, "/.user-pods/")
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page.get_by_role("heading", name="You are signed out")).to_be_visible()
+    await accessible(page)
+    await page.goto(f"http://{house.host(uuid)}:{house.port}/.user-pods/")
+    await expect(page.get_by_role("heading", name="You are not signed in to this workspace")).to_be_visible()
 
 
 async def test_the_buttons_work_without_javascript(house: House, browser: Browser) -> None:
