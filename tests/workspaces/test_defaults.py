@@ -81,9 +81,10 @@ async def test_the_workspace_opens_at_its_files_without_chat_in_the_systems_colo
         await expect(page.get_by_role("tree", name="Files Explorer")).to_be_focused(timeout=30_000)
         await picture(page, "workspace-dark")
 
-        await page.keyboard.press("ArrowDown")
+        await page.keyboard.press("End")
         await page.keyboard.press("Enter")
         await page.get_by_role("tab", name="notes.txt").wait_for(timeout=30_000)
+        await expect(page.get_by_role("textbox", name="notes.txt")).to_be_focused(timeout=30_000)
         await page.keyboard.type("by itself")
 
         async def saved() -> bool:
