@@ -26,7 +26,7 @@ from bench.api import Api, Json, client
 from devcluster.cluster import Cluster
 from service.adapters.redis.store import RedisStore
 from service.domain.names import new_session_id, user_hash
-from service.domain.session import Record, RecordStatus
+from service.domain.record import Record, RecordStatus
 from stack.stack import USERS
 
 _AT_ONCE = 48

@@ -12,14 +12,17 @@ import uvloop
 
 from service.domain.access import WorkspaceAccess
 from service.domain.activity import SessionActivity
+from service.domain.idle_times import IdleTimes
 from service.domain.keyring import Keyring
 from service.domain.names import SessionId
 from service.domain.queries import SessionQueries
-from service.domain.session import IdleTimes, Pod, Record, RecordStatus, Release, ReleaseState, Workload
+from service.domain.record import Record, RecordStatus
+from service.domain.release import Release, ReleaseState
+from service.domain.workload import Pod, Workload
 from service.edge.drain import Drain
 from service.edge.ports import bind
+from service.gateway.access.cookie_header import COOKIE
 from service.gateway.access.hosts import Hosts
-from service.gateway.access.session_cookie import COOKIE
 from service.gateway.companion.script import CompanionScript
 from service.gateway.gateway import Gateway
 from service.gateway.limits import GatewayLimits
@@ -47,7 +50,7 @@ def _awake_session(cluster: MemoryCluster, pod: int) -> tuple[SessionActivity, S
             user_id="ann",
             release=Release(f"user-{_UUID}", 1, ReleaseState.DEPLOYED, now),
             deployed=True,
-            scaled=True,
+            has_scaler=True,
             replicas=1,
             ready=1,
             pod=Pod("uid", "127.0.0.1", pod, scheduled=True, started=True, ready=True),

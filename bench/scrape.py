@@ -14,9 +14,11 @@ from datetime import UTC, datetime, timedelta
 from service.adapters.prometheus.exposition import Exposition
 from service.adapters.prometheus.gauges import SessionGauges
 from service.adapters.prometheus.metrics import PrometheusMetrics
+from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId
-from service.domain.session import IdleTimes, Release, ReleaseState, Workload
+from service.domain.release import Release, ReleaseState
 from service.domain.session_counts import SessionCounter
+from service.domain.workload import Workload
 from tests.fakes import MemoryCluster, MemoryQueues
 
 _RUNS = 20
@@ -26,7 +28,9 @@ def world(sessions: int) -> tuple[MemoryCluster, MemoryQueues]:
     now = datetime.now(UTC)
     cluster, queues = MemoryCluster(), MemoryQueues(index_is_complete=True)
     release = Release("user", 1, ReleaseState.DEPLOYED, now)
-    whole = Workload(SessionId(""), release=release, deployed=True, scaled=True, volume=True, idle_times=IdleTimes())
+    whole = Workload(
+        SessionId(""), release=release, deployed=True, has_scaler=True, volume=True, idle_times=IdleTimes()
+    )
     for number in range(sessions):
         uuid = SessionId(f"{number:08d}")
         awake = number % 10 == 0

@@ -16,9 +16,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.adapters.redis.address import RedisAddress
 from service.domain.identity import UserRule
+from service.domain.idle_times import IdleTimes
 from service.domain.limits import Limits
 from service.domain.names import HOST_PREFIX, SessionId, public_host
-from service.domain.session import IdleTimes
 from service.edge.addresses import Network
 from service.edge.connection_limits import HEADER_LIMIT, HEADER_LINES
 from service.gateway.activity.rules import ActivityMode

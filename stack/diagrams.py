@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from service.domain.session import IdleTimes
+from service.domain.idle_times import IdleTimes
 
 _STYLE = """
 text { font: 14px system-ui, sans-serif; fill: #334; } .dim { fill: #667; } .end { text-anchor: end; }

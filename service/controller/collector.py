@@ -9,7 +9,7 @@ from service.domain.errors import SessionError, Unavailable
 from service.domain.names import SessionId
 from service.domain.provisioning import Provisioner
 from service.domain.queries import SessionQueries
-from service.domain.session import RecordStatus
+from service.domain.record import RecordStatus
 
 log = logging.getLogger(__name__)
 

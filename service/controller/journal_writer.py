@@ -13,12 +13,13 @@ from typing import Any
 from service.controller.leadership import Leadership
 from service.controller.pod_lives import LifeEvent, Transition
 from service.domain.errors import Unavailable
+from service.domain.idle_times import IdleTimes
 from service.domain.journal import REASON_LIMIT, Failed, Journal, JournalEntry, Ready, Slept, Woken, hashed
 from service.domain.metrics import ServiceMetrics
 from service.domain.names import SessionId
 from service.domain.ports import History, Store
+from service.domain.record import Record
 from service.domain.request_context import NOBODY
-from service.domain.session import IdleTimes, Record
 from service.domain.sleep_cause import SleepReason, sleep_cause, was_wanted
 from service.domain.wake_cause import wake_initiator
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from service.domain.names import SessionId
-from service.domain.session import Workload
+from service.domain.workload import Workload
 
 
 class LifeEvent(StrEnum):

@@ -10,7 +10,7 @@ from service.domain.errors import SessionError, SessionReleased
 from service.domain.names import SessionId
 from service.domain.ports import Progress, Queues, WorkloadCache
 from service.domain.progress import ProgressUpdate, Stage, reached
-from service.domain.session import Workload
+from service.domain.workload import Workload
 
 log = logging.getLogger(__name__)
 

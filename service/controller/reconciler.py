@@ -17,11 +17,12 @@ from service.controller.rate_limiter import RateLimiter
 from service.controller.work_queue import WorkQueue
 from service.domain.clock import utc_now
 from service.domain.errors import SessionError, SessionReleased, Unavailable
+from service.domain.idle_times import IdleTimes
 from service.domain.lifecycle import Step, settled_until, steps
 from service.domain.names import SessionId
 from service.domain.observers import StepObserver, WakeObserver, isolated
 from service.domain.ports import Cluster, Queues, WorkloadCache
-from service.domain.session import IdleTimes, QueueState
+from service.domain.queue_state import QueueState
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from service.domain.metrics import MEASURED, SETTLED, MeasuredStage, ServiceMetrics
 from service.domain.names import SessionId
 from service.domain.progress import Stage, reached
-from service.domain.session import Workload
+from service.domain.workload import Workload
 
 TIMEOUT = 600.0
 """Seconds after which a wake without a ready pod counts as unfinished."""

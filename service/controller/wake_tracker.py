@@ -22,7 +22,7 @@ from service.domain.names import SessionId
 from service.domain.observers import StepObserver, WakeObserver, isolated
 from service.domain.ports import PodEvents, WorkloadCache
 from service.domain.progress import ProgressUpdate, Stage
-from service.domain.session import Workload
+from service.domain.workload import Workload
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from service.domain import journal as journals
 from service.domain.errors import SessionAsleep, SessionPaused, Unavailable
+from service.domain.idle_times import IdleTimes
 from service.domain.journal import Journal, Woken, hashed
 from service.domain.limits import Limits
 from service.domain.names import SessionId
@@ -14,7 +15,7 @@ from service.domain.observers import WakeObserver, isolated
 from service.domain.ports import Cluster, Progress, Queues, WorkloadCache
 from service.domain.progress import ProgressUpdate, Stage
 from service.domain.queries import SessionQueries
-from service.domain.session import IdleTimes, Pod
+from service.domain.workload import Pod
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from service.domain.errors import TooManyCreates
+from service.domain.errors import HelmQueueFull
 
 
 class AdmissionQueue:
@@ -23,10 +23,10 @@ class AdmissionQueue:
 
     @contextmanager
     def admit(self) -> Iterator[None]:
-        """Take one place of the queue. Raises TooManyCreates when it is full, with the expected wait, in seconds."""
+        """Take one place of the queue. Raises HelmQueueFull when it is full, with the expected wait, in seconds."""
         if self.admitted >= self._capacity:
             self.refused += 1
-            raise TooManyCreates(retry_after=max(1, round(self.admitted * self._seconds / self._running)))
+            raise HelmQueueFull(retry_after=max(1, round(self.admitted * self._seconds / self._running)))
         self.admitted += 1
         try:
             yield

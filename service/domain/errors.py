@@ -67,7 +67,7 @@ class SessionBusy(SessionError):
     message = "another operation on this session is in progress; try again in a moment"
 
 
-class TooManyCreates(SessionError):
+class HelmQueueFull(SessionError):
     """The queue for helm is full."""
 
     message = "too many sessions are being created; try again in a moment"

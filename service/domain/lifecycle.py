@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from service.domain.session import IdleTimes, Phase, QueueState, Workload
+from service.domain.idle_times import IdleTimes
+from service.domain.phase import Phase
+from service.domain.queue_state import QueueState
+from service.domain.workload import Workload
 
 _WAKE_TIMEOUT = timedelta(hours=1)
 """How long a wake stays pending while KEDA is away, or while the pod neither gets ready nor fails."""

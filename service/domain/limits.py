@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from service.domain.errors import IdleTimesRefused
-from service.domain.session import IdleTimes
+from service.domain.idle_times import IdleTimes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

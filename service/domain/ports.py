@@ -10,11 +10,14 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from service.domain.idle_times import IdleTimes
 from service.domain.journal import HistoryEvent
 from service.domain.names import SessionId
 from service.domain.progress import Event, ProgressUpdate
-from service.domain.session import IdleTimes, PushResult, QueueState, Record, Workload
+from service.domain.queue_state import PushResult, QueueState
+from service.domain.record import Record
 from service.domain.signing_key import SigningKey, StoredKeys
+from service.domain.workload import Workload
 
 
 class SessionLock(Protocol):

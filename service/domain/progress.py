@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from service.domain.session import Workload
+from service.domain.workload import Workload
 
 
 class Stage(StrEnum):

@@ -32,13 +32,16 @@ from service.domain.errors import (
     SessionNotFound,
     Unavailable,
 )
+from service.domain.idle_times import IdleTimes
 from service.domain.journal import Deleted, Failed, Journal, hashed
 from service.domain.limits import NOTHING_REQUESTED, Limits, RequestedIdleTimes
 from service.domain.metrics import SILENT, Creation, ServiceMetrics
 from service.domain.names import SessionId
 from service.domain.ports import Cluster, Queues, Releases, SessionLock, Store
 from service.domain.queries import SessionQueries
-from service.domain.session import IdleTimes, Record, RecordStatus, Release, Workload
+from service.domain.record import Record, RecordStatus
+from service.domain.release import Release
+from service.domain.workload import Workload
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,12 @@ from service.domain.errors import (
     SessionUnreadable,
 )
 from service.domain.history import Entry, entries
+from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId
+from service.domain.phase import Phase
 from service.domain.ports import Cluster, History, Store, WorkloadCache
-from service.domain.session import IdleTimes, Phase, Record, RecordStatus, Session
+from service.domain.record import Record, RecordStatus
+from service.domain.session import Session
 
 _SCAN_PAGE = 200
 _SCAN_PAGES = 10

@@ -13,20 +13,21 @@ from datetime import UTC, datetime, timedelta
 from service.domain.backoff import Backoff
 from service.domain.errors import (
     ClusterUnavailable,
+    HelmQueueFull,
     IdTaken,
     RedisUnavailable,
     SessionBusy,
     SessionError,
     SessionNotFound,
     SessionUnreadable,
-    TooManyCreates,
     Unavailable,
     causes,
 )
 from service.domain.names import SessionId
 from service.domain.ports import Cluster, Store
 from service.domain.provisioning import Provisioner
-from service.domain.session import Record, RecordStatus, Workload
+from service.domain.record import Record, RecordStatus
+from service.domain.workload import Workload
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +171,7 @@ class Recovery:
             log.info("another process has finished it", extra={"uuid": uuid})
         except IdTaken:
             log.info("the id of an unfinished create now belongs to another user", extra={"uuid": uuid})
-        except (SessionBusy, TooManyCreates, RedisUnavailable, ClusterUnavailable) as error:
+        except (SessionBusy, HelmQueueFull, RedisUnavailable, ClusterUnavailable) as error:
             log.info("finished later: %s", error, extra={"uuid": uuid})
             return False
         except SessionError as error:

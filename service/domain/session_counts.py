@@ -5,8 +5,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from service.domain.phase import Phase
 from service.domain.ports import Queues, WorkloadCache
-from service.domain.session import Phase, QueueState, Workload
+from service.domain.queue_state import QueueState
+from service.domain.workload import Workload
 
 _BATCH = 500
 

@@ -4,8 +4,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from service.domain.session import IdleTimes, QueueState, Record, ScaledBy, Workload
+from service.domain.idle_times import IdleTimes
+from service.domain.queue_state import QueueState
+from service.domain.record import Record
 from service.domain.wake_cause import WATCH_LAG
+from service.domain.workload import ScaledBy, Workload
 
 _ROUNDING = timedelta(seconds=1)
 """KEDA's times are in whole seconds."""

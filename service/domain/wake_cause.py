@@ -2,7 +2,9 @@
 
 from datetime import datetime, timedelta
 
-from service.domain.session import IdleTimes, Record, ScaledBy, Workload
+from service.domain.idle_times import IdleTimes
+from service.domain.record import Record
+from service.domain.workload import ScaledBy, Workload
 
 API, VISIT, QUEUE, OPERATOR = "api", "visit", "queue", "operator"
 """Sources of wakes: the API, a browser at the gateway, a push by another program, a scale by hand."""

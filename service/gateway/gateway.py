@@ -63,8 +63,6 @@ HEALTH = f"{OWN_PATHS}healthz"
 """Answers load balancers, whatever host they name."""
 _HEALTH_OF_OTHER_HOSTS = "/healthz"
 """The same for hosts that are no workspace's; a workspace may have a path of that name itself."""
-_QUEUED = 4
-"""How many times the requests that may be in progress may wait in the queue."""
 _PROBE_BEFORE_PAGE = 0.05
 """Seconds that a person's request waits for a pod that may be about to respond, before it gets the waiting page."""
 _RETRY_BACKOFF = (0.05, 1.0)
@@ -134,9 +132,10 @@ class Gateway:
         self._workspace_page = WorkspacePage(
             activity=activity, queries=queries, pages=self._pages, signs_out=limits.closed
         )
-        in_progress = limits.session_requests
-        self._queues = RequestQueues(limit=in_progress, size=_QUEUED * in_progress, timeout=self._hold_timeout)
-        self._websockets = OpenWebSockets(in_progress)
+        self._queues = RequestQueues(
+            limit=limits.session_requests, size=limits.queued_requests, timeout=self._hold_timeout
+        )
+        self._websockets = OpenWebSockets(limits.session_requests)
         self._websocket_proxy = WebSocketProxy(self._websockets, self._activity, self._background, limits)
 
         self._companions = CompanionChannel(

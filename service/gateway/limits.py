@@ -29,3 +29,8 @@ class GatewayLimits:
     session_requests: int = 256
     """Requests of one session that may be in progress; there may be as many WebSockets again."""
     connection_limits: ConnectionLimits = field(default_factory=ConnectionLimits)
+
+    @property
+    def queued_requests(self) -> int:
+        """Further requests of one session that may queue until others have ended, for `hold_timeout` at most."""
+        return 4 * self.session_requests

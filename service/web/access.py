@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from service.domain import wake_cause
-from service.web.problems import BadRequest
+from service.web.problems import RequestRefused
 
 OPEN = frozenset({"/health", "/livez", "/readyz", "/", "/openapi.json", "/docs"})
 """Paths that need no key, since they reveal nothing about users."""
@@ -33,10 +33,10 @@ def middleware(keys: Sequence[str]) -> Middleware:
             given = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).digest()
             matches = [hmac.compare_digest(given, digest) for digest in digests]
             if scheme.lower() != "bearer" or not any(matches):
-                raise BadRequest("unauthorized", "send a valid key as `Authorization: Bearer <key>`")
+                raise RequestRefused("unauthorized", "send a valid key as `Authorization: Bearer <key>`")
         elif request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             # Without keys only loopback is served; a web page in the same machine's browser must not use that.
-            raise BadRequest("cross-site", "pages of other sites may not call a service without keys")
+            raise RequestRefused("cross-site", "pages of other sites may not call a service without keys")
         return await handler(request)
 
     return check

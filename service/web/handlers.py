@@ -131,13 +131,13 @@ async def metrics(request: web.Request) -> web.Response:
 async def livez(request: web.Request) -> web.Response:
     if dead := request.app[PROBES].supervisor.dead():
         why = f"these parts of the process do not recover: {', '.join(dead)}; restart the process"
-        raise problems.BadRequest("not-alive", why, part=dead[0])
+        raise problems.RequestRefused("not-alive", why, part=dead[0])
     return _json(Alive())
 
 
 async def readyz(request: web.Request) -> web.Response:
     if not request.app[PROBES].readiness.is_ready():
-        raise problems.BadRequest("not-ready", "this process is starting or shutting down")
+        raise problems.RequestRefused("not-ready", "this process is starting or shutting down")
     return _json(Alive())
 
 
@@ -147,7 +147,7 @@ def _uuid(request: web.Request) -> SessionId:
 
 async def _body(request: web.Request, model: type[M]) -> M:
     if request.content_type != "application/json":
-        raise problems.BadRequest("unsupported-media-type", "send the body as application/json")
+        raise problems.RequestRefused("unsupported-media-type", "send the body as application/json")
     text = await _text(request)
     try:
         return model.model_validate_json(text)
@@ -159,16 +159,16 @@ async def _text(request: web.Request) -> bytes:
     """The body, decompressed."""
     coding = request.headers.get("Content-Encoding", "identity")
     if coding.lower() not in _CODINGS:
-        raise problems.BadRequest("unsupported-media-type", "send the body uncompressed, or with gzip or deflate")
+        raise problems.RequestRefused("unsupported-media-type", "send the body uncompressed, or with gzip or deflate")
     try:
         async with asyncio.timeout(request.app[BODY_SECONDS]):
             sent = await request.read()
     except TimeoutError:
-        raise problems.BadRequest("request-timeout", "the body took too long to arrive") from None
+        raise problems.RequestRefused("request-timeout", "the body took too long to arrive") from None
     except web.RequestPayloadError:
-        raise problems.BadRequest("bad-request", "the body is incomplete or does not match its headers") from None
+        raise problems.RequestRefused("bad-request", "the body is incomplete or does not match its headers") from None
     except ConnectionError:
-        raise problems.BadRequest("bad-request", "the caller went away") from None
+        raise problems.RequestRefused("bad-request", "the caller went away") from None
     return sent if coding.lower() == "identity" else _decompress(sent, coding.lower(), request.client_max_size)
 
 
@@ -184,14 +184,14 @@ def _decompress(sent: bytes, coding: str, most: int) -> bytes:
     if len(body) > most:
         raise web.HTTPRequestEntityTooLarge(most, len(body))
     if not unpacker.eof or unpacker.unused_data:
-        raise problems.BadRequest("bad-request", "the body is incomplete or does not match its headers")
+        raise problems.RequestRefused("bad-request", "the body is incomplete or does not match its headers")
     return body
 
 
 def _query(request: web.Request, model: type[M]) -> M:
     for name in request.query:
         if len(request.query.getall(name)) > 1:
-            raise problems.BadRequest("does-not-fit", "a query parameter is given twice")
+            raise problems.RequestRefused("does-not-fit", "a query parameter is given twice")
     try:
         return model.model_validate(dict(request.query))
     except ValidationError as error:

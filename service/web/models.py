@@ -21,9 +21,12 @@ from pydantic.json_schema import SkipJsonSchema
 from service.domain.history import Entry, Kind
 from service.domain.limits import RequestedIdleTimes
 from service.domain.names import SESSION_ID_PATTERN, USER_ID_PATTERN
+from service.domain.phase import Phase
 from service.domain.progress import Event, Stage
 from service.domain.queries import Page
-from service.domain.session import Phase, RecordStatus, ReleaseState, Session
+from service.domain.record import RecordStatus
+from service.domain.release import ReleaseState
+from service.domain.session import Session
 from service.domain.sleep_cause import SleepReason
 
 Uuid = Annotated[str, Field(pattern=f"^{SESSION_ID_PATTERN}$", description="Id of the session.", examples=["abc123xy"])]

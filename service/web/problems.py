@@ -44,7 +44,7 @@ _RETRY_AFTER = 5
 
 
 @dataclass(eq=False)
-class BadRequest(Exception):
+class RequestRefused(Exception):
     """The request itself is wrong: the `slug` of one of KINDS, and members of the body that do not fit."""
 
     slug: str
@@ -64,7 +64,7 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
         return await handler(request)
     except web.HTTPException as error:
         return _of_http(error)
-    except BadRequest as error:
+    except RequestRefused as error:
         return _of_request(error)
     except errors.SessionError as error:
         return _of_domain(error)
@@ -90,7 +90,7 @@ def _response(slug: str, detail: str, *, retry_after: int | None = None, **membe
     return response
 
 
-def _of_request(error: BadRequest) -> web.Response:
+def _of_request(error: RequestRefused) -> web.Response:
     response = _response(error.slug, error.detail, part=error.part, fields=error.fields)
     if error.slug == "unauthorized":
         response.headers["WWW-Authenticate"] = "Bearer"
@@ -120,11 +120,11 @@ def _of_domain(error: errors.SessionError) -> web.Response:
     return _response(row.slug, str(error), part=part, retry_after=error.retry_after)
 
 
-def of_validation(error: ValidationError, *, source: str) -> BadRequest:
+def of_validation(error: ValidationError, *, source: str) -> RequestRefused:
     """422 for what does not fit, 400 for a body that is not JSON. Never repeats the caller's input."""
     details = error.errors(include_url=False, include_context=False, include_input=False)
     if any(item["type"] == "json_invalid" for item in details):
-        return BadRequest("not-json", "the body is not JSON")
+        return RequestRefused("not-json", "the body is not JSON")
     fields = [
         {
             "pointer": "".join(map(_token, item["loc"])) if source == "body" else str(item["loc"][0]),
@@ -132,7 +132,7 @@ def of_validation(error: ValidationError, *, source: str) -> BadRequest:
         }
         for item in details
     ]
-    return BadRequest("does-not-fit", f"the {source} is invalid; see `errors`", fields)
+    return RequestRefused("does-not-fit", f"the {source} is invalid; see `errors`", fields)
 
 
 def _token(part: str | int) -> str:

@@ -21,7 +21,7 @@ from service.edge.event_stream import LAST_EVENT_ID, event_stream
 from service.edge.readiness import Readiness
 from service.web import request_id
 from service.web.models import ProgressEvent
-from service.web.problems import BadRequest
+from service.web.problems import RequestRefused
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class EventStreams:
     async def respond(self, request: web.Request, session: Session) -> web.StreamResponse:
         """Stream the current or the last wake; if there is none, one event with the session's phase.
 
-        Raises BadRequest when there are too many streams.
+        Raises RequestRefused when there are too many streams.
         """
         uuid, last_id = session.record.uuid, request.headers.get(LAST_EVENT_ID)
         wake = await self._progress.events(uuid)
@@ -72,9 +72,9 @@ class EventStreams:
     @contextmanager
     def _place(self, uuid: SessionId) -> Iterator[None]:
         if self._open[uuid] >= self._per_session:
-            raise BadRequest("too-many-streams-of-session", "too many streams of this session's events are open")
+            raise RequestRefused("too-many-streams-of-session", "too many streams of this session's events are open")
         if self._open.total() >= self._total:
-            raise BadRequest("too-many-streams", "too many streams of events are open; ask another replica")
+            raise RequestRefused("too-many-streams", "too many streams of events are open; ask another replica")
         self._open[uuid] += 1
         try:
             yield

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from service.adapters.helm.metered import MeasuredReleases
+from service.adapters.helm.measured_releases import MeasuredReleases
 from service.adapters.helm.releases import HelmReleases, read_values
 from service.domain.admission_queue import AdmissionQueue
 from service.domain.metrics import ServiceMetrics

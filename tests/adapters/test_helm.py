@@ -22,8 +22,8 @@ from service.domain.errors import (
     InstallFailed,
     SessionBusy,
 )
+from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId, new_session_id
-from service.domain.session import IdleTimes
 from stack.stack import ROOT
 
 CHART = ROOT / "chart" / "user-pod"

@@ -9,9 +9,14 @@ import pytest
 
 from service.adapters.kubernetes.objects import Kind, Objects, PodPart, own_address, parse, session_id_of
 from service.adapters.kubernetes.pod_addresses import PodAddresses
+from service.domain.idle_times import IdleTimes
 from service.domain.lifecycle import Step, steps
 from service.domain.names import SessionId
-from service.domain.session import IdleTimes, Phase, QueueState, Record, RecordStatus, Session, Workload
+from service.domain.phase import Phase
+from service.domain.queue_state import QueueState
+from service.domain.record import Record, RecordStatus
+from service.domain.session import Session
+from service.domain.workload import Workload
 from tests.adapters import samples
 from tests.adapters.samples import HASH, UUID, Json
 

@@ -6,19 +6,19 @@ from datetime import timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.adapters.helm.metered import MeasuredReleases
+from service.adapters.helm.measured_releases import MeasuredReleases
 from service.adapters.prometheus.exposition import Exposition
 from service.adapters.prometheus.gauges import GatewayGauges, LeaderGauges, ReconcilerGauges, SessionGauges, StoreGauges
 from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.domain.admission_queue import AdmissionQueue
-from service.domain.errors import HelmTimeout, TooManyCreates
+from service.domain.errors import HelmQueueFull, HelmTimeout
+from service.domain.idle_times import IdleTimes
 from service.domain.lifecycle import Step
 from service.domain.metrics import ActivitySource, Creation, RequestOutcome, Slow, Traffic, Waiter
 from service.domain.names import SessionId
 from service.domain.ports import Releases
 from service.domain.progress import Stage
 from service.domain.provisioning import Provisioner
-from service.domain.session import IdleTimes
 from service.domain.session_counts import SessionCounter
 from tests.domain.conftest import World
 from tests.fakes import MemoryReleases
@@ -97,7 +97,7 @@ def test_a_rejected_helm_run_is_counted() -> None:
     slots = AdmissionQueue(running=1, waiting=0)
     with slots.admit():
         assert slots.admitted == 1
-        with pytest.raises(TooManyCreates), slots.admit():
+        with pytest.raises(HelmQueueFull), slots.admit():
             pass
     assert (slots.admitted, slots.refused) == (0, 1)
 

@@ -28,7 +28,7 @@ from service.domain.errors import (
     RedisWritesRefused,
 )
 from service.domain.names import SessionId
-from service.domain.session import Record, RecordStatus
+from service.domain.record import Record, RecordStatus
 from tests.redis_servers import Server, redis_server
 
 A, B = map(SessionId, ("aaaaaaaa", "12345678"))

@@ -7,7 +7,7 @@ import pytest
 
 from service.adapters.kubernetes.objects import Kind, Objects, parse
 from service.domain.names import FIELD_MANAGER, SessionId
-from service.domain.session import ScaledBy
+from service.domain.workload import ScaledBy
 
 UUID = SessionId("abc123xy")
 Json = dict[str, Any]

@@ -16,7 +16,7 @@ from service.adapters.redis.queues import RedisQueues
 from service.adapters.redis.store import RedisStore
 from service.domain.errors import RedisUnavailable
 from service.domain.names import SessionId
-from service.domain.session import Record, RecordStatus
+from service.domain.record import Record, RecordStatus
 from tests.conftest import free_port
 from tests.redis_servers import MASTER, Server, redis_server, sentinel
 

@@ -16,8 +16,8 @@ from service.adapters.kubernetes.objects import Kind
 from service.adapters.kubernetes.paths import collections
 from service.adapters.kubernetes.workload_cache import KubeWorkloadCache
 from service.domain.errors import ClusterUnavailable
+from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId, new_session_id
-from service.domain.session import IdleTimes
 from tests.waiting import until
 
 NAMESPACE = "views"

@@ -19,7 +19,7 @@ from service.adapters.redis.unreadable_keys import Part, UnreadableKeys
 from service.domain.errors import SessionUnreadable
 from service.domain.names import SessionId
 from service.domain.progress import ProgressUpdate, Stage
-from service.domain.session import Record, RecordStatus
+from service.domain.record import Record, RecordStatus
 
 A, B, C = map(SessionId, ("aaaaaaaa", "bbbbbbbb", "1e234567"))
 LEASE = timedelta(seconds=15)

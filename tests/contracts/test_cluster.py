@@ -16,9 +16,10 @@ from service.adapters.kubernetes.api import KubeApi, connect
 from service.adapters.kubernetes.cluster import KubeCluster
 from service.adapters.kubernetes.workload_cache import KubeWorkloadCache
 from service.domain.errors import ClusterUnavailable, IdTaken, SessionReleased
+from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId, new_session_id
 from service.domain.ports import Cluster, Releases, WorkloadCache
-from service.domain.session import IdleTimes, ReleaseState
+from service.domain.release import ReleaseState
 from stack.stack import ROOT, SERVICE, SYSTEM, USERS, Stack
 from tests.fakes import MemoryCluster, MemoryReleases
 from tests.waiting import until
@@ -96,7 +97,7 @@ async def test_an_install_adopts_the_reservation_without_waking_it(parts: Parts,
     assert workload.release is not None
     assert (workload.release.name, workload.release.revision) == (f"user-{uuid}", 1)
     assert workload.release.state is ReleaseState.DEPLOYED
-    assert (workload.replicas, workload.scaled, workload.broken_reason, workload.user_id) == (0, True, None, user)
+    assert (workload.replicas, workload.has_scaler, workload.broken_reason, workload.user_id) == (0, True, None, user)
     assert (workload.chart, workload.idle_times, workload.parked) == ("user-pod-0.1.0", IDLE_TIMES, False)
     assert uuid in [found.uuid async for found in cluster.scan()]
     await releases.uninstall(uuid)

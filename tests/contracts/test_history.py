@@ -11,7 +11,7 @@ from service.adapters.redis.store import RedisStore
 from service.domain.history import LIMIT
 from service.domain.journal import REASON_LIMIT, Failed, HistoryEvent, Ready, Revoked, Slept, Woken
 from service.domain.names import SessionId
-from service.domain.session import Record, RecordStatus
+from service.domain.record import Record, RecordStatus
 from service.domain.sleep_cause import SleepReason
 from tests.contracts.conftest import Kept as Parts
 

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from service.adapters.redis.progress import RedisProgress
 from service.domain.names import SessionId
 from service.domain.progress import ProgressUpdate, Stage
-from service.domain.session import Record, RecordStatus
+from service.domain.record import Record, RecordStatus
 from tests.contracts.conftest import Kept
 
 A, B = map(SessionId, ("aaaaaaaa", "12345678"))

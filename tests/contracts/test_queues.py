@@ -11,7 +11,8 @@ from service.adapters.redis.queues import RedisQueues
 from service.adapters.redis.store import RedisStore
 from service.domain.errors import IndexIncomplete, NotificationsRefused, SessionDeleting, SessionNotFound
 from service.domain.names import SessionId
-from service.domain.session import QueueState, Record, RecordStatus
+from service.domain.queue_state import QueueState
+from service.domain.record import Record, RecordStatus
 from tests.contracts.conftest import Kept
 
 A, B = map(SessionId, ("aaaaaaaa", "12345678"))

@@ -17,7 +17,7 @@ from service.domain.errors import (
 )
 from service.domain.names import SessionId
 from service.domain.ports import Store
-from service.domain.session import Record, RecordStatus
+from service.domain.record import Record, RecordStatus
 from tests.conftest import free_port
 from tests.contracts.conftest import Kept
 from tests.fakes import MemoryStore

@@ -9,17 +9,12 @@ from typing import Any
 
 from service.controller.leadership import Leadership
 from service.controller.reconciler import Reconciler
+from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId
-from service.domain.session import (
-    IdleTimes,
-    QueueState,
-    Record,
-    RecordStatus,
-    Release,
-    ReleaseState,
-    ScaledBy,
-    Workload,
-)
+from service.domain.queue_state import QueueState
+from service.domain.record import Record, RecordStatus
+from service.domain.release import Release, ReleaseState
+from service.domain.workload import ScaledBy, Workload
 from tests.fakes import MemoryCluster, MemoryQueues
 
 UUID = SessionId("abc123xy")
@@ -89,7 +84,7 @@ def asleep(*, parked: bool = True) -> Workload:
         user_id="ann",
         release=release,
         deployed=True,
-        scaled=True,
+        has_scaler=True,
         parked=parked,
         idle_times=IDLE_TIMES,
         chart="user-pod-0",

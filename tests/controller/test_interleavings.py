@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from service.domain.session import Phase
+from service.domain.phase import Phase
 from tests.controller.simulation import IDLE_TIMES, UUID, Clock, Keda, Process, asleep, record
 from tests.fakes import MemoryCluster, MemoryQueues
 

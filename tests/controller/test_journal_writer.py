@@ -9,8 +9,8 @@ import pytest
 from service.domain.errors import RedisUnavailable
 from service.domain.journal import Failed, HistoryEvent, JournalEntry, Ready, Slept, Woken, hashed
 from service.domain.names import SessionId
-from service.domain.session import Pod, ScaledBy
 from service.domain.sleep_cause import SleepReason
+from service.domain.workload import Pod, ScaledBy
 from tests.controller.simulation import IDLE_TIMES, START, UUID, Clock, asleep, record
 from tests.controller.tracking import Tracking, settled
 from tests.fakes import MemoryCluster, MemoryHistory, MemoryQueues

@@ -12,8 +12,8 @@ from service.controller.leader import Leader
 from service.controller.leadership import Leadership
 from service.controller.reconciler import Reconciler
 from service.domain.errors import ClusterUnavailable, NotificationsRefused
+from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId
-from service.domain.session import IdleTimes
 from service.domain.supervisor import Supervisor
 from tests.controller.simulation import UUID, asleep, record
 from tests.fakes import MemoryCluster, MemoryElection, MemoryQueues

@@ -10,7 +10,7 @@ import pytest
 from service.domain.journal import HistoryEvent
 from service.domain.metrics import NoMetrics
 from service.domain.names import SessionId
-from service.domain.session import Pod, ScaledBy
+from service.domain.workload import Pod, ScaledBy
 from tests.controller.simulation import IDLE_TIMES, UUID, Clock, asleep, record
 from tests.controller.tracking import Tracking, settled
 from tests.fakes import MemoryCluster, MemoryHistory, MemoryQueues

@@ -13,7 +13,7 @@ from service.domain.errors import RedisUnavailable
 from service.domain.lifecycle import Step
 from service.domain.names import SessionId
 from service.domain.progress import ProgressUpdate, Stage
-from service.domain.session import Pod
+from service.domain.workload import Pod
 from tests.controller.simulation import UUID, asleep, record
 from tests.controller.tracking import Tracking, settled
 from tests.fakes import MemoryCluster, MemoryPodEvents, MemoryProgress, MemoryQueues
@@ -215,7 +215,7 @@ async def test_a_failure_that_becomes_final_is_written_once_more(world: World) -
 async def test_a_wake_ends_when_its_release_is_removed(world: World) -> None:
     await world.wake()
     await world.change(parked=False, replicas=1)
-    await world.change(release=None, deployed=False, scaled=False, replicas=0)
+    await world.change(release=None, deployed=False, has_scaler=False, replicas=0)
     assert world.last[0] == "failed"
     assert "removed" in str(world.last[1])
 
@@ -233,7 +233,7 @@ async def test_a_wake_does_not_fail_while_the_cache_lacks_the_release(world: Wor
 async def test_a_wake_whose_session_never_appears_is_dropped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress_writer, "_CACHE_DELAY", 0.2)
     monkeypatch.setattr(progress_writer, "_POLL", 0.05)
-    await world.change(release=None, deployed=False, scaled=False)
+    await world.change(release=None, deployed=False, has_scaler=False)
     await world.wake()
     assert world.stages == ["accepted"]
     await world.until(Stage.FAILED)

@@ -12,10 +12,12 @@ from service.controller.leadership import Leadership
 from service.controller.rate_limiter import RateLimiter
 from service.controller.reconciler import Reconciler
 from service.domain.errors import ClusterUnavailable, RedisUnavailable
+from service.domain.idle_times import IdleTimes
 from service.domain.lifecycle import Step
 from service.domain.names import SessionId
 from service.domain.observers import StepObserver
-from service.domain.session import IdleTimes, QueueState, Workload
+from service.domain.queue_state import QueueState
+from service.domain.workload import Workload
 from tests.controller.simulation import UUID, asleep, record
 from tests.fakes import MemoryCluster, MemoryQueues
 from tests.waiting import until

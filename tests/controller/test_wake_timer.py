@@ -10,7 +10,7 @@ from service.controller.wake_timer import TIMEOUT
 from service.domain.lifecycle import Step
 from service.domain.metrics import MEASURED, SETTLED, MeasuredStage, NoMetrics
 from service.domain.progress import Stage
-from service.domain.session import Pod
+from service.domain.workload import Pod
 from tests.controller.simulation import START, UUID, Clock, asleep
 from tests.controller.tracking import Tracking
 from tests.fakes import MemoryCluster, MemoryQueues

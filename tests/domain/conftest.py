@@ -8,6 +8,7 @@ import pytest
 
 from service.domain.activity import SessionActivity
 from service.domain.admission_queue import AdmissionQueue
+from service.domain.idle_times import IdleTimes
 from service.domain.journal import JournalEntry
 from service.domain.names import SessionId, new_session_id
 from service.domain.observers import WakeObserver
@@ -15,7 +16,6 @@ from service.domain.provisioning import Provisioner
 from service.domain.queries import SessionQueries
 from service.domain.recovery import Recovery
 from service.domain.revocation import Revocation
-from service.domain.session import IdleTimes
 from tests.fakes import (
     MemoryCluster,
     MemoryHistory,

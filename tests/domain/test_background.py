@@ -6,10 +6,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from service.domain.errors import IdleTimesRefused, SessionAsleep
+from service.domain.idle_times import IdleTimes
 from service.domain.limits import Limits, RequestedIdleTimes
 from service.domain.names import SessionId
-from service.domain.session import IdleTimes, QueueState, Record, RecordStatus, Release, ReleaseState, Session, Workload
+from service.domain.queue_state import QueueState
+from service.domain.record import Record, RecordStatus
+from service.domain.release import Release, ReleaseState
+from service.domain.session import Session
 from service.domain.sleep_cause import was_interrupted
+from service.domain.workload import Workload
 from tests.domain.conftest import World
 
 LIMIT = timedelta(hours=4)
@@ -94,7 +99,13 @@ def test_status_says_that_work_keeps_the_session_awake() -> None:
     now = datetime.now(UTC)
     release = Release("user-abc123xy", 1, ReleaseState.DEPLOYED, now)
     workload = Workload(
-        UUID, release=release, deployed=True, scaled=True, replicas=1, ready=1, idle_times=IdleTimes(background=LIMIT)
+        UUID,
+        release=release,
+        deployed=True,
+        has_scaler=True,
+        replicas=1,
+        ready=1,
+        idle_times=IdleTimes(background=LIMIT),
     )
     record = Record(
         UUID,

@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
-from service.domain.errors import InstallFailed, InvalidUserId, SessionBusy, TooManyCreates
+from service.domain.errors import HelmQueueFull, InstallFailed, InvalidUserId, SessionBusy
+from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId
-from service.domain.session import IdleTimes, Phase, Record, RecordStatus, Release, ReleaseState, Workload
+from service.domain.phase import Phase
+from service.domain.record import Record, RecordStatus
+from service.domain.release import Release, ReleaseState
+from service.domain.workload import Workload
 from tests.domain.conftest import World
 from tests.waiting import until
 
@@ -95,7 +99,7 @@ async def test_a_create_does_not_use_an_id_that_is_taken(world: World) -> None:
     taken_in_redis = (await world.provisioner.create(BOB)).uuid
     by_hand, reserved, volume, free = map(SessionId, ("handhand", "reserved", "volumeee", "freefree"))
     release = Release(f"user-{by_hand}", 1, ReleaseState.DEPLOYED, datetime.now(UTC))
-    world.cluster.workloads[by_hand] = Workload(by_hand, release=release, deployed=True, scaled=True)
+    world.cluster.workloads[by_hand] = Workload(by_hand, release=release, deployed=True, has_scaler=True)
     world.cluster.workloads[reserved] = Workload(reserved, user_id="eve", deployed=True)
     world.cluster.workloads[volume] = Workload(volume, user_id="eve", volume=True)
     candidates = iter([taken_in_redis, by_hand, reserved, volume, free])
@@ -168,7 +172,7 @@ async def test_a_create_beyond_the_admission_queue_is_refused_with_retry_after()
     held = [asyncio.create_task(world.provisioner.create(f"user{i}")) for i in range(3)]
     same_user = [asyncio.create_task(world.provisioner.create("user0")) for _ in range(50)]
     await until(lambda: len(world.store.users) == 3)
-    with pytest.raises(TooManyCreates) as refused:
+    with pytest.raises(HelmQueueFull) as refused:
         await world.provisioner.create("one-too-many")
     assert refused.value.retry_after
     assert "one-too-many" not in world.store.users

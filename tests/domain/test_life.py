@@ -15,20 +15,15 @@ from service.domain.errors import (
     SessionPaused,
     SessionReleased,
 )
+from service.domain.idle_times import IdleTimes
 from service.domain.journal import Woken
 from service.domain.names import SessionId, parse_session_id, public_host, release_name, scaler_name, user_hash
-from service.domain.session import (
-    IdleTimes,
-    Phase,
-    Pod,
-    QueueState,
-    Record,
-    RecordStatus,
-    Release,
-    ReleaseState,
-    Session,
-    Workload,
-)
+from service.domain.phase import Phase
+from service.domain.queue_state import QueueState
+from service.domain.record import Record, RecordStatus
+from service.domain.release import Release, ReleaseState
+from service.domain.session import Session
+from service.domain.workload import Pod, Workload
 from tests.domain.conftest import World
 from tests.waiting import until
 
@@ -36,7 +31,7 @@ UUID = SessionId("abc123xy")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DEPLOYED = Release("user-abc123xy", 1, ReleaseState.DEPLOYED, NOW)
 RECORD = Record(UUID, "ann", RecordStatus.CREATED, NOW)
-WHOLE = Workload(UUID, user_id="ann", release=DEPLOYED, deployed=True, scaled=True)
+WHOLE = Workload(UUID, user_id="ann", release=DEPLOYED, deployed=True, has_scaler=True)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +42,7 @@ WHOLE = Workload(UUID, user_id="ann", release=DEPLOYED, deployed=True, scaled=Tr
         (RECORD, replace(WHOLE, replicas=1), Phase.WAKING),
         (RECORD, replace(WHOLE, replicas=1, ready=1), Phase.READY),
         (RECORD, replace(WHOLE, replicas=1, failure="ImagePullBackOff: no"), Phase.FAILED),
-        (RECORD, replace(WHOLE, scaled=False), Phase.FAILED),
+        (RECORD, replace(WHOLE, has_scaler=False), Phase.FAILED),
         (RECORD, replace(WHOLE, deployed=False), Phase.FAILED),
         (RECORD, Workload(UUID), Phase.RELEASED),
         (RECORD, Workload(UUID, volume=True), Phase.RELEASED),
@@ -73,7 +68,7 @@ def test_a_failed_session_gives_the_reason() -> None:
     assert (failed.reason, failed.final) == ("ErrImagePull: not found", False)
     evicted = replace(WHOLE, replicas=1, failure="Evicted: the node had no disk left", final=True)
     assert Session(RECORD, evicted).final
-    assert Session(RECORD, replace(WHOLE, scaled=False)).final
+    assert Session(RECORD, replace(WHOLE, has_scaler=False)).final
 
 
 def test_a_session_with_unreadable_objects_reports_it_awake_or_asleep() -> None:
@@ -106,7 +101,7 @@ async def test_only_a_session_that_can_wake_accepts_a_wake(world: World) -> None
         await world.activity.wake(UUID)
     uuid = (await world.provisioner.create("ann")).uuid
     whole = world.cluster.workloads[uuid]
-    world.cluster.workloads[uuid] = replace(whole, scaled=False)
+    world.cluster.workloads[uuid] = replace(whole, has_scaler=False)
     with pytest.raises(SessionBroken, match="ScaledObject"):
         await world.activity.wake(uuid)
     await world.releases.uninstall(uuid)
@@ -218,7 +213,7 @@ async def test_repairing_an_awake_session_neither_parks_it_nor_drops_its_wake(wo
     uuid = (await world.provisioner.create("ann")).uuid
     await world.activity.wake(uuid)
     whole = world.cluster.workload(uuid)
-    world.cluster.change(replace(whole, replicas=1, ready=1, scaled=False, parked=False))
+    world.cluster.change(replace(whole, replicas=1, ready=1, has_scaler=False, parked=False))
     await world.provisioner.create("ann")
     session = await world.queries.status(uuid)
     assert (session.phase, session.workload.parked) == (Phase.READY, False)

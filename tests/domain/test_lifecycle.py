@@ -8,12 +8,16 @@ import pytest
 from service.domain.lifecycle import Step, steps
 from service.domain.names import SessionId
 from service.domain.progress import ProgressUpdate, Stage, reached
-from service.domain.session import QueueState, Record, RecordStatus, Release, ReleaseState, Session, Workload
+from service.domain.queue_state import QueueState
+from service.domain.record import Record, RecordStatus
+from service.domain.release import Release, ReleaseState
+from service.domain.session import Session
+from service.domain.workload import Workload
 
 UUID = SessionId("abc123xy")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RELEASE = Release(f"user-{UUID}", 1, ReleaseState.DEPLOYED, NOW)
-ASLEEP = Workload(UUID, user_id="ann", release=RELEASE, deployed=True, scaled=True)
+ASLEEP = Workload(UUID, user_id="ann", release=RELEASE, deployed=True, has_scaler=True)
 PAUSED = replace(ASLEEP, paused="an operator has paused the session")
 WANTED = QueueState(1, NOW + timedelta(seconds=15), pending_since=NOW)
 

@@ -4,8 +4,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from service.domain.names import SessionId
-from service.domain.session import Phase, Workload
+from service.domain.phase import Phase
 from service.domain.session_counts import SessionCounter
+from service.domain.workload import Workload
 from tests.domain.conftest import World
 from tests.domain.test_life import WHOLE
 
@@ -26,7 +27,7 @@ async def test_every_phase_parked_session_and_queue_is_counted(world: World) -> 
             awake,
             replace(awake, ready=1),
             replace(awake, failure="ErrImagePull"),
-            replace(WHOLE, scaled=False),
+            replace(WHOLE, has_scaler=False),
             replace(WHOLE, deleting=True),
             Workload(SessionId(""), volume=True),
         )

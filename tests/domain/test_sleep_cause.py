@@ -5,9 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId
-from service.domain.session import IdleTimes, QueueState, Record, RecordStatus, ScaledBy, SleepRequest, Workload
+from service.domain.queue_state import QueueState
+from service.domain.record import Record, RecordStatus, SleepRequest
 from service.domain.sleep_cause import SleepCause, SleepReason, sleep_cause
+from service.domain.workload import ScaledBy, Workload
 
 UUID = SessionId("abc123xy")
 AT = datetime(2026, 1, 1, 14, 2, tzinfo=UTC)

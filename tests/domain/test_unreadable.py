@@ -9,8 +9,9 @@ import pytest
 from service.controller.leadership import Leadership
 from service.controller.reconciler import Reconciler
 from service.domain.errors import SessionUnreadable
+from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId
-from service.domain.session import IdleTimes, Phase
+from service.domain.phase import Phase
 from service.domain.session_counts import SessionCounter
 from tests.domain.conftest import World
 from tests.waiting import until

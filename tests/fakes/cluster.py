@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from service.domain.errors import IdTaken, SessionReleased
 from service.domain.names import SessionId
-from service.domain.session import ScaledBy, Workload
+from service.domain.workload import ScaledBy, Workload
 
 
 @dataclass
@@ -55,7 +55,7 @@ class MemoryCluster:
         self._pause(uuid, parked=False)
 
     def _pause(self, uuid: SessionId, *, parked: bool) -> None:
-        if uuid in self.workloads and self.workloads[uuid].scaled:
+        if uuid in self.workloads and self.workloads[uuid].has_scaler:
             self.change(replace(self.workloads[uuid], parked=parked))
 
     async def revoke(self, uuid: SessionId, at: datetime) -> None:

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 from service.domain.errors import IndexIncomplete, SessionDeleting, SessionNotFound, SessionUnreadable
 from service.domain.names import SessionId
-from service.domain.session import PushResult, QueueState, Record, RecordStatus, SleepRequest
+from service.domain.queue_state import PushResult, QueueState
+from service.domain.record import Record, RecordStatus, SleepRequest
 from tests.fakes.listeners import listen
 
 QUEUE_LIMIT = 3

@@ -3,8 +3,10 @@
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId, release_name
-from service.domain.session import IdleTimes, Release, ReleaseState, Workload
+from service.domain.release import Release, ReleaseState
+from service.domain.workload import Workload
 from tests.fakes.cluster import MemoryCluster
 
 
@@ -20,13 +22,13 @@ class MemoryReleases:
         base = self.cluster.workloads.get(uuid) or Workload(uuid, replicas=1)
         revision = base.release.revision + 1 if base.release else 1
         release = Release(release_name(uuid), revision, ReleaseState.DEPLOYED, datetime.now(UTC))
-        whole = replace(base, user_id=user_id, release=release, deployed=True, scaled=True, volume=True)
+        whole = replace(base, user_id=user_id, release=release, deployed=True, has_scaler=True, volume=True)
         self.cluster.change(replace(whole, idle_times=idle_times, chart="user-pod-0.1.0"))
 
     async def uninstall(self, uuid: SessionId) -> None:
         workload = self.cluster.workloads.get(uuid)
         if workload is not None:
-            left = replace(workload, release=None, deployed=False, scaled=False, parked=False, replicas=0, ready=0)
+            left = replace(workload, release=None, deployed=False, has_scaler=False, parked=False, replicas=0, ready=0)
             self.cluster.keep(replace(left, idle_times=None, last_active=None, chart=None, revoked_at=None))
 
     async def check(self) -> None:

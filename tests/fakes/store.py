@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from service.domain.errors import IdTaken, IndexIncomplete, SessionBusy, SessionNotFound
 from service.domain.names import SessionId
-from service.domain.session import QueueState, Record, RecordStatus
+from service.domain.queue_state import QueueState
+from service.domain.record import Record, RecordStatus
 from tests.fakes.history import MemoryHistory
 from tests.fakes.progress import MemoryProgress
 from tests.fakes.queues import MemoryQueues

@@ -16,12 +16,12 @@ from service.domain.access import WorkspaceAccess
 from service.domain.keyring import Keyring
 from service.domain.metrics import ActivitySource, NoMetrics, PageScript, RequestOutcome, Slow, Waiter
 from service.domain.names import SessionId
-from service.domain.session import Pod
+from service.domain.workload import Pod
 from service.edge.drain import Drain
 from service.edge.ports import bind
+from service.gateway.access.cookie_header import COOKIE
 from service.gateway.access.home import Home
 from service.gateway.access.hosts import Hosts
-from service.gateway.access.session_cookie import COOKIE
 from service.gateway.companion.script import CompanionScript
 from service.gateway.gateway import Gateway
 from service.gateway.limits import GatewayLimits

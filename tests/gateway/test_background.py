@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from service.domain.idle_times import IdleTimes
 from service.domain.metrics import ActivitySource
 from service.domain.names import SessionId
-from service.domain.session import IdleTimes
 from service.gateway.activity.background import OutputMeter
 from service.gateway.activity.vscode import prints
 from tests.gateway.conftest import House

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from aiohttp import ClientPayloadError, ClientResponse
 
-from service.domain.session import Pod
+from service.domain.workload import Pod
 from tests.gateway.conftest import Headers, House, answer, raw, scripted
 
 LARGE = 20_000_000

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from service.domain.access import ValidCookie
 from service.domain.errors import RedisUnavailable
+from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId
-from service.domain.session import IdleTimes
-from service.gateway.access.session_cookie import COOKIE
+from service.gateway.access.cookie_header import COOKIE
 from service.gateway.activity.measured import COMPANION, NO_COMPANION
 from service.gateway.companion import channel, messages, session_tabs
 from service.gateway.limits import GatewayLimits

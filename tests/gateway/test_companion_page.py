@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 from playwright.async_api import Browser, BrowserContext, Locator, Page, expect
 
+from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId
-from service.domain.session import IdleTimes
 from service.gateway.companion import session_tabs
 from service.gateway.companion.messages import Message
 from service.gateway.companion.session_tabs import SessionTabs

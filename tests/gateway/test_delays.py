@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from service.domain.names import SessionId
-from service.domain.session import Workload
+from service.domain.workload import Workload
 from service.gateway.waiting.delays import LASTS, Delay, DelayKind, Delays
 
 _WORKLOAD = Workload(SessionId("abc123xy"))

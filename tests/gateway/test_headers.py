@@ -5,8 +5,8 @@ import time
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from service.gateway.access.cookie_header import COOKIE
 from service.gateway.access.hosts import Hosts
-from service.gateway.access.session_cookie import COOKIE
 from service.gateway.proxy import cookies
 from service.gateway.proxy.cookies import Cookies
 from service.gateway.proxy.headers import Forwarding, to_browser

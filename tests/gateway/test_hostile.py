@@ -11,7 +11,7 @@ from aiohttp import ClientPayloadError
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from service.domain.metrics import ActivitySource
-from service.gateway.access.session_cookie import COOKIE
+from service.gateway.access.cookie_header import COOKIE
 from service.gateway.limits import GatewayLimits
 from service.gateway.proxy.headers import to_browser
 from service.gateway.proxy.pods import Upstream

@@ -71,7 +71,7 @@ async def test_a_page_is_in_the_readers_language(house: House, language: str, ti
 
 async def test_plain_words_come_first_and_the_rest_is_under_details(house: House) -> None:
     uuid = await house.session()
-    house.world.cluster.change(replace(house.world.cluster.workload(uuid), scaled=False))
+    house.world.cluster.change(replace(house.world.cluster.workload(uuid), has_scaler=False))
     status, _, text = await page(house, "/", await house.person(uuid))
     first, _, details = text.partition("<details>")
     assert (status, heading(text)) == (503, "The workspace is broken")
@@ -152,7 +152,9 @@ async def test_pages_say_what_happened(house: House, path: str, status: int, tit
 
 async def test_the_page_of_a_removed_workspace_says_how_to_get_it_back(house: House) -> None:
     uuid = await house.session()
-    house.world.cluster.change(replace(house.world.cluster.workload(uuid), release=None, deployed=False, scaled=False))
+    house.world.cluster.change(
+        replace(house.world.cluster.workload(uuid), release=None, deployed=False, has_scaler=False)
+    )
     status, _, text = await page(house, "/", await house.person(uuid))
     assert (status, heading(text)) == (409, "The workspace was removed")
 

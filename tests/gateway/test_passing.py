@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import ClientPayloadError
 
-from service.gateway.access.session_cookie import COOKIE
+from service.gateway.access.cookie_header import COOKIE
 from service.gateway.proxy.headers import Forwarding
 from tests.domain.conftest import World
 from tests.gateway.conftest import House, answer, raw

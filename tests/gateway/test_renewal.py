@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from aiohttp import WSMsgType, web
 
-from service.gateway.access.session_cookie import COOKIE
+from service.gateway.access.cookie_header import COOKIE
 from tests.gateway.conftest import Headers, House, answer
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from aiohttp import ClientError, ClientResponse, WSMsgType
 
-from service.gateway.access.session_cookie import COOKIE
+from service.gateway.access.cookie_header import COOKIE
 from tests.domain.conftest import World
 from tests.gateway.conftest import Headers, House, answer
 from tests.waiting import until

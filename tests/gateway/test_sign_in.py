@@ -19,9 +19,9 @@ from service.adapters.oidc.provider import OidcProvider
 from service.domain.identity import UserRule
 from service.domain.names import SessionId
 from service.domain.sign_in import SignIn
+from service.gateway.access.cookie_header import COOKIE
 from service.gateway.access.home import Home
 from service.gateway.access.hosts import Hosts
-from service.gateway.access.session_cookie import COOKIE
 from service.gateway.sign_in import cookies
 from service.gateway.sign_in.failures import SIGN_IN, SIGN_OUT
 from service.gateway.sign_in.portal import CALLBACK, SIGNED_OUT, SignInPortal

@@ -13,7 +13,7 @@ from aiohttp import ClientResponse
 
 from service.domain.errors import RedisUnavailable
 from service.domain.names import SessionId
-from service.domain.session import Pod
+from service.domain.workload import Pod
 from service.gateway.limits import GatewayLimits
 from tests.domain.conftest import World
 from tests.gateway.conftest import Headers, House, answer

@@ -11,8 +11,8 @@ from service.domain.errors import ClusterUnavailable, RedisUnavailable
 from service.domain.keyring import Keyring
 from service.domain.names import SessionId
 from service.domain.signing_key import StoredKeys
+from service.gateway.access.cookie_header import COOKIE
 from service.gateway.access.hosts import Hosts
-from service.gateway.access.session_cookie import COOKIE
 from service.gateway.limits import GatewayLimits
 from tests.domain.conftest import World
 from tests.fakes import MemorySigningKeys

@@ -229,7 +229,9 @@ def test_every_reason_to_be_awake_has_its_text(source: str) -> None:
 
 async def test_a_removed_workspace_has_a_page_too(house: House) -> None:
     uuid = await house.session()
-    house.world.cluster.change(replace(house.world.cluster.workload(uuid), release=None, deployed=False, scaled=False))
+    house.world.cluster.change(
+        replace(house.world.cluster.workload(uuid), release=None, deployed=False, has_scaler=False)
+    )
     assert state(await shown(house, uuid)) == "Removed"
 
 

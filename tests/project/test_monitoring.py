@@ -13,7 +13,7 @@ from promql_parser import Expr, VectorSelector
 
 from service.adapters.prometheus.reference import every_metric, reference
 from service.domain.metrics import MEASURED, RequestOutcome
-from service.domain.session import Phase
+from service.domain.phase import Phase
 from stack.stack import ROOT
 
 FOLDER = ROOT / "docs" / "monitoring"

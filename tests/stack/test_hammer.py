@@ -15,7 +15,7 @@ import pytest
 
 from service.domain.names import SessionId
 from service.domain.ports import WorkloadCache
-from service.domain.session import Workload
+from service.domain.workload import Workload
 from stack.stack import Stack
 from tests.stack.client import Caller
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import Browser, BrowserContext, Route
 
-from service.gateway.access.session_cookie import COOKIE
+from service.gateway.access.cookie_header import COOKIE
 from tests.domain.conftest import World
 from tests.gateway.conftest import House
 

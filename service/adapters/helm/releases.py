@@ -28,8 +28,8 @@ from service.domain.errors import (
     SessionBusy,
     SessionError,
 )
+from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId, release_name
-from service.domain.session import IdleTimes
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from service.domain.names import (
     selector_labels,
     user_hash,
 )
-from service.domain.session import Workload
+from service.domain.workload import Workload
 
 _KEDA_LEASE = "operator.keda.sh"
 _KEDA_LEASE_MAX_AGE = timedelta(seconds=45)

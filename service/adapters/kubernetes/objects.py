@@ -36,6 +36,7 @@ from service.adapters.kubernetes.pod_status import (
     scaler_blocker,
 )
 from service.domain.errors import SessionNotFound
+from service.domain.idle_times import IdleTimes
 from service.domain.names import (
     BACKGROUND_ANNOTATION,
     CONTAINER,
@@ -50,7 +51,8 @@ from service.domain.names import (
     release_name,
     scaler_name,
 )
-from service.domain.session import IdleTimes, Pod, Release, ReleaseState, ScaledBy, Workload
+from service.domain.release import Release, ReleaseState
+from service.domain.workload import Pod, ScaledBy, Workload
 
 log = logging.getLogger(__name__)
 
@@ -206,7 +208,7 @@ class Objects:
             user_id=next(filter(None, owners), None),
             release=release,
             deployed=deployment is not None or self._read_error(Kind.DEPLOYMENT) is not None,
-            scaled=scaler is not None or self._read_error(Kind.SCALER) is not None,
+            has_scaler=scaler is not None or self._read_error(Kind.SCALER) is not None,
             parked=scaler is not None and scaler.parked,
             last_active=scaler.last_active if scaler else None,
             idle_times=scaler.idle_times if scaler else None,

@@ -22,8 +22,8 @@ from service.adapters.kubernetes.pod_addresses import PodAddresses
 from service.domain.backoff import Backoff
 from service.domain.errors import ClusterUnavailable
 from service.domain.names import SessionId
-from service.domain.session import Workload
 from service.domain.supervisor import Supervisor
+from service.domain.workload import Workload
 
 log = logging.getLogger(__name__)
 

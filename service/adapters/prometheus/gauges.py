@@ -15,7 +15,7 @@ from service.domain.admission_queue import AdmissionQueue
 from service.domain.errors import Unavailable
 from service.domain.lifecycle import Step
 from service.domain.metrics import Traffic
-from service.domain.session import Phase
+from service.domain.phase import Phase
 from service.domain.session_counts import SessionCounts
 from service.domain.supervisor import PartState
 

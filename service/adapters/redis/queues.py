@@ -27,7 +27,7 @@ from service.domain.errors import (
     SessionUnreadable,
 )
 from service.domain.names import SessionId, is_session_id, queue_key, session_key
-from service.domain.session import PushResult, QueueState
+from service.domain.queue_state import PushResult, QueueState
 
 QUEUE_LIMIT = 3
 """Tokens kept in a queue. One would be enough; more show an operator that wakes arrive."""

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from service.adapters.redis import unreadable_keys
 from service.domain.names import SessionId, is_user_id
-from service.domain.session import QueueState, Record, RecordStatus, SleepRequest
+from service.domain.queue_state import QueueState
+from service.domain.record import Record, RecordStatus, SleepRequest
 
 _LONGEST = timedelta(days=36_500)
 """A longer expiry is shortened to this, so that adding it to a date does not overflow."""

@@ -31,7 +31,7 @@ from service.domain.errors import (
 )
 from service.domain.names import SessionId, is_session_id, is_user_id, queue_key, session_key
 from service.domain.ports import SessionLock
-from service.domain.session import Record
+from service.domain.record import Record
 
 USERS = "user-pods:users"
 IDS = "user-pods:ids"

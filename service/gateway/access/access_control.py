@@ -8,9 +8,9 @@ from service.domain.access import ValidCookie, WorkspaceAccess
 from service.domain.errors import Unavailable
 from service.domain.names import SessionId
 from service.gateway.access import sign_out, ticket_page
+from service.gateway.access.cookie_header import RENEWED, session_cookies, set_cookie
 from service.gateway.access.fetch_metadata import is_navigation, is_same_origin
 from service.gateway.access.home import Home, is_local_path
-from service.gateway.access.session_cookie import RENEWED, session_cookies, set_cookie
 from service.gateway.errors import OWN_HEADERS, GatewayError, PageKind
 from service.gateway.pages.pages import Pages
 

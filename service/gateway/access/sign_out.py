@@ -5,8 +5,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
+from service.gateway.access.cookie_header import set_cookie
 from service.gateway.access.fetch_metadata import MODE, is_navigation
-from service.gateway.access.session_cookie import set_cookie
 from service.gateway.errors import OWN_HEADERS, GatewayError
 from service.gateway.pages.pages import Pages
 

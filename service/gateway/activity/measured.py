@@ -10,8 +10,8 @@ import re
 
 from aiohttp import hdrs, web
 
+from service.gateway.access.cookie_header import COOKIE
 from service.gateway.access.fetch_metadata import DEST, MODE, is_navigation
-from service.gateway.access.session_cookie import COOKIE
 
 COMPANION = f"{COOKIE}-companion"
 """Set by the script."""

@@ -6,8 +6,8 @@ from aiohttp import hdrs, web
 
 from service.domain.metrics import RequestOutcome
 from service.domain.names import SessionId
+from service.gateway.access.cookie_header import renew
 from service.gateway.access.fetch_metadata import is_websocket
-from service.gateway.access.session_cookie import renew
 from service.gateway.companion.session_tabs import SessionTabs, Surroundings
 from service.gateway.companion.tab import Tab
 from service.gateway.errors import OWN_HEADERS, GatewayError

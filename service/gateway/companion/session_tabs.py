@@ -12,12 +12,13 @@ from typing import Any
 from service.domain.activity import SessionActivity
 from service.domain.errors import SessionError, SessionNotFound, Unavailable
 from service.domain.history import Kind
+from service.domain.idle_times import IdleTimes
 from service.domain.metrics import ActivitySource, RequestOutcome
 from service.domain.names import SessionId
+from service.domain.phase import Phase
 from service.domain.ports import Progress, WorkloadCache
 from service.domain.progress import Stage, events_after
 from service.domain.queries import SessionQueries
-from service.domain.session import IdleTimes, Phase
 from service.domain.sleep_cause import was_interrupted
 from service.gateway.activity.recorder import ActivityRecorder
 from service.gateway.companion import messages

@@ -7,7 +7,7 @@ So their names decide.
 import re
 from collections.abc import Sequence
 
-from service.gateway.access.session_cookie import COOKIE
+from service.gateway.access.cookie_header import COOKIE
 
 WITHHELD = (
     "!__Secure-*", "!_oauth2_proxy*", "!_forward_auth*", "!authelia_session*", "!authentik_*", "!CF_Authorization",

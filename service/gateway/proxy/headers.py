@@ -9,7 +9,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from service.edge import addresses
 from service.edge.addresses import Network
-from service.gateway.access.session_cookie import COOKIE
+from service.gateway.access.cookie_header import COOKIE
 from service.gateway.proxy.cookies import Cookies
 from service.gateway.proxy.header_names import TO_BROWSER, TO_POD, HeaderFilter
 

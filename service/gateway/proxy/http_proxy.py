@@ -20,7 +20,7 @@ from multidict import CIMultiDict
 
 from service.edge.aiohttp_internals.client import body_has_begun
 from service.edge.aiohttp_internals.heads import ExactResponse
-from service.gateway.access.session_cookie import renew
+from service.gateway.access.cookie_header import renew
 from service.gateway.activity.background import Download
 from service.gateway.errors import GatewayError, PageKind
 from service.gateway.injection.document import Body

@@ -18,8 +18,8 @@ from multidict import CIMultiDict
 
 from service.domain.backoff import Backoff
 from service.domain.names import SessionId
+from service.domain.phase import Phase
 from service.domain.ports import WorkloadCache
-from service.domain.session import Phase
 from service.edge.aiohttp_internals.client import OriginClient, abort_body
 from service.edge.connection_limits import HEADER_LIMIT, HEADER_LINES
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from service.domain.names import SessionId
-from service.domain.session import Workload
+from service.domain.workload import Workload
 
 LASTS = 12.0
 """Seconds after which a delay is told."""

@@ -13,9 +13,9 @@ from service.domain.backoff import Backoff
 from service.domain.errors import Unavailable
 from service.domain.metrics import ActivitySource, RequestOutcome
 from service.domain.names import SessionId
+from service.domain.phase import Phase
 from service.domain.ports import WorkloadCache
 from service.domain.queries import SessionQueries
-from service.domain.session import Phase
 from service.domain.wake_cause import VISIT
 from service.gateway.activity.recorder import ActivityRecorder
 from service.gateway.errors import GatewayError, PageKind

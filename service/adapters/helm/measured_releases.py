@@ -4,10 +4,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from service.domain.idle_times import IdleTimes
 from service.domain.metrics import HelmWork, ServiceMetrics
 from service.domain.names import SessionId
 from service.domain.ports import Releases
-from service.domain.session import IdleTimes
 
 
 class MeasuredReleases:
