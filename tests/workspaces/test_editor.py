@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
@@ -17,8 +18,8 @@ from tests.waiting import until
 from tests.workspaces.conftest import Picture, Visitor, Visitors
 
 COOLDOWN = 8
-PRESENCE = 75
-"""Seconds after the last key, at most, until a VS Code says that its user is gone."""
+LEASE, POLL = int(SHORT["LEASE"]), int(SHORT["POLLING_INTERVAL"])
+TYPED = "typed-before-the-sleep"
 TERMINAL = ".terminal-wrapper.active .xterm-helper-textarea"
 
 
@@ -95,16 +96,30 @@ async def test_an_editor_sleeps_when_its_user_leaves_and_resumes_as_it_was(
         assert (await visitor.status())["phase"] == "ready"
     assert (await visitor.status())["activity_source"] == "input"
 
-    # The tab stays open, and nobody touches it; something prints and writes meanwhile.
+    # Nobody touches the tab; something prints and writes meanwhile. The last key was in a file.
     await page.keyboard.type("while date > now.txt; do date; sleep 1; done\n")
-    await visitor.asleep(PRESENCE + COOLDOWN + 30)
-    lost = page.get_by_text(re.compile("reconnect", re.IGNORECASE)).first
-    await expect(lost).to_be_visible(timeout=90_000)  # the editor tries for 40 s by itself before it says so
-    await picture(page, "3-asleep")
+    await page.get_by_role("treeitem", name="kept.txt").dblclick()
+    await expect(page.locator(".tab.active")).to_contain_text("kept.txt")
+    await page.locator(".monaco-editor .view-lines").last.click()
+    await page.keyboard.press("Control+Home")
+    await page.keyboard.type(TYPED)
+    last = time.monotonic()
+    await expect(page.get_by_role("button", name="Stay awake")).to_be_visible(timeout=15_000)
+    await picture(page, "3-notice")
+    overlay = page.get_by_role("dialog", name=re.compile(r"Asleep since \d"))
+    await expect(overlay).to_be_visible(timeout=30_000)
+    idle = time.monotonic() - last
+    assert LEASE + COOLDOWN - POLL - 1 < idle < LEASE + COOLDOWN + POLL + 2 + 2, "the last key decides, to the second"
+    await picture(page, "4-asleep")
+    await page.keyboard.press("Shift")
     await visitor.stays_asleep(5)
 
-    await page.reload()
+    await page.keyboard.press("a")
+    await expect(page.get_by_role("dialog", name=re.compile("Waking|Starting|Loading|Opening"))).to_be_visible()
+    await picture(page, "5-waking")
+    await expect(overlay).to_be_hidden(timeout=60_000)
     await loaded(page)
-    await page.get_by_role("treeitem", name="kept.txt").wait_for(timeout=30_000)
-    await picture(page, "4-back")
-    assert (await visitor.status())["phase"] == "ready"
+    await expect(page.locator(".monaco-editor .view-lines").last).to_contain_text(TYPED, timeout=60_000)
+    await picture(page, "6-back")
+    assert file.read_text() == f"{TYPED}kept\n"
+    await visitor.caller.until(visitor.uuid, "ready", 20)
