@@ -60,3 +60,22 @@ def test_commands_can_be_pasted_into_a_shell(page: Path) -> None:
         without = re.compile(r"^kubectl (annotate|delete|describe|exec|get|logs|patch|scale) .*", re.MULTILINE)
         found = [match.group() for block in _FENCE.findall(text) for match in without.finditer(block)]
         assert found == [], "without -n the command asks in the namespace `default`"
+
+
+def test_lines_of_prose_have_at_most_120_characters() -> None:
+    pages = [page for page in (*ROOT.glob("*.md"), *DOCS.rglob("*.md")) if page.parent.name != "reference"]
+    long = [
+        f"{page.relative_to(ROOT)}: {line[:60]}"
+        for page in pages
+        for line in _FENCE.sub("", page.read_text()).splitlines()
+        if len(line) > 120 and not line.startswith(("|", "![", "[!["))
+    ]
+    assert not long
+
+
+def test_every_decision_has_a_number_of_its_own_that_its_title_repeats() -> None:
+    pages = sorted((DOCS / "decisions").glob("*.md"))
+    numbers = [page.name.partition("-")[0] for page in pages]
+    assert len(set(numbers)) == len(numbers)
+    for page, number in zip(pages, numbers, strict=True):
+        assert page.read_text().startswith(f"# {int(number)} ") or not number.isdigit()
