@@ -30,9 +30,9 @@ test: $(VENV)/ready ## Compile what the tests need (once), check the code, run a
 	@$(MAKE) --no-print-directory check
 	$(PY) -m pytest $(PYTEST_ARGS)
 
-test-fast: $(VENV)/ready lint ## Checks and tests that need no cluster, no compiler and no root, in minutes
+test-fast: $(VENV)/ready lint ## Checks and tests that need no cluster, no compiler, no browser and no root, in minutes
 	$(PY) -m service generate --check
-	$(PY) -m pytest -n logical --dist loadfile -m "not cluster and not compiled" $(PYTEST_ARGS)
+	$(PY) -m pytest -n logical --dist loadfile -m "not cluster and not compiled and not browser" $(PYTEST_ARGS)
 
 check: $(VENV)/ready lint ## Format, lint, types, layers, generated files
 	$(PY) -m stack generated --check

@@ -42,6 +42,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.cluster)
         if fixtures & _COMPILED or item.get_closest_marker("cluster"):
             item.add_marker(pytest.mark.compiled)
+        if "browser" in fixtures:
+            item.add_marker(pytest.mark.browser)
     items.sort(key=lambda item: item.get_closest_marker("cluster") is not None)
 
 
