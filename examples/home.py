@@ -29,7 +29,7 @@ async def home(request: web.Request) -> web.Response:
         uuid = (await answer.json())["uuid"]
     asked = urlsplit(request.query.get("return_to", ""))
     own = (asked.hostname or "").startswith(f"vs-code-{uuid}.")  # the ticket opens no other workspace in any case
-    to = asked._replace(scheme="", netloc="").geturl() if own else "/"
+    to = "/" + asked._replace(scheme="", netloc="").geturl().lstrip("/") if own else "/"
     async with service.post(f"/session/{uuid}/open", params={"to": to}) as answer:
         raise web.HTTPSeeOther((await answer.json())["url"])
 

@@ -4,7 +4,7 @@ A ticket travels in a URL, so it works only once. Any replica can check a sessio
 sealed with a key that is not in Redis. Redis only knows which tickets are unused, so access to Redis is not enough to
 enter.
 
-    ticket   <valid until>.<session and nonce, in base64>.<key>.<seal>
+    ticket   <valid until>.<session, since and nonce, in base64>.<key>.<seal>
     cookie   <valid until>.<since>.<key>.<seal>
 
 Times are in seconds since 1970. `since` is when the ticket was issued: a cookie is renewed while it is in use, but
@@ -39,13 +39,14 @@ ENTER = "/.user-pods/enter"
 """The path that exchanges a ticket for a session cookie, on the workspace's own host."""
 _REMEMBERED = 10_000
 """Cookies whose check is remembered."""
-_NONCE = 16
+_SINCE = 4
+_NONCE = 18
 """Random bytes of a ticket; after an id of 8 bytes, base64 needs no padding."""
 _NEVER: tuple[float, int, SigningKey | None] = (0, 0, None)
 _MOST_SKEW = 300
 """Seconds by which the API server's clock, or another replica's, may be ahead of this one's."""
 _SEALED = r"(?P<key>[0-9a-f]{8})\.(?P<seal>[A-Za-z0-9_-]{43})"
-_TICKET = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<body>[A-Za-z0-9_-]{{32}})\.{_SEALED}")
+_TICKET = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<body>[A-Za-z0-9_-]{{40}})\.{_SEALED}")
 _COOKIE = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<since>[0-9]{{1,11}})\.{_SEALED}")
 
 
@@ -124,11 +125,17 @@ class WorkspaceAccess:
             except Unavailable:
                 await asyncio.sleep(backoff.next())
 
-    async def issue_link(self, uuid: SessionId, to: str = "/") -> WorkspaceLink:
-        """A link that opens the session's workspace once; `to` is a path there, with its query."""
+    async def issue_link(self, uuid: SessionId, to: str = "/", *, since: int | None = None) -> WorkspaceLink:
+        """A link that opens the session's workspace once; `to` is a path there, with its query.
+
+        `since` is when its user signed in, in seconds since 1970; None for now. A revocation after it voids the link.
+        """
         key = await self._keyring.newest()
-        ends = self._sign_in_time(uuid) + self._ticket_seconds
-        body = base64.urlsafe_b64encode(uuid.encode() + secrets.token_bytes(_NONCE)).decode()
+        issued = self._sign_in_time(uuid)
+        ends = issued + self._ticket_seconds
+        signed_in = issued if since is None else since
+        secret = secrets.token_bytes(_NONCE)
+        body = base64.urlsafe_b64encode(uuid.encode() + signed_in.to_bytes(_SINCE, "big") + secret).decode()
         content = f"{ends}.{body}.{key.id}"
         ticket = f"{content}.{seal(key, 'ticket', content)}"
         await self._tickets.put(_digest(ticket), uuid, self._ticket)
@@ -143,11 +150,11 @@ class WorkspaceAccess:
         shape = _TICKET.fullmatch(ticket)
         if shape is None or await self._verify(shape, "ticket", ticket.rpartition(".")[0]) is None:
             return None
-        bearer = SessionId(base64.urlsafe_b64decode(shape["body"])[:-_NONCE].decode())
+        body = base64.urlsafe_b64decode(shape["body"])[:-_NONCE]
+        bearer = SessionId(body[:-_SINCE].decode())
         if not await self._tickets.take(_digest(ticket), bearer):
             return None
-        # When the ticket was issued, unless the setting has changed since.
-        since = min(int(shape["until"]) - self._ticket_seconds, self._sign_in_time(uuid))
+        since = min(int.from_bytes(body[-_SINCE:], "big"), self._sign_in_time(uuid))
         # One second longer: the ticket has whole seconds, and Redis counts fractions.
         if bearer != uuid or int(shape["until"]) + 1 <= self._now() or since < self.earliest_sign_in(uuid):
             return None

@@ -146,7 +146,8 @@ class SignIn:
         if answer.code is None:
             raise _declined(answer.error)
         user_id = self._rule.user_id(await self.provider.claims(answer.code, request, answer.issuer))
-        user = User(user_id, self._sign_in_time(await self._find(user_id)))
+        begun = int(shape["until"]) - ATTEMPT_SECONDS
+        user = User(user_id, self._sign_in_time(await self._find(user_id), begun))
         until = int(self._now()) + self._stay
         newest = await self._keyring.newest()
         content = f"{until}.{user.since}.{_encoded(user_id.encode())}.{newest.id}"
@@ -170,17 +171,22 @@ class SignIn:
         uuid = await self._find(user.user_id)
         if target is not None and target.uuid != uuid:
             raise SignInRefused(SignInFailure.NOT_THEIRS)
-        if uuid is not None and user.since < self._revoked(uuid):
-            if self._revoked(uuid) > self._now() + _SKEW:
-                raise SignInRefused(SignInFailure.REVOKED)
+        fresh = user.since + ATTEMPT_SECONDS >= self._now()
+        existed = uuid is not None and not self._cache.workload(uuid).released
+        if uuid is not None and self._is_outdated(user, uuid):
             return None
         if self._provisioner is not None:
+            if not (existed or fresh):
+                return None  # with the session, a revocation may have gone: only the provider knows
             uuid = (await self._provisioner.create(user.user_id)).uuid
         elif uuid is not None:
             await self._queries.check_usable(uuid)
         if uuid is None:
             raise SignInRefused(SignInFailure.NO_SESSION)
-        return await self._access.issue_link(uuid, target.path if target else "/")
+        if self._is_outdated(user, uuid):
+            return None  # it was revoked meanwhile
+        since = max(user.since, self._access.earliest_sign_in(uuid)) if existed else int(self._now())
+        return await self._access.issue_link(uuid, target.path if target else "/", since=since)
 
     async def _find(self, user_id: str) -> SessionId | None:
         page = await self._queries.page(user_id=user_id)
@@ -191,10 +197,21 @@ class SignIn:
         at = self._cache.workload(uuid).revoked_at
         return int(at.timestamp()) + 1 if at is not None else 0
 
-    def _sign_in_time(self, uuid: SessionId | None) -> int:
-        """The present time, or that of a revocation a moment ago by a clock that is ahead."""
+    def _is_outdated(self, user: User, uuid: SessionId) -> bool:
+        """Whether the user has to sign in again: access was revoked since, or the session is a later one."""
+        revoked = self._revoked(uuid)
+        if user.since < revoked and revoked > self._now() + _SKEW:
+            raise SignInRefused(SignInFailure.REVOKED)
+        # The session of a first visit is created after the sign-in.
+        return user.since < revoked or user.since + ATTEMPT_SECONDS < self._access.earliest_sign_in(uuid)
+
+    def _sign_in_time(self, uuid: SessionId | None, begun: int) -> int:
+        """When the sign-in began, or the time of a revocation a moment ago by a clock that is ahead.
+
+        Not the present time: what the provider vouched for before a revocation must not be used after it.
+        """
         now, revoked = int(self._now()), self._revoked(uuid) if uuid is not None else 0
-        return revoked if now < revoked <= now + _SKEW else now
+        return revoked if now < revoked <= now + _SKEW else begun
 
     async def _verified(self, shape: "re.Match[str] | None", kind: str, content: str) -> SigningKey | None:
         """The key that sealed it; None when the seal is not genuine."""

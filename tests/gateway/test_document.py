@@ -241,6 +241,15 @@ async def test_one_that_never_decodes_to_anything_is_sent_as_it_is() -> None:
     assert memory < 2 * 1024 * 1024
 
 
+async def test_what_follows_an_encoded_page_is_neither_kept_nor_read_for_ever() -> None:
+    pieces = Pieces([gzip.compress(PAGE), *[bytes(65_536)] * 256])
+    memory, longest = await measured(held(pieces, Recoder("gzip")))
+    assert memory < 1024 * 1024
+    assert longest < 0.2
+    body = await passed(held(Pieces([gzip.compress(PAGE), b"more"]), Recoder("gzip")))
+    assert gzip.decompress(body) == with_script(PAGE)
+
+
 @pytest.mark.parametrize("size", [5, 20, 2_000, 30_000])
 async def test_an_encoded_page_that_is_cut_off_arrives_up_to_there(size: int) -> None:
     random = Random(13)  # noqa: S311 - the same each time

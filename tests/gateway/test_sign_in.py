@@ -18,7 +18,7 @@ from joserfc.jwk import ECKey, RSAKey
 from service.adapters.oidc.provider import OidcProvider
 from service.domain.identity import UserRule
 from service.domain.names import SessionId
-from service.domain.sign_in import SignIn
+from service.domain.sign_in import ATTEMPT_SECONDS, SignIn
 from service.gateway.access.cookie_header import COOKIE
 from service.gateway.access.home import Home
 from service.gateway.access.hosts import Hosts
@@ -222,10 +222,17 @@ async def test_what_the_token_lacks_comes_from_the_userinfo_endpoint(scene: Scen
 
 async def test_a_verification_that_the_token_lacks_comes_from_there_too(scene: Scene) -> None:
     scene.provider.user = {"sub": "1", "email": "ann@example.com"}
-    scene.provider.userinfo = {"sub": "1", "email": "another@example.com", "email_verified": True}
+    scene.provider.userinfo = {"sub": "1", "email": "ann@example.com", "email_verified": True}
     await scene.enter(scene.browser())
     (uuid,) = scene.house.world.cluster.uuids()
     assert user_of(scene, uuid) == "ann@example.com"
+
+
+async def test_the_verification_of_another_address_counts_for_nothing(scene: Scene) -> None:
+    scene.provider.user = {"sub": "1", "email": "ann@example.com"}
+    scene.provider.userinfo = {"sub": "1", "email": "another@example.com", "email_verified": True}
+    assert (await scene.enter(scene.browser())).status == 403
+    assert not list(scene.house.world.cluster.uuids())
 
 
 async def test_what_the_userinfo_endpoint_says_of_another_user_is_refused(scene: Scene) -> None:
@@ -502,14 +509,14 @@ async def test_a_new_key_is_read_when_it_is_used_and_not_for_every_forgery(scene
         (ECKey.generate_key("P-256", {"kid": "third"}), "ES256"),
     ):
         provider.key, provider.algorithm = key, algorithm
-        discovery._keys_read_at = float("-inf")  # ten seconds have passed
+        discovery._keys_tried_at = float("-inf")  # ten seconds have passed
         browser = scene.browser()
         assert (await browser.get(await scene.begin(browser))).status == 303
     reads = provider.calls.count("/jwks")
     assert reads == 3
     provider.published = [provider.key.as_dict(private=False)]
     provider.key = ECKey.generate_key("P-256", {"kid": "unknown"})
-    discovery._keys_read_at = float("-inf")
+    discovery._keys_tried_at = float("-inf")
     for _ in range(3):
         assert (await scene.enter(scene.browser())).status == 403
     assert provider.calls.count("/jwks") == reads + 1
@@ -539,10 +546,23 @@ async def test_metadata_that_cannot_be_read_again_stay_in_use(scene: Scene) -> N
     assert scene.oidc.remark() is not None
 
 
+async def test_keys_that_cannot_be_read_again_stay_in_use(scene: Scene) -> None:
+    await scene.enter(scene.browser())
+    discovery = scene.oidc._discovery
+    discovery._read_at = float("-inf")
+    scene.provider.metadata = {"jwks_uri": f"{scene.provider.issuer}/missing"}
+    browser = scene.browser()
+    assert (await browser.get(await scene.begin(browser))).status == 303
+    discovery._keys, discovery._keys_tried_at = (), float("-inf")
+    for _ in range(2):
+        assert (await scene.enter(scene.browser())).status == 503
+
+
 @pytest.mark.parametrize(
     "metadata",
     [
         {"issuer": "https://evil.test"},
+        {"token_endpoint": "https://[evil"},
         {"token_endpoint": REMOVED},
         {"token_endpoint": "file:///etc/passwd"},
         {"authorization_endpoint": "javascript:alert(1)"},
@@ -673,6 +693,44 @@ async def test_a_revocation_asks_for_a_new_sign_in_at_the_provider(scene: Scene)
     assert answer.status == 303
     await browser.get(answer.location)
     assert (await browser.get(f"{scene.house.origin(uuid)}/echo")).status == 200
+
+
+async def test_a_domain_cookie_from_before_brings_no_removed_workspace_back(scene: Scene) -> None:
+    browser, world = scene.browser(), scene.house.world
+    await scene.enter(browser)
+    (uuid,) = world.cluster.uuids()
+    await world.revocation.revoke(uuid, by="api")
+    await world.releases.uninstall(uuid)
+    scene.sign_in._now = lambda: time.time() + ATTEMPT_SECONDS + 1
+    assert (await browser.get(f"{ORIGIN}/")).location.startswith(scene.provider.issuer)
+    assert world.cluster.workload(uuid).released
+
+
+async def test_a_link_from_a_replica_that_has_not_heard_of_a_revocation_is_refused_by_the_others(scene: Scene) -> None:
+    browser, world = scene.browser(), scene.house.world
+    await scene.enter(browser)
+    (uuid,) = world.cluster.uuids()
+    led = await browser.get(f"{ORIGIN}/")
+    revoked = datetime.now(UTC) - timedelta(seconds=1)  # before the link, and after the sign-in
+    user = await scene.sign_in.user(browser.jar[DOMAIN][cookies.USER])
+    assert user is not None
+    world.cluster.change(replace(world.cluster.workload(uuid), created_at=revoked, revoked_at=revoked))
+    link = await scene.house.access.issue_link(uuid, since=user.since - 5)
+    assert led.status == 303
+    assert (await scene.browser().get(link.url)).location.startswith(f"{ORIGIN}{SIGN_IN}?")
+    assert (await scene.browser().get((await scene.house.access.issue_link(uuid)).url)).status == 303
+
+
+async def test_what_the_provider_said_before_a_revocation_opens_nothing_after_it(scene: Scene) -> None:
+    uuid, browser = await scene.house.awake("ann@example.com"), scene.browser()
+    scene.sign_in._now = lambda: time.time() - 5
+    callback = await scene.begin(browser)
+    scene.sign_in._now = time.time
+    await scene.house.world.revocation.revoke(uuid, by="api")
+    scene.sign_in._now = lambda: time.time() + 2
+    answer = await browser.get(callback)
+    assert answer.status == 403
+    assert "revoked" in answer.page
 
 
 async def test_a_revocation_until_later_leads_nobody_round(scene: Scene) -> None:

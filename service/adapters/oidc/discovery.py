@@ -52,7 +52,7 @@ class Discovery:
         self._now = now
         self._lock = asyncio.Lock()
         self._metadata: Metadata | None = None
-        self._read_at = self._failed_at = self._keys_read_at = float("-inf")
+        self._read_at = self._failed_at = self._keys_read_at = self._keys_tried_at = float("-inf")
         self._keys: Sequence[Key] = ()
         self._failure: SignInRefused | None = None
 
@@ -75,12 +75,22 @@ class Discovery:
         """The keys that may have signed a token with that `kid`; all of them for None. Empty when there is none."""
         metadata = await self.metadata()
         async with self._lock:
+            due = self._keys_read_at < self._read_at or not self._matching(key_id)
+            if due and self._now() - self._keys_tried_at > _MIN_KEY_INTERVAL:
+                await self._read_keys(metadata.jwks_uri)
             found = self._matching(key_id)
-            if not found and self._now() - self._keys_read_at > _MIN_KEY_INTERVAL:
-                self._keys_read_at = self._now()
-                self._keys = _keys(await self._client.get(metadata.jwks_uri))
-                found = self._matching(key_id)
+            if not found and self._keys_read_at < self._keys_tried_at:
+                raise SignInRefused(SignInFailure.PROVIDER_AWAY, "its keys cannot be read")
             return found
+
+    async def _read_keys(self, url: str) -> None:
+        """Those that were read before stay in use when this fails."""
+        self._keys_tried_at = self._now()
+        try:
+            self._keys = _keys(await self._client.get(url))
+            self._keys_read_at = self._keys_tried_at
+        except SignInRefused as failure:
+            log.warning("the keys of the identity provider cannot be read", extra={"why": failure.reason})
 
     def _matching(self, key_id: str | None) -> Sequence[Key]:
         return [key for key in self._keys if key_id is None or key.kid == key_id]
@@ -91,7 +101,7 @@ class Discovery:
         try:
             url = f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"
             self._metadata = _metadata(await self._client.get(url), self._issuer)
-            self._read_at, self._keys, self._keys_read_at = self._now(), (), float("-inf")
+            self._read_at, self._keys_tried_at = self._now(), float("-inf")
             self._failure = None
         except SignInRefused as failure:
             self._failed_at, self._failure = self._now(), failure
@@ -125,7 +135,10 @@ def _optional_endpoint(found: Json, name: str, issuer: str) -> str | None:
     url = found.get(name)
     if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url:
         return None
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
     safe = parts.scheme == "https" or (parts.scheme == "http" and issuer.startswith("http://"))
     return url if safe and parts.hostname else None
 
@@ -140,7 +153,8 @@ def _names(found: Json, name: str, default: str) -> frozenset[str]:
 def _keys(found: Json) -> Sequence[Key]:
     """The keys that verify signatures; those that cannot be read are left out."""
     keys: list[Key] = []
-    for item in found.get("keys") or ():
+    listed = found.get("keys")
+    for item in listed if isinstance(listed, list) else ():
         kind = _KINDS.get(str(item.get("kty"))) if isinstance(item, dict) else None
         if kind is None or item.get("use", "sig") != "sig":
             continue

@@ -57,7 +57,7 @@ class IdTokenVerifier:
             raise _invalid("it cannot be read") from None
         algorithm, key_id = header.get("alg"), header.get("kid")
         allowed = _ALGORITHMS & (await self._discovery.metadata()).algorithms
-        if algorithm not in allowed or not isinstance(key_id, str | None):
+        if not isinstance(algorithm, str) or algorithm not in allowed or not isinstance(key_id, str | None):
             raise _invalid("its algorithm is not one of the provider's")
         for key in await self._discovery.keys(key_id):
             try:

@@ -101,6 +101,8 @@ class OidcProvider:
             raise SignInRefused(SignInFailure.PROVIDER_AWAY, f"its token endpoint answers {status}")
         if answer.get("error") == _REFUSED_CODE:
             raise SignInRefused(SignInFailure.CODE_REFUSED)
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            raise SignInRefused(SignInFailure.PROVIDER_AWAY, "its token endpoint has had too many requests")
         raise SignInRefused(
             SignInFailure.MISCONFIGURED,
             f"its token endpoint answers {status}: check OIDC_CLIENT_ID, OIDC_CLIENT_SECRET and the redirect URI",
@@ -118,6 +120,8 @@ class OidcProvider:
         found = await self._client.get(metadata.userinfo_endpoint, bearer=access_token)
         if found.get("sub") != claims["sub"]:
             raise SignInRefused(SignInFailure.INVALID_TOKEN, "the userinfo endpoint speaks of another user")
+        if "email" in claims and claims["email"] != found.get("email"):
+            found.pop("email_verified", None)  # it speaks of another address
         return {**found, **claims}
 
 

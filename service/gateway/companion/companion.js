@@ -75,7 +75,8 @@ const onEvent = (event) => {
   if (!event.isTrusted) return;
   if (mode) return guard(event);
   if (type === "pointermove") { // a browser sends some although the pointer rests, when the page changes under it
-    if (Math.abs(screenX - x) + Math.abs(screenY - y) < 3) return;
+    if (page.pointerLockElement ? !(event.movementX || event.movementY)
+      : Math.abs(screenX - x) + Math.abs(screenY - y) < 3) return;
     [x, y] = [screenX, screenY];
   } else if (type === "scroll") { // programs scroll too
     if (now() - direct < 2000) input();
@@ -270,11 +271,12 @@ const handlers = {
     pod ??= current;
     if (phase === "released" || phase === "deleting") show("gone", text("gone.title"), text("asleep.cannot"));
     else if (phase === "asleep") {
+      pod ??= "none"; // a page that was opened meanwhile has to be loaded again, too
       const title = since ? text("asleep.title", { time: clock(since + skew) }) : text("asleep.title.unknown");
       show("asleep", title, text("asleep.hint"), text(interrupted ? "asleep.interrupted" : "asleep.note"));
     } else if (gone && phase === "ready") load();
     else if (gone || mode === "asleep" && !current) {
-      if (mode !== "waking") waking(mode ? "waking.title" : "replaced.title");
+      if (mode !== "waking" && mode !== phase) waking(mode ? "waking.title" : "replaced.title");
     } else {
       if (mode) { mode = ""; dialog.close(); }
       if (sleeps && sleeps - at <= Math.max(warnsFor, 5) + 1) warn(sleeps + skew);

@@ -27,15 +27,20 @@ class Recoder:
         self._encoder = zlib.compressobj(_LEVEL, wbits=self._format)
         self._is_flushed = True
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the body has come to its own end. What follows is ignored, as browsers do."""
+        return self._decoder.eof
+
     def feed(self, data: bytes) -> None:
         """More of the body has come."""
-        self._unread += data
+        if not self.is_over:
+            self._unread += data
 
     def read(self) -> bytes:
-        """Decode some of what has come; nothing if more must come first. Raises Malformed.
-
-        What follows the body's own end is ignored, as browsers do.
-        """
+        """Decode some of what has come; nothing if more must come first, or at the end. Raises Malformed."""
+        if self.is_over:
+            return b""  # zlib would keep whatever follows
         if self._is_new and self._format == _ZLIB and not self._choose_format():
             return b""
         self._is_new = False

@@ -113,7 +113,7 @@ class Document(Body):
                 data += recoder.encode(piece)
             elif data := data + recoder.flush():
                 break
-            elif received := await self._body.readany():
+            elif not recoder.is_over and (received := await self._body.readany()):
                 recoder.feed(received)
             else:
                 self._over, data = True, recoder.finish()

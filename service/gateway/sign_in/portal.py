@@ -150,9 +150,9 @@ class SignInPortal:
 
 
 def _single(request: web.BaseRequest, name: str) -> str | None:
-    """The parameter's value; None when it is missing or given twice: two programs might read different ones."""
+    """The parameter's value; None when it is missing, no text, or given twice: programs might read it differently."""
     values = request.query.getall(name, ())
-    return values[0] if len(values) == 1 else None
+    return values[0] if len(values) == 1 and values[0].isprintable() else None
 
 
 def _check_opened(request: web.BaseRequest) -> None:
