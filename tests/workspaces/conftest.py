@@ -26,6 +26,7 @@ from tests.stack.client import Caller, Json, until
 
 BUSYBOX = "localhost/user-pods/busybox:1"
 """An image that is a shell."""
+EDITOR_COOLDOWN = 8
 
 
 @pytest.fixture(scope="package")
@@ -44,6 +45,27 @@ def real_stack(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield stack
     finally:
         cluster.down()
+
+
+@pytest.fixture(scope="package")
+def editors(real_stack: Stack) -> Iterator[Stack]:
+    """A second service on the same cluster, whose sessions are VS Codes."""
+    lacks = recipes.missing(Name.WORKSPACE)
+    if lacks and not os.environ.get("CI"):
+        pytest.skip(f"a VS Code needs {', '.join(lacks)}")
+    stack = Stack(
+        real_stack.cluster,
+        port=free_port(),
+        gateway_port=free_port(),
+        settings={**SHORT, "COOLDOWN": str(EDITOR_COOLDOWN)},
+        image=recipes.build(Name.WORKSPACE),
+        volume=True,
+        name="editor-service",
+    )
+    stack.prepare()
+    stack.start()
+    yield stack
+    real_stack.cluster.stop(stack.name)
 
 
 def _tests(cluster: Cluster) -> Json:

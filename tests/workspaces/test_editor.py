@@ -1,47 +1,23 @@
 """A real VS Code in a real browser: it wakes on a visit, sleeps when its user is gone, and is as it was on the next."""
 
 import asyncio
-import os
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 from playwright.async_api import Page, expect
 
-from images import recipes
-from images.recipes import Name
 from stack.stack import Stack
-from tests.conftest import SHORT, free_port
+from tests.conftest import SHORT
 from tests.waiting import until
+from tests.workspaces.conftest import EDITOR_COOLDOWN as COOLDOWN
 from tests.workspaces.conftest import Picture, Visitor, Visitors
 
-COOLDOWN = 8
 LEASE, POLL = int(SHORT["LEASE"]), int(SHORT["POLLING_INTERVAL"])
 TYPED = "typed-before-the-sleep"
 TERMINAL = ".terminal-wrapper.active .xterm-helper-textarea"
-
-
-@pytest.fixture(scope="package")
-def editors(real_stack: Stack) -> Iterator[Stack]:
-    """A second service on the same cluster, whose sessions are VS Codes."""
-    lacks = recipes.missing(Name.WORKSPACE)
-    if lacks and not os.environ.get("CI"):
-        pytest.skip(f"a VS Code needs {', '.join(lacks)}")
-    stack = Stack(
-        real_stack.cluster,
-        port=free_port(),
-        gateway_port=free_port(),
-        settings={**SHORT, "COOLDOWN": str(COOLDOWN)},
-        image=recipes.build(Name.WORKSPACE),
-        volume=True,
-        name="editor-service",
-    )
-    stack.prepare()
-    stack.start()
-    yield stack
-    real_stack.cluster.stop(stack.name)
 
 
 @pytest.fixture
