@@ -16,6 +16,8 @@ from tests.workspaces.conftest import EDITOR_COOLDOWN as COOLDOWN
 from tests.workspaces.conftest import Picture, Visitor, Visitors
 
 LEASE, POLL = int(SHORT["LEASE"]), int(SHORT["POLLING_INTERVAL"])
+REPORTED_WITHIN = 7
+"""Seconds by which page and gateway may report a key late, which outlasts a lease as short as this one."""
 TYPED = "typed-before-the-sleep"
 TERMINAL = ".terminal-wrapper.active .xterm-helper-textarea"
 
@@ -85,7 +87,8 @@ async def test_an_editor_sleeps_when_its_user_leaves_and_resumes_as_it_was(
     overlay = page.get_by_role("dialog", name=re.compile(r"Asleep since \d"))
     await expect(overlay).to_be_visible(timeout=30_000)
     idle = time.monotonic() - last
-    assert LEASE + COOLDOWN - POLL - 1 < idle < LEASE + COOLDOWN + POLL + 2 + 2, "the last key decides, to the second"
+    latest = max(LEASE, REPORTED_WITHIN) + COOLDOWN + POLL + 2 + 2
+    assert LEASE + COOLDOWN - POLL - 1 < idle < latest, "the last key decides, to the second"
     await picture(page, "4-asleep")
     await page.keyboard.press("Shift")
     await visitor.stays_asleep(5)
