@@ -15,7 +15,6 @@ cache knows that time, so it costs no lookup either.
 import asyncio
 import base64
 import hashlib
-import hmac
 import logging
 import math
 import re
@@ -31,7 +30,7 @@ from service.domain.errors import Unavailable
 from service.domain.keyring import Keyring
 from service.domain.names import SessionId
 from service.domain.ports import Tickets, WorkloadCache
-from service.domain.signing_key import SigningKey
+from service.domain.signing_key import SEALED, SigningKey
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +42,10 @@ _SINCE = 4
 _NONCE = 18
 """Random bytes of a ticket; after an id of 8 bytes, base64 needs no padding."""
 _NEVER: tuple[float, int, SigningKey | None] = (0, 0, None)
-_MOST_SKEW = 300
+MOST_SKEW = 300
 """Seconds by which the API server's clock, or another replica's, may be ahead of this one's."""
-_SEALED = r"(?P<key>[0-9a-f]{8})\.(?P<seal>[A-Za-z0-9_-]{43})"
-_TICKET = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<body>[A-Za-z0-9_-]{{40}})\.{_SEALED}")
-_COOKIE = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<since>[0-9]{{1,11}})\.{_SEALED}")
+_TICKET = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<body>[A-Za-z0-9_-]{{40}})\.{SEALED}")
+_COOKIE = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<since>[0-9]{{1,11}})\.{SEALED}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +135,7 @@ class WorkspaceAccess:
         secret = secrets.token_bytes(_NONCE)
         body = base64.urlsafe_b64encode(uuid.encode() + signed_in.to_bytes(_SINCE, "big") + secret).decode()
         content = f"{ends}.{body}.{key.id}"
-        ticket = f"{content}.{seal(key, 'ticket', content)}"
+        ticket = f"{content}.{key.seal('ticket', content)}"
         await self._tickets.put(_digest(ticket), uuid, self._ticket)
         query = urlencode({"ticket": ticket, "to": to})
         return WorkspaceLink(f"{self._origin(uuid)}{ENTER}?{query}", datetime.fromtimestamp(ends, UTC))
@@ -148,7 +146,7 @@ class WorkspaceAccess:
         A genuine ticket is used up in any case.
         """
         shape = _TICKET.fullmatch(ticket)
-        if shape is None or await self._verify(shape, "ticket", ticket.rpartition(".")[0]) is None:
+        if shape is None or await self._keyring.verified(shape, "ticket", ticket.rpartition(".")[0]) is None:
             return None
         body = base64.urlsafe_b64decode(shape["body"])[:-_NONCE]
         bearer = SessionId(body[:-_SINCE].decode())
@@ -182,7 +180,7 @@ class WorkspaceAccess:
         shape, now = _COOKIE.fullmatch(cookie), self._now()
         if shape is None or int(shape["until"]) <= now:
             return None
-        key = await self._verify(shape, "pass", f"{uuid}.{cookie.rpartition('.')[0]}")
+        key = await self._keyring.verified(shape, "pass", f"{uuid}.{cookie.rpartition('.')[0]}")
         if key is None or int(shape["since"]) < self.earliest_sign_in(uuid):
             return None
         until, since = int(shape["until"]), int(shape["since"])
@@ -208,7 +206,7 @@ class WorkspaceAccess:
         the clock that it was read from may be ahead.
         """
         now, earliest = int(self._now()), self.earliest_sign_in(uuid)
-        return earliest if now < earliest <= now + _MOST_SKEW else now
+        return earliest if now < earliest <= now + MOST_SKEW else now
 
     def _latest(self, since: int) -> int:
         """When a cookie must expire if its ticket was used at `since`."""
@@ -217,23 +215,12 @@ class WorkspaceAccess:
     def _make_cookie(self, key: SigningKey, uuid: SessionId, since: int) -> str:
         until = min(int(self._now() + self.stay.total_seconds()), self._latest(since))
         content = f"{until}.{since}.{key.id}"
-        return f"{content}.{seal(key, 'pass', f'{uuid}.{content}')}"
-
-    async def _verify(self, shape: "re.Match[str]", kind: str, content: str) -> SigningKey | None:
-        """The key that sealed it; None when the seal is not genuine."""
-        key = await self._keyring.find(shape["key"])
-        return key if key and hmac.compare_digest(shape["seal"], seal(key, kind, content)) else None
+        return f"{content}.{key.seal('pass', f'{uuid}.{content}')}"
 
     def _remember(self, cookie: str, uuid: SessionId, checked: tuple[float, int, SigningKey]) -> None:
         if len(self._checked) >= _REMEMBERED:
             self._checked.pop(next(iter(self._checked)))
         self._checked[cookie, uuid] = checked
-
-
-def seal(key: SigningKey, kind: str, content: str) -> str:
-    """`kind`, "ticket" or "pass" (a session cookie), keeps one from being accepted as the other."""
-    mac = hmac.digest(key.secret, f"{kind}.{content}".encode(), "sha256")
-    return base64.urlsafe_b64encode(mac).decode().rstrip("=")
 
 
 def _digest(ticket: str) -> str:

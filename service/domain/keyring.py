@@ -5,7 +5,9 @@ keys. It is kept outside Redis, so access to Redis is not enough to make a ticke
 """
 
 import asyncio
+import hmac
 import logging
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -91,6 +93,16 @@ class Keyring:
             if found is None and not self._current:
                 raise SigningKeysUnavailable
         return found
+
+    async def verified(self, shape: "re.Match[str] | None", kind: str, content: str) -> SigningKey | None:
+        """The key that sealed the content, by a match of SEALED; None when the seal is not genuine.
+
+        Raises as `find`.
+        """
+        key = await self.find(shape["key"]) if shape is not None else None
+        if shape is None or key is None or not hmac.compare_digest(shape["seal"], key.seal(kind, content)):
+            return None
+        return key
 
     async def _read_for_request(self) -> None:
         """Read the keys, unless that was done a moment ago: anybody can send ids that do not exist."""

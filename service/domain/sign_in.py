@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from service.domain.access import WorkspaceAccess, WorkspaceLink, seal
+from service.domain.access import MOST_SKEW, WorkspaceAccess, WorkspaceLink
 from service.domain.identity import (
     AuthorizationRequest,
     IdentityProvider,
@@ -30,20 +30,17 @@ from service.domain.names import SessionId
 from service.domain.ports import WorkloadCache
 from service.domain.provisioning import Provisioner
 from service.domain.queries import SessionQueries
-from service.domain.signing_key import SigningKey
+from service.domain.signing_key import SEALED, SigningKey
 
 ATTEMPT_SECONDS = 600
 """How long a user may take at the provider."""
-_SKEW = 300
-"""Seconds by which the clock that a revocation was read from may be ahead of this one's."""
 _LONGEST_PATH = 1500
 """Characters of a path that an attempt remembers; its cookie must stay below 4 KB."""
 _UUID = 8
 _NONCE = 16
 _NOWHERE = "-" * _UUID
-_SEALED = r"(?P<key>[0-9a-f]{8})\.(?P<seal>[A-Za-z0-9_-]{43})"
-_ATTEMPT = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<body>[A-Za-z0-9_-]{{32,2800}})\.{_SEALED}")
-_USER = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<since>[0-9]{{1,11}})\.(?P<user>[A-Za-z0-9_-]{{2,340}})\.{_SEALED}")
+_ATTEMPT = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<body>[A-Za-z0-9_-]{{32,2800}})\.{SEALED}")
+_USER = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<since>[0-9]{{1,11}})\.(?P<user>[A-Za-z0-9_-]{{2,340}})\.{SEALED}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +124,7 @@ class SignIn:
         content = f"{int(self._now()) + ATTEMPT_SECONDS}.{body}.{key.id}"
         request = _request(key, content)
         url = await self.provider.authorization_url(request)
-        return Begun(url, request.state, f"{content}.{seal(key, 'attempt', content)}")
+        return Begun(url, request.state, f"{content}.{key.seal('attempt', content)}")
 
     async def complete(self, attempt: str, answer: ProviderAnswer) -> SignedIn:
         """The user whom the provider has sent back, if it was this browser that has begun the attempt."""
@@ -135,7 +132,7 @@ class SignIn:
             raise _declined(answer.error)  # some providers forget the state when the user cancels
         shape = _ATTEMPT.fullmatch(attempt)
         content = attempt.rpartition(".")[0]
-        key = await self._verified(shape, "attempt", content)
+        key = await self._keyring.verified(shape, "attempt", content)
         if shape is None or key is None:
             raise SignInRefused(SignInFailure.EXPIRED, "this browser has not begun it")
         request = _request(key, content)
@@ -151,7 +148,7 @@ class SignIn:
         until = int(self._now()) + self._stay
         newest = await self._keyring.newest()
         content = f"{until}.{user.since}.{_encoded(user_id.encode())}.{newest.id}"
-        cookie = f"{content}.{seal(newest, 'user', content)}"
+        cookie = f"{content}.{newest.seal('user', content)}"
         return SignedIn(user, cookie, self._stay, _target(shape["body"]))
 
     async def user(self, cookie: str) -> User | None:
@@ -159,7 +156,7 @@ class SignIn:
         shape = _USER.fullmatch(cookie)
         if shape is None or int(shape["until"]) <= self._now():
             return None
-        if await self._verified(shape, "user", cookie.rpartition(".")[0]) is None:
+        if await self._keyring.verified(shape, "user", cookie.rpartition(".")[0]) is None:
             return None
         return User(_decoded(shape["user"]).decode(), int(shape["since"]))
 
@@ -200,7 +197,7 @@ class SignIn:
     def _is_outdated(self, user: User, uuid: SessionId) -> bool:
         """Whether the user has to sign in again: access was revoked since, or the session is a later one."""
         revoked = self._revoked(uuid)
-        if user.since < revoked and revoked > self._now() + _SKEW:
+        if user.since < revoked and revoked > self._now() + MOST_SKEW:
             raise SignInRefused(SignInFailure.REVOKED)
         # The session of a first visit is created after the sign-in.
         return user.since < revoked or user.since + ATTEMPT_SECONDS < self._access.earliest_sign_in(uuid)
@@ -211,19 +208,12 @@ class SignIn:
         Not the present time: what the provider vouched for before a revocation must not be used after it.
         """
         now, revoked = int(self._now()), self._revoked(uuid) if uuid is not None else 0
-        return revoked if now < revoked <= now + _SKEW else begun
-
-    async def _verified(self, shape: "re.Match[str] | None", kind: str, content: str) -> SigningKey | None:
-        """The key that sealed it; None when the seal is not genuine."""
-        key = await self._keyring.find(shape["key"]) if shape is not None else None
-        if shape is None or key is None or not hmac.compare_digest(shape["seal"], seal(key, kind, content)):
-            return None
-        return key
+        return revoked if now < revoked <= now + MOST_SKEW else begun
 
 
 def _request(key: SigningKey, content: str) -> AuthorizationRequest:
     return AuthorizationRequest(
-        state=seal(key, "state", content), nonce=seal(key, "nonce", content), verifier=seal(key, "verifier", content)
+        state=key.seal("state", content), nonce=key.seal("nonce", content), verifier=key.seal("verifier", content)
     )
 
 

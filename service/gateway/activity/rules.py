@@ -61,10 +61,10 @@ Sender = Editor | Uploads | Program
 
 def sender_of(request: BaseRequest) -> Sender:
     """What opens this WebSocket."""
-    query = request.raw_path.partition("?")[2]
+    editor = is_editor(request)
     if is_measured(request):
-        return Uploads() if _EDITOR in query else Program.MEASURED
-    return Editor(resumed=_RECONNECTS in query) if _EDITOR in query else Program.UNMEASURED
+        return Uploads() if editor else Program.MEASURED
+    return Editor(resumed=_RECONNECTS in request.raw_path.partition("?")[2]) if editor else Program.UNMEASURED
 
 
 def is_editor(request: BaseRequest) -> bool:
