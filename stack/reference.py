@@ -1,6 +1,7 @@
 """Pages of the documentation's reference that come from the OpenAPI document, the problem types and the charts."""
 
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -103,4 +104,10 @@ def _cell(text: str) -> str:
 
 
 def _page(lines: Sequence[str]) -> str:
-    return "\n".join(lines).strip() + "\n"
+    """The lines as a page. Prose is wrapped; a row of a table has to stay a line."""
+    text = "\n".join(lines).strip()
+    return "\n".join(line if line.startswith("|") else _wrapped(line) for line in text.split("\n")) + "\n"
+
+
+def _wrapped(line: str) -> str:
+    return textwrap.fill(line, 120, break_long_words=False, break_on_hyphens=False)
