@@ -1,5 +1,6 @@
 """An OpenID Connect provider that a test controls: it checks what it gets, and answers as badly as it is told to."""
 
+import asyncio
 import base64
 import functools
 import hashlib
@@ -58,6 +59,8 @@ class Provider:
     calls: list[str] = field(default_factory=list)
     """Paths that were requested."""
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
+    slow: dict[str, asyncio.Event] = field(default_factory=dict)
+    """By path: what an answer waits for."""
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["Provider"]:
@@ -87,6 +90,8 @@ class Provider:
     @web.middleware
     async def _count(self, request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
         self.calls.append(request.path)
+        if request.path in self.slow:
+            await self.slow[request.path].wait()
         if self.away:
             raise web.HTTPBadGateway
         response: web.StreamResponse = await handler(request)

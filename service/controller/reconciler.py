@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from service.controller.leadership import Leadership
-from service.controller.rate_limiter import RateLimiter
 from service.controller.work_queue import WorkQueue
 from service.domain.clock import utc_now
 from service.domain.errors import SessionError, SessionReleased, Unavailable
@@ -23,6 +22,7 @@ from service.domain.names import SessionId
 from service.domain.observers import StepObserver, WakeObserver, isolated
 from service.domain.ports import Cluster, Queues, WorkloadCache
 from service.domain.queue_state import QueueState
+from service.domain.rate_limiter import RateLimiter
 
 log = logging.getLogger(__name__)
 

@@ -17,6 +17,8 @@ class SignInFailure(StrEnum):
     """The provider refuses the code: it was used before, or is too old."""
     PROVIDER_AWAY = "provider-away"
     """The provider does not answer."""
+    BUSY = "busy"
+    """Too many users sign in at the same time."""
     MISCONFIGURED = "misconfigured"
     """The provider refuses the service, or describes itself in another way than the settings."""
     CLOCKS = "clocks"
@@ -56,6 +58,8 @@ class AuthorizationRequest:
     state: str
     nonce: str
     verifier: str
+    choose_account: bool = False
+    """The provider lets the user choose an account, though they are still signed in with one there."""
 
 
 class IdentityProvider(Protocol):

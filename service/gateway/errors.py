@@ -53,6 +53,8 @@ class PageKind(StrEnum):
     """Any other fault of the request."""
     REMOVED = "removed"
     REVOKED = "revoked"
+    SIGN_IN_BUSY = "sign_in_busy"
+    """Too many users sign in at the same time."""
     SIGN_IN_CANCELLED = "sign_in_cancelled"
     SIGN_IN_CLOCKS = "sign_in_clocks"
     SIGN_IN_DENIED = "sign_in_denied"

@@ -24,7 +24,7 @@ async def open_oidc(config: Settings) -> AsyncIterator[IdentityProvider | None]:
         return
     secret = _secret(config)
     async with ClientSession(cookie_jar=DummyCookieJar()) as http:
-        yield OidcProvider(
+        provider = OidcProvider(
             http,
             issuer=config.oidc_issuer,
             client_id=config.oidc_client_id,
@@ -34,6 +34,10 @@ async def open_oidc(config: Settings) -> AsyncIterator[IdentityProvider | None]:
             signed_out_uri=config.domain_origin + SIGNED_OUT,
             wanted=sorted(config.user_rule.claims),
         )
+        try:
+            yield provider
+        finally:
+            await provider.close()
 
 
 def _secret(config: Settings) -> str:

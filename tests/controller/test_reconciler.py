@@ -9,7 +9,6 @@ from datetime import timedelta
 import pytest
 
 from service.controller.leadership import Leadership
-from service.controller.rate_limiter import RateLimiter
 from service.controller.reconciler import Reconciler
 from service.domain.errors import ClusterUnavailable, RedisUnavailable
 from service.domain.idle_times import IdleTimes
@@ -17,6 +16,7 @@ from service.domain.lifecycle import Step
 from service.domain.names import SessionId
 from service.domain.observers import StepObserver
 from service.domain.queue_state import QueueState
+from service.domain.rate_limiter import RateLimiter
 from service.domain.workload import Workload
 from tests.controller.simulation import UUID, asleep, record
 from tests.fakes import MemoryCluster, MemoryQueues

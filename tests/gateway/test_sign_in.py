@@ -15,6 +15,8 @@ import aiohttp
 import pytest
 from joserfc.jwk import ECKey, RSAKey
 
+from service.adapters.oidc import call_limit
+from service.adapters.oidc.discovery import Discovery
 from service.adapters.oidc.provider import OidcProvider
 from service.domain.identity import UserRule
 from service.domain.names import SessionId
@@ -38,8 +40,10 @@ from tests.oidc_provider import (
     signed_with_secret,
     unsigned,
 )
+from tests.waiting import until
 
 ORIGIN = f"https://{DOMAIN}"
+HOUR = 3600
 PERSON = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Accept": "text/html"}
 
 
@@ -81,11 +85,22 @@ class Browser:
 
 
 @dataclass
+class Clock:
+    """By which the provider's metadata and keys grow old."""
+
+    ahead: float = 0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+@dataclass
 class Scene:
     house: House
     provider: Provider
     sign_in: SignIn
     oidc: OidcProvider
+    clock: "Clock"
 
     def browser(self) -> Browser:
         return Browser(self.house)
@@ -122,6 +137,7 @@ def creates() -> bool:
 @pytest.fixture
 async def scene(world: World, rule: UserRule, creates: bool) -> AsyncIterator[Scene]:
     made: list[SignIn] = []
+    clock = Clock()
     async with Provider().serving() as provider, aiohttp.ClientSession() as http:
         oidc = OidcProvider(
             http,
@@ -132,6 +148,7 @@ async def scene(world: World, rule: UserRule, creates: bool) -> AsyncIterator[Sc
             redirect_uri=ORIGIN + CALLBACK,
             signed_out_uri=ORIGIN + SIGNED_OUT,
             wanted=sorted(rule.claims),
+            now=clock,
         )
 
         def portal(house: House) -> tuple[SignInPortal, Home]:
@@ -150,7 +167,8 @@ async def scene(world: World, rule: UserRule, creates: bool) -> AsyncIterator[Sc
             return SignInPortal(sign_in, Hosts(DOMAIN), house.origin, house.pages), home
 
         async with House(world, portal=portal).open() as house:
-            yield Scene(house, provider, made[0], oidc)
+            yield Scene(house, provider, made[0], oidc, clock)
+        await oidc.close()
 
 
 def user_of(scene: Scene, uuid: str) -> str | None:
@@ -502,21 +520,21 @@ async def test_a_symmetric_key_among_the_providers_keys_verifies_nothing(scene: 
 
 
 async def test_a_new_key_is_read_when_it_is_used_and_not_for_every_forgery(scene: Scene) -> None:
-    provider, discovery = scene.provider, scene.oidc._discovery
+    provider = scene.provider
     for key, algorithm in (
         (provider.key, "RS256"),
         (rsa_key("second"), "RS256"),
         (ECKey.generate_key("P-256", {"kid": "third"}), "ES256"),
     ):
         provider.key, provider.algorithm = key, algorithm
-        discovery._keys_tried_at = float("-inf")  # ten seconds have passed
+        scene.clock.ahead += 10
         browser = scene.browser()
         assert (await browser.get(await scene.begin(browser))).status == 303
     reads = provider.calls.count("/jwks")
     assert reads == 3
     provider.published = [provider.key.as_dict(private=False)]
     provider.key = ECKey.generate_key("P-256", {"kid": "unknown"})
-    discovery._keys_tried_at = float("-inf")
+    scene.clock.ahead += 10
     for _ in range(3):
         assert (await scene.enter(scene.browser())).status == 403
     assert provider.calls.count("/jwks") == reads + 1
@@ -534,28 +552,117 @@ async def test_a_provider_that_is_away_is_named_and_read_again(scene: Scene) -> 
     await scene.browser().get(f"{ORIGIN}/")
     assert scene.provider.calls.count("/.well-known/openid-configuration") == 1, "each visitor asks it"
     scene.provider.away = False
-    scene.oidc._discovery._failed_at = float("-inf")  # two seconds have passed
+    scene.clock.ahead += 2
     assert (await scene.browser().get(f"{ORIGIN}/")).status == 302
     assert scene.oidc.remark() is None
 
 
 async def test_metadata_that_cannot_be_read_again_stay_in_use(scene: Scene) -> None:
     await scene.begin(scene.browser())
-    scene.provider.away, scene.oidc._discovery._read_at = True, float("-inf")
+    scene.provider.away = True
+    scene.clock.ahead += 2 * HOUR + 1
     assert (await scene.browser().get(f"{ORIGIN}/")).status == 302
     assert scene.oidc.remark() is not None
 
 
 async def test_keys_that_cannot_be_read_again_stay_in_use(scene: Scene) -> None:
     await scene.enter(scene.browser())
-    discovery = scene.oidc._discovery
-    discovery._read_at = float("-inf")
     scene.provider.metadata = {"jwks_uri": f"{scene.provider.issuer}/missing"}
+    scene.clock.ahead += 2 * HOUR + 1
     browser = scene.browser()
     assert (await browser.get(await scene.begin(browser))).status == 303
-    discovery._keys, discovery._keys_tried_at = (), float("-inf")
+    scene.provider.key = rsa_key("second")
     for _ in range(2):
         assert (await scene.enter(scene.browser())).status == 503
+
+
+async def test_a_slow_provider_holds_nobody_who_can_do_without_its_answer(scene: Scene) -> None:
+    await scene.enter(scene.browser())
+    provider, answers = scene.provider, asyncio.Event()
+    provider.slow = {"/.well-known/openid-configuration": answers, "/jwks": answers}
+    scene.clock.ahead += HOUR + 1
+    async with asyncio.timeout(5):
+        for _ in range(2):
+            await scene.enter(scene.browser())
+    await until(lambda: provider.calls.count("/jwks") == 2)
+    assert provider.calls.count("/.well-known/openid-configuration") == 2
+    answers.set()
+
+
+async def test_a_sign_in_with_an_unknown_key_holds_no_other(scene: Scene) -> None:
+    provider, answers = scene.provider, asyncio.Event()
+    await scene.enter(scene.browser())
+    scene.clock.ahead += 10
+    known, provider.key = provider.key, rsa_key("second")
+    provider.slow = {"/jwks": answers}
+    with_unknown = asyncio.create_task(scene.enter(scene.browser()))
+    await until(lambda: provider.calls.count("/jwks") == 2)
+    provider.key = known
+    async with asyncio.timeout(5):
+        assert (await scene.enter(scene.browser())).status != 403
+    provider.key = rsa_key("second")
+    answers.set()
+    assert (await with_unknown).status != 403
+
+
+async def test_visitors_of_a_provider_that_never_answered_wait_for_one_call(scene: Scene) -> None:
+    provider, answers = scene.provider, asyncio.Event()
+    provider.slow, provider.away = {"/.well-known/openid-configuration": answers}, True
+    visits = [asyncio.create_task(scene.browser().get(f"{ORIGIN}/")) for _ in range(5)]
+    await until(lambda: bool(provider.calls))
+    visits[0].cancel()  # the one who has begun the call leaves
+    answers.set()
+    assert {visit.status for visit in await asyncio.gather(*visits[1:])} == {503}
+    assert provider.calls == ["/.well-known/openid-configuration"]
+
+
+async def test_a_new_key_with_the_name_of_the_old_one_is_read_when_it_is_used(scene: Scene) -> None:
+    provider = scene.provider
+    await scene.enter(scene.browser())
+    provider.key = RSAKey.import_key(rsa_key("other").as_dict(private=True) | {"kid": "first"})
+    scene.clock.ahead += 10
+    browser = scene.browser()
+    assert (await browser.get(await scene.begin(browser))).status == 303
+    assert provider.calls.count("/jwks") == 2
+
+
+async def test_forgeries_with_a_known_key_name_are_no_way_to_call_the_provider_at_will(scene: Scene) -> None:
+    provider = scene.provider
+    await scene.enter(scene.browser())
+    scene.clock.ahead += 10
+    provider.forge = lambda token: token[:-10]
+    for _ in range(4):
+        assert (await scene.enter(scene.browser())).status == 403
+    assert provider.calls.count("/jwks") == 2
+
+
+async def test_the_calls_of_the_token_endpoint_are_bounded(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call_limit, "PATIENCE", 0.2)
+    provider, answers = scene.provider, asyncio.Event()
+    provider.slow = {"/token": answers}
+    browsers = [scene.browser() for _ in range(call_limit.UNDER_WAY + 5)]
+    ways = [await scene.begin(browser) for browser in browsers]
+    visits = [asyncio.create_task(browser.get(way)) for browser, way in zip(browsers, ways, strict=True)]
+    await until(lambda: sum(visit.done() for visit in visits) == 5)
+    busy = next(visit.result() for visit in visits if visit.done())
+    assert busy.status == 503
+    assert "Many people are signing in" in busy.page
+    assert provider.calls.count("/token") == call_limit.UNDER_WAY
+    answers.set()
+    assert sorted({visit.status for visit in await asyncio.gather(*visits)}) == [303, 503]
+
+
+async def test_the_rate_of_calls_of_the_token_endpoint_is_bounded(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call_limit, "PATIENCE", 0.0)
+    browsers = [scene.browser() for _ in range(int(3 * call_limit.PER_SECOND))]
+    ways = [await scene.begin(browser) for browser in browsers]
+    begun = time.monotonic()
+    answers = await asyncio.gather(*(browser.get(way) for browser, way in zip(browsers, ways, strict=True)))
+    allowed = call_limit.PER_SECOND * (1 + time.monotonic() - begun) + 1
+    assert scene.provider.calls.count("/token") <= allowed
+    assert 503 in {answer.status for answer in answers}
 
 
 @pytest.mark.parametrize(
@@ -764,7 +871,7 @@ async def test_signing_out_needs_no_provider(scene: Scene, away: bool) -> None:
     browser = scene.browser()
     await scene.enter(browser)
     scene.provider.metadata = {"end_session_endpoint": REMOVED}
-    scene.provider.away, scene.oidc._discovery._metadata, scene.oidc._discovery._read_at = away, None, float("-inf")
+    scene.provider.away, scene.oidc._discovery = away, Discovery(scene.oidc._client, scene.provider.issuer)
     left = await browser.get(ORIGIN + SIGN_OUT, "POST", **{"Sec-Fetch-Site": "same-origin"})
     assert (left.status, left.location) == (303, SIGNED_OUT)
     assert cookies.USER not in browser.jar[DOMAIN]

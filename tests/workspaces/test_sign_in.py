@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
+from service.adapters.oidc.discovery import Discovery
 from service.adapters.oidc.provider import OidcProvider
 from service.domain.identity import UserRule
 from service.domain.names import SessionId
@@ -239,7 +240,7 @@ async def test_without_the_provider_a_page_says_so_and_those_who_are_signed_in_g
 
     provider = scene.site.gateway._portal._sign_in.provider  # type: ignore[union-attr]
     assert isinstance(provider, OidcProvider)
-    provider._discovery._metadata = None
+    provider._discovery = Discovery(provider._client, provider._issuer)
     await stranger.goto(f"{scene.site.front}/")
     await expect(stranger.get_by_role("heading", name="Sign-in is temporarily unavailable")).to_be_visible()
     await picture(stranger, "provider-away")

@@ -1,6 +1,5 @@
 """What the provider says about itself (OpenID Connect Discovery 1.0) and its keys, cached and refreshed."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from urllib.parse import urlsplit
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
+from service.adapters.oidc.cached import Cached
 from service.adapters.oidc.requests import Json, ProviderClient
 from service.domain.identity import SignInFailure, SignInRefused
 
@@ -18,14 +18,6 @@ log = logging.getLogger(__name__)
 Key = RSAKey | ECKey | OKPKey
 _KINDS: dict[str, type[Key]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
 """Public keys only: with a symmetric key, whoever can verify a token can also make one."""
-_REFRESH = 3600.0
-"""Seconds after which metadata and keys are read again, so that a withdrawn key is no longer accepted."""
-_RETRY = 2.0
-"""Seconds between two attempts while the provider is away."""
-_STALE_RETRY = 60.0
-"""The same while what was read before is still used: sign-ins wait for an attempt."""
-_MIN_KEY_INTERVAL = 10.0
-"""Seconds between two reads for tokens with an unknown key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,76 +33,56 @@ class Metadata:
     """By which a client may prove who it is."""
     names_issuer: bool
     """It adds `iss` to its answers (RFC 9207)."""
+    account_prompt: str
+    """The value of `prompt` that lets a user choose another account."""
 
 
 class Discovery:
-    """Reads the metadata at the first use. What was read once is used until it can be read again."""
+    """Reads metadata and keys at the first use, and again every hour, so that a withdrawn key is no longer accepted."""
 
     def __init__(self, client: ProviderClient, issuer: str, *, now: Callable[[], float] = time.monotonic) -> None:
         self._client = client
         self._issuer = issuer
-        self._now = now
-        self._lock = asyncio.Lock()
-        self._metadata: Metadata | None = None
-        self._read_at = self._failed_at = self._keys_read_at = self._keys_tried_at = float("-inf")
-        self._keys: Sequence[Key] = ()
-        self._failure: SignInRefused | None = None
+        self._metadata = Cached("the identity provider's metadata", self._read_metadata, now)
+        self._keys = Cached("the identity provider's keys", self._read_keys, now)
 
     def remark(self) -> str | None:
         """Why the provider could not be read the last time."""
-        return f"the identity provider cannot be used: {self._failure.reason}" if self._failure else None
+        failure = self._metadata.failure or self._keys.failure
+        return f"the identity provider cannot be used: {failure.reason}" if failure else None
 
     async def metadata(self) -> Metadata:
         """Raises SignInRefused when the provider was never read, and cannot be now."""
-        async with self._lock:
-            now = self._now()
-            if self._metadata is None or now - self._read_at > _REFRESH:
-                await self._refresh()
-            if self._metadata is None:
-                failure = self._failure or SignInRefused(SignInFailure.PROVIDER_AWAY)
-                raise SignInRefused(failure.failure, failure.reason)
-            return self._metadata
+        return await self._metadata.get()
 
     async def keys(self, key_id: str | None) -> Sequence[Key]:
         """The keys that may have signed a token with that `kid`; all of them for None. Empty when there is none."""
-        metadata = await self.metadata()
-        async with self._lock:
-            due = self._keys_read_at < self._read_at or not self._matching(key_id)
-            if due and self._now() - self._keys_tried_at > _MIN_KEY_INTERVAL:
-                await self._read_keys(metadata.jwks_uri)
-            found = self._matching(key_id)
-            if not found and self._keys_read_at < self._keys_tried_at:
-                raise SignInRefused(SignInFailure.PROVIDER_AWAY, "its keys cannot be read")
-            return found
+        return _matching(await self._keys.get(), key_id)
 
-    async def _read_keys(self, url: str) -> None:
-        """Those that were read before stay in use when this fails."""
-        self._keys_tried_at = self._now()
-        try:
-            self._keys = _keys(await self._client.get(url))
-            self._keys_read_at = self._keys_tried_at
-        except SignInRefused as failure:
-            log.warning("the keys of the identity provider cannot be read", extra={"why": failure.reason})
+    async def renewed_keys(self, key_id: str | None) -> Sequence[Key]:
+        """The same, after reading the keys again, unless that was done a moment ago. Raises SignInRefused."""
+        return _matching(await self._keys.renew(), key_id)
 
-    def _matching(self, key_id: str | None) -> Sequence[Key]:
-        return [key for key in self._keys if key_id is None or key.kid == key_id]
+    async def close(self) -> None:
+        await self._metadata.close()
+        await self._keys.close()
 
-    async def _refresh(self) -> None:
-        if self._now() - self._failed_at < (_RETRY if self._metadata is None else _STALE_RETRY):
-            return
-        try:
-            url = f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"
-            self._metadata = _metadata(await self._client.get(url), self._issuer)
-            self._read_at, self._keys_tried_at = self._now(), float("-inf")
-            self._failure = None
-        except SignInRefused as failure:
-            self._failed_at, self._failure = self._now(), failure
-            log.warning("the identity provider cannot be read", extra={"why": failure.reason})
+    async def _read_metadata(self) -> Metadata:
+        url = f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"
+        return _metadata(await self._client.get(url), self._issuer)
+
+    async def _read_keys(self) -> Sequence[Key]:
+        return _keys(await self._client.get((await self.metadata()).jwks_uri))
+
+
+def _matching(keys: Sequence[Key], key_id: str | None) -> Sequence[Key]:
+    return [key for key in keys if key_id is None or key.kid == key_id]
 
 
 def _metadata(found: Json, issuer: str) -> Metadata:
     if found.get("issuer") != issuer:
         raise SignInRefused(SignInFailure.MISCONFIGURED, "its metadata name another issuer than OIDC_ISSUER")
+    prompts = _names(found, "prompt_values_supported", "select_account")
     return Metadata(
         authorization_endpoint=_endpoint(found, "authorization_endpoint", issuer),
         token_endpoint=_endpoint(found, "token_endpoint", issuer),
@@ -120,6 +92,8 @@ def _metadata(found: Json, issuer: str) -> Metadata:
         algorithms=_names(found, "id_token_signing_alg_values_supported", "RS256"),
         auth_methods=_names(found, "token_endpoint_auth_methods_supported", "client_secret_basic"),
         names_issuer=found.get("authorization_response_iss_parameter_supported") is True,
+        # Only few providers list the values. Without a choice, a new sign-in is the way to another account.
+        account_prompt="select_account" if "select_account" in prompts or "login" not in prompts else "login",
     )
 
 

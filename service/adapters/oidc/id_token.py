@@ -2,13 +2,13 @@
 
 import hmac
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from joserfc import jws, jwt
 from joserfc.errors import ExpiredTokenError, InvalidClaimError, JoseError
 
-from service.adapters.oidc.discovery import Discovery
+from service.adapters.oidc.discovery import Discovery, Key
 from service.domain.identity import SignInFailure, SignInRefused
 
 _ALGORITHMS = frozenset(
@@ -59,13 +59,13 @@ class IdTokenVerifier:
         allowed = _ALGORITHMS & (await self._discovery.metadata()).algorithms
         if not isinstance(algorithm, str) or algorithm not in allowed or not isinstance(key_id, str | None):
             raise _invalid("its algorithm is not one of the provider's")
-        for key in await self._discovery.keys(key_id):
-            try:
-                registry = _Registry(algorithms=[algorithm], strict_check_header=False)
-                return jwt.decode(token, key, algorithms=[algorithm], registry=registry).claims
-            except (JoseError, ValueError, TypeError):
-                continue  # a key of another kind, or not the one
-        raise _invalid("none of the provider's keys has signed it")
+        claims = _signed_claims(token, algorithm, await self._discovery.keys(key_id))
+        if claims is None:
+            # The provider may have new keys since, which need not have new names.
+            claims = _signed_claims(token, algorithm, await self._discovery.renewed_keys(key_id))
+        if claims is None:
+            raise _invalid("none of the provider's keys has signed it")
+        return claims
 
     def _check_times(self, claims: Mapping[str, Any]) -> None:
         needed = jwt.JWTClaimsRegistry(
@@ -94,6 +94,17 @@ class IdTokenVerifier:
             raise _invalid("it was issued to another client")
         if not isinstance(claims.get("sub"), str) or not claims["sub"]:
             raise _invalid("it names no subject")
+
+
+def _signed_claims(token: str, algorithm: str, keys: Sequence[Key]) -> Mapping[str, Any] | None:
+    """None when none of the keys has signed the token."""
+    for key in keys:
+        try:
+            registry = _Registry(algorithms=[algorithm], strict_check_header=False)
+            return jwt.decode(token, key, algorithms=[algorithm], registry=registry).claims
+        except (JoseError, ValueError, TypeError):
+            continue  # a key of another kind, or not the one
+    return None
 
 
 def _invalid(reason: str) -> SignInRefused:

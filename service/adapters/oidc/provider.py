@@ -2,13 +2,15 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
 from aiohttp import ClientSession
 
+from service.adapters.oidc.call_limit import CallLimit
 from service.adapters.oidc.discovery import Discovery, Metadata
 from service.adapters.oidc.id_token import IdTokenVerifier
 from service.adapters.oidc.requests import Json, ProviderClient
@@ -36,6 +38,7 @@ class OidcProvider:
         redirect_uri: str,
         signed_out_uri: str,
         wanted: Sequence[str],
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = ProviderClient(http)
         self._issuer = issuer
@@ -45,17 +48,22 @@ class OidcProvider:
         self._redirect_uri = redirect_uri
         self._signed_out_uri = signed_out_uri
         self._wanted = wanted
-        self._discovery = Discovery(self._client, issuer)
+        self._calls = CallLimit()
+        self._discovery = Discovery(self._client, issuer, now=now)
         self._verifier = IdTokenVerifier(self._discovery, issuer=issuer, client_id=client_id)
 
     def remark(self) -> str | None:
         return self._discovery.remark()
 
+    async def close(self) -> None:
+        """End the reads that are under way."""
+        await self._discovery.close()
+
     async def authorization_url(self, request: AuthorizationRequest) -> str:
-        endpoint = (await self._discovery.metadata()).authorization_endpoint
+        metadata = await self._discovery.metadata()
         digest = hashlib.sha256(request.verifier.encode()).digest()
         return _with_query(
-            endpoint,
+            metadata.authorization_endpoint,
             response_type="code",
             client_id=self._client_id,
             redirect_uri=self._redirect_uri,
@@ -64,13 +72,15 @@ class OidcProvider:
             nonce=request.nonce,
             code_challenge=base64.urlsafe_b64encode(digest).decode().rstrip("="),
             code_challenge_method="S256",
+            **({"prompt": metadata.account_prompt} if request.choose_account else {}),
         )
 
     async def claims(self, code: str, request: AuthorizationRequest, issuer: str | None) -> Mapping[str, Any]:
         metadata = await self._discovery.metadata()
         if issuer not in ((self._issuer,) if metadata.names_issuer else (self._issuer, None)):
             raise SignInRefused(SignInFailure.INVALID_TOKEN, "another issuer has sent the code")
-        tokens = await self._exchange(metadata, code, request.verifier)
+        async with self._calls.call():
+            tokens = await self._exchange(metadata, code, request.verifier)
         claims = await self._verifier.verify(tokens.get("id_token"), request.nonce)
         return await self._completed(metadata, claims, tokens.get("access_token"))
 

@@ -16,6 +16,7 @@ _PAGES = {
     SignInFailure.EXPIRED: (400, PageKind.SIGN_IN_EXPIRED, (_AGAIN,)),
     SignInFailure.CODE_REFUSED: (400, PageKind.SIGN_IN_USED, (_AGAIN,)),
     SignInFailure.PROVIDER_AWAY: (503, PageKind.SIGN_IN_PROVIDER, (_AGAIN,)),
+    SignInFailure.BUSY: (503, PageKind.SIGN_IN_BUSY, (_AGAIN,)),
     SignInFailure.MISCONFIGURED: (503, PageKind.SIGN_IN_MISCONFIGURED, (_AGAIN,)),
     SignInFailure.CLOCKS: (503, PageKind.SIGN_IN_CLOCKS, (_AGAIN,)),
     SignInFailure.INVALID_TOKEN: (403, PageKind.SIGN_IN_INVALID, (_AGAIN,)),
@@ -33,6 +34,6 @@ def page_of(refused: SignInRefused, again: str = "/") -> GatewayError:
     log.warning("sign-in refused", extra={"failure": refused.failure.value, "why": refused.reason or None})
     status, page, links = _PAGES[refused.failure]
     targets = [(text, again if (text, url) == _AGAIN else url) for text, url in links]
-    retry_after = 5 if refused.failure is SignInFailure.PROVIDER_AWAY else None
+    retry_after = 5 if refused.failure in (SignInFailure.PROVIDER_AWAY, SignInFailure.BUSY) else None
     detail = f"The sign-in was refused: {refused.failure.value}."
     return GatewayError(status, "Sign-in refused", detail, page=page, retry_after=retry_after, links=targets)

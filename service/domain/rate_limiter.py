@@ -1,6 +1,7 @@
 """Limits how many operations a second are started, so that a mass event does not flood the API server."""
 
 import asyncio
+import math
 
 
 class RateLimiter:
@@ -12,19 +13,26 @@ class RateLimiter:
 
     def try_accept(self) -> bool:
         """Take a token if one is available; returns whether it was."""
+        return self._take(0) is not None
+
+    async def wait(self, longest: float = math.inf) -> bool:
+        """Take a token, and wait until it is available: at most `longest` seconds, or else not at all.
+
+        Returns whether it was taken.
+        """
+        seconds = self._take(longest)
+        if seconds:
+            await asyncio.sleep(seconds)
+        return seconds is not None
+
+    def _take(self, longest: float) -> float | None:
+        """In how many seconds the token is available that was taken; None when that would be too long."""
         now = asyncio.get_running_loop().time()
         taken = self._after_next(now)
-        if taken > now:
-            return False
+        if taken > now + longest:
+            return None
         self._next_free = taken
-        return True
-
-    async def wait(self) -> None:
-        """Take a token, and wait until it is available."""
-        now = asyncio.get_running_loop().time()
-        self._next_free = self._after_next(now)
-        if self._next_free > now:
-            await asyncio.sleep(self._next_free - now)
+        return max(0.0, taken - now)
 
     def _after_next(self, now: float) -> float:
         return max(self._next_free, now - 1) + self._interval
