@@ -26,7 +26,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
 from service.domain.backoff import Backoff
-from service.domain.errors import Unavailable
+from service.domain.errors import ClusterUnavailable, Unavailable
 from service.domain.keyring import Keyring
 from service.domain.names import SessionId
 from service.domain.ports import Tickets, WorkloadCache
@@ -143,8 +143,9 @@ class WorkspaceAccess:
     async def redeem(self, ticket: str, uuid: SessionId) -> str | None:
         """Exchange a ticket for a session cookie; None when the ticket is not valid for the session, or no longer.
 
-        A genuine ticket is used up in any case.
+        A genuine ticket is used up in any case. Raises as `check_knows_revocations`.
         """
+        self.check_knows_revocations()
         shape = _TICKET.fullmatch(ticket)
         if shape is None or await self._keyring.verified(shape, "ticket", ticket.rpartition(".")[0]) is None:
             return None
@@ -157,6 +158,11 @@ class WorkspaceAccess:
         if bearer != uuid or int(shape["until"]) + 1 <= self._now() or since < self.earliest_sign_in(uuid):
             return None
         return self._make_cookie(await self._keyring.newest(), uuid, since)
+
+    def check_knows_revocations(self) -> None:
+        """Raise ClusterUnavailable while the cache is still being filled, and so lacks revocations."""
+        if not self._cache.has_synced:
+            raise ClusterUnavailable("the sessions are still being read from Kubernetes; try again in a moment")
 
     def earliest_sign_in(self, uuid: SessionId) -> int:
         """Tickets and cookies from before this time, in seconds since 1970, are refused."""
@@ -175,8 +181,9 @@ class WorkspaceAccess:
     async def check_cookie(self, cookie: str, uuid: SessionId) -> ValidCookie | None:
         """None unless the cookie is genuine, for this session, and still valid.
 
-        Needs no lookup unless its key is unknown.
+        Needs no lookup unless its key is unknown. Raises as `check_knows_revocations`.
         """
+        self.check_knows_revocations()
         shape, now = _COOKIE.fullmatch(cookie), self._now()
         if shape is None or int(shape["until"]) <= now:
             return None

@@ -295,6 +295,10 @@ class WorkloadCache(Protocol):
     def uuids(self) -> Iterable[SessionId]:
         """Every session of which anything exists."""
 
+    @property
+    def has_synced(self) -> bool:
+        """Whether everything has been read once. Until then, what is missing may exist."""
+
     def behind(self) -> timedelta | None:
         """How old the cache may be; None while its watches are up to date."""
 

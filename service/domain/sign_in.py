@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from service.domain.access import MOST_SKEW, WorkspaceAccess, WorkspaceLink
+from service.domain.errors import SessionUnreadable
 from service.domain.identity import (
     AuthorizationRequest,
     IdentityProvider,
@@ -165,7 +166,10 @@ class SignIn:
 
         Without a target, a user without a session gets one. Who asks for another's workspace gets none.
         """
+        self._access.check_knows_revocations()
         uuid = await self._find(user.user_id)
+        if uuid is not None and self._cache.workload(uuid).sign_ins_unknown:
+            raise SessionUnreadable
         if target is not None and target.uuid != uuid:
             raise SignInRefused(SignInFailure.NOT_THEIRS)
         fresh = user.since + ATTEMPT_SECONDS >= self._now()

@@ -1,5 +1,6 @@
 """What the cluster has of a session: its objects and its pod."""
 
+import sys
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -60,6 +61,8 @@ class Workload:
     created_at: datetime | None = None
     revoked_at: datetime | None = None
     """When somebody last revoked all sign-ins to the workspace."""
+    sign_ins_unknown: bool = False
+    """The Deployment cannot be read, so nobody knows which sign-ins were revoked. None is accepted."""
     replicas: int = 0
     scaled_by: ScaledBy | None = None
     """None when unknown. The API server records changes of the Deployment itself, and rarely those of its scale."""
@@ -119,6 +122,8 @@ class Workload:
 
         They have been revoked, or belong to an earlier session with this id: a volume that was kept brings an id back.
         """
+        if self.sign_ins_unknown:
+            return sys.maxsize
         created = int(self.created_at.timestamp()) if self.created_at else 0
         # A sign-in has whole seconds, so one within the same second may have been before.
         return max(created, int(self.revoked_at.timestamp()) + 1) if self.revoked_at else created

@@ -112,6 +112,7 @@ def test_the_last_valid_state_of_an_object_is_kept_while_it_is_invalid() -> None
         assert parts.put(Kind.DEPLOYMENT, "user-abc123xy", parse(Kind.DEPLOYMENT, item))
     workload = parts.workload(UUID, namespace="users", schedule_timeout=SCHEDULE_TIMEOUT)
     assert (workload.replicas, workload.read_error is not None) == (1, True)
+    assert workload.sign_ins_unknown, "the last version that could be read may lack a revocation"
     assert parts.put(Kind.DEPLOYMENT, "user-abc123xy", parse(Kind.DEPLOYMENT, samples.deployment(replicas=1)))
     assert parts.workload(UUID, namespace="users", schedule_timeout=SCHEDULE_TIMEOUT).read_error is None
     parts.put(Kind.DEPLOYMENT, "user-abc123xy", parse(Kind.DEPLOYMENT, samples.deployment(replicas=None)))
@@ -127,7 +128,9 @@ def test_a_revocation_at_no_time_is_reported_by_its_session_and_lets_nobody_in(v
     }
     workload = together(deployment=deployment)
     assert "user-pods/revoked-at" in (workload.read_error or "")
+    assert "kubectl annotate --overwrite" in (workload.read_error or "")
     assert workload.replicas == 0
+    assert workload.earliest_sign_in > 2**40
 
 
 @pytest.mark.parametrize("cooldown", [-1, "soon", 10**30, float("nan"), True, {}, []])

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from service.domain.access import WorkspaceAccess
-from service.domain.errors import RedisUnavailable, SessionNotFound
+from service.domain.errors import ClusterUnavailable, RedisUnavailable, SessionNotFound
 from service.domain.history import Kind
 from service.domain.journal import Revoked
 from service.domain.keyring import Keyring
@@ -127,6 +127,27 @@ async def test_the_same_id_in_a_new_session_is_not_opened_by_cookies_of_the_old_
 async def test_an_api_server_whose_clock_is_ahead_keeps_nobody_out(scene: Scene) -> None:
     scene.change(created_at=scene.at(90))
     assert await scene.opens(await scene.cookie())
+
+
+async def test_what_cannot_be_read_lets_nobody_in_until_it_can(scene: Scene) -> None:
+    cookie, ticket = await scene.cookie(), await scene.ticket()
+    scene.change(sign_ins_unknown=True)
+    assert not await scene.opens(cookie)
+    assert await scene.access.redeem(ticket, scene.uuid) is None
+    scene.change(sign_ins_unknown=False)
+    assert await scene.opens(cookie)
+
+
+async def test_a_replica_that_still_reads_the_cluster_lets_nobody_in(scene: Scene) -> None:
+    cookie, ticket = await scene.cookie(), await scene.ticket()
+    scene.world.cluster.has_synced = False
+    starting = scene.replica()
+    for refused in (starting.check_cookie(cookie, scene.uuid), starting.redeem(ticket, scene.uuid)):
+        with pytest.raises(ClusterUnavailable):
+            await refused
+    scene.world.cluster.has_synced = True
+    assert await starting.check_cookie(cookie, scene.uuid)
+    assert await starting.redeem(ticket, scene.uuid), "the ticket was used up"
 
 
 async def test_a_time_far_ahead_keeps_everybody_out_until_then(scene: Scene) -> None:

@@ -15,6 +15,7 @@ class MemoryCluster:
 
     workloads: dict[SessionId, Workload] = field(default_factory=dict)
     listeners: list[Callable[[SessionId], None]] = field(default_factory=list)
+    has_synced: bool = True
 
     async def read(self, uuids: Sequence[SessionId]) -> dict[SessionId, Workload]:
         return {uuid: self.workloads.get(uuid) or Workload(uuid) for uuid in uuids}

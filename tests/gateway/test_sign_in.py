@@ -849,6 +849,34 @@ async def test_a_revocation_until_later_leads_nobody_round(scene: Scene) -> None
     assert "Your access is revoked" in answer.page
 
 
+async def test_a_workspace_whose_revocations_are_unknown_opens_for_nobody(scene: Scene) -> None:
+    uuid, browser = await scene.house.awake("ann@example.com"), scene.browser()
+    await scene.enter(browser)
+    page = f"{scene.house.origin(uuid)}/echo"
+    assert (await browser.get(page)).status == 200
+    workload = scene.house.world.cluster.workload(uuid)
+    scene.house.world.cluster.change(replace(workload, sign_ins_unknown=True))
+    refused = await browser.get(page)
+    assert refused.status == 302
+    answer = await browser.get(refused.location)
+    assert (answer.status, answer.location) == (503, "")
+    assert "Ask your operator" in answer.page
+    bob = scene.browser()
+    scene.provider.user = {"sub": "2", "email": "bob@example.com", "email_verified": True}
+    assert (await bob.get(await scene.begin(bob))).status == 303, "another's session suffers too"
+
+
+async def test_a_gateway_that_still_reads_the_cluster_lets_nobody_in(scene: Scene) -> None:
+    uuid, browser = await scene.house.awake("ann@example.com"), scene.browser()
+    await scene.enter(browser)
+    scene.house.world.cluster.has_synced = False
+    scene.house.access._checked.clear()  # it has just started
+    for url in (f"{scene.house.origin(uuid)}/echo", f"{ORIGIN}/"):
+        answer = await browser.get(url)
+        assert answer.status == 503
+    assert not scene.house.workspaces[uuid].requests
+
+
 async def test_signing_out_of_the_domain_goes_on_to_the_provider(scene: Scene) -> None:
     browser = scene.browser()
     await scene.enter(browser)

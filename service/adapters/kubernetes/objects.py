@@ -217,6 +217,7 @@ class Objects:
             volume=(claim is not None and not claim.terminating) or self._read_error(Kind.CLAIM) is not None,
             created_at=deployment.created_at if deployment else None,
             revoked_at=deployment.revoked_at if deployment else None,
+            sign_ins_unknown=self._read_error(Kind.DEPLOYMENT) is not None,
             replicas=deployment.replicas if deployment else 0,
             scaled_by=_scaled_by(deployment, scaler),
             ready=deployment.ready if deployment else 0,
@@ -350,7 +351,10 @@ def _revoked_at(item: Json) -> datetime | None:
     given = annotations(item).get(REVOKED_ANNOTATION)
     found = moment(given)
     if given is not None and found is None:
-        raise Unreadable(f"annotation {REVOKED_ANNOTATION} is {given!r:.40}, which is not a time")
+        raise Unreadable(
+            f"annotation {REVOKED_ANNOTATION} is {given!r:.40}, which is not a time. Nobody can open the workspace"
+            " until a revocation, or `kubectl annotate --overwrite`, sets one"
+        )
     return found
 
 
