@@ -67,11 +67,13 @@ class SessionActivity:
     async def heartbeat(self, uuid: SessionId, source: str, *, ago: timedelta = timedelta(0)) -> None:
         """Note activity, which keeps an awake session awake and never wakes a sleeper.
 
-        `ago`: how long it has been since; the lease counts from then, but KEDA always has time to see it.
-        Raises SessionAsleep, or as `wake`.
+        `ago`: how long it has been since; the lease counts from then, but KEDA always has time to see it. Activity
+        whose lease and cooldown have passed is dropped. Raises SessionAsleep, or as `wake`.
         """
         idle_times = await self._queries.check_usable_cached(uuid)
         await self._check_awake(uuid)
+        if ago >= idle_times.lease + idle_times.cooldown:
+            return
         shortest = min(idle_times.lease, idle_times.poll + IdleTimes.MARGIN)
         await self._queues.heartbeat(uuid, source, max(idle_times.lease - ago, shortest), ago)
 

@@ -170,6 +170,7 @@ class Gateway:
 
     async def close(self) -> None:
         self._open.close()
+        await self._workspace_page.close()
         await self._companions.close()
         await self._activity.close()
         await self._background.close()

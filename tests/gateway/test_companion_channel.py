@@ -18,10 +18,12 @@ from service.domain.access import ValidCookie
 from service.domain.errors import RedisUnavailable
 from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId
+from service.domain.session import Session
 from service.gateway.access.cookie_header import COOKIE
 from service.gateway.activity.measured import COMPANION, NO_COMPANION
 from service.gateway.companion import channel, messages, session_tabs
 from service.gateway.limits import GatewayLimits
+from service.gateway.waiting import delays
 from tests.domain.conftest import World
 from tests.gateway.conftest import House, answer
 from tests.waiting import until
@@ -372,7 +374,7 @@ async def test_a_measured_browsers_navigation_counts_and_wakes(house: House) -> 
 
 
 async def test_a_long_upload_of_a_measured_browser_counts(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.gateway.activity.recorder.INTERVAL", 0.3)
+    monkeypatch.setattr("service.gateway.activity.notes.INTERVAL", 0.3)
     uuid = await house.awake()
     headers = await house.headers(uuid)
     headers["Cookie"] += f"; {COMPANION}=1"
@@ -415,3 +417,50 @@ async def test_sessions_whose_status_cannot_be_read_keep_their_tabs(
         monkeypatch.setattr(house.world.store, "record", record)
         await each.says("stay")
         await each.hears("stayed")
+
+
+async def test_a_tab_that_joins_while_another_leaves_hears_what_happens(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid, read, reading = await house.awake(), asyncio.Event(), 0
+    status = house.world.queries.status
+
+    async def late(asked: SessionId) -> Session:
+        nonlocal reading
+        reading += 1
+        await read.wait()
+        return await status(asked)
+
+    monkeypatch.setattr(house.world.queries, "status", late)
+    async with page(house, uuid) as one, page(house, uuid) as two:
+        await until(lambda: reading == 2)
+        (tabs,) = house.gateway._companions._sessions.values()
+        assert one.socket._response.connection is not None
+        one.socket._response.connection.transport.abort()  # type: ignore[union-attr]
+        await until(lambda: len(house.gateway._companions) == 1)
+        read.set()
+        await two.hears("state", phase="ready")
+        assert house.gateway._companions._sessions == {uuid: tabs}
+        await fall_asleep(house, uuid)
+        await two.hears("state", phase="asleep")
+
+
+async def test_what_delays_a_wake_is_told_by_the_same_rule_as_on_the_waiting_page(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delays, "LASTS", 0.5)
+    monkeypatch.setattr(session_tabs, "_CHECK_INTERVAL", 0.05)
+    house.delay = 30
+    uuid = await house.awake()
+    async with page(house, uuid) as each:
+        await fall_asleep(house, uuid)
+        await each.says("wake")
+        await each.hears("progress", stage="accepted")
+        late = replace(house.world.cluster.workload(uuid), blocker="FailedMount: the volume is not attached yet")
+        house.world.cluster.change(late)
+        begun = asyncio.get_running_loop().time()
+        told = await each.hears("progress", stage="delayed")
+        assert told["detail"] == "FailedMount: the volume is not attached yet"
+        assert asyncio.get_running_loop().time() - begun >= 0.5
+        house.world.cluster.change(replace(late, blocker=None))
+        assert (await each.hears("progress", stage="delayed"))["detail"] == ""

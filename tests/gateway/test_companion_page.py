@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -46,15 +47,21 @@ async def _frame(self: Workspace, _request: web.BaseRequest) -> web.StreamRespon
     return web.Response(text="<!doctype html><title>Frame</title><input aria-label='Inner'>", content_type="text/html")
 
 
-@pytest.fixture
-async def home(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
+@asynccontextmanager
+async def at_home(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
     """A gateway for a browser: at a host that it finds and trusts, with short times."""
-    monkeypatch.setattr("service.gateway.activity.recorder.INTERVAL", 0.2)
+    monkeypatch.setattr("service.gateway.activity.notes.INTERVAL", 0.2)
     monkeypatch.setattr(session_tabs, "NOTICE_INTERVAL", 0.2)
     monkeypatch.setattr(Workspace, "_plain", _page, raising=False)
     monkeypatch.setattr(Workspace, "_frame", _frame, raising=False)
     limits = GatewayLimits(sleep_notice=timedelta(seconds=30))
     async with House(world, limits, domain="localhost").open() as house:
+        yield house
+
+
+@pytest.fixture
+async def home(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
+    async with at_home(world, monkeypatch) as house:
         yield house
 
 
@@ -100,9 +107,8 @@ async def sleeps_in(house: House, uuid: SessionId, seconds: float) -> None:
     house.world.cluster.change(house.world.cluster.workload(uuid))
 
 
-@pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[Message]:
-    """What pages say, and when."""
+def heard_from_pages(monkeypatch: pytest.MonkeyPatch) -> list[Message]:
+    """What pages say from now on."""
     heard: list[Message] = []
     on_message = SessionTabs.on_message
 
@@ -112,6 +118,11 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[Message]:
 
     monkeypatch.setattr(SessionTabs, "on_message", listen)
     return heard
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[Message]:
+    return heard_from_pages(monkeypatch)
 
 
 async def quiet(said: list[Message]) -> None:

@@ -182,7 +182,7 @@ async def test_a_wake_is_renewed_while_anybody_waits(house: House, monkeypatch: 
         assert ago < timedelta(seconds=1)
         is_wanted.append(source)
 
-    monkeypatch.setattr("service.gateway.activity.recorder.INTERVAL", 0.02)
+    monkeypatch.setattr("service.gateway.activity.notes.INTERVAL", 0.02)
     monkeypatch.setattr(house.world.activity, "heartbeat", counted)
     house.fails = _PULL
     uuid = await house.session()

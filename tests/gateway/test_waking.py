@@ -112,7 +112,7 @@ async def test_automatic_requests_do_not_keep_a_session_awake(house: House) -> N
 async def test_activity_of_many_requests_is_recorded_once_including_the_last(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.gateway.activity.recorder.INTERVAL", 0.3)
+    monkeypatch.setattr("service.gateway.activity.notes.INTERVAL", 0.3)
     noted: list[str] = []
     heartbeat = world.activity.heartbeat
 

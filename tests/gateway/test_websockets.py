@@ -175,7 +175,7 @@ async def test_input_is_activity_and_pings_are_not(house: House) -> None:
 
 
 async def test_an_open_websocket_is_activity_if_configured(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.gateway.activity.recorder.INTERVAL", 0.05)
+    monkeypatch.setattr("service.gateway.activity.notes.INTERVAL", 0.05)
     async with House(world, GatewayLimits(activity_mode=ActivityMode.CONNECTION)).open() as house:
         uuid = await house.awake()
         async with socket(house, uuid):

@@ -244,3 +244,23 @@ async def test_programs_that_use_another_method_are_told(house: House) -> None:
 async def house(world: World) -> AsyncIterator[House]:
     async with House(world).open() as house:
         yield house
+
+
+async def test_a_restart_is_finished_although_its_tab_is_closed_meanwhile(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid = await house.awake()
+    waiting, gone = asyncio.Event(), asyncio.Event()
+
+    async def until_gone(*_: object) -> None:
+        waiting.set()
+        await gone.wait()
+
+    monkeypatch.setattr(house.world.activity, "_until_gone", until_gone)
+    asking = asyncio.create_task(post(house, uuid, "action=restart"))
+    await waiting.wait()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await until(lambda: house.gateway.connections.count == 0)
+    gone.set()
+    await until(lambda: house.starts == 2)

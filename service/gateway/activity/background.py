@@ -5,24 +5,21 @@ Whether that keeps the pod awake, and how long after the last activity, the sess
 interrupted. docs/explanation/idleness.md has the rules.
 """
 
-import asyncio
-import logging
 import time
 from collections.abc import Callable
 
 from aiohttp import web
 
 from service.domain.activity import SessionActivity
-from service.domain.errors import SessionAsleep, SessionError
 from service.domain.metrics import ActivitySource, GatewayMetrics
 from service.domain.names import SessionId
-from service.gateway.activity.recorder import INTERVAL
+from service.gateway.activity.notes import Note, NoteWriter
 from service.gateway.activity.rules import is_editor
 from service.gateway.activity.vscode import prints
 from service.gateway.websocket.frames import Frame, FrameObserver
 
-log = logging.getLogger(__name__)
-
+_LATE = 10.0
+"""Seconds that a note may be late."""
 _WINDOW = 5.0
 _PIECES, _BYTES = 3, 1024
 """So many messages, or so much data, within a window of so many seconds: a keepalive is less, a build is more."""
@@ -37,40 +34,24 @@ _KERNEL_BYTES = 1024
 """Bytes of each message from a kernel that are inspected: its type comes early."""
 
 
-class BackgroundRecorder:
+class BackgroundRecorder(NoteWriter):
     """Notes at most once per session and interval that a program works."""
 
     def __init__(self, activity: SessionActivity, metrics: GatewayMetrics) -> None:
+        super().__init__("background work")
         self._activity = activity
         self._metrics = metrics
-        self._timers: dict[SessionId, asyncio.TimerHandle] = {}
-        """Sessions that have been noted in the current interval."""
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def record(self, uuid: SessionId) -> None:
         """Note that a program in the session's pod works. Returns at once."""
-        if uuid in self._timers:
-            return
-        self._timers[uuid] = asyncio.get_running_loop().call_later(INTERVAL, self._timers.pop, uuid)
-        task = asyncio.create_task(self._send(uuid), name="background work")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if not self._has_note(uuid):
+            self._add(uuid, Note(time.monotonic(), ActivitySource.BACKGROUND))
 
-    async def close(self) -> None:
-        for timer in self._timers.values():
-            timer.cancel()
-        await asyncio.gather(*self._tasks)
-
-    async def _send(self, uuid: SessionId) -> None:
-        try:
-            if await self._activity.background(uuid):
-                self._metrics.activity_recorded(ActivitySource.BACKGROUND)
-        except SessionAsleep:
-            pass
-        except SessionError as error:
-            log.info("cannot note background work: %s", error, extra={"uuid": uuid})
-        except Exception:
-            log.exception("cannot note background work", extra={"uuid": uuid})
+    async def _write(self, uuid: SessionId, note: Note) -> None:
+        if time.monotonic() - note.at > _LATE:
+            return  # it would be noted as of now
+        if await self._activity.background(uuid):
+            self._metrics.activity_recorded(note.source)
 
 
 class OutputMeter:

@@ -25,6 +25,7 @@ from service.gateway.companion import messages
 from service.gateway.companion.messages import Message, State
 from service.gateway.companion.tab import Tab
 from service.gateway.errors import GatewayError, of_session_error
+from service.gateway.waiting.delays import Delay
 from service.gateway.waiting.pod_waiter import PodWaiter
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,6 @@ UNKNOWN_INTERVAL = 10.0
 """The same while nobody knows when the session sleeps."""
 _STEP = timedelta(seconds=0.5)
 """A time of sleep that changes by less is the same."""
-_DELAY_SHOWN = 10.0
-"""Seconds that something delays a pod before the tabs hear of it: Kubernetes retries most of it at once."""
 _CHECK_INTERVAL = 1.0
 _FELL_ASLEEP = frozenset({Phase.ASLEEP, Phase.RELEASED, Phase.DELETING})
 
@@ -66,6 +65,8 @@ class SessionTabs:
         self._uuid = uuid
         self._with = surroundings
         self._tabs: set[Tab] = set()
+        self._joining = 0
+        """Tabs that have not been told the state yet."""
         self._changed = asyncio.Event()
         self._state: State | None = None
         """As all tabs know it."""
@@ -83,7 +84,7 @@ class SessionTabs:
 
     @property
     def is_empty(self) -> bool:
-        return not self._tabs
+        return not self._tabs and not self._joining
 
     async def close(self) -> None:
         tasks = [*self._tasks]
@@ -93,8 +94,12 @@ class SessionTabs:
 
     async def join(self, tab: Tab, texts: dict[str, str]) -> None:
         """Tell a new tab how things are, and from now on what changes."""
-        state = self._state or await self._read()
-        self._state = state
+        self._joining += 1
+        try:
+            read = self._state or await self._read()
+        finally:
+            self._joining -= 1
+        state = self._state = self._state or read  # it may have changed meanwhile
         tab.send(messages.hello(texts, self._notice.total_seconds(), round(self._with.stay.total_seconds() / 60)))
         tab.send(state.message(datetime.now(UTC)))
         self._tabs.add(tab)
@@ -233,17 +238,15 @@ class SessionTabs:
 
     async def _tell_progress(self, pod: "asyncio.Task[Any]") -> None:
         last_id: str | None = None
-        delayed_since, delay = time.monotonic(), ""
+        told: Delay | None = None
         with self._with.progress.following(self._uuid) as changed:
             while not pod.done():
                 changed.clear()
                 last_id = await self._tell_stages(last_id)
-                reason = self._with.waiter.reason(self._uuid) or ""
-                if reason != delay:
-                    delayed_since, delay = time.monotonic(), reason
-                elif reason and time.monotonic() - delayed_since > _DELAY_SHOWN:
-                    self._send(messages.progress("delayed", reason))
-                    delayed_since = float("inf")
+                delay = self._with.waiter.delay(self._uuid)
+                if delay != told:
+                    self._send(messages.progress("delayed", delay.reason if delay else ""))
+                    told = delay
                 await _first(pod, changed)
 
     async def _tell_stages(self, last_id: str | None) -> str | None:

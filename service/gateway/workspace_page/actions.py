@@ -29,21 +29,38 @@ class Action(StrEnum):
     RESTART = "restart"
 
 
-async def perform(request: web.BaseRequest, uuid: SessionId, activity: SessionActivity) -> Action:
-    """Do what the posted form says. Raises GatewayError for another form, or as the action does."""
-    form = await _read(request)
-    try:
-        action = Action(form.get("action", ""))
-    except ValueError:
-        raise GatewayError(400, "Bad request", "The form names no action of this page.") from None
-    match action:
-        case Action.STAY:
-            await activity.extend(uuid, _duration(form.get("seconds", "")))
-        case Action.SLEEP:
-            await activity.sleep(uuid, request=current_request_id())
-        case Action.RESTART:
-            await activity.restart(uuid, by=VISIT, request=current_request_id())
-    return action
+class Actions:
+    """Does what is asked for, also when the tab that asks closes meanwhile: half a restart would be a sleep."""
+
+    def __init__(self, activity: SessionActivity) -> None:
+        self._activity = activity
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def perform(self, request: web.BaseRequest, uuid: SessionId) -> Action:
+        """Do what the posted form says. Raises GatewayError for another form, or as the action does."""
+        form = await _read(request)
+        try:
+            action = Action(form.get("action", ""))
+        except ValueError:
+            raise GatewayError(400, "Bad request", "The form names no action of this page.") from None
+        task = asyncio.create_task(self._do(action, uuid, form), name=f"{action} of {uuid}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(task)
+        return action
+
+    async def close(self) -> None:
+        """Finish what has begun."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _do(self, action: Action, uuid: SessionId, form: Mapping[str, str]) -> None:
+        match action:
+            case Action.STAY:
+                await self._activity.extend(uuid, _duration(form.get("seconds", "")))
+            case Action.SLEEP:
+                await self._activity.sleep(uuid, request=current_request_id())
+            case Action.RESTART:
+                await self._activity.restart(uuid, by=VISIT, request=current_request_id())
 
 
 async def _read(request: web.BaseRequest) -> Mapping[str, str]:

@@ -1,7 +1,5 @@
 """`/.user-pods/` on each workspace's host. It needs no pod: it is there while the workspace sleeps or fails."""
 
-from datetime import timedelta
-
 from aiohttp import hdrs, web
 
 from service.domain.activity import SessionActivity
@@ -9,7 +7,7 @@ from service.domain.names import SessionId
 from service.domain.queries import SessionQueries
 from service.gateway.errors import OWN_HEADERS, GatewayError
 from service.gateway.pages.pages import Pages
-from service.gateway.workspace_page.actions import Action, perform
+from service.gateway.workspace_page.actions import Action, Actions
 from service.gateway.workspace_page.view import view
 
 PATH = "/.user-pods/"
@@ -21,7 +19,8 @@ class WorkspacePage:
     """`signs_out`: people have a session cookie, so that the page offers to sign out."""
 
     def __init__(self, *, activity: SessionActivity, queries: SessionQueries, pages: Pages, signs_out: bool) -> None:
-        self._activity = activity
+        self._actions = Actions(activity)
+        self._longest_extension = activity.longest_extension
         self._queries = queries
         self._pages = pages
         self._signs_out = signs_out
@@ -32,24 +31,27 @@ class WorkspacePage:
         Raises GatewayError, or as SessionQueries and SessionActivity do.
         """
         if request.method == hdrs.METH_POST:
-            action = await perform(request, uuid, self._activity)
+            action = await self._actions.perform(request, uuid)
             target = f"{PATH}?done={action}" if action in _DONE else "/"
             return web.Response(status=303, headers={**OWN_HEADERS, hdrs.LOCATION: target})
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
             raise GatewayError(405, "Not allowed", "Use GET, or POST a form of this page.")
         return await self._show(request, uuid)
 
+    async def close(self) -> None:
+        await self._actions.close()
+
     async def _show(self, request: web.BaseRequest, uuid: SessionId) -> web.Response:
         session = await self._queries.status(uuid)
         history = await self._queries.history(uuid)
         done = request.query.get("done", "")
-        limit: timedelta = self._activity.longest_extension
+        limit = self._longest_extension.total_seconds()
         response = self._pages.render(
             request,
             "workspace.html",
             forms=True,
-            view=view(session, history, longest_extension=limit.total_seconds()),
-            limit=int(limit.total_seconds()),
+            view=view(session, history, longest_extension=limit),
+            limit=int(limit),
             done=done if done in _DONE else None,
             signs_out=self._signs_out,
         )
