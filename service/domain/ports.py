@@ -211,6 +211,9 @@ class Tickets(Protocol):
     async def take(self, digest: str, uuid: SessionId) -> bool:
         """Use the ticket up. Returns False when it was used before, or is unknown."""
 
+    async def use_once(self, digest: str, life: timedelta) -> bool:
+        """Note that something else that works once was used. Returns False when it was noted within `life` before."""
+
     async def drop_secret(self) -> None:
         """Delete the secret that earlier versions stored in Redis."""
 

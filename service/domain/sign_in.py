@@ -9,15 +9,17 @@ signed-in user is for the gateway's own domain, never for a workspace.
 """
 
 import base64
+import hashlib
 import hmac
 import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from service.domain.access import MOST_SKEW, WorkspaceAccess, WorkspaceLink
+from service.domain.call_limit import CallLimit
 from service.domain.errors import SessionUnreadable
 from service.domain.identity import (
     AuthorizationRequest,
@@ -28,7 +30,7 @@ from service.domain.identity import (
 )
 from service.domain.keyring import Keyring
 from service.domain.names import SessionId
-from service.domain.ports import WorkloadCache
+from service.domain.ports import Tickets, WorkloadCache
 from service.domain.provisioning import Provisioner
 from service.domain.queries import SessionQueries
 from service.domain.signing_key import SEALED, SigningKey
@@ -102,6 +104,7 @@ class SignIn:
         rule: UserRule,
         keyring: Keyring,
         access: WorkspaceAccess,
+        tickets: Tickets,
         queries: SessionQueries,
         cache: WorkloadCache,
         provisioner: Provisioner | None,
@@ -112,23 +115,29 @@ class SignIn:
         self._rule = rule
         self._keyring = keyring
         self._access = access
+        self._tickets = tickets
+        self._calls = CallLimit()
         self._queries = queries
         self._cache = cache
         self._provisioner = provisioner
         self._stay = int(stay.total_seconds())
         self._now = now
 
-    async def begin(self, target: Target | None) -> Begun:
+    async def begin(self, target: Target | None, *, choose_account: bool = False) -> Begun:
+        """`choose_account`: the provider asks with which account, though the user is still signed in there."""
         key = await self._keyring.newest()
         place = f"{target.uuid}{target.path}" if target and len(target.path) <= _LONGEST_PATH else _NOWHERE
         body = _encoded(secrets.token_bytes(_NONCE) + place.encode())
         content = f"{int(self._now()) + ATTEMPT_SECONDS}.{body}.{key.id}"
         request = _request(key, content)
-        url = await self.provider.authorization_url(request)
+        url = await self.provider.authorization_url(replace(request, choose_account=choose_account))
         return Begun(url, request.state, f"{content}.{key.seal('attempt', content)}")
 
     async def complete(self, attempt: str, answer: ProviderAnswer) -> SignedIn:
-        """The user whom the provider has sent back, if it was this browser that has begun the attempt."""
+        """The user whom the provider has sent back, if it was this browser that has begun the attempt.
+
+        An attempt works once, so that nobody can use it to send the provider one code after the other.
+        """
         if answer.code is None and answer.error and not answer.state:
             raise _declined(answer.error)  # some providers forget the state when the user cancels
         shape = _ATTEMPT.fullmatch(attempt)
@@ -143,7 +152,12 @@ class SignIn:
             raise SignInRefused(SignInFailure.EXPIRED, "the attempt is too old")
         if answer.code is None:
             raise _declined(answer.error)
-        user_id = self._rule.user_id(await self.provider.claims(answer.code, request, answer.issuer))
+        async with self._calls.turn():
+            used = hashlib.sha256(request.state.encode()).hexdigest()
+            if not await self._tickets.use_once(used, timedelta(seconds=ATTEMPT_SECONDS + MOST_SKEW)):
+                raise SignInRefused(SignInFailure.CODE_REFUSED, "the attempt was used before")
+            claims = await self.provider.claims(answer.code, request, answer.issuer)
+        user_id = self._rule.user_id(claims)
         begun = int(shape["until"]) - ATTEMPT_SECONDS
         user = User(user_id, self._sign_in_time(await self._find(user_id), begun))
         until = int(self._now()) + self._stay
@@ -151,6 +165,13 @@ class SignIn:
         content = f"{until}.{user.since}.{_encoded(user_id.encode())}.{newest.id}"
         cookie = f"{content}.{newest.seal('user', content)}"
         return SignedIn(user, cookie, self._stay, _target(shape["body"]))
+
+    async def target(self, attempt: str) -> Target | None:
+        """The page that was asked for when the attempt began, however long ago."""
+        shape = _ATTEMPT.fullmatch(attempt)
+        if shape is None or await self._keyring.verified(shape, "attempt", attempt.rpartition(".")[0]) is None:
+            return None
+        return _target(shape["body"])
 
     async def user(self, cookie: str) -> User | None:
         """The user whom the domain's cookie names; None unless it is genuine and still valid."""

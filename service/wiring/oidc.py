@@ -59,6 +59,7 @@ def build_sign_in(
         rule=config.user_rule,
         keyring=access.keyring,
         access=access,
+        tickets=core.redis.tickets,
         queries=core.queries,
         cache=core.kubernetes.cache,
         provisioner=provisioner if config.oidc_create else None,

@@ -42,6 +42,14 @@ async def test_beyond_the_limit_the_oldest_ticket_of_a_session_is_dropped(kept: 
     assert await kept.tickets.take("others", OTHER)
 
 
+async def test_what_works_once_is_used_once_and_forgotten_after_its_life(kept: Kept) -> None:
+    used = await asyncio.gather(*(kept.tickets.use_once("digest", LIFE) for _ in range(10)))
+    assert sorted(used) == [*[False] * 9, True]
+    assert await kept.tickets.use_once("short", timedelta(seconds=0.02))
+    await asyncio.sleep(0.05)
+    assert await kept.tickets.use_once("short", LIFE)
+
+
 async def test_tickets_are_removed_from_redis_and_a_key_of_the_wrong_type_is_replaced(redis_port: int) -> None:
     async with Redis(port=redis_port, decode_responses=True) as redis:
         await redis.flushall()

@@ -15,6 +15,7 @@ class MemoryTickets:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     tickets: dict[SessionId, dict[str, datetime]] = field(default_factory=dict)
     """Id -> digests of unused tickets, and when they expire."""
+    used: dict[str, datetime] = field(default_factory=dict)
     former_secret: str | None = None
 
     async def put(self, digest: str, uuid: SessionId, life: timedelta) -> None:
@@ -25,6 +26,13 @@ class MemoryTickets:
     async def take(self, digest: str, uuid: SessionId) -> bool:
         ends = self.tickets.get(uuid, {}).pop(digest, None)
         return ends is not None and ends > self.clock()
+
+    async def use_once(self, digest: str, life: timedelta) -> bool:
+        now = self.clock()
+        if self.used.get(digest, now) > now:
+            return False
+        self.used[digest] = now + life
+        return True
 
     async def drop_secret(self) -> None:
         self.former_secret = None

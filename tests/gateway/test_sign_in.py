@@ -15,9 +15,9 @@ import aiohttp
 import pytest
 from joserfc.jwk import ECKey, RSAKey
 
-from service.adapters.oidc import call_limit
 from service.adapters.oidc.discovery import Discovery
 from service.adapters.oidc.provider import OidcProvider
+from service.domain import call_limit
 from service.domain.identity import UserRule
 from service.domain.names import SessionId
 from service.domain.sign_in import ATTEMPT_SECONDS, SignIn
@@ -157,6 +157,7 @@ async def scene(world: World, rule: UserRule, creates: bool) -> AsyncIterator[Sc
                 rule=rule,
                 keyring=house.keyring,
                 access=house.access,
+                tickets=house.tickets,
                 queries=world.queries,
                 cache=world.cluster,
                 provisioner=world.provisioner if creates else None,
@@ -389,6 +390,77 @@ async def test_an_attempt_grows_too_old(scene: Scene) -> None:
     assert ' href="/">Try again</a>' in answer.page
 
 
+async def test_an_attempt_is_no_way_to_send_the_provider_one_code_after_the_other(scene: Scene) -> None:
+    browser = scene.browser()
+    state = parse_qs(urlsplit(await scene.begin(browser)).query)["state"][0]
+    jar = dict(browser.jar[DOMAIN])
+    for number in range(3):
+        browser.jar[DOMAIN] = dict(jar)  # a stranger keeps the cookie
+        answer = await browser.get(f"{ORIGIN}{CALLBACK}?{urlencode({'code': number, 'state': state})}")
+        assert answer.status == 400
+    assert scene.provider.calls.count("/token") == 1
+
+
+async def test_attempts_that_lead_nowhere_do_not_pile_up(scene: Scene) -> None:
+    browser, uuid = scene.browser(), await scene.house.awake("ann@example.com")
+    ways = [await scene.begin(browser) for _ in range(7)]
+    assert len(browser.jar[DOMAIN]) == 5
+    assert (await browser.get(ways[0])).status == 400
+    assert (await browser.get(ways[-1])).status == 303
+    browser = scene.browser()
+    asked = urlencode({"return_to": f"{scene.house.origin(uuid)}/{'x' * 1400}"})
+    ways = [await scene.begin(browser, f"{ORIGIN}{SIGN_IN}?{asked}") for _ in range(7)]
+    assert sum(len(name) + len(value) for name, value in browser.jar[DOMAIN].items()) < 5100
+    assert len((await browser.get(ways[-1])).location) > 1400
+    browser.jar[DOMAIN] = {"__Host-user-pods-attempt-" + "A" * 8: "9" * 6000, "__Host-user-pods-attempt-x y": "1"}
+    await scene.begin(browser)
+    assert "__Host-user-pods-attempt-" + "A" * 8 not in browser.jar[DOMAIN]
+
+
+@pytest.mark.parametrize("error", ["access_denied", "invalid_scope"])
+async def test_an_attempt_that_fails_leaves_no_cookie(scene: Scene, error: str) -> None:
+    browser = scene.browser()
+    state = parse_qs(urlsplit(await scene.begin(browser)).query)["state"][0]
+    await browser.get(f"{ORIGIN}{CALLBACK}?{urlencode({'error': error, 'state': state})}")
+    assert browser.jar[DOMAIN] == {}
+
+
+async def test_whoever_tries_again_gets_to_the_page_that_they_asked_for(scene: Scene) -> None:
+    uuid = await scene.house.awake("ann@example.com")
+    page = f"{scene.house.origin(uuid)}/echo?x=1"
+    again = f"{SIGN_IN}?{urlencode({'return_to': page})}"
+    browser = scene.browser()
+    way = await scene.begin(browser, page)
+    state = parse_qs(urlsplit(way).query)["state"][0]
+    cancelled = await browser.get(f"{ORIGIN}{CALLBACK}?{urlencode({'error': 'access_denied', 'state': state})}")
+    assert f' href="{again}">Try again</a>' in cancelled.page
+    way = await scene.begin(browser, page)
+    scene.sign_in._now = lambda: time.time() + ATTEMPT_SECONDS + 1
+    late = await browser.get(way)
+    assert late.status == 400
+    assert f' href="{again}">Try again</a>' in late.page
+    # It was another tab that has signed in meanwhile.
+    scene.sign_in._now = time.time
+    way = await scene.begin(browser, page)
+    await scene.enter(browser)
+    scene.sign_in._now = lambda: time.time() + ATTEMPT_SECONDS + 1
+    other = await browser.get(way)
+    assert (other.status, other.location) == (303, again)
+
+
+async def test_a_sign_in_that_has_to_wait_too_long_can_be_finished_by_another_try(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call_limit, "PATIENCE", -1)
+    browser = scene.browser()
+    way = await scene.begin(browser)
+    answer = await browser.get(way)
+    assert answer.status == 503
+    assert ' href="">Try again</a>' in answer.page
+    monkeypatch.undo()
+    assert (await browser.get(way)).status == 303
+
+
 async def test_a_code_works_once(scene: Scene) -> None:
     browser = scene.browser()
     way = await scene.begin(browser)
@@ -416,8 +488,8 @@ async def test_an_answer_of_another_issuer_is_refused(scene: Scene) -> None:
 async def test_a_provider_that_names_itself_must_always_do_so(scene: Scene) -> None:
     scene.provider.metadata = {"authorization_response_iss_parameter_supported": True}
     browser = scene.browser()
+    assert (await browser.get(await scene.begin(browser))).status == 403
     way = await scene.begin(browser)
-    assert (await browser.get(way)).status == 403
     assert (await browser.get(f"{way}&{urlencode({'iss': scene.provider.issuer})}")).status == 303
 
 
@@ -903,6 +975,31 @@ async def test_signing_out_needs_no_provider(scene: Scene, away: bool) -> None:
     left = await browser.get(ORIGIN + SIGN_OUT, "POST", **{"Sec-Fetch-Site": "same-origin"})
     assert (left.status, left.location) == (303, SIGNED_OUT)
     assert cookies.USER not in browser.jar[DOMAIN]
+
+
+async def test_after_signing_out_another_account_can_be_chosen_where_the_provider_does_not_know(scene: Scene) -> None:
+    scene.provider.metadata = {"end_session_endpoint": REMOVED}
+    browser = scene.browser()
+    await scene.enter(browser)
+    await browser.get(ORIGIN + SIGN_OUT, "POST", **{"Sec-Fetch-Site": "same-origin"})
+
+    async def prompt() -> list[str]:
+        asked = await browser.get(f"{ORIGIN}/")
+        return parse_qs(urlsplit(asked.location).query).get("prompt", [])
+
+    assert await prompt() == ["select_account"]
+    await scene.enter(browser)
+    assert set(browser.jar[DOMAIN]) == {cookies.USER, *(name for name in browser.jar[DOMAIN] if "attempt" in name)}
+    del browser.jar[DOMAIN][cookies.USER]
+    assert await prompt() == [], "they are asked for ever"
+
+
+async def test_a_provider_that_offers_no_choice_asks_to_sign_in(scene: Scene) -> None:
+    scene.provider.metadata = {"end_session_endpoint": REMOVED, "prompt_values_supported": ["none", "login"]}
+    browser = scene.browser()
+    await browser.get(ORIGIN + SIGN_OUT, "POST", **{"Sec-Fetch-Site": "same-origin"})
+    asked = await browser.get(f"{ORIGIN}/")
+    assert parse_qs(urlsplit(asked.location).query)["prompt"] == ["login"]
 
 
 async def test_a_workspace_links_to_signing_out_of_the_domain(scene: Scene) -> None:

@@ -124,6 +124,7 @@ async def scene(browser: Browser) -> AsyncIterator[Scene]:
                 rule=rule,
                 keyring=house.keyring,
                 access=house.access,
+                tickets=house.tickets,
                 queries=world.queries,
                 cache=world.cluster,
                 provisioner=world.provisioner,

@@ -10,7 +10,6 @@ from urllib.parse import quote_plus, urlencode
 
 from aiohttp import ClientSession
 
-from service.adapters.oidc.call_limit import CallLimit
 from service.adapters.oidc.discovery import Discovery, Metadata
 from service.adapters.oidc.id_token import IdTokenVerifier
 from service.adapters.oidc.requests import Json, ProviderClient
@@ -48,7 +47,6 @@ class OidcProvider:
         self._redirect_uri = redirect_uri
         self._signed_out_uri = signed_out_uri
         self._wanted = wanted
-        self._calls = CallLimit()
         self._discovery = Discovery(self._client, issuer, now=now)
         self._verifier = IdTokenVerifier(self._discovery, issuer=issuer, client_id=client_id)
 
@@ -79,8 +77,7 @@ class OidcProvider:
         metadata = await self._discovery.metadata()
         if issuer not in ((self._issuer,) if metadata.names_issuer else (self._issuer, None)):
             raise SignInRefused(SignInFailure.INVALID_TOKEN, "another issuer has sent the code")
-        async with self._calls.call():
-            tokens = await self._exchange(metadata, code, request.verifier)
+        tokens = await self._exchange(metadata, code, request.verifier)
         claims = await self._verifier.verify(tokens.get("id_token"), request.nonce)
         return await self._completed(metadata, claims, tokens.get("access_token"))
 

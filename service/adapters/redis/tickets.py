@@ -1,6 +1,7 @@
 """The Tickets port on Redis.
 
-user-pods:tickets:<uuid>   zset   digests of the session's open tickets, each with the end of its life, in milliseconds
+user-pods:tickets:<uuid>   zset     digests of the session's open tickets, each with the end of its life, in ms
+user-pods:used:<digest>    string   something else that works once, and was used
 
 A digest opens nothing: a ticket has to carry a valid seal, and the sealing key is not in Redis.
 """
@@ -55,6 +56,10 @@ class RedisTickets:
 
     async def take(self, digest: str, uuid: SessionId) -> bool:
         return bool(await self._run(self._take(keys=[_key(uuid)], args=[digest])))
+
+    async def use_once(self, digest: str, life: timedelta) -> bool:
+        px = max(1, int(life.total_seconds() * 1000))
+        return bool(await self._run(self._redis.set(f"user-pods:used:{digest}", "", nx=True, px=px)))
 
     async def drop_secret(self) -> None:
         await self._run(self._redis.delete(_FORMER_SECRET))

@@ -21,6 +21,7 @@ _RETRIED = frozenset(
         PageKind.ASLEEP,
         PageKind.BUSY,
         PageKind.FAILED,
+        PageKind.SIGN_IN_BUSY,
         PageKind.SIGN_IN_UNAVAILABLE,
         PageKind.SLOW,
         PageKind.STOPPED,

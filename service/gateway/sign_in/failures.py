@@ -16,7 +16,7 @@ _PAGES = {
     SignInFailure.EXPIRED: (400, PageKind.SIGN_IN_EXPIRED, (_AGAIN,)),
     SignInFailure.CODE_REFUSED: (400, PageKind.SIGN_IN_USED, (_AGAIN,)),
     SignInFailure.PROVIDER_AWAY: (503, PageKind.SIGN_IN_PROVIDER, (_AGAIN,)),
-    SignInFailure.BUSY: (503, PageKind.SIGN_IN_BUSY, (_AGAIN,)),
+    SignInFailure.BUSY: (503, PageKind.SIGN_IN_BUSY, ()),
     SignInFailure.MISCONFIGURED: (503, PageKind.SIGN_IN_MISCONFIGURED, (_AGAIN,)),
     SignInFailure.CLOCKS: (503, PageKind.SIGN_IN_CLOCKS, (_AGAIN,)),
     SignInFailure.INVALID_TOKEN: (403, PageKind.SIGN_IN_INVALID, (_AGAIN,)),

@@ -13,7 +13,7 @@ from service.domain.errors import SessionError
 from service.domain.identity import SignInFailure, SignInRefused
 from service.domain.names import SessionId
 from service.domain.request_context import current_request_id
-from service.domain.sign_in import ATTEMPT_SECONDS, ProviderAnswer, SignIn, Target, User
+from service.domain.sign_in import ProviderAnswer, SignIn, Target, User
 from service.gateway.access import sign_out
 from service.gateway.access.access_control import AccessControl
 from service.gateway.access.fetch_metadata import is_navigation
@@ -60,12 +60,15 @@ class SignInPortal:
             user = await self._sign_in.user(cookies.read(request, cookies.USER))
             if user is not None and (led := await self._lead(user, target)) is not None:
                 return led
-            begun = await self._sign_in.begin(target)
+            choose = bool(cookies.read(request, cookies.CHOOSE))
+            begun = await self._sign_in.begin(target, choose_account=choose)
         except SignInRefused as refused:
             raise page_of(refused, self._again(target)) from refused
         response = _redirect(302, begun.url)
         if (name := cookies.attempt_name(begun.state)) is not None:
-            cookies.add(response, name, begun.cookie, ATTEMPT_SECONDS)
+            for each in cookies.surplus_attempts(request, begun.cookie):
+                cookies.add(response, each, "", 0)
+            cookies.add(response, name, begun.cookie, cookies.ATTEMPT_SECONDS)
         return response
 
     async def _complete(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -73,6 +76,7 @@ class SignInPortal:
         _check_opened(request)
         state = _single(request, "state") or ""
         name = cookies.attempt_name(state)
+        attempt = cookies.read(request, name) if name else ""
         answer = ProviderAnswer(
             state=state,
             code=_single(request, "code"),
@@ -80,16 +84,27 @@ class SignInPortal:
             error=_single(request, "error"),
         )
         try:
-            signed_in = await self._sign_in.complete(cookies.read(request, name) if name else "", answer)
+            signed_in = await self._sign_in.complete(attempt, answer)
         except SignInRefused as refused:
-            if refused.failure is SignInFailure.EXPIRED and await self._is_signed_in(request):
-                return _redirect(303, "/")  # the page was loaded again
-            raise page_of(refused) from refused
+            response = await self._not_completed(request, refused, await self._sign_in.target(attempt))
+            if name is not None and refused.failure is not SignInFailure.BUSY:
+                cookies.add(response, name, "", 0)
+            return response
         response = await self._lead_or_explain(request, signed_in.user, signed_in.target)
         cookies.add(response, cookies.USER, signed_in.cookie, signed_in.seconds)
         if name is not None:
             cookies.add(response, name, "", 0)
+        if cookies.read(request, cookies.CHOOSE):
+            cookies.add(response, cookies.CHOOSE, "", 0)
         return response
+
+    async def _not_completed(
+        self, request: web.BaseRequest, refused: SignInRefused, target: Target | None
+    ) -> web.StreamResponse:
+        used = refused.failure in (SignInFailure.EXPIRED, SignInFailure.CODE_REFUSED)
+        if used and await self._is_signed_in(request):
+            return _redirect(303, self._again(target))  # the page was loaded again, or this is another tab
+        return self._explain(request, page_of(refused, self._again(target)))
 
     async def _lead(self, user: User, target: Target | None) -> web.Response | None:
         link = await self._sign_in.link(user, target)
@@ -105,8 +120,11 @@ class SignInPortal:
         except SessionError as failed:
             led, error = None, of_session_error(failed)
         if error is not None:
-            return self._pages.refusal(request, error, name=current_request_id(), home="/")
+            return self._explain(request, error)
         return led or _redirect(303, "/")
+
+    def _explain(self, request: web.BaseRequest, error: GatewayError) -> web.Response:
+        return self._pages.refusal(request, error, name=current_request_id(), home="/")
 
     async def _sign_out(self, request: web.BaseRequest) -> web.StreamResponse:
         """Sign out here, and at the provider if it has a page for that. Workspaces that are open stay open."""
@@ -119,6 +137,8 @@ class SignInPortal:
         AccessControl.check_origin(request)
         response = _redirect(303, provider or SIGNED_OUT)
         cookies.add(response, cookies.USER, "", 0)
+        if provider is None:
+            cookies.add(response, cookies.CHOOSE, "1", cookies.CHOOSE_SECONDS)
         return response
 
     async def _signed_out(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""Bounds the calls that browsers cause at the provider's token endpoint: anybody can begin a sign-in."""
+"""Bounds the calls that browsers cause at the identity provider: anybody can begin a sign-in."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,22 +15,22 @@ PATIENCE = 3.0
 
 
 class CallLimit:
-    """`PER_SECOND` calls on average, of which `UNDER_WAY` at the same time, in one process."""
+    """`PER_SECOND` sign-ins on average, of which `UNDER_WAY` at the same time, in one process."""
 
     def __init__(self) -> None:
         self._rate = RateLimiter(PER_SECOND)
         self._under_way = asyncio.Semaphore(UNDER_WAY)
 
     @asynccontextmanager
-    async def call(self) -> AsyncIterator[None]:
-        """One call. Raises SignInRefused when it would have to wait too long."""
+    async def turn(self) -> AsyncIterator[None]:
+        """The calls of one sign-in. Raises SignInRefused when it would have to wait too long."""
         if not await self._rate.wait(PATIENCE):
             raise SignInRefused(SignInFailure.BUSY, "too many sign-ins a second")
         try:
             async with asyncio.timeout(PATIENCE):
                 await self._under_way.acquire()
         except TimeoutError:
-            raise SignInRefused(SignInFailure.BUSY, "too many sign-ins wait for the token endpoint") from None
+            raise SignInRefused(SignInFailure.BUSY, "too many sign-ins wait for the provider") from None
         try:
             yield
         finally:
