@@ -18,13 +18,11 @@ from service.gateway.companion import session_tabs
 from service.gateway.companion.messages import Message
 from service.gateway.companion.session_tabs import SessionTabs
 from service.gateway.limits import GatewayLimits
-from stack.stack import ROOT
 from tests.domain.conftest import World
 from tests.gateway.conftest import House, Workspace
-from tests.gateway.test_pages_in_a_browser import accessible
+from tests.pages import accessible, picture
 from tests.waiting import until
 
-PICTURES = ROOT / "tests" / "pictures"
 POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self'; connect-src 'self'; frame-src 'self'"
     " blob: data:; require-trusted-types-for 'script'"
@@ -292,7 +290,7 @@ async def test_a_notice_says_how_long_takes_no_focus_and_goes_as_soon_as_somebod
         await expect(page.get_by_role("group", name="Going to sleep soon")).to_be_visible()
         await expect(page.get_by_role("status")).to_contain_text("goes to sleep in")
     assert await two.evaluate("document.activeElement.tagName") == "TEXTAREA"
-    await _picture(two, "companion-notice")
+    await picture(two, "companion-notice")
     await two.keyboard.press("x")
     assert await two.get_by_label("Text").input_value() == "x"
     for page in (one, two):
@@ -359,7 +357,7 @@ async def test_at_a_sleep_every_tab_is_covered_within_a_second_and_the_page_hear
     assert asyncio.get_running_loop().time() - began < 1.5
     page = tabs[-1]
     await expect(page.get_by_role("dialog")).to_contain_text("Press any key to wake")
-    await _picture(page, "companion-asleep")
+    await picture(page, "companion-asleep")
     await page.evaluate("heard.length = 0")
     # Keys that are the browser's, or do nothing alone, wake nobody; nothing reaches the page.
     for key in ("Shift", "Control", "Alt", "Control+v", "F8"):
@@ -388,7 +386,7 @@ async def test_a_key_or_click_wakes_shows_the_progress_and_loads_every_tab_again
     await expect(page.get_by_role("dialog")).to_be_visible()
     await (page.keyboard.press("a") if how == "key" else page.mouse.click(100, 100))
     await expect(page.get_by_role("dialog")).to_contain_text(re.compile("Waking up|Starting"))
-    await _picture(page, "companion-waking")
+    await picture(page, "companion-waking")
     await expect(page.get_by_role("dialog")).to_be_hidden()
     await until(lambda: bool(loads))
     assert await page.evaluate("heard") == [], "the key that woke it got to the page"
@@ -410,7 +408,7 @@ async def test_a_failure_says_what_happened_and_the_next_key_tries_again(home: H
     await expect(page.get_by_role("dialog")).to_contain_text("could not be started")
     await expect(page.get_by_role("dialog")).to_contain_text("no such image")
     await expect(page.get_by_role("dialog")).to_contain_text("Press any key to try again")
-    await _picture(page, "companion-failed")
+    await picture(page, "companion-failed")
     home.fails = None
     home.world.queues.drop(uuid)
     home.world.cluster.change(replace(home.world.cluster.workload(uuid), replicas=0, failure=None, final=False))
@@ -529,15 +527,10 @@ async def test_notice_and_overlay_suit_light_and_dark_are_accessible_and_keep_st
     assert await _dark(overlay) == (scheme == "dark")
     await accessible(page)
     assert await overlay.evaluate("(each) => each.getAnimations({subtree: true}).length") == 0
-    await _picture(page, f"companion-asleep-{scheme}")
+    await picture(page, f"companion-asleep-{scheme}")
     await context.close()
 
 
 async def _dark(place: Locator) -> bool:
     colour = await place.evaluate("(each) => getComputedStyle(each).backgroundColor")
     return int(re.findall(r"\d+", colour)[0]) < 128
-
-
-async def _picture(page: Page, name: str) -> None:
-    PICTURES.mkdir(exist_ok=True)
-    await page.screenshot(path=PICTURES / f"{name}.png")

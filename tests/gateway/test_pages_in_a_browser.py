@@ -9,12 +9,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Literal
 
 import pytest
 from aiohttp import web
-from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Browser, Page, ViewportSize, expect
 
 from service.domain.journal import Failed, Ready, Slept, Woken
@@ -29,9 +27,9 @@ from service.gateway.waiting.delays import Delay, DelayKind
 from service.gateway.waiting.page import waiting_page
 from tests.domain.conftest import World
 from tests.gateway.conftest import House
+from tests.pages import accessible, picture
 from tests.waiting import until
 
-_PICTURES = Path(__file__).parents[1] / "pictures"
 _LOGO = "data:image/svg+xml;base64,PHN2ZyB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmciIHdpZHRoPSIzMiIgaGVpZ2h0PSIzMiI+PGNpcmNsZSBjeD0iMTYiIGN5PSIxNiIgcj0iMTQiIGZpbGw9IiMwYjU3ZDAiLz48L3N2Zz4="  # noqa: E501
 _BRAND = Brand(
     name="Example Labs",
@@ -46,18 +44,6 @@ _SECONDS = 10_000
 """Milliseconds that a page may take to get to the pod."""
 _HOME = "https://app.example.com/workspace"
 _REFERENCE = "5f0c1e6d2a9b4c73"
-
-
-async def accessible(page: Page) -> None:
-    """axe-core finds nothing, and nothing is wider than the screen."""
-    found = await Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
-    assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "it scrolls sideways"
-
-
-async def picture(page: Page, name: str) -> None:
-    _PICTURES.mkdir(exist_ok=True)
-    await page.screenshot(path=_PICTURES / f"{name}.png", full_page=True)
 
 
 def _rendered(pages: Pages, request: web.BaseRequest, name: str) -> web.Response:
@@ -119,9 +105,9 @@ async def test_axe_finds_nothing_on_any_page(browser: Browser, brand: Brand) -> 
             for scheme in _SCHEMES:
                 await page.emulate_media(color_scheme=scheme)
                 await page.set_viewport_size(_DESKTOP)
-                await picture(page, f"page-{name}-desktop-{scheme}")
+                await picture(page, f"page-{name}-desktop-{scheme}", full_page=True)
                 await page.set_viewport_size(_PHONE)
-                await picture(page, f"page-{name}-phone-{scheme}")
+                await picture(page, f"page-{name}-phone-{scheme}", full_page=True)
                 await accessible(page)
         await page.goto("about:blank")
     assert complaints == []
@@ -169,7 +155,7 @@ async def test_a_person_sees_an_ordinary_wake_in_plain_words_and_no_alarm(
     await page.locator("summary").click()
     await expect(page.locator("#stages li").last).to_contain_text("Node assigned")
     await accessible(page)
-    await picture(page, "waking")
+    await picture(page, "waking", full_page=True)
     await house.start(uuid)
     await expect(page.get_by_text('"path": "/folder?x=1"')).to_be_visible(timeout=_SECONDS)
 
@@ -205,7 +191,7 @@ async def test_a_start_that_fails_for_good_says_so_and_can_be_tried_again_by_key
     await page.keyboard.press("Enter")
     await expect(page.get_by_text("InvalidImageName")).to_be_visible()
     await accessible(page)
-    await picture(page, "could-not-be-started")
+    await picture(page, "could-not-be-started", full_page=True)
     house.fails = None
     house.world.cluster.change(replace(house.world.cluster.workload(uuid), failure=None, final=False))
     await house.start(uuid)
@@ -247,9 +233,9 @@ async def test_the_page_about_a_workspace_is_accessible_and_fits_a_phone(house: 
         for scheme in _SCHEMES:
             await page.emulate_media(color_scheme=scheme)
             await page.set_viewport_size(_DESKTOP)
-            await picture(page, f"workspace-{locale}-desktop-{scheme}")
+            await picture(page, f"workspace-{locale}-desktop-{scheme}", full_page=True)
             await page.set_viewport_size(_PHONE)
-            await picture(page, f"workspace-{locale}-phone-{scheme}")
+            await picture(page, f"workspace-{locale}-phone-{scheme}", full_page=True)
             await accessible(page)
         await page.context.close()
 

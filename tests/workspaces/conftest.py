@@ -5,13 +5,11 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 from urllib.parse import quote
 
 import aiohttp
 import pytest
 import yaml
-from playwright.async_api import Page
 
 from devcluster import network, node
 from devcluster.cluster import Cluster
@@ -19,7 +17,7 @@ from devcluster.image import write
 from devcluster.toolchain import Tools
 from images import recipes
 from images.recipes import Name
-from stack.stack import GATEWAY_DOMAIN, ROOT, USERS, Stack
+from stack.stack import GATEWAY_DOMAIN, USERS, Stack
 from tests.conftest import SHORT, free_port
 from tests.devcluster.test_node import busybox
 from tests.stack.client import Caller, Json, until
@@ -171,22 +169,3 @@ class Visitors:
 @pytest.fixture
 async def visitor(visitors: Visitors) -> Visitor:
     return await visitors.new()
-
-
-PICTURES = ROOT / "tests" / "pictures"
-"""What pages looked like in the last run, for people to see."""
-
-
-class Picture(Protocol):
-    async def __call__(self, page: Page, name: str) -> None: ...
-
-
-@pytest.fixture
-def picture() -> Picture:
-    """Keeps a picture of a page."""
-    PICTURES.mkdir(exist_ok=True)
-
-    async def take(page: Page, name: str) -> None:
-        await page.screenshot(path=PICTURES / f"{name}.png")
-
-    return take

@@ -7,7 +7,8 @@ from typing import Literal
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from tests.workspaces.conftest import Picture, Visitor, Visitors
+from tests.pages import picture
+from tests.workspaces.conftest import Visitor, Visitors
 
 WAKING = "Your workspace is waking up"
 PATIENCE = 20_000
@@ -48,7 +49,7 @@ async def test_the_page_needs_no_javascript(browser: Browser, visitor: Visitor) 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 async def test_the_page_explains_a_failed_start_and_continues_after_its_repair(
-    browser: Browser, visitor: Visitor, picture: Picture, scheme: Literal["dark", "light"]
+    browser: Browser, visitor: Visitor, scheme: Literal["dark", "light"]
 ) -> None:
     good = visitor.use("localhost/no/such:1")
     page = await browser.new_page(color_scheme=scheme)

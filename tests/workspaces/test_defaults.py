@@ -18,8 +18,9 @@ from images import recipes
 from images.recipes import Name
 from stack.stack import USERS, Stack
 from tests.chart.conftest import CHART, Helm
+from tests.pages import picture
 from tests.stack.client import until
-from tests.workspaces.conftest import Picture, Visitors
+from tests.workspaces.conftest import Visitors
 
 WAKES = 5
 _CONFLICT = "Error saving claim: Operation cannot be fulfilled"
@@ -65,7 +66,6 @@ async def test_first_wakes_raise_no_warning_and_none_waits_for_its_volume(editor
 async def test_the_workspace_opens_at_its_files_without_chat_in_the_systems_colours_and_saves(
     editors: Stack,
     browser: Browser,
-    picture: Picture,
 ) -> None:
     timeout = aiohttp.ClientTimeout(total=90)
     async with aiohttp.ClientSession(timeout=timeout, trust_env=False, auto_decompress=False) as http:
@@ -154,7 +154,7 @@ async def alone(editors: Stack) -> AsyncIterator[Alone]:
 
 
 @pytest.mark.timeout(400)
-async def test_the_public_image_opens_an_editor_and_keeps_its_home(alone: Alone, page: Page, picture: Picture) -> None:
+async def test_the_public_image_opens_an_editor_and_keeps_its_home(alone: Alone, page: Page) -> None:
     alone.upgrade()
     await page.goto(await alone.page())
     await page.wait_for_selector(".monaco-workbench .part.editor", timeout=60_000)

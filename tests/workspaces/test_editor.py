@@ -11,9 +11,10 @@ from playwright.async_api import Page, expect
 
 from stack.stack import Stack
 from tests.conftest import SHORT
+from tests.pages import picture
 from tests.waiting import until
 from tests.workspaces.conftest import EDITOR_COOLDOWN as COOLDOWN
-from tests.workspaces.conftest import Picture, Visitor, Visitors
+from tests.workspaces.conftest import Visitor, Visitors
 
 LEASE, POLL = int(SHORT["LEASE"]), int(SHORT["POLLING_INTERVAL"])
 REPORTED_WITHIN = 7
@@ -54,7 +55,7 @@ async def ran(page: Page, command: str, file: str) -> None:
 
 @pytest.mark.timeout(400)
 async def test_an_editor_sleeps_when_its_user_leaves_and_resumes_as_it_was(
-    editors: Stack, visitor: Visitor, page: Page, picture: Picture
+    editors: Stack, visitor: Visitor, page: Page
 ) -> None:
     await page.goto(await visitor.link("/?folder=/home/coder"))
     await expect(page.get_by_role("heading", name="Your workspace is waking up")).to_be_visible()

@@ -13,7 +13,7 @@ from playwright.async_api import Browser, expect
 from examples import home
 from service.gateway.access.home import Home
 from tests.domain.conftest import World
-from tests.workspaces.conftest import Picture
+from tests.pages import picture
 from tests.workspaces.test_links import Local
 
 
@@ -48,9 +48,7 @@ async def local() -> AsyncIterator[Local]:
     await world.provisioner.close()
 
 
-async def test_a_bookmark_leads_through_signing_in_to_the_very_page(
-    browser: Browser, local: Local, picture: Picture
-) -> None:
+async def test_a_bookmark_leads_through_signing_in_to_the_very_page(browser: Browser, local: Local) -> None:
     uuid = await local.awake("ann@example.com")
     bookmark = f"http://{local.host(uuid)}/echo?folder=/home/coder"
     page = await (await browser.new_context()).new_page()

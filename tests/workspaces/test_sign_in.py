@@ -25,8 +25,7 @@ from service.gateway.sign_in.portal import CALLBACK, SIGNED_OUT, SignInPortal
 from tests.conftest import free_port
 from tests.domain.conftest import World
 from tests.gateway.conftest import House
-from tests.gateway.test_pages_in_a_browser import accessible
-from tests.workspaces.conftest import Picture
+from tests.pages import accessible, picture
 from tests.workspaces.test_links import Local
 
 USERS = [
@@ -147,9 +146,7 @@ async def sign_in_as(page: Page, user: str) -> None:
     await page.get_by_role("button", name=user, exact=True).click()
 
 
-async def test_from_the_domain_through_the_provider_into_a_new_workspace_and_out_again(
-    scene: Scene, picture: Picture
-) -> None:
+async def test_from_the_domain_through_the_provider_into_a_new_workspace_and_out_again(scene: Scene) -> None:
     page = await scene.page()
     await page.goto(f"{scene.site.front}/")
     await sign_in_as(page, "ann")
@@ -195,7 +192,7 @@ async def test_a_bookmark_leads_to_the_very_page_and_later_without_the_provider(
     await page.wait_for_url(bookmark)
 
 
-async def test_somebody_else_sees_that_it_is_not_theirs_and_gets_to_their_own(scene: Scene, picture: Picture) -> None:
+async def test_somebody_else_sees_that_it_is_not_theirs_and_gets_to_their_own(scene: Scene) -> None:
     anns = await scene.site.awake("ann@example.com")
     page = await scene.page()
     await page.goto(f"http://{scene.site.host(anns)}/echo")
@@ -211,7 +208,7 @@ async def test_somebody_else_sees_that_it_is_not_theirs_and_gets_to_their_own(sc
     assert page.url == f"http://{scene.site.host(bobs)}/"
 
 
-async def test_a_cancelled_sign_in_and_an_unverified_address_lead_on(scene: Scene, picture: Picture) -> None:
+async def test_a_cancelled_sign_in_and_an_unverified_address_lead_on(scene: Scene) -> None:
     page = await scene.page()
     await page.goto(f"{scene.site.front}/")
     await page.get_by_role("button", name="Deny").click()
@@ -223,9 +220,7 @@ async def test_a_cancelled_sign_in_and_an_unverified_address_lead_on(scene: Scen
     assert scene.workspace_of("eve@example.com") is None
 
 
-async def test_without_the_provider_a_page_says_so_and_those_who_are_signed_in_go_on(
-    scene: Scene, picture: Picture
-) -> None:
+async def test_without_the_provider_a_page_says_so_and_those_who_are_signed_in_go_on(scene: Scene) -> None:
     uuid = await scene.site.awake("ann@example.com")
     page, stranger = await scene.page(), await scene.page()
     await page.goto(f"http://{scene.site.host(uuid)}/echo")

@@ -3,13 +3,12 @@
 from playwright.async_api import Page, expect
 
 from stack.stack import USERS
-from tests.workspaces.conftest import Picture, Visitor
+from tests.pages import picture
+from tests.workspaces.conftest import Visitor
 from tests.workspaces.test_browser import PATIENCE, arrived
 
 
-async def test_a_person_restarts_and_sends_to_sleep_a_workspace_and_sees_why(
-    page: Page, visitor: Visitor, picture: Picture
-) -> None:
+async def test_a_person_restarts_and_sends_to_sleep_a_workspace_and_sees_why(page: Page, visitor: Visitor) -> None:
     await page.goto(await visitor.link())
     await arrived(page, visitor)
     old = pods(visitor)

@@ -1,0 +1,22 @@
+"""Pages in a browser: what they look like, and whether everybody can use them."""
+
+from pathlib import Path
+
+from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
+from playwright.async_api import Page
+
+PICTURES = Path(__file__).parent / "pictures"
+"""What pages looked like in the last run, for people to see. Continuous integration keeps them."""
+
+
+async def picture(page: Page, name: str, *, full_page: bool = False) -> None:
+    """Keep a picture of a page."""
+    PICTURES.mkdir(exist_ok=True)
+    await page.screenshot(path=PICTURES / f"{name}.png", full_page=full_page)
+
+
+async def accessible(page: Page) -> None:
+    """axe-core finds nothing, and nothing is wider than the screen."""
+    found = await Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "it scrolls sideways"
