@@ -266,7 +266,7 @@ class Gateway:
         if since is None:
             since = await self._access.check(request, uuid)
         self._access.check_origin(request)
-        end = partial(self._websockets.end, request)
+        end = partial((self._companions if path == COMPANION else self._websockets).end, request)
         self._open.add(uuid, since, end)
         try:
             return await self._respond_to_user(request, uuid, path, outcome)

@@ -398,6 +398,17 @@ async def test_a_key_or_click_wakes_shows_the_progress_and_loads_every_tab_again
     assert home.starts == 2
 
 
+async def test_when_access_ends_every_tab_leads_to_where_its_user_signs_in(
+    home: House, context: BrowserContext
+) -> None:
+    uuid = await awake(home)
+    tabs = [await open_tab(home, uuid, context) for _ in range(2)]
+    await home.world.revocation.revoke(uuid, by="api")
+    for page in tabs:
+        await page.bring_to_front()
+        await expect(page.get_by_role("heading", name="You are not signed in")).to_be_visible(timeout=3000)
+
+
 async def test_a_failure_says_what_happened_and_the_next_key_tries_again(home: House, context: BrowserContext) -> None:
     uuid = await awake(home)
     page = await open_tab(home, uuid, context)

@@ -54,6 +54,10 @@ class CompanionChannel:
                     await tabs.close()
             return tab.response
 
+    def end(self, request: web.BaseRequest) -> None:
+        """End the request at once, because its user's access has ended. Its page loads again, to say so."""
+        self._sockets.end(request)
+
     async def drain(self, seconds: float) -> None:
         """Close all tabs' connections within that many seconds. They connect to another replica."""
         await self._sockets.close(seconds)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from service.domain.phase import Phase
+
 LONGEST = 512
 """Bytes of a message from a page."""
 _OLDEST = 10.0
@@ -83,6 +85,11 @@ def failed(title: str, detail: str) -> str:
 
 def stayed(until: datetime) -> str:
     return _text("stayed", until=until.timestamp())
+
+
+def access_ended(now: datetime) -> str:
+    """As if the pod had been replaced: the page loads again, and its user is led to where they sign in."""
+    return State(Phase.READY, "none").message(now)
 
 
 _PREFIX = "companion."

@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
+from service.gateway.companion import messages
 from service.gateway.companion.messages import LONGEST, Message, parse
-from service.gateway.websocket.open_websockets import Closing
+from service.gateway.websocket.open_websockets import ACCESS_ENDED, Closing
 
 _HEARTBEAT = 40.0
 """Seconds between two pings, so that no proxy takes the connection for dead, and a tab that has gone is noticed."""
@@ -58,7 +60,10 @@ class Tab:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        with contextlib.suppress(ConnectionResetError):
+        with contextlib.suppress(ConnectionResetError, TimeoutError):
+            if closing.done() and closing.result() == ACCESS_ENDED:
+                async with asyncio.timeout(_CLOSE_TIMEOUT):
+                    await self._socket.send_str(messages.access_ended(datetime.now(UTC)))
             await self._socket.close(code=code)
 
     async def _read(self, on_message: Callable[[Message], None]) -> None:
