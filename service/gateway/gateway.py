@@ -308,7 +308,7 @@ class Gateway:
         by_script = is_by_script(request)
         background = by_script or is_background(request)
         opens_page = is_navigation(request) and not is_prefetch(request)
-        if opens_page:
+        if opens_page and not by_script:
             outcome.opens_page(self._visits, uuid)
         body = RequestBody(request, self._stall_timeout, self._on_chunk(uuid, by_script, background))
         deadline = time.monotonic() + self._hold_timeout
@@ -318,7 +318,7 @@ class Gateway:
                 upstream = self._pods.current(uuid)
                 if upstream is None or not (upstream.responds or await self._responds(request, upstream)):
                     if opens_page:
-                        await self._waiter.wake(uuid)
+                        await (self._waiter.check_wanted(uuid) if by_script else self._waiter.wake(uuid))
                         outcome.ended(RequestOutcome.PAGE)
                         name = request_context.current_request_id()
                         return waiting_page(self._pages, request, self._waiter.delay(uuid), name=name)

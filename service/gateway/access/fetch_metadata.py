@@ -4,7 +4,7 @@ from aiohttp import hdrs, web
 from multidict import istr
 
 MODE, DEST = istr("Sec-Fetch-Mode"), istr("Sec-Fetch-Dest")
-_SITE = istr("Sec-Fetch-Site")
+_SITE, _USER = istr("Sec-Fetch-Site"), istr("Sec-Fetch-User")
 _REQUESTED_WITH = istr("X-Requested-With")
 """Libraries set it for what is no navigation."""
 
@@ -34,6 +34,14 @@ def _shows_document(request: web.BaseRequest) -> bool:
     if mode is None:
         return _wants_html(request)
     return mode == "navigate" and request.headers.get(DEST, "document") == "document"
+
+
+def is_by_page(request: web.BaseRequest) -> bool:
+    """Whether a page of this very host opens the next one, or itself again, without a click or key of its user.
+
+    Safari never says that a user did (`Sec-Fetch-User`), so there it may be by one.
+    """
+    return request.headers.get(_SITE) == "same-origin" and request.headers.get(_USER) != "?1"
 
 
 def opens_document(request: web.BaseRequest) -> bool:

@@ -1,9 +1,10 @@
 """Whether a companion measures a browser, as its cookies say.
 
 The companion's script sets its cookie before the page sends anything, and renews it while it runs. What else such a
-browser sends, apart from opening pages, then says nothing about its user. Where the gateway could not add the script to
-a page, it sets the other cookie, and requests of that browser count as those of any program. So any replica can tell
-from the request alone. Browsers accept neither cookie from another host, and pods see neither.
+browser sends then says nothing about its user, unless they open a page: a page may load itself again for ever. Where
+the gateway could not add the script to a page, it sets the other cookie, and requests of that browser count as those of
+any program. So any replica can tell from the request alone. Browsers accept neither cookie from another host, and pods
+see neither.
 """
 
 import re
@@ -11,7 +12,7 @@ import re
 from aiohttp import hdrs, web
 
 from service.gateway.access.cookie_header import COOKIE
-from service.gateway.access.fetch_metadata import DEST, MODE, is_navigation
+from service.gateway.access.fetch_metadata import DEST, MODE, is_by_page, is_navigation
 
 COMPANION = f"{COOKIE}-companion"
 """Set by the script."""
@@ -30,5 +31,7 @@ def is_measured(request: web.BaseRequest) -> bool:
 
 def is_by_script(request: web.BaseRequest) -> bool:
     """Whether a page of a measured browser sends this by itself, or for input that its companion reports too."""
+    if not is_measured(request):
+        return False
     opens_page = request.headers.get(MODE) == "navigate" and request.headers.get(DEST, "document") == "document"
-    return not (opens_page or is_navigation(request)) and is_measured(request)
+    return is_by_page(request) or not (opens_page or is_navigation(request))

@@ -18,7 +18,6 @@ Text = Callable[..., str]
 _NONE, _SELF = "'none'", "'self'"
 _RETRIED = frozenset(
     {
-        PageKind.ASLEEP,
         PageKind.BUSY,
         PageKind.FAILED,
         PageKind.SIGN_IN_BUSY,
@@ -31,7 +30,10 @@ _RETRIED = frozenset(
 """What another try may get past."""
 _RESTARTED = frozenset({PageKind.FAILED, PageKind.SLOW, PageKind.STOPPED})
 """What a restart of the workspace may help against."""
-
+_WOKEN = frozenset({PageKind.ASLEEP, PageKind.NOT_AWAKE})
+"""What a wake gets past."""
+_LONGEST_PATH = 2000
+"""Characters of a path that a form contains."""
 _SIGNED_IN_AGAIN = frozenset({PageKind.NOT_SIGNED_IN, PageKind.LINK_USED})
 """What signing in gets past."""
 
@@ -95,12 +97,27 @@ class Pages:
             reference=name,
             retry=error.page in _RETRIED,
             restart=error.page in _RESTARTED,
+            forms=error.page in _WOKEN,
+            wakes=_path(request) if error.page in _WOKEN else None,
             signs_in=error.sign_in is not None and error.page in _SIGNED_IN_AGAIN,
             links=_links(error, home),
         )
+        if error.page in _WOKEN:
+            own_forms(response)
         if error.retry_after is not None:
             response.headers[hdrs.RETRY_AFTER] = str(error.retry_after)
         return response
+
+
+def own_forms(response: web.Response) -> None:
+    """The page's forms say where they come from, also in browsers without Sec-Fetch-Site. Its address is no secret."""
+    response.headers["Referrer-Policy"] = "same-origin"
+
+
+def _path(request: web.BaseRequest) -> str:
+    """What the request is for, if a form may name it."""
+    path = request.raw_path
+    return path if path.isascii() and len(path) <= _LONGEST_PATH else "/"
 
 
 def _links(error: GatewayError, home: str | None) -> Sequence[tuple[str, str]]:

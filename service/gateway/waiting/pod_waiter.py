@@ -36,7 +36,6 @@ _MAX_ATTEMPTS = 6
 _NO_POD = "It is taking longer than expected. Try again in a moment."
 _NO_PROGRAM = "Its pod is running, but the program in it does not answer yet. Try again in a moment."
 _FINAL = "(This is not retried automatically. Open the workspace again once the cause is fixed.)"
-_FELL_ASLEEP = "The workspace went to sleep. Open or reload its page to wake it."
 _ASLEEP = "The workspace is asleep. Open or reload its page to wake it."
 _CLOSES = "It closes every connection without an answer. Try again in a moment. If this persists, restart its program."
 
@@ -97,13 +96,18 @@ class PodWaiter:
     async def wake(self, uuid: SessionId) -> None:
         await self._activity.wake(uuid, by=VISIT)
 
+    async def check_wanted(self, uuid: SessionId) -> None:
+        """Raises GatewayError if the pod sleeps, and nobody has asked for it."""
+        if self._cache.workload(uuid).replicas == 0 and not (await self._queries.status(uuid)).awake:
+            raise _asleep()
+
     async def hold(self, uuid: SessionId, *, outcome: OutcomeRecorder, deadline: float, wakes: bool) -> Upstream:
         """Hold the request until the pod responds, waking it if `wakes`.
 
         Raises GatewayError when too many wait, when waiting makes no sense, or at the deadline.
         """
         if not wakes and self._cache.workload(uuid).replicas == 0:
-            raise GatewayError(503, "Asleep", _ASLEEP, outcome=RequestOutcome.ASLEEP, page=PageKind.ASLEEP)
+            raise _asleep()
         outcome.on_hold()
         with self.place(uuid):
             if wakes:
@@ -190,7 +194,8 @@ class PodWaiter:
         if self._cache.workload(uuid).replicas:
             return
         with contextlib.suppress(Unavailable):
-            if wakes:
-                await self.wake(uuid)
-            elif not (await self._queries.status(uuid)).awake:
-                raise GatewayError(503, "Asleep", _FELL_ASLEEP, outcome=RequestOutcome.ASLEEP, page=PageKind.ASLEEP)
+            await (self.wake(uuid) if wakes else self.check_wanted(uuid))
+
+
+def _asleep() -> GatewayError:
+    return GatewayError(503, "Asleep", _ASLEEP, outcome=RequestOutcome.ASLEEP, page=PageKind.ASLEEP)

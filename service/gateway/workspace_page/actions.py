@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -12,10 +13,11 @@ from service.domain.activity import SessionActivity
 from service.domain.names import SessionId
 from service.domain.request_context import current_request_id
 from service.domain.wake_cause import VISIT
+from service.gateway.access.home import is_local_path
 from service.gateway.errors import GatewayError
 
-_BODY_LIMIT = 1000
-"""Bytes of a form. The page's own have fewer than 50."""
+_BODY_LIMIT = 8000
+"""Bytes of a form. One that wakes contains a path, in which each byte may take three."""
 _BODY_TIMEOUT = 10.0
 """Seconds within which a form must arrive."""
 _LONGEST = 366 * 24 * 3600
@@ -27,6 +29,14 @@ class Action(StrEnum):
     """Keep it awake for `seconds`."""
     SLEEP = "sleep"
     RESTART = "restart"
+    WAKE = "wake"
+    """Wake it, and lead to the path `to`."""
+
+
+class Done(NamedTuple):
+    action: Action
+    to: str
+    """The path to lead to, when it is not the page itself."""
 
 
 class Actions:
@@ -36,7 +46,7 @@ class Actions:
         self._activity = activity
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def perform(self, request: web.BaseRequest, uuid: SessionId) -> Action:
+    async def perform(self, request: web.BaseRequest, uuid: SessionId) -> Done:
         """Do what the posted form says. Raises GatewayError for another form, or as the action does."""
         form = await _read(request)
         try:
@@ -47,7 +57,8 @@ class Actions:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         await asyncio.shield(task)
-        return action
+        to = form.get("to", "/")
+        return Done(action, to if is_local_path(to) else "/")
 
     async def close(self) -> None:
         """Finish what has begun."""
@@ -61,6 +72,8 @@ class Actions:
                 await self._activity.sleep(uuid, request=current_request_id())
             case Action.RESTART:
                 await self._activity.restart(uuid, by=VISIT, request=current_request_id())
+            case Action.WAKE:
+                await self._activity.wake(uuid, by=VISIT)
 
 
 async def _read(request: web.BaseRequest) -> Mapping[str, str]:

@@ -6,7 +6,7 @@ from service.domain.activity import SessionActivity
 from service.domain.names import SessionId
 from service.domain.queries import SessionQueries
 from service.gateway.errors import OWN_HEADERS, GatewayError
-from service.gateway.pages.pages import Pages
+from service.gateway.pages.pages import Pages, own_forms
 from service.gateway.workspace_page.actions import Action, Actions
 from service.gateway.workspace_page.view import view
 
@@ -31,8 +31,8 @@ class WorkspacePage:
         Raises GatewayError, or as SessionQueries and SessionActivity do.
         """
         if request.method == hdrs.METH_POST:
-            action = await self._actions.perform(request, uuid)
-            target = f"{PATH}?done={action}" if action in _DONE else "/"
+            action, to = await self._actions.perform(request, uuid)
+            target = f"{PATH}?done={action}" if action in _DONE else to
             return web.Response(status=303, headers={**OWN_HEADERS, hdrs.LOCATION: target})
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
             raise GatewayError(405, "Not allowed", "Use GET, or POST a form of this page.")
@@ -55,6 +55,5 @@ class WorkspacePage:
             done=done if done in _DONE else None,
             signs_out=self._signs_out,
         )
-        # Its forms say where they come from, also in browsers without Sec-Fetch-Site. Its address is no secret.
-        response.headers["Referrer-Policy"] = "same-origin"
+        own_forms(response)
         return response

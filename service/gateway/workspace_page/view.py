@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from service.domain.history import Entry, Kind
+from service.domain.phase import Phase
 from service.domain.session import Session
 from service.gateway.texts import catalogue
 
@@ -32,6 +33,7 @@ class Line:
 class View:
     state: str
     awake: bool
+    asleep: bool
     now: datetime
     sleeps_at: datetime | None
     why: str | None
@@ -52,6 +54,7 @@ def view(session: Session, history: Iterable[Entry], *, longest_extension: float
     return View(
         state=f"own.state.{session.phase}",
         awake=session.awake,
+        asleep=session.phase is Phase.ASLEEP,
         now=now or datetime.now(UTC),
         sleeps_at=session.sleeps_at,
         why=why,
