@@ -28,7 +28,10 @@ down: $(VENV)/ready ## Stop all that `make up` started; with PURGE=1 remove its 
 test: $(VENV)/ready ## Compile what the tests need (once), check the code, run all tests
 	@$(PY) -m devcluster tools --extra >/dev/null
 	@$(MAKE) --no-print-directory check
-	$(PY) -m pytest $(PYTEST_ARGS)
+	@failed=0; \
+	$(PY) -m pytest -n logical --dist loadfile -m "not cluster" $(PYTEST_ARGS) || failed=1; \
+	$(PY) -m pytest -m cluster $(PYTEST_ARGS) || failed=1; \
+	exit $$failed
 
 test-fast: $(VENV)/ready lint ## Checks and tests that need no cluster, no compiler, no browser and no root, in minutes
 	$(PY) -m service generate --check

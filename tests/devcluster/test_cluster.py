@@ -19,6 +19,7 @@ from devcluster.components import SIMULATED_RANGE
 from devcluster.errors import DevclusterError
 from devcluster.toolchain import Tools
 
+pytestmark = pytest.mark.cluster
 COMPONENTS = {"etcd", "redis", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "keda"}
 
 

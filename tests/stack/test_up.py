@@ -16,13 +16,14 @@ from stack.stack import ROOT
 from tests.conftest import free_port
 from tests.devcluster.test_cluster import wait
 
+pytestmark = pytest.mark.cluster
+
 
 def command(state: Path) -> list[str]:
     argv = [sys.executable, "-m", "stack", "up", "--no-node", "--state", str(state)]
     return [*argv, "--port", str(free_port()), "--gateway-port", str(free_port())]
 
 
-@pytest.mark.cluster
 def test_up_without_a_node_says_that_no_workspace_can_be_opened(tools: Tools, tmp_path: Path) -> None:
     cluster, argv = Cluster(tmp_path, tools=tools), command(tmp_path)
     try:
@@ -34,7 +35,6 @@ def test_up_without_a_node_says_that_no_workspace_can_be_opened(tools: Tools, tm
     assert "All pods are simulated" in again.stdout
 
 
-@pytest.mark.cluster
 def test_an_interrupted_up_stops_what_it_started(tools: Tools, tmp_path: Path) -> None:
     processes = Processes(tmp_path)
     with subprocess.Popen(command(tmp_path), cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as up:
