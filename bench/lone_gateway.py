@@ -34,6 +34,7 @@ from tests.fakes import (
     MemoryProgress,
     MemoryQueues,
     MemorySigningKeys,
+    MemorySignOuts,
     MemoryStore,
     MemoryTickets,
 )
@@ -78,6 +79,7 @@ async def main(port: int, pod: int) -> None:
         queries=queries,
         progress=MemoryProgress(),
         cache=cluster,
+        sign_outs=MemorySignOuts(),
         forwarding=Forwarding(scheme="https"),
         limits=GatewayLimits(session_requests=100_000),
         script=CompanionScript(),

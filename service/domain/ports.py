@@ -218,6 +218,18 @@ class Tickets(Protocol):
         """Delete the secret that earlier versions stored in Redis."""
 
 
+class SignOuts(Protocol):
+    """Tells every replica when a browser signs out of a workspace, in Redis. Who is not subscribed misses it."""
+
+    async def publish(self, uuid: SessionId, since: int) -> None:
+        """The browser that signed in at `since`, in seconds since 1970, has signed out."""
+
+    def subscribe(self, listener: Callable[[SessionId, int], None]) -> Callable[[], None]:
+        """Call `listener` with both for every sign-out, this replica's own too, until the returned function is
+        called.
+        """
+
+
 class SigningKeys(Protocol):
     """The keys that seal tickets and session cookies. They are shared by all replicas, and never in Redis."""
 

@@ -19,7 +19,7 @@ from service.domain.errors import SessionError
 from service.domain.journal import Journal
 from service.domain.metrics import SILENT, ActivitySource, GatewayMetrics, RequestOutcome, Slow, Traffic
 from service.domain.names import SessionId
-from service.domain.ports import Progress, WorkloadCache
+from service.domain.ports import Progress, SignOuts, WorkloadCache
 from service.domain.queries import SessionQueries
 from service.edge.connections import OpenConnections
 from service.gateway.access.access_control import AccessControl
@@ -82,6 +82,7 @@ class Gateway:
         queries: SessionQueries,
         progress: Progress,
         cache: WorkloadCache,
+        sign_outs: SignOuts,
         forwarding: Forwarding,
         limits: GatewayLimits,
         pages: Pages | None = None,
@@ -113,7 +114,7 @@ class Gateway:
         self._hold_timeout = limits.hold_timeout.total_seconds()
         self._stall_timeout = limits.connection_limits.stall
         self._access = AccessControl(access, self._pages, closed=limits.closed, home=home)
-        self._open = OpenRequests(access, cache)
+        self._open = OpenRequests(access, cache, sign_outs)
         self._visits = VisitRecorder(journal, cache)
         self._activity = ActivityRecorder(activity, metrics)
         self._background = BackgroundRecorder(activity, metrics)
@@ -259,7 +260,7 @@ class Gateway:
         if path == SIGN_OUT:
             response, signed_in = await self._access.sign_out(request, uuid)
             if signed_in is not None:
-                self._open.end(uuid, signed_in)
+                await self._open.end(uuid, signed_in)
             outcome.ended(RequestOutcome.OWN)
             return response
         since = self._access.known_since(request, uuid)

@@ -60,6 +60,7 @@ def build_gateway(core: Core, access: WorkspaceAccess, activity: SessionActivity
         queries=core.queries,
         progress=core.redis.progress,
         cache=core.kubernetes.cache,
+        sign_outs=core.redis.sign_outs,
         forwarding=Forwarding(
             scheme=config.gateway_scheme, trusted=config.gateway_trusted, cookies=Cookies(config.gateway_cookies)
         ),

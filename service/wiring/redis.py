@@ -8,6 +8,7 @@ from service.adapters.redis.client import connected
 from service.adapters.redis.history import RedisHistory
 from service.adapters.redis.progress import RedisProgress
 from service.adapters.redis.queues import RedisQueues
+from service.adapters.redis.sign_outs import RedisSignOuts
 from service.adapters.redis.store import RedisStore
 from service.adapters.redis.tickets import RedisTickets
 from service.settings import Settings
@@ -20,6 +21,7 @@ class RedisParts:
     progress: RedisProgress
     history: RedisHistory
     tickets: RedisTickets
+    sign_outs: RedisSignOuts
 
 
 @asynccontextmanager
@@ -31,4 +33,5 @@ async def open_redis(config: Settings) -> AsyncIterator[RedisParts]:
             progress=RedisProgress(redis),
             history=RedisHistory(redis),
             tickets=RedisTickets(redis),
+            sign_outs=RedisSignOuts(redis),
         )

@@ -128,6 +128,7 @@ def build_service(core: Core, releases: Releases | None, provider: IdentityProvi
             **tracking,
             **(controller.tasks if controller is not None else {}),
             **({"progress": core.redis.progress.run} if role.serves_api or role.serves_gateway else {}),
+            **({"sign-outs": core.redis.sign_outs.run} if gateway is not None else {}),
             **({"entrance": access.run} if access is not None else {}),
         },
     )

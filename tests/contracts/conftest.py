@@ -16,11 +16,12 @@ from service.adapters.redis.client import connected
 from service.adapters.redis.history import RedisHistory
 from service.adapters.redis.progress import RedisProgress
 from service.adapters.redis.queues import RedisQueues
+from service.adapters.redis.sign_outs import RedisSignOuts
 from service.adapters.redis.store import RedisStore
 from service.adapters.redis.tickets import RedisTickets
-from service.domain.ports import History, Progress, Queues, Store, Tickets
+from service.domain.ports import History, Progress, Queues, SignOuts, Store, Tickets
 from tests.conftest import free_port
-from tests.fakes import MemoryHistory, MemoryProgress, MemoryQueues, MemoryStore, MemoryTickets
+from tests.fakes import MemoryHistory, MemoryProgress, MemoryQueues, MemorySignOuts, MemoryStore, MemoryTickets
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Kept:
     queues: Queues
     progress: Progress
     tickets: Tickets
+    sign_outs: SignOuts
     history: History
 
 
@@ -74,7 +76,7 @@ async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIt
     if request.param == "memory":
         queues, memory = MemoryQueues(index_is_complete=True), MemoryProgress()
         past = MemoryHistory(queues.sessions)
-        yield Kept(MemoryStore(queues, memory, past), queues, memory, MemoryTickets(), past)
+        yield Kept(MemoryStore(queues, memory, past), queues, memory, MemoryTickets(), MemorySignOuts(), past)
         return
     if request.param not in ports:
         pytest.skip("no redis-server on PATH; the wheel's alone is tested")
@@ -83,7 +85,9 @@ async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIt
         store = RedisStore(redis)
         await store.mark_index_complete()
         progress = RedisProgress(redis)
-        listening = asyncio.create_task(progress.run())
-        yield Kept(store, RedisQueues(redis), progress, RedisTickets(redis), RedisHistory(redis))
-        listening.cancel()
-        await asyncio.gather(listening, return_exceptions=True)
+        sign_outs = RedisSignOuts(redis)
+        listening = [asyncio.create_task(each.run()) for each in (progress, sign_outs)]
+        yield Kept(store, RedisQueues(redis), progress, RedisTickets(redis), sign_outs, RedisHistory(redis))
+        for each in listening:
+            each.cancel()
+        await asyncio.gather(*listening, return_exceptions=True)

@@ -10,6 +10,7 @@ from tests.fakes.pod_events import MemoryPodEvents
 from tests.fakes.progress import MemoryProgress
 from tests.fakes.queues import MemoryQueues
 from tests.fakes.releases import MemoryReleases
+from tests.fakes.sign_outs import MemorySignOuts
 from tests.fakes.signing_keys import MemorySigningKeys
 from tests.fakes.store import MemoryStore
 from tests.fakes.tickets import MemoryTickets
@@ -22,6 +23,7 @@ __all__ = [
     "MemoryProgress",
     "MemoryQueues",
     "MemoryReleases",
+    "MemorySignOuts",
     "MemorySigningKeys",
     "MemoryStore",
     "MemoryTickets",

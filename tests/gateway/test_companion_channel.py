@@ -333,7 +333,7 @@ async def test_a_tab_whose_user_signs_out_is_closed(house: House) -> None:
     async with page(house, uuid) as each:
         await each.hears("state")
         for since in {*house.gateway._open._open[uuid].values()}:
-            house.gateway._open.end(uuid, since)
+            await house.gateway._open.end(uuid, since)
         async with asyncio.timeout(3):
             while (await each.socket.receive()).type not in (WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.ERROR):
                 pass

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from aiohttp import ClientError, ClientResponse, WSMsgType
 
+from service.domain.errors import RedisUnavailable
 from service.gateway.access.cookie_header import COOKIE
 from tests.domain.conftest import World
 from tests.gateway.conftest import Headers, House, answer
@@ -133,6 +134,38 @@ async def test_signing_out_removes_the_cookie_and_ends_what_this_browser_has_ope
         assert "You are signed out" in page
         assert f' href="https://app.example.com/?return_to=https%3A%2F%2F{house.host(uuid)}%2F">' in page
         assert not [path for _, path, _ in house.workspaces[uuid].requests if "sign-out" in path]
+
+
+async def test_signing_out_ends_what_this_browser_has_open_at_every_replica_and_no_others(world: World) -> None:
+    first, second = House(world), House(world)
+    second.access, second.sign_outs = first.access, first.sign_outs
+    async with first.open(), second.open():
+        uuid = await first.awake()
+        headers = await first.headers(uuid)
+        await asyncio.sleep(1.01)  # sign-ins have whole seconds
+        other_browser = await first.headers(uuid)
+        async with (
+            second.http.ws_connect(second.url("/ws"), headers=headers) as mine,
+            second.http.ws_connect(second.url("/ws"), headers=other_browser) as other,
+        ):
+            assert (await answer(first, "/.user-pods/sign-out", headers, "POST"))[0] == 204
+            async with asyncio.timeout(3):
+                assert (await mine.receive()).type is WSMsgType.CLOSE
+            assert mine.close_code == 1008
+            await other.send_str("hello")
+            assert (await other.receive()).data == "hello"
+        assert (await answer(second, "/echo", other_browser))[0] == 200
+
+
+async def test_signing_out_works_while_redis_is_away(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: object) -> None:
+        raise RedisUnavailable
+
+    monkeypatch.setattr(house.sign_outs, "publish", away)
+    headers = await house.headers(await house.awake())
+    async with house.http.ws_connect(house.url("/ws"), headers=headers) as socket:
+        assert (await answer(house, "/.user-pods/sign-out", headers, "POST"))[0] == 204
+        assert (await socket.receive()).type is WSMsgType.CLOSE
 
 
 async def test_signing_out_needs_no_sign_in(house: House) -> None:
