@@ -76,6 +76,8 @@ class PageKind(StrEnum):
     """Its program does not answer, or with something that is no HTTP."""
     TOO_LONG = "too_long"
     """It may not be kept awake for so long."""
+    TOO_OFTEN = "too_often"
+    """It was asked to wake, stay awake, sleep or restart again and again."""
     UNAVAILABLE = "unavailable"
     """Any other fault of the system."""
     UNKNOWN = "unknown"

@@ -27,6 +27,7 @@ from service.gateway.access.fetch_metadata import is_form, is_navigation, is_web
 from service.gateway.access.home import MOST_TRIES, Home, redirect, tries_of
 from service.gateway.access.hosts import Hosts
 from service.gateway.access.open_requests import OpenRequests
+from service.gateway.action_rate import ActionRate
 from service.gateway.activity.background import BackgroundRecorder, Download
 from service.gateway.activity.measured import is_by_script
 from service.gateway.activity.recorder import ActivityRecorder
@@ -118,7 +119,8 @@ class Gateway:
         self._visits = VisitRecorder(journal, cache)
         self._activity = ActivityRecorder(activity, metrics)
         self._background = BackgroundRecorder(activity, metrics)
-        self._keep_awake = KeepAwake(activity, cache)
+        self._keep_awake = KeepAwake(activity, cache, ActionRate())  # a program must not use up what its user has
+        rate = ActionRate()
         self._pods = Pods(cache, head_limit=limits.connection_limits.head_bytes)
         self._waiter = PodWaiter(
             activity=activity, queries=queries, cache=cache, pods=self._pods, recorder=self._activity, limits=limits
@@ -131,7 +133,7 @@ class Gateway:
             closing=self._closing,
         )
         self._workspace_page = WorkspacePage(
-            activity=activity, queries=queries, pages=self._pages, signs_out=limits.closed
+            activity=activity, rate=rate, queries=queries, pages=self._pages, signs_out=limits.closed
         )
         self._queues = RequestQueues(
             limit=limits.session_requests, size=limits.queued_requests, timeout=self._hold_timeout
@@ -147,6 +149,7 @@ class Gateway:
                 cache=cache,
                 waiter=self._waiter,
                 recorder=self._activity,
+                rate=rate,
                 notice=limits.sleep_notice,
                 stay=limits.stay_awake,
             )

@@ -8,18 +8,18 @@ means another pod by now is refused (docs/decisions/0031-keep-awake.md).
 import asyncio
 import logging
 import re
-import time
 from datetime import UTC, timedelta
 from urllib.parse import parse_qs
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from service.domain.activity import SessionActivity
 from service.domain.errors import SessionError
 from service.domain.names import SessionId
 from service.domain.ports import WorkloadCache
 from service.edge import addresses
-from service.gateway.errors import OWN_HEADERS, of_session_error
+from service.gateway.action_rate import ActionRate
+from service.gateway.errors import OWN_HEADERS, GatewayError, of_session_error
 from service.gateway.proxy.headers import OWN_PATHS
 
 log = logging.getLogger(__name__)
@@ -30,10 +30,6 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 _OFF = "off"
 _BODY_LIMIT = 200
 _BODY_TIMEOUT = 5.0
-_INTERVAL = 1.0
-"""Seconds between two calls of one session."""
-_REMEMBERED = 1000
-"""Sessions whose last call is remembered."""
 
 
 class _Refused(Exception):
@@ -45,11 +41,10 @@ class _Refused(Exception):
 class KeepAwake:
     """Answers in plain text, for a shell script: until when the pod stays awake, or a sentence that says why not."""
 
-    def __init__(self, activity: SessionActivity, cache: WorkloadCache) -> None:
+    def __init__(self, activity: SessionActivity, cache: WorkloadCache, rate: ActionRate) -> None:
         self._activity = activity
         self._cache = cache
-        self._last: dict[SessionId, float] = {}
-        """When each session last called (time.monotonic), the oldest first."""
+        self._rate = rate
 
     async def respond(self, request: web.BaseRequest) -> web.Response:
         """The request is to a host that is no workspace's. Never raises."""
@@ -57,6 +52,10 @@ class KeepAwake:
             return _text(200, await self._keep_awake(request))
         except _Refused as refused:
             return _text(refused.status, str(refused))
+        except GatewayError as error:
+            response = _text(error.status, f"{error.title}. {error.detail}")
+            response.headers[hdrs.RETRY_AFTER] = str(error.retry_after)
+            return response
         except SessionError as error:
             refusal = of_session_error(error)
             return _text(refusal.status, refusal.detail)
@@ -68,7 +67,7 @@ class KeepAwake:
         claimed, duration = await _form(request)
         if claimed != uuid:
             raise _Refused(403, "This address belongs to another workspace now. Try again in a few seconds.")
-        self._check_rate(uuid)
+        self._rate.take(uuid)
         if duration == _OFF:
             await self._activity.end_extension(uuid)
             log.info("a program in the pod no longer keeps it awake", extra={"uuid": uuid})
@@ -89,14 +88,6 @@ class KeepAwake:
                 " address of one. The cluster's network may hide it; ask your operator.",
             )
         return uuid
-
-    def _check_rate(self, uuid: SessionId) -> None:
-        now, last = time.monotonic(), self._last.pop(uuid, float("-inf"))
-        self._last[uuid] = now
-        if len(self._last) > _REMEMBERED:
-            del self._last[next(iter(self._last))]
-        if now - last < _INTERVAL:
-            raise _Refused(429, "That was too often. Try again in a few seconds.")
 
 
 async def _form(request: web.BaseRequest) -> tuple[str, str]:

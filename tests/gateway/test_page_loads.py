@@ -12,7 +12,7 @@ from service.gateway.activity.measured import COMPANION, NO_COMPANION
 from service.gateway.limits import GatewayLimits
 from tests.domain.conftest import World
 from tests.gateway.conftest import Headers, House, answer, program
-from tests.gateway.test_pages_in_a_browser import accessible
+from tests.pages import accessible
 from tests.waiting import until
 
 BY_ITSELF = {"Sec-Fetch-Site": "same-origin"}

@@ -20,6 +20,7 @@ from service.domain.ports import Progress, WorkloadCache
 from service.domain.progress import Stage, events_after
 from service.domain.queries import SessionQueries
 from service.domain.sleep_cause import was_interrupted
+from service.gateway.action_rate import ActionRate
 from service.gateway.activity.recorder import ActivityRecorder
 from service.gateway.companion import messages
 from service.gateway.companion.messages import Message, State
@@ -54,6 +55,7 @@ class Surroundings:
     cache: WorkloadCache
     waiter: PodWaiter
     recorder: ActivityRecorder
+    rate: ActionRate
     notice: timedelta
     stay: timedelta
 
@@ -80,6 +82,8 @@ class SessionTabs:
         self._wakes = False
         """What is followed is a wake that a tab asked for."""
         self._staying: asyncio.Task[None] | None = None
+        self._refused_until = 0.0
+        """Until when the tabs know that something was asked for too often."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -124,12 +128,23 @@ class SessionTabs:
                 self._with.recorder.record(self._uuid, ActivitySource.INPUT, message.ago)
                 self._withdraw_notice()
             case "wake":
-                self._follow(wakes=True)
+                if not (self._wakes and _runs(self._following)) and self._is_allowed():
+                    self._follow(wakes=True)
             case "stay":
-                if self._staying is None or self._staying.done():
+                if not _runs(self._staying) and self._is_allowed():
                     self._staying = self._spawn(self._stay(), "stay")
             case _:
                 pass
+
+    def _is_allowed(self) -> bool:
+        try:
+            self._with.rate.take(self._uuid)
+        except GatewayError as refusal:
+            if time.monotonic() >= self._refused_until:  # not as often as a hostile page asks
+                self._refused_until = time.monotonic() + (refusal.retry_after or 1)
+                self._send(messages.failed(refusal.title, refusal.detail))
+            return False
+        return True
 
     # --- the state ---
 
@@ -275,6 +290,10 @@ class SessionTabs:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _runs(task: "asyncio.Task[None] | None") -> bool:
+    return task is not None and not task.done()
 
 
 def _shown(state: State) -> tuple[str, str | None, bool]:

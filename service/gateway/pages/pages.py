@@ -24,6 +24,7 @@ _RETRIED = frozenset(
         PageKind.SIGN_IN_UNAVAILABLE,
         PageKind.SLOW,
         PageKind.STOPPED,
+        PageKind.TOO_OFTEN,
         PageKind.UNAVAILABLE,
     }
 )

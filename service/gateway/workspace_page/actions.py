@@ -14,6 +14,7 @@ from service.domain.names import SessionId
 from service.domain.request_context import current_request_id
 from service.domain.wake_cause import VISIT
 from service.gateway.access.home import is_local_path
+from service.gateway.action_rate import ActionRate
 from service.gateway.errors import GatewayError
 
 _BODY_LIMIT = 8000
@@ -42,8 +43,9 @@ class Done(NamedTuple):
 class Actions:
     """Does what is asked for, also when the tab that asks closes meanwhile: half a restart would be a sleep."""
 
-    def __init__(self, activity: SessionActivity) -> None:
+    def __init__(self, activity: SessionActivity, rate: ActionRate) -> None:
         self._activity = activity
+        self._rate = rate
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def perform(self, request: web.BaseRequest, uuid: SessionId) -> Done:
@@ -53,6 +55,7 @@ class Actions:
             action = Action(form.get("action", ""))
         except ValueError:
             raise GatewayError(400, "Bad request", "The form names no action of this page.") from None
+        self._rate.take(uuid)
         task = asyncio.create_task(self._do(action, uuid, form), name=f"{action} of {uuid}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
