@@ -257,7 +257,7 @@ class Settings(BaseSettings):
     oidc_allowed_domains: Annotated[tuple[str, ...], NoDecode] = ()
     """Domains of e-mail addresses, separated by commas. Empty: any."""
     oidc_create: bool = True
-    """Create the session of a user who signs in for the first time. A process with `ROLE=gateway` never does."""
+    """Create the session of a user who signs in for the first time. With `ROLE=gateway`, a process runs helm for it."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level that is logged."""
     log_format: Literal["json", "console"] = "json"
@@ -377,6 +377,12 @@ class Settings(BaseSettings):
             groups=frozenset(self.oidc_allowed_groups),
             domains=frozenset(domain.lower() for domain in self.oidc_allowed_domains),
         )
+
+    @property
+    def runs_helm(self) -> bool:
+        """Whether this process creates sessions. A gateway does so on a user's first visit."""
+        on_visit = self.role.serves_gateway and bool(self.oidc_issuer) and self.oidc_create
+        return self.role.serves_api or self.role.controls or on_visit
 
     @property
     def domain_origin(self) -> str:

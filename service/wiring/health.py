@@ -18,7 +18,7 @@ def build_health(
     access: WorkspaceAccess | None,
     provider: IdentityProvider | None,
 ) -> Health:
-    """`releases` is None in a role that runs no helm; KEDA does not concern that role either.
+    """`releases` is None in a process that runs no helm. KEDA does not concern a gateway.
 
     An identity provider that is away is only remarked on: whoever is signed in stays so.
     """
@@ -26,8 +26,10 @@ def build_health(
         "redis": core.redis.store.ping,
         "kubernetes": core.kubernetes.cluster.check,
     }
+    if core.config.role.serves_api or core.config.role.controls:
+        checks["keda"] = core.kubernetes.cluster.check_keda
     if releases is not None:
-        checks |= {"keda": core.kubernetes.cluster.check_keda, "helm": releases.check}
+        checks["helm"] = releases.check
     remarks: dict[str, Callable[[], str | None]] = {"sessions": core.redis.store.remark}
     if controller is not None:
         remarks["wakes by others"] = controller.leader.remark

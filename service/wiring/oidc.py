@@ -52,7 +52,7 @@ def _secret(config: Settings) -> str:
 def build_sign_in(
     core: Core, provider: IdentityProvider, access: WorkspaceAccess, provisioner: Provisioner | None
 ) -> SignIn:
-    """`provisioner` is None in a role that runs no helm: users without a session then get none."""
+    """`provisioner` is None in a process that runs no helm: users without a session then get none."""
     config = core.config
     return SignIn(
         provider=provider,

@@ -54,7 +54,7 @@ async def running_service(config: Settings, ports: Ports, life: Life) -> AsyncIt
     Raises SettingsError for chart values that cannot work.
     """
     metrics = PrometheusMetrics()
-    releases = build_releases(config, metrics) if config.role.serves_api or config.role.controls else None
+    releases = build_releases(config, metrics) if config.runs_helm else None
     async with open_redis(config) as redis, open_kubernetes(config) as kubernetes, open_oidc(config) as provider:
         core = build_core(config, redis, kubernetes, metrics, life.drain)
         async with _running(core, ports, life, build_service(core, releases, provider)) as address:

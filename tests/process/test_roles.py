@@ -57,6 +57,18 @@ def test_a_process_runs_the_parts_of_its_role(
     assert each.ended(20) == 0
 
 
+@pytest.mark.parametrize("create", [True, False])
+def test_a_gateway_runs_helm_if_and_only_if_a_first_visit_creates_a_session(service: Make, create: bool) -> None:
+    oidc = {"OIDC_ISSUER": "http://127.0.0.1:9", "OIDC_CLIENT_ID": "workspaces", "OIDC_CREATE": str(create)}
+    each = service(ROLE="gateway", GATEWAY_PORT=str(unused_port()), **GATEWAY, **oidc).start()
+    each.lives()
+    parts = health(each)
+    assert ("helm" in parts) == create
+    assert "keda" not in parts
+    each.signal()
+    assert each.ended(20) == 0
+
+
 def test_the_option_wins_over_the_setting(service: Make) -> None:
     each = service("--role", "controller", ROLE="api").start()
     each.lives()

@@ -53,26 +53,28 @@ class Visitor:
 async def test_a_new_user_gets_from_the_domain_into_a_workspace_of_their_own(
     stack: Stack, http: aiohttp.ClientSession
 ) -> None:
+    """The gateway is a process of its own, and creates the session itself."""
     provider, gateway = free_port(), free_port()
     oidc = {
         "OIDC_ISSUER": f"http://127.0.0.1:{provider}",
         "OIDC_CLIENT_ID": "workspaces",
         "OIDC_CLIENT_SECRET": "hunter2hunter2",
+        "ROLE": "gateway",
     }
     other = Stack(stack.cluster, port=free_port(), gateway_port=gateway, settings=SHORT | oidc, name="sign-in")
     domain = f"http://{GATEWAY_DOMAIN}:{gateway}"
     other.start()
     try:
-        caller, visitor = Caller(other.url, http), Visitor(http, gateway)
+        caller, own, visitor = Caller(stack.url, http), Caller(other.url, http), Visitor(http, gateway)
         assert (await visitor.get(f"{domain}/"))[0] == 503, "there is no provider yet"
-        assert "sign-in" in (await caller.call("GET", "/health"))[1]["remarks"]
+        assert "sign-in" in (await own.call("GET", "/health"))[1]["remarks"]
         async with provider_process(provider) as process:
 
             async def led() -> bool:
                 return (await visitor.get(f"{domain}/"))[0] == 302
 
             await until(led, 10, lambda: "nobody is led to the provider")
-            assert "sign-in" not in (await caller.call("GET", "/health"))[1]["remarks"]
+            assert "sign-in" not in (await own.call("GET", "/health"))[1]["remarks"]
             _, url = await visitor.get(f"{domain}/")
             status, link = await visitor.get(await visitor.sign_in(url, "ann"))
             assert status == 303
