@@ -17,7 +17,7 @@ from service.controller.work_queue import WorkQueue
 from service.domain.clock import utc_now
 from service.domain.errors import SessionError, SessionReleased, Unavailable
 from service.domain.idle_times import IdleTimes
-from service.domain.lifecycle import Step, settled_until, steps
+from service.domain.lifecycle import Step, renewal, settled_until, steps
 from service.domain.names import SessionId
 from service.domain.observers import StepObserver, WakeObserver, isolated
 from service.domain.ports import Cluster, Queues, WorkloadCache
@@ -318,7 +318,7 @@ class Reconciler(WakeObserver):
             case Step.PARK:
                 await self._cluster.park(uuid)
             case Step.RENEW:
-                await self._queues.renew(uuid, (workload.idle_times or self._idle_times).lease)
+                await self._queues.renew(uuid, renewal(workload, workload.idle_times or self._idle_times))
             case Step.SETTLE:
                 now = self._clock()
                 await self._queues.settle(uuid, settled_until(workload, queue, now) or now)

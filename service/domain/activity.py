@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 from service.domain import journal as journals
 from service.domain.errors import SessionAsleep, SessionPaused, Unavailable
-from service.domain.idle_times import IdleTimes
 from service.domain.journal import Journal, Woken, hashed
 from service.domain.limits import Limits
 from service.domain.names import SessionId
@@ -74,8 +73,7 @@ class SessionActivity:
         await self._check_awake(uuid)
         if ago >= idle_times.lease + idle_times.cooldown:
             return
-        shortest = min(idle_times.lease, idle_times.poll + IdleTimes.MARGIN)
-        await self._queues.heartbeat(uuid, source, max(idle_times.lease - ago, shortest), ago)
+        await self._queues.heartbeat(uuid, source, max(idle_times.lease - ago, idle_times.until_seen), ago)
 
     async def background(self, uuid: SessionId) -> bool:
         """Note that a program works in the pod. Keeps the session awake up to `IdleTimes.background` after activity.

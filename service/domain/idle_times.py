@@ -26,6 +26,11 @@ class IdleTimes:
         """KEDA could miss a shorter lease, or first poll an unparked session after the lease has expired."""
         return 2 * self.poll + self.MARGIN
 
+    @property
+    def until_seen(self) -> timedelta:
+        """How long a token has to stay for KEDA to see it, if it polls already."""
+        return min(self.lease, self.poll + self.MARGIN)
+
     def earliest_sleep(self, lease_until: datetime) -> datetime:
         """The earliest time to fall asleep when the lease expires at `lease_until`.
 

@@ -41,7 +41,7 @@ def steps(
         return frozenset()  # whether it is wanted is unknown: awake pods stay awake, and sleepers stay asleep
     if queue.is_wanted:
         return frozenset(
-            _steps_when_wanted(workload, queue, now, parking, (workload.idle_times or idle_times or IdleTimes()).lease)
+            _steps_when_wanted(workload, queue, now, parking, workload.idle_times or idle_times or IdleTimes())
         )
     if workload.replicas == 0:
         return frozenset({Step.PARK if parking else Step.UNPARK}) if parking != workload.parked else frozenset()
@@ -50,7 +50,7 @@ def steps(
 
 
 def _steps_when_wanted(
-    workload: Workload, queue: QueueState, now: datetime, parking: bool, lease: timedelta
+    workload: Workload, queue: QueueState, now: datetime, parking: bool, idle_times: IdleTimes
 ) -> Iterator[Step]:
     waking = False
     if workload.replicas == 0 and parking:
@@ -59,7 +59,7 @@ def _steps_when_wanted(
     if workload.parked:
         waking = True
         yield Step.UNPARK
-    expiring = _lease_expires_soon(queue, now, lease)
+    expiring = _lease_expires_soon(workload, queue, now, idle_times.lease)
     if settled_until(workload, queue, now) and (workload.replicas or not expiring):
         yield Step.SETTLE
     elif expiring or (waking and queue.pending_since is None):
@@ -87,7 +87,21 @@ def settled_until(workload: Workload, queue: QueueState, now: datetime) -> datet
     return workload.last_active if workload.last_active is not None and workload.last_active > since else None
 
 
-def _lease_expires_soon(queue: QueueState, now: datetime, lease: timedelta) -> bool:
+def renewal(workload: Workload, idle_times: IdleTimes) -> timedelta:
+    """The lease that a pending wake gets by RENEW.
+
+    A pod that is up only has to be seen by KEDA. With a whole lease for that, it would sleep late.
+    """
+    return idle_times.until_seen if _is_up(workload) else idle_times.lease
+
+
+def _lease_expires_soon(workload: Workload, queue: QueueState, now: datetime, lease: timedelta) -> bool:
     if queue.lease_until is None:
         return True
-    return queue.pending_since is not None and queue.lease_until - now < lease / 2
+    # Activity that is reported late has a part of its lease left. Mostly KEDA sees it in that time.
+    soon = min(lease / 2, IdleTimes.MARGIN) if _is_up(workload) else lease / 2
+    return queue.pending_since is not None and queue.lease_until - now < soon
+
+
+def _is_up(workload: Workload) -> bool:
+    return workload.replicas > 0 and not workload.parked and workload.phase(is_wanted=True) is Phase.READY
