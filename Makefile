@@ -88,6 +88,8 @@ lock: $(VENV)/ready ## Rewrite the lock files from pyproject.toml
 	    --group peers -o bench/peers.lock
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --group docs -o requirements-docs.lock
+	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    images/jupyter/requirements.in -o images/jupyter/requirements.txt
 
 viewer: ## Fetch the version of Swagger UI that its package.json names (needs npm)
 	@set -e; scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; cp $(VIEWER)/package*.json "$$scratch"; \

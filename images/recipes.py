@@ -31,6 +31,7 @@ class Name(StrEnum):
     TINY = "tiny"
     WORKSPACE = "workspace"
     CODE_SERVER = "code-server"
+    JUPYTER = "jupyter"
 
 
 class Image(NamedTuple):
@@ -115,7 +116,15 @@ def _tiny(work: _Work) -> None:
 
 
 def _workspace(work: _Work) -> None:
-    source = SOURCES / Name.WORKSPACE
+    _on_the_base(SOURCES / Name.WORKSPACE, work)
+
+
+def _jupyter(work: _Work) -> None:
+    _on_the_base(SOURCES / Name.JUPYTER, work)
+
+
+def _on_the_base(source: Path, work: _Work) -> None:
+    """Build the Dockerfile of a folder, which is all that it needs besides the network."""
     # While building, trust the certificate authorities that this machine trusts, for TLS-inspecting proxies.
     trusted = Path(os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"))
     bundle = {"ca": trusted} if trusted.exists() else {}
@@ -140,6 +149,7 @@ _RECIPES = {
     Name.TINY: _Recipe(make=_tiny, programs=("buildah",), pins=repr(_FLAGS), minutes=0.2),
     Name.WORKSPACE: _Recipe(make=_workspace, programs=base.PROGRAMS, pins=f"base {base.RECIPE}", minutes=5),
     Name.CODE_SERVER: _Recipe(make=_code_server, programs=base.PROGRAMS, pins=f"base {base.RECIPE}", minutes=2),
+    Name.JUPYTER: _Recipe(make=_jupyter, programs=base.PROGRAMS, pins=f"base {base.RECIPE}", minutes=2),
 }
 
 

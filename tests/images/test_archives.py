@@ -82,6 +82,14 @@ def workspace() -> Content:
     return found
 
 
+@pytest.fixture(scope="module")
+def jupyter() -> Content:
+    image = built(Name.JUPYTER, minutes=True)
+    found = content(image.archive, "etc/jupyter/jupyter_server_config.json")
+    assert found.tags == [image.reference]
+    return found
+
+
 def test_the_tiny_image_is_one_program_as_the_charts_user_on_the_charts_port(tiny: Content) -> None:
     assert list(tiny.files) == ["tiny"]
     assert tiny.files["tiny"].mode & 0o111 == 0o111
@@ -128,6 +136,23 @@ def test_the_workspace_image_has_user_tools_and_no_build_tools(workspace: Conten
         assert body not in workspace.texts["etc/ssl/certs/ca-certificates.crt"]
 
 
+@pytest.mark.compiled
+@pytest.mark.timeout(1800)
+def test_the_jupyter_image_fits_the_chart_and_can_neither_change_nor_install_itself(jupyter: Content) -> None:
+    fits_the_chart(jupyter)
+    assert jupyter.config["Entrypoint"] == ["tini", "--", "jupyter", "lab"]
+    config = json.loads(jupyter.texts["etc/jupyter/jupyter_server_config.json"])
+    server = config["ServerApp"]
+    assert (server["ip"], server["port"], server["root_dir"]) == ("0.0.0.0", CHART["port"], CHART["homePath"])
+    assert config["IdentityProvider"]["token"] == "", "the gateway decides who may come in"
+    code = "opt/jupyter/lib/python3.11/site-packages"
+    for needed in ("opt/jupyter/bin/jupyter-lab", f"{code}/jupyterlab/__pycache__/labapp.cpython-311.pyc"):
+        assert needed in jupyter.files, needed
+    for unwanted in ("opt/jupyter/bin/pip", f"{code}/pip", "run/secrets/ca", "build"):
+        assert unwanted not in jupyter.files, unwanted
+    assert not [path for path, member in jupyter.files.items() if member.uid == 1000 and not path.startswith("home/")]
+
+
 def fits_the_chart(content: Content) -> None:
     security = CHART["podSecurityContext"]
     assert content.config["User"] == f"{security['runAsUser']}:{security['runAsGroup']}"
@@ -135,8 +160,9 @@ def fits_the_chart(content: Content) -> None:
     assert content.environment["HOME"] == CHART["homePath"]
 
 
-def test_the_workspace_dockerfile_starts_from_the_replaced_base() -> None:
-    lines = (recipes.SOURCES / "workspace" / "Dockerfile").read_text().splitlines()
+@pytest.mark.parametrize("name", [Name.WORKSPACE, Name.JUPYTER])
+def test_a_dockerfile_starts_from_the_replaced_base_and_installs_what_is_locked(name: Name) -> None:
+    lines = (recipes.SOURCES / name / "Dockerfile").read_text().splitlines()
     assert f"ARG BASE_IMAGE={base.NAME}" in lines
     assert {line for line in lines if line.startswith("FROM ")} == {"FROM ${BASE_IMAGE} AS build", "FROM ${BASE_IMAGE}"}
     assert all("--require-hashes" in line for line in lines if "pip install" in line)
