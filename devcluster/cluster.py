@@ -7,7 +7,7 @@ import secrets
 import shlex
 import signal
 import subprocess
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -235,16 +235,37 @@ class Cluster:
         Calls that the user has the right to make are left out: an API server that has just started refuses everybody
         until it has read the roles.
         """
-        log = self.state / "log" / "audit.log"
         refused: dict[tuple[str, ...], str] = {}
-        for line in log.read_text().splitlines() if log.exists() else []:
-            event = json.loads(line)
-            if event["user"]["username"] == user and event.get("responseStatus", {}).get("code") == 403:
+        for event in self._audited(user):
+            if event.get("responseStatus", {}).get("code") == 403:
                 place = event.get("objectRef") or {}
                 names = ("resource", "apiGroup", "subresource", "namespace", "name")
                 key = (event["verb"], *(place.get(name, "") for name in names))
                 refused[key] = f"{event['verb']} {event['requestURI']}"
         return [text for key, text in refused.items() if not self._may(user, key)]
+
+    def used(self, user: str) -> set[tuple[str, str, str, str, str]]:
+        """Rights that the user has made use of, from the audit log.
+
+        Each is a namespace, API group, resource with its subresource, verb and name. What an apply has created counts
+        as `create` too, since the API server asks for both rights.
+        """
+        found = set()
+        for event in self._audited(user):
+            place, code = event.get("objectRef"), event.get("responseStatus", {}).get("code")
+            if place and code != 403:
+                resource = "/".join(filter(None, (place["resource"], place.get("subresource"))))
+                kind = (place.get("namespace", ""), place.get("apiGroup", ""), resource)
+                verbs = {event["verb"], "create" if code == 201 else event["verb"]}
+                found |= {(*kind, verb, place.get("name", "")) for verb in verbs}
+        return found
+
+    def _audited(self, user: str) -> Iterator[dict[str, Any]]:
+        log = self.state / "log" / "audit.log"
+        for line in log.read_text().splitlines() if log.exists() else []:
+            event = json.loads(line)
+            if event["user"]["username"] == user:
+                yield event
 
     def _may(self, user: str, request: tuple[str, ...]) -> bool:
         verb, resource, group, part, namespace, name = request

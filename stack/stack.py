@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 import yaml
@@ -86,7 +87,7 @@ class Stack:
             "data": {"password": password},
         }
         self.cluster.apply(*namespaces)
-        self.cluster.apply(secret, *self._rights())
+        self.cluster.apply(secret, *self.rights())
         values: dict[str, object] = {
             "redis": {"passwordSecret": {"name": _SECRET}},
             "persistence": {"enabled": self.volume},
@@ -134,7 +135,7 @@ class Stack:
         kind = f"-{self.image.name}" if self.image else ""
         return self.cluster.state / "config" / f"user-pod{kind}.yaml"
 
-    def _rights(self) -> list[dict[str, object]]:
+    def rights(self) -> list[dict[str, Any]]:
         """The RBAC objects of the service's chart and the Secret that they name: the same rights as on a cluster."""
         helm = str(self.cluster.tools.path("helm"))
         argv = [helm, "template", SERVICE, str(ROOT / "chart" / SERVICE), "--namespace", SYSTEM]

@@ -97,12 +97,16 @@ async def no_forgotten_tasks() -> AsyncIterator[None]:
 
 @pytest.fixture(scope="session")
 def stack(cluster: Cluster) -> Iterator[Stack]:
-    """The real service on the real cluster, with its chart's rights and short times; a test may stop and start it."""
+    """The real service on the real cluster, with its chart's rights and short times; a test may stop and start it.
+
+    After the last test, no call of the service may have been refused for lack of a right.
+    """
     stack = Stack(cluster, port=free_port(), settings=SHORT)
     stack.prepare()
     stack.start()
     yield stack
     cluster.stop(stack.name)
+    assert cluster.forbidden(stack.account) == []
 
 
 def free_port() -> int:

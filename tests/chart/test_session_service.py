@@ -8,14 +8,8 @@ import pytest
 import yaml
 
 from devcluster.cluster import Cluster
-from tests.chart.conftest import CHART, Helm
-
-SERVICE = CHART.parent / "session-service"
-
-
-def render(helm: Helm, *arguments: str) -> list[dict[str, Any]]:
-    text = helm("template", "session-service", str(SERVICE), *arguments)
-    return [item for item in yaml.safe_load_all(text) if item]
+from tests.chart.conftest import Helm
+from tests.chart.rendering import SERVICE, of_kind, render
 
 
 @pytest.mark.parametrize(
@@ -39,10 +33,25 @@ def render(helm: Helm, *arguments: str) -> list[dict[str, Any]]:
             *("--set", "gateway.domain=pods.example.com,gateway.oidc.issuer=https://id.example.com"),
             *("--set", "gateway.oidc.clientId=workspaces,gateway.oidc.secret.name=oidc"),
         ),
+        (
+            *("--set", "users.create=true,users.networkPolicies.enabled=true,usersNamespace=users"),
+            *("--set", "users.quota.enabled=true,users.limitRange.enabled=true"),
+        ),
         ("--set-json", 'settings={"COOLDOWN":"300"}', "--set", "replicas=1"),
         ("--set-json", 'userPod.values={"image":{"tag":"7"},"env":[{"name":"A","value":"b: c"}]}'),
     ],
-    ids=["defaults", "users", "network-policy", "metrics", "gateway", "roles", "oidc", "settings", "user-pod"],
+    ids=[
+        "defaults",
+        "users",
+        "network-policy",
+        "metrics",
+        "gateway",
+        "roles",
+        "oidc",
+        "users-namespace",
+        "settings",
+        "user-pod",
+    ],
 )
 def test_the_real_api_server_accepts_what_is_rendered(live: Helm, cluster: Cluster, arguments: tuple[str, ...]) -> None:
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "users"}})
@@ -64,6 +73,10 @@ def test_the_real_api_server_accepts_what_is_rendered(live: Helm, cluster: Clust
         ("apiKeys.keys=secret", "keys"),
         ("roles.worker.replicas=1", "worker"),
         ("roles.api.replicas=0", "replicas"),
+        ("users.podSecurity=strict", "podSecurity"),
+        ("users.networkPolicies.denied[0]=metadata", "denied"),
+        ("rbac.keep[0]=pods", "keep"),
+        ("gateway.from[0]=everybody", "from"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(helm: Helm, values: str, key: str) -> None:
@@ -109,9 +122,15 @@ def test_metrics_have_a_port_without_a_key_only_when_enabled(helm: Helm) -> None
     ]
 
 
-def test_with_a_network_policy_only_admitted_peers_scrape(helm: Helm) -> None:
-    (policy,) = [item for item in render(helm, *METRICS) if item["kind"] == "NetworkPolicy"]
-    assert [rule["ports"] for rule in policy["spec"]["ingress"]] == [[{"port": "http"}]]
+def test_a_port_without_peers_admits_nobody(helm: Helm) -> None:
+    """A rule without peers would admit everybody."""
+    (policy,) = of_kind(render(helm, *METRICS), "NetworkPolicy")
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    assert "ingress" not in policy["spec"]
+    domain = ("--set", "gateway.domain=pods.example.com,usersNamespace=users")
+    (policy,) = of_kind(render(helm, *METRICS, *domain), "NetworkPolicy")
+    (workspaces,) = policy["spec"]["ingress"]
+    assert workspaces["from"][0]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "users"}
 
 
 def test_workspaces_learn_the_gateways_address_and_may_reach_it(helm: Helm) -> None:
@@ -150,7 +169,7 @@ def test_with_a_gateway_the_service_may_access_exactly_one_secret(helm: Helm) ->
             "verbs": ["get", "patch"],
         }
     ]
-    assert "namespace" not in keys["Role"]["metadata"]
+    assert keys["Role"]["metadata"]["namespace"] == "own"
     assert keys["RoleBinding"]["subjects"][0]["namespace"] == "own"
     (deployment,) = [item for item in objects if item["kind"] == "Deployment"]
     env = deployment["spec"]["template"]["spec"]["containers"][0]["env"]

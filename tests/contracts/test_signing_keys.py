@@ -26,13 +26,20 @@ async def kube(stack: Stack) -> AsyncIterator[KubeApi]:
         yield KubeApi(api, timeout=5)
 
 
+@pytest.fixture
+async def unlimited(stack: Stack) -> AsyncIterator[KubeApi]:
+    """An account other than the chart's, which may create Secrets."""
+    async with await connect(stack.cluster.kubeconfig) as api:
+        yield KubeApi(api, timeout=5)
+
+
 @pytest.fixture(
     params=["memory", pytest.param("chart", marks=pytest.mark.cluster), pytest.param("made", marks=pytest.mark.cluster)]
 )
 def stored(request: pytest.FixtureRequest) -> SigningKeys:
     if request.param == "memory":
         return MemorySigningKeys()
-    kube: KubeApi = request.getfixturevalue("kube")
+    kube: KubeApi = request.getfixturevalue("kube" if request.param == "chart" else "unlimited")
     stack: Stack = request.getfixturevalue("stack")
     if request.param == "chart":
         patch = ("patch", "secret", SIGNING_KEYS, "--type=merge", "--patch", '{"data":null}')

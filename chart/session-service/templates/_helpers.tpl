@@ -3,6 +3,10 @@
   session-service.labels     labels of every object
   session-service.users      the users' namespace
   session-service.roles      the roles that have a Deployment of their own, or `all` for one Deployment
+  session-service.name       name of a role's Deployment and ServiceAccount (takes a dict of root and role)
+  session-service.binding    RoleBinding of a Role of the same name (takes a dict of root, name, namespace and the
+                             roles that need it)
+  session-service.userValues the values for every user's release, as YAML
 */}}
 {{- define "session-service.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
@@ -22,4 +26,58 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{- define "session-service.roles" -}}
 {{ if .Values.roles.separate }}api controller{{ if .Values.gateway.domain }} gateway{{ end }}{{ else }}all{{ end }}
+{{- end }}
+
+{{- define "session-service.name" -}}
+{{ .root.Release.Name }}{{ if ne .role "all" }}-{{ .role }}{{ end }}
+{{- end }}
+
+{{- define "session-service.binding" -}}
+{{- $root := .root -}}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: {{ .name }}
+  namespace: {{ .namespace }}
+  labels:
+    {{- include "session-service.labels" $root | nindent 4 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: Role
+  name: {{ .name }}
+subjects:
+  {{- $needs := append .roles "all" }}
+  {{- range $role := include "session-service.roles" $root | splitList " " }}
+  {{- if has $role $needs }}
+  - kind: ServiceAccount
+    name: {{ include "session-service.name" (dict "root" $root "role" $role) }}
+    namespace: {{ $root.Release.Namespace }}
+  {{- end }}
+  {{- end }}
+{{- end }}
+
+{{- define "session-service.userValues" -}}
+{{- $values := deepCopy (.Values.userPod.values | default dict) -}}
+{{- $policy := deepCopy ($values.networkPolicy | default dict) -}}
+{{- if .Values.users.networkPolicies.enabled -}}
+{{- /* The namespace's policies say it once for all. A policy per release would admit more, since policies add up. */ -}}
+{{- $policy = merge $policy (dict "isolateUsers" false "enabled" false) -}}
+{{- else if and $policy.enabled (not $policy.from) -}}
+{{- /* The user's chart cannot know in which namespace the gateway is. */ -}}
+{{- $_ := set $policy "from" (list (include "session-service.gatewayPeer" . | fromYaml)) -}}
+{{- end -}}
+{{- if $policy -}}
+{{- $_ := set $values "networkPolicy" $policy -}}
+{{- end -}}
+{{ toYaml $values }}
+{{- end }}
+
+{{- define "session-service.gatewayPeer" -}}
+namespaceSelector:
+  matchLabels:
+    kubernetes.io/metadata.name: {{ .Release.Namespace }}
+podSelector:
+  matchLabels:
+    {{- include "session-service.selector" . | nindent 4 }}
+    user-pods/gateway: "true"
 {{- end }}
