@@ -48,8 +48,18 @@ def test_separate_roles_share_no_account_and_have_together_the_rights_of_one_pro
     assert used == {name: name for name in apart}
 
 
-def test_the_gateway_makes_and_removes_nothing(helm: Helm) -> None:
-    held = granted(helm, *SEPARATE)["session-service-gateway"]
+OIDC = ("--set", "gateway.oidc.issuer=https://id.example.com,gateway.oidc.clientId=workspaces")
+
+
+def test_a_gateway_that_creates_the_sessions_of_those_who_sign_in_may_run_helm(helm: Helm) -> None:
+    apart = granted(helm, *SEPARATE, *OIDC)
+    creating = {name for name, held in apart.items() if ("users", "", "services", "create", "") in held}
+    assert creating == {"session-service-api", "session-service-controller", "session-service-gateway"}
+
+
+@pytest.mark.parametrize("arguments", [(), (*OIDC, "--set-string", "settings.OIDC_CREATE=False")])
+def test_any_other_gateway_makes_and_removes_nothing(helm: Helm, arguments: tuple[str, ...]) -> None:
+    held = granted(helm, *SEPARATE, *arguments)["session-service-gateway"]
     writing = {right for right in held if right[3] not in ("get", "list", "watch")}
     assert writing == {
         ("users", "apps", "deployments/scale", "patch", ""),

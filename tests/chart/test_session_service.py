@@ -110,7 +110,8 @@ def test_secrets_are_only_referenced(helm: Helm) -> None:
 def test_metrics_have_a_port_without_a_key_only_when_enabled(helm: Helm) -> None:
     (plain,) = [item for item in render(helm) if item["kind"] == "Deployment"]
     assert "METRICS" not in yaml.safe_dump(plain)
-    objects = {item["kind"]: item for item in render(helm, *METRICS, "--set-json", 'metrics.from=[{"podSelector":{}}]')}
+    peers = ("--set-json", 'metrics.from=[{"podSelector":{}}]', "--set-json", 'networkPolicy.from=[{"podSelector":{}}]')
+    objects = {item["kind"]: item for item in render(helm, *METRICS, *peers)}
     template = objects["Deployment"]["spec"]["template"]
     (container,) = template["spec"]["containers"]
     assert {"name": "USER_PODS_METRICS_PORT", "value": "9090"} in container["env"]

@@ -1,16 +1,12 @@
-"""What surrounds the code: helmfile, image, workflows, commands, documents."""
+"""What surrounds the code: image, workflows, commands, documents."""
 
 import json
 import os
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
-import pytest
-import yaml
-
-from devcluster.toolchain import Tools, search_path
+from devcluster.toolchain import Tools
 from stack import generated
 from stack.stack import ROOT
 
@@ -18,65 +14,6 @@ from stack.stack import ROOT
 def tracked() -> list[Path]:
     done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     return [ROOT / name for name in done.stdout.splitlines() if (ROOT / name).exists()]
-
-
-@pytest.fixture(params=["dev", "production"])
-def environment(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-def helmfile(tools: Tools, environment: str, *arguments: str) -> str:
-    env = {
-        "PATH": search_path(tools),
-        "HOME": os.environ["HOME"],
-        "REDIS_PASSWORD": "p" * 20,
-        "USER_PODS_API_KEYS": "k" * 20,
-        "HELMFILE_UPGRADE_NOTICE_DISABLED": "1",
-    }
-    argv = [str(tools.path("helmfile")), "-e", environment, "--quiet", *arguments]
-    done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_helmfile_lists_its_releases(tools: Tools, environment: str) -> None:
-    releases = json.loads(helmfile(tools, environment, "list", "--output", "json"))
-    assert {release["name"] for release in releases} == {"redis", "keda", "credentials", "session-service"}
-    assert all(release["version"] for release in releases if not release["chart"].startswith("./"))
-
-
-def rendered(tools: Tools, environment: str, part: str) -> list[dict[str, Any]]:
-    text = helmfile(tools, environment, "-l", f"part={part}", "template", "--skip-deps", "--skip-needs")
-    return [item for item in yaml.safe_load_all(text) if item]
-
-
-def test_helmfile_renders_the_local_charts(tools: Tools, environment: str) -> None:
-    service = rendered(tools, environment, "service")
-    deployment = next(item for item in service if item["kind"] == "Deployment")
-    config = next(item for item in service if item["kind"] == "ConfigMap")
-    values = yaml.safe_load(config["data"]["user-pod.yaml"])
-    assert values["redis"]["passwordSecret"]["name"] == "redis-password"
-    secrets = {item["metadata"]["name"] for item in rendered(tools, environment, "credentials")}
-    wanted = {
-        variable["valueFrom"]["secretKeyRef"]["name"]
-        for variable in deployment["spec"]["template"]["spec"]["containers"][0]["env"]
-        if "valueFrom" in variable
-    }
-    assert wanted | {"redis-password", "redis-config", "redis-probe"} <= secrets
-
-
-def test_the_services_rights_are_namespaced_and_its_pod_is_restricted(tools: Tools, environment: str) -> None:
-    objects = rendered(tools, environment, "service")
-    assert not {"ClusterRole", "ClusterRoleBinding"} & {item["kind"] for item in objects}
-    for role in (item for item in objects if item["kind"] == "Role"):
-        for rule in role["rules"]:
-            assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
-    pod = next(item for item in objects if item["kind"] == "Deployment")["spec"]["template"]["spec"]
-    container = pod["containers"][0]
-    assert pod["securityContext"]["runAsNonRoot"]
-    assert container["securityContext"]["readOnlyRootFilesystem"]
-    assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
-    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
 
 
 def test_the_dockerfile_copies_existing_files_and_does_not_run_as_root() -> None:

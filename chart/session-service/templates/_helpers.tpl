@@ -4,6 +4,8 @@
   session-service.users      the users' namespace
   session-service.roles      the roles that have a Deployment of their own, or `all` for one Deployment
   session-service.name       name of a role's Deployment and ServiceAccount (takes a dict of root and role)
+  session-service.helmRoles  the roles that run helm, separated by spaces: a gateway does if it signs users in, and
+                             creates their sessions
   session-service.binding    RoleBinding of a Role of the same name (takes a dict of root, name, namespace and the
                              roles that need it)
   session-service.userValues the values for every user's release, as YAML
@@ -30,6 +32,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{- define "session-service.name" -}}
 {{ .root.Release.Name }}{{ if ne .role "all" }}-{{ .role }}{{ end }}
+{{- end }}
+
+{{- define "session-service.helmRoles" -}}
+{{- $settings := .Values.settings | default dict -}}
+{{- $never := has (lower (get $settings "OIDC_CREATE")) (list "false" "off" "no" "0" "f" "n") -}}
+api controller{{ if and (or .Values.gateway.oidc.issuer $settings.OIDC_ISSUER) (not $never) }} gateway{{ end }}
 {{- end }}
 
 {{- define "session-service.binding" -}}
