@@ -207,8 +207,6 @@ async def test_an_empty_page_stays_empty(site: Site) -> None:
     ("body", "headers", "reason"),
     [
         (b"<html xmlns='http://www.w3.org/1999/xhtml'/>", {"Content-Type": "application/xhtml+xml"}, PageScript.TYPE),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", {"Content-Type": "image/svg+xml"}, PageScript.TYPE),
-        (b"<x/>", {"Content-Type": "text/xml; charset=utf-8"}, PageScript.TYPE),
         (PAGE, HTML | {"Cache-Control": "private, No-Transform"}, PageScript.NO_TRANSFORM),
         (PAGE.decode().encode("utf-16"), {"Content-Type": "text/html; charset=utf-16"}, PageScript.CHARSET),
         (PAGE.decode().encode("utf-16"), {"Content-Type": "text/html"}, PageScript.PLACE),
@@ -233,10 +231,20 @@ async def test_a_page_that_cannot_have_it_stays_byte_for_byte_and_its_browser_is
     site.body, site.headers = body, {**headers, "ETag": '"1"', "Accept-Ranges": "bytes", "Content-MD5": "x"}
     got = await site.get()
     assert got.body == body
-    assert {name: got.headers[name] for name in site.headers} == site.headers
+    assert got.headers["ETag"] == f'"1-companion-{SCRIPT.version}-bare"', "so that 304 can tell"
+    assert {name: got.headers[name] for name in site.headers} == site.headers | {"ETag": got.headers["ETag"]}
     assert got.headers["Content-Length"] == str(len(body))
     assert got.says_none
     assert site.house.metrics.pages == {reason: 1}
+
+
+@pytest.mark.parametrize("kind", ["image/svg+xml", "text/xml; charset=utf-8", "application/xml"])
+async def test_a_picture_or_a_file_that_is_opened_says_nothing_of_its_browser(site: Site, kind: str) -> None:
+    site.body, site.headers = b"<svg xmlns='http://www.w3.org/2000/svg'/>", {"Content-Type": kind, "ETag": '"1"'}
+    got = await site.get()
+    assert (got.body, got.says_none) == (site.body, False)
+    assert site.house.metrics.pages == {PageScript.TYPE: 1}
+    await not_modified(site, got.headers["ETag"], says_none=False)
 
 
 async def test_a_page_in_a_sandbox_stays_as_it_is_and_says_nothing_of_its_browser(site: Site) -> None:
@@ -245,6 +253,8 @@ async def test_a_page_in_a_sandbox_stays_as_it_is_and_says_nothing_of_its_browse
     assert got.body == PAGE
     assert not got.says_none
     assert site.house.metrics.pages == {PageScript.SANDBOX: 1}
+    site.headers["ETag"] = '"1"'
+    await not_modified(site, (await site.get()).headers["ETag"], says_none=False)
 
 
 async def test_the_cookie_that_tells_it_reaches_no_pod(site: Site) -> None:
@@ -519,24 +529,65 @@ async def test_a_page_that_the_browser_has_is_not_sent_again(site: Site, tag: st
     assert marked.startswith("W/") == tag.startswith("W/")
     site.status, site.body = 304, b""
     got = await site.get({**NAVIGATION, "If-None-Match": f'"other", {marked}'})
-    assert site.requests[-1]["If-None-Match"] == f'"other", {tag}'
+    assert site.requests[-1]["If-None-Match"] == tag
     assert (got.status, got.headers["ETag"]) == (304, marked)
     assert got.headers.getall("Vary") == ["Sec-Fetch-Dest"]
     assert not got.says_none
 
 
-async def test_a_page_that_another_version_was_added_to_is_sent_anew(site: Site) -> None:
-    site.headers["ETag"] = '"abc"'
-    marked = (await site.get()).headers["ETag"]
-    older = marked.replace(SCRIPT.version, "0" * len(SCRIPT.version))
-    await site.get({**NAVIGATION, "If-None-Match": older})
+_DATE = "Thu, 26 Nov 2026 16:00:00 GMT"
+_OLD_COPIES: list[Headers] = [
+    {"If-None-Match": '"abc"'},
+    {"If-None-Match": 'W/"abc"', "If-Modified-Since": _DATE},
+    {"If-Modified-Since": _DATE},
+    {"If-None-Match": f'"abc-companion-{"0" * 12}"', "If-Modified-Since": _DATE},
+    {"If-None-Match": f'"abc-companion-{"0" * 12}-bare"'},
+    {"If-None-Match": "*"},
+]
+
+
+@pytest.mark.parametrize("sent", _OLD_COPIES)
+async def test_a_copy_from_before_the_script_or_with_another_one_is_sent_anew_and_only_once(
+    site: Site, sent: Headers
+) -> None:
+    site.headers |= {"ETag": '"abc"', "Last-Modified": _DATE}
+    got = await site.get({**NAVIGATION, **sent})
+    assert not {"If-None-Match", "If-Modified-Since"} & set(site.requests[-1])
+    assert got.body == WITH_SCRIPT
+    await not_modified(site, got.headers["ETag"], says_none=False)
+
+
+async def test_a_page_that_its_pod_knows_by_date_only_is_revalidated_by_it(site: Site) -> None:
+    site.headers["Last-Modified"] = _DATE
+    got = await site.get()
+    assert (got.body, got.headers["ETag"]) == (WITH_SCRIPT, f'W/"-companion-{SCRIPT.version}-untagged"')
+    site.status, site.body = 304, b""
+    again = await site.get({**NAVIGATION, "If-None-Match": got.headers["ETag"], "If-Modified-Since": _DATE})
     assert "If-None-Match" not in site.requests[-1]
+    assert site.requests[-1]["If-Modified-Since"] == _DATE
+    assert (again.status, again.headers["ETag"]) == (304, got.headers["ETag"])
 
 
-async def test_a_page_that_the_browser_has_without_the_script_may_stay_so(site: Site) -> None:
-    site.status, site.body, site.headers["ETag"] = 304, b"", '"abc"'
-    got = await site.get({**NAVIGATION, "If-None-Match": '"abc"'})
-    assert (site.requests[-1]["If-None-Match"], got.headers["ETag"]) == ('"abc"', '"abc"')
+@pytest.mark.parametrize("more", [{}, {"Last-Modified": _DATE}])
+async def test_a_page_without_the_script_is_not_sent_again_and_tells_its_browser_anew(
+    site: Site, more: Headers
+) -> None:
+    site.headers |= {"ETag": '"abc"', "Content-Security-Policy": "script-src 'none'", **more}
+    got = await site.get()
+    assert (got.body, got.says_none) == (PAGE, True)
+    await not_modified(site, got.headers["ETag"], says_none=True)
+
+
+async def not_modified(site: Site, tag: str, *, says_none: bool) -> None:
+    """The pod says that it has not changed what the browser has by that tag."""
+    own = site.headers.pop("ETag")
+    for answered in (own, None):
+        site.status, site.body = 304, b""
+        site.headers |= {"ETag": answered} if answered else {}
+        got = await site.get({**NAVIGATION, "If-None-Match": tag})
+        assert site.requests[-1]["If-None-Match"] == own
+        assert (got.status, got.headers["ETag"], got.says_none) == (304, tag, says_none)
+        site.headers.pop("ETag", None)
 
 
 @pytest.mark.parametrize("headers", [XHR, {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}])
@@ -559,7 +610,7 @@ async def test_a_change_of_the_page_that_somebody_saw_is_of_the_pods_own(site: S
 
 @pytest.mark.parametrize("value", ["*", '"a", W/"b"', "malformed"])
 async def test_conditions_that_know_no_script_pass_as_they_are(site: Site, value: str) -> None:
-    await site.get({**NAVIGATION, "If-None-Match": value, "If-Match": value, "If-Range": value})
+    await site.get({**XHR, "If-None-Match": value, "If-Match": value, "If-Range": value})
     assert {site.requests[-1][name] for name in ("If-None-Match", "If-Match", "If-Range")} == {value}
 
 

@@ -33,10 +33,18 @@ class Site:
         self.uuid = SessionId("")
         self.pages: dict[str, tuple[str, Headers]] = {"/": (FIRST, {})}
         self.requests: list[str] = []
+        self.statuses: list[int] = []
+        """Of its pages, without the icon."""
 
     async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
         self.requests.append(request.path)
         text, headers = self.pages.get(request.path, ("", {}))
+        sent = {headers.get("ETag"): "If-None-Match", headers.get("Last-Modified"): "If-Modified-Since"}
+        is_known = any(request.headers.get(name) == value for value, name in sent.items() if value)
+        if request.path in self.pages:
+            self.statuses.append(304 if is_known else 200)
+        if is_known:
+            return web.Response(status=304, headers={"ETag": headers["ETag"]} if "ETag" in headers else {})
         body = gzip.compress(text.encode()) if "Content-Encoding" in headers else text.encode()
         return web.Response(body=body, headers={"Content-Type": "text/html; charset=utf-8", **headers})
 
@@ -132,6 +140,23 @@ async def test_a_page_from_the_browsers_cache_still_has_it(page: Page, site: Sit
     await page.goto(site.url())
     assert COMPANION in await page.evaluate("window.seen")
     assert site.requests.count("/") == 1
+
+
+@pytest.mark.parametrize("known", [{"ETag": '"1"'}, {"Last-Modified": "Thu, 26 Nov 2026 16:00:00 GMT"}])
+async def test_a_page_that_the_browser_has_from_before_the_companion_gets_it(
+    page: Page, site: Site, known: Headers
+) -> None:
+    gateway = site.house.gateway
+    injector, gateway._injector = gateway._injector, None
+    site.pages["/"] = (FIRST, {"Cache-Control": "no-cache", **known})
+    await page.goto(site.url())
+    assert await page.evaluate("window.seen") == ""
+    gateway._injector = injector
+    for _ in range(2):
+        await page.goto("about:blank")
+        await page.goto(site.url())
+        assert COMPANION in await page.evaluate("window.seen")
+    assert site.statuses == [200, 200, 304]
 
 
 _PROBE = """async () => {

@@ -1,7 +1,8 @@
-"""Entity tags of documents to which the companion's script has been added.
+"""Entity tags of pages, which say what the companion's script was added to.
 
-Such a document is not the one that the pod's tag stands for. So it gets a tag of its own, from which the pod's can be
-told.
+A page with the script is not the one that the pod's tag stands for. So its tag is marked, and the pod's can be told
+from it. A page that cannot have the script is marked too. So a copy without a mark is one that a browser got before
+there was a companion, or in a frame, or for a script: it must not be shown as a page.
 """
 
 import re
@@ -9,16 +10,18 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 _TAG = re.compile(r'(W/)?"([^"]*)"')
-_MARK = re.compile(r"(.*)-companion-([0-9a-f]+)(-weak)?")
+_MARK = re.compile(r"(.*)-companion-([0-9a-f]+)(-bare)?(-weak|-untagged)?")
 
 
-class Condition(NamedTuple):
-    """An `If-None-Match` for the pod."""
+class Copy(NamedTuple):
+    """A page that a browser has."""
 
-    value: str
-    """Empty: none of the documents that the browser has is of use."""
-    marked: dict[str, str]
-    """What each of the pod's tags was when it was marked, by the tag without `W/`."""
+    tag: str
+    """The tag by which the browser knows it."""
+    own: str
+    """The pod's tag; empty if it gave none."""
+    bare: bool
+    """It has no companion, which its browser has to remember."""
 
 
 class EntityTags:
@@ -27,41 +30,46 @@ class EntityTags:
     def __init__(self, version: str) -> None:
         self._version = version
 
-    def mark(self, tag: str, *, weak: bool) -> str | None:
-        """The document's tag, from the pod's; None when that is malformed. `weak`: bytes may differ each time."""
-        found = _TAG.fullmatch(tag.strip())
+    def mark(self, tag: str, *, weak: bool = False, bare: bool = False) -> str | None:
+        """The page's tag, from the pod's; None when that is malformed. `weak`: bytes may differ each time.
+
+        Empty: the pod gave none, but the page can be revalidated by its date.
+        """
+        found = _TAG.fullmatch(tag.strip() or 'W/""')
         if found is None:
             return None
-        was_weak = bool(found[1])
-        mark = f"-companion-{self._version}{'-weak' if was_weak else ''}"
-        return f'{"W/" if weak or was_weak else ""}"{found[2]}{mark}"'
+        was = ("-weak" if tag else "-untagged") if found[1] else ""
+        mark = f"{found[2]}-companion-{self._version}{'-bare' if bare else ''}{was}"
+        return f'{"W/" if weak or was else ""}"{mark}"'
 
-    def to_revalidate(self, lines: Iterable[str]) -> Condition | None:
-        """What the pod gets for the browser's `If-None-Match`; None if no tag is marked, so that nothing changes."""
-        tags = list(_parsed(lines))
-        if all(version is None for _, _, version in tags):
-            return None
-        value = ", ".join(own for _, own, version in tags if version in (None, self._version))
-        return Condition(value, {plain(own): tag for tag, own, version in tags if version == self._version})
+    def copies(self, lines: Iterable[str]) -> list[Copy]:
+        """Those in an `If-None-Match` that this version has marked."""
+        return [
+            Copy(tag, "" if mark[4] == "-untagged" else _own(mark), bool(mark[3]))
+            for tag, mark in _parsed(lines)
+            if mark is not None and mark[2] == self._version
+        ]
 
 
 def to_change(lines: Iterable[str]) -> str | None:
-    """What the pod gets for the browser's `If-Match`: a change is of the pod's document, whatever was added to it.
+    """What the pod gets for the browser's `If-Match`: a change is of the pod's page, whatever was added to it.
 
     None if no tag is marked, so that nothing changes.
     """
     tags = list(_parsed(lines))
-    return ", ".join(own for _, own, _ in tags) if any(version for _, _, version in tags) else None
+    return ", ".join(_own(mark) if mark else tag for tag, mark in tags) if any(mark for _, mark in tags) else None
 
 
 def plain(tag: str) -> str:
     return tag.strip().removeprefix("W/")
 
 
-def _parsed(lines: Iterable[str]) -> Iterator[tuple[str, str, str | None]]:
-    """Each tag, the pod's own one, and the version that marks it."""
+def _own(mark: "re.Match[str]") -> str:
+    return f'{"W/" if mark[4] else ""}"{mark[1]}"'
+
+
+def _parsed(lines: Iterable[str]) -> Iterator[tuple[str, "re.Match[str] | None"]]:
+    """Each tag, and its mark."""
     for line in lines:
         for found in _TAG.finditer(line):
-            mark = _MARK.fullmatch(found[2])
-            own = f'{"W/" if mark[3] else ""}"{mark[1]}"' if mark else found[0]
-            yield found[0], own, mark[2] if mark else None
+            yield found[0], _MARK.fullmatch(found[2])

@@ -25,7 +25,9 @@ SCRIPT_PATH = "/.user-pods/companion.js"
 SOCKET_PATH = "/.user-pods/companion"
 """Where the script connects to."""
 _HTML = "text/html"
-_XML = frozenset({"application/xhtml+xml", "application/xml", "text/xml", "image/svg+xml"})
+_XHTML = "application/xhtml+xml"
+_HTML_TYPES = frozenset({_HTML, _XHTML})
+_XML = frozenset({_XHTML, "application/xml", "text/xml", "image/svg+xml"})
 """What a browser shows as a page that may run scripts, and what breaks when HTML is added to it."""
 _WITHOUT_DOCUMENT = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.PARTIAL_CONTENT})
 _POLICY, _INTEGRITY_POLICY = istr("Content-Security-Policy"), istr("Integrity-Policy")
@@ -72,13 +74,12 @@ class PageVisit(Visit):
         )
         if lines := headers.popall(hdrs.ACCEPT_ENCODING, ()):
             headers[hdrs.ACCEPT_ENCODING] = "gzip" if _accepts_gzip(lines) else "identity"
-        self._marked: dict[str, str] = {}
-        """Tags that the browser sent, by the pod's."""
-        if condition := injector.tags.to_revalidate(headers.getall(hdrs.IF_NONE_MATCH, ())):
-            self._marked = condition.marked
-            del headers[hdrs.IF_NONE_MATCH]
-            if condition.value:
-                headers[hdrs.IF_NONE_MATCH] = condition.value
+        self._copies = injector.tags.copies(headers.popall(hdrs.IF_NONE_MATCH, ()))
+        """The pages that the browser has, but for those that it must not show."""
+        if known := ", ".join(copy.own for copy in self._copies if copy.own):
+            headers[hdrs.IF_NONE_MATCH] = known
+        if not self._copies:
+            headers.popall(hdrs.IF_MODIFIED_SINCE, None)
 
     async def document(self, status: int, headers: CIMultiDict[str], body: Body) -> Document | None:
         if status == HTTPStatus.NOT_MODIFIED:
@@ -98,8 +99,8 @@ class PageVisit(Visit):
             document.insert(self._injector.element, place)
             self._changed(headers)
         self._injector.metrics.page_sent(reason or PageScript.ADDED)
-        if reason not in (None, PageScript.SANDBOX):
-            headers.add(hdrs.SET_COOKIE, NO_COMPANION_COOKIE)
+        if reason is not None:
+            self._unchanged(headers, bare=reason is not PageScript.SANDBOX and _media_type(headers) in _HTML_TYPES)
         return document
 
     def _reason_against(self, headers: CIMultiDict[str]) -> PageScript | None:
@@ -134,18 +135,37 @@ class PageVisit(Visit):
         length = headers.popall(hdrs.CONTENT_LENGTH, [""])[0]
         if length.isdecimal() and not is_encoded:
             headers[hdrs.CONTENT_LENGTH] = str(int(length) + len(self._injector.element))
-        tag = self._injector.tags.mark(headers.popall(hdrs.ETAG, [""])[0], weak=is_encoded)
+        if not self._mark(headers, weak=is_encoded):
+            headers.popall(hdrs.ETAG, None)
+
+    def _unchanged(self, headers: CIMultiDict[str], *, bare: bool) -> None:
+        """`bare`: what such a page sends has to count."""
+        self._mark(headers, bare=bare)
+        if bare:
+            headers.add(hdrs.SET_COOKIE, NO_COMPANION_COOKIE)
+
+    def _mark(self, headers: CIMultiDict[str], *, weak: bool = False, bare: bool = False) -> bool:
+        """Returns False if the page cannot be revalidated: its tag is malformed, or it has neither tag nor date."""
+        if hdrs.ETAG not in headers and hdrs.LAST_MODIFIED not in headers:
+            return False
+        tag = self._injector.tags.mark(headers.get(hdrs.ETAG, ""), weak=weak, bare=bare)
         if tag is not None:
             headers[hdrs.ETAG] = tag
+        return tag is not None
 
     def _not_modified(self, headers: CIMultiDict[str]) -> None:
-        marked = self._marked.get(entity_tags.plain(headers.get(hdrs.ETAG, "")))
-        if marked is None:
+        own = entity_tags.plain(headers.get(hdrs.ETAG, ""))
+        same = [
+            copy for copy in self._copies if entity_tags.plain(copy.own) == own or (not own and len(self._copies) == 1)
+        ]
+        if not same:
             return
         _vary(headers)
         for name in (*_OF_THE_BYTES, hdrs.CONTENT_LENGTH):
             headers.popall(name, None)
-        headers[hdrs.ETAG] = marked
+        headers[hdrs.ETAG] = same[0].tag
+        if same[0].bare:
+            headers.add(hdrs.SET_COOKIE, NO_COMPANION_COOKIE)
 
 
 def _is_page(status: int, headers: CIMultiDict[str]) -> bool:
