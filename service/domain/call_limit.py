@@ -1,6 +1,7 @@
 """Bounds the calls that browsers cause at the identity provider: anybody can begin a sign-in."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,6 +13,8 @@ PER_SECOND = 20.0
 UNDER_WAY = 20
 PATIENCE = 3.0
 """Seconds that a sign-in waits for its turn."""
+SHARE = 0.5
+"""Of both, for one client: nobody can keep all others out."""
 
 
 class CallLimit:
@@ -20,10 +23,35 @@ class CallLimit:
     def __init__(self) -> None:
         self._rate = RateLimiter(PER_SECOND)
         self._under_way = asyncio.Semaphore(UNDER_WAY)
+        self._of_client: Counter[str] = Counter()
+        """Turns under way, and those that wait."""
+        self._second = 0
+        self._begun: Counter[str] = Counter()
+        """Turns that each client has begun in this second."""
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """The calls of one sign-in. Raises SignInRefused when it would have to wait too long."""
+    async def turn(self, client: str) -> AsyncIterator[None]:
+        """The calls of one sign-in of the client. Raises SignInRefused when it would have to wait too long."""
+        self._check_share(client)
+        self._of_client[client] += 1
+        try:
+            async with self._common_turn():
+                yield
+        finally:
+            self._of_client[client] -= 1
+            if not self._of_client[client]:
+                del self._of_client[client]
+
+    def _check_share(self, client: str) -> None:
+        second = int(asyncio.get_running_loop().time())
+        if second != self._second:
+            self._second, self._begun = second, Counter()
+        if self._begun[client] >= SHARE * PER_SECOND or self._of_client[client] >= SHARE * UNDER_WAY:
+            raise SignInRefused(SignInFailure.BUSY, "too many sign-ins of one client")
+        self._begun[client] += 1
+
+    @asynccontextmanager
+    async def _common_turn(self) -> AsyncIterator[None]:
         if not await self._rate.wait(PATIENCE):
             raise SignInRefused(SignInFailure.BUSY, "too many sign-ins a second")
         try:

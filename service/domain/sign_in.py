@@ -133,10 +133,11 @@ class SignIn:
         url = await self.provider.authorization_url(replace(request, choose_account=choose_account))
         return Begun(url, request.state, f"{content}.{key.seal('attempt', content)}")
 
-    async def complete(self, attempt: str, answer: ProviderAnswer) -> SignedIn:
+    async def complete(self, attempt: str, answer: ProviderAnswer, *, client: str) -> SignedIn:
         """The user whom the provider has sent back, if it was this browser that has begun the attempt.
 
-        An attempt works once, so that nobody can use it to send the provider one code after the other.
+        An attempt works once, so that nobody can use it to send the provider one code after the other. `client` is the
+        browser's address: each gets a share of the calls that the provider gets.
         """
         if answer.code is None and answer.error and not answer.state:
             raise _declined(answer.error)  # some providers forget the state when the user cancels
@@ -152,7 +153,7 @@ class SignIn:
             raise SignInRefused(SignInFailure.EXPIRED, "the attempt is too old")
         if answer.code is None:
             raise _declined(answer.error)
-        async with self._calls.turn():
+        async with self._calls.turn(client):
             used = hashlib.sha256(request.state.encode()).hexdigest()
             if not await self._tickets.use_once(used, timedelta(seconds=ATTEMPT_SECONDS + MOST_SKEW)):
                 raise SignInRefused(SignInFailure.CODE_REFUSED, "the attempt was used before")

@@ -53,6 +53,9 @@ def build_gateway(core: Core, access: WorkspaceAccess, activity: SessionActivity
     """`sign_in` is None unless users sign in at an identity provider."""
     config = core.config
     hosts, pages = Hosts(config.gateway_domain, config.gateway_prefix), Pages(config.brand)
+    forwarding = Forwarding(
+        scheme=config.gateway_scheme, trusted=config.gateway_trusted, cookies=Cookies(config.gateway_cookies)
+    )
     return Gateway(
         hosts=hosts,
         access=access,
@@ -61,14 +64,12 @@ def build_gateway(core: Core, access: WorkspaceAccess, activity: SessionActivity
         progress=core.redis.progress,
         cache=core.kubernetes.cache,
         sign_outs=core.redis.sign_outs,
-        forwarding=Forwarding(
-            scheme=config.gateway_scheme, trusted=config.gateway_trusted, cookies=Cookies(config.gateway_cookies)
-        ),
+        forwarding=forwarding,
         limits=_limits(config),
         script=CompanionScript() if config.gateway_companion else None,
         pages=pages,
         home=_home(config),
-        portal=SignInPortal(sign_in, hosts, config.origin, pages) if sign_in is not None else None,
+        portal=SignInPortal(sign_in, hosts, config.origin, pages, forwarding) if sign_in is not None else None,
         metrics=core.metrics,
         ready=core.readiness.is_ready,
         journal=core.journal,

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -24,6 +25,7 @@ from service.domain.sign_in import ATTEMPT_SECONDS, SignIn
 from service.gateway.access.cookie_header import COOKIE
 from service.gateway.access.home import Home
 from service.gateway.access.hosts import Hosts
+from service.gateway.proxy.headers import Forwarding
 from service.gateway.sign_in import cookies
 from service.gateway.sign_in.failures import SIGN_IN, SIGN_OUT
 from service.gateway.sign_in.portal import CALLBACK, SIGNED_OUT, SignInPortal
@@ -44,6 +46,8 @@ from tests.waiting import until
 
 ORIGIN = f"https://{DOMAIN}"
 HOUR = 3600
+PROXIED = Forwarding(scheme="https", trusted=[ip_network("127.0.0.0/8")])
+"""What these browsers say about their addresses is believed."""
 PERSON = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Accept": "text/html"}
 
 
@@ -59,13 +63,14 @@ class Browser:
     """Keeps the cookies of each host, and follows nothing by itself."""
 
     house: House
+    address: str = "192.0.2.1"
     jar: dict[str, dict[str, str]] = field(default_factory=dict)
     """Host -> name -> value."""
 
     async def get(self, url: str, method: str = "GET", **more: str) -> Answer:
         parts = urlsplit(url)
         jar = self.jar.setdefault(parts.netloc, {})
-        headers = {"Host": parts.netloc, **PERSON, **more}
+        headers = {"Host": parts.netloc, "X-Forwarded-For": self.address, **PERSON, **more}
         if jar:
             headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in jar.items())
         path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
@@ -102,8 +107,8 @@ class Scene:
     oidc: OidcProvider
     clock: "Clock"
 
-    def browser(self) -> Browser:
-        return Browser(self.house)
+    def browser(self, address: str = "192.0.2.1") -> Browser:
+        return Browser(self.house, address)
 
     async def begin(self, browser: Browser, url: str = f"{ORIGIN}/") -> str:
         """Where the provider sends the browser back to, after its user has signed in there."""
@@ -165,7 +170,7 @@ async def scene(world: World, rule: UserRule, creates: bool) -> AsyncIterator[Sc
             )
             made.append(sign_in)
             home = Home(ORIGIN + SIGN_IN, house.origin, sign_out_url=ORIGIN + SIGN_OUT)
-            return SignInPortal(sign_in, Hosts(DOMAIN), house.origin, house.pages), home
+            return SignInPortal(sign_in, Hosts(DOMAIN), house.origin, house.pages, PROXIED), home
 
         async with House(world, portal=portal).open() as house:
             yield Scene(house, provider, made[0], oidc, clock)
@@ -712,7 +717,7 @@ async def test_the_calls_of_the_token_endpoint_are_bounded(scene: Scene, monkeyp
     monkeypatch.setattr(call_limit, "PATIENCE", 0.2)
     provider, answers = scene.provider, asyncio.Event()
     provider.slow = {"/token": answers}
-    browsers = [scene.browser() for _ in range(call_limit.UNDER_WAY + 5)]
+    browsers = [scene.browser(f"192.0.2.{number % 4}") for number in range(call_limit.UNDER_WAY + 5)]
     ways = [await scene.begin(browser) for browser in browsers]
     visits = [asyncio.create_task(browser.get(way)) for browser, way in zip(browsers, ways, strict=True)]
     await until(lambda: sum(visit.done() for visit in visits) == 5)
@@ -724,11 +729,28 @@ async def test_the_calls_of_the_token_endpoint_are_bounded(scene: Scene, monkeyp
     assert sorted({visit.status for visit in await asyncio.gather(*visits)}) == [303, 503]
 
 
+@pytest.mark.parametrize("addresses", [["192.0.2.9"], ["2001:db8::1", "2001:db8::2", "2001:db8::3"]])
+async def test_nobody_can_keep_all_others_from_signing_in(scene: Scene, addresses: list[str]) -> None:
+    provider, answers, most = scene.provider, asyncio.Event(), int(call_limit.SHARE * call_limit.UNDER_WAY)
+    provider.slow = {"/token": answers}
+    strangers = [scene.browser(addresses[number % len(addresses)]) for number in range(most + 5)]
+    ways = [await scene.begin(stranger) for stranger in strangers]
+    visits = [asyncio.create_task(stranger.get(way)) for stranger, way in zip(strangers, ways, strict=True)]
+    await until(lambda: sum(visit.done() for visit in visits) == 5)
+    await until(lambda: provider.calls.count("/token") == most)
+    provider.slow = {}
+    browser = scene.browser("192.0.2.10")
+    assert (await browser.get(await scene.begin(browser))).status == 303
+    answers.set()
+    await asyncio.gather(*visits)
+    assert not scene.sign_in._calls._of_client, "clients are remembered"
+
+
 async def test_the_rate_of_calls_of_the_token_endpoint_is_bounded(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(call_limit, "PATIENCE", 0.0)
-    browsers = [scene.browser() for _ in range(int(3 * call_limit.PER_SECOND))]
+    browsers = [scene.browser(f"192.0.2.{number % 20}") for number in range(int(3 * call_limit.PER_SECOND))]
     ways = [await scene.begin(browser) for browser in browsers]
     begun = time.monotonic()
     answers = await asyncio.gather(*(browser.get(way) for browser, way in zip(browsers, ways, strict=True)))

@@ -20,6 +20,7 @@ from service.domain.names import SessionId
 from service.domain.sign_in import SignIn
 from service.gateway.access.home import Home
 from service.gateway.access.hosts import Hosts
+from service.gateway.proxy.headers import Forwarding
 from service.gateway.sign_in.failures import SIGN_IN, SIGN_OUT
 from service.gateway.sign_in.portal import CALLBACK, SIGNED_OUT, SignInPortal
 from tests.conftest import free_port
@@ -129,7 +130,9 @@ async def scene(browser: Browser) -> AsyncIterator[Scene]:
                 provisioner=world.provisioner,
                 stay=timedelta(hours=12),
             )
-            return SignInPortal(sign_in, Hosts("localhost"), house.origin, house.pages), Home("", house.origin)
+            return SignInPortal(
+                sign_in, Hosts("localhost"), house.origin, house.pages, Forwarding(scheme="http")
+            ), Home("", house.origin)
 
         async with Site(world, portal=portal, domain="localhost").open() as site:
             assert isinstance(site, Site)

@@ -81,7 +81,8 @@ def _matching(keys: Sequence[Key], key_id: str | None) -> Sequence[Key]:
 
 def _metadata(found: Json, issuer: str) -> Metadata:
     if found.get("issuer") != issuer:
-        raise SignInRefused(SignInFailure.MISCONFIGURED, "its metadata name another issuer than OIDC_ISSUER")
+        other = f"{found.get('issuer')!r:.200}"
+        raise SignInRefused(SignInFailure.MISCONFIGURED, f"OIDC_ISSUER must be what its metadata name: {other}")
     prompts = _names(found, "prompt_values_supported", "select_account")
     return Metadata(
         authorization_endpoint=_endpoint(found, "authorization_endpoint", issuer),

@@ -39,6 +39,12 @@ class Forwarding:
         headers[hdrs.FORWARDED] = f"for={node};proto={scheme}"
         return headers
 
+    def client(self, request: BaseRequest) -> str:
+        """The client by which requests are counted: its address, or its network of IPv6."""
+        address = self._client(request, request.remote or "")[0]
+        parsed = addresses.parse(address)
+        return addresses.client(parsed) if parsed is not None else address
+
     def _withhold(self, headers: CIMultiDict[str]) -> None:
         """Remove the session cookie, cookies of others, and a ticket in the address of the page before."""
         lines = headers.popall(hdrs.COOKIE, None)

@@ -22,6 +22,7 @@ from service.gateway.access.hosts import Hosts
 from service.gateway.access.ticket_page import is_prefetched
 from service.gateway.errors import OWN_HEADERS, GatewayError, PageKind, of_session_error
 from service.gateway.pages.pages import Pages
+from service.gateway.proxy.headers import Forwarding
 from service.gateway.sign_in import cookies
 from service.gateway.sign_in.failures import SIGN_IN, SIGN_OUT, page_of
 
@@ -32,8 +33,16 @@ SIGNED_OUT = "/.user-pods/signed-out"
 class SignInPortal:
     """Call it with a request for the domain. `origin` returns scheme and host of a session's workspace."""
 
-    def __init__(self, sign_in: SignIn, hosts: Hosts, origin: Callable[[SessionId], str], pages: Pages) -> None:
+    def __init__(
+        self,
+        sign_in: SignIn,
+        hosts: Hosts,
+        origin: Callable[[SessionId], str],
+        pages: Pages,
+        forwarding: Forwarding,
+    ) -> None:
         self._sign_in = sign_in
+        self._forwarding = forwarding
         self._pages = pages
         self._hosts = hosts
         self._origin = origin
@@ -84,7 +93,7 @@ class SignInPortal:
             error=_single(request, "error"),
         )
         try:
-            signed_in = await self._sign_in.complete(attempt, answer)
+            signed_in = await self._sign_in.complete(attempt, answer, client=self._forwarding.client(request))
         except SignInRefused as refused:
             response = await self._not_completed(request, refused, await self._sign_in.target(attempt))
             if name is not None and refused.failure is not SignInFailure.BUSY:
