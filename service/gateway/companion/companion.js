@@ -5,43 +5,46 @@
 const root = window, page = document, Socket = WebSocket;
 page.currentScript?.remove(); // the program shall find its document as it wrote it
 if (root.top !== root || root.userPods) return;
-Object.defineProperty(root, "userPods", { value: true });
+root.userPods = true;
 
-const now = () => performance.now(), visible = () => page.visibilityState === "visible";
-const on = (target, type, listener, options) => target.addEventListener(type, listener, options);
+const now = () => performance.now();
+const on = (target, ...listener) => target.addEventListener(...listener);
 const never = -1e9;
 
 // --- who measures: tells the gateway that this browser's requests need not show that its user is there ---
 
-const COOKIE = "__Host-user-pods-companion=1; Path=/; Secure; SameSite=Strict; Max-Age=";
-const mark = (seconds = 300) => { try { page.cookie = COOKIE + seconds; } catch {} };
+const COOKIE = "__Host-user-pods-companion=", name = Math.random().toString(36).slice(2);
+const mark = () => { // all tabs of a browser share one name
+  try {
+    const known = page.cookie.split(COOKIE)[1]?.match(/^\w+/)?.[0] ?? name;
+    page.cookie = `${COOKIE}${known};Path=/;Secure;SameSite=Strict;Max-Age=300`;
+  } catch {}
+};
 mark();
-setInterval(() => open && mark(), 60000);
+setInterval(mark, 60000);
 
 // --- the connection ---
 
-let socket, open = false, failures = 0, retry, tried = 0;
+let socket, open = false, failures = 0, retry;
 
 const connect = () => {
   clearTimeout(retry);
   if (socket) return;
-  tried = now();
   const mine = socket = new Socket(`${location.origin.replace("http", "ws")}/.user-pods/companion`);
   mine.onopen = () => { open = true; failures = 0; mark(); report(); };
   mine.onmessage = (event) => { const message = JSON.parse(event.data); handlers[message.type]?.(message); };
   mine.onclose = () => {
     if (socket !== mine) return;
-    socket = undefined;
+    socket = null;
     open = false;
-    if (++failures > 3) mark(0); // nobody hears of any input: what the page sends has to show it
-    retry = setTimeout(connect, Math.min(30000, 500 * 2 ** failures) * (0.5 + Math.random()));
+    retry = setTimeout(connect, Math.min(8000, 500 * 2 ** ++failures) * (0.5 + Math.random()));
   };
 };
 const disconnect = () => {
   report();
   clearTimeout(retry);
   socket?.close();
-  socket = undefined;
+  socket = null;
   open = false;
 };
 const again = () => { mark(); connect(); };
@@ -49,30 +52,29 @@ const send = (message) => socket.send(JSON.stringify(message));
 
 // --- input: reported at once, then at most every two seconds; the last one always ---
 
-let direct = never, last = never, reported = never, pause, x, y;
+let direct = never, last = never, reported = never, sent = never, pause, x, y;
 
-const input = () => {
-  last = now();
+const input = (at = now()) => {
+  last = at;
   dismiss();
-  if (!pause) report();
-  if (!socket && last - tried > 2000) connect();
+  if (now() - sent > 2000) report();
 };
 const report = () => {
   clearTimeout(pause);
-  pause = 0;
   if (last <= reported || !open) return;
-  if (now() - last < 60000) send({ type: "input", ago: Math.round(now() - last) });
+  sent = now();
+  if (sent - last < 60000) send({ type: "input", ago: Math.round(sent - last) });
   reported = last;
   pause = setTimeout(report, 2000);
 };
 
-const INPUT = new Set("keydown beforeinput pointerdown click wheel touchstart touchmove drop dragenter".split(" "));
-const OTHER = `pointermove scroll keypress keyup paste cut copy pointerup mousedown mouseup mousemove dblclick auxclick
-contextmenu touchend dragstart dragover compositionstart`.split(/\s+/);
+const TYPES = `keydown beforeinput pointerdown click wheel touchstart touchmove drop dragenter
+pointermove scroll keypress keyup paste cut copy pointerup mousedown mouseup mousemove dblclick auxclick contextmenu
+touchend`.split(/\s+/); // the first nine are input
 
 const onEvent = (event) => {
-  const { type, screenX, screenY } = event;
-  if (!event.isTrusted) return;
+  const { type, screenX, screenY, currentTarget } = event;
+  if (!event.isTrusted || currentTarget !== root && currentTarget.userPods) return; // that window has its own
   if (mode) return guard(event);
   if (type === "pointermove") { // a browser sends some although the pointer rests, when the page changes under it
     if (page.pointerLockElement ? !(event.movementX || event.movementY)
@@ -81,119 +83,156 @@ const onEvent = (event) => {
   } else if (type === "scroll") { // programs scroll too
     if (now() - direct < 2000) input();
     return;
-  } else if (!INPUT.has(type)) return;
+  } else if (TYPES.indexOf(type) > 8) return;
   direct = now();
   if (event.key === "Tab") grace = direct + 5000;
   input();
 };
-const hook = (frame) => {
+const windows = new Map(), hooked = new WeakSet(); // the windows that pages here have opened, and their covers
+const hook = (frame) => { // again and again: a listener is only added once
   try {
-    const options = (type) => ({ capture: true, passive: /wheel|^touch/.test(type) });
-    for (const type of [...INPUT, ...OTHER]) on(frame, type, onEvent, options(type));
-    on(frame.document, "load", onLoad, true);
-    for (const inner of frame.document.querySelectorAll("iframe, frame")) hook(inner.contentWindow);
-  } catch {} // of another origin: entering it counts, see below
+    const inside = frame.document;
+    if (frame === root) own();
+    else if (frame.userPods) return;
+    for (const type of TYPES) {
+      on(frame, type, onEvent, { capture: true, passive: /wheel|^touch/.test(type) });
+    }
+    if (!hooked.has(inside)) {
+      hooked.add(inside);
+      new MutationObserver(() => hook(frame)).observe(inside, { childList: true }); // `open()` drops all listeners
+      frame.open = new Proxy(frame.open, { apply: (...call) => {
+        const opened = Reflect.apply(...call);
+        if (opened?.top !== root) windows.set(opened);
+        hook(opened);
+        return opened;
+      } });
+    }
+    for (const inner of inside.querySelectorAll("iframe, frame")) hook(inner.contentWindow);
+  } catch {} // of another origin
 };
-const onLoad = ({ target }) => { if (target.contentWindow) hook(target.contentWindow); };
-hook(root);
-
-on(root, "blur", (event) => {
-  let active = page.activeElement;
-  while (active?.shadowRoot?.activeElement) active = active.shadowRoot.activeElement;
-  if (!event.isTrusted || !active?.contentWindow) return;
-  hook(active.contentWindow);
-  if (!mode) input();
-});
-on(page, "visibilitychange", () => {
-  if (!visible()) return report();
+const onVisible = () => {
+  if (page.hidden) return report();
   again();
   if (mode === "ready") load();
   else if (!mode) input();
-});
-on(root, "pagehide", disconnect);
-on(page, "freeze", disconnect);
-on(root, "pageshow", (event) => event.persisted && again());
-on(page, "resume", again);
-on(root, "online", again);
+};
+const own = () => {
+  for (const type in OWN) on(root, type, OWN[type], true);
+  if (!host || host.isConnected) return;
+  if (ticker) reveal();
+  if (mode) cover();
+};
+
+let elsewhere, active = false, looked = Date.now();
+const onFocus = ({ type }) => { elsewhere = type === "blur"; };
+const look = () => {
+  const gap = Date.now() - looked;
+  looked += gap;
+  if (gap > 90000) { // the computer slept: what was sent may have got nowhere
+    reported = never;
+    disconnect();
+    again();
+  }
+  for (const each of [root, ...windows.keys()]) each?.closed === false ? hook(each) : windows.delete(each);
+  // A key or click in a frame of another origin shows only in this: the page is "active" for the next five seconds.
+  const before = active, at = now() - (before ? 5000 : 0);
+  active = !!navigator.userActivation?.isActive;
+  if (active !== before && elsewhere && at - last > 1500 && gap < 3000 && !mode) input(at);
+};
+setInterval(look, 1000);
+
+let rest = [], playing;
+const play = () => {
+  playing ??= setInterval(() => {
+    const pads = [...navigator.getGamepads()].flatMap((pad) =>
+      pad ? [...pad.axes, ...pad.buttons.map((button) => button.value)] : []);
+    if (pads.length === rest.length && pads.every((value, at) => Math.abs(value - rest[at]) < 0.25)) return;
+    rest = pads; // a worn stick is never still
+    if (!mode) input();
+  }, 100);
+};
 
 // --- what is shown: in a shadow root with a style sheet of its own, whatever styles and policy the page has ---
 
-let texts = {}, warnsFor = 0, stays = 0, host, notice, dialog;
-const parts = {};
+let told = { texts: {} }, host, notice, dialog;
+const parts = {}, say = (part, words) => { parts[part].textContent = words; };
 
-const text = (key, values = {}) => (texts[key] ?? "").replace(/\{(\w+)\}/g, (_, name) => values[name]);
+const text = (key, values) => (told.texts[key] ?? "").replace(/\{(\w+)\}/g, (_, name) => values[name]);
 const clock = (at) => new Date(at * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-const make = (part, name, attributes = {}, ...children) => {
+const make = (part, name, attributes, ...children) => {
   const made = parts[part] = page.createElement(name);
   for (const each in attributes) made.setAttribute(each, attributes[each]);
   made.append(...children);
   return made;
 };
+const shell = (where) => {
+  const made = where.createElement("user-pods-companion"), shadow = made.attachShadow({ mode: "open" });
+  try {
+    const sheet = new where.defaultView.CSSStyleSheet();
+    sheet.replaceSync(told.style);
+    shadow.adoptedStyleSheets = [sheet];
+  } catch {} // an old browser: it shows the same without a style
+  return [made, shadow];
+};
 const place = () => {
   if (!host) {
-    host = make("host", "user-pods-companion");
-    const shadow = host.attachShadow({ mode: "open" }), sheet = new CSSStyleSheet();
-    sheet.replaceSync(STYLE);
-    shadow.adoptedStyleSheets = [sheet];
-    notice = make("notice", "div", { role: "group", popover: "manual" },
+    let shadow;
+    [host, shadow] = shell(page);
+    notice = make("notice", "div", { role: "group", hidden: "" },
       make("said", "p", { role: "status" }), make("left", "p", { "aria-hidden": true }), make("stay", "button"));
+    if (notice.showPopover) notice.popover = "manual";
     dialog = make("dialog", "dialog",
-      { "aria-modal": true, "aria-labelledby": "title", "aria-describedby": "hint", tabindex: -1 },
+      { "aria-labelledby": "title", "aria-describedby": "hint", tabindex: -1 },
       make("box", "div", {}, make("title", "h1", { id: "title" }), make("hint", "p", { id: "hint", role: "status" }),
-        make("bar", "hr", { "aria-hidden": true }), make("detail", "p")));
+        make("detail", "p"), make("wake", "button")));
     on(parts.stay, "click", () => open && send({ type: "stay" }));
-    on(dialog, "cancel", (event) => event.preventDefault());
-    on(dialog, "close", () => mode && dialog.showModal());
+    on(parts.wake, "click", wake); // what no listener of ours sees first: made by an assistive program
+    on(dialog, "close", () => mode && cover());
     shadow.append(notice, dialog);
   }
-  if (!host.isConnected) page.documentElement.append(host);
+  if (host.isConnected) return;
+  page.documentElement?.append(host);
+  dialog.open = false;
 };
-const STYLE = `
-:host{all:initial!important;display:contents!important}
-*{box-sizing:border-box}
-[role=group],dialog{color-scheme:light dark;font:16px/1.5 system-ui,sans-serif;color:light-dark(#1b1c22,#f1f1f4);
-background:light-dark(#fff,#25262c)}
-[role=group]{inset:auto 1rem 1rem auto;margin:0;max-width:min(24rem,calc(100vw - 2rem));padding:.75rem 1rem;
-border:1px solid light-dark(#8a8c99,#85879a);border-radius:.5rem;box-shadow:0 .25rem 1rem #0004}
-p,h1{margin:0 0 .5rem}
-[role=group]>[role=status]{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
-button{font:inherit;padding:.25rem .75rem;color:inherit;background:none;border:1px solid;border-radius:.25rem}
-button:focus-visible{outline:3px solid light-dark(#0b57d0,#a8c7fa);outline-offset:2px}
-dialog{inset:0;width:100vw;height:100vh;max-width:none;max-height:none;padding:1rem;border:0;outline:0;opacity:.97}
-dialog[open]{display:grid;place-content:center;text-align:center}
-div div,dialog>div{max-width:34rem}
-h1{font-size:1.5rem;font-weight:600}
-hr{height:2px;margin:1rem 0;border:0}
-.busy hr{background:linear-gradient(90deg,transparent,currentcolor,transparent) 50%/40% 100% no-repeat}
-@media (prefers-reduced-motion:no-preference){.busy hr{animation:go 1.4s linear infinite}
-@keyframes go{from{background-position:-70% 0}to{background-position:170% 0}}}`;
 
 // --- the notice before a sleep ---
 
 let sleepsAt, ticker, grace = never, saved;
 
-const shown = () => notice?.matches(":popover-open");
+const shown = () => notice && !notice.hidden;
+const reveal = () => {
+  place();
+  if (!told.notice) return;
+  notice.hidden = false;
+  try { notice.showPopover(); } catch {} // above everything, where the browser can
+};
+const hide = () => {
+  notice.hidden = true;
+  try { notice.hidePopover(); } catch {}
+};
 const tick = () => {
   const seconds = Math.ceil(sleepsAt - Date.now() / 1000);
-  const words = seconds > 0 ? text("notice.text", { seconds }) : text("notice.now");
-  parts.left.textContent = words;
-  if (!parts.said.textContent || seconds === 10) parts.said.textContent = words;
+  const words = text(seconds > 0 ? "notice.text" : "notice.now", { seconds });
+  say("left", words);
+  if (!parts.said.textContent || seconds === 10) say("said", words);
   if (seconds > 5 || saved) return;
-  saved = true; // a moment to save before the pod ends; some programs do so on a blur
-  dispatchEvent(new CustomEvent("user-pods:sleep", { detail: { seconds: Math.max(0, seconds) } }));
+  save(Math.max(0, seconds)); // a moment before the pod ends; some programs do so on a blur
   dispatchEvent(new Event("blur"));
 };
-const stop = () => { clearInterval(ticker); ticker = 0; };
+const save = (seconds) => {
+  saved = true;
+  dispatchEvent(new CustomEvent("user-pods:sleep", { detail: { seconds } }));
+};
+const stop = () => { clearInterval(ticker); ticker = 0; saved = false; };
 const warn = (at) => {
   place();
   sleepsAt = at;
   if (!ticker) {
     grace = never;
-    saved = false;
-    parts.said.textContent = "";
-    parts.stay.textContent = text("notice.stay", { minutes: stays });
+    say("said", "");
+    say("stay", text("notice.stay", { minutes: told.stay }));
     notice.setAttribute("aria-label", text("notice.title"));
-    if (warnsFor > 0) notice.showPopover();
+    reveal();
     ticker = setInterval(tick, 1000);
   }
   setTimeout(() => ticker && tick(), 100); // a live region has to be there before its text
@@ -201,24 +240,24 @@ const warn = (at) => {
 const dismiss = () => { // whoever moves needs no warning; it stays a moment for those who reach for its button
   if (!ticker) return;
   stop();
-  parts.left.textContent = text("notice.staying");
+  say("left", text("notice.staying"));
   grace = Math.max(grace, now() + 1500);
   fade();
 };
 const fade = () => {
   if (ticker || !shown()) return;
   if (now() < grace || notice.matches(":hover, :focus-within")) setTimeout(fade, 250);
-  else notice.hidePopover();
+  else hide();
 };
 const withdraw = () => {
   stop();
-  if (shown() && now() >= grace) notice.hidePopover();
+  if (shown() && now() >= grace) hide();
 };
 
 // --- asleep: nothing reaches a page whose pod is gone, until the pod is back and the page is loaded again ---
 
 let mode = "", pod, asked = never, loading = never;
-const KEY = /^(.|Enter|Escape|Tab|Backspace|Delete|Insert|Home|End|Page(Up|Down)|Arrow\w+)$/u;
+const KEY = /^(.|E.+|Tab|Back.+|Del.+|Ins.+|Home|Page.+|Arrow.+)$/u; // Enter, Escape, End, …
 
 const guard = (event) => {
   const { type, cancelable } = event;
@@ -227,19 +266,40 @@ const guard = (event) => {
   if (key || cancelable && !type.startsWith("key")) event.preventDefault(); // but the browser's own keys work
   if (key && !event.repeat || type === "click") wake();
 };
-const show = (to, title, hint, detail = "") => {
+const uncover = () => windows.forEach((covered) => covered?.remove());
+const cover = () => { // this page, and the windows that it has opened
   place();
+  if (!dialog.open && host.isConnected) dialog.showModal();
+  (parts.wake.hidden ? dialog : parts.wake).focus();
+  uncover();
+  for (const each of windows.keys()) {
+    try {
+      if (each.userPods) continue; // it covers itself
+      const [there, shadow] = shell(each.document), copy = each.document.importNode(dialog, true);
+      windows.set(each, there);
+      copy.open = false;
+      shadow.append(copy);
+      each.document.documentElement.append(there);
+      copy.showModal();
+    } catch {}
+  }
+};
+const show = (to, title, detail = "") => {
+  place();
+  if (to === "asleep" && !mode && !saved) save(0);
   stop();
-  if (shown()) notice.hidePopover();
+  if (shown()) hide();
   mode = to;
   if (to !== "waking") asked = never;
-  parts.title.textContent = title;
-  parts.hint.textContent = hint;
-  parts.detail.textContent = detail;
-  dialog.className = to === "waking" ? "busy" : "";
-  if (!dialog.open) dialog.showModal();
+  say("title", title);
+  say("hint", text(`${to}.hint`));
+  say("detail", detail);
+  dialog.className = to;
+  say("wake", text(`${to}.button`));
+  parts.wake.hidden = !parts.wake.textContent;
+  cover();
 };
-const waking = (title) => show("waking", text(title), text("waking.hint"));
+const waking = (title) => show("waking", text(title));
 const wake = () => {
   if (mode === "gone") return;
   if (mode === "ready" || !open) return load(true); // opening the page wakes as well
@@ -250,14 +310,15 @@ const wake = () => {
 };
 const load = (isAsked) => { // never over and over by itself, and not in the background
   if (now() - loading < 3000) return;
-  const ready = () => show("ready", text("ready.title"), text("ready.hint"));
+  const ready = () => show("ready", text("ready.title"));
   let recent = [0, 0, 0];
   try {
     recent = JSON.parse(sessionStorage.userPodsLoads ?? "[]").filter((at) => Date.now() - at < 60000);
     if (isAsked || recent.length < 3) sessionStorage.userPodsLoads = JSON.stringify([...recent, Date.now()].slice(-3));
   } catch {}
-  if (!isAsked && (recent.length > 2 || !visible())) return ready();
+  if (!isAsked && (recent.length > 2 || page.hidden)) return ready();
   loading = now();
+  uncover();
   setTimeout(ready, 3000); // the page may ask whether to leave, and its user may stay
   location.reload();
 };
@@ -265,38 +326,43 @@ const load = (isAsked) => { // never over and over by itself, and not in the bac
 // --- what the gateway says ---
 
 const handlers = {
-  hello: (message) => { texts = message.texts; warnsFor = message.notice; stays = message.stay; },
+  hello: (message) => { told = message; },
   state: ({ phase, pod: current, sleeps_at: sleeps, asleep_since: since, interrupted, now: at }) => {
     const skew = Date.now() / 1000 - at, gone = pod && current !== pod;
     pod ??= current;
-    if (phase === "released" || phase === "deleting") show("gone", text("gone.title"), text("asleep.cannot"));
+    if (/released|deleting/.test(phase)) show("gone", text("gone.title"));
     else if (phase === "asleep") {
       pod ??= "none"; // a page that was opened meanwhile has to be loaded again, too
       const title = since ? text("asleep.title", { time: clock(since + skew) }) : text("asleep.title.unknown");
-      show("asleep", title, text("asleep.hint"), text(interrupted ? "asleep.interrupted" : "asleep.note"));
+      show("asleep", title, text(interrupted ? "asleep.interrupted" : "asleep.note"));
     } else if (gone && phase === "ready") load();
     else if (gone || mode === "asleep" && !current) {
       if (mode !== "waking" && mode !== phase) waking(mode ? "waking.title" : "replaced.title");
     } else {
-      if (mode) { mode = ""; dialog.close(); }
-      if (sleeps && sleeps - at <= Math.max(warnsFor, 5) + 1) warn(sleeps + skew);
+      if (mode) { mode = ""; dialog.close(); uncover(); }
+      if (sleeps && sleeps - at <= Math.max(told.notice, 5) + 1) warn(sleeps + skew);
       else withdraw();
     }
   },
   progress: ({ stage, detail }) => {
     if (mode !== "waking") return;
-    if (stage === "delayed") parts.detail.textContent = detail;
-    else parts.title.textContent = text(`stage.${stage}`) || parts.title.textContent;
+    const title = text(`stage.${stage}`);
+    if (title) say("title", title);
+    if (stage === "delayed") say("detail", detail);
+    cover();
   },
   ready: () => { if (mode && mode !== "gone") load(); },
-  failed: ({ title, detail }) => { if (mode) show("failed", title, text("failed.hint"), detail); },
+  failed: ({ title, detail }) => { if (mode) show("failed", title, detail); },
   stayed: ({ until }) => {
     if (!shown()) return;
-    parts.left.textContent = parts.said.textContent = text("notice.stayed", { time: clock(until) });
+    for (const part of ["left", "said"]) say(part, text("notice.stayed", { time: clock(until) }));
     grace = now() + 3000;
     fade();
   },
 };
 
+const OWN = { blur: onFocus, focus: onFocus, pagehide: disconnect, freeze: disconnect, pageshow: again, resume: again,
+  online: again, gamepadconnected: play, visibilitychange: onVisible };
+hook(root);
 connect();
 })();

@@ -1,23 +1,24 @@
 """The messages between a page's companion and the gateway: JSON objects with a `type`. Unknown ones are ignored.
 
 From the page: `input` (the user did something, `ago` milliseconds before), `wake`, `stay` (the notice's button).
-To the page: `hello` (texts, seconds of the notice, minutes that `stay` gives), `state`, `progress`, `ready` (load the
-page again), `failed` (no wake can succeed, or this one did not), `stayed` (awake until then). Times are in seconds
-since 1970.
+To the page: `hello` (texts, style, seconds of the notice, minutes that `stay` gives), `state`, `progress`, `ready`
+(load the page again), `failed` (no wake can succeed, or this one did not), `stayed` (awake until then). Times are in
+seconds since 1970.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from service.domain.phase import Phase
 
 LONGEST = 512
 """Bytes of a message from a page."""
-_OLDEST = 10.0
-"""Seconds that input is late at most; the page reports sooner."""
+_OLDEST = 60.0
+"""Seconds that input is late at most; the page reports nothing older."""
 _TYPES = frozenset({"input", "wake", "stay"})
 
 
@@ -68,7 +69,7 @@ class State:
 def hello(texts: Mapping[str, str], notice: float, stay: int) -> str:
     """`notice` is in seconds, `stay` in minutes."""
     own = {key.removeprefix(_PREFIX): text for key, text in texts.items() if key.startswith(_PREFIX)}
-    return _text("hello", texts=own, notice=notice, stay=stay)
+    return _text("hello", texts=own, style=_STYLE, notice=notice, stay=stay)
 
 
 def progress(stage: str, detail: str | None) -> str:
@@ -93,6 +94,8 @@ def access_ended(now: datetime) -> str:
 
 
 _PREFIX = "companion."
+_STYLE = (Path(__file__).parent / "companion.css").read_text(encoding="utf-8")
+"""Of what the script shows. It comes with the first message, so that no page waits for it."""
 
 
 def _text(type_: str, **members: Any) -> str:

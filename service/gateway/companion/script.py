@@ -17,6 +17,7 @@ _TOKEN = re.compile(
 )
 """Strings, templates and regular expressions, which stay; spaces and comments; any other character. In our script, a
 division has a space after it, and a regular expression has none."""
+_ONE_PARAMETER = re.compile(r"\((\w+)\)=>")
 _FOR_A_YEAR = "private, max-age=31536000, immutable"
 _REVALIDATED = "private, no-cache"
 
@@ -59,7 +60,7 @@ def compact(source: str) -> str:
             made.append("\n")
         elif (_is_word(before) and _is_word(after)) or (before == after and before in "+-"):
             made.append(" ")
-    return "".join(made)
+    return _ONE_PARAMETER.sub(r"\1=>", "".join(made))
 
 
 def _is_word(character: str) -> bool:
