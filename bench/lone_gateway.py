@@ -30,6 +30,7 @@ from service.gateway.proxy.headers import Forwarding
 from service.gateway.server import serving
 from tests.fakes import (
     MemoryCluster,
+    MemoryCompanions,
     MemoryHistory,
     MemoryProgress,
     MemoryQueues,
@@ -78,6 +79,7 @@ async def main(port: int, pod: int) -> None:
         activity=activity,
         queries=queries,
         progress=MemoryProgress(),
+        companions=MemoryCompanions(),
         cache=cluster,
         sign_outs=MemorySignOuts(),
         forwarding=Forwarding(scheme="https"),

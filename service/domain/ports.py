@@ -230,6 +230,22 @@ class SignOuts(Protocol):
         """
 
 
+COMPANIONS = 64
+"""The number of browsers of one session that are remembered."""
+COMPANION_SEEN = timedelta(seconds=45)
+"""How long a browser is remembered after it was last seen."""
+
+
+class Companions(Protocol):
+    """The browsers whose companion is connected to the gateway, at any replica; in Redis."""
+
+    async def seen(self, uuid: SessionId, browser: str) -> None:
+        """Remember the browser for COMPANION_SEEN. Beyond COMPANIONS, the session's oldest one is dropped."""
+
+    async def is_seen(self, uuid: SessionId, browser: str) -> bool:
+        """Whether it is remembered."""
+
+
 class SigningKeys(Protocol):
     """The keys that seal tickets and session cookies. They are shared by all replicas, and never in Redis."""
 

@@ -19,7 +19,7 @@ from service.domain.errors import SessionError
 from service.domain.journal import Journal
 from service.domain.metrics import SILENT, ActivitySource, GatewayMetrics, RequestOutcome, Slow, Traffic
 from service.domain.names import SessionId
-from service.domain.ports import Progress, SignOuts, WorkloadCache
+from service.domain.ports import Companions, Progress, SignOuts, WorkloadCache
 from service.domain.queries import SessionQueries
 from service.edge.connections import OpenConnections
 from service.gateway.access.access_control import AccessControl
@@ -29,7 +29,8 @@ from service.gateway.access.hosts import Hosts
 from service.gateway.access.open_requests import OpenRequests
 from service.gateway.action_rate import ActionRate
 from service.gateway.activity.background import BackgroundRecorder, Download
-from service.gateway.activity.measured import is_by_script
+from service.gateway.activity.measured import browser_by_itself
+from service.gateway.activity.presence import CompanionPresence
 from service.gateway.activity.recorder import ActivityRecorder
 from service.gateway.activity.rules import is_background, is_prefetch
 from service.gateway.activity.visits import VisitRecorder
@@ -82,6 +83,7 @@ class Gateway:
         activity: SessionActivity,
         queries: SessionQueries,
         progress: Progress,
+        companions: Companions,
         cache: WorkloadCache,
         sign_outs: SignOuts,
         forwarding: Forwarding,
@@ -118,6 +120,7 @@ class Gateway:
         self._open = OpenRequests(access, cache, sign_outs)
         self._visits = VisitRecorder(journal, cache)
         self._activity = ActivityRecorder(activity, metrics)
+        self._presence = CompanionPresence(companions, cache, self._activity)
         self._background = BackgroundRecorder(activity, metrics)
         self._keep_awake = KeepAwake(activity, cache, ActionRate())  # a program must not use up what its user has
         rate = ActionRate()
@@ -139,7 +142,9 @@ class Gateway:
             limit=limits.session_requests, size=limits.queued_requests, timeout=self._hold_timeout
         )
         self._websockets = OpenWebSockets(limits.session_requests)
-        self._websocket_proxy = WebSocketProxy(self._websockets, self._activity, self._background, limits)
+        self._websocket_proxy = WebSocketProxy(
+            self._websockets, self._activity, self._presence, self._background, limits
+        )
 
         self._companions = CompanionChannel(
             Surroundings(
@@ -150,6 +155,7 @@ class Gateway:
                 waiter=self._waiter,
                 recorder=self._activity,
                 rate=rate,
+                presence=self._presence,
                 notice=limits.sleep_notice,
                 stay=limits.stay_awake,
             )
@@ -176,6 +182,7 @@ class Gateway:
         self._open.close()
         await self._workspace_page.close()
         await self._companions.close()
+        await self._presence.close()
         await self._activity.close()
         await self._background.close()
         await self._pods.close()
@@ -309,12 +316,13 @@ class Gateway:
 
     async def _forward(self, request: web.BaseRequest, uuid: SessionId, outcome: OutcomeRecorder) -> web.StreamResponse:
         """Proxy the request to the pod, if it is awake. Otherwise wake it: people get a page, programs wait."""
-        by_script = is_by_script(request)
-        background = by_script or is_background(request)
+        browser = browser_by_itself(request)
+        background = is_background(request)
+        wakes = browser is None and not background
         opens_page = is_navigation(request) and not is_prefetch(request)
-        if opens_page and not by_script:
+        if opens_page and browser is None:
             outcome.opens_page(self._visits, uuid)
-        body = RequestBody(request, self._stall_timeout, self._on_chunk(uuid, by_script, background))
+        body = RequestBody(request, self._stall_timeout, self._on_chunk(uuid, browser, background))
         deadline = time.monotonic() + self._hold_timeout
         attempts: Backoff | None = None
         try:
@@ -322,13 +330,13 @@ class Gateway:
                 upstream = self._pods.current(uuid)
                 if upstream is None or not (upstream.responds or await self._responds(request, upstream)):
                     if opens_page:
-                        await (self._waiter.check_wanted(uuid) if by_script else self._waiter.wake(uuid))
+                        await (self._waiter.wake(uuid) if browser is None else self._waiter.check_wanted(uuid))
                         outcome.ended(RequestOutcome.PAGE)
                         name = request_context.current_request_id()
                         return waiting_page(self._pages, request, self._waiter.delay(uuid), name=name)
-                    upstream = await self._waiter.hold(uuid, outcome=outcome, deadline=deadline, wakes=not background)
+                    upstream = await self._waiter.hold(uuid, outcome=outcome, deadline=deadline, wakes=wakes)
                 elif not background:
-                    self._activity.record(uuid, ActivitySource.VISIT)
+                    self._record_visit(uuid, browser)
                 with contextlib.suppress(PodLost):
                     headers = self._forwarding.to_pod(request)
                     if is_websocket(request):
@@ -352,9 +360,16 @@ class Gateway:
             if body.stalled:
                 self.metrics.slow_client_closed(Slow.BODY)
 
-    def _on_chunk(self, uuid: SessionId, by_script: bool, background: bool) -> Callable[[], None] | None:
+    def _record_visit(self, uuid: SessionId, browser: str | None) -> None:
+        """`browser`: where a page sends this by itself, if a companion should report its user's input."""
+        if browser is None:
+            self._activity.record(uuid, ActivitySource.VISIT)
+        else:
+            self._presence.record(uuid, browser, ActivitySource.VISIT)
+
+    def _on_chunk(self, uuid: SessionId, browser: str | None, background: bool) -> Callable[[], None] | None:
         """What to do with each piece of an upload."""
-        if by_script:
+        if browser is not None:
             return partial(self._activity.record_upload, uuid, time.monotonic())
         return None if background else partial(self._activity.record, uuid, ActivitySource.VISIT)
 

@@ -62,6 +62,7 @@ def build_gateway(core: Core, access: WorkspaceAccess, activity: SessionActivity
         activity=activity,
         queries=core.queries,
         progress=core.redis.progress,
+        companions=core.redis.companions,
         cache=core.kubernetes.cache,
         sign_outs=core.redis.sign_outs,
         forwarding=forwarding,

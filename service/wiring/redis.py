@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from service.adapters.redis.client import connected
+from service.adapters.redis.companions import RedisCompanions
 from service.adapters.redis.history import RedisHistory
 from service.adapters.redis.progress import RedisProgress
 from service.adapters.redis.queues import RedisQueues
@@ -22,6 +23,7 @@ class RedisParts:
     history: RedisHistory
     tickets: RedisTickets
     sign_outs: RedisSignOuts
+    companions: RedisCompanions
 
 
 @asynccontextmanager
@@ -34,4 +36,5 @@ async def open_redis(config: Settings) -> AsyncIterator[RedisParts]:
             history=RedisHistory(redis),
             tickets=RedisTickets(redis),
             sign_outs=RedisSignOuts(redis),
+            companions=RedisCompanions(redis),
         )

@@ -13,15 +13,24 @@ from devcluster import components
 from devcluster.errors import DevclusterError
 from devcluster.processes import Processes, Program, environment
 from service.adapters.redis.client import connected
+from service.adapters.redis.companions import RedisCompanions
 from service.adapters.redis.history import RedisHistory
 from service.adapters.redis.progress import RedisProgress
 from service.adapters.redis.queues import RedisQueues
 from service.adapters.redis.sign_outs import RedisSignOuts
 from service.adapters.redis.store import RedisStore
 from service.adapters.redis.tickets import RedisTickets
-from service.domain.ports import History, Progress, Queues, SignOuts, Store, Tickets
+from service.domain.ports import Companions, History, Progress, Queues, SignOuts, Store, Tickets
 from tests.conftest import free_port
-from tests.fakes import MemoryHistory, MemoryProgress, MemoryQueues, MemorySignOuts, MemoryStore, MemoryTickets
+from tests.fakes import (
+    MemoryCompanions,
+    MemoryHistory,
+    MemoryProgress,
+    MemoryQueues,
+    MemorySignOuts,
+    MemoryStore,
+    MemoryTickets,
+)
 
 
 @dataclass
@@ -34,6 +43,7 @@ class Kept:
     tickets: Tickets
     sign_outs: SignOuts
     history: History
+    companions: Companions
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +86,8 @@ async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIt
     if request.param == "memory":
         queues, memory = MemoryQueues(index_is_complete=True), MemoryProgress()
         past = MemoryHistory(queues.sessions)
-        yield Kept(MemoryStore(queues, memory, past), queues, memory, MemoryTickets(), MemorySignOuts(), past)
+        sessions = MemoryStore(queues, memory, past)
+        yield Kept(sessions, queues, memory, MemoryTickets(), MemorySignOuts(), past, MemoryCompanions())
         return
     if request.param not in ports:
         pytest.skip("no redis-server on PATH; the wheel's alone is tested")
@@ -87,7 +98,8 @@ async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIt
         progress = RedisProgress(redis)
         sign_outs = RedisSignOuts(redis)
         listening = [asyncio.create_task(each.run()) for each in (progress, sign_outs)]
-        yield Kept(store, RedisQueues(redis), progress, RedisTickets(redis), sign_outs, RedisHistory(redis))
+        tickets, history, companions = RedisTickets(redis), RedisHistory(redis), RedisCompanions(redis)
+        yield Kept(store, RedisQueues(redis), progress, tickets, sign_outs, history, companions)
         for each in listening:
             each.cancel()
         await asyncio.gather(*listening, return_exceptions=True)

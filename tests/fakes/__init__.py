@@ -4,6 +4,7 @@ tests/contracts holds these and the real adapters to the same tests.
 """
 
 from tests.fakes.cluster import MemoryCluster
+from tests.fakes.companions import MemoryCompanions
 from tests.fakes.election import MemoryElection
 from tests.fakes.history import MemoryHistory
 from tests.fakes.pod_events import MemoryPodEvents
@@ -17,6 +18,7 @@ from tests.fakes.tickets import MemoryTickets
 
 __all__ = [
     "MemoryCluster",
+    "MemoryCompanions",
     "MemoryElection",
     "MemoryHistory",
     "MemoryPodEvents",

@@ -30,7 +30,7 @@ from service.gateway.proxy.headers import Forwarding
 from service.gateway.server import serving
 from service.gateway.sign_in.portal import SignInPortal
 from tests.domain.conftest import World
-from tests.fakes import MemorySigningKeys, MemorySignOuts, MemoryTickets
+from tests.fakes import MemoryCompanions, MemorySigningKeys, MemorySignOuts, MemoryTickets
 
 DOMAIN = "pods.test"
 _LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -107,6 +107,7 @@ class House:
     def __post_init__(self) -> None:
         self.tickets = MemoryTickets()
         self.sign_outs = MemorySignOuts()
+        self.companions = MemoryCompanions()
         self.signing_keys = MemorySigningKeys()
         self.keyring = Keyring(self.signing_keys)
         self.metrics = Told()
@@ -125,6 +126,7 @@ class House:
             activity=self.world.activity,
             queries=self.world.queries,
             progress=self.world.progress,
+            companions=self.companions,
             cache=self.world.cluster,
             sign_outs=self.sign_outs,
             forwarding=forwarding or Forwarding(scheme="https"),

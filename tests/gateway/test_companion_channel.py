@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,6 +20,7 @@ from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId
 from service.domain.session import Session
 from service.gateway.access.cookie_header import COOKIE
+from service.gateway.activity import presence
 from service.gateway.activity.measured import COMPANION, NO_COMPANION
 from service.gateway.companion import channel, messages, session_tabs
 from service.gateway.limits import GatewayLimits
@@ -51,8 +52,10 @@ class Page:
 
 
 @asynccontextmanager
-async def page(house: House, uuid: SessionId, **more: str) -> AsyncIterator[Page]:
+async def page(house: House, uuid: SessionId, browser: str = "", **more: str) -> AsyncIterator[Page]:
+    """`browser`: its name, as the companion's cookie has it."""
     headers = await house.headers(uuid, **more)
+    headers["Cookie"] += f"; {COMPANION}={browser}" if browser else ""
     async with house.http.ws_connect(house.url(PATH), headers=headers, max_msg_size=0) as socket:
         yield Page(socket)
 
@@ -360,6 +363,103 @@ async def test_a_measured_browsers_requests_and_frames_do_not_count_and_wake_nob
     await fall_asleep(house, uuid)
     assert (await answer(house, "/echo", headers))[0] == (503 if measured else 200)
     assert house.starts == (1 if measured else 2)
+
+
+@pytest.fixture
+def checked_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "CHECK", 1.0)
+
+
+async def sends(house: House, uuid: SessionId, browser: str) -> None:
+    """A page of that browser sends something by itself, in both ways."""
+    headers = await house.headers(uuid, Sec_Fetch_Mode="cors", Sec_Fetch_Dest="empty", Sec_Fetch_Site="same-origin")
+    headers["Cookie"] += f"; {COMPANION}={browser}"
+    async with house.http.ws_connect(house.url("/ws"), headers=headers) as socket:
+        await socket.send_str("typed, or polled")
+        await socket.receive_str()
+    assert (await answer(house, "/echo", headers))[0] == 200
+
+
+@pytest.mark.usefixtures("checked_soon")
+async def test_what_a_page_sends_counts_with_its_time_where_the_companion_never_connects(house: House) -> None:
+    uuid = await house.awake()
+    began = datetime.now(UTC)
+    await sends(house, uuid, "blocked")
+    ended = datetime.now(UTC)
+    assert house.world.store.sessions[uuid].last_activity is None
+    await until(lambda: house.world.store.sessions[uuid].last_activity is not None)
+    noted = house.world.store.sessions[uuid].last_activity
+    assert noted is not None
+    assert began <= noted <= ended + timedelta(seconds=0.5)
+
+
+WHERE = ("here", "elsewhere", "here in a moment", "in another browser")
+
+
+@pytest.mark.usefixtures("checked_soon")
+@pytest.mark.parametrize("where", WHERE)
+async def test_what_a_page_sends_does_not_count_while_its_companion_is_connected_somewhere(
+    house: House, where: str
+) -> None:
+    uuid = await house.awake()
+    async with AsyncExitStack() as companion:
+        if where == "elsewhere":  # at another replica
+            await house.companions.seen(uuid, "named")
+        if where in ("here", "in another browser"):
+            named = "named" if where == "here" else "another"
+            await companion.enter_async_context(page(house, uuid, named))
+        await sends(house, uuid, "named")
+        if where == "here in a moment":  # after an outage, its page may be the first to reach the gateway again
+            await companion.enter_async_context(page(house, uuid, "named"))
+        await until(lambda: not house.gateway._presence._undecided)
+        await asyncio.sleep(0.05)
+        counted = house.world.store.sessions[uuid].last_activity is not None
+        assert counted is (where == "in another browser")
+
+
+@pytest.mark.usefixtures("checked_soon")
+async def test_other_replicas_hear_of_a_companion_while_it_is_connected_and_the_pod_is_awake(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "_ANNOUNCED", 0.05)
+    uuid, asleep = await house.awake(), await house.session("bob")
+    async with page(house, asleep, "bobs"), page(house, uuid, "named"):
+        await until(lambda: bool(house.companions.browsers))
+        house.companions.browsers.clear()
+        await until(lambda: bool(house.companions.browsers))
+        assert {each: {*names} for each, names in house.companions.browsers.items()} == {uuid: {"named"}}
+    await until(lambda: not house.gateway._presence._announcing)
+
+
+@pytest.mark.usefixtures("checked_soon")
+async def test_while_redis_is_away_it_is_decided_later_what_counts(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid, tries = await house.awake(), 0
+    is_seen = house.companions.is_seen
+
+    async def away(_uuid: SessionId, _browser: str) -> bool:
+        nonlocal tries
+        tries += 1
+        raise RedisUnavailable
+
+    monkeypatch.setattr(house.companions, "is_seen", away)
+    await sends(house, uuid, "blocked")
+    await until(lambda: tries >= 2)
+    assert house.world.store.sessions[uuid].last_activity is None
+    monkeypatch.setattr(house.companions, "is_seen", is_seen)
+    await until(lambda: house.world.store.sessions[uuid].last_activity is not None)
+
+
+async def test_undecided_browsers_are_limited_and_what_others_send_counts(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "_MOST", 1)
+    uuid, other = await house.awake(), await house.awake("bob")
+    await sends(house, uuid, "one")
+    await sends(house, other, "two")
+    await until(lambda: house.world.store.sessions[other].last_activity is not None)
+    assert house.world.store.sessions[uuid].last_activity is None
 
 
 async def test_a_measured_browsers_navigation_counts_and_wakes(house: House) -> None:

@@ -1,10 +1,10 @@
 """Whether a companion measures a browser, as its cookies say.
 
-The companion's script sets its cookie before the page sends anything, and renews it while it runs. What else such a
-browser sends then says nothing about its user, unless they open a page: a page may load itself again for ever. Where
-the gateway could not add the script to a page, it sets the other cookie, and requests of that browser count as those of
-any program. So any replica can tell from the request alone. Browsers accept neither cookie from another host, and pods
-see neither.
+The companion's script sets its cookie before the page sends anything, and renews it while it runs. It names the
+browser. What such a browser sends wakes nobody, and counts only if no companion of it is connected (`presence.py`),
+unless its user opens a page: a page may load itself again for ever. Where the gateway could not add the script to a
+page, it sets the other cookie, and requests of that browser count as those of any program. Browsers accept neither
+cookie from another host, and pods see neither.
 """
 
 import re
@@ -20,18 +20,17 @@ NO_COMPANION = f"{COOKIE}-no-companion"
 """Set by the gateway; takes precedence, for the browser may have pages of both kinds open."""
 NO_COMPANION_COOKIE = f"{NO_COMPANION}=1; Path=/; Max-Age=43200; Secure; HttpOnly; SameSite=Lax"
 """The `Set-Cookie` value for a page without the script: for twelve hours, as nobody knows when it will be closed."""
-_NAMES = re.compile(rf"(?:^|;)[ \t]*({COMPANION}|{NO_COMPANION})=")
+_COOKIES = re.compile(rf"(?:^|;)[ \t]*({COMPANION}|{NO_COMPANION})=(\w{{1,32}})")
 
 
-def is_measured(request: web.BaseRequest) -> bool:
-    """Whether a companion reports the input of this browser's user."""
-    names = {name for line in request.headers.getall(hdrs.COOKIE, ()) for name in _NAMES.findall(line)}
-    return names == {COMPANION}
+def browser_of(request: web.BaseRequest) -> str | None:
+    """The name of the browser, if a companion of it should report its user's input."""
+    found = dict(each for line in request.headers.getall(hdrs.COOKIE, ()) for each in _COOKIES.findall(line))
+    return None if NO_COMPANION in found else found.get(COMPANION)
 
 
-def is_by_script(request: web.BaseRequest) -> bool:
-    """Whether a page of a measured browser sends this by itself, or for input that its companion reports too."""
-    if not is_measured(request):
-        return False
+def browser_by_itself(request: web.BaseRequest) -> str | None:
+    """The same, if a page sends this by itself, or for input that its companion reports too."""
     opens_page = request.headers.get(MODE) == "navigate" and request.headers.get(DEST, "document") == "document"
-    return is_by_page(request) or not (opens_page or is_navigation(request))
+    by_user = (opens_page or is_navigation(request)) and not is_by_page(request)
+    return None if by_user else browser_of(request)

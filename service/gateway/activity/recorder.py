@@ -10,9 +10,6 @@ from service.domain.metrics import ActivitySource, GatewayMetrics
 from service.domain.names import SessionId
 from service.gateway.activity import notes
 from service.gateway.activity.notes import Note, NoteWriter
-from service.gateway.activity.rules import Program, Sender, is_input
-from service.gateway.activity.vscode import INSPECTED_BYTES
-from service.gateway.websocket.frames import Frame, FrameObserver
 
 
 class ActivityRecorder(NoteWriter):
@@ -46,17 +43,3 @@ class ActivityRecorder(NoteWriter):
     async def _write(self, uuid: SessionId, note: Note) -> None:
         await self._activity.heartbeat(uuid, note.source, ago=timedelta(seconds=time.monotonic() - note.at))
         self._metrics.activity_recorded(note.source)
-
-
-class InputRecorder(FrameObserver):
-    """Records a user's input on one WebSocket."""
-
-    def __init__(self, activity: ActivityRecorder, uuid: SessionId, sender: Sender) -> None:
-        self._activity = activity
-        self._uuid = uuid
-        self._sender = sender
-        self.head_bytes = 0 if isinstance(sender, Program) else INSPECTED_BYTES
-
-    def on_frame(self, frame: Frame) -> None:
-        if is_input(frame, self._sender):
-            self._activity.record(self._uuid, ActivitySource.INPUT)

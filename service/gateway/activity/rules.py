@@ -5,13 +5,12 @@ Other traffic does not keep a pod awake: data from the pod, pings, an editor's o
 unattended build nor a forgotten tab does.
 """
 
-from enum import Enum, StrEnum, auto
+from enum import StrEnum
 
 from aiohttp.web import BaseRequest
 from multidict import istr
 
-from service.gateway.activity.measured import is_measured
-from service.gateway.activity.vscode import Editor, Uploads
+from service.gateway.activity.vscode import Editor, uploads
 from service.gateway.websocket.frames import BINARY, TEXT, Frame
 
 _EDITOR = "reconnectionToken"
@@ -47,24 +46,10 @@ def is_background(request: BaseRequest) -> bool:
     return path in _POLLED or _RECONNECTS in query
 
 
-class Program(Enum):
-    """What opens a WebSocket and is no VS Code."""
-
-    UNMEASURED = auto()
-    MEASURED = auto()
-    """In a browser whose companion reports its user's input."""
-
-
-Sender = Editor | Uploads | Program
-"""What sends the frames of a WebSocket."""
-
-
-def sender_of(request: BaseRequest) -> Sender:
-    """What opens this WebSocket."""
-    editor = is_editor(request)
-    if is_measured(request):
-        return Uploads() if editor else Program.MEASURED
-    return Editor(resumed=_RECONNECTS in request.raw_path.partition("?")[2]) if editor else Program.UNMEASURED
+def editor_of(request: BaseRequest) -> Editor | None:
+    """The VS Code that opens this WebSocket; None for any other program."""
+    query = request.raw_path.partition("?")[2]
+    return Editor(resumed=_RECONNECTS in query) if _EDITOR in query else None
 
 
 def is_editor(request: BaseRequest) -> bool:
@@ -72,13 +57,16 @@ def is_editor(request: BaseRequest) -> bool:
     return _EDITOR in request.raw_path.partition("?")[2]
 
 
-def is_input(frame: Frame, sender: Sender) -> bool:
+def is_input(frame: Frame, editor: Editor | None) -> bool:
     """Whether a browser's frame shows that its user is there."""
-    if not frame.is_data or frame.length == 0 or sender is Program.MEASURED:
+    if not frame.is_data or frame.length == 0:
         return False
-    if sender is Program.UNMEASURED:
+    if editor is None or frame.opcode == TEXT:
         return True
-    if frame.opcode == TEXT:
-        return isinstance(sender, Editor)
     # Continuations of a long message show nothing: its first frame has already been inspected.
-    return frame.opcode == BINARY and sender.shows_somebody(frame.head)
+    return frame.opcode == BINARY and editor.shows_somebody(frame.head)
+
+
+def is_upload(frame: Frame, editor: Editor | None) -> bool:
+    """Whether it is a part of an upload."""
+    return editor is not None and frame.opcode == BINARY and uploads(frame.head)

@@ -56,13 +56,6 @@ class Call(NamedTuple):
     arguments: bytes
 
 
-class Uploads:
-    """One WebSocket of an editor in a browser that a companion measures: only uploads count."""
-
-    def shows_somebody(self, head: bytes) -> bool:
-        return any(name == _UPLOAD for name, _ in calls(head))
-
-
 class Editor:
     """One WebSocket of an editor. `resumed`: it continues a connection that was lost."""
 
@@ -97,6 +90,11 @@ def calls(head: bytes) -> Iterator[Call]:
         call = _call(body)
         if call is not None:
             yield call
+
+
+def uploads(head: bytes) -> bool:
+    """Whether a frame contains a part of an upload, judging by the frame's beginning."""
+    return any(name == _UPLOAD for name, _ in calls(head))
 
 
 def prints(head: bytes) -> bool:

@@ -8,6 +8,7 @@ from service.domain.metrics import RequestOutcome
 from service.domain.names import SessionId
 from service.gateway.access.cookie_header import renew
 from service.gateway.access.fetch_metadata import is_websocket
+from service.gateway.activity.measured import browser_of
 from service.gateway.companion.session_tabs import SessionTabs, Surroundings
 from service.gateway.companion.tab import Tab
 from service.gateway.errors import OWN_HEADERS, GatewayError
@@ -35,7 +36,12 @@ class CompanionChannel:
         """Serve one tab until it closes. Raises GatewayError. Access and origin have been checked."""
         if not is_websocket(request):
             raise GatewayError(426, "Upgrade required", "Only the workspace's own pages use this address.")
-        with self._sockets.place(uuid), self._sockets.opened(request) as closing:
+        presence = self._surroundings.presence
+        with (
+            self._sockets.place(uuid),
+            self._sockets.opened(request) as closing,
+            presence.connected(uuid, browser_of(request)),
+        ):
             outcome.ended(RequestOutcome.OWN)
             tab = Tab(request.transport)
             tab.response.headers.update(OWN_HEADERS)

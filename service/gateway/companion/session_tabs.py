@@ -21,6 +21,7 @@ from service.domain.progress import Stage, events_after
 from service.domain.queries import SessionQueries
 from service.domain.sleep_cause import was_interrupted
 from service.gateway.action_rate import ActionRate
+from service.gateway.activity.presence import CompanionPresence
 from service.gateway.activity.recorder import ActivityRecorder
 from service.gateway.companion import messages
 from service.gateway.companion.messages import Message, State
@@ -56,6 +57,7 @@ class Surroundings:
     waiter: PodWaiter
     recorder: ActivityRecorder
     rate: ActionRate
+    presence: CompanionPresence
     notice: timedelta
     stay: timedelta
 

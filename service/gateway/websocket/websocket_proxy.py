@@ -16,8 +16,10 @@ from service.domain.names import SessionId
 from service.edge.aiohttp_internals.heads import StreamWriter
 from service.edge.aiohttp_internals.switched import client_streams, server_streams
 from service.gateway.activity.background import BackgroundRecorder, output_observer
-from service.gateway.activity.recorder import ActivityRecorder, InputRecorder
-from service.gateway.activity.rules import ActivityMode, sender_of
+from service.gateway.activity.input import InputRecorder
+from service.gateway.activity.presence import CompanionPresence
+from service.gateway.activity.recorder import ActivityRecorder
+from service.gateway.activity.rules import ActivityMode
 from service.gateway.limits import GatewayLimits
 from service.gateway.proxy.http_proxy import ProxiedResponse, bad_response, check_from_program, send_response
 from service.gateway.proxy.pods import UNAVAILABLE, PodLost, Upstream
@@ -61,11 +63,13 @@ class WebSocketProxy:
         self,
         sockets: OpenWebSockets,
         activity: ActivityRecorder,
+        presence: CompanionPresence,
         background: BackgroundRecorder,
         limits: GatewayLimits,
     ) -> None:
         self._sockets = sockets
         self._activity = activity
+        self._presence = presence
         self._background = background
         self._by_input = limits.activity_mode is ActivityMode.INPUT
         self._longest_connection = limits.longest_connection.total_seconds()
@@ -92,7 +96,7 @@ class WebSocketProxy:
             output = output_observer(request, self._background, uuid)
             with self._sockets.opened(request) as closing:
                 if self._by_input:
-                    observer = InputRecorder(self._activity, uuid, sender_of(request))
+                    observer = InputRecorder(request, uuid, self._activity, self._presence)
                     return await _Connection(request, response, observer, output).run(upstream.gone, closing)
                 recording = asyncio.create_task(
                     self._activity.record_while_open(uuid, self._longest_connection), name=f"open WebSocket of {uuid}"
