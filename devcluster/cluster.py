@@ -330,8 +330,10 @@ class Cluster:
         }
         on_node = {
             "containerd": lambda: node.containerd(self._site),
+            "apiserver-proxy": lambda: node.apiserver_proxy(self._site),
             "kubelet": lambda: node.kubelet(self._site, self._node_tools),
             "kube-proxy": lambda: node.kube_proxy(self._site, self._node_tools),
+            "kube-router": lambda: node.kube_router(self._site, self._node_tools),
         }
         if name in on_node:
             return on_node[name]()
@@ -416,10 +418,24 @@ class Cluster:
     def _start_node(self) -> bool:
         if not self._processes.alive("kubelet"):
             self._forget_readiness()
-        started = self._start([self._component("containerd")])
+        has_pods = self._processes.alive("containerd") and self.has_real_node
+        started = self._start([self._component("containerd"), self._component("apiserver-proxy")])
         if started:
             node.load_pause(self.state)
-        return self._start([self._component("kubelet"), self._component("kube-proxy")]) or started
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            # While kubelet registers the node.
+            prepared = [] if has_pods else [pool.submit(self._prepare_pods)]
+            started |= self._start([self._component("kubelet"), self._component("kube-proxy")])
+            # It ends where no node is registered.
+            started |= self._start([self._component("kube-router")])
+        for each in prepared:
+            each.result()
+        return started
+
+    def _prepare_pods(self) -> None:
+        """Add what pods find in the cluster: the API server and DNS."""
+        node.load_dns(self.state, self._node_tools)
+        self.apply(*node.objects(self._site))
 
     def _forget_readiness(self) -> None:
         """Let a node that was ready before the cluster's last end not count as ready until its kubelet says so."""

@@ -36,7 +36,7 @@ KEDA_LEASE = "operator.keda.sh"
 PORTS = (
     "etcd", "etcd-peer", "apiserver", "controller-manager", "scheduler", "kwok",
     "keda-metrics", "keda-health", "keda-grpc", "redis",
-    "kubelet", "kubelet-health", "kube-proxy-health", "kube-proxy-metrics",
+    "kubelet", "kubelet-health", "kube-proxy-health", "kube-proxy-metrics", "kube-router-metrics",
 )  # fmt: skip
 
 _AUDIT_POLICY = {

@@ -18,7 +18,7 @@ CGROUP = "devcluster"
 NETWORK = "devcluster"
 """Name of the pods' network in CNI plugins."""
 _CGROUPS = Path("/sys/fs/cgroup")
-_PROGRAMS = ("containerd", "kubelet", "kube-proxy", "runc", "ctr")
+_PROGRAMS = ("containerd", "kubelet", "kube-proxy", "kube-router", "runc", "ctr")
 _LOG_LINKS = Path("/var/log/containers")
 _CNI_RESULTS = Path("/var/lib/cni/results")
 _DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")

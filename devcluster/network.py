@@ -6,6 +6,8 @@ what comes from the pods' bridge is forwarded, and only back to it.
 
 import ipaddress
 import json
+import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -21,19 +23,28 @@ NOWHERE = "devcluster-none"
 """A bridge without ports (not every kernel has `dummy` links), to which both ranges are routed: what kube-proxy does
 not redirect ends there."""
 TABLE = "devcluster"
+PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+"""Where the machine's own programs are, also for users whose PATH lacks the administrator's."""
+_BRIDGE_FILTER = Path("/proc/sys/net/bridge")
 _PROXY_TABLES = (("ip", "kube-proxy"), ("ip6", "kube-proxy"))
 """What kube-proxy calls its own; it leaves them behind when it ends."""
 
 # A pod talks to pods, Services and this machine, and to nobody else; nobody else gets to a pod by using this machine as
-# a router; and what is meant for the cluster does not leave even where a route is missing.
+# a router; and what is meant for the cluster does not leave even where a route is missing. Pods have link-local IPv6
+# addresses, for which no NetworkPolicy would be enforced.
 _GUARD = f"""
 table inet {TABLE}
 delete table inet {TABLE}
 table inet {TABLE} {{
     chain forward {{
         type filter hook forward priority filter; policy accept;
+        iifname {BRIDGE} meta nfproto ipv6 drop
         iifname {BRIDGE} oifname != {BRIDGE} drop
         iifname != {BRIDGE} oifname {BRIDGE} drop
+    }}
+    chain enter {{
+        type filter hook input priority filter; policy accept;
+        iifname {BRIDGE} meta nfproto ipv6 drop
     }}
     chain leave {{
         type filter hook postrouting priority filter; policy accept;
@@ -46,16 +57,30 @@ table inet {TABLE} {{
 def up(service_range: str) -> None:
     """Create the missing ones of bridge, routes and packet filter."""
     ranges = (service_range, POD_RANGE)
-    _run("nft", "-f", "-", stdin=_GUARD.replace("@ranges@", ", ".join(ranges)))
+    run("nft", "-f", "-", stdin=_GUARD.replace("@ranges@", ", ".join(ranges)))
+    _load_bridge_filter()
     for link in (BRIDGE, NOWHERE):
         if not exists(link):
-            _run("ip", "link", "add", link, "type", "bridge")
-        _run("ip", "link", "set", link, "up")
-    _run("ip", "address", "replace", f"{HOST}/{_prefix(POD_RANGE)}", "dev", BRIDGE)
+            run("ip", "link", "add", link, "type", "bridge")
+        run("ip", "link", "set", link, "up")
+    for name in ("nf_call_iptables", "nf_call_ip6tables"):
+        Path(f"/sys/class/net/{BRIDGE}/bridge/{name}").write_text("1")
+    run("ip", "address", "replace", f"{HOST}/{_prefix(POD_RANGE)}", "dev", BRIDGE)
     Path(f"/proc/sys/net/ipv4/conf/{BRIDGE}/forwarding").write_text("1")
     for target in ranges:
         # The bridge's own route to the pods has a better metric; this one remains if the bridge is removed.
-        _run("ip", "route", "replace", target, "dev", NOWHERE, "src", HOST, "metric", "1000")
+        run("ip", "route", "replace", target, "dev", NOWHERE, "src", HOST, "metric", "1000")
+
+
+def _load_bridge_filter() -> None:
+    """Let the packet filter see what passes between two ports of a bridge, as between pods; only of ours.
+
+    The kernel's module applies itself to all bridges of the machine when it is loaded.
+    """
+    if not _BRIDGE_FILTER.exists():
+        run("modprobe", "br_netfilter")
+        for setting in _BRIDGE_FILTER.glob("bridge-nf-call-*"):
+            setting.write_text("0")
 
 
 def down() -> None:
@@ -64,10 +89,10 @@ def down() -> None:
     The packet filter goes last: it or the bridge shows that kube-proxy's table is ours.
     """
     guarded = TABLE in tables("inet")
-    if guarded or exists(BRIDGE):
+    if is_ours():
         for family, name in _PROXY_TABLES:
             if name in tables(family):
-                _run("nft", "delete", "table", family, name)
+                run("nft", "delete", "table", family, name)
     for link in (*ports(), BRIDGE, NOWHERE):
         if exists(link):
             # A pod's link may vanish with its namespace in the meantime.
@@ -75,14 +100,19 @@ def down() -> None:
     if left := [link for link in (BRIDGE, NOWHERE) if exists(link)]:
         raise DevclusterError(f"cannot be removed: the links {', '.join(left)}")
     if guarded:
-        _run("nft", "delete", "table", "inet", TABLE)
+        run("nft", "delete", "table", "inet", TABLE)
+
+
+def is_ours() -> bool:
+    """Whether a node of ours is set up on this machine, or what a crash left of it."""
+    return exists(BRIDGE) or TABLE in tables("inet")
 
 
 def conflicts(service_range: str) -> list[str]:
     """Why this machine's network cannot host the node, unless one of our nodes already runs here."""
     found = []
     ranges = [ipaddress.ip_network(text) for text in (service_range, POD_RANGE)]
-    for route in json.loads(_run("ip", "-json", "-4", "route", "show", "table", "all")):
+    for route in json.loads(run("ip", "-json", "-4", "route", "show", "table", "all")):
         target = ipaddress.ip_network("0.0.0.0/0" if route["dst"] == "default" else route["dst"], strict=False)
         if target.prefixlen and any(target.overlaps(mine) for mine in ranges):
             found.append(f"the machine has a route {route['dst']} of its own, which the cluster's addresses would hide")
@@ -103,7 +133,7 @@ def ports() -> list[str]:
 
 def tables(family: str) -> list[str]:
     """Names of the nftables tables of a family."""
-    found = json.loads(_run("nft", "--json", "list", "tables", family))["nftables"]
+    found = json.loads(run("nft", "--json", "list", "tables", family))["nftables"]
     return [item["table"]["name"] for item in found if "table" in item]
 
 
@@ -127,15 +157,22 @@ def cni(addresses: Path) -> dict[str, object]:
     return {"cniVersion": "0.4.0", "name": leftovers.NETWORK, "plugins": [plugin]}
 
 
+def found(program: str) -> str:
+    """Full path of a program of the machine."""
+    path = shutil.which(program, path=PATH)
+    if path is None:
+        raise DevclusterError(f"{program} is not on PATH")
+    return path
+
+
 def _prefix(network: str) -> int:
     return ipaddress.ip_network(network).prefixlen
 
 
-def _run(*argv: str, stdin: str | None = None) -> str:
-    try:
-        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise DevclusterError(f"{argv[0]} is not on PATH") from None
+def run(*argv: str, stdin: str | None = None) -> str:
+    """Run a program of the machine and return its output. Raises DevclusterError with its error message."""
+    command = [found(argv[0]), *argv[1:]]
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     if done.returncode:
         raise DevclusterError(f"`{' '.join(argv)}` failed: {done.stderr.strip()}")
     return done.stdout

@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from devcluster import components, image, leftovers, network
+from devcluster import components, dns, firewall, image, leftovers, network
 from devcluster.components import SERVICE_RANGE, Site
 from devcluster.errors import DevclusterError, NotReady
 from devcluster.processes import Program, environment
@@ -30,7 +31,7 @@ PLACEMENT: Mapping[str, Any] = {
     "tolerations": [{"key": LABEL, "operator": "Equal", "value": NAME, "effect": "NoSchedule"}],
 }
 """What a pod's spec needs to run on the real node."""
-PROGRAMS = ("containerd", "kubelet", "kube-proxy")
+PROGRAMS = ("containerd", "apiserver-proxy", "kubelet", "kube-proxy", firewall.NAME)
 _READER = "devcluster:volume-reader"
 RIGHTS: tuple[dict[str, Any], ...] = (
     {
@@ -53,6 +54,8 @@ By default a kubelet may read those of its pods only, as the API server's own wa
 before that watch has its pod, is refused, and tries again only after 10 to 15 s: one wake in eight took 18 s.
 """
 
+PIDS = 2048
+"""How many processes and threads a pod may have. A workspace with its language servers has some hundred."""
 _PAUSE = "localhost/devcluster/pause:1"
 _PLUGINS = Path("/usr/lib/cni")
 PACKAGES: Mapping[str, tuple[str, ...]] = {
@@ -61,9 +64,10 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "containernetworking-plugins": tuple(str(_PLUGINS / name) for name in ("bridge", "host-local", "loopback")),
     "nftables": ("nft",),
     "iproute2": ("ip",),
+    "iptables": ("iptables", "iptables-save", "iptables-restore"),
+    "ipset": ("ipset",),
     "catatonit": ("catatonit",),  # static: with -P it does what a sandbox's image has to do
 }
-_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 
 class NodeImpossible(DevclusterError):
@@ -74,7 +78,7 @@ def missing() -> list[str]:
     """What a real node needs and this machine lacks: root, and Debian packages with what is wanted of them."""
     lacks = [] if os.geteuid() == 0 else ["root"]
     for package, programs in PACKAGES.items():
-        absent = [name for name in programs if shutil.which(name, path=_PATH) is None]
+        absent = [name for name in programs if shutil.which(name, path=network.PATH) is None]
         if absent:
             lacks.append(f"the Debian package {package} ({', '.join(absent)})")
     if not lacks and not os.access("/sys/fs/cgroup", os.W_OK):
@@ -94,13 +98,15 @@ def alive(state: Path) -> bool:
 def clean(state: Path) -> None:
     """Remove everything that the cluster's node created on the machine; its folder is kept."""
     leftovers.sweep(folder(state))
+    if network.is_ours():
+        firewall.remove()
     network.down()
 
 
 def prepare(state: Path) -> None:
     """Create network and cgroup. Raises NodeImpossible if the machine does not allow it, or its network conflicts."""
     try:
-        if not network.exists(network.BRIDGE) and (reasons := network.conflicts(SERVICE_RANGE)):
+        if not network.is_ours() and (reasons := [*network.conflicts(SERVICE_RANGE), *firewall.conflicts()]):
             raise NodeImpossible("; ".join(reasons))
         folder(state).mkdir(exist_ok=True)
         network.up(SERVICE_RANGE)
@@ -127,8 +133,44 @@ def containerd(site: Site) -> Program:
             snapshotter=json.dumps("native" if _file_system(place) == "overlay" else "overlayfs"),
         ),
     )
-    argv = [_found("containerd"), "--config", str(config)]
+    argv = [network.found("containerd"), "--config", str(config)]
     return Program("containerd", argv, _environment(), lambda: _ctr(site.state, "version").returncode == 0)
+
+
+def apiserver_proxy(site: Site) -> Program:
+    """Passes the pods' connections to the API server, which listens on loopback only.
+
+    It is etcd's proxy for any TCP.
+    """
+    port = site.ports["apiserver"]
+    argv = [
+        str(site.tools.path("etcd")),
+        "gateway",
+        "start",
+        f"--listen-addr={network.HOST}:{port}",
+        f"--endpoints=127.0.0.1:{port}",
+        "--retry-delay=500ms",  # how long it refuses connections after the API server has been away
+    ]
+
+    def ready() -> bool:
+        with socket.create_connection((network.HOST, port), timeout=2):
+            return True
+
+    return Program("apiserver-proxy", argv, environment(), ready)
+
+
+def objects(site: Site) -> list[dict[str, Any]]:
+    """What the API holds for pods: the API server's address for them, and the cluster's DNS."""
+    here = {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}}
+    apiserver = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": here,
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [network.HOST], "conditions": {"ready": True}}],
+        "ports": [{"name": "https", "port": site.ports["apiserver"], "protocol": "TCP"}],
+    }
+    return [apiserver, *dns.objects(PLACEMENT)]
 
 
 def kubelet(site: Site, tools: Tools) -> Program:
@@ -145,8 +187,8 @@ def kubelet(site: Site, tools: Tools) -> Program:
         "healthzPort": site.ports["kubelet-health"],
         "tlsCertFile": str(crt),
         "tlsPrivateKeyFile": str(key),
-        # The machine itself, which usually runs no DNS server, so that lookups in pods fail at once.
-        "clusterDNS": [network.HOST],
+        "clusterDNS": [dns.ADDRESS],
+        "clusterDomain": dns.DOMAIN,
         "authentication": {
             "anonymous": {"enabled": False},
             "x509": {"clientCAFile": str(site.authority.certificate)},
@@ -166,6 +208,7 @@ def kubelet(site: Site, tools: Tools) -> Program:
         "evictionHard": {},
         "imageGCHighThresholdPercent": 100,
         "maxPods": 250,
+        "podPidsLimit": PIDS,
         # The defaults are slow on purpose, to spare the API server of a big cluster.
         "kubeAPIQPS": 500,
         "kubeAPIBurst": 1000,
@@ -221,6 +264,12 @@ def kube_proxy(site: Site, tools: Tools) -> Program:
     return Program("kube-proxy", [str(tools.path("kube-proxy")), f"--config={config}"], _environment(), ready)
 
 
+def kube_router(site: Site, tools: Tools) -> Program:
+    """Enforces NetworkPolicies. It starts only on a node that kubelet has registered."""
+    runtime = f"unix://{_socket(site.state)}"
+    return firewall.program(site, tools, folder=folder(site.state) / "firewall", node=NAME, runtime=runtime)
+
+
 def _volume_plugins(state: Path) -> Path:
     """A folder with the driver of `components.VOLUME_DRIVER`."""
     plugins = folder(state) / "volume-plugins"
@@ -233,9 +282,14 @@ def _volume_plugins(state: Path) -> Path:
 
 def load_pause(state: Path) -> None:
     """The image that every sandbox runs, from Debian's catatonit."""
-    program = Path(_found("catatonit"))
+    program = Path(network.found("catatonit"))
     archive = folder(state) / "pause.tar"
     load(state, image.write(archive, name=_PAUSE, files={"pause": program}, command=["/pause", "-P"]))
+
+
+def load_dns(state: Path, tools: Tools) -> None:
+    """The image of the cluster's DNS."""
+    load(state, dns.write_image(folder(state) / "dns.tar", tools))
 
 
 def load(state: Path, archive: Path) -> None:
@@ -254,19 +308,12 @@ def load(state: Path, archive: Path) -> None:
 
 
 def _ctr(state: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    argv = [_found("ctr"), "--address", str(_socket(state)), "--namespace", "k8s.io", *arguments]
+    argv = [network.found("ctr"), "--address", str(_socket(state)), "--namespace", "k8s.io", *arguments]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
 def _socket(state: Path) -> Path:
     return folder(state) / "containerd.sock"
-
-
-def _found(program: str) -> str:
-    path = shutil.which(program, path=_PATH)
-    if path is None:
-        raise NodeImpossible(f"{program} is not on PATH")
-    return path
 
 
 def _file_system(path: Path) -> str:
@@ -283,7 +330,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _environment() -> dict[str, str]:
-    return environment() | {"PATH": _PATH}
+    return environment() | {"PATH": network.PATH}
 
 
 _CONTAINERD = """\

@@ -33,7 +33,7 @@ class Tool:
 
     module: str
     packages: Mapping[str, str]
-    """Program name -> package below `module` ("" is the module itself)."""
+    """Program name -> package below `module` ("" is the module itself), or "." for a main.go beside its go.mod."""
     version_flags: tuple[str, ...] = ()
     """Linker variables to set; {version}, {major}, {minor} and {kube_minor} (of client-go) come from go.mod."""
     files: Mapping[str, str] = field(default_factory=dict)
@@ -90,7 +90,14 @@ NODE: Mapping[str, Tool] = {
         version_flags=_KUBERNETES_VERSION,
         minutes=1,
         folder="kubernetes",
-    )
+    ),
+    "kube-router": Tool(
+        module="github.com/cloudnativelabs/kube-router/v2",
+        packages={"kube-router": "cmd/kube-router"},
+        version_flags=("github.com/cloudnativelabs/kube-router/v2/pkg/version.Version={version}",),
+        minutes=3,
+    ),
+    "coredns": Tool(module="github.com/coredns/coredns", packages={"coredns": "."}, minutes=1),
 }
 """Additional programs that a real node needs."""
 
@@ -212,8 +219,9 @@ class _Progress:
 
 def _entry(cache: Path, source: Path, name: str, tool: Tool) -> Path:
     digest = hashlib.sha256()
-    for part in ((source / "go.mod").read_bytes(), (source / "go.sum").read_bytes(), repr((tool, _FLAGS)).encode()):
-        digest.update(part)
+    for path in (source / "go.mod", source / "go.sum", *sorted(source.glob("*.go"))):
+        digest.update(path.read_bytes())
+    digest.update(repr((tool, _FLAGS)).encode())
     return cache / "tools" / f"{name}-{digest.hexdigest()[:16]}"
 
 
@@ -242,7 +250,7 @@ def _compile(go: Path, source: Path, tool: Tool, target: Path) -> None:
     ldflags = " ".join(["-s", "-w", *(f"-X {value}" for value in values)])
     (target / "bin").mkdir()
     for program, package in tool.packages.items():
-        path = "/".join(filter(None, (tool.module, package)))
+        path = package if package == "." else "/".join(filter(None, (tool.module, package)))
         _go(go, source, "build", *_FLAGS, "-ldflags", ldflags, "-o", str(target / "bin" / program), path)
     if tool.files:
         folder = Path(_go(go, source, "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", tool.module).strip())

@@ -45,7 +45,7 @@ def test_missing_programs_are_named_by_their_package(monkeypatch: pytest.MonkeyP
 
 def test_ci_installs_every_package_that_it_needs() -> None:
     script = (ROOT / ".ci" / "run").read_text()
-    assert [name for name in node.PACKAGES if f" {name} " not in script] == []
+    assert [name for name in node.PACKAGES if f"wants {name} " not in script] == []
 
 
 def test_pods_are_simulated_where_a_real_node_is_impossible(
@@ -60,6 +60,25 @@ def test_pods_are_simulated_where_a_real_node_is_impossible(
         again.up(real_node=True)
     with pytest.raises(DevclusterError, match="no real node"):
         again.load_image(Path("any.tar"))
+
+
+def test_the_kernels_bridge_filter_is_loaded_without_effect_on_bridges_of_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = tmp_path / "bridge"
+
+    def modprobe(*argv: str) -> None:
+        assert argv == ("modprobe", "br_netfilter")
+        settings.mkdir()
+        (settings / "bridge-nf-call-iptables").write_text("1")
+
+    monkeypatch.setattr(network, "_BRIDGE_FILTER", settings)
+    monkeypatch.setattr(network, "run", modprobe)
+    for _ in range(2):
+        network._load_bridge_filter()
+        assert (settings / "bridge-nf-call-iptables").read_text() == "0"
+        # Loaded already: then whatever it is set to is somebody's choice.
+        monkeypatch.setattr(network, "run", lambda *_: pytest.fail("it is loaded already"))
 
 
 # --- whose it is ---
@@ -107,13 +126,16 @@ def test_a_dead_cluster_loses_the_node_and_is_cleaned_up(tmp_path: Path) -> None
 def machine(state: Path) -> dict[str, Any]:
     """All that a node changes on the machine outside of its folder."""
     routes = subprocess.run(["ip", "route", "show", "table", "all"], capture_output=True, text=True, check=True).stdout
-    rules = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+    rules = "".join(
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        for command in (["nft", "list", "tables"], ["iptables-save", "-t", "filter"], ["ipset", "list", "-name"])
+    )
     settings = ("net/ipv4/ip_forward", "kernel/panic", "kernel/panic_on_oops", "vm/overcommit_memory")
     folders = ("/var/lib/kubelet", "/var/lib/cni", "/var/log/containers", "/run/containerd/s", "/opt/containerd")
     return {
         "links": sorted(path.name for path in Path("/sys/class/net").iterdir()),
         "routes": sorted(routes.splitlines()),
-        "rules": sorted(rules.splitlines()),
+        "rules": sorted(line for line in rules.splitlines() if not line.startswith("#")),
         "mounts": leftovers.mounts(state),
         "cgroups": leftovers.cgroups(),
         "processes": [p.name() for p in leftovers.processes(state)] + [p.name() for p in leftovers.contained()],
@@ -243,6 +265,127 @@ def test_a_service_reaches_its_pod_from_the_machine_and_from_pods(real: Cluster,
     wait(lambda: get(host, 80) == "hello\n", "the Service does not answer")
     inside = real.kubectl("exec", f"deployment/{web}", "--", "/busybox", "wget", "-q", "-O-", f"http://{host}/")
     assert inside == "hello\n"
+
+
+def inside(cluster: Cluster, name: str, *command: str) -> str | None:
+    """What a busybox command in the pod prints, or None if it fails."""
+    try:
+        return cluster.kubectl("exec", f"deployment/{name}", "--", "/busybox", *command)
+    except DevclusterError:
+        return None
+
+
+def fetched(cluster: Cluster, name: str, host: str, port: int = PORT) -> str | None:
+    return inside(cluster, name, "timeout", "2", "/busybox", "wget", "-q", "-O-", f"http://{host}:{port}/")
+
+
+def policy(name: str, selector: dict[str, str], **rules: Any) -> dict[str, Any]:
+    """A NetworkPolicy; `rules` has `ingress`, `egress` or both."""
+    kinds = [kind.capitalize() for kind in rules]
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"podSelector": {"matchLabels": selector}, "policyTypes": kinds, **rules},
+    }
+
+
+@pytest.fixture(scope="module")
+def peer(real: Cluster) -> str:
+    """A second real pod like `web`."""
+    real.apply(deployment("peer"))
+    address(real, "peer")
+    return "peer"
+
+
+def test_a_network_policy_refuses_pods_until_it_is_removed(real: Cluster, web: str, peer: str) -> None:
+    pod, host = address(real, web), real.kubectl("get", "service", web, "-o", "jsonpath={.spec.clusterIP}")
+    assert fetched(real, peer, pod) == "hello\n"
+    real.apply(policy("closed", {"app": web}, ingress=[]))
+    wait(lambda: fetched(real, peer, pod) is None, "the policy is not enforced")
+    assert fetched(real, peer, host, 80) is None
+    assert get(pod, PORT) == "hello\n", "the machine, where a gateway may run, is never refused"
+    real.kubectl("delete", "networkpolicy", "closed")
+    wait(lambda: fetched(real, peer, pod) == "hello\n", "the policy is still enforced")
+
+
+def test_a_network_policy_refuses_the_machine_to_a_pod(real: Cluster, web: str, peer: str) -> None:
+    with socket.create_server((network.HOST, 0)) as server:
+        port = str(server.getsockname()[1])
+        call = ("nc", "-w", "1", network.HOST, port, "-e", "/busybox", "true")
+        assert inside(real, peer, *call) is not None
+        real.apply(
+            policy("inside-only", {"app": peer}, egress=[{"to": [{"podSelector": {"matchLabels": {"app": web}}}]}])
+        )
+        wait(lambda: inside(real, peer, *call) is None, "the policy is not enforced")
+    assert fetched(real, peer, address(real, web)) == "hello\n"
+    real.kubectl("delete", "networkpolicy", "inside-only")
+
+
+def test_pods_do_not_reach_each_other_by_ipv6_for_which_no_policy_is_enforced(
+    real: Cluster, web: str, peer: str
+) -> None:
+    links = inside(real, web, "ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "link")
+    assert links is not None
+    pod = links.split()[3].split("/")[0]
+    assert inside(real, web, "nc", "-w", "1", f"{pod}%eth0", str(PORT), "-e", "/busybox", "true") is not None
+    assert inside(real, peer, "nc", "-w", "1", f"{pod}%eth0", str(PORT), "-e", "/busybox", "true") is None
+
+
+def test_pods_find_services_by_name_and_no_other_name(real: Cluster, web: str, peer: str) -> None:
+    wait(lambda: fetched(real, peer, web, 80) == "hello\n", "the short name is not found")
+    assert fetched(real, peer, f"{web}.default.svc.cluster.local", 80) == "hello\n"
+    began = time.monotonic()
+    assert inside(real, peer, "nslookup", "example.com") is None
+    assert time.monotonic() - began < 4, "a lookup should fail at once, not wait for another server"
+
+
+def test_a_pod_calls_the_api_server_with_its_own_token(real: Cluster, tools: Tools, state: Path) -> None:
+    archive = image.write(
+        state / "kubectl.tar",
+        name="localhost/kubectl:1",
+        files={"kubectl": tools.path("kubectl"), "busybox": busybox()},
+        command=["/busybox", "sleep", "3600"],
+    )
+    real.load_image(archive)
+    pod = deployment("caller")
+    container = pod["spec"]["template"]["spec"]["containers"][0]
+    container["image"] = "localhost/kubectl:1"
+    del container["readinessProbe"]
+    real.apply(pod)
+    address(real, "caller")
+    mounted = "/var/run/secrets/kubernetes.io/serviceaccount"
+    by_name = (
+        f"--server=https://kubernetes.default.svc --certificate-authority={mounted}/ca.crt"
+        f" --token=$(/busybox cat {mounted}/token)"
+    )
+    for options in ("", by_name):
+        asked = f"/kubectl auth whoami -o jsonpath={{.status.userInfo.username}} {options}"
+        assert inside(real, "caller", "sh", "-c", asked) == "system:serviceaccount:default:default"
+    real.kubectl("delete", "deployment", "caller")
+
+
+def limit(pod: dict[str, Any], v1: str, v2: str) -> str:
+    """What the kernel holds the pod, all containers together, to: the content of a cgroup's file."""
+    marks = (pod["metadata"]["uid"], pod["metadata"]["uid"].replace("-", "_"))
+    groups = [path for path in leftovers.cgroups() if path.name.endswith(marks)]
+    (value,) = [(path / name).read_text().strip() for path in groups for name in {v1, v2} if (path / name).exists()]
+    return value
+
+
+def test_the_kernel_stops_a_pod_at_its_limits(real: Cluster) -> None:
+    limited = deployment("limited")
+    limits = {"memory": "48Mi", "cpu": "250m"}
+    limited["spec"]["template"]["spec"]["containers"][0]["resources"] = {"limits": limits}
+    real.apply(limited)
+    address(real, "limited")
+    (pod,) = pods(real, "limited")
+    assert limit(pod, "pids.max", "pids.max") == str(node.PIDS)
+    assert limit(pod, "cpu.cfs_quota_us", "cpu.max").split()[0] == "25000"
+    taken = "/busybox head -c {0} /dev/zero | /busybox tail -c {0} > /dev/null"
+    assert inside(real, "limited", "sh", "-c", taken.format(2**20)) is not None
+    assert inside(real, "limited", "sh", "-c", taken.format(2**26)) is None
+    real.kubectl("delete", "deployment", "limited")
 
 
 def test_simulated_pods_stay_on_simulated_nodes(real: Cluster, web: str) -> None:

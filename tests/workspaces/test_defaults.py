@@ -63,6 +63,38 @@ async def test_first_wakes_raise_no_warning_and_none_waits_for_its_volume(editor
 
 
 @pytest.mark.timeout(300)
+async def test_no_users_pod_reaches_anothers_while_the_gateway_reaches_both(editors: Stack) -> None:
+    kubectl = editors.cluster.kubectl
+    timeout = aiohttp.ClientTimeout(total=90)
+    async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as http:
+        pair = [await Visitors(editors, http).new() for _ in range(2)]
+        for visitor in pair:
+            await visitor.caller.call("POST", f"/session/{visitor.uuid}/wake")
+        for visitor in pair:
+            await visitor.caller.until(visitor.uuid, "ready", 60)
+
+        async def code(own: str, target: str) -> str:
+            """The HTTP status of the target from the pod of `own`, 000 if it cannot be reached."""
+            curl = f"curl -m 3 -s -o /dev/null -w %{{http_code}} {target} || true"
+            call = ("-n", USERS, "exec", f"deployment/user-{own}", "--", "sh", "-c", curl)
+            return await asyncio.to_thread(kubectl, *call)
+
+        for one, other in (pair, pair[::-1]):
+            pods = json.loads(kubectl("-n", USERS, "get", "pods", f"--selector=uuid={other.uuid}", "-o", "json"))
+            pod = f"{pods['items'][0]['status']['podIP']}:8080"
+            asked = [f"http://{host}/healthz" for host in (f"user-{one.uuid}", f"user-{other.uuid}", pod)]
+
+            async def apart(own: str = one.uuid, asked: list[str] = asked) -> bool:
+                return [await code(own, target) for target in asked] == ["200", "000", "000"]
+
+            # The Service of a pod that has just become ready, and its policy, take a moment.
+            await until(apart, 30, lambda: "a pod does not reach itself, or reaches another user's")
+            assert (await other.get("/healthz"))[0] == 200
+        for visitor in pair:
+            await visitor.caller.call("POST", f"/session/{visitor.uuid}/sleep")
+
+
+@pytest.mark.timeout(300)
 async def test_the_workspace_opens_at_its_files_without_chat_in_the_systems_colours_and_saves(
     editors: Stack,
     browser: Browser,
