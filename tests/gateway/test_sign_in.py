@@ -930,8 +930,23 @@ async def test_what_the_provider_said_before_a_revocation_opens_nothing_after_it
     await scene.house.world.revocation.revoke(uuid, by="api")
     scene.sign_in._now = lambda: time.time() + 2
     answer = await browser.get(callback)
-    assert answer.status == 403
-    assert "revoked" in answer.page
+    assert (answer.status, answer.location) == (303, "/")
+    assert (await browser.get(f"{ORIGIN}/")).location.startswith(scene.provider.issuer)
+
+
+async def test_a_sign_in_that_began_in_the_second_of_a_revocation_asks_the_provider_once_more(scene: Scene) -> None:
+    # The tab leads to the sign-in as soon as it hears of the revocation.
+    uuid, browser, now = await scene.house.awake("ann@example.com"), scene.browser(), int(time.time()) + 60
+    page = f"{scene.house.origin(uuid)}/echo"
+    scene.house.world.revocation._now = lambda: datetime.fromtimestamp(now, UTC)
+    scene.sign_in._now = lambda: now + 0.1
+    callback = await scene.begin(browser, page)
+    await scene.house.world.revocation.revoke(uuid, by="api")
+    scene.sign_in._now = lambda: now + 20.0
+    answer = await browser.get(callback)
+    assert (answer.status, answer.location) == (303, f"{SIGN_IN}?{urlencode({'return_to': page})}")
+    answer = await browser.get(await scene.begin(browser, ORIGIN + answer.location))
+    assert urlsplit(answer.location).netloc == scene.house.host(uuid)
 
 
 async def test_a_revocation_until_later_leads_nobody_round(scene: Scene) -> None:

@@ -122,15 +122,12 @@ class SignInPortal:
     async def _lead_or_explain(self, request: web.BaseRequest, user: User, target: Target | None) -> web.StreamResponse:
         """The user stays signed in, also if they may not open what they asked for."""
         try:
-            led = await self._lead(user, target)
-            error = page_of(SignInRefused(SignInFailure.REVOKED)) if led is None else None
+            # Access was revoked after the sign-in began, or in the same second: the provider is asked once more.
+            return await self._lead(user, target) or _redirect(303, self._again(target))
         except SignInRefused as refused:
-            led, error = None, page_of(refused, self._again(target))
+            return self._explain(request, page_of(refused, self._again(target)))
         except SessionError as failed:
-            led, error = None, of_session_error(failed)
-        if error is not None:
-            return self._explain(request, error)
-        return led or _redirect(303, "/")
+            return self._explain(request, of_session_error(failed))
 
     def _explain(self, request: web.BaseRequest, error: GatewayError) -> web.Response:
         return self._pages.refusal(request, error, name=current_request_id(), home="/")
