@@ -3,7 +3,7 @@
     SERVICE_URL=http://127.0.0.1:8080 SERVICE_TOKEN=<key> python -m examples.home     # on http://127.0.0.1:8000/
 
 The gateway sends every browser without access here, with `return_to`: the workspace's URL that it asked for. Replace
-`sign_in` before you use it: here everybody is who they say they are.
+`sign_in` before you use it: here everybody is who they say they are. Set HOME_HTTPS=1 where browsers reach it by https.
 """
 
 import os
@@ -15,13 +15,20 @@ from aiohttp import ClientSession, web
 USERS: dict[str, str] = {}
 """Sign-in cookie -> user. In memory: a restart signs everybody out."""
 SERVICE = web.AppKey("service", ClientSession)
+COOKIE = web.AppKey("cookie", str)
+"""The name of the sign-in cookie.
+
+With `__Host-`, browsers take it from this very host only. Otherwise a page of a workspace on the same domain could set
+it, and so sign its visitor in as somebody else. But browsers refuse such a cookie by http. A proxy that ends TLS may
+hide from `request` which one it is, so the operator says it.
+"""
 FORM = """<!doctype html><html lang="en"><title>Sign in</title>
 <form method="post"><label>E-mail <input name="user" type="email" required></label><button>Sign in</button></form>"""
 
 
 async def home(request: web.Request) -> web.Response:
     """Lead a signed-in user into their own workspace, to the page in `return_to` if that is one of its pages."""
-    user = USERS.get(request.cookies.get("home", ""))
+    user = USERS.get(request.cookies.get(request.app[COOKIE], ""))
     if user is None:
         return web.Response(text=FORM, content_type="text/html")
     service = request.app[SERVICE]
@@ -41,13 +48,15 @@ async def sign_in(request: web.Request) -> web.Response:
     cookie = secrets.token_urlsafe()
     USERS[cookie] = str((await request.post())["user"])
     found = web.HTTPSeeOther(str(request.rel_url))
-    found.set_cookie("home", cookie, httponly=True, samesite="Lax", secure=request.secure)
+    name = request.app[COOKIE]
+    found.set_cookie(name, cookie, httponly=True, samesite="Lax", secure=name.startswith("__Host-"))
     raise found
 
 
-def make_app(service: ClientSession) -> web.Application:
+def make_app(service: ClientSession, *, https: bool = False) -> web.Application:
     app = web.Application()
     app[SERVICE] = service
+    app[COOKIE] = "__Host-home" if https else "home"
     app.add_routes([web.get("/", home), web.post("/", sign_in)])
     return app
 
@@ -55,7 +64,8 @@ def make_app(service: ClientSession) -> web.Application:
 async def main() -> web.Application:
     key = {"Authorization": f"Bearer {os.environ.get('SERVICE_TOKEN', '')}"}
     url = os.environ.get("SERVICE_URL", "http://127.0.0.1:8080")
-    return make_app(ClientSession(url, headers=key, raise_for_status=True))
+    service = ClientSession(url, headers=key, raise_for_status=True)
+    return make_app(service, https=os.environ.get("HOME_HTTPS") == "1")
 
 
 if __name__ == "__main__":
