@@ -1,9 +1,10 @@
 """What a person waits for: a sleeping VS Code, from opening it in a browser until it accepts input; with screenshots.
 
 Each round opens a sleeping workspace, and then the same page again while its pod is awake, each time in a new window
-without a cache. With `--against`, a second image takes turns with the first: trust the ratios, not the seconds. The pod
-and the browser are real, and share the machine with the whole cluster. `docs/pictures/` gets the waiting page and the
-editor, for the README.
+without a cache. With `--against`, a second image takes turns with the first. Ratios are medians over rounds, so that
+what else the machine does matters least; then trust the CPU seconds, and the seconds last. The pod and the browser are
+real, and share the machine with the whole cluster. `docs/pictures/` gets the waiting page and the editor, for the
+README.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ import os
 import shutil
 import tarfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,6 +47,10 @@ _INIT = "tini"
 """The images' first process."""
 _CODER = 1000
 """The workspace's user."""
+_SERVER = ("node", "MainThread")
+"""Names of code-server's processes."""
+_BROWSER = "chromium"
+"""Name of the browser's program and of its processes."""
 _SECONDS = 120
 """Seconds that one visit may take."""
 _REST = 3
@@ -68,27 +73,45 @@ class Times:
     awake_server: list[float] = field(default_factory=list)
     awake_page: list[float] = field(default_factory=list)
     awake: list[float] = field(default_factory=list)
+    awake_cpu: list[float] = field(default_factory=list)
+    """CPU seconds of browser and pod until the editor is usable."""
 
     def figures(self, of: str = "") -> list[Figure]:
-        awake = Figure(f"awake pod: editor usable{of}", 1, "s", self.awake)
+        """Each part of a visit beside the same part of the awake page."""
+        server, page = (
+            Figure(f"awake pod: {name}{of}", 1, "s", values)
+            for name, values in (("server", self.awake_server), ("page", self.awake_page))
+        )
         return [
-            Figure(f"awake pod: server{of}", 1, "s", self.awake_server),
-            Figure(f"awake pod: page{of}", 1, "s", self.awake_page),
-            awake,
             Figure(f"visit: waiting page shown{of}", 1, "s", self.shown),
             Figure(f"visit: pod{of}", 1, "s", self.pod),
-            Figure(f"visit: server{of}", 1, "s", self.server),
-            Figure(f"visit: page{of}", 1, "s", self.page),
-            Figure.against(awake, f"visit: editor usable{of}", self.usable),
+            server,
+            Figure.against(server, f"visit: server{of}", self.server),
+            page,
+            Figure.against(page, f"visit: page{of}", self.page),
+            Figure(f"awake pod: editor usable{of}", 1, "s", self.awake),
+            Figure(f"awake pod: CPU of browser and pod{of}", 1, "s", self.awake_cpu),
+            Figure(f"visit: editor usable{of}", 1, "s", self.usable),
+            Figure(f"visit / awake pod: editor usable{of}", 1, "ratio", _ratios(self.usable, self.awake)),
             Figure(f"visit: pod ready, as Kubernetes reports it{of}", 1, "s", self.ready),
         ]
 
 
-def _compared(times: Times, other: Times) -> list[Figure]:
-    """The figures of an image, and those of the other one set against them."""
-    ours, theirs = times.figures(), other.figures(" (other image)")
-    against = [Figure.against(one, two.name, two.values) for one, two in zip(ours, theirs, strict=True)]
-    return [*ours, *against]
+def _ratios(ones: Sequence[float], others: Sequence[float]) -> list[float]:
+    """Round by round."""
+    return [one / other for one, other in zip(ones, others, strict=True)]
+
+
+def compared(times: Times, other: Times) -> list[Figure]:
+    """The figures of two images, and what the first one needs of the other's time, round by round."""
+    return [
+        *times.figures(),
+        *other.figures(" (other image)"),
+        Figure("image / other: awake pod: editor usable", 1, "ratio", _ratios(times.awake, other.awake)),
+        Figure("image / other: awake pod: page", 1, "ratio", _ratios(times.awake_page, other.awake_page)),
+        Figure("image / other: awake pod: CPU", 1, "ratio", _ratios(times.awake_cpu, other.awake_cpu)),
+        Figure("image / other: visit: editor usable", 1, "ratio", _ratios(times.usable, other.usable)),
+    ]
 
 
 @app.command()
@@ -103,7 +126,7 @@ def main(
     lacks = [
         *lacks_for_real_pods(),
         *recipes.missing(Name.WORKSPACE),
-        *([] if shutil.which("chromium") else ["chromium"]),
+        *([] if shutil.which(_BROWSER) else [_BROWSER]),
     ]
     if lacks:
         raise typer.BadParameter(f"a VS Code in a real pod needs {', '.join(dict.fromkeys(lacks))}")
@@ -120,7 +143,7 @@ def main(
         times = asyncio.run(_measured(stack, rounds, images))
     finally:
         cluster.down(purge=True)
-    figures = times[0].figures() if against is None else _compared(*times)
+    figures = times[0].figures() if against is None else compared(*times)
     facts = {"cores": os.cpu_count(), "program": "VS Code (code-server)", "browser": "Chromium, headless"}
     save(figures, facts=facts, path=output)
     show(figures, facts=facts)
@@ -143,7 +166,7 @@ async def _measured(stack: Stack, rounds: int, images: list[str]) -> list[Times]
         async_playwright() as playwright,
     ):
         # Chromium has no sandbox for root; it sees nothing but the benchmark's own pod.
-        browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = await playwright.chromium.launch(executable_path=shutil.which(_BROWSER), args=["--no-sandbox"])
         uuids = [await _prepared(http, stack, image) for image in images]
         for uuid in uuids:
             await _round(http, browser, uuid, Times())  # the first one fills the caches
@@ -210,11 +233,12 @@ async def _visit_awake(http: aiohttp.ClientSession, browser: Browser, uuid: str,
     """Open a workspace whose pod is awake."""
     async with _window(http, browser, uuid) as (page, link):
         answered = asyncio.get_running_loop().create_future()
-        began = time.perf_counter()
+        began, used = time.perf_counter(), _cpu()
         page.on("response", lambda got: _note(answered, got.status, got.request.is_navigation_request()))
         await page.goto(link, wait_until="commit")
         await _usable(page)
         usable = time.perf_counter() - began
+        times.awake_cpu.append(sum(seconds - used.get(process, 0) for process, seconds in _cpu().items()))
         server = await answered - began
         times.awake_server.append(server)
         times.awake_page.append(usable - server)
@@ -260,6 +284,20 @@ def _first_process(after: float) -> float:
                 fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
                 starts.append(int(fields[19]) / ticks)
     return min(start for start in starts if start >= after)
+
+
+def _cpu() -> dict[psutil.Process, float]:
+    """CPU seconds so far of each process of this program's browser and of the workspaces."""
+    ours = set(psutil.Process().children(recursive=True))
+    seconds = {}
+    for process in psutil.process_iter(["name", "uids"]):
+        name, uids = process.info["name"], process.info["uids"]
+        browser = name == _BROWSER and process in ours
+        if browser or (name in _SERVER and uids and uids.real == _CODER):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                used = process.cpu_times()
+                seconds[process] = used.user + used.system
+    return seconds
 
 
 async def _sleep(http: aiohttp.ClientSession, uuid: str) -> None:
