@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import stat
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import redis
 import yaml
 
+from devcluster.cluster import Cluster
 from devcluster.toolchain import Tools, search_path
 from stack.stack import ROOT
 from tests.chart.conftest import ADDRESS, CHART, Helm
@@ -31,10 +33,10 @@ class Helmfile:
         self.environment = environment
 
     def __call__(self, *arguments: str, **variables: str) -> str:
-        secrets = {"REDIS_PASSWORD": PASSWORD, "USER_PODS_API_KEYS": KEYS} | variables
+        words = {"REDIS_PASSWORD": PASSWORD, "USER_PODS_API_KEYS": KEYS} | variables
         env = {"PATH": search_path(self._tools), "HOME": os.environ["HOME"], "HELMFILE_UPGRADE_NOTICE_DISABLED": "1"}
         argv = [str(self._tools.path("helmfile")), "-e", self.environment, "--quiet", *arguments]
-        done = subprocess.run(argv, cwd=ROOT, env=env | secrets, capture_output=True, text=True, check=False)
+        done = subprocess.run(argv, cwd=ROOT, env=env | words, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -74,10 +76,11 @@ def test_keda_is_the_version_that_the_suite_tests(tools: Tools) -> None:
 def test_releases_are_removed_in_the_opposite_order_and_keda_after_its_objects() -> None:
     _, state = yaml.safe_load_all((ROOT / "helmfile.yaml").read_text())
     needs = {release["name"]: release.get("needs", []) for release in state["releases"]}
-    assert needs["session-service"] == ["user-pods/redis", "keda/keda"]
-    assert needs["redis"] == ["user-pods/credentials"]
+    own, keda = "{{ .Values.namespace }}", "{{ .Values.keda.namespace }}"
+    assert needs["session-service"] == [f"{own}/redis", f"{keda}/keda"]
+    assert needs["redis"] == [f"{own}/credentials"]
     # The service's chart makes the namespace in which these are.
-    assert needs["keda-credentials"] == ["user-pods/session-service"]
+    assert needs["keda-credentials"] == [f"{own}/session-service"]
     (hook,) = next(release["hooks"] for release in state["releases"] if release["name"] == "keda")
     assert (hook["events"], hook["command"]) == (["preuninstall"], "environments/end-scaling.sh")
     assert END_SCALING.stat().st_mode & stat.S_IXUSR
@@ -149,6 +152,54 @@ def test_the_embedded_redis_takes_the_values_of_the_remote_chart(tools: Tools) -
     assert container["envFrom"] == [{"secretRef": {"name": "redis-probe"}}]
     volumes = redis_["spec"]["template"]["spec"]["volumes"]
     assert {"name": "users", "secret": {"secretName": "redis-config"}} in volumes
+
+
+def test_only_repositories_of_installed_charts_are_asked(helmfile: Helmfile) -> None:
+    *_, state = yaml.safe_load_all(helmfile("build"))
+    names = {each["name"] for each in state.get("repositories") or []}
+    assert names == (set() if helmfile.environment == "embedded" else {"kedacore", "groundhog2k"})
+
+
+def test_it_can_be_installed_upgraded_and_removed_again(tools: Tools, cluster: Cluster) -> None:
+    """On simulated nodes, where pods are ready without their images. What the API server checks is real."""
+    tag = secrets.token_hex(3)
+    own, users, keda = (f"{name}-{tag}" for name in ("own", "users", "keda"))
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": keda}})
+    values = f"namespace={own},usersNamespace={users},keda.namespace={keda},userPod.persistence.enabled=false"
+    helmfile = Helmfile(tools, "embedded")
+    known = {"KUBECONFIG": str(cluster.kubeconfig)}
+
+    def installed() -> dict[str, str]:
+        found = [
+            json.loads(Helm(tools.path("helm"), cluster.kubeconfig, each)("list", "-o", "json"))
+            for each in (own, users)
+        ]
+        return {release["name"]: release["status"] for releases in found for release in releases}
+
+    everything = dict.fromkeys(("credentials", "redis", "session-service", "keda-credentials"), "deployed")
+    for _ in ("install", "upgrade"):
+        helmfile("--state-values-set", values, "sync", **known)
+        assert installed() == everything
+    # A user, whose pod fits into the quota and the standard, and whose ScaledObject has KEDA's finalizer.
+    (config,) = of_kind(helmfile.render("service", "--state-values-set", values), "ConfigMap")
+    user = Helm(tools.path("helm"), cluster.kubeconfig, users)
+    arguments = (
+        "user-ab12cd34",
+        str(CHART),
+        "--set-string",
+        f"redis.address=127.0.0.1:{cluster.redis_port}",
+        "-f",
+        "-",
+    )
+    user("install", *arguments, stdin=config["data"]["user-pod.yaml"])
+    cluster.kubectl("-n", users, "rollout", "status", "deployment/user-ab12cd34", "--timeout=60s")
+    env = {"PATH": search_path(tools), "HOME": os.environ["HOME"], **known}
+    done = subprocess.run([str(END_SCALING), users], env=env, capture_output=True, text=True, check=False)
+    assert f"{users} " not in done.stderr  # others on this cluster may still use KEDA
+    assert cluster.kubectl("-n", users, "get", "scaledobjects", "-o", "name") == ""
+    helmfile("--state-values-set", values, "destroy", **known)
+    assert installed() == {"user-ab12cd34": "deployed"}
+    cluster.kubectl("delete", "namespace", own, users, keda, "--timeout=90s")
 
 
 # --- Redis' users ---

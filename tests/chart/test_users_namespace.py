@@ -229,3 +229,10 @@ def test_a_stolen_token_starts_no_pod_with_a_host_path_but_a_workspace_starts(li
         cluster.kubectl(*dry_run, stdin=yaml.safe_dump(outside))
     own("uninstall", "guarded")
     assert cluster.kubectl("get", "namespace", users, "-o", "name").strip() == f"namespace/{users}"
+
+
+def test_the_strict_policy_of_one_release_reaches_no_metadata_service_either(helm: Helm) -> None:
+    (policy,) = of_kind(helm.render("user-ab12cd34", *ADDRESS, "--set", "networkPolicy.enabled=true"), "NetworkPolicy")
+    for address in METADATA.values():
+        assert reached(policy["spec"], address) == [], address
+    assert reached(policy["spec"], PUBLIC[0]) == [[]]
