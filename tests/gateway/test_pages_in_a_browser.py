@@ -291,9 +291,14 @@ async def test_the_page_follows_what_happens_elsewhere(house: House, browser: Br
     uuid = await house.awake()
     page = await opened(house, browser, uuid, "/.user-pods/")
     await expect(page.locator(".state")).to_have_text("Awake")
+    await page.get_by_role("button", name="Sign out").focus()
     await house.world.activity.sleep(uuid)
     await house.fall_asleep(uuid)
     await expect(page.locator(".state")).to_have_text("Asleep", timeout=_SECONDS)
+    await expect(page.get_by_role("button", name="Sign out")).to_be_focused()
+    await expect(page.get_by_role("button", name="Sleep now")).to_have_count(0)
+    await page.get_by_role("button", name="Wake it up").press("Enter")
+    await expect(page.get_by_text('"pod":')).to_be_visible(timeout=_SECONDS)
 
 
 async def test_a_person_signs_out_there(house: House, browser: Browser) -> None:

@@ -199,7 +199,7 @@ async def test_the_history_says_when_and_why_it_slept_and_woke(house: House) -> 
     for event in (
         Woken(uuid=uuid, user=None, at=times[0], by="visit"),
         Ready(uuid=uuid, user=None, at=times[1] + timedelta(seconds=4.2), seconds=4.2, pod="one"),
-        Slept(uuid=uuid, user=None, at=times[2], why=SleepReason.IDLE, seconds=5700, pod="one"),
+        Slept(uuid=uuid, user=None, at=times[2], why=SleepReason.IDLE, seconds=5700, pod="one", interrupted=True),
         Woken(uuid=uuid, user=None, at=times[3], by="ci <bot>"),
         Failed(uuid=uuid, user=None, at=times[4], doing="wake", reason="ErrImagePull: <b>no</b>"),
     ):
@@ -209,9 +209,13 @@ async def test_the_history_says_when_and_why_it_slept_and_woke(house: House) -> 
     told = [" ".join(re.sub(r"<[^>]*>", " ", line).split()) for line in lines]
     assert told[1:] == [
         "2026-11-26 14:40 UTC Woke up: “ci &lt;bot&gt;” asked for it",
-        "2026-11-26 14:35 UTC Went to sleep: nobody used it awake for 1 h 35 min",
+        (
+            "2026-11-26 14:35 UTC Went to sleep: nobody used it awake for 1 h 35 min"
+            " it ended a program that was still running"
+        ),
         "2026-11-26 13:00 UTC Woke up: somebody opened it ready after 4.2 s",
     ]
+    assert "bereit nach 4,2 s" in await shown(house, uuid, **{"Accept-Language": "de"})
     assert told[0] == "2026-11-26 14:41 UTC Did not start ErrImagePull: &lt;b&gt;no&lt;/b&gt;"
 
 
@@ -232,7 +236,10 @@ async def test_a_removed_workspace_has_a_page_too(house: House) -> None:
     house.world.cluster.change(
         replace(house.world.cluster.workload(uuid), release=None, deployed=False, has_scaler=False)
     )
-    assert state(await shown(house, uuid)) == "Removed"
+    page = await shown(house, uuid)
+    assert state(page) == "Removed"
+    assert catalogue.LANGUAGES["en"]["page.removed.next"] in page
+    assert 'href="/"' not in page, "it leads nowhere"
 
 
 async def test_programs_that_use_another_method_are_told(house: House) -> None:

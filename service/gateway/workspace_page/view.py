@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from service.domain.history import Entry, Kind
 from service.domain.phase import Phase
 from service.domain.session import Session
+from service.gateway.errors import PageKind
 from service.gateway.texts import catalogue
 
 _LINES = 20
 """Lines of the history."""
 _HOURS = (1, 4)
+_GONE = {Phase.RELEASED: PageKind.REMOVED, Phase.DELETING: PageKind.DELETING}
 _TEXTS = catalogue.LANGUAGES[catalogue.DEFAULT]
 
 
@@ -25,6 +27,8 @@ class Line:
     name: str = ""
     detail: str | None = None
     duration: str = ""
+    note: str | None = None
+    """Another key."""
     reason: str | None = None
     """Kubernetes' own words."""
 
@@ -34,6 +38,8 @@ class View:
     state: str
     awake: bool
     asleep: bool
+    gone: str | None
+    """The kind of page that says what became of it, when no pod can run."""
     now: datetime
     sleeps_at: datetime | None
     why: str | None
@@ -55,6 +61,7 @@ def view(session: Session, history: Iterable[Entry], *, longest_extension: float
         state=f"own.state.{session.phase}",
         awake=session.awake,
         asleep=session.phase is Phase.ASLEEP,
+        gone=_GONE.get(session.phase),
         now=now or datetime.now(UTC),
         sleeps_at=session.sleeps_at,
         why=why,
@@ -81,7 +88,8 @@ def _sleep(entry: Entry) -> Line:
     cause = f"own.slept.{entry.why}" if entry.why else None
     duration = _duration(entry.seconds)
     detail = "own.slept.awake" if duration else None
-    return Line(at=entry.at, what="own.slept", cause=cause, detail=detail, duration=duration)
+    note = "own.slept.interrupted" if entry.interrupted else None
+    return Line(at=entry.at, what="own.slept", cause=cause, detail=detail, duration=duration, note=note)
 
 
 def _failure(entry: Entry) -> Line:

@@ -34,10 +34,19 @@ async function refresh() {
     localTimes(page);
     const now = document.getElementById("live"), next = page.getElementById("live");
     const before = now.querySelector(".state").textContent, after = next.querySelector(".state").textContent;
-    if (before !== after && !now.contains(document.activeElement)) return location.replace(location.pathname);
+    if (before !== after) return show(page.querySelector("main"));
     if (!now.contains(document.activeElement)) now.replaceWith(next);
     left();
   } catch { /* the next one may succeed */ }
+}
+
+// Everything, as the buttons depend on the state. Whoever is at one of them stays there, if it is still there.
+function show(main) {
+  const name = (element) => element.textContent.trim(), focused = name(document.activeElement);
+  document.querySelector("main").replaceWith(main);
+  offerTonight();
+  left();
+  [...main.querySelectorAll("a, button, summary")].find((each) => name(each) === focused)?.focus();
 }
 
 function offerTonight() {
