@@ -24,7 +24,12 @@ from tests.stack.client import Caller, Json, until
 
 BUSYBOX = "localhost/user-pods/busybox:1"
 """An image that is a shell."""
+LEASE, POLL = int(SHORT["LEASE"]), int(SHORT["POLLING_INTERVAL"])
 EDITOR_COOLDOWN = 8
+_REPORTED_WITHIN = 7
+"""Seconds by which page and gateway may report a key late, which outlasts a lease as short as this one."""
+EDITOR_SLEEPS_AFTER = LEASE - POLL + EDITOR_COOLDOWN, max(LEASE, _REPORTED_WITHIN) + EDITOR_COOLDOWN + POLL + 2
+"""Seconds from an editor's last key to its sleep, at least and at most."""
 
 
 @pytest.fixture(scope="package")
@@ -51,11 +56,19 @@ def editors(real_stack: Stack) -> Iterator[Stack]:
     lacks = recipes.missing(Name.WORKSPACE)
     if lacks and not os.environ.get("CI"):
         pytest.skip(f"a VS Code needs {', '.join(lacks)}")
+    provider = free_port()
+    settings = {
+        "COOLDOWN": str(EDITOR_COOLDOWN),
+        # A provider that is away unless a test starts it.
+        "OIDC_ISSUER": f"http://127.0.0.1:{provider}",
+        "OIDC_CLIENT_ID": "workspaces",
+        "OIDC_CLIENT_SECRET": "hunter2hunter2",
+    }
     stack = Stack(
         real_stack.cluster,
         port=free_port(),
         gateway_port=free_port(),
-        settings={**SHORT, "COOLDOWN": str(EDITOR_COOLDOWN)},
+        settings=SHORT | settings,
         image=recipes.build(Name.WORKSPACE),
         volume=True,
         name="editor-service",

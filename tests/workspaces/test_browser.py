@@ -92,25 +92,6 @@ async def test_two_users_get_their_own_workspaces_and_cannot_reach_each_others(
     assert json.loads((await bob.get("/counters"))[1])["requests"] == seen + 1, "ann's page got to bob's pod"
 
 
-async def test_a_pages_own_websocket_wakes_nothing_and_a_key_does(page: Page, visitor: Visitor) -> None:
-    await page.goto(await visitor.link())
-    await arrived(page, visitor)
-    await visitor.asleep()
-    talk = """() => new Promise((done) => {
-        const socket = new WebSocket("ws://" + location.host + "/ws");
-        socket.onopen = () => socket.send("hello");
-        socket.onmessage = (event) => { done(event.data); socket.close(); };
-        socket.onclose = (event) => done("closed " + event.code);
-    })"""
-    assert await page.evaluate(talk) == "closed 1006"
-    assert (await visitor.status())["phase"] == "asleep"
-    await expect(page.get_by_role("dialog")).to_be_visible()
-    async with page.expect_event("load", timeout=PATIENCE):
-        await page.keyboard.press("a")
-    await arrived(page, visitor)
-    assert await page.evaluate(talk) == "hello"
-
-
 async def test_a_background_tab_reaches_the_workspace_and_does_not_wake_it_later(
     browser: Browser, visitor: Visitor
 ) -> None:

@@ -151,32 +151,6 @@ async def sign_in_as(page: Page, user: str) -> None:
     await page.get_by_role("button", name=user, exact=True).click()
 
 
-async def test_from_the_domain_through_the_provider_into_a_new_workspace_and_out_again(scene: Scene) -> None:
-    page = await scene.page()
-    await page.goto(f"{scene.site.front}/")
-    await sign_in_as(page, "ann")
-    await expect(page.get_by_text('"path": "/"')).to_be_visible(timeout=20_000)
-    uuid = scene.workspace_of("ann@example.com")
-    assert uuid is not None
-    assert page.url == f"http://{scene.site.host(uuid)}/"
-
-    await page.goto(f"http://{scene.site.host(uuid)}{SIGN_OUT}")
-    await accessible(page)
-    await page.get_by_role("button", name="Sign out").click()
-    await expect(page.get_by_role("heading", name="You are signed out")).to_be_visible()
-    await picture(page, "signed-out-of-workspace")
-    await accessible(page)
-    await page.get_by_role("link", name="Sign out of all workspaces here").click()
-    await page.get_by_role("button", name="Sign out").click()
-    await page.get_by_role("button", name="End session").click()
-    await expect(page.get_by_role("heading", name="You are signed out")).to_be_visible()
-    assert page.url == scene.site.front + SIGNED_OUT
-    assert [cookie.get("name") for cookie in await page.context.cookies()] in ([], ["session"])
-
-    await page.get_by_role("link", name="Sign in again").click()
-    await expect(page.get_by_role("button", name="ann", exact=True)).to_be_visible()
-
-
 async def test_a_bookmark_leads_to_the_very_page_and_later_without_the_provider(scene: Scene) -> None:
     uuid = await scene.site.awake("ann@example.com")
     bookmark = f"http://{scene.site.host(uuid)}/echo?folder=/home/coder"

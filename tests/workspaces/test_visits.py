@@ -17,16 +17,6 @@ async def test_the_first_request_of_a_program_waits_for_the_pod_and_is_served_by
     assert visitor.headers["Cookie"] not in json.dumps(told)
 
 
-async def test_a_person_sees_a_page_and_then_the_workspace(visitor: Visitor) -> None:
-    status, page = await visitor.get("/", visitor.person)
-    assert (status, b"waking up" in page) == (503, True)
-    _, events = await visitor.get("/.user-pods/wake")
-    assert events.decode().rstrip().rsplit("event: ", 1)[1].startswith("answers")
-    status, page = await visitor.get("/", visitor.person)
-    assert (status, b"waking up" in page) == (200, False)
-    assert f"user-{visitor.uuid}" in page.decode()
-
-
 async def test_a_websocket_survives_a_cold_start_and_is_closed_properly_at_the_sleep(visitor: Visitor) -> None:
     async with visitor.http.ws_connect(visitor.url + "/ws", headers=visitor.headers, autoping=False) as socket:
         await socket.send_str("first")
@@ -121,13 +111,6 @@ async def test_a_failed_start_is_explained_at_once(visitor: Visitor) -> None:
     assert (await visitor.get("/", visitor.person))[0] == 503
     _, events = await visitor.get("/.user-pods/wake")
     assert "ErrImageNeverPull" in events.decode().rsplit("event: failed", 1)[1]
-
-
-async def test_no_user_reaches_another_users_pod(visitors: Visitors) -> None:
-    ann, bob = await visitors.new(), await visitors.new()
-    await bob.get("/")
-    status, _ = await bob.get("/", {**ann.headers, "Host": bob.host})
-    assert status == 401
 
 
 @pytest.mark.parametrize("size", [0, 50_000_000])
