@@ -23,7 +23,8 @@ from bench.judgement import COOLDOWN, Input
 
 _LONG = COOLDOWN - 1.0
 """Seconds of the longest pause: a workspace must not sleep in it."""
-_START = 30.0
+_START = 120.0
+"""Seconds that a browser may take."""
 _OPTIONS = (
     "--headless",
     "--no-sandbox",  # which Chromium does not have for root; it sees nothing but the benchmark's own pods
@@ -150,7 +151,7 @@ class Person:
 async def person(playwright: Playwright) -> AsyncIterator[Person]:
     """Somebody with an empty page before them."""
     async with chromium() as machine:
-        browser = await playwright.chromium.connect_over_cdp(machine.address)
+        browser = await playwright.chromium.connect_over_cdp(machine.address, timeout=_START * 1000)
         window = browser.contexts[0]
         page = window.pages[0] if window.pages else await window.new_page()
         yield Person(machine, browser, page, await window.new_cdp_session(page))
