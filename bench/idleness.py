@@ -63,10 +63,12 @@ async def _work_in_jupyter(page: Page) -> None:
     await cells.first.click()
     await page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
     await page.keyboard.insert_text("import time\nwhile True: print(time.ctime(), flush=True); time.sleep(1)")
-    while await page.locator(".jp-OutputArea-output").count() == 0:  # a kernel that has just come drops what is run
+    prompt = page.locator(".jp-Notebook .jp-InputPrompt").first
+    while "*" not in await prompt.inner_text():  # a kernel that has just come drops what is run
         await cells.first.click()
         await page.keyboard.press("Shift+Enter")
         await asyncio.sleep(3)
+    await page.wait_for_selector(".jp-OutputArea-output", state="attached")
     await cells.last.click()
 
 
