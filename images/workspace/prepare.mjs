@@ -11,17 +11,61 @@ import zlib from "node:zlib";
 const folder = path.resolve(process.argv[2]);
 const editor = path.join(folder, "node_modules", "code-server", "lib", "vscode");
 
-// Parts of built-in extensions that have no use here: chat, and accounts and tunnels of a service that the pod cannot
-// use. The rest costs nothing until it is used.
-for (const name of ["copilot", "prompt-basics", "microsoft-authentication", "tunnel-forwarding"]) {
+// Parts of built-in extensions that have no use here: chat, accounts and tunnels of a service that the pod cannot use,
+// and what debugs a browser or an editor on the user's own machine. The rest costs nothing until it is used.
+for (const name of [
+  "copilot",
+  "microsoft-authentication",
+  "ms-vscode.js-debug-companion",
+  "prompt-basics",
+  "tunnel-forwarding",
+]) {
   fs.rmSync(path.join(editor, "extensions", name), { recursive: true }); // fails when it is not there
 }
+// A quarter of all that extensions say about themselves, which each page and each host of extensions reads.
+const manifest = path.join(editor, "extensions", "ms-vscode.js-debug", "package.json");
+const debug = JSON.parse(fs.readFileSync(manifest, "utf8"));
+const inThePod = ["node", "node-terminal", "pwa-node"];
+const debuggers = debug.contributes.debuggers.filter(({ type }) => inThePod.includes(type));
+assert.equal(debuggers.length, inThePod.length, `${manifest} has other debuggers`);
+debug.contributes.debuggers = debuggers;
+fs.writeFileSync(manifest, JSON.stringify(debug));
+
+// The page starts a second host of extensions, in the browser, for copies of the built-in ones that run in the pod. It
+// needs neither. As in VS Code's desktop program, the host starts with the first extension that can run only there.
+const script = path.join(editor, "out", "vs", "code", "browser", "workbench", "workbench.js");
+change(
+  script,
+  /let (\w+)=\w+\?2:1;(return this\._instantiationService\.createInstance\(\w+,\w+,\1,)/g,
+  "let $1=3;$2",
+);
+change(script, /(this\._createLocalExtensionHostDataProvider\(\w+,\w+,)\w+\)\)/g, "$1!1))");
+const last = /let \w+=\w+\.document\.getElementById\("vscode-workbench-builtin-extensions"\)/.source;
+change(script, new RegExp(`if\\(\\w+\\.isBuilt\\)\\w+=\\[\\{extensionPath:.*?\\}\\];else(?=\\{${last})`, "gs"), "");
+// It opens the file of chat's language models, if only to find it empty, and so starts the support for JSON while the
+// user waits for other files. Ten seconds later nobody does.
+change(
+  script,
+  /this\._whenReady=(?=this\.updateLanguageModelsConfiguration\(\))/g,
+  "this._whenReady=new Promise(resolve=>setTimeout(resolve,1e4)).then(()=>",
+);
+change(script, /(then\(\(\)=>this\.updateLanguageModelsConfiguration\(\))/g, "$1)");
+
+// The processes that the server starts, above all the host of extensions, keep compiled code in the user's home: what
+// they load depends on the user's extensions, and the folder in the image cannot be written to.
+const fork = path.join(editor, "out", "bootstrap-fork.js");
+change(
+  fork,
+  /^\/\*!-+\n/g,
+  `import{enableCompileCache,flushCompileCache}from"node:module";import{homedir}from"node:os";` +
+    `enableCompileCache(homedir()+"/.cache/code-server/compiled");setTimeout(flushCompileCache,2e4).unref();\n$&`,
+);
 
 // Defaults, which users can change in their settings: the page hands them to the editor before it starts. An editor
 // without an open file leaves the keyboard with nobody; the page gives it to the Explorer, unless the user was faster.
 const page = path.join(editor, "out", "vs", "code", "browser", "workbench", "workbench.html");
 const defaults = JSON.parse(fs.readFileSync(path.join(folder, "defaults.json"), "utf8"));
-const script = `<script nonce="{{WORKBENCH_SCRIPT_NONCE}}">
+const defaulting = `<script nonce="{{WORKBENCH_SCRIPT_NONCE}}">
 		{
 			const element = document.getElementById('vscode-workbench-web-configuration');
 			const configuration = JSON.parse(element.getAttribute('data-settings'));
@@ -43,7 +87,7 @@ const script = `<script nonce="{{WORKBENCH_SCRIPT_NONCE}}">
 const start = "<!-- Startup (do not modify order of script tags!) -->";
 const parts = fs.readFileSync(page, "utf8").split(start);
 assert.equal(parts.length, 2, `${page} has no place for defaults`);
-fs.writeFileSync(page, parts.join(`${script}\n\n\t${start}`));
+fs.writeFileSync(page, parts.join(`${defaulting}\n\n\t${start}`));
 
 // What browsers load, compressed once.
 const types = {
@@ -93,4 +137,11 @@ function found(below) {
     .readdirSync(path.join(editor, below), { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
     .map((entry) => path.relative(editor, path.join(entry.parentPath, entry.name)));
+}
+
+function change(file, place, content) {
+  const before = fs.readFileSync(file, "utf8");
+  const found = before.match(place)?.length;
+  assert.equal(found, 1, `${file}: ${place} is there ${found ?? 0} times`);
+  fs.writeFileSync(file, before.replace(place, content));
 }

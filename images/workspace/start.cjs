@@ -65,8 +65,8 @@ function sendCompressed(request, response) {
     "Content-Type": file.type,
     "Content-Encoding": coding,
     "Content-Length": file[coding],
-    // The address holds the version's commit, so its content never changes. code-server says the same.
-    "Cache-Control": "public, max-age=31536000",
+    // The address holds the version's commit, so its content never changes, and no reload need ask for it again.
+    "Cache-Control": "public, max-age=31536000, immutable",
     Vary: "Accept-Encoding",
   });
   stream.pipe(response);

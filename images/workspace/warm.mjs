@@ -18,7 +18,8 @@ const socket = path.join(home, "socket");
 fs.mkdirSync(compiled);
 for (const each of [compiled, home]) fs.chownSync(each, USER, USER);
 
-const argv = [path.join(folder, "start.cjs"), "--auth", "none", "--socket", socket, "--config", `${home}/config.yaml`, home];
+const options = ["--auth", "none", "--socket", socket, "--config", `${home}/config.yaml`];
+const argv = [path.join(folder, "start.cjs"), ...options, home];
 const server = spawn(process.execPath, argv, {
   uid: USER,
   gid: USER,

@@ -122,8 +122,10 @@ def test_the_workspace_image_has_user_tools_and_no_build_tools(workspace: Conten
     ):
         assert needed in workspace.files or f"usr/{needed}" in workspace.files, needed
     extensions = "opt/code-server/node_modules/code-server/lib/vscode/extensions"
-    for unwanted in ("usr/bin/gcc", "usr/bin/npm", "run/secrets/ca", "build", f"{extensions}/copilot"):
+    useless = (f"{extensions}/copilot", f"{extensions}/ms-vscode.js-debug-companion")
+    for unwanted in ("usr/bin/gcc", "usr/bin/npm", "run/secrets/ca", "build", *useless):
         assert unwanted not in workspace.files, unwanted
+    assert workspace.files[f"{extensions}/ms-vscode.js-debug/package.json"].size < 100_000, "debuggers of browsers"
     (compiled,) = [path for path in workspace.files if re.fullmatch(r"opt/code-server/compiled/[^/]+", path)]
     assert compiled.endswith("-1000"), "Node's cache is for the user that it was made by"
     assert not [path for path in workspace.files if path.endswith((".exe", ".js.map", ".deb"))]
