@@ -25,6 +25,8 @@ def contents() -> dict[Path, str]:
     for chart in _CHARTS:
         files[f"chart/{chart}/README.md"] = readme = _readme(helm_docs, chart)
         files[f"docs/reference/chart-{chart}.md"] = reference.chart(chart, readme)
+    for name in ("alerts.yaml", "dashboard.json"):  # a chart can contain only files of its own folder
+        files[f"chart/session-service/files/{name}"] = (ROOT / "docs" / "monitoring" / name).read_text()
     return {ROOT / name: text for name, text in files.items()}
 
 

@@ -37,6 +37,14 @@ from tests.chart.rendering import SERVICE, of_kind, render
             *("--set", "users.create=true,users.networkPolicies.enabled=true,usersNamespace=users"),
             *("--set", "users.quota.enabled=true,users.limitRange.enabled=true"),
         ),
+        (
+            *("--set", "gateway.domain=pods.example.com,gateway.ingress.enabled=true,gateway.ingress.tlsSecret=tls"),
+            *(
+                "--set",
+                "autoscaling.enabled=true,metrics.dashboard.enabled=true,service.ipFamilyPolicy=PreferDualStack",
+            ),
+            *("--set-json", 'extraEnv=[{"name":"A","value":"b"}]', "--set", "podSecurityContext.runAsUser=null"),
+        ),
         ("--set-json", 'settings={"COOLDOWN":"300"}', "--set", "replicas=1"),
         ("--set-json", 'userPod.values={"image":{"tag":"7"},"env":[{"name":"A","value":"b: c"}]}'),
     ],
@@ -49,6 +57,7 @@ from tests.chart.rendering import SERVICE, of_kind, render
         "roles",
         "oidc",
         "users-namespace",
+        "options",
         "settings",
         "user-pod",
     ],

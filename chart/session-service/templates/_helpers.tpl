@@ -8,6 +8,8 @@
                              creates their sessions
   session-service.binding    RoleBinding of a Role of the same name (takes a dict of root, name, namespace and the
                              roles that need it)
+  session-service.hosts      the hosts of the route to the gateway, as a YAML list
+  session-service.tlsSecret  the Secret with the route's certificate; empty without one
   session-service.userValues the values for every user's release, as YAML
 */}}
 {{- define "session-service.selector" -}}
@@ -88,4 +90,21 @@ podSelector:
   matchLabels:
     {{- include "session-service.selector" . | nindent 4 }}
     user-pods/gateway: "true"
+{{- end }}
+
+{{- define "session-service.hosts" -}}
+{{- $domain := required "gateway.domain: set it, for example workspaces.example.com; a route needs its hosts" .Values.gateway.domain -}}
+- {{ printf "*.%s" $domain | quote }}
+{{- if or .Values.gateway.oidc.issuer (get (.Values.settings | default dict) "OIDC_ISSUER") }}
+- {{ $domain | quote }}
+{{- end }}
+{{- end }}
+
+{{- define "session-service.tlsSecret" -}}
+{{- $certificate := .Values.gateway.certificate -}}
+{{- if .Values.gateway.ingress.tlsSecret -}}
+{{ .Values.gateway.ingress.tlsSecret }}
+{{- else if $certificate.enabled -}}
+{{ $certificate.secretName | default (printf "%s-workspaces-tls" .Release.Name) }}
+{{- end -}}
 {{- end }}
