@@ -434,8 +434,7 @@ class Cluster:
 
     def _prepare_pods(self) -> None:
         """Add what pods find in the cluster: the API server and DNS."""
-        node.load_dns(self.state, self._node_tools)
-        self.apply(*node.objects(self._site))
+        self.apply(*node.objects(self._site, self._node_tools))
 
     def _forget_readiness(self) -> None:
         """Let a node that was ready before the cluster's last end not count as ready until its kubelet says so."""

@@ -1,21 +1,17 @@
 """The cluster's DNS: CoreDNS in a pod of the real node, behind the Service `kube-dns`.
 
-It is a pod as in other clusters, because NetworkPolicies admit DNS by its pods' label. It answers for the cluster's
-names only: pods have no external network.
+It is a pod as in other clusters, because NetworkPolicies admit DNS by its pods' label. Its program is mounted: an image
+with it would take seconds to import. It answers for the cluster's names only: pods have no external network.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from devcluster import image
-from devcluster.toolchain import Tools
-
 ADDRESS = "10.96.0.10"
 """Of the Service, the usual one in this range."""
 DOMAIN = "cluster.local"
 _NAME = "coredns"
-_IMAGE = "localhost/devcluster/coredns:1"
 _SPACE = "kube-system"
 _LABELS = {"k8s-app": "kube-dns"}
 _COREFILE = f"""\
@@ -29,15 +25,11 @@ _COREFILE = f"""\
 """
 
 
-def write_image(archive: Path, tools: Tools) -> Path:
-    files: dict[str, Path | bytes] = {_NAME: tools.path(_NAME), "Corefile": _COREFILE.encode()}
-    return image.write(archive, name=_IMAGE, files=files, command=[f"/{_NAME}", "-conf", "/Corefile"])
+def objects(program: Path, *, image: str, placement: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Everything in the API that it needs.
 
-
-def objects(placement: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Everything in the API that it needs; `placement` makes a pod's spec run on the real node.
-
-    A DaemonSet, so that nothing is pending in a cluster without that node.
+    `image` is any image for the static `program`; `placement` makes a pod's spec run on the real node. A DaemonSet, so
+    that nothing is pending in a cluster without that node.
     """
     reads = {"verbs": ["list", "watch"]}
     watched = [
@@ -48,8 +40,13 @@ def objects(placement: Mapping[str, Any]) -> list[dict[str, Any]]:
     subject = {"kind": "ServiceAccount", "name": _NAME, "namespace": _SPACE}
     container = {
         "name": _NAME,
-        "image": _IMAGE,
+        "image": image,
         "imagePullPolicy": "Never",
+        "command": [f"/program/{program.name}", "-conf", "/config/Corefile"],
+        "volumeMounts": [
+            {"name": "program", "mountPath": "/program", "readOnly": True},
+            {"name": "config", "mountPath": "/config", "readOnly": True},
+        ],
         "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, "periodSeconds": 1},
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -63,11 +60,16 @@ def objects(placement: Mapping[str, Any]) -> list[dict[str, Any]]:
         "dnsPolicy": "Default",
         "terminationGracePeriodSeconds": 0,
         "containers": [container],
+        "volumes": [
+            {"name": "program", "hostPath": {"path": str(program.parent), "type": "Directory"}},
+            {"name": "config", "configMap": {"name": _NAME}},
+        ],
         **placement,
     }
     ports = [{"name": f"dns-{kind.lower()}", "port": 53, "protocol": kind} for kind in ("UDP", "TCP")]
     here = {"name": _NAME, "namespace": _SPACE}
     return [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": here, "data": {"Corefile": _COREFILE}},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": here},
         {"apiVersion": _RBAC, "kind": "ClusterRole", "metadata": {"name": role}, "rules": watched},
         {

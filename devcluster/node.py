@@ -159,7 +159,7 @@ def apiserver_proxy(site: Site) -> Program:
     return Program("apiserver-proxy", argv, environment(), ready)
 
 
-def objects(site: Site) -> list[dict[str, Any]]:
+def objects(site: Site, tools: Tools) -> list[dict[str, Any]]:
     """What the API holds for pods: the API server's address for them, and the cluster's DNS."""
     here = {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}}
     apiserver = {
@@ -170,7 +170,7 @@ def objects(site: Site) -> list[dict[str, Any]]:
         "endpoints": [{"addresses": [network.HOST], "conditions": {"ready": True}}],
         "ports": [{"name": "https", "port": site.ports["apiserver"], "protocol": "TCP"}],
     }
-    return [apiserver, *dns.objects(PLACEMENT)]
+    return [apiserver, *dns.objects(tools.path("coredns"), image=_PAUSE, placement=PLACEMENT)]
 
 
 def kubelet(site: Site, tools: Tools) -> Program:
@@ -285,11 +285,6 @@ def load_pause(state: Path) -> None:
     program = Path(network.found("catatonit"))
     archive = folder(state) / "pause.tar"
     load(state, image.write(archive, name=_PAUSE, files={"pause": program}, command=["/pause", "-P"]))
-
-
-def load_dns(state: Path, tools: Tools) -> None:
-    """The image of the cluster's DNS."""
-    load(state, dns.write_image(folder(state) / "dns.tar", tools))
 
 
 def load(state: Path, archive: Path) -> None:
