@@ -45,7 +45,8 @@ def program(site: Site, tools: Tools, *, folder: Path, node: str, runtime: str) 
     read = components.reads(site, f"http://127.0.0.1:{metrics}/metrics")
 
     def ready() -> bool:
-        return _SYNCED.search(read() or b"") is not None
+        # A sync that failed is counted, too, but leaves the chain empty.
+        return _SYNCED.search(read() or b"") is not None and "-A KUBE-ROUTER-FORWARD " in _saved()
 
     env = environment(PATH=f"{scripts(folder)}{os.pathsep}{network.PATH}")
     return Program(NAME, argv, env, ready, port=metrics)
