@@ -4,12 +4,7 @@ An entry's key is all that its image is made of here; like a tool's it appears b
 processes that want the same image build it once.
 """
 
-import hashlib
-import os
-import shutil
 import subprocess
-import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,7 +14,7 @@ from typing import NamedTuple
 from devcluster import golang, toolchain
 from devcluster.errors import BuildFailed
 from devcluster.toolchain import Report, say
-from images import base, buildah, programs
+from images import base, buildah, entry, programs, service_image
 
 SOURCES = Path(__file__).parent
 _EDITOR = "localhost/user-pods/workspace:latest"
@@ -32,6 +27,7 @@ class Name(StrEnum):
     WORKSPACE = "workspace"
     CODE_SERVER = "code-server"
     JUPYTER = "jupyter"
+    SERVICE = "session-service"
 
 
 class Image(NamedTuple):
@@ -74,10 +70,11 @@ def build(name: Name, *, report: Report = say, cache: Path | None = None) -> Ima
     if not image.archive.exists():
         programs.demand(f"the image {name}", recipe.programs)
 
-        def make(folder: Path, archive: Path) -> None:
+        def make(folder: Path, made: Path) -> None:
+            archive = made / image.archive.name
             recipe.make(_Work(folder=folder, archive=archive, reference=image.reference, cache=cache, report=report))
 
-        _enter(image.archive.parent, f"the image {name}", recipe.minutes, report, make)
+        entry.ensure(image.archive.parent, f"the image {name}", minutes=recipe.minutes, report=report, make=make)
     return image
 
 
@@ -86,8 +83,8 @@ def located(name: Name, *, cache: Path | None = None) -> Image:
     # A host part that does not exist: without one, a node that lacks the image would ask a public registry.
     owner = "codercom" if name is Name.CODE_SERVER else "user-pods"  # the chart knows the public image by its name
     key = _key(name)
-    entry = (cache or toolchain.cache_folder()) / "images" / f"{name}-{key[:16]}"
-    return Image(f"localhost/{owner}/{name}:{key[:8]}", entry / "image.tar")
+    folder = (cache or toolchain.cache_folder()) / "images" / f"{name}-{key[:16]}"
+    return Image(f"localhost/{owner}/{name}:{key[:8]}", folder / "image.tar")
 
 
 def missing(name: Name) -> list[str]:
@@ -125,12 +122,9 @@ def _jupyter(work: _Work) -> None:
 
 def _on_the_base(source: Path, work: _Work) -> None:
     """Build the Dockerfile of a folder, which is all that it needs besides the network."""
-    # While building, trust the certificate authorities that this machine trusts, for TLS-inspecting proxies.
-    trusted = Path(os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"))
-    bundle = {"ca": trusted} if trusted.exists() else {}
     with buildah.storage(work.folder) as builder:
-        builder.load(_base(work.cache, work.report))
-        builder.build(source / "Dockerfile", source, tag=work.reference, secrets=bundle)
+        builder.load(base.debian(work.cache, work.report))
+        builder.build(source / "Dockerfile", source, tag=work.reference, secrets=buildah.authorities())
         builder.save(work.reference, work.archive)
 
 
@@ -138,11 +132,15 @@ def _code_server(work: _Work) -> None:
     workspace = build(Name.WORKSPACE, report=work.report, cache=work.cache)
     source = SOURCES / Name.CODE_SERVER
     with buildah.storage(work.folder) as builder:
-        builder.load(_base(work.cache, work.report))
+        builder.load(base.debian(work.cache, work.report))
         builder.load(workspace.archive)
         builder.run("tag", workspace.reference, _EDITOR)
         builder.build(source / "Dockerfile", source, tag=work.reference, secrets={})
         builder.save(work.reference, work.archive)
+
+
+def _service(work: _Work) -> None:
+    service_image.make(work.folder, work.archive, work.reference, cache=work.cache, report=work.report)
 
 
 _RECIPES = {
@@ -150,40 +148,12 @@ _RECIPES = {
     Name.WORKSPACE: _Recipe(make=_workspace, programs=base.PROGRAMS, pins=f"base {base.RECIPE}", minutes=5),
     Name.CODE_SERVER: _Recipe(make=_code_server, programs=base.PROGRAMS, pins=f"base {base.RECIPE}", minutes=2),
     Name.JUPYTER: _Recipe(make=_jupyter, programs=base.PROGRAMS, pins=f"base {base.RECIPE}", minutes=2),
+    Name.SERVICE: _Recipe(make=_service, programs=base.PROGRAMS, pins=f"base {base.RECIPE}", minutes=1),
 }
 
 
-def _base(cache: Path, report: Report) -> Path:
-    archive = cache / "images" / f"base-{base.SUITE}-{os.uname().machine}-{base.RECIPE}" / "image.tar"
-    if not archive.exists():
-        _enter(archive.parent, f"the base {base.NAME}", 1.5, report, base.make)
-    return archive
-
-
 def _key(name: Name) -> str:
-    digest = hashlib.sha256(f"{os.uname().machine} {_RECIPES[name].pins}".encode())
-    folder = SOURCES / name
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            digest.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-def _enter(entry: Path, what: str, minutes: float, report: Report, make: Callable[[Path, Path], None]) -> None:
-    with toolchain.locked(entry):
-        if entry.exists():
-            return
-        for left in entry.parent.glob(f"{entry.name}.part.*"):  # of a build that was killed
-            shutil.rmtree(left)
-        report(f"building {what}, once; about {minutes * 60:.0f} s on two cores")
-        started = time.monotonic()
-        partial = Path(tempfile.mkdtemp(prefix=f"{entry.name}.part.", dir=entry.parent))
-        try:
-            made = partial / "entry"
-            made.mkdir()
-            make(partial, made / "image.tar")
-            size = (made / "image.tar").stat().st_size
-            made.rename(entry)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        report(f"  {what}: done in {time.monotonic() - started:.0f} s, {size / 1e6:.0f} MB")
+    pins = _RECIPES[name].pins
+    if name is Name.SERVICE:
+        return entry.key(pins, service_image.ROOT, service_image.SOURCES)
+    return entry.key(pins, SOURCES / name, [SOURCES / name])

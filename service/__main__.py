@@ -4,23 +4,40 @@ from service import early  # noqa: F401  # first of all: imports take a while
 
 # isort: split
 import sys
+from typing import Annotated
 
 import typer
 
+from service import __version__
 from service.commands.generate import generate
 from service.commands.plan import plan
 from service.commands.serve import serve
-from service.commands.version import version
 from service.edge.ports import PortUnusable
 from service.settings import SettingsError
 
 app = typer.Typer(
-    help="One pod per user that sleeps when idle and wakes when its user returns.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, plan, generate, version):
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """One pod per user that sleeps when idle and wakes when its user returns."""
+
+
+for command in (serve, plan, generate):
     app.command()(command)
 
 

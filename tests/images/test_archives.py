@@ -13,6 +13,7 @@ import yaml
 
 from images import base, recipes
 from images.recipes import Image, Name
+from service import __version__
 from stack.stack import ROOT
 
 CHART: dict[str, Any] = yaml.safe_load((ROOT / "chart" / "user-pod" / "values.yaml").read_text())
@@ -153,6 +154,54 @@ def test_the_jupyter_image_fits_the_chart_and_can_neither_change_nor_install_its
     for unwanted in ("opt/jupyter/bin/pip", f"{code}/pip", "run/secrets/ca", "build"):
         assert unwanted not in jupyter.files, unwanted
     assert not [path for path, member in jupyter.files.items() if member.uid == 1000 and not path.startswith("home/")]
+
+
+@pytest.fixture(scope="module")
+def service() -> Content:
+    image = built(Name.SERVICE, minutes=True)
+    found = content(image.archive)
+    assert found.tags == [image.reference]
+    return found
+
+
+# Time enough to build it, with helm.
+@pytest.mark.compiled
+@pytest.mark.timeout(1800)
+def test_the_services_image_is_at_most_200_mb_besides_helm(service: Content) -> None:
+    assert "usr/local/bin/helm" in service.files
+    size = sum(file.size for path, file in service.files.items() if path != "usr/local/bin/helm")
+    assert size < 200e6
+
+
+@pytest.mark.compiled
+@pytest.mark.timeout(1800)
+def test_the_services_image_runs_as_a_user_who_can_change_nothing_in_it(service: Content) -> None:
+    assert service.config["User"] == "10001:10001"
+    assert service.config["Entrypoint"] == ["python", "-m", "service"]
+    assert [path for path, file in service.files.items() if file.uid == 10001] == []
+    writable = {path for path, file in service.files.items() if file.mode & 0o1002 == 0o002 and not file.issym()}
+    assert {path for path in writable if not path.startswith("dev/")} == set(), "a program could be replaced"
+
+
+@pytest.mark.compiled
+@pytest.mark.timeout(1800)
+def test_the_services_image_has_compiled_code_and_neither_compiler_nor_cache(service: Content) -> None:
+    packages = "venv/lib/python3.11/site-packages"
+    for needed in ("app/service/__main__.py", "app/chart/user-pod/Chart.yaml", f"{packages}/aiohttp/__init__.py"):
+        assert needed in service.files, needed
+    assert any(path.startswith("app/service/__pycache__/__main__.") for path in service.files), "the root is read-only"
+    unwanted = ("usr/bin/gcc", "usr/local/go", "run/secrets/ca", "root/.cache", "src", f"{packages}/pip")
+    assert [path for path in unwanted if path in service.files] == []
+    assert [path for path in service.files if path.endswith(".deb")] == []
+
+
+@pytest.mark.compiled
+@pytest.mark.timeout(1800)
+def test_the_services_image_says_what_it_is(service: Content) -> None:
+    labels = {name.removeprefix("org.opencontainers.image."): text for name, text in service.config["Labels"].items()}
+    assert labels["version"] == __version__
+    assert (labels["title"], labels["licenses"]) == ("session-service", "Apache-2.0")
+    assert labels["description"]
 
 
 def fits_the_chart(content: Content) -> None:

@@ -50,7 +50,7 @@ def _environment(**settings: str) -> dict[str, str]:
 def test_the_installed_package_has_its_commands(programs: Path, tmp_path: Path) -> None:
     assert "serve" in run([programs / "python", "-m", "service", "--help"], tmp_path)
     assert "serve" in run([programs / "user-pods-service", "--help"], tmp_path)
-    assert run([programs / "user-pods-service", "version"], tmp_path).strip() == __version__
+    assert run([programs / "user-pods-service", "--version"], tmp_path).strip() == __version__
 
 
 def test_the_installed_package_contains_the_user_chart(programs: Path, tmp_path: Path) -> None:
