@@ -11,7 +11,7 @@ STATE ?= .cluster
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo down test test-fast check lint bench bench-scale bench-peers bench-editor bench-idleness hammer faults lock viewer generated tools docs
+.PHONY: help up demo down test test-fast cluster-test check lint bench bench-scale bench-peers bench-editor bench-idleness hammer faults lock viewer generated tools docs
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ test: $(VENV)/ready ## Compile what the tests need (once), check the code, run a
 test-fast: $(VENV)/ready lint ## Checks and tests that need no cluster, no compiler, no browser and no root, in minutes
 	$(PY) -m service generate --check
 	$(PY) -m pytest -n logical --dist loadfile -m "not cluster and not compiled and not browser" $(PYTEST_ARGS)
+
+cluster-test: $(VENV)/ready ## Install images and charts on the embedded cluster's real node by helmfile, and use them (two minutes)
+	$(PY) -m pytest tests/installed $(PYTEST_ARGS)
 
 check: $(VENV)/ready lint ## Format, lint, types, layers, generated files
 	$(PY) -m stack generated --check

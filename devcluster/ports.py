@@ -4,7 +4,7 @@ import fcntl
 import json
 import random
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 _RANGE = range(20_000, 32_000)
@@ -25,15 +25,16 @@ def allocate(state: Path, names: Sequence[str], registry: Path) -> dict[str, int
         fcntl.flock(lock, fcntl.LOCK_EX)
         for name in names:
             if name not in known:
-                known[name] = _free(state, registry)
+                known[name] = _free(state, registry, known.values())
         file.write_text(json.dumps(known, indent=2))
     return known
 
 
-def _free(state: Path, registry: Path) -> int:
+def _free(state: Path, registry: Path, own: Collection[int]) -> int:
     for port in random.sample(_RANGE, len(_RANGE)):
         owner = registry / str(port)
-        if owner.exists() and Path(owner.read_text()).exists():
+        # The state's file comes last: until then, nothing else tells that a port is its own.
+        if port in own or (owner.exists() and Path(owner.read_text()).exists()):
             continue
         with socket.socket() as probe:
             try:

@@ -27,6 +27,7 @@ class Name(StrEnum):
     WORKSPACE = "workspace"
     CODE_SERVER = "code-server"
     JUPYTER = "jupyter"
+    REDIS = "redis"
     SERVICE = "session-service"
 
 
@@ -120,6 +121,10 @@ def _jupyter(work: _Work) -> None:
     _on_the_base(SOURCES / Name.JUPYTER, work)
 
 
+def _redis(work: _Work) -> None:
+    _on_the_base(SOURCES / Name.REDIS, work)
+
+
 def _on_the_base(source: Path, work: _Work) -> None:
     """Build the Dockerfile of a folder, which is all that it needs besides the network."""
     with buildah.storage(work.folder) as builder:
@@ -148,6 +153,7 @@ _RECIPES = {
     Name.WORKSPACE: _Recipe(make=_workspace, programs=base.PROGRAMS, pins=f"base {base.RECIPE}", minutes=5),
     Name.CODE_SERVER: _Recipe(make=_code_server, programs=base.PROGRAMS, pins=f"base {base.RECIPE}", minutes=2),
     Name.JUPYTER: _Recipe(make=_jupyter, programs=base.PROGRAMS, pins=f"base {base.RECIPE}", minutes=2),
+    Name.REDIS: _Recipe(make=_redis, programs=base.PROGRAMS, pins=f"base {base.RECIPE}", minutes=0.5),
     Name.SERVICE: _Recipe(make=_service, programs=base.PROGRAMS, pins=f"base {base.RECIPE}", minutes=1),
 }
 

@@ -14,7 +14,7 @@ from images import recipes
 from images.recipes import Image, Name
 from stack import demo as timeline
 from stack import generated as making
-from stack import visitor
+from stack import installation, visitor
 from stack.interruption import undone_when_interrupted
 from stack.stack import GATEWAY_DOMAIN, ROOT, USERS, Stack
 
@@ -160,6 +160,15 @@ def down(
     """Stop everything that was started here, and nothing else. The data stays for the next start."""
     stopped = Cluster(state).down(purge=purge) if state.exists() else []
     print(f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
+
+
+@app.command()
+def images(state: State = STATE) -> None:
+    """Build the images of an installation by helmfile, load them into the cluster's real node, and name them.
+
+    Prints the file with values for `helmfile -e embedded --state-values-file`.
+    """
+    print(installation.prepare(Cluster(state)))
 
 
 @app.command()

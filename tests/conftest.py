@@ -27,7 +27,7 @@ SHORT = {
 }
 """Settings of the service under test: the same idle times as in production, ten times as fast."""
 
-_ON_A_CLUSTER = {"cluster", "stack", "real", "real_stack"}
+_ON_A_CLUSTER = {"cluster", "stack", "real", "real_stack", "installation"}
 _COMPILED = {*_ON_A_CLUSTER, "tools", "program", "tiny", "workspace"}
 """Fixtures that compile programs or build images, which takes minutes the first time."""
 
