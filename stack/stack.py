@@ -52,8 +52,8 @@ class Stack:
         """
         self.cluster = cluster
         self.port = port
-        self.url = f"http://127.0.0.1:{port}"
         self.settings = {**(_gateway(gateway_port) if gateway_port else {}), **(settings or {})}
+        self.url = f"http://{self.settings.get('HOST', '127.0.0.1')}:{port}"
         self.image = image
         self.volume = volume
         self._helm = helm

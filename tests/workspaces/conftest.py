@@ -56,8 +56,9 @@ def editors(real_stack: Stack) -> Iterator[Stack]:
     lacks = recipes.missing(Name.WORKSPACE)
     if lacks and not os.environ.get("CI"):
         pytest.skip(f"a VS Code needs {', '.join(lacks)}")
-    provider = free_port()
+    gateway, provider = free_port(), free_port()
     settings = {
+        "GATEWAY_INTERNAL_URL": f"http://{network.HOST}:{gateway}",
         "COOLDOWN": str(EDITOR_COOLDOWN),
         # A provider that is away unless a test starts it.
         "OIDC_ISSUER": f"http://127.0.0.1:{provider}",
@@ -67,7 +68,7 @@ def editors(real_stack: Stack) -> Iterator[Stack]:
     stack = Stack(
         real_stack.cluster,
         port=free_port(),
-        gateway_port=free_port(),
+        gateway_port=gateway,
         settings=SHORT | settings,
         image=recipes.build(Name.WORKSPACE),
         volume=True,
@@ -158,14 +159,15 @@ class Visitors:
     stack: Stack
     http: aiohttp.ClientSession
 
-    async def new(self) -> Visitor:
-        """A visitor with a new session, asleep."""
+    async def new(self, *, background: float = 0) -> Visitor:
+        """A visitor with a new session, asleep. `background`: seconds for which a program may keep it awake."""
         caller, user = Caller(self.stack.url, self.http), f"ann-{secrets.token_hex(6)}@example.com"
         created: Json = {}
 
         async def is_there() -> bool:
             nonlocal created
-            code, created = await caller.create(user)
+            session = {"user_id": user, "idle": {"background": background}}
+            code, created = await caller.call("POST", "/session/create", session)
             return code == 201
 
         # A service that has just started fills its index first.

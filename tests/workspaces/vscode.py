@@ -72,8 +72,8 @@ def text(page: Page) -> Locator:
     return page.locator(".monaco-editor .view-lines").last
 
 
-def asleep(page: Page) -> Locator:
-    return page.get_by_role("dialog", name=re.compile(r"Asleep since \d"))
+def asleep(page: Page, title: str = "Asleep since") -> Locator:
+    return page.get_by_role("dialog", name=re.compile(rf"{title} \d"))
 
 
 async def woken(page: Page) -> None:
