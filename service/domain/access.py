@@ -40,7 +40,7 @@ _REMEMBERED = 10_000
 """Cookies whose check is remembered."""
 _SINCE = 4
 _NONCE = 18
-"""Random bytes of a ticket; after an id of 8 bytes, base64 needs no padding."""
+"""Random bytes of a ticket; after an id of 8 bytes and a time of 4, base64 needs no padding."""
 _NEVER: tuple[float, int, SigningKey | None] = (0, 0, None)
 MOST_SKEW = 300
 """Seconds by which the API server's clock, or another replica's, may be ahead of this one's."""
