@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from stack import tables
+
 LEASE, COOLDOWN, POLL = 10, 15, 1
 """Short, for the run to take minutes. A shorter lease could end before the gateway has reported the last input."""
 LIMIT = LEASE + COOLDOWN + POLL + 2.0
@@ -104,22 +106,17 @@ def _judge_sleep(row: Row, inputs: Sequence[Input], sleep: Sleep) -> None:
 
 def table(rows: Sequence[Row]) -> str:
     """Markdown."""
-    lines = [f"| {' | '.join(_HEAD)} |", "| --- | --- | ---: | ---: | ---: | ---: |"]
-    for row in rows:
-        seconds = "never" if row.seconds is None else f"{row.seconds:.1f} s"
-        cells = (row.program, row.pattern, row.sleeps, row.false, row.missed, seconds)
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+    return tables.markdown(_HEAD, map(_cells, rows), numbers_from=2)
 
 
 def write(document: Path, rows: Sequence[Row]) -> None:
     """Put the table between the document's markers. Raises ValueError where there are none."""
-    text = document.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{document} has no place for the table: the lines `{BEGIN}` and `{END}`")
-    document.write_text(f"{before}{BEGIN}\n\n{table(rows)}\n\n{END}{after}")
+    tables.replace(document, BEGIN, END, table(rows))
+
+
+def _cells(row: Row) -> tuple[object, ...]:
+    seconds = "never" if row.seconds is None else f"{row.seconds:.1f} s"
+    return row.program, row.pattern, row.sleeps, row.false, row.missed, seconds
 
 
 class Results:

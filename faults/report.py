@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from faults.trial import Row
+from stack import tables
 
 BEGIN, END = "<!-- faults: written by `make faults` -->", "<!-- faults: end -->"
 _HEAD = ("fault", "operations", "lost", "wrong", "bad answers", "healed after")
@@ -14,22 +15,17 @@ _HEAD = ("fault", "operations", "lost", "wrong", "bad answers", "healed after")
 
 def table(rows: Sequence[Row]) -> str:
     """Markdown."""
-    lines = [f"| {' | '.join(_HEAD)} |", "| --- | ---: | ---: | ---: | ---: | ---: |"]
-    for row in rows:
-        healed = "never" if row.healed is None else f"{max(row.healed, 0):.1f} s"
-        cells = (row.fault, row.operations, len(row.lost), len(row.wrong), len(row.bad), healed)
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+    return tables.markdown(_HEAD, map(_cells, rows), numbers_from=1)
 
 
 def write(document: Path, rows: Sequence[Row]) -> None:
     """Put the table between the document's markers. Raises ValueError where there are none."""
-    text = document.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{document} has no place for the table: the lines `{BEGIN}` and `{END}`")
-    document.write_text(f"{before}{BEGIN}\n\n{table(rows)}\n\n{END}{after}")
+    tables.replace(document, BEGIN, END, table(rows))
+
+
+def _cells(row: Row) -> tuple[object, ...]:
+    healed = "never" if row.healed is None else f"{max(row.healed, 0):.1f} s"
+    return row.fault, row.operations, len(row.lost), len(row.wrong), len(row.bad), healed
 
 
 def save(path: Path, rows: Sequence[Row], settings: Mapping[str, str]) -> None:
