@@ -12,7 +12,7 @@ from images import recipes
 from images.recipes import Name
 
 app = typer.Typer(
-    help="Workspaces' images, as archives that a node can import.",
+    help="Images of workspaces and of the service, as archives that a node can import.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -21,7 +21,7 @@ app = typer.Typer(
 
 @app.callback()
 def main() -> None:
-    """Workspaces' images, as archives that a node can import."""
+    """Images of workspaces and of the service, as archives that a node can import."""
 
 
 @app.command()
