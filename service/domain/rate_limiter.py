@@ -1,4 +1,4 @@
-"""Limits how many operations a second are started, so that a mass event does not flood the API server."""
+"""Limits how many operations a second are started, so that a mass event does not flood what they call."""
 
 import asyncio
 import math

@@ -54,7 +54,7 @@ def editor_of(request: BaseRequest) -> Editor | None:
 
 def is_editor(request: BaseRequest) -> bool:
     """Whether a VS Code opens this WebSocket."""
-    return _EDITOR in request.raw_path.partition("?")[2]
+    return editor_of(request) is not None
 
 
 def is_input(frame: Frame, editor: Editor | None) -> bool:
