@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from service.domain.counting import counted
 from service.domain.identity import SignInFailure, SignInRefused
 from service.domain.rate_limiter import RateLimiter
 
@@ -33,14 +34,9 @@ class CallLimit:
     async def turn(self, client: str) -> AsyncIterator[None]:
         """The calls of one sign-in of the client. Raises SignInRefused when it would have to wait too long."""
         self._check_share(client)
-        self._of_client[client] += 1
-        try:
+        with counted(self._of_client, client):
             async with self._common_turn():
                 yield
-        finally:
-            self._of_client[client] -= 1
-            if not self._of_client[client]:
-                del self._of_client[client]
 
     def _check_share(self, client: str) -> None:
         second = int(asyncio.get_running_loop().time())

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 
+from service.domain.counting import counted
 from service.domain.errors import Unavailable
 from service.domain.names import SessionId
 from service.domain.ports import Progress
@@ -75,13 +76,8 @@ class EventStreams:
             raise RequestRefused("too-many-streams-of-session", "too many streams of this session's events are open")
         if self._open.total() >= self._total:
             raise RequestRefused("too-many-streams", "too many streams of events are open; ask another replica")
-        self._open[uuid] += 1
-        try:
+        with counted(self._open, uuid):
             yield
-        finally:
-            self._open[uuid] -= 1
-            if not self._open[uuid]:
-                del self._open[uuid]
 
     async def _follow(
         self, request: web.Request, response: EventSourceResponse, uuid: SessionId, last_id: str | None

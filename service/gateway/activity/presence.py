@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from service.domain.counting import counted
 from service.domain.errors import Unavailable
 from service.domain.metrics import ActivitySource
 from service.domain.names import SessionId
@@ -52,15 +53,14 @@ class CompanionPresence:
             yield
             return
         key = uuid, browser
-        self._here[key] += 1
-        if key not in self._announcing:
-            self._announcing[key] = asyncio.create_task(self._announce(key), name=f"companion of {uuid}: announce")
         try:
-            yield
+            with counted(self._here, key):
+                if key not in self._announcing:
+                    name = f"companion of {uuid}: announce"
+                    self._announcing[key] = asyncio.create_task(self._announce(key), name=name)
+                yield
         finally:
-            self._here[key] -= 1
-            if not self._here[key]:
-                del self._here[key]
+            if key not in self._here:
                 self._announcing.pop(key).cancel()
 
     def is_here(self, uuid: SessionId, browser: str) -> bool:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 from service.domain.activity import SessionActivity
 from service.domain.backoff import Backoff
+from service.domain.counting import counted
 from service.domain.errors import Unavailable
 from service.domain.metrics import ActivitySource, RequestOutcome
 from service.domain.names import SessionId
@@ -142,13 +143,8 @@ class PodWaiter:
             raise GatewayError(
                 503, "Too many wait", detail, retry_after=2, outcome=RequestOutcome.BUSY, page=PageKind.BUSY
             )
-        self._waiting[uuid] += 1
-        try:
+        with counted(self._waiting, uuid):
             yield
-        finally:
-            self._waiting[uuid] -= 1
-            if not self._waiting[uuid]:
-                del self._waiting[uuid]
 
     @asynccontextmanager
     async def waiting_for(

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from aiohttp import web
 
+from service.domain.counting import counted
 from service.domain.metrics import RequestOutcome
 from service.domain.names import SessionId
 from service.gateway.errors import GatewayError, PageKind
@@ -38,13 +39,8 @@ class OpenWebSockets:
             raise GatewayError(
                 429, "Too many requests", detail, retry_after=2, outcome=RequestOutcome.BUSY, page=PageKind.BUSY
             )
-        self._by_session[uuid] += 1
-        try:
+        with counted(self._by_session, uuid):
             yield
-        finally:
-            self._by_session[uuid] -= 1
-            if not self._by_session[uuid]:
-                del self._by_session[uuid]
 
     @contextmanager
     def opened(self, handshake: web.BaseRequest) -> Iterator["Closing"]:
