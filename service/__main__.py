@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from service import __version__
+from service.commands import key
 from service.commands.generate import generate
 from service.commands.plan import plan
 from service.commands.serve import serve
@@ -39,6 +40,7 @@ def options(
 
 for command in (serve, plan, generate):
     app.command()(command)
+app.add_typer(key.app, name="key")
 
 
 def main() -> None:

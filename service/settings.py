@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     role: Role = Role.ALL
     """What this process runs: `api`, `gateway`, `controller` or `all` of them. `serve --role` wins."""
     host: str = "127.0.0.1"
-    """Address to listen on. Anything but loopback requires `API_KEYS`."""
+    """Address to listen on. Anything but loopback requires `API_KEYS` or `API_KEYS_FILE`."""
     port: Port = 8080
     """TCP port of the API. 0 picks a free port and logs it."""
     metrics_port: Port = 0
@@ -64,7 +64,10 @@ class Settings(BaseSettings):
     port; `/metrics` is then on `PORT` and needs a key like every other path."""
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Bearer keys, separated by commas, each of at least 16 characters. Use several to change keys without an outage.
-    Empty: no access control, which is allowed only on loopback."""
+    Empty, without `API_KEYS_FILE` either: no access control, which is allowed only on loopback."""
+    api_keys_file: Path | None = None
+    """File with API keys that have names and roles, as `key new` prints their lines; a changed file takes effect within
+    seconds. Those of `API_KEYS` may do everything, as operators."""
     connections: Count = 2000
     """Maximum number of concurrent connections to `PORT`. Further ones get 503."""
     connections_per_address: Annotated[int, Field(ge=0)] = 0
@@ -323,7 +326,7 @@ class Settings(BaseSettings):
         RedisAddress.parse(value.get_secret_value())
         return value
 
-    @field_validator("kubeconfig", "chart_values", "oidc_client_secret_file", mode="before")
+    @field_validator("api_keys_file", "kubeconfig", "chart_values", "oidc_client_secret_file", mode="before")
     @classmethod
     def _empty(cls, value: Any) -> Any:
         return value or None
@@ -345,10 +348,10 @@ class Settings(BaseSettings):
             raise ValueError(f"{PREFIX}GATEWAY_OPEN would let anybody in who reaches {self.host}; it is for loopback")
         if self.oidc_issuer:
             self._check_oidc()
-        if self.role.serves_api and not self.api_keys and not _loopback(self.host):
+        if self.role.serves_api and not self.has_callers and not _loopback(self.host):
             raise ValueError(
                 f"{PREFIX}API_KEYS is empty, so anybody who reaches {self.host} could use the service;"
-                f" set it, or {PREFIX}HOST=127.0.0.1"
+                f" set it or {PREFIX}API_KEYS_FILE, or {PREFIX}HOST=127.0.0.1"
             )
         return self
 
@@ -367,6 +370,11 @@ class Settings(BaseSettings):
             raise ValueError(f"{PREFIX}OIDC_SCOPES must have openid")
         if self.oidc_client_secret_file and self.oidc_client_secret.get_secret_value():
             raise ValueError(f"set {PREFIX}OIDC_CLIENT_SECRET or its file, not both")
+
+    @property
+    def has_callers(self) -> bool:
+        """Whether callers of the API have to say who they are."""
+        return bool(self.api_keys or self.api_keys_file)
 
     @property
     def user_rule(self) -> UserRule:

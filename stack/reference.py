@@ -16,7 +16,8 @@ def rest(document: Mapping[str, Any]) -> str:
         _MADE,
         "The service serves the same as a page at `/docs` and for programs at `/openapi.json`.",
         "",
-        "With keys configured (`API_KEYS`), send one as `Authorization: Bearer <key>`. Calls marked *open* need none.",
+        "With [keys](../how-to/api-keys.md) configured, send one as `Authorization: Bearer <key>`. Calls marked *open*",
+        "need none, and 403 says that the key's role does not allow the call.",
         "Errors are [problem documents](problems.md).",
         "",
     ]

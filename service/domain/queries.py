@@ -56,6 +56,13 @@ class SessionQueries:
         await self._store.record(uuid)
         return entries(await self._history.events(uuid))
 
+    async def owns(self, user_id: str, uuid: SessionId) -> bool:
+        """Whether the session is the user's. It takes the same steps for an unknown session as for somebody else's.
+
+        Raises IndexIncomplete.
+        """
+        return self._cache.workload(uuid).user_id == user_id or await self._store.owner(user_id) == uuid
+
     def behind(self) -> timedelta | None:
         """How old the cluster's part of an answer may be; None while the watch keeps up."""
         return self._cache.behind()

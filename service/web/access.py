@@ -1,41 +1,87 @@
-"""Access control of the API: bearer keys, or, without keys, only programs on this machine."""
-
-import hashlib
-import hmac
-from collections.abc import Sequence
+"""Access control of the API: who calls, and whether they may. Every request passes here, and only here."""
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from service.domain import wake_cause
+from service.domain.api_keys import ApiKeys
+from service.domain.errors import SessionNotFound
+from service.domain.names import SessionId
+from service.domain.permissions import Caller, CallerRole, Reach, reach
+from service.domain.queries import SessionQueries
+from service.web.caller import CALLER
 from service.web.problems import RequestRefused
 
 OPEN = frozenset({"/health", "/livez", "/readyz", "/", "/openapi.json", "/docs"})
 """Paths that need no key, since they reveal nothing about users."""
 _OPEN_BELOW = ("/docs/", "/problems/")
+_LOCAL = Caller(name=wake_cause.API, role=CallerRole.OPERATOR)
+"""Any program on this machine, where there are no keys."""
 
 
-def caller(_request: web.Request) -> str:
-    """Who calls, by the name of their key; until keys have names, whoever has one."""
-    return wake_cause.API
+def caller(request: web.Request) -> Caller:
+    return request[CALLER]
 
 
-def middleware(keys: Sequence[str]) -> Middleware:
-    """Check `Authorization: Bearer <key>` against every key, in constant time."""
-    digests = [hashlib.sha256(key.encode()).digest() for key in keys]
+def user(request: web.Request, asked: str | None) -> str | None:
+    """The user whom the request is about: the one that it asks for, or the caller's only one.
+
+    Raises RequestRefused when the caller may not act for the user.
+    """
+    only = caller(request).user_id
+    if only is None:
+        return asked
+    if asked not in (None, only):
+        raise RequestRefused("forbidden", "this key is for another user")
+    return only
+
+
+class Gate:
+    """Lets in whom the keys know, to what the table of permissions allows."""
+
+    def __init__(self, keys: ApiKeys, queries: SessionQueries) -> None:
+        self._keys = keys
+        self._queries = queries
+
+    async def admit(self, request: web.Request) -> Caller:
+        """Who calls. Raises RequestRefused, and SessionNotFound for a session of somebody else."""
+        found = self._authenticate(request.headers.get("Authorization", ""))
+        route = request.match_info.route.name
+        if route is None:
+            return found  # there is nothing behind it but "not found"
+        allowed = reach(route, found)
+        if allowed is Reach.NOBODY:
+            raise RequestRefused("forbidden", f"a key of the role {found.role} may not do this")
+        if allowed is Reach.OWN and "uuid" in request.match_info:
+            await self._check_own(SessionId(request.match_info["uuid"]), found)
+        return found
+
+    def _authenticate(self, header: str) -> Caller:
+        scheme, _, key = header.partition(" ")
+        found = self._keys.caller(key.strip())
+        if found is None or scheme.lower() != "bearer":
+            raise RequestRefused("unauthorized", "send a valid key as `Authorization: Bearer <key>`")
+        return found
+
+    async def _check_own(self, uuid: SessionId, caller: Caller) -> None:
+        """An unknown session and somebody else's take the same steps, and get the same answer."""
+        if caller.user_id is None or not await self._queries.owns(caller.user_id, uuid):
+            raise SessionNotFound
+
+
+def middleware(gate: Gate | None) -> Middleware:
+    """Without a gate, only loopback is served, and everybody there may do everything."""
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path in OPEN or request.path.startswith(_OPEN_BELOW):
             return await handler(request)
-        if digests:
-            scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-            given = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).digest()
-            matches = [hmac.compare_digest(given, digest) for digest in digests]
-            if scheme.lower() != "bearer" or not any(matches):
-                raise RequestRefused("unauthorized", "send a valid key as `Authorization: Bearer <key>`")
-        elif request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-            # Without keys only loopback is served; a web page in the same machine's browser must not use that.
+        if gate is not None:
+            request[CALLER] = await gate.admit(request)
+        elif request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin"):
+            request[CALLER] = _LOCAL
+        else:
+            # A web page in the same machine's browser must not use what is there for programs.
             raise RequestRefused("cross-site", "pages of other sites may not call a service without keys")
         return await handler(request)
 

@@ -1,13 +1,12 @@
 """Puts the web layer together from the parts that it is given."""
 
 import json
-from collections.abc import Sequence
 from functools import cache
 
 from aiohttp import web
 
 from service.domain.limits import Limits
-from service.web import docs, edge, metrics, openapi, operations
+from service.web import access, docs, edge, metrics, openapi, operations
 from service.web.keys import API, BODY_SECONDS, EXPOSITION, PROBES, STREAMS, ApiParts, ProbeParts
 from service.web.probes import middlewares
 from service.web.static_content import StaticContent
@@ -21,13 +20,16 @@ def make_app(
     parts: ApiParts,
     probes: ProbeParts,
     *,
-    keys: Sequence[str] = (),
+    gate: access.Gate | None = None,
     answered: metrics.Answered = lambda *_: None,
     rest_limits: edge.RestLimits = edge.DEFAULTS,
     limits: Limits | None = None,
 ) -> web.Application:
-    """The application. `limits` only go into the OpenAPI document; the parts enforce them."""
-    app = web.Application(middlewares=middlewares(answered, keys), client_max_size=_BODY_LIMIT)
+    """The application. Without a `gate`, serve it on loopback only.
+
+    `limits` only go into the OpenAPI document; the parts enforce them.
+    """
+    app = web.Application(middlewares=middlewares(answered, gate), client_max_size=_BODY_LIMIT)
     app[API] = parts
     app[PROBES] = probes
     app[EXPOSITION] = parts.exposition

@@ -29,6 +29,7 @@ from service.web.models import (
     Revoked,
     SessionList,
     Status,
+    WhoAmI,
 )
 
 M = TypeVar("M", bound=BaseModel)
@@ -38,6 +39,7 @@ _CODINGS = frozenset({"identity", "gzip", "deflate"})
 
 async def create(request: web.Request) -> web.Response:
     body = await _body(request, CreateSession)
+    access.user(request, body.user_id)
     created = await request.app[API].provisioner.create(body.user_id, body.idle.requested())
     answer = _json(CreatedSession(uuid=created.uuid, user_id=body.user_id), 201 if created.fresh else 200)
     answer.headers["Location"] = f"/session/{created.uuid}/status"
@@ -46,7 +48,7 @@ async def create(request: web.Request) -> web.Response:
 
 async def wake(request: web.Request) -> web.Response:
     uuid = _uuid(request)
-    length = await request.app[API].activity.wake(uuid, by=access.caller(request))
+    length = await request.app[API].activity.wake(uuid, by=access.caller(request).name)
     return _json(Action(uuid=uuid, action="wake", queue_length=length), 202)
 
 
@@ -69,11 +71,11 @@ async def extend(request: web.Request) -> web.Response:
 
 
 async def open_(request: web.Request) -> web.Response:
-    uuid, query, access = _uuid(request), _query(request, OpenQuery), request.app[API].access
-    if access is None:
+    uuid, query, entry = _uuid(request), _query(request, OpenQuery), request.app[API].access
+    if entry is None:
         raise GatewayOff
     await request.app[API].queries.check_usable(uuid)
-    link = await access.issue_link(uuid, query.to)
+    link = await entry.issue_link(uuid, query.to)
     answer = _json(Opened(uuid=uuid, url=link.url, expires_at=link.until), 201)
     answer.headers["Cache-Control"] = "no-store"
     return answer
@@ -81,7 +83,7 @@ async def open_(request: web.Request) -> web.Response:
 
 async def revoke(request: web.Request) -> web.Response:
     uuid = _uuid(request)
-    at = await request.app[API].revocation.revoke(uuid, by=access.caller(request))
+    at = await request.app[API].revocation.revoke(uuid, by=access.caller(request).name)
     return _json(Revoked(uuid=uuid, action="revoke", revoked_at=at), 202)
 
 
@@ -102,7 +104,7 @@ async def history(request: web.Request) -> web.Response:
 async def list_sessions(request: web.Request) -> web.Response:
     query = _query(request, ListQuery)
     page = await request.app[API].queries.page(
-        cursor=query.cursor, limit=query.limit, user_id=query.user_id, phase=query.phase
+        cursor=query.cursor, limit=query.limit, user_id=access.user(request, query.user_id), phase=query.phase
     )
     return _json(SessionList.of(page, request.app[API].queries.behind()))
 
@@ -121,6 +123,11 @@ async def health(request: web.Request) -> web.Response:
         HealthReport(status=state, failing=verdict.failing, parts=parts, remarks=dict(verdict.remarks)),
         503 if verdict.failing else 200,
     )
+
+
+async def whoami(request: web.Request) -> web.Response:
+    caller = access.caller(request)
+    return _json(WhoAmI(name=caller.name, role=caller.role, user_id=caller.user_id))
 
 
 async def metrics(request: web.Request) -> web.Response:

@@ -29,7 +29,7 @@ def middleware(answered: Answered) -> Middleware:
 
 def make_metrics(exposition: Exposition, *, header_limit: int = HEADER_LIMIT) -> web.Application:
     """An application that serves nothing but `/metrics`, without a key."""
-    app = web.Application(middlewares=[request_id.middleware, problems.middleware, access.middleware(())])
+    app = web.Application(middlewares=[request_id.middleware, problems.middleware, access.middleware(None)])
     app[EXPOSITION] = exposition
     app.router.add_get("/metrics", handlers.metrics)
     return edge.serve_within(app, replace(edge.METRICS, head_bytes=header_limit))

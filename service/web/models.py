@@ -21,6 +21,7 @@ from pydantic.json_schema import SkipJsonSchema
 from service.domain.history import Entry, Kind
 from service.domain.limits import RequestedIdleTimes
 from service.domain.names import SESSION_ID_PATTERN, USER_ID_PATTERN
+from service.domain.permissions import CallerRole
 from service.domain.phase import Phase
 from service.domain.progress import Event, Stage
 from service.domain.queries import Page
@@ -249,8 +250,9 @@ class HistoryEntry(Answer):
     at: datetime = Field(description="When it happened; for a wake, when it was accepted.")
     by: str | None = Field(
         description=(
-            "Who requested the wake or revocation: `api`, `visit` (a browser at the gateway), `queue` (a push by"
-            " another program) or `operator`. Null if nobody did: the pod was replaced or restored."
+            "Who requested the wake or revocation: the name of the API key (`api` if it has none), `visit` (a browser"
+            " at the gateway), `queue` (a push by another program) or `operator` (a scale by hand). Null if nobody did:"
+            " the pod was replaced or restored."
         )
     )
     ready_at: datetime | None = Field(description="For a wake: when its pod became ready; null if it never did.")
@@ -322,6 +324,12 @@ class Opened(Answer):
     uuid: str
     url: str = Field(description="Opens the workspace in a browser, once. Anyone who has it gets in.")
     expires_at: datetime = Field(description="When the URL expires.")
+
+
+class WhoAmI(Answer):
+    name: str = Field(description="The key's name; `api` for a key without one, and without keys.", examples=["shop"])
+    role: CallerRole = Field(description="What the caller may do.")
+    user_id: UserId | None = Field(description="The only user whom the caller may act for; null: everybody.")
 
 
 class DeleteQuery(Body):

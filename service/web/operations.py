@@ -172,6 +172,10 @@ OPERATIONS = (
         problems=("does-not-fit", "invalid-cursor", "session-unreadable", *_STATE),
     ),
     Operation(
+        method="GET", path="/whoami", handler=handlers.whoami, tag=SERVICE, summary="Get who calls",
+        answers={200: Answer("The caller, as the key says.", models.WhoAmI)},
+    ),
+    Operation(
         method="GET", path="/health", handler=handlers.health, tag=SERVICE, public=True,
         summary="Check what the service depends on",
         answers={

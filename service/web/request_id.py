@@ -8,6 +8,7 @@ from aiohttp.typedefs import Handler
 
 from service.domain import request_context as calls
 from service.domain.request_context import current_request_id
+from service.web.caller import CALLER
 
 HEADER = "X-Request-Id"
 _PROBES = frozenset({"/livez", "/readyz", "/health", "/metrics"})
@@ -28,6 +29,8 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     if log.isEnabledFor(level):
         took = round((time.perf_counter() - started) * 1000, 1)
         fields = {"method": request.method, "path": _path(request), "status": response.status, "ms": took}
+        if (caller := request.get(CALLER)) is not None:
+            fields |= {"caller": caller.name, "key": caller.key_id}
         log.log(level, "request", extra=fields)
     return response
 

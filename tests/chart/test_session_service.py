@@ -108,6 +108,25 @@ def test_changed_values_for_user_pods_restart_the_service(helm: Helm) -> None:
     assert checksum() != checksum("--set", "userPod.values.port=3000")
 
 
+def test_keys_with_names_are_a_file_of_the_api_alone(helm: Helm) -> None:
+    named = ("--set", "apiKeys.named.name=keys,apiKeys.named.key=lines,apiKeys.secret.name=")
+    found = deployments(render(helm, *ROLES, *named))
+    assert {name for name, each in found.items() if "api-keys" in yaml.safe_dump(each)} == {"session-service-api"}
+    pod = found["session-service-api"]["template"]["spec"]
+    assert environment(found["session-service-api"])["USER_PODS_API_KEYS_FILE"] == "/etc/user-pods-keys/lines"
+    assert "USER_PODS_API_KEYS" not in environment(found["session-service-api"])
+    (volume,) = [each for each in pod["volumes"] if each["name"] == "api-keys"]
+    assert volume["secret"] == {"secretName": "keys", "items": [{"key": "lines", "path": "lines"}]}
+    (mount,) = [each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "api-keys"]
+    assert mount == {"name": "api-keys", "mountPath": "/etc/user-pods-keys", "readOnly": True}
+
+
+def test_a_service_without_any_keys_is_refused(helm: Helm) -> None:
+    done = helm.try_("template", "session-service", str(SERVICE), "--set", "apiKeys.secret.name=")
+    assert done.returncode != 0
+    assert "without keys nobody may call the API" in done.stderr
+
+
 def test_secrets_are_only_referenced(helm: Helm) -> None:
     (deployment,) = [item for item in render(helm) if item["kind"] == "Deployment"]
     env = {v["name"]: v for v in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}

@@ -3,6 +3,7 @@
 tests/contracts holds these and the real adapters to the same tests.
 """
 
+from tests.fakes.api_key_file import MemoryApiKeyFile
 from tests.fakes.cluster import MemoryCluster
 from tests.fakes.companions import MemoryCompanions
 from tests.fakes.election import MemoryElection
@@ -17,6 +18,7 @@ from tests.fakes.store import MemoryStore
 from tests.fakes.tickets import MemoryTickets
 
 __all__ = [
+    "MemoryApiKeyFile",
     "MemoryCluster",
     "MemoryCompanions",
     "MemoryElection",

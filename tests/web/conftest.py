@@ -15,16 +15,18 @@ from jsonschema import ValidationError
 from service.adapters.prometheus.exposition import Exposition
 from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.domain.access import WorkspaceAccess
+from service.domain.api_keys import ApiKey, ApiKeys
 from service.domain.health import Health
 from service.domain.keyring import Keyring
 from service.domain.supervisor import Supervisor
 from service.edge.drain import Drain
 from service.edge.readiness import Readiness
 from service.web import openapi
+from service.web.access import Gate
 from service.web.app import make_app
 from service.web.keys import ApiParts, ProbeParts
 from tests.domain.conftest import World
-from tests.fakes import MemorySigningKeys, MemoryTickets
+from tests.fakes import MemoryApiKeyFile, MemorySigningKeys, MemoryTickets
 
 Client = TestClient[web.Request, web.Application]
 Serve = Callable[..., Awaitable[Client]]
@@ -98,7 +100,10 @@ class Documented:
 async def serve(
     world: World, metrics: PrometheusMetrics, exposition: Exposition, supervisor: Supervisor, drain: Drain
 ) -> AsyncIterator[Serve]:
-    """Starts the application; `keys` are its bearer keys, `more` its terms; `gateway`: workspaces can be opened."""
+    """Starts the application; `keys` are its bearer keys, `named` those with a name, `more` its terms.
+
+    `gateway`: workspaces can be opened.
+    """
     clients: list[Client] = []
     documented = Documented()
     access = WorkspaceAccess(
@@ -111,7 +116,9 @@ async def serve(
     # Looked up at each call: a test exchanges them.
     checks = {"redis": lambda: world.store.ping(), "kubernetes": lambda: world.cluster.check()}  # noqa: PLW0108
 
-    async def start(keys: Sequence[str] = (), *, gateway: bool = True, **more: Any) -> Client:
+    async def start(
+        keys: Sequence[str] = (), *, named: Sequence[ApiKey] = (), gateway: bool = True, **more: Any
+    ) -> Client:
         parts = ApiParts(
             provisioner=world.provisioner,
             activity=world.activity,
@@ -126,7 +133,10 @@ async def serve(
             supervisor=supervisor,
             readiness=Readiness(SyncedCache(), drain),
         )
-        app = make_app(parts, probes, keys=keys, answered=metrics.answered, **more)
+        known = ApiKeys(MemoryApiKeyFile("\n".join(key.line for key in named)), keys)
+        await known.load()
+        gate = Gate(known, world.queries) if keys or named else None
+        app = make_app(parts, probes, gate=gate, answered=metrics.answered, **more)
         app.on_response_prepare.append(documented.check)
         client: Client = TestClient(TestServer(app))
         clients.append(client)

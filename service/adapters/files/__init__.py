@@ -1,0 +1,1 @@
+"""Files that are mounted into the pod, and may change while the service runs."""

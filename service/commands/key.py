@@ -1,0 +1,33 @@
+"""`key new`: make an API key."""
+
+from typing import Annotated
+
+import typer
+
+from service.domain.api_keys import BadKeyLine, new_api_key
+from service.domain.permissions import CallerRole
+
+app = typer.Typer(no_args_is_help=True, help="API keys with a name and a role (docs/how-to/api-keys.md).")
+
+
+@app.callback()
+def options() -> None:
+    """Makes `new` a subcommand although it is the only one."""
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Option(help="Names the key in logs and histories, for example `shop`.")],
+    role: Annotated[CallerRole, typer.Option(help="What the key may do.")],
+    user: Annotated[str | None, typer.Option(help="The only user whom the key is for.")] = None,
+) -> None:
+    """Print a new key, and the line to store, which has only its hash."""
+    try:
+        key, stored = new_api_key(name, role, user)
+    except BadKeyLine as error:
+        typer.echo(f"This key cannot be made: {error}", err=True)
+        raise typer.Exit(2) from None
+    typer.echo("The key, for its caller. It is shown only now:", err=True)
+    typer.echo(key)
+    typer.echo("The line, for the file that USER_PODS_API_KEYS_FILE names:", err=True)
+    typer.echo(stored.line)

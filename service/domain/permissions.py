@@ -1,0 +1,88 @@
+"""Who may do what: the one table of operations, roles and sessions. `service/web/access.py` enforces it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+
+class CallerRole(StrEnum):
+    OPERATOR = "operator"
+    """Runs the service: everything."""
+    FRONTEND = "frontend"
+    """A program that acts for users: everything about sessions."""
+    VIEWER = "viewer"
+    """Reads, and changes nothing."""
+
+
+class Subject(Enum):
+    """What an operation is about, which decides what a caller with one user may reach by it."""
+
+    SESSION = "session"
+    """The session whose id is in the path."""
+    USER = "user"
+    """The user whom the request names."""
+    SERVICE = "service"
+    """All sessions, or the service as a whole: nothing for a caller with one user."""
+    CALLER = "caller"
+    """Only the caller."""
+
+
+class Reach(Enum):
+    """For whom a caller may use an operation."""
+
+    NOBODY = "nobody"
+    OWN = "own"
+    """The caller's one user."""
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    subject: Subject
+    roles: frozenset[CallerRole]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Whoever sends a request. `name` is for logs, history and audit."""
+
+    name: str
+    role: CallerRole
+    user_id: str | None = None
+    """The only user whom the caller may act for; None: everybody."""
+    key_id: str | None = None
+    """The part of the API key that names it, and is no secret."""
+
+
+_OPERATOR, _FRONTEND, _VIEWER = CallerRole
+_ACTS = frozenset({_OPERATOR, _FRONTEND})
+_READS = frozenset({_OPERATOR, _FRONTEND, _VIEWER})
+_OVERSEES = frozenset({_OPERATOR, _VIEWER})
+
+RULES: Mapping[str, Rule] = {
+    "create": Rule(Subject.USER, _ACTS),
+    "wake": Rule(Subject.SESSION, _ACTS),
+    "sleep": Rule(Subject.SESSION, _ACTS),
+    "activity": Rule(Subject.SESSION, _ACTS),
+    "extend": Rule(Subject.SESSION, _ACTS),
+    "open": Rule(Subject.SESSION, _ACTS),
+    "revoke": Rule(Subject.SESSION, _ACTS),
+    "delete": Rule(Subject.SESSION, _ACTS),
+    "status": Rule(Subject.SESSION, _READS),
+    "events": Rule(Subject.SESSION, _READS),
+    "history": Rule(Subject.SESSION, _READS),
+    "list_sessions": Rule(Subject.USER, _READS),
+    "metrics": Rule(Subject.SERVICE, _OVERSEES),
+    "whoami": Rule(Subject.CALLER, _READS),
+}
+"""By the name of each operation that needs a caller. One without a rule is for nobody."""
+
+
+def reach(operation: str, caller: Caller) -> Reach:
+    """For whom the caller may use the operation."""
+    rule = RULES.get(operation)
+    if rule is None or caller.role not in rule.roles:
+        return Reach.NOBODY
+    if caller.user_id is None or rule.subject is Subject.CALLER:
+        return Reach.ALL
+    return Reach.NOBODY if rule.subject is Subject.SERVICE else Reach.OWN

@@ -1,0 +1,140 @@
+"""Who may do what: every operation, for every role, for one's own session and somebody else's."""
+
+import itertools
+from typing import Any
+
+import pytest
+
+from service.domain.api_keys import new_api_key
+from service.domain.permissions import RULES, Caller, CallerRole, reach
+from service.web.access import OPEN
+from service.web.operations import OPERATIONS
+from tests.domain.conftest import World
+from tests.web.conftest import Client, Serve
+
+OPERATOR, FRONTEND, VIEWER = CallerRole.OPERATOR, CallerRole.FRONTEND, CallerRole.VIEWER
+OWN, OTHER, UNKNOWN = "ann", "bob", "nobody"
+YES, NO, MISSING = "yes", 403, 404
+"""It is done; the role or the user does not allow it; as if there were no such session."""
+
+TABLE: dict[str, tuple[Any, ...]] = {
+    # role                 operator   frontend   viewer  |  operator for ann    frontend for ann    viewer for ann
+    # session               anybody's  anybody's  anybody's | own   other         own   other         own   other
+    "create":             (YES,       YES,       NO,         YES, NO,            YES, NO,            NO,  NO),
+    "wake":               (YES,       YES,       NO,         YES, MISSING,       YES, MISSING,       NO,  NO),
+    "sleep":              (YES,       YES,       NO,         YES, MISSING,       YES, MISSING,       NO,  NO),
+    "activity":           (YES,       YES,       NO,         YES, MISSING,       YES, MISSING,       NO,  NO),
+    "extend":             (YES,       YES,       NO,         YES, MISSING,       YES, MISSING,       NO,  NO),
+    "open":               (YES,       YES,       NO,         YES, MISSING,       YES, MISSING,       NO,  NO),
+    "revoke":             (YES,       YES,       NO,         YES, MISSING,       YES, MISSING,       NO,  NO),
+    "delete":             (YES,       YES,       NO,         YES, MISSING,       YES, MISSING,       NO,  NO),
+    "status":             (YES,       YES,       YES,        YES, MISSING,       YES, MISSING,       YES, MISSING),
+    "events":             (YES,       YES,       YES,        YES, MISSING,       YES, MISSING,       YES, MISSING),
+    "history":            (YES,       YES,       YES,        YES, MISSING,       YES, MISSING,       YES, MISSING),
+    "list_sessions":      (YES,       YES,       YES,        YES, NO,            YES, NO,            YES, NO),
+    "metrics":            (YES,       NO,        YES,        NO,  NO,            NO,  NO,            NO,  NO),
+    "whoami":             (YES,       YES,       YES,        YES, YES,           YES, YES,           YES, YES),
+    "health":             (YES,) * 9,
+    "livez":              (YES,) * 9,
+    "readyz":             (YES,) * 9,
+}  # fmt: skip
+COLUMNS = [
+    *((role, None, OTHER) for role in (OPERATOR, FRONTEND, VIEWER)),
+    *((role, OWN, whose) for role, whose in itertools.product((OPERATOR, FRONTEND, VIEWER), (OWN, OTHER))),
+]
+BODIES = {"activity": {"source": "typing"}, "extend": {"seconds": 60}}
+ALLOWED = {"create": (200, 201), "open": (201,), "delete": (204,)}
+CASES = [
+    (name, *column, expected) for name, row in TABLE.items() for column, expected in zip(COLUMNS, row, strict=True)
+]
+
+
+def test_every_operation_of_the_api_is_in_the_table() -> None:
+    assert set(TABLE) == {operation.name for operation in OPERATIONS}
+    public = {operation.name for operation in OPERATIONS if operation.public}
+    assert set(RULES) == set(TABLE) - public
+    assert {operation.path for operation in OPERATIONS if operation.public} <= OPEN
+
+
+def test_an_operation_without_a_rule_is_for_nobody() -> None:
+    assert reach("new", Caller(name="root", role=OPERATOR)).value == "nobody"
+
+
+async def call(client: Client, name: str, key: str, uuid: str, user_id: str) -> tuple[int, dict[str, str], bytes]:
+    operation = next(each for each in OPERATIONS if each.name == name)
+    query = {"user_id": user_id} if name == "list_sessions" else {}
+    body = {"user_id": user_id} if name == "create" else BODIES.get(name)
+    answer = await client.request(
+        operation.method, operation.path.replace("{uuid}", uuid), params=query, json=body,
+        headers={"Authorization": f"Bearer {key}", "X-Request-Id": "the-same-id"},
+    )  # fmt: skip
+    headers = {key: value for key, value in answer.headers.items() if key != "Date"}
+    return answer.status, headers, await answer.read()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+async def test_who_may_do_what(serve: Serve, world: World, case: tuple[str, CallerRole, str | None, str, Any]) -> None:
+    name, role, only, whose, expected = case
+    key, stored = new_api_key("caller", role, only)
+    client = await serve(named=[stored])
+    uuids = {user: (await world.provisioner.create(user)).uuid for user in (OWN, OTHER)}
+    if name in BODIES:
+        await world.activity.wake(uuids[whose])
+    before = dict(world.queues.sessions)
+    status, headers, body = await call(client, name, key, uuids[whose], whose)
+    if expected == YES:
+        assert status in ALLOWED.get(name, (200, 202))
+        return
+    assert status == expected
+    assert world.queues.sessions == before, "it was refused, and done nevertheless"
+    unknown = await call(client, name, key, "00000000", UNKNOWN)
+    assert (status, headers, body) == unknown, "it tells somebody else's from an unknown one"
+
+
+async def test_a_caller_with_one_user_lists_that_users_session_alone(serve: Serve, world: World) -> None:
+    key, stored = new_api_key("ci", VIEWER, OWN)
+    client = await serve(named=[stored])
+    own, _ = [(await world.provisioner.create(user)).uuid for user in (OWN, OTHER)]
+    listed = await (await client.get("/sessions", headers={"Authorization": f"Bearer {key}"})).json()
+    assert [each["uuid"] for each in listed["sessions"]] == [own]
+
+
+async def test_the_own_session_is_reached_before_the_watch_has_seen_it(
+    serve: Serve, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, stored = new_api_key("ci", VIEWER, OWN)
+    client = await serve(named=[stored])
+    uuid = (await world.provisioner.create(OWN)).uuid
+    empty = world.cluster.workload("00000000")  # type: ignore[arg-type]
+    monkeypatch.setattr(world.cluster, "workload", lambda _: empty)
+    assert (await client.get(f"/session/{uuid}/history", headers={"Authorization": f"Bearer {key}"})).status == 200
+
+
+async def test_a_key_says_who_it_is_and_names_its_caller_in_histories(serve: Serve, world: World) -> None:
+    key, stored = new_api_key("shop", FRONTEND)
+    client = await serve(["k" * 16], named=[stored])
+    headers = {"Authorization": f"Bearer {key}"}
+    assert await (await client.get("/whoami", headers=headers)).json() == {
+        "name": "shop", "role": "frontend", "user_id": None,
+    }  # fmt: skip
+    former = await client.get("/whoami", headers={"Authorization": f"Bearer {'k' * 16}"})
+    assert await former.json() == {"name": "api", "role": "operator", "user_id": None}
+    uuid = (await world.provisioner.create(OWN)).uuid
+    await client.post(f"/session/{uuid}/wake", headers=headers)
+    assert [getattr(entry, "by", None) for entry in world.journal.entries][-1] == "shop"
+
+
+async def test_the_log_names_the_key_and_never_repeats_it(
+    serve: Serve, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    key, stored = new_api_key("shop", FRONTEND)
+    client = await serve(named=[stored])
+    uuid = (await world.provisioner.create(OWN)).uuid
+    with caplog.at_level("INFO"):
+        await client.post(f"/session/{uuid}/wake", headers={"Authorization": f"Bearer {key}"})
+        await client.post(f"/session/{uuid}/wake", headers={"Authorization": f"Bearer {key}x"})
+    lines = [vars(record) for record in caplog.records if record.name == "service.access"]
+    assert [(line.get("caller"), line.get("key")) for line in lines] == [
+        ("shop", stored.caller.key_id), (None, None),
+    ]  # fmt: skip
+    assert key[15:] not in str([vars(record) for record in caplog.records])
