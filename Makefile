@@ -11,7 +11,7 @@ STATE ?= .cluster
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo down test test-fast cluster-test check lint bench bench-scale bench-peers bench-editor bench-idleness hammer faults lock viewer generated tools docs
+.PHONY: help up demo down test test-without-cluster test-on-simulated-nodes test-on-real-node test-fast cluster-test check lint bench bench-scale bench-peers bench-editor bench-idleness hammer faults lock viewer generated tools docs
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -29,9 +29,21 @@ test: $(VENV)/ready ## Compile what the tests need (once), check the code, run a
 	@$(PY) -m devcluster tools --extra >/dev/null
 	@$(MAKE) --no-print-directory check
 	@failed=0; \
-	$(PY) -m pytest -n logical --dist loadfile -m "not cluster" $(PYTEST_ARGS) || failed=1; \
-	$(PY) -m pytest -m cluster $(PYTEST_ARGS) || failed=1; \
+	$(MAKE) --no-print-directory test-without-cluster || failed=1; \
+	$(MAKE) --no-print-directory -k -j2 test-on-simulated-nodes test-on-real-node || failed=1; \
 	exit $$failed
+
+# The parts of `make test`. Exit code 5 says that PYTEST_ARGS chose none of a part's tests.
+test-without-cluster: $(VENV)/ready
+	@$(PY) -m pytest -n logical --dist loadfile -m "not cluster" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+
+test-on-simulated-nodes: $(VENV)/ready
+	@$(PY) -m pytest -m "cluster and not node" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+
+# It runs beside the tests on simulated nodes, so its output is kept apart and shown at its end.
+test-on-real-node: $(VENV)/ready
+	@report=$$(mktemp); $(PY) -m pytest -m node $(PYTEST_ARGS) > $$report 2>&1; code=$$?; \
+	cat $$report; rm $$report; [ $$code -eq 0 ] || [ $$code -eq 5 ]
 
 test-fast: $(VENV)/ready lint ## Checks and tests that need no cluster, no compiler, no browser and no root, in minutes
 	$(PY) -m service generate --check

@@ -27,7 +27,9 @@ SHORT = {
 }
 """Settings of the service under test: the same idle times as in production, ten times as fast."""
 
-_ON_A_CLUSTER = {"cluster", "stack", "real", "real_stack", "installation"}
+_ON_A_NODE = {"real", "real_stack", "installation"}
+"""Fixtures that start the real node, of which a machine can have one at a time."""
+_ON_A_CLUSTER = {*_ON_A_NODE, "cluster", "stack"}
 _COMPILED = {*_ON_A_CLUSTER, "tools", "program", "tiny", "workspace"}
 """Fixtures that compile programs or build images, which takes minutes the first time."""
 
@@ -42,6 +44,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.cluster)
         if fixtures & _COMPILED or item.get_closest_marker("cluster"):
             item.add_marker(pytest.mark.compiled)
+        if fixtures & _ON_A_NODE:
+            item.add_marker(pytest.mark.node)
         if "browser" in fixtures:
             item.add_marker(pytest.mark.browser)
     items.sort(key=lambda item: item.get_closest_marker("cluster") is not None)

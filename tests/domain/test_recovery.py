@@ -86,8 +86,9 @@ async def test_work_that_always_fails_delays_no_other_and_is_retried_less_and_le
     async with failing(world.releases, "uninstall", error, only=bad) as times:
         await until(lambda: set(world.store.sessions) == {bad})
         if not isinstance(error, IdTaken):
-            assert recovered._failures(bad)[0].failures <= times() + 1
-            await until(lambda: recovered._failures(bad)[0].failures >= 3)
+            await until(lambda: times() >= 3)
+            backoff, _ = recovered._failures(bad)
+            assert backoff.failures >= times() - 1  # each makes the next delay longer; the latest may not be over yet
     await until(lambda: not world.store.sessions)
 
 
