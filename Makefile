@@ -60,6 +60,7 @@ lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	cd client && ../$(VENV)/bin/lint-imports
 
 bench: $(VENV)/ready ## Measure at 100 and 1,000 sessions beside plain KEDA, and the gateway, as JSON and tables (40 minutes)
 	@$(PY) -m bench

@@ -7,8 +7,8 @@ from pathlib import Path
 from devcluster import toolchain
 from devcluster.errors import DevclusterError
 from service.commands.generate import contents as from_the_code
-from service.web import problems
-from stack import diagrams, reference
+from service.web import openapi, problems
+from stack import client_code, diagrams, reference
 from stack.stack import ROOT
 
 _CHARTS = ("user-pod", "session-service")
@@ -21,6 +21,7 @@ def contents() -> dict[Path, str]:
         "docs/reference/rest.md": reference.rest(json.loads(files["service/web/static/openapi.json"])),
         "docs/reference/problems.md": reference.problems(problems.kinds()),
     }
+    files |= client()
     helm_docs = toolchain.ensure({"helm-docs": toolchain.EXTRA["helm-docs"]}).path("helm-docs")
     for chart in _CHARTS:
         files[f"chart/{chart}/README.md"] = readme = _readme(helm_docs, chart)
@@ -28,6 +29,11 @@ def contents() -> dict[Path, str]:
     for name in ("alerts.yaml", "dashboard.json"):  # a chart can contain only files of its own folder
         files[f"chart/session-service/files/{name}"] = (ROOT / "docs" / "monitoring" / name).read_text()
     return {ROOT / name: text for name, text in files.items()}
+
+
+def client() -> dict[str, str]:
+    """The generated modules of the Python client."""
+    return client_code.files(openapi.document(), problems.kinds())
 
 
 def stale() -> list[Path]:

@@ -1,0 +1,164 @@
+"""One call of the service, without the sending: what goes out, what the answer means, and when to send it again."""
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from urllib.parse import urlencode
+
+from user_pods_client.decoding import as_object, decode, encode
+from user_pods_client.errors import NoAnswer, ServiceProblem, UnexpectedAnswer
+from user_pods_client.problems import BY_SLUG
+
+T = TypeVar("T")
+
+REPEATABLE = frozenset({"create", "wake", "activity", "extend"})
+"""POSTs that may be sent twice: the second changes nothing more. After `sleep` and `revoke` a user may have come back
+in between, and `open` makes a link each time."""
+_TRANSIENT = frozenset({429, 503})
+_LONGEST_WAIT = 30.0
+"""Seconds: a call that shall wait longer fails at once, and says how long."""
+_LARGEST_ANSWER = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer; names of headers in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def kind(self) -> str:
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    @property
+    def retry_after(self) -> float | None:
+        given = self.headers.get("retry-after", "")
+        return float(given) if given.isascii() and given.isdigit() and len(given) < 6 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call(Generic[T]):
+    """A call whose result is a T. `answers`: statuses that are no errors, with the type of their body."""
+
+    name: str
+    method: str
+    path: str
+    answers: Mapping[int, Any]
+    query: Mapping[str, object] = field(default_factory=dict)
+    body: object = None
+    sent_headers: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def target(self) -> str:
+        """Path and query. A parameter that is None is left out."""
+        query = {name: _text(value) for name, value in self.query.items() if value is not None}
+        return f"{self.path}?{urlencode(query)}" if query else self.path
+
+    @property
+    def headers(self) -> dict[str, str]:
+        given = {name: value for name, value in self.sent_headers.items() if value is not None}
+        return {"Content-Type": "application/json", **given} if self.body is not None else given
+
+    @property
+    def content(self) -> bytes | None:
+        return None if self.body is None else json.dumps(encode(self.body)).encode()
+
+    @property
+    def is_repeatable(self) -> bool:
+        return self.method in ("GET", "DELETE") or self.name in REPEATABLE
+
+    def result(self, answer: Answer, *, repeated: bool = False) -> T:
+        """What the answer means. Raises a ServiceProblem or UnexpectedAnswer.
+
+        `repeated`: the call was sent before without an answer, so a session that a DELETE no longer finds is deleted.
+        """
+        if answer.status in self.answers:
+            return self._body(self.answers[answer.status], answer)  # type: ignore[no-any-return]
+        if repeated and self.method == "DELETE" and answer.status == 404:
+            return None  # type: ignore[return-value]
+        raise error_of(answer)
+
+    def _body(self, kind: Any, answer: Answer) -> Any:
+        if kind is None:
+            return None
+        if kind is str:
+            return answer.body.decode("utf-8", "replace")
+        return decode(kind, _json(answer))
+
+
+class Attempts:
+    """Decides whether one call is sent again, and when."""
+
+    def __init__(self, call: Call[Any], retries: int) -> None:
+        self._call = call
+        self._left = retries
+        self._delay = 0.25
+        self.unanswered = 0
+        """How often the call was sent without an answer."""
+
+    def delay_after(self, outcome: Answer | NoAnswer) -> float | None:
+        """Seconds until the next attempt; None: this outcome is the last.
+
+        An answer of 429 or 503 with `Retry-After` says that the call was not carried out, so any call may be repeated.
+        """
+        if isinstance(outcome, NoAnswer):
+            self.unanswered += 1
+        again = self._call.is_repeatable if isinstance(outcome, NoAnswer) else outcome.status in _TRANSIENT
+        asked = None if isinstance(outcome, NoAnswer) else outcome.retry_after
+        if isinstance(outcome, Answer) and asked is None and not self._call.is_repeatable:
+            again = False
+        if not again or self._left <= 0 or (asked or 0) > _LONGEST_WAIT or self._is_a_result(outcome):
+            return None
+        self._left -= 1
+        delay, self._delay = self._delay, min(self._delay * 2, 8.0)
+        return max(asked or 0.0, delay * random.uniform(0.5, 1.5))  # noqa: S311 - spreads callers, no secret
+
+    def _is_a_result(self, outcome: Answer | NoAnswer) -> bool:
+        """An unhealthy /health answers 503, which is what the caller wants to know."""
+        return isinstance(outcome, Answer) and outcome.status in self._call.answers
+
+
+def error_of(answer: Answer) -> ServiceProblem | UnexpectedAnswer:
+    """The error that an answer stands for."""
+    if 300 <= answer.status < 400:
+        return UnexpectedAnswer(
+            f"the service's address answers with a redirect ({answer.status}), which is not followed, so that the token"
+            " reaches no other host; check the address"
+        )
+    if answer.kind != "application/problem+json":
+        return UnexpectedAnswer(f"what answers is not the service: status {answer.status} without a problem document")
+    document = as_object(_json(answer)) or {}
+    type_ = str(document.get("type", "about:blank"))
+    slug = type_.rpartition("/problems/")[2]
+    kind = BY_SLUG.get(slug, ServiceProblem)
+    part = document.get("part")
+    return kind(
+        str(document.get("detail") or document.get("title") or f"status {answer.status}"),
+        type_=type_,
+        status=answer.status,
+        title=str(document.get("title", "")),
+        instance=str(document.get("instance", "")),
+        part=part if isinstance(part, str) else None,
+        errors=_errors(document.get("errors")),
+        retry_after=answer.retry_after,
+    )
+
+
+def _errors(listed: object) -> list[tuple[str, str]]:
+    each = (as_object(item) for item in listed) if isinstance(listed, list) else ()
+    return [(str(item.get("pointer", "")), str(item.get("detail", ""))) for item in each if item]
+
+
+def _json(answer: Answer) -> object:
+    try:
+        return json.loads(answer.body)
+    except (ValueError, RecursionError):
+        raise UnexpectedAnswer(f"what answers is not the service: status {answer.status}, and no JSON") from None
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

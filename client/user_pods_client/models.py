@@ -1,0 +1,221 @@
+"""What the service answers. Made by `make generated`; a test compares it with the service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+CallerRole = Literal["operator", "frontend", "viewer"]
+Kind = Literal["wake", "sleep", "failure", "revocation"]
+Phase = Literal["asleep", "waking", "ready", "failed", "deleting", "released"]
+RecordStatus = Literal["created", "released", "deleting"]
+ReleaseState = Literal[
+    "unknown",
+    "deployed",
+    "uninstalled",
+    "superseded",
+    "failed",
+    "uninstalling",
+    "pending-install",
+    "pending-upgrade",
+    "pending-rollback",
+]
+SleepReason = Literal["idle", "asked", "operator", "late-zero", "false"]
+Stage = Literal[
+    "accepted", "unparked", "scaled", "scheduled", "pulled", "started", "ready", "warning", "failed", "asleep"
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    uuid: str
+    """Id of the session."""
+    action: Literal["wake", "sleep", "activity", "extend"]
+    queue_length: int | None = None
+    """Tokens in the wake queue after a wake."""
+    kept_until: datetime | None = None
+    """After an extension: until when the pod stays awake."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alive:
+    status: Literal["ok"] = "ok"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreatedSession:
+    uuid: str
+    """Id of the session."""
+    user_id: str
+    """The user's name: 1 to 254 printable ASCII characters without spaces; case is kept."""
+    status: Literal["created"] = "created"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthReport:
+    status: Literal["healthy", "unhealthy"]
+    failing: list[str] = field(default_factory=list)
+    """Names of the failing parts."""
+    parts: dict[str, str] = field(default_factory=dict)
+    """Each part: `ok`, or what is wrong."""
+    remarks: dict[str, str] = field(default_factory=dict)
+    """What works, but in a degraded way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    uuid: str
+    """Id of the session."""
+    entries: list[HistoryEntry]
+    """Newest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryEntry:
+    """One wake, sleep, failure or revocation; what does not belong to its kind is null."""
+
+    kind: Kind
+    at: datetime
+    """When it happened; for a wake, when it was accepted."""
+    by: str | None
+    """Who requested the wake or revocation: the name of the API key (`api` if it has none), `visit` (a browser at the
+    gateway), `queue` (a push by another program) or `operator` (a scale by hand). Null if nobody did: the pod was
+    replaced or restored."""
+    ready_at: datetime | None
+    """For a wake: when its pod became ready; null if it never did."""
+    seconds: float | None
+    """For a wake: from accepted to ready. For a sleep: how long the session had been awake."""
+    cause: SleepReason | None
+    """For a sleep: `idle`, `asked` (a call to sleep), `operator`, `late-zero` (KEDA's late 0, undone at once), or
+    `false` (the session was in use)."""
+    idle_since: datetime | None
+    """For a sleep: the last activity before it."""
+    interrupted: bool | None
+    """For a sleep: whether a program was still working."""
+    reason: str | None
+    """For a failure: the reason, as Kubernetes reports it."""
+    request_id: str | None
+    """Id of the request that caused it, as in the log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdleTimes:
+    """This session's idle times, where they differ from the defaults."""
+
+    cooldown: int | None = None
+    """Seconds without activity until the pod sleeps."""
+    lease: float | None = None
+    """Seconds for which one wake or activity keeps the queue non-empty."""
+    poll: int | None = None
+    """Seconds between two polls by KEDA."""
+    background: float | None = None
+    """Seconds after the last activity for which a working program keeps the pod awake; 0: it does not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    uuid: str
+    url: str
+    """Opens the workspace in a browser, once. Anyone who has it gets in."""
+    expires_at: datetime
+    """When the URL expires."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressEvent:
+    """The data of one server-sent event; its name is the `phase` too."""
+
+    phase: Stage | Phase
+    """The stage that the wake has reached, a `warning` from Kubernetes, or, if no wake is known, the session's
+    current phase."""
+    at: datetime
+    seconds: float | None
+    """Time since the wake was accepted; null if no wake is known."""
+    reason: str | None
+    """With `warning` and `failed`: the reason, as Kubernetes reports it."""
+    final: bool
+    """With `failed`: true if waiting does not help. False while Kubernetes retries; the stream then continues."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseView:
+    name: str
+    revision: int
+    state: ReleaseState
+    chart: str | None
+    """Chart and version, for example `user-pod-0.1.0`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoked:
+    uuid: str
+    """Id of the session."""
+    action: Literal["revoke"]
+    revoked_at: datetime
+    """Links and sign-ins from before this time, and within its second, are refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionList:
+    sessions: list[Status]
+    cursor: str | None
+    """Send it as `cursor` for the next page; null on the last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRecord:
+    user_id: str
+    """The user's name: 1 to 254 printable ASCII characters without spaces; case is kept."""
+    status: RecordStatus
+    """State of the record; the pod's life is in `phase`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    uuid: str
+    """Id of the session."""
+    session: SessionRecord
+    queue_length: int
+    """Wake tokens that have not expired."""
+    replicas: int
+    """Desired pods: 0 asleep, 1 awake."""
+    ready_replicas: int
+    """Pods that are ready."""
+    phase: Phase
+    reason: str | None
+    """Why the phase is `failed`, or what delays a wake in progress."""
+    final: bool
+    """With phase `failed`: true if waiting does not help, false while Kubernetes retries."""
+    warning: str | None
+    """A problem that needs attention although nothing has failed permanently, mainly what has delayed the pod for
+    longer than `SCHEDULE_TIMEOUT`. Otherwise null."""
+    release: ReleaseView | None
+    """The Helm release; null if it was removed."""
+    created_at: datetime
+    last_activity: datetime | None
+    """The last wake or other activity; null before the first."""
+    activity_source: str | None
+    """Its source: `wake`, or the source that the caller reported."""
+    sleeps_at: datetime | None
+    """The earliest time at which the pod sleeps without further activity; it is asleep at most two polls and 2 s
+    later. Null while asleep, and while the queue has no expiry."""
+    kept_awake_by: str | None
+    """`extension`, the source of the last activity, `background` (a program works in the pod), `queue` (tokens pushed
+    by another program), or `cooldown`."""
+    kept_until: datetime | None
+    """End of the extension that keeps the pod awake; null without one."""
+    parked: bool
+    """Whether the session is parked, so that KEDA does not poll it."""
+    behind_seconds: float | None
+    """Maximum age of the cluster's data in this response while the watch is behind; otherwise null."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhoAmI:
+    name: str
+    """The key's name; `api` for a key without one, and without keys."""
+    role: CallerRole
+    """What the caller may do."""
+    user_id: str | None
+    """The only user whom the caller may act for; null: everybody."""

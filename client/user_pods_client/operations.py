@@ -1,0 +1,175 @@
+"""A method per operation, for both clients. Made by `make generated`; a test compares it with the service."""
+
+from abc import ABC, abstractmethod
+from typing import TypeVar
+
+from user_pods_client import calls
+from user_pods_client.call import Call
+from user_pods_client.models import (
+    Action,
+    Alive,
+    CreatedSession,
+    HealthReport,
+    History,
+    IdleTimes,
+    Opened,
+    Phase,
+    Revoked,
+    SessionList,
+    Status,
+    WhoAmI,
+)
+
+T = TypeVar("T")
+
+
+class Operations(ABC):
+    @abstractmethod
+    def _send(self, call: Call[T]) -> T:
+        """The result of a call. Raises a ClientError."""
+
+    def create(self, user_id: str, *, idle: IdleTimes | None = None) -> CreatedSession:
+        """Create a session. A user has one session: every call for the same `user_id` returns it. The pod is
+        installed asleep."""
+        return self._send(calls.create(user_id, idle=idle))
+
+    def wake(self, uuid: str) -> Action:
+        """Wake the pod. Also the heartbeat: call it on every user message."""
+        return self._send(calls.wake(uuid))
+
+    def sleep(self, uuid: str) -> Action:
+        """Send the pod to sleep now. It sleeps even if somebody is using it."""
+        return self._send(calls.sleep(uuid))
+
+    def activity(self, uuid: str, source: str) -> Action:
+        """Report activity. Keeps an awake session awake. It never wakes a sleeping one."""
+        return self._send(calls.activity(uuid, source))
+
+    def extend(self, uuid: str, seconds: int) -> Action:
+        """Keep the pod awake for a time. Counts from now, regardless of activity."""
+        return self._send(calls.extend(uuid, seconds))
+
+    def open(self, uuid: str, *, to: str = "/") -> Opened:
+        """Get a link to the workspace. The link signs a browser in and works once. Give it to the session's user
+        only."""
+        return self._send(calls.open_(uuid, to=to))
+
+    def revoke(self, uuid: str) -> Revoked:
+        """Revoke all sign-ins to the workspace. Within seconds, every replica of the gateway refuses all links and
+        session cookies that exist, and closes open WebSockets and downloads. A new link opens the workspace again, so
+        first stop whatever issues links to this user."""
+        return self._send(calls.revoke(uuid))
+
+    def status(self, uuid: str) -> Status:
+        """Get a session's status."""
+        return self._send(calls.status(uuid))
+
+    def history(self, uuid: str) -> History:
+        """List a session's wakes, sleeps, failures and revocations."""
+        return self._send(calls.history(uuid))
+
+    def delete(self, uuid: str, *, keep_data: bool = True) -> None:
+        """Delete a session. Removes the release and the keys and, with `keep_data=false`, the volume."""
+        return self._send(calls.delete(uuid, keep_data=keep_data))
+
+    def list_sessions(
+        self, *, cursor: str | None = None, limit: int = 50, user_id: str | None = None, phase: Phase | None = None
+    ) -> SessionList:
+        """List sessions. Ordered by id. A page may be short although more follow: rely on `cursor`."""
+        return self._send(calls.list_sessions(cursor=cursor, limit=limit, user_id=user_id, phase=phase))
+
+    def whoami(self) -> WhoAmI:
+        """Get who calls."""
+        return self._send(calls.whoami())
+
+    def health(self) -> HealthReport:
+        """Check what the service depends on."""
+        return self._send(calls.health())
+
+    def metrics(self) -> str:
+        """Get metrics for Prometheus. The same as `METRICS_PORT` serves without a key."""
+        return self._send(calls.metrics())
+
+    def livez(self) -> Alive:
+        """Check whether the process is alive."""
+        return self._send(calls.livez())
+
+    def readyz(self) -> Alive:
+        """Check whether the process can serve."""
+        return self._send(calls.readyz())
+
+
+class AsyncOperations(ABC):
+    @abstractmethod
+    async def _send(self, call: Call[T]) -> T:
+        """The result of a call. Raises a ClientError."""
+
+    async def create(self, user_id: str, *, idle: IdleTimes | None = None) -> CreatedSession:
+        """Create a session. A user has one session: every call for the same `user_id` returns it. The pod is
+        installed asleep."""
+        return await self._send(calls.create(user_id, idle=idle))
+
+    async def wake(self, uuid: str) -> Action:
+        """Wake the pod. Also the heartbeat: call it on every user message."""
+        return await self._send(calls.wake(uuid))
+
+    async def sleep(self, uuid: str) -> Action:
+        """Send the pod to sleep now. It sleeps even if somebody is using it."""
+        return await self._send(calls.sleep(uuid))
+
+    async def activity(self, uuid: str, source: str) -> Action:
+        """Report activity. Keeps an awake session awake. It never wakes a sleeping one."""
+        return await self._send(calls.activity(uuid, source))
+
+    async def extend(self, uuid: str, seconds: int) -> Action:
+        """Keep the pod awake for a time. Counts from now, regardless of activity."""
+        return await self._send(calls.extend(uuid, seconds))
+
+    async def open(self, uuid: str, *, to: str = "/") -> Opened:
+        """Get a link to the workspace. The link signs a browser in and works once. Give it to the session's user
+        only."""
+        return await self._send(calls.open_(uuid, to=to))
+
+    async def revoke(self, uuid: str) -> Revoked:
+        """Revoke all sign-ins to the workspace. Within seconds, every replica of the gateway refuses all links and
+        session cookies that exist, and closes open WebSockets and downloads. A new link opens the workspace again, so
+        first stop whatever issues links to this user."""
+        return await self._send(calls.revoke(uuid))
+
+    async def status(self, uuid: str) -> Status:
+        """Get a session's status."""
+        return await self._send(calls.status(uuid))
+
+    async def history(self, uuid: str) -> History:
+        """List a session's wakes, sleeps, failures and revocations."""
+        return await self._send(calls.history(uuid))
+
+    async def delete(self, uuid: str, *, keep_data: bool = True) -> None:
+        """Delete a session. Removes the release and the keys and, with `keep_data=false`, the volume."""
+        return await self._send(calls.delete(uuid, keep_data=keep_data))
+
+    async def list_sessions(
+        self, *, cursor: str | None = None, limit: int = 50, user_id: str | None = None, phase: Phase | None = None
+    ) -> SessionList:
+        """List sessions. Ordered by id. A page may be short although more follow: rely on `cursor`."""
+        return await self._send(calls.list_sessions(cursor=cursor, limit=limit, user_id=user_id, phase=phase))
+
+    async def whoami(self) -> WhoAmI:
+        """Get who calls."""
+        return await self._send(calls.whoami())
+
+    async def health(self) -> HealthReport:
+        """Check what the service depends on."""
+        return await self._send(calls.health())
+
+    async def metrics(self) -> str:
+        """Get metrics for Prometheus. The same as `METRICS_PORT` serves without a key."""
+        return await self._send(calls.metrics())
+
+    async def livez(self) -> Alive:
+        """Check whether the process is alive."""
+        return await self._send(calls.livez())
+
+    async def readyz(self) -> Alive:
+        """Check whether the process can serve."""
+        return await self._send(calls.readyz())
