@@ -1,6 +1,7 @@
 """What `helmfile -e embedded` needs on a real node: the images, and values that name them and place the pods there."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -16,18 +17,25 @@ def prepare(cluster: Cluster, users: Name = Name.WORKSPACE) -> Path:
 
     `users`: what runs in users' pods.
     """
-    images = [recipes.build(name) for name in (Name.SERVICE, Name.REDIS, users)]
-    for image in images:
-        cluster.load_image(image.archive)
-    service, redis, pod = images
     values = {
-        "redis": {"image": _named(redis), "values": dict(node.PLACEMENT)},
-        "service": {"image": _named(service), **node.PLACEMENT},
-        "userPod": workspace.values(pod),
+        "redis": {"image": _named(_loaded(cluster, Name.REDIS)), "values": dict(node.PLACEMENT)},
+        "service": {"image": _named(_loaded(cluster, Name.SERVICE)), **node.PLACEMENT},
+        **users_values(cluster, users),
     }
     path = cluster.state / "images.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
+
+
+def users_values(cluster: Cluster, image: Name) -> dict[str, Any]:
+    """Values with which new users' pods run this image, which the node then has."""
+    return {"userPod": workspace.values(_loaded(cluster, image))}
+
+
+def _loaded(cluster: Cluster, name: Name) -> Image:
+    image = recipes.build(name)
+    cluster.load_image(image.archive)
+    return image
 
 
 def _named(image: Image) -> dict[str, str]:

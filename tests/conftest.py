@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
@@ -70,15 +71,23 @@ def cluster(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         cluster.down()
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
+@asynccontextmanager
+async def chromium(*arguments: str) -> AsyncIterator[Browser]:
+    """Debian's Chromium, with these additional command-line arguments."""
     if shutil.which(_CHROMIUM) is None and not os.environ.get("CI"):
         pytest.skip("a browser needs the Debian package chromium")
     async with async_playwright() as playwright:
         # As root, as tests of a real node run, Chromium has no sandbox; it sees nothing but the tests' own pages.
-        chromium = await playwright.chromium.launch(executable_path=shutil.which(_CHROMIUM), args=["--no-sandbox"])
-        yield chromium
-        await chromium.close()
+        args = ["--no-sandbox", *arguments]
+        launched = await playwright.chromium.launch(executable_path=shutil.which(_CHROMIUM), args=args)
+        yield launched
+        await launched.close()
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as launched:
+        yield launched
 
 
 @pytest.fixture

@@ -2,14 +2,28 @@
 
 import asyncio
 import json
+import logging
+import time
 from collections import Counter
+from typing import NamedTuple
 
 import aiohttp
+import pytest
+from playwright.async_api import Browser
+from websockets.exceptions import WebSocketException
 
+from devcluster import node
 from tests.chart.conftest import Helm
-from tests.installed.conftest import ACCOUNT, SYSTEM, USERS, Installation, User
+from tests.installed.conftest import ACCOUNT, SYSTEM, USERS, Installation, User, Users
+from tests.pages import picture
+from tests.stack.client import until
+from tests.workspaces.vscode import loaded, opened, opened_terminal, ran, woken
 
+_log = logging.getLogger(__name__)
 _CLIENTS = 4
+_WEBSOCKETS = 6
+_DRAIN = ("--ignore-daemonsets", "--delete-emptydir-data")
+"""As docs/how-to/nodes.md has it."""
 
 
 async def test_three_replicas_serve_and_every_part_is_well(
@@ -32,7 +46,8 @@ async def test_a_user_is_served_by_their_pod_which_sleeps_when_they_leave(
     installation.cluster.kubectl("-n", USERS, "wait", "--for=delete", *pods)
 
 
-async def test_a_rolling_upgrade_under_load_loses_no_request(
+@pytest.mark.timeout(300)
+async def test_a_rolling_upgrade_loses_no_request_and_websockets_are_back_at_once(
     installation: Installation, http: aiohttp.ClientSession, user: User
 ) -> None:
     async with http.get(f"{installation.url('gateway')}/", headers=user.headers) as answer:
@@ -52,18 +67,115 @@ async def test_a_rolling_upgrade_under_load_loses_no_request(
     status, page = f"{installation.url('http')}/session/{user.uuid}/status", f"{installation.url('gateway')}/"
     targets = ((status, dict[str, str]()), (page, user.headers))
     clients = [asyncio.create_task(visit(*target)) for target in targets * _CLIENTS]
-    await asyncio.to_thread(_restart, installation)
+    lines = [asyncio.create_task(converse(user, done)) for _ in range(_WEBSOCKETS)]
+    await asyncio.to_thread(_upgrade, installation, before)
     done.set()
     await asyncio.gather(*clients)
+    ends = [end for ended in await asyncio.gather(*lines) for end in ended]
     assert len(before & set(installation.pods())) == 0, "a replica was not replaced"
     assert set(answers) == {f"{status}: 200", f"{page}: 200"}, answers
     assert min(answers.values()) > 100, "there was no load"
 
+    assert len(ends) >= _WEBSOCKETS, "a WebSocket survived the replicas that it could be at"
+    assert {end.code for end in ends} == {1012}, ends
+    assert all(end.attempts == 1 for end in ends), ends
+    slowest = max(end.seconds for end in ends)
+    _log.info("%d WebSockets were closed, and back after %.3f s at most", len(ends), slowest)
+    assert slowest < 2, ends
 
-def _restart(installation: Installation) -> None:
-    kubectl = installation.cluster.kubectl
-    kubectl("-n", SYSTEM, "rollout", "restart", "deployment/session-service")
-    kubectl("-n", SYSTEM, "rollout", "status", "deployment/session-service", "--timeout=180s")
+
+class End(NamedTuple):
+    """A WebSocket that was closed: its code, and what it took until its successor echoed."""
+
+    code: int
+    attempts: int
+    seconds: float
+
+
+async def converse(user: User, done: asyncio.Event) -> list[End]:
+    """Hold a WebSocket until `done`, and connect again when it is closed, as browsers do."""
+    ends: list[End] = []
+    closed: tuple[int, float] | None = None
+    attempts = 0
+    over = asyncio.create_task(done.wait())
+    while not done.is_set():
+        attempts += 1
+        try:
+            async with user.websocket() as connection:
+                await connection.send("hello")
+                assert await connection.recv() == "hello"
+                if closed is not None:
+                    code, at = closed
+                    ends.append(End(code, attempts, time.monotonic() - at))
+                attempts = 0
+                end = asyncio.create_task(connection.wait_closed())
+                await asyncio.wait([end, over], return_when=asyncio.FIRST_COMPLETED)
+            await end
+            closed = connection.close_code or 0, time.monotonic()
+        except (OSError, WebSocketException):
+            await asyncio.sleep(0.05)
+    await over
+    return ends
+
+
+def _upgrade(installation: Installation, before: set[str]) -> None:
+    """Change a value and sync, and wait until the replicas from before are gone with their connections."""
+    installation.upgrade_to_editors()
+    pods = [f"pod/{name}" for name in before]
+    installation.cluster.kubectl("-n", SYSTEM, "wait", "--for=delete", *pods, "--timeout=120s")
+
+
+@pytest.mark.timeout(300)
+async def test_a_person_writes_in_vs_code_and_has_the_file_after_the_node_was_drained(
+    installation: Installation, http: aiohttp.ClientSession, browser: Browser, users: Users
+) -> None:
+    await asyncio.to_thread(installation.upgrade_to_editors)
+    user, page = await users.new(), await browser.new_page()
+    await page.goto(await user.link("/?folder=/home/coder"))
+    await loaded(page)
+    await opened_terminal(page)
+    await ran(page, "touch notes.md", "notes.md")
+    await opened(page, "notes.md")
+    await page.keyboard.type("Remember me.", delay=20)
+
+    async def is_saved() -> bool:
+        return user.shown("notes.md") == "Remember me."
+
+    await until(is_saved, 30, lambda: "the file is not saved")
+    await picture(page, "installed-editor")
+
+    before, drained, answers = set(installation.pods()), asyncio.Event(), Counter[int]()
+
+    async def check() -> None:
+        while not drained.is_set():
+            async with http.get(f"{installation.url('gateway')}/.user-pods/healthz") as answer:
+                answers[answer.status] += 1
+            await asyncio.sleep(0.05)
+
+    kubectl, checking = installation.cluster.kubectl, asyncio.create_task(check())
+    drain = asyncio.create_task(asyncio.to_thread(kubectl, "drain", node.NAME, *_DRAIN, "--timeout=150s"))
+
+    async def one_is_left() -> bool:
+        budget = kubectl("-n", SYSTEM, "get", "poddisruptionbudget", "session-service", "-o", "json")
+        status = json.loads(budget)["status"]
+        return bool(status["currentHealthy"] == 1 and status["disruptionsAllowed"] == 0)
+
+    await until(one_is_left, 60, lambda: "the replicas are not evicted")
+    assert not drain.done()
+    assert set(installation.pods()) < before
+    # Room for the pods elsewhere would be another node; this cluster has the one.
+    kubectl("uncordon", node.NAME)
+    await drain
+    kubectl("-n", SYSTEM, "rollout", "status", "deployment/session-service", "--timeout=60s")
+    kubectl("-n", SYSTEM, "rollout", "status", "statefulset/redis", "--timeout=60s")
+    drained.set()
+    await checking
+    assert not before & set(installation.pods())
+    assert set(answers) == {200}, answers
+    await page.bring_to_front()
+    await woken(page)
+    await picture(page, "installed-after-drain")
+    assert user.shown("notes.md") == "Remember me."
 
 
 async def test_a_killed_replica_is_replaced_and_the_others_serve_meanwhile(
