@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from devcluster import node, toolchain
+from devcluster import node, publishing, toolchain
 from devcluster.cluster import Cluster
 from devcluster.errors import DevclusterError
 from devcluster.invocation import command
+from devcluster.registry import Registry
 
 app = typer.Typer(help="A Kubernetes cluster of real parts, without Docker and without root.", no_args_is_help=True)
 State = Annotated[Path, typer.Option(help="Folder that holds everything of this cluster.")]
@@ -19,17 +20,45 @@ Node = Annotated[
         "--node/--no-node", help="A real node beside the simulated ones. Default: where this machine allows one."
     ),
 ]
+Platform = Annotated[str, typer.Option(help="For another one than this machine's, for example `linux/arm64`.")]
 DEFAULT = Path(".cluster")
 
 
 @app.command()
-def tools(extra: Annotated[bool, typer.Option(help="Also those that only tests need.")] = False) -> None:
-    """Compile the pinned tools (once) and print where they are."""
+def tools(
+    names: Annotated[list[str] | None, typer.Argument(help="Only these, for example `helm helmfile`.")] = None,
+    extra: Annotated[bool, typer.Option(help="Also those that only tests need.")] = False,
+) -> None:
+    """Fetch or compile the pinned tools (once) and print where they are."""
+    every = {**toolchain.CLUSTER, **toolchain.NODE, **toolchain.EXTRA}
+    if unknown := set(names or ()) - set(every):
+        raise DevclusterError(f"no such tool: {', '.join(sorted(unknown))}; there are {', '.join(every)}")
     wanted = {**toolchain.CLUSTER, **(toolchain.EXTRA if extra else {})}
     if not node.missing():
         wanted |= toolchain.NODE
+    if names:
+        wanted = {name: every[name] for name in names}
     for folder in toolchain.ensure(wanted).bins:
         print(folder)
+
+
+@app.command()
+def lock_tools(platform: Platform = "") -> None:
+    """Compile the cluster's tools and write their digests into tools/published.json."""
+    print(f"{len(publishing.Publisher(platform).lock().tools)} tools")
+
+
+@app.command()
+def push_tools(
+    registry: Annotated[str, typer.Argument(help="For example `ghcr.io/example/user-pods/tools`.")],
+    platform: Platform = "",
+) -> None:
+    """Compile the cluster's tools, compare them with tools/published.json, push them and print their references.
+
+    DEVCLUSTER_REGISTRY_USER and DEVCLUSTER_REGISTRY_PASSWORD log in.
+    """
+    for reference in publishing.Publisher(platform).push(Registry(registry, publishing.credentials())):
+        print(reference)
 
 
 @app.command()

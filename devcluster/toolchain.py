@@ -1,8 +1,8 @@
-"""Compiles the pinned tools once, into a cache whose keys are their go.mod and go.sum.
+"""Fetches or compiles the pinned tools once, into a cache whose keys are their go.mod and go.sum.
 
 `tools/<name>/go.mod` is the only place that names a version. A tool's cache entry appears by a rename when it is
 complete, so an interrupted build leaves nothing that could be taken for a tool; a lock file per entry makes two
-processes that want the same tool build it once.
+processes that want the same tool get it once.
 """
 
 import fcntl
@@ -20,10 +20,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from devcluster import golang
+from devcluster import golang, published
 from devcluster.errors import BuildFailed, DevclusterError
 
 SOURCES = Path(__file__).parent / "tools"
+PUBLISHED = "published.json"
+"""File of the sources with the digests of compiled tools."""
 _FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly")
 
 
@@ -122,6 +124,7 @@ EXTRA: Mapping[str, Tool] = {
     "helm-docs": Tool(module="github.com/norwoodj/helm-docs", packages={"helm-docs": "cmd/helm-docs"}),
     "kubeconform": Tool(module="github.com/yannh/kubeconform", packages={"kubeconform": "cmd/kubeconform"}),
     "actionlint": Tool(module="github.com/rhysd/actionlint", packages={"actionlint": "cmd/actionlint"}),
+    "registry": Tool(module="github.com/distribution/distribution/v3", packages={"registry": "."}, minutes=1),
 }
 """Programs that only the tests need."""
 
@@ -167,33 +170,100 @@ def ensure(
     report: Report = say,
     cache: Path | None = None,
     sources: Path = SOURCES,
+    fetch: bool = True,
+    platform: str = "",
 ) -> Tools:
-    """Compile missing tools, two at a time, longest first. Returns at once if there are none.
+    """Fetch missing tools from a registry that has them (published.py), and compile the others, two at a time.
 
-    Raises BuildFailed with the compiler's last lines.
+    Returns at once if none is missing. `platform` compiles for another one, for example ``linux/arm64``; give it a
+    cache of its own. Raises BuildFailed with the compiler's last lines.
     """
     cache = cache or cache_folder()
-    places = {name: sources / (tool.folder or name) for name, tool in wanted.items()}
-    entries = {name: _entry(cache, places[name], name, tool) for name, tool in wanted.items()}
-    missing = sorted(
-        (name for name, entry in entries.items() if not entry.exists()), key=lambda name: -wanted[name].minutes
-    )
+    entries = {name: entry_of(cache, sources / (tool.folder or name), name, tool) for name, tool in wanted.items()}
+    missing = [name for name, entry in entries.items() if not entry.exists()]
+    if missing and fetch:
+        missing = _fetch_all({name: entries[name] for name in missing}, cache, sources, report)
     if missing:
-        cache.mkdir(parents=True, exist_ok=True)
-        go = golang.find(cache)
-        minutes = sum(wanted[name].minutes for name in missing)
-        report(f"compiling {len(missing)} tools, once ({', '.join(missing)}); about {minutes:.0f} min on two cores")
-        progress = _Progress(len(missing), report)
-
-        def build(place: Path) -> None:
-            # Tools of one module one after another: in parallel, each would compile the shared packages.
-            for name in missing:
-                if places[name] == place:
-                    _build(go, place, wanted[name], entries[name], progress)
-
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            list(pool.map(build, dict.fromkeys(places[name] for name in missing)))
+        tools = {name: wanted[name] for name in missing}
+        _compile_all(tools, entries=entries, cache=cache, sources=sources, report=report, platform=platform)
     return Tools(entries)
+
+
+def _fetch_all(missing: Mapping[str, Path], cache: Path, sources: Path, report: Report) -> list[str]:
+    """Fetch what is published, and return the names of what has to be compiled."""
+    source = published.downloads(sources / PUBLISHED, cache / "downloads")
+    if source is None:
+        return list(missing)
+    known = [name for name, entry in missing.items() if source.expected(entry.name)]
+    if unknown := [name for name in missing if name not in known]:
+        report(f"not published for {published.platform()} with these pins: {', '.join(unknown)}")
+    if known:
+        report(f"fetching {len(known)} tools from {source.address} ({', '.join(known)})")
+    started = time.monotonic()
+    with ThreadPoolExecutor(max_workers=3) as pool:
+        reasons = dict(zip(known, pool.map(lambda name: _fetch(source, missing[name]), known), strict=True))
+    if fetched := [name for name in known if not reasons[name]]:
+        report(f"  fetched and verified {len(fetched)} in {time.monotonic() - started:.0f} s")
+    for reason in dict.fromkeys(filter(None, reasons.values())):
+        names = ", ".join(name for name in known if reasons[name] == reason)
+        report(f"  not fetched: {names}. {reason}. {published.SETTING} names another registry, or `none`.")
+    return [name for name in missing if reasons.get(name, "unpublished")]
+
+
+def _fetch(source: published.Downloads, entry: Path) -> str:
+    """Returns why there is no entry; empty if there is one."""
+    with locked(entry):
+        if not entry.exists():
+            try:
+                with _filling(entry) as partial:
+                    source.fetch(entry.name, partial)
+            except published.NotPublished as error:
+                return str(error)
+    return ""
+
+
+def _compile_all(
+    missing: Mapping[str, Tool],
+    *,
+    entries: Mapping[str, Path],
+    cache: Path,
+    sources: Path,
+    report: Report,
+    platform: str,
+) -> None:
+    cache.mkdir(parents=True, exist_ok=True)
+    builder = Builder(golang.find(cache), platform or published.platform())
+    places = {name: sources / (tool.folder or name) for name, tool in missing.items()}
+    names = sorted(missing, key=lambda name: -missing[name].minutes)
+    minutes = sum(tool.minutes for tool in missing.values())
+    report(f"compiling {len(missing)} tools, once ({', '.join(names)}); about {minutes:.0f} min on two cores")
+    progress = _Progress(len(missing), report)
+
+    def build(place: Path) -> None:
+        # Tools of one module one after another: in parallel, each would compile the shared packages.
+        for name in names:
+            if places[name] == place:
+                _build(builder, place, missing[name], entries[name], progress)
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        list(pool.map(build, dict.fromkeys(places[name] for name in names)))
+
+
+@dataclass(frozen=True)
+class Builder:
+    """A Go, and the platform that it compiles for."""
+
+    go: Path
+    platform: str
+
+    def run(self, source: Path, *arguments: str) -> str:
+        system, architecture = self.platform.split("/")
+        env = golang.environment(self.go) | {"GOOS": system, "GOARCH": architecture}
+        done = subprocess.run([self.go, *arguments], cwd=source, env=env, capture_output=True, text=True, check=False)
+        if done.returncode:
+            tail = "\n".join(done.stderr.splitlines()[-25:])
+            raise BuildFailed(f"{source.name}: `go {arguments[0]}` failed:\n{tail}")
+        return done.stdout
 
 
 class _Progress:
@@ -217,7 +287,8 @@ class _Progress:
         )
 
 
-def _entry(cache: Path, source: Path, name: str, tool: Tool) -> Path:
+def entry_of(cache: Path, source: Path, name: str, tool: Tool) -> Path:
+    """Where the cache has a tool. The last part of the path changes with its pins."""
     digest = hashlib.sha256()
     for path in (source / "go.mod", source / "go.sum", *sorted(source.glob("*.go"))):
         digest.update(path.read_bytes())
@@ -225,22 +296,27 @@ def _entry(cache: Path, source: Path, name: str, tool: Tool) -> Path:
     return cache / "tools" / f"{name}-{digest.hexdigest()[:16]}"
 
 
-def _build(go: Path, source: Path, tool: Tool, entry: Path, progress: _Progress) -> None:
+def _build(builder: Builder, source: Path, tool: Tool, entry: Path, progress: _Progress) -> None:
     with locked(entry):
-        if entry.exists():
-            return
-        with progress.step(entry.name.rpartition("-")[0], tool.minutes):
-            partial = Path(tempfile.mkdtemp(prefix=f"{entry.name}.part.", dir=entry.parent))
-            try:
-                _compile(go, source, tool, partial)
-                partial.chmod(0o755)
-                partial.rename(entry)
-            except BaseException:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
+        if not entry.exists():
+            with progress.step(entry.name.rpartition("-")[0], tool.minutes), _filling(entry) as partial:
+                _compile(builder, source, tool, partial)
 
 
-def _compile(go: Path, source: Path, tool: Tool, target: Path) -> None:
+@contextmanager
+def _filling(entry: Path) -> Iterator[Path]:
+    """A folder that becomes the entry when it is complete, and disappears if that fails."""
+    partial = Path(tempfile.mkdtemp(prefix=f"{entry.name}.part.", dir=entry.parent))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        partial.rename(entry)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _compile(builder: Builder, source: Path, tool: Tool, target: Path) -> None:
     version = _version(source, tool.module)
     major, minor = version.removeprefix("v").split(".")[:2]
     values = [
@@ -251,9 +327,9 @@ def _compile(go: Path, source: Path, tool: Tool, target: Path) -> None:
     (target / "bin").mkdir()
     for program, package in tool.packages.items():
         path = package if package == "." else "/".join(filter(None, (tool.module, package)))
-        _go(go, source, "build", *_FLAGS, "-ldflags", ldflags, "-o", str(target / "bin" / program), path)
+        builder.run(source, "build", *_FLAGS, "-ldflags", ldflags, "-o", str(target / "bin" / program), path)
     if tool.files:
-        folder = Path(_go(go, source, "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", tool.module).strip())
+        folder = Path(builder.run(source, "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", tool.module).strip())
         for name, inside in tool.files.items():
             # The module cache is read-only; what is copied must be removable.
             shutil.copytree(folder / inside, target / name, copy_function=shutil.copyfile)
@@ -271,16 +347,6 @@ def _version(source: Path, module: str) -> str:
 def _kube_minor(source: Path) -> str:
     found = re.search(r"^\s*k8s\.io/client-go v0\.(\d+)", (source / "go.mod").read_text(), re.MULTILINE)
     return found.group(1) if found else ""
-
-
-def _go(go: Path, source: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [go, *arguments], cwd=source, env=golang.environment(go), capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        tail = "\n".join(done.stderr.splitlines()[-25:])
-        raise BuildFailed(f"{source.name}: `go {arguments[0]}` failed:\n{tail}")
-    return done.stdout
 
 
 @contextmanager

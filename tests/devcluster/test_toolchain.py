@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,24 +11,12 @@ import pytest
 from devcluster import golang, toolchain
 from devcluster.errors import BuildFailed
 from devcluster.toolchain import Tool
-
-MODULE = "example.invalid/tiny"
-TOOLS: Mapping[str, Tool] = {"tiny": Tool(module=MODULE, packages={"tiny": ""})}
+from tests.devcluster.tiny_tool import MODULE, TOOLS, write_sources
 
 
 @pytest.fixture
 def sources(tmp_path: Path) -> Path:
-    """A folder of tools with one tool, which is its own main package."""
-    tool = tmp_path / "sources" / "tiny"
-    tool.mkdir(parents=True)
-    require = f"require {MODULE} v1.2.3\nreplace {MODULE} v1.2.3 => ./module\n"
-    (tool / "go.mod").write_text(f"module example.invalid/tools\n\ngo 1.26\n\n{require}\ntool {MODULE}\n")
-    (tool / "go.sum").write_text("")
-    inner = tool / "module"
-    inner.mkdir()
-    (inner / "go.mod").write_text(f"module {MODULE}\n\ngo 1.26\n")
-    (inner / "main.go").write_text('package main\n\nfunc main() { println("tiny") }\n')
-    return tmp_path / "sources"
+    return write_sources(tmp_path / "sources")
 
 
 def ensure(tmp_path: Path, sources: Path, lines: list[str] | None = None) -> toolchain.Tools:
