@@ -19,6 +19,7 @@ from service.domain.identity import UserRule
 from service.domain.idle_times import IdleTimes
 from service.domain.limits import Limits
 from service.domain.names import HOST_PREFIX, SessionId, public_host
+from service.domain.people import PersonRule
 from service.edge.addresses import Network
 from service.edge.connection_limits import HEADER_LIMIT, HEADER_LINES
 from service.gateway.activity.rules import ActivityMode
@@ -56,7 +57,7 @@ class Settings(BaseSettings):
     role: Role = Role.ALL
     """What this process runs: `api`, `gateway`, `controller` or `all` of them. `serve --role` wins."""
     host: str = "127.0.0.1"
-    """Address to listen on. Anything but loopback requires `API_KEYS` or `API_KEYS_FILE`."""
+    """Address to listen on. Anything but loopback requires keys or tokens."""
     port: Port = 8080
     """TCP port of the API. 0 picks a free port and logs it."""
     metrics_port: Port = 0
@@ -64,10 +65,19 @@ class Settings(BaseSettings):
     port; `/metrics` is then on `PORT` and needs a key like every other path."""
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Bearer keys, separated by commas, each of at least 16 characters. Use several to change keys without an outage.
-    Empty, without `API_KEYS_FILE` either: no access control, which is allowed only on loopback."""
+    Empty, without `API_KEYS_FILE` and `API_OIDC_AUDIENCE`: no access control, which is allowed only on loopback."""
     api_keys_file: Path | None = None
     """File with API keys that have names and roles, as `key new` prints their lines; a changed file takes effect within
     seconds. Those of `API_KEYS` may do everything, as operators."""
+    api_oidc_audience: str = ""
+    """Let people call the API with tokens of an OpenID Connect provider whose claim `aud` is or contains this. Who they
+    are follows from `OIDC_USER_CLAIM` and the settings after it. Each reaches only their own session. Empty: no."""
+    api_oidc_issuer: str = ""
+    """Issuer of these tokens, exactly as its metadata name it. Empty: `OIDC_ISSUER`."""
+    api_oidc_operators: Annotated[tuple[str, ...], NoDecode] = ()
+    """Groups (`OIDC_GROUPS_CLAIM`) whose members have the role `operator`, separated by commas."""
+    api_oidc_viewers: Annotated[tuple[str, ...], NoDecode] = ()
+    """Groups whose members have the role `viewer`, separated by commas."""
     connections: Count = 2000
     """Maximum number of concurrent connections to `PORT`. Further ones get 503."""
     connections_per_address: Annotated[int, Field(ge=0)] = 0
@@ -267,7 +277,14 @@ class Settings(BaseSettings):
     """`json` for machines, `console` for people."""
 
     @field_validator(
-        "api_keys", "gateway_cookies", "gateway_trusted", "oidc_allowed_groups", "oidc_allowed_domains", mode="before"
+        "api_keys",
+        "api_oidc_operators",
+        "api_oidc_viewers",
+        "gateway_cookies",
+        "gateway_trusted",
+        "oidc_allowed_groups",
+        "oidc_allowed_domains",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -348,18 +365,21 @@ class Settings(BaseSettings):
             raise ValueError(f"{PREFIX}GATEWAY_OPEN would let anybody in who reaches {self.host}; it is for loopback")
         if self.oidc_issuer:
             self._check_oidc()
-        if self.role.serves_api and not self.has_callers and not _loopback(self.host):
-            raise ValueError(
-                f"{PREFIX}API_KEYS is empty, so anybody who reaches {self.host} could use the service;"
-                f" set it or {PREFIX}API_KEYS_FILE, or {PREFIX}HOST=127.0.0.1"
-            )
+        if self.role.serves_api:
+            self._check_callers()
         return self
 
+    def _check_callers(self) -> None:
+        if self.api_oidc_audience:
+            _check_issuer("API_OIDC_ISSUER", self.token_issuer)
+        if not self.has_callers and not _loopback(self.host):
+            raise ValueError(
+                f"{PREFIX}API_KEYS is empty, so anybody who reaches {self.host} could use the service;"
+                f" set it, {PREFIX}API_KEYS_FILE or {PREFIX}API_OIDC_AUDIENCE, or {PREFIX}HOST=127.0.0.1"
+            )
+
     def _check_oidc(self) -> None:
-        _check_web_address(self.oidc_issuer)
-        parts = urlsplit(self.oidc_issuer)
-        if parts.query or (parts.scheme == "http" and not _loopback(parts.hostname or "")):
-            raise ValueError(f"{PREFIX}OIDC_ISSUER must be an https URL without a query; http is for loopback")
+        _check_issuer("OIDC_ISSUER", self.oidc_issuer)
         if not self.gateway_domain or not self.oidc_client_id:
             raise ValueError(f"{PREFIX}OIDC_ISSUER needs {PREFIX}OIDC_CLIENT_ID and {PREFIX}GATEWAY_DOMAIN")
         if self.gateway_home_url:
@@ -374,7 +394,20 @@ class Settings(BaseSettings):
     @property
     def has_callers(self) -> bool:
         """Whether callers of the API have to say who they are."""
-        return bool(self.api_keys or self.api_keys_file)
+        return bool(self.api_keys or self.api_keys_file or self.api_oidc_audience)
+
+    @property
+    def token_issuer(self) -> str:
+        """Who issues the tokens of people who call the API."""
+        return self.api_oidc_issuer or self.oidc_issuer
+
+    @property
+    def person_rule(self) -> PersonRule:
+        return PersonRule(
+            user=self.user_rule,
+            operators=frozenset(self.api_oidc_operators),
+            viewers=frozenset(self.api_oidc_viewers),
+        )
 
     @property
     def user_rule(self) -> UserRule:
@@ -526,6 +559,17 @@ def reference() -> str:
         meaning = " ".join((field.description or "").split())
         lines.append(f"| `{PREFIX}{name.upper()}` | {f'`{default}`' if default != '' else 'empty'} | {meaning} |")
     return "\n".join([*lines, ""])
+
+
+def _check_issuer(name: str, url: str) -> None:
+    """Raises ValueError."""
+    try:
+        _check_web_address(url)
+    except ValueError as error:
+        raise ValueError(f"{PREFIX}{name}: {error}") from None
+    parts = urlsplit(url)
+    if parts.query or (parts.scheme == "http" and not _loopback(parts.hostname or "")):
+        raise ValueError(f"{PREFIX}{name} must be an https URL without a query; http is for loopback")
 
 
 def _check_web_address(url: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-CallerRole = Literal["operator", "frontend", "viewer"]
+CallerRole = Literal["operator", "frontend", "viewer", "user"]
 Kind = Literal["wake", "sleep", "failure", "revocation"]
 Phase = Literal["asleep", "waking", "ready", "failed", "deleting", "released"]
 RecordStatus = Literal["created", "released", "deleting"]
@@ -79,9 +79,9 @@ class HistoryEntry:
     at: datetime
     """When it happened; for a wake, when it was accepted."""
     by: str | None
-    """Who requested the wake or revocation: the name of the API key (`api` if it has none), `visit` (a browser at the
-    gateway), `queue` (a push by another program) or `operator` (a scale by hand). Null if nobody did: the pod was
-    replaced or restored."""
+    """Who requested the wake or revocation: the name of the API key (`api` if it has none), `person` (by a token of
+    the identity provider), `visit` (a browser at the gateway), `queue` (a push by another program) or `operator` (a
+    scale by hand). Null if nobody did: the pod was replaced or restored."""
     ready_at: datetime | None
     """For a wake: when its pod became ready; null if it never did."""
     seconds: float | None
@@ -214,7 +214,7 @@ class Status:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhoAmI:
     name: str
-    """The key's name; `api` for a key without one, and without keys."""
+    """The key's name (`api` if it has none), or the person's user id."""
     role: CallerRole
     """What the caller may do."""
     user_id: str | None

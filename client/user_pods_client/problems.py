@@ -34,7 +34,7 @@ class ExpectationFailed(ServiceProblem):
 
 
 class Forbidden(ServiceProblem):
-    """403: the key's role or user does not allow this."""
+    """403: the caller's role, or the only user whom it may act for, does not allow this."""
 
     slug = "forbidden"
 
@@ -61,6 +61,13 @@ class HttpVersionNotSupported(ServiceProblem):
     """505: Use HTTP/1.1."""
 
     slug = "http-version-not-supported"
+
+
+class IdentityProviderUnavailable(ServiceProblem):
+    """503: the identity provider's keys cannot be read, so nobody can be recognised by a token; try again in a
+    moment."""
+
+    slug = "identity-provider-unavailable"
 
 
 class IdleTimesRefused(ServiceProblem):
@@ -304,7 +311,7 @@ class TooManyStreamsOfSession(ServiceProblem):
 
 
 class Unauthorized(ServiceProblem):
-    """401: no valid key came with the request."""
+    """401: no valid key or token came with the request."""
 
     slug = "unauthorized"
 
@@ -338,6 +345,7 @@ BY_SLUG: dict[str, type[ServiceProblem]] = {
     "helm-timeout": HelmTimeout,
     "helm-unavailable": HelmUnavailable,
     "http-version-not-supported": HttpVersionNotSupported,
+    "identity-provider-unavailable": IdentityProviderUnavailable,
     "idle-times-refused": IdleTimesRefused,
     "index-incomplete": IndexIncomplete,
     "install-failed": InstallFailed,

@@ -1,11 +1,14 @@
 """`key new`: make an API key."""
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from service.domain.api_keys import BadKeyLine, new_api_key
+from service.domain.api_keys import KEY_ROLES, BadKeyLine, new_api_key
 from service.domain.permissions import CallerRole
+
+KeyRole = StrEnum("KeyRole", {role.name: role.value for role in KEY_ROLES})  # type: ignore[misc]
 
 app = typer.Typer(no_args_is_help=True, help="API keys with a name and a role (docs/how-to/api-keys.md).")
 
@@ -18,12 +21,12 @@ def options() -> None:
 @app.command()
 def new(
     name: Annotated[str, typer.Option(help="Names the key in logs and histories, for example `shop`.")],
-    role: Annotated[CallerRole, typer.Option(help="What the key may do.")],
+    role: Annotated[KeyRole, typer.Option(help="What the key may do.")],
     user: Annotated[str | None, typer.Option(help="The only user whom the key is for.")] = None,
 ) -> None:
     """Print a new key, and the line to store, which has only its hash."""
     try:
-        key, stored = new_api_key(name, role, user)
+        key, stored = new_api_key(name, CallerRole(role), user)
     except BadKeyLine as error:
         typer.echo(f"This key cannot be made: {error}", err=True)
         raise typer.Exit(2) from None

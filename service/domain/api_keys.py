@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.domain.names import is_user_id
-from service.domain.permissions import Caller, CallerRole
+from service.domain.permissions import PERSON, Caller, CallerRole
 from service.domain.wake_cause import API, OPERATOR, QUEUE, VISIT
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,10 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _ID = re.compile(rf"[a-z0-9]{{{_ID_LENGTH}}}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FIELDS = frozenset({"name", "role", "id", "sha256"})
-_RESERVED = frozenset({API, VISIT, QUEUE, OPERATOR, "person"})
+_RESERVED = frozenset({API, VISIT, QUEUE, OPERATOR, PERSON})
 """Names that mean somebody else in histories."""
+KEY_ROLES = (CallerRole.OPERATOR, CallerRole.FRONTEND, CallerRole.VIEWER)
+"""What a key can be: a `user` is a person."""
 _NO_DIGEST = bytes(32)
 _FORMER = Caller(name=API, role=CallerRole.OPERATOR)
 """Whoever has a key without a name."""
@@ -86,8 +88,8 @@ def parse_line(line: str) -> ApiKey:
     if len(fields) != len(given) or not _FIELDS <= fields.keys() <= _FIELDS | {"user"}:
         raise BadKeyLine("it must have name, role, id, sha256 and at most user, each once")
     _check_names(fields["name"], fields.get("user"))
-    if fields["role"] not in {*CallerRole}:
-        raise BadKeyLine(f"its role must be one of {', '.join(CallerRole)}")
+    if fields["role"] not in KEY_ROLES:
+        raise BadKeyLine(f"its role must be one of {', '.join(KEY_ROLES)}")
     if not _ID.fullmatch(fields["id"]) or not _DIGEST.fullmatch(fields["sha256"]):
         raise BadKeyLine("its id or sha256 is not one that `key new` has printed")
     role, user_id = CallerRole(fields["role"]), fields.get("user")

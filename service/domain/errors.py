@@ -137,6 +137,13 @@ class SigningKeysUnavailable(ClusterUnavailable):
     )
 
 
+class IdentityProviderUnavailable(Unavailable):
+    part = "identity provider"
+    message = (
+        "the identity provider's keys cannot be read, so nobody can be recognised by a token; try again in a moment"
+    )
+
+
 class KedaUnavailable(Unavailable):
     part = "keda"
     message = "KEDA does not work"

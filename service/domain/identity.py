@@ -111,7 +111,7 @@ class UserRule:
             raise SignInRefused(SignInFailure.UNVERIFIED_EMAIL)
         if self.domains and _domain(claims.get("email")) not in self.domains:
             raise SignInRefused(SignInFailure.NOT_ALLOWED, "the domain of the address")
-        if self.groups and not self.groups & _texts(claims.get(self.groups_claim)):
+        if self.groups and not self.groups & texts(claims.get(self.groups_claim)):
             raise SignInRefused(SignInFailure.NOT_ALLOWED, "the groups")
         return user_id
 
@@ -120,6 +120,7 @@ def _domain(email: object) -> str:
     return email.rpartition("@")[2].lower() if isinstance(email, str) else ""
 
 
-def _texts(value: object) -> frozenset[str]:
+def texts(value: object) -> frozenset[str]:
+    """The texts of a claim that is one, or a list of them."""
     values = value if isinstance(value, list) else [value]
     return frozenset(each for each in values if isinstance(each, str))

@@ -12,6 +12,12 @@ class CallerRole(StrEnum):
     """A program that acts for users: everything about sessions."""
     VIEWER = "viewer"
     """Reads, and changes nothing."""
+    USER = "user"
+    """A person: everything about their own session."""
+
+
+PERSON = "person"
+"""The name of every caller who is a person: logs and histories hold no user ids."""
 
 
 class Subject(Enum):
@@ -52,11 +58,15 @@ class Caller:
     """The only user whom the caller may act for; None: everybody."""
     key_id: str | None = None
     """The part of the API key that names it, and is no secret."""
+    person: str | None = None
+    """The user id of a person; None for a program."""
+    since: int | None = None
+    """When the person's token was issued, in seconds since 1970."""
 
 
-_OPERATOR, _FRONTEND, _VIEWER = CallerRole
-_ACTS = frozenset({_OPERATOR, _FRONTEND})
-_READS = frozenset({_OPERATOR, _FRONTEND, _VIEWER})
+_OPERATOR, _FRONTEND, _VIEWER, _USER = CallerRole
+_ACTS = frozenset({_OPERATOR, _FRONTEND, _USER})
+_READS = frozenset({_OPERATOR, _FRONTEND, _VIEWER, _USER})
 _OVERSEES = frozenset({_OPERATOR, _VIEWER})
 
 RULES: Mapping[str, Rule] = {

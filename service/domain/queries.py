@@ -63,6 +63,11 @@ class SessionQueries:
         """
         return self._cache.workload(uuid).user_id == user_id or await self._store.owner(user_id) == uuid
 
+    def revoked_since(self, uuid: SessionId, since: int) -> bool:
+        """Whether sign-ins to the session were revoked after `since`, in seconds since 1970, or in that second."""
+        at = self._cache.workload(uuid).revoked_at
+        return at is not None and since <= int(at.timestamp())
+
     def behind(self) -> timedelta | None:
         """How old the cluster's part of an answer may be; None while the watch keeps up."""
         return self._cache.behind()

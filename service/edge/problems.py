@@ -46,6 +46,7 @@ ERROR_STATUSES = (
     ErrorStatus(errors.RedisUnavailable, 503, "redis-unavailable"),
     ErrorStatus(errors.SigningKeysUnavailable, 503, "signing-keys-unavailable"),
     ErrorStatus(errors.ClusterUnavailable, 503, "kubernetes-unavailable"),
+    ErrorStatus(errors.IdentityProviderUnavailable, 503, "identity-provider-unavailable"),
     ErrorStatus(errors.KedaUnavailable, 503, "keda-unavailable"),
     ErrorStatus(errors.HelmUnavailable, 503, "helm-unavailable"),
     ErrorStatus(errors.HelmTimeout, 504, "helm-timeout"),

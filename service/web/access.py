@@ -7,6 +7,7 @@ from service.domain import wake_cause
 from service.domain.api_keys import ApiKeys
 from service.domain.errors import SessionNotFound
 from service.domain.names import SessionId
+from service.domain.people import People, PersonNotAdmitted
 from service.domain.permissions import Caller, CallerRole, Reach, reach
 from service.domain.queries import SessionQueries
 from service.web.caller import CALLER
@@ -14,6 +15,7 @@ from service.web.problems import RequestRefused
 
 OPEN = frozenset({"/health", "/livez", "/readyz", "/", "/openapi.json", "/docs"})
 """Paths that need no key, since they reveal nothing about users."""
+_DOTS_OF_A_TOKEN = 2
 _OPEN_BELOW = ("/docs/", "/problems/")
 _LOCAL = Caller(name=wake_cause.API, role=CallerRole.OPERATOR)
 """Any program on this machine, where there are no keys."""
@@ -32,41 +34,52 @@ def user(request: web.Request, asked: str | None) -> str | None:
     if only is None:
         return asked
     if asked not in (None, only):
-        raise RequestRefused("forbidden", "this key is for another user")
+        raise RequestRefused("forbidden", "the caller may act for one user only, and this is another")
     return only
 
 
 class Gate:
-    """Lets in whom the keys know, to what the table of permissions allows."""
+    """Lets in whom the keys know, and people with tokens, to what the table of permissions allows."""
 
-    def __init__(self, keys: ApiKeys, queries: SessionQueries) -> None:
+    def __init__(self, keys: ApiKeys, people: People | None, queries: SessionQueries) -> None:
         self._keys = keys
+        self._people = people
         self._queries = queries
 
     async def admit(self, request: web.Request) -> Caller:
         """Who calls. Raises RequestRefused, and SessionNotFound for a session of somebody else."""
-        found = self._authenticate(request.headers.get("Authorization", ""))
+        found = await self._authenticate(request.headers.get("Authorization", ""))
         route = request.match_info.route.name
         if route is None:
             return found  # there is nothing behind it but "not found"
         allowed = reach(route, found)
         if allowed is Reach.NOBODY:
-            raise RequestRefused("forbidden", f"a key of the role {found.role} may not do this")
+            raise RequestRefused("forbidden", f"the role {found.role} may not do this")
         if allowed is Reach.OWN and "uuid" in request.match_info:
             await self._check_own(SessionId(request.match_info["uuid"]), found)
         return found
 
-    def _authenticate(self, header: str) -> Caller:
-        scheme, _, key = header.partition(" ")
-        found = self._keys.caller(key.strip())
+    async def _authenticate(self, header: str) -> Caller:
+        scheme, _, credential = header.partition(" ")
+        credential = credential.strip()
+        found = self._keys.caller(credential)
+        if found is None and self._people is not None and credential.count(".") == _DOTS_OF_A_TOKEN:
+            try:
+                found = await self._people.caller(credential)
+            except PersonNotAdmitted:
+                raise RequestRefused(
+                    "forbidden", "the token is genuine, but its user may not use this service"
+                ) from None
         if found is None or scheme.lower() != "bearer":
-            raise RequestRefused("unauthorized", "send a valid key as `Authorization: Bearer <key>`")
+            raise RequestRefused("unauthorized", "send a valid key or token as `Authorization: Bearer <key>`")
         return found
 
     async def _check_own(self, uuid: SessionId, caller: Caller) -> None:
         """An unknown session and somebody else's take the same steps, and get the same answer."""
         if caller.user_id is None or not await self._queries.owns(caller.user_id, uuid):
             raise SessionNotFound
+        if caller.since is not None and self._queries.revoked_since(uuid, caller.since):
+            raise RequestRefused("unauthorized", "access was revoked since the token was issued; sign in again")
 
 
 def middleware(gate: Gate | None) -> Middleware:

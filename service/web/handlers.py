@@ -127,7 +127,7 @@ async def health(request: web.Request) -> web.Response:
 
 async def whoami(request: web.Request) -> web.Response:
     caller = access.caller(request)
-    return _json(WhoAmI(name=caller.name, role=caller.role, user_id=caller.user_id))
+    return _json(WhoAmI(name=caller.person or caller.name, role=caller.role, user_id=caller.user_id))
 
 
 async def metrics(request: web.Request) -> web.Response:

@@ -250,9 +250,9 @@ class HistoryEntry(Answer):
     at: datetime = Field(description="When it happened; for a wake, when it was accepted.")
     by: str | None = Field(
         description=(
-            "Who requested the wake or revocation: the name of the API key (`api` if it has none), `visit` (a browser"
-            " at the gateway), `queue` (a push by another program) or `operator` (a scale by hand). Null if nobody did:"
-            " the pod was replaced or restored."
+            "Who requested the wake or revocation: the name of the API key (`api` if it has none), `person` (by a token"
+            " of the identity provider), `visit` (a browser at the gateway), `queue` (a push by another program) or"
+            " `operator` (a scale by hand). Null if nobody did: the pod was replaced or restored."
         )
     )
     ready_at: datetime | None = Field(description="For a wake: when its pod became ready; null if it never did.")
@@ -327,7 +327,7 @@ class Opened(Answer):
 
 
 class WhoAmI(Answer):
-    name: str = Field(description="The key's name; `api` for a key without one, and without keys.", examples=["shop"])
+    name: str = Field(description="The key's name (`api` if it has none), or the person's user id.", examples=["shop"])
     role: CallerRole = Field(description="What the caller may do.")
     user_id: UserId | None = Field(description="The only user whom the caller may act for; null: everybody.")
 

@@ -24,15 +24,16 @@ _PARTS = {row.slug: row.error.part for row in ERROR_STATUSES if issubclass(row.e
 _PARTS["not-alive"] = "leader"
 _EXAMPLES: Json = json.loads((Path(__file__).parent / "examples.json").read_text())
 """By operation and status, or `body` for the request's."""
-_OF_THE_CALLER = ("unauthorized", "forbidden", "cross-site")
+_OF_THE_CALLER = ("unauthorized", "forbidden", "cross-site", "identity-provider-unavailable")
 """Problems of every operation that needs a key."""
 _BUGS = ("internal", "session-error")
 """Problems of every operation."""
 _DESCRIPTION = """One pod per user that sleeps when idle and wakes when its user returns.
 
-Send a key as `Authorization: Bearer <key>`; a service on loopback may have none. Errors are problem documents
-(RFC 9457) whose `type` names the kind. Any call may also get the problem types for malformed
-HTTP and exceeded connection limits. Ignore unknown members of a body: more may be added."""
+Send a key, or a token of the identity provider, as `Authorization: Bearer <key>`; a service on loopback may
+need none. A caller with one user reaches that user's session only: all others look as if they did not exist.
+Errors are problem documents (RFC 9457) whose `type` names the kind. Any call may also get the problem types
+for malformed HTTP and exceeded connection limits. Ignore unknown members of a body: more may be added."""
 
 
 def document(limits: Limits | None = None) -> Json:

@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 KINDS = {
     **{fault.slug: (fault.status, fault.detail.rstrip(".")) for fault in FAULTS},
     "not-json": (400, "the body is not JSON"),
-    "unauthorized": (401, "no valid key came with the request"),
-    "forbidden": (403, "the key's role or user does not allow this"),
+    "unauthorized": (401, "no valid key or token came with the request"),
+    "forbidden": (403, "the caller's role, or the only user whom it may act for, does not allow this"),
     "cross-site": (403, "a page of another site may not call a service without keys"),
     "not-found": (404, "no such path; an id has 8 characters out of a-z and 0-9"),
     "method-not-allowed": (405, "the path has other methods; see `Allow`"),

@@ -3,10 +3,10 @@
 from collections.abc import Awaitable, Callable
 
 from service.domain.access import WorkspaceAccess
-from service.domain.api_keys import ApiKeys
 from service.domain.health import Health
 from service.domain.identity import IdentityProvider
 from service.domain.ports import Releases
+from service.wiring.api import Callers
 from service.wiring.controller import Controller
 from service.wiring.core import Core
 
@@ -18,7 +18,7 @@ def build_health(
     controller: Controller | None,
     access: WorkspaceAccess | None,
     provider: IdentityProvider | None,
-    keys: ApiKeys | None,
+    callers: Callers | None,
 ) -> Health:
     """`releases` is None in a process that runs no helm. KEDA does not concern a gateway.
 
@@ -37,8 +37,10 @@ def build_health(
         remarks["wakes by others"] = controller.leader.remark
     if access is not None:
         remarks["entry"] = access.remark
-    if keys is not None:
-        remarks["API keys"] = keys.remark
+    if callers is not None:
+        remarks["API keys"] = callers.keys.remark
+    if callers is not None and callers.people is not None:
+        remarks["API tokens"] = callers.people.remark
     if provider is not None:
         remarks["sign-in"] = provider.remark
     return Health(

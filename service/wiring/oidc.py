@@ -6,9 +6,11 @@ from datetime import timedelta
 
 from aiohttp import ClientSession, DummyCookieJar
 
+from service.adapters.oidc.bearer_token import OidcBearerTokens
 from service.adapters.oidc.provider import OidcProvider
 from service.domain.access import WorkspaceAccess
 from service.domain.identity import IdentityProvider
+from service.domain.people import People
 from service.domain.provisioning import Provisioner
 from service.domain.sign_in import SignIn
 from service.gateway.sign_in.portal import CALLBACK, SIGNED_OUT
@@ -47,6 +49,20 @@ def _secret(config: Settings) -> str:
         return config.oidc_client_secret_file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{PREFIX}OIDC_CLIENT_SECRET_FILE cannot be read: {type(error).__name__}") from None
+
+
+@asynccontextmanager
+async def open_people(config: Settings) -> AsyncIterator[People | None]:
+    """The people who may call the API; None without tokens, or in a role without the API."""
+    if not config.api_oidc_audience or not config.role.serves_api:
+        yield None
+        return
+    async with ClientSession(cookie_jar=DummyCookieJar()) as http:
+        tokens = OidcBearerTokens(http, issuer=config.token_issuer, audience=config.api_oidc_audience)
+        try:
+            yield People(tokens, config.person_rule)
+        finally:
+            await tokens.close()
 
 
 def build_sign_in(

@@ -8,7 +8,6 @@ from aiohttp import web
 
 from service.adapters.prometheus.exposition import Exposition
 from service.adapters.prometheus.metrics import PrometheusMetrics
-from service.domain.api_keys import ApiKeys
 from service.domain.identity import IdentityProvider
 from service.domain.ports import Releases
 from service.domain.provisioning import Provisioner
@@ -21,7 +20,7 @@ from service.web.keys import ApiParts, ProbeParts
 from service.web.metrics import make_metrics
 from service.web.server import running
 from service.wiring.activity import build_activity, build_tracking
-from service.wiring.api import build_api, open_api_keys
+from service.wiring.api import Callers, build_api, open_callers
 from service.wiring.controller import build_controller
 from service.wiring.core import Core, build_core
 from service.wiring.gateway import build_access, build_gateway, build_revocation
@@ -56,10 +55,14 @@ async def running_service(config: Settings, ports: Ports, life: Life) -> AsyncIt
     """
     metrics = PrometheusMetrics()
     releases = build_releases(config, metrics) if config.runs_helm else None
-    keys = await open_api_keys(config)
-    async with open_redis(config) as redis, open_kubernetes(config) as kubernetes, open_oidc(config) as provider:
+    async with (
+        open_callers(config) as callers,
+        open_redis(config) as redis,
+        open_kubernetes(config) as kubernetes,
+        open_oidc(config) as provider,
+    ):
         core = build_core(config, redis, kubernetes, metrics, life.drain)
-        async with _running(core, ports, life, build_service(core, releases, provider, keys)) as address:
+        async with _running(core, ports, life, build_service(core, releases, provider, callers)) as address:
             yield address
 
 
@@ -89,12 +92,12 @@ async def _finish_work(life: Life, provisioner: Provisioner) -> None:
 
 
 def build_service(
-    core: Core, releases: Releases | None, provider: IdentityProvider | None, keys: ApiKeys | None
+    core: Core, releases: Releases | None, provider: IdentityProvider | None, callers: Callers | None
 ) -> Service:
     """Build the parts of the configured role.
 
-    `releases` is None in a role that runs no helm, `provider` unless users sign in at one, `keys` where callers of the
-    API need none.
+    `releases` is None in a role that runs no helm, `provider` unless users sign in at one, `callers` where those
+    of the API need neither key nor token.
     """
     role, (tracker, tracking) = core.config.role, build_tracking(core)
     provisioner = build_provisioner(core, releases) if releases is not None else None
@@ -109,7 +112,7 @@ def build_service(
     exposition = build_exposition(core, controller=controller, provisioner=provisioner, gateway=gateway)
     probes = ProbeParts(
         health=build_health(
-            core, releases=releases, controller=controller, access=access, provider=provider, keys=keys
+            core, releases=releases, controller=controller, access=access, provider=provider, callers=callers
         ),
         supervisor=core.supervisor,
         readiness=core.readiness,
@@ -126,7 +129,7 @@ def build_service(
             exposition=exposition,
         )
     return Service(
-        api=build_api(core.config, parts, probes, core.metrics, keys),
+        api=build_api(core.config, parts, probes, core.metrics, callers),
         gateway=gateway,
         exposition=exposition,
         provisioner=provisioner,
@@ -136,7 +139,7 @@ def build_service(
             **(controller.tasks if controller is not None else {}),
             **({"progress": core.redis.progress.run} if role.serves_api or role.serves_gateway else {}),
             **({"sign-outs": core.redis.sign_outs.run} if gateway is not None else {}),
-            **({"API keys": keys.run} if keys is not None else {}),
+            **({"API keys": callers.keys.run} if callers is not None else {}),
             **({"entrance": access.run} if access is not None else {}),
         },
     )

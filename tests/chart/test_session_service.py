@@ -124,7 +124,22 @@ def test_keys_with_names_are_a_file_of_the_api_alone(helm: Helm) -> None:
 def test_a_service_without_any_keys_is_refused(helm: Helm) -> None:
     done = helm.try_("template", "session-service", str(SERVICE), "--set", "apiKeys.secret.name=")
     assert done.returncode != 0
-    assert "without keys nobody may call the API" in done.stderr
+    assert "nobody else may call the API" in done.stderr
+
+
+def test_people_may_call_with_tokens_of_the_gateways_provider_and_no_key(helm: Helm) -> None:
+    people = ("--set", "apiKeys.secret.name=,settings.API_OIDC_AUDIENCE=user-pods")
+    provider = ("--set", "gateway.domain=pods.example.com,gateway.oidc.issuer=https://id.example.com")
+    found = deployments(render(helm, *ROLES, *people, *provider, "--set", "gateway.oidc.clientId=workspaces"))
+    issuers = {name: environment(each).get("USER_PODS_API_OIDC_ISSUER") for name, each in found.items()}
+    assert issuers == {
+        "session-service-api": "https://id.example.com",
+        "session-service-controller": None,
+        "session-service-gateway": None,
+    }
+    other = ("--set", "settings.API_OIDC_ISSUER=https://other.example.com")
+    api = deployments(render(helm, *ROLES, *people, *provider, *other))["session-service-api"]
+    assert environment(api)["USER_PODS_API_OIDC_ISSUER"] == "https://other.example.com"
 
 
 def test_secrets_are_only_referenced(helm: Helm) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain import api_keys
-from service.domain.api_keys import ApiKeys, ApiKeysUnreadable, BadKeyLine, new_api_key, parse_line
+from service.domain.api_keys import KEY_ROLES, ApiKeys, ApiKeysUnreadable, BadKeyLine, new_api_key, parse_line
 from service.domain.permissions import Caller, CallerRole
 from tests.fakes import MemoryApiKeyFile
 from tests.waiting import until
@@ -19,7 +19,7 @@ FRONTEND, VIEWER = CallerRole.FRONTEND, CallerRole.VIEWER
     name=st.from_regex(r"[a-z0-9][a-z0-9._-]{0,63}", fullmatch=True).filter(
         lambda name: name not in api_keys._RESERVED
     ),
-    role=st.sampled_from(CallerRole),
+    role=st.sampled_from(KEY_ROLES),
     user_id=st.none() | st.from_regex(r"[!-~]{1,254}", fullmatch=True),
 )
 def test_a_line_says_everything_about_a_key_but_the_key(name: str, role: CallerRole, user_id: str | None) -> None:
@@ -55,6 +55,7 @@ async def test_keys_of_one_name_are_valid_at_once_and_an_unknown_one_is_not() ->
         ("name=A role=viewer id=0123456789 sha256={0}", "its name"),
         ("name=visit role=viewer id=0123456789 sha256={0}", "its name must be none of"),
         ("name=a role=root id=0123456789 sha256={0}", "operator, frontend, viewer"),
+        ("name=a role=user id=0123456789 sha256={0} user=ann", "its role"),
         ("name=a role=viewer id=012345678 sha256={0}", "its id or sha256"),
         ("name=a role=viewer id=0123456789 sha256=zz", "its id or sha256"),
         ("name=a role=viewer id=0123456789 sha256={0} user=\u00e9", "its user is no user id"),

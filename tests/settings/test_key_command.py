@@ -10,7 +10,7 @@ from service.__main__ import app
 from service.domain.api_keys import parse_line
 from service.domain.permissions import CallerRole
 from service.settings import Settings, SettingsError
-from service.wiring.api import open_api_keys
+from service.wiring.api import open_callers
 
 
 @pytest.fixture(autouse=True)
@@ -26,9 +26,9 @@ async def test_the_printed_line_makes_the_printed_key_valid(monkeypatch: pytest.
     (tmp_path / "keys").write_text(line)
     monkeypatch.setenv("USER_PODS_API_KEYS_FILE", str(tmp_path / "keys"))
     monkeypatch.setenv("USER_PODS_HOST", "0.0.0.0")
-    keys = await open_api_keys(settings.load())
-    assert keys is not None
-    caller = keys.caller(key)
+    async with open_callers(settings.load()) as callers:
+        assert callers is not None
+        caller = callers.keys.caller(key)
     assert caller == parse_line(line).caller
     assert caller is not None
     assert (caller.name, caller.role, caller.user_id) == ("ci", CallerRole.VIEWER, "john@example.com")
@@ -43,16 +43,18 @@ def test_a_name_that_histories_use_for_others_is_refused() -> None:
 async def test_a_missing_file_stops_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("USER_PODS_API_KEYS_FILE", str(tmp_path / "none"))
     with pytest.raises(SettingsError, match="API_KEYS_FILE cannot be read: FileNotFoundError"):
-        await open_api_keys(settings.load())
+        async with open_callers(settings.load()):
+            pass
 
 
 async def test_an_empty_file_lets_nobody_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "keys").touch()
     monkeypatch.setenv("USER_PODS_API_KEYS_FILE", str(tmp_path / "keys"))
-    keys = await open_api_keys(settings.load())
-    assert keys is not None
-    assert keys.caller("") is None
+    async with open_callers(settings.load()) as callers:
+        assert callers is not None
+        assert callers.keys.caller("") is None
 
 
 async def test_without_keys_on_loopback_nobody_needs_one() -> None:
-    assert await open_api_keys(settings.load()) is None
+    async with open_callers(settings.load()) as callers:
+        assert callers is None

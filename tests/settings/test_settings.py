@@ -42,6 +42,7 @@ def test_the_defaults_can_be_used() -> None:
         ("GATEWAY_HOME_URL", "https://app.example.com/#x", "complete URL"),
         ("API_KEYS", "short", "16 or more"),
         ("API_KEYS", "with space with space", "without spaces"),
+        ("API_OIDC_AUDIENCE", "user-pods", "API_OIDC_ISSUER: write a complete URL"),
         ("LEASE", "11", "USER_PODS_LEASE must be at least"),
         ("POLLING_INTERVAL", "30", "= 62"),
         ("HELM_TIMEOUT", "1", "5"),

@@ -18,6 +18,7 @@ from service.domain.access import WorkspaceAccess
 from service.domain.api_keys import ApiKey, ApiKeys
 from service.domain.health import Health
 from service.domain.keyring import Keyring
+from service.domain.people import People
 from service.domain.supervisor import Supervisor
 from service.edge.drain import Drain
 from service.edge.readiness import Readiness
@@ -100,9 +101,9 @@ class Documented:
 async def serve(
     world: World, metrics: PrometheusMetrics, exposition: Exposition, supervisor: Supervisor, drain: Drain
 ) -> AsyncIterator[Serve]:
-    """Starts the application; `keys` are its bearer keys, `named` those with a name, `more` its terms.
+    """Starts the application; `keys` are its bearer keys, `named` those with a name, `people` those with tokens.
 
-    `gateway`: workspaces can be opened.
+    `gateway`: workspaces can be opened. `more` are its terms.
     """
     clients: list[Client] = []
     documented = Documented()
@@ -117,7 +118,12 @@ async def serve(
     checks = {"redis": lambda: world.store.ping(), "kubernetes": lambda: world.cluster.check()}  # noqa: PLW0108
 
     async def start(
-        keys: Sequence[str] = (), *, named: Sequence[ApiKey] = (), gateway: bool = True, **more: Any
+        keys: Sequence[str] = (),
+        *,
+        named: Sequence[ApiKey] = (),
+        people: People | None = None,
+        gateway: bool = True,
+        **more: Any,
     ) -> Client:
         parts = ApiParts(
             provisioner=world.provisioner,
@@ -135,7 +141,7 @@ async def serve(
         )
         known = ApiKeys(MemoryApiKeyFile("\n".join(key.line for key in named)), keys)
         await known.load()
-        gate = Gate(known, world.queries) if keys or named else None
+        gate = Gate(known, people, world.queries) if keys or named or people else None
         app = make_app(parts, probes, gate=gate, answered=metrics.answered, **more)
         app.on_response_prepare.append(documented.check)
         client: Client = TestClient(TestServer(app))

@@ -1,51 +1,57 @@
 """Who may do what: every operation, for every role, for one's own session and somebody else's."""
 
 import itertools
-from typing import Any
 
 import pytest
 
-from service.domain.api_keys import new_api_key
+from service.domain.api_keys import KEY_ROLES, new_api_key
+from service.domain.identity import UserRule
+from service.domain.people import People, PersonRule
 from service.domain.permissions import RULES, Caller, CallerRole, reach
 from service.web.access import OPEN
 from service.web.operations import OPERATIONS
 from tests.domain.conftest import World
+from tests.fakes import MemoryBearerTokens
 from tests.web.conftest import Client, Serve
 
-OPERATOR, FRONTEND, VIEWER = CallerRole.OPERATOR, CallerRole.FRONTEND, CallerRole.VIEWER
+OPERATOR, FRONTEND, VIEWER, USER = CallerRole
 OWN, OTHER, UNKNOWN = "ann", "bob", "nobody"
-YES, NO, MISSING = "yes", 403, 404
-"""It is done; the role or the user does not allow it; as if there were no such session."""
-
-TABLE: dict[str, tuple[Any, ...]] = {
-    # role                 operator   frontend   viewer  |  operator for ann    frontend for ann    viewer for ann
-    # session               anybody's  anybody's  anybody's | own   other         own   other         own   other
-    "create":             (YES,       YES,       NO,         YES, NO,            YES, NO,            NO,  NO),
-    "wake":               (YES,       YES,       NO,         YES, MISSING,       YES, MISSING,       NO,  NO),
-    "sleep":              (YES,       YES,       NO,         YES, MISSING,       YES, MISSING,       NO,  NO),
-    "activity":           (YES,       YES,       NO,         YES, MISSING,       YES, MISSING,       NO,  NO),
-    "extend":             (YES,       YES,       NO,         YES, MISSING,       YES, MISSING,       NO,  NO),
-    "open":               (YES,       YES,       NO,         YES, MISSING,       YES, MISSING,       NO,  NO),
-    "revoke":             (YES,       YES,       NO,         YES, MISSING,       YES, MISSING,       NO,  NO),
-    "delete":             (YES,       YES,       NO,         YES, MISSING,       YES, MISSING,       NO,  NO),
-    "status":             (YES,       YES,       YES,        YES, MISSING,       YES, MISSING,       YES, MISSING),
-    "events":             (YES,       YES,       YES,        YES, MISSING,       YES, MISSING,       YES, MISSING),
-    "history":            (YES,       YES,       YES,        YES, MISSING,       YES, MISSING,       YES, MISSING),
-    "list_sessions":      (YES,       YES,       YES,        YES, NO,            YES, NO,            YES, NO),
-    "metrics":            (YES,       NO,        YES,        NO,  NO,            NO,  NO,            NO,  NO),
-    "whoami":             (YES,       YES,       YES,        YES, YES,           YES, YES,           YES, YES),
-    "health":             (YES,) * 9,
-    "livez":              (YES,) * 9,
-    "readyz":             (YES,) * 9,
+TABLE = {
+    #                 everybody's | ann's key: operator, frontend, viewer | ann's token
+    #                 O   F   V   | own bob | own bob | own bob | own bob
+    "create":         "yes yes no  | yes no  | yes no  | no  no  | yes no",
+    "wake":           "yes yes no  | yes 404 | yes 404 | no  no  | yes 404",
+    "sleep":          "yes yes no  | yes 404 | yes 404 | no  no  | yes 404",
+    "activity":       "yes yes no  | yes 404 | yes 404 | no  no  | yes 404",
+    "extend":         "yes yes no  | yes 404 | yes 404 | no  no  | yes 404",
+    "open":           "yes yes no  | yes 404 | yes 404 | no  no  | yes 404",
+    "revoke":         "yes yes no  | yes 404 | yes 404 | no  no  | yes 404",
+    "delete":         "yes yes no  | yes 404 | yes 404 | no  no  | yes 404",
+    "status":         "yes yes yes | yes 404 | yes 404 | yes 404 | yes 404",
+    "events":         "yes yes yes | yes 404 | yes 404 | yes 404 | yes 404",
+    "history":        "yes yes yes | yes 404 | yes 404 | yes 404 | yes 404",
+    "list_sessions":  "yes yes yes | yes no  | yes no  | yes no  | yes no",
+    "metrics":        "yes no  yes | no  no  | no  no  | no  no  | no  no",
+    "whoami":         "yes yes yes | yes yes | yes yes | yes yes | yes yes",
+    "health":         "yes yes yes | yes yes | yes yes | yes yes | yes yes",
+    "livez":          "yes yes yes | yes yes | yes yes | yes yes | yes yes",
+    "readyz":         "yes yes yes | yes yes | yes yes | yes yes | yes yes",
 }  # fmt: skip
+"""What becomes of each operation: it is done, or answered with 403, or 404 as if there were no such session.
+
+The first three columns are keys for everybody, of an operator, a frontend and a viewer. The next three pairs are keys
+of these roles for ann only, on her own session and on bob's. The last pair is ann's token.
+"""
 COLUMNS = [
     *((role, None, OTHER) for role in (OPERATOR, FRONTEND, VIEWER)),
-    *((role, OWN, whose) for role, whose in itertools.product((OPERATOR, FRONTEND, VIEWER), (OWN, OTHER))),
+    *((role, OWN, whose) for role, whose in itertools.product((OPERATOR, FRONTEND, VIEWER, USER), (OWN, OTHER))),
 ]
 BODIES = {"activity": {"source": "typing"}, "extend": {"seconds": 60}}
 ALLOWED = {"create": (200, 201), "open": (201,), "delete": (204,)}
 CASES = [
-    (name, *column, expected) for name, row in TABLE.items() for column, expected in zip(COLUMNS, row, strict=True)
+    (name, *column, expected)
+    for name, row in TABLE.items()
+    for column, expected in zip(COLUMNS, row.replace("|", "").split(), strict=True)
 ]
 
 
@@ -73,19 +79,22 @@ async def call(client: Client, name: str, key: str, uuid: str, user_id: str) -> 
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
-async def test_who_may_do_what(serve: Serve, world: World, case: tuple[str, CallerRole, str | None, str, Any]) -> None:
+async def test_who_may_do_what(serve: Serve, world: World, case: tuple[str, CallerRole, str | None, str, str]) -> None:
     name, role, only, whose, expected = case
-    key, stored = new_api_key("caller", role, only)
-    client = await serve(named=[stored])
+    claims = {"email": OWN, "email_verified": True, "iat": 0, "exp": 2**33}
+    people = People(MemoryBearerTokens({"a.b.c": claims}), PersonRule(user=UserRule()))
+    key, stored = new_api_key("caller", role if role in KEY_ROLES else VIEWER, only)
+    client = await serve(named=[stored], people=people)
+    key = "a.b.c" if role is USER else key
     uuids = {user: (await world.provisioner.create(user)).uuid for user in (OWN, OTHER)}
     if name in BODIES:
         await world.activity.wake(uuids[whose])
     before = dict(world.queues.sessions)
     status, headers, body = await call(client, name, key, uuids[whose], whose)
-    if expected == YES:
+    if expected == "yes":
         assert status in ALLOWED.get(name, (200, 202))
         return
-    assert status == expected
+    assert status == {"no": 403, "404": 404}[expected]
     assert world.queues.sessions == before, "it was refused, and done nevertheless"
     unknown = await call(client, name, key, "00000000", UNKNOWN)
     assert (status, headers, body) == unknown, "it tells somebody else's from an unknown one"

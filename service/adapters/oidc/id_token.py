@@ -2,29 +2,11 @@
 
 import hmac
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from joserfc import jws, jwt
-from joserfc.errors import ExpiredTokenError, InvalidClaimError, JoseError
-
-from service.adapters.oidc.discovery import Discovery, Key
-from service.domain.identity import SignInFailure, SignInRefused
-
-_ALGORITHMS = frozenset(
-    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"}
-)
-"""Never `none`, and never HMAC, which would take a public key for the secret."""
-SKEW = 120
-"""Seconds by which the provider's clock may differ."""
-_LONGEST = 2**16
-
-
-class _Registry(jws.JWSRegistry):
-    """Allows certificates and a provider's own parameters in the header, which is not used but for `alg` and `kid`."""
-
-    max_header_length = 2**14
-    max_signature_length = 2**12
+from service.adapters.oidc.discovery import Discovery
+from service.adapters.oidc.signed_token import SignedTokens, audiences
 
 
 class IdTokenVerifier:
@@ -33,79 +15,22 @@ class IdTokenVerifier:
     def __init__(
         self, discovery: Discovery, *, issuer: str, client_id: str, now: Callable[[], float] = time.time
     ) -> None:
-        self._discovery = discovery
-        self._issuer = issuer
+        self._tokens = SignedTokens(discovery, issuer=issuer, what="the ID token", now=now)
         self._client_id = client_id
-        self._now = now
 
     async def verify(self, token: object, nonce: str) -> Mapping[str, Any]:
         """The token's claims. Raises SignInRefused."""
-        if not isinstance(token, str) or not token.isascii() or len(token) > _LONGEST:
-            raise _invalid("there is no ID token")
-        claims = await self._verify_signature(token)
-        self._check_times(claims)
-        self._check_parties(claims)
+        claims = await self._tokens.claims(token)
+        self._check_client(claims)
         given = claims.get("nonce")
         if not isinstance(given, str) or not hmac.compare_digest(given.encode(), nonce.encode()):
-            raise _invalid("the nonce is another sign-in's")
+            raise self._tokens.refusal("the nonce is another sign-in's")
         return claims
 
-    async def _verify_signature(self, token: str) -> Mapping[str, Any]:
-        try:
-            header = jws.extract_compact(token.encode(), registry=_Registry()).protected
-        except (JoseError, ValueError, TypeError, KeyError):
-            raise _invalid("it cannot be read") from None
-        algorithm, key_id = header.get("alg"), header.get("kid")
-        allowed = _ALGORITHMS & (await self._discovery.metadata()).algorithms
-        if not isinstance(algorithm, str) or algorithm not in allowed or not isinstance(key_id, str | None):
-            raise _invalid("its algorithm is not one of the provider's")
-        claims = _signed_claims(token, algorithm, await self._discovery.keys(key_id))
-        if claims is None:
-            # The provider may have new keys since, which need not have new names.
-            claims = _signed_claims(token, algorithm, await self._discovery.renewed_keys(key_id))
-        if claims is None:
-            raise _invalid("none of the provider's keys has signed it")
-        return claims
-
-    def _check_times(self, claims: Mapping[str, Any]) -> None:
-        needed = jwt.JWTClaimsRegistry(
-            now=int(self._now()), leeway=SKEW, exp={"essential": True}, iat={"essential": True}
-        )
-        try:
-            needed.validate({name: claims[name] for name in ("exp", "iat", "nbf") if name in claims})
-        except ExpiredTokenError:
-            raise SignInRefused(SignInFailure.CLOCKS, "the ID token has expired") from None
-        except InvalidClaimError as error:
-            if isinstance(claims.get(error.claim or ""), int | float):
-                raise SignInRefused(SignInFailure.CLOCKS, "the ID token is not valid yet") from None
-            raise _invalid("its times cannot be read") from None
-        except (JoseError, OverflowError, ValueError):
-            raise _invalid("its times cannot be read") from None
-
-    def _check_parties(self, claims: Mapping[str, Any]) -> None:
-        if claims.get("iss") != self._issuer:
-            raise _invalid("another issuer has made it")
-        audience = claims.get("aud")
-        audiences = audience if isinstance(audience, list) else [audience]
-        if self._client_id not in audiences:
-            raise _invalid("it is for another client")
-        party = claims.get("azp", None if len(audiences) > 1 else self._client_id)
+    def _check_client(self, claims: Mapping[str, Any]) -> None:
+        clients = audiences(claims)
+        if self._client_id not in clients:
+            raise self._tokens.refusal("it is for another client")
+        party = claims.get("azp", None if len(clients) > 1 else self._client_id)
         if party != self._client_id:
-            raise _invalid("it was issued to another client")
-        if not isinstance(claims.get("sub"), str) or not claims["sub"]:
-            raise _invalid("it names no subject")
-
-
-def _signed_claims(token: str, algorithm: str, keys: Sequence[Key]) -> Mapping[str, Any] | None:
-    """None when none of the keys has signed the token."""
-    for key in keys:
-        try:
-            registry = _Registry(algorithms=[algorithm], strict_check_header=False)
-            return jwt.decode(token, key, algorithms=[algorithm], registry=registry).claims
-        except (JoseError, ValueError, TypeError):
-            continue  # a key of another kind, or not the one
-    return None
-
-
-def _invalid(reason: str) -> SignInRefused:
-    return SignInRefused(SignInFailure.INVALID_TOKEN, f"the ID token is refused: {reason}")
+            raise self._tokens.refusal("it was issued to another client")
