@@ -46,6 +46,8 @@ def real_stack(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         stack.values.write_text(yaml.safe_dump(yaml.safe_load(stack.values.read_text()) | {"tests": _tests(cluster)}))
         stack.start()
         yield stack
+        cluster.stop(stack.name)
+        assert cluster.forbidden(stack.account) == []
     finally:
         cluster.down()
 
