@@ -4,6 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PEERS := .venv-peers
 DOCS := .venv-docs
+AUDIT := .venv-audit
 VIEWER := service/web/static/vendor/swagger-ui
 PORT ?= 8080
 GATEWAY_PORT ?= 8081
@@ -11,7 +12,7 @@ STATE ?= .cluster
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo down test test-without-cluster test-on-simulated-nodes test-on-real-node test-fast cluster-test check lint bench bench-scale bench-peers bench-editor bench-idleness hammer faults lock viewer generated tools docs
+.PHONY: help up demo down test test-without-cluster test-on-simulated-nodes test-on-real-node test-fast cluster-test check lint bench bench-scale bench-peers bench-editor bench-idleness hammer faults lock viewer generated tools docs audit
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -89,6 +90,11 @@ docs: $(DOCS)/ready ## Build the documentation site into site/; a broken link fa
 	@! grep -rnoE '<(script|link|img|iframe)[^>]+(src|href)="?(https?:)?//[^ >]*' site --include='*.html' \
 	    || { echo "the site must not fetch anything from elsewhere"; exit 1; }
 
+audit: $(AUDIT)/ready ## Ask PyPI for known vulnerabilities of what ships
+	@for lock in requirements.lock images/jupyter/requirements.txt images/workspace/requirements.txt; do \
+	    echo "$$lock"; $(AUDIT)/bin/pip-audit --disable-pip --require-hashes --progress-spinner off -r $$lock || exit 1; \
+	done
+
 generated: $(VENV)/ready ## Rewrite the files that are made from others
 	$(PY) -m stack generated
 
@@ -104,6 +110,8 @@ lock: $(VENV)/ready ## Rewrite the lock files from pyproject.toml
 	    --group peers -o bench/peers.lock
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --group docs -o requirements-docs.lock
+	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --group audit -o requirements-audit.lock
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    images/jupyter/requirements.in -o images/jupyter/requirements.txt
 
@@ -125,6 +133,12 @@ $(DOCS)/ready: requirements-docs.lock
 	@echo "installing the site generator into $(DOCS), a few seconds"
 	@$(PYTHON) -m venv $(DOCS)
 	@$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.lock
+	@touch $@
+
+$(AUDIT)/ready: requirements-audit.lock
+	@echo "installing pip-audit into $(AUDIT), a few seconds"
+	@$(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-audit.lock
 	@touch $@
 
 $(PEERS)/ready: bench/peers.lock bench/npm/package.json bench/npm/package-lock.json

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from devcluster import node
+from devcluster import node, toolchain
 from devcluster.cluster import Cluster
 from devcluster.errors import DevclusterError
 from images import recipes
 from images.recipes import Image, Name
 from stack import demo as timeline
 from stack import generated as making
-from stack import installation, visitor
+from stack import installation, release, visitor
 from stack.interruption import undone_when_interrupted
 from stack.stack import GATEWAY_DOMAIN, ROOT, USERS, Stack
 
@@ -204,6 +204,23 @@ def _taken(port: int) -> bool:
         except OSError:
             return True
     return False
+
+
+@app.command()
+def release_notes(tag: Annotated[str, typer.Argument(help="For example `v0.2.0`.")]) -> None:
+    """Print the changelog's section of a release, if every version in this checkout is that of the tag."""
+    print(release.notes(tag), end="")
+
+
+@app.command()
+def package_charts(
+    images: Annotated[str, typer.Argument(help="Where the images are, for example `ghcr.io/example/user-pods`.")],
+    target: Annotated[Path, typer.Argument(help="Folder of the packages.")] = Path("dist"),
+) -> None:
+    """Package the charts for a registry."""
+    helm = toolchain.ensure({"helm": toolchain.CLUSTER["helm"]}).path("helm")
+    for path in release.package_charts(helm, images, target):
+        print(path)
 
 
 if __name__ == "__main__":

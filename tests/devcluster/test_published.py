@@ -9,8 +9,7 @@ import socket
 import subprocess
 import tarfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -23,58 +22,13 @@ from devcluster.published import Downloads, NotPublished
 from devcluster.publishing import Publisher
 from devcluster.registry import Patience, Registry, RegistryFailed
 from tests.devcluster.tiny_tool import TOOLS, write_sources
+from tests.registries import Server, serving, wait
 
-CONFIG = """
-version: 0.1
-log: {accesslog: {disabled: false}}
-storage: {filesystem: {rootdirectory: %s}}
-http: {addr: "127.0.0.1:0", secret: tests}
-"""
 IMPATIENT = Patience(connect=1, read=0.2, archive=5)
-
-
-def wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def quiet(_text: str) -> None:
     pass
-
-
-class Server:
-    """A running registry."""
-
-    def __init__(self, program: Path, folder: Path, settings: str = "") -> None:
-        config, self._log = folder / "config.yml", folder / "log"
-        config.write_text(CONFIG % (folder / "data") + settings)
-        with self._log.open("w") as output:
-            self.process = subprocess.Popen([program, "serve", config], stdout=output, stderr=subprocess.STDOUT)
-        wait(lambda: "listening on 127.0.0.1:" in self._log.read_text())
-        port = self._log.read_text().partition("listening on 127.0.0.1:")[2].partition('"')[0]
-        self.host = f"127.0.0.1:{port}"
-
-    def answered(self, method: str, path: str, status: int) -> int:
-        """How often, by its own access log."""
-        return len(
-            [
-                line
-                for line in self._log.read_text().splitlines()
-                if f'"{method} {path}' in line and f'" {status} ' in line
-            ]
-        )
-
-
-@contextmanager
-def serving(program: Path, folder: Path, settings: str = "") -> Iterator[Server]:
-    server = Server(program, folder, settings)
-    try:
-        yield server
-    finally:
-        server.process.terminate()
-        server.process.wait()
 
 
 @pytest.fixture(scope="module")

