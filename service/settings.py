@@ -78,6 +78,11 @@ class Settings(BaseSettings):
     """Groups (`OIDC_GROUPS_CLAIM`) whose members have the role `operator`, separated by commas."""
     api_oidc_viewers: Annotated[tuple[str, ...], NoDecode] = ()
     """Groups whose members have the role `viewer`, separated by commas."""
+    rate_per_caller: Annotated[int, Field(ge=0)] = 300_000
+    """Maximum number of requests per minute of one caller: of all keys with the same name, or of one person. As many
+    may come at once. Further ones get 429 with `Retry-After`. Replicas count together. 0: no limit."""
+    rate_per_user: Annotated[int, Field(ge=0)] = 1_200
+    """The same for the requests that concern one user: those on one session, and all of a caller with one user."""
     connections: Count = 2000
     """Maximum number of concurrent connections to `PORT`. Further ones get 503."""
     connections_per_address: Annotated[int, Field(ge=0)] = 0

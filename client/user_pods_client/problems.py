@@ -298,6 +298,12 @@ class TooManyCreates(ServiceProblem):
     slug = "too-many-creates"
 
 
+class TooManyRequests(ServiceProblem):
+    """429: too many requests; wait for as long as `Retry-After` says."""
+
+    slug = "too-many-requests"
+
+
 class TooManyStreams(ServiceProblem):
     """503: too many streams of events are open at this replica; try again in a moment."""
 
@@ -383,6 +389,7 @@ BY_SLUG: dict[str, type[ServiceProblem]] = {
     "too-many-connections": TooManyConnections,
     "too-many-connections-of-address": TooManyConnectionsOfAddress,
     "too-many-creates": TooManyCreates,
+    "too-many-requests": TooManyRequests,
     "too-many-streams": TooManyStreams,
     "too-many-streams-of-session": TooManyStreamsOfSession,
     "unauthorized": Unauthorized,

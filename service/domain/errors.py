@@ -67,6 +67,10 @@ class SessionBusy(SessionError):
     message = "another operation on this session is in progress; try again in a moment"
 
 
+class TooManyRequests(SessionError):
+    message = "too many requests; wait for as long as `Retry-After` says"
+
+
 class HelmQueueFull(SessionError):
     """The queue for helm is full."""
 

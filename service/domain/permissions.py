@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
+from service.domain.names import user_hash
+
 
 class CallerRole(StrEnum):
     OPERATOR = "operator"
@@ -62,6 +64,15 @@ class Caller:
     """The user id of a person; None for a program."""
     since: int | None = None
     """When the person's token was issued, in seconds since 1970."""
+
+    @property
+    def name_for_rates(self) -> str:
+        """What names the caller where their requests are counted, without a user id."""
+        return self.name if self.person is None else f"{self.name}:{user_hash(self.person)}"
+
+    def user_for_rates(self, uuid: str | None) -> str | None:
+        """What names the user whom a request concerns: the caller's own, or the owner of the session in its path."""
+        return uuid if self.user_id is None else user_hash(self.user_id)
 
 
 _OPERATOR, _FRONTEND, _VIEWER, _USER = CallerRole

@@ -35,6 +35,7 @@ ERROR_STATUSES = (
     ErrorStatus(errors.IdleTimesRefused, 422, "idle-times-refused"),
     ErrorStatus(errors.GatewayOff, 501, "gateway-off"),
     ErrorStatus(errors.SessionBusy, 409, "session-busy"),
+    ErrorStatus(errors.TooManyRequests, 429, "too-many-requests"),
     ErrorStatus(errors.HelmQueueFull, 429, "too-many-creates"),
     ErrorStatus(errors.IndexIncomplete, 503, "index-incomplete"),
     ErrorStatus(errors.NotificationsRefused, 503, "notifications-refused"),

@@ -10,6 +10,7 @@ from service.domain.names import SessionId
 from service.domain.people import People, PersonNotAdmitted
 from service.domain.permissions import Caller, CallerRole, Reach, reach
 from service.domain.queries import SessionQueries
+from service.domain.rate_limits import RateLimits
 from service.web.caller import CALLER
 from service.web.problems import RequestRefused
 
@@ -41,14 +42,19 @@ def user(request: web.Request, asked: str | None) -> str | None:
 class Gate:
     """Lets in whom the keys know, and people with tokens, to what the table of permissions allows."""
 
-    def __init__(self, keys: ApiKeys, people: People | None, queries: SessionQueries) -> None:
+    def __init__(
+        self, keys: ApiKeys, people: People | None, queries: SessionQueries, rates: RateLimits | None = None
+    ) -> None:
         self._keys = keys
         self._people = people
+        self._rates = rates
         self._queries = queries
 
     async def admit(self, request: web.Request) -> Caller:
-        """Who calls. Raises RequestRefused, and SessionNotFound for a session of somebody else."""
+        """Who calls. Raises RequestRefused, TooManyRequests, and SessionNotFound for a session of somebody else."""
         found = await self._authenticate(request.headers.get("Authorization", ""))
+        if self._rates is not None:
+            self._rates.count(caller=found.name_for_rates, user=found.user_for_rates(request.match_info.get("uuid")))
         route = request.match_info.route.name
         if route is None:
             return found  # there is nothing behind it but "not found"

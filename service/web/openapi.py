@@ -24,7 +24,7 @@ _PARTS = {row.slug: row.error.part for row in ERROR_STATUSES if issubclass(row.e
 _PARTS["not-alive"] = "leader"
 _EXAMPLES: Json = json.loads((Path(__file__).parent / "examples.json").read_text())
 """By operation and status, or `body` for the request's."""
-_OF_THE_CALLER = ("unauthorized", "forbidden", "cross-site", "identity-provider-unavailable")
+_OF_THE_CALLER = ("unauthorized", "forbidden", "cross-site", "too-many-requests", "identity-provider-unavailable")
 """Problems of every operation that needs a key."""
 _BUGS = ("internal", "session-error")
 """Problems of every operation."""

@@ -6,7 +6,7 @@ from service.domain.access import WorkspaceAccess
 from service.domain.health import Health
 from service.domain.identity import IdentityProvider
 from service.domain.ports import Releases
-from service.wiring.api import Callers
+from service.wiring.callers import Callers
 from service.wiring.controller import Controller
 from service.wiring.core import Core
 

@@ -9,6 +9,7 @@ from service.adapters.redis.companions import RedisCompanions
 from service.adapters.redis.history import RedisHistory
 from service.adapters.redis.progress import RedisProgress
 from service.adapters.redis.queues import RedisQueues
+from service.adapters.redis.shared_levels import RedisSharedLevels
 from service.adapters.redis.sign_outs import RedisSignOuts
 from service.adapters.redis.store import RedisStore
 from service.adapters.redis.tickets import RedisTickets
@@ -24,6 +25,7 @@ class RedisParts:
     tickets: RedisTickets
     sign_outs: RedisSignOuts
     companions: RedisCompanions
+    levels: RedisSharedLevels
 
 
 @asynccontextmanager
@@ -37,4 +39,5 @@ async def open_redis(config: Settings) -> AsyncIterator[RedisParts]:
             tickets=RedisTickets(redis),
             sign_outs=RedisSignOuts(redis),
             companions=RedisCompanions(redis),
+            levels=RedisSharedLevels(redis),
         )

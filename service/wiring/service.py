@@ -20,7 +20,8 @@ from service.web.keys import ApiParts, ProbeParts
 from service.web.metrics import make_metrics
 from service.web.server import running
 from service.wiring.activity import build_activity, build_tracking
-from service.wiring.api import Callers, build_api, open_callers
+from service.wiring.api import build_api
+from service.wiring.callers import Callers, build_gate, open_callers
 from service.wiring.controller import build_controller
 from service.wiring.core import Core, build_core
 from service.wiring.gateway import build_access, build_gateway, build_revocation
@@ -117,6 +118,7 @@ def build_service(
         supervisor=core.supervisor,
         readiness=core.readiness,
     )
+    gate, guarding = build_gate(core, callers)
     parts = None
     if provisioner is not None and role.serves_api:
         parts = ApiParts(
@@ -129,7 +131,7 @@ def build_service(
             exposition=exposition,
         )
     return Service(
-        api=build_api(core.config, parts, probes, core.metrics, callers),
+        api=build_api(core.config, parts, probes, core.metrics, gate),
         gateway=gateway,
         exposition=exposition,
         provisioner=provisioner,
@@ -139,7 +141,7 @@ def build_service(
             **(controller.tasks if controller is not None else {}),
             **({"progress": core.redis.progress.run} if role.serves_api or role.serves_gateway else {}),
             **({"sign-outs": core.redis.sign_outs.run} if gateway is not None else {}),
-            **({"API keys": callers.keys.run} if callers is not None else {}),
+            **guarding,
             **({"entrance": access.run} if access is not None else {}),
         },
     )

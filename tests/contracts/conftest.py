@@ -17,16 +17,19 @@ from service.adapters.redis.companions import RedisCompanions
 from service.adapters.redis.history import RedisHistory
 from service.adapters.redis.progress import RedisProgress
 from service.adapters.redis.queues import RedisQueues
+from service.adapters.redis.shared_levels import RedisSharedLevels
 from service.adapters.redis.sign_outs import RedisSignOuts
 from service.adapters.redis.store import RedisStore
 from service.adapters.redis.tickets import RedisTickets
 from service.domain.ports import Companions, History, Progress, Queues, SignOuts, Store, Tickets
+from service.domain.rate_limits import SharedLevels
 from tests.conftest import free_port
 from tests.fakes import (
     MemoryCompanions,
     MemoryHistory,
     MemoryProgress,
     MemoryQueues,
+    MemorySharedLevels,
     MemorySignOuts,
     MemoryStore,
     MemoryTickets,
@@ -44,6 +47,7 @@ class Kept:
     sign_outs: SignOuts
     history: History
     companions: Companions
+    levels: SharedLevels
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +91,9 @@ async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIt
         queues, memory = MemoryQueues(index_is_complete=True), MemoryProgress()
         past = MemoryHistory(queues.sessions)
         sessions = MemoryStore(queues, memory, past)
-        yield Kept(sessions, queues, memory, MemoryTickets(), MemorySignOuts(), past, MemoryCompanions())
+        yield Kept(
+            sessions, queues, memory, MemoryTickets(), MemorySignOuts(), past, MemoryCompanions(), MemorySharedLevels()
+        )
         return
     if request.param not in ports:
         pytest.skip("no redis-server on PATH; the wheel's alone is tested")
@@ -99,7 +105,8 @@ async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIt
         sign_outs = RedisSignOuts(redis)
         listening = [asyncio.create_task(each.run()) for each in (progress, sign_outs)]
         tickets, history, companions = RedisTickets(redis), RedisHistory(redis), RedisCompanions(redis)
-        yield Kept(store, RedisQueues(redis), progress, tickets, sign_outs, history, companions)
+        levels = RedisSharedLevels(redis)
+        yield Kept(store, RedisQueues(redis), progress, tickets, sign_outs, history, companions, levels)
         for each in listening:
             each.cancel()
         await asyncio.gather(*listening, return_exceptions=True)

@@ -13,6 +13,7 @@ from tests.fakes.pod_events import MemoryPodEvents
 from tests.fakes.progress import MemoryProgress
 from tests.fakes.queues import MemoryQueues
 from tests.fakes.releases import MemoryReleases
+from tests.fakes.shared_levels import MemorySharedLevels
 from tests.fakes.sign_outs import MemorySignOuts
 from tests.fakes.signing_keys import MemorySigningKeys
 from tests.fakes.store import MemoryStore
@@ -29,6 +30,7 @@ __all__ = [
     "MemoryProgress",
     "MemoryQueues",
     "MemoryReleases",
+    "MemorySharedLevels",
     "MemorySignOuts",
     "MemorySigningKeys",
     "MemoryStore",

@@ -10,7 +10,7 @@ from service.__main__ import app
 from service.domain.api_keys import parse_line
 from service.domain.permissions import CallerRole
 from service.settings import Settings, SettingsError
-from service.wiring.api import open_callers
+from service.wiring.callers import open_callers
 
 
 @pytest.fixture(autouse=True)

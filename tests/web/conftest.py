@@ -19,6 +19,7 @@ from service.domain.api_keys import ApiKey, ApiKeys
 from service.domain.health import Health
 from service.domain.keyring import Keyring
 from service.domain.people import People
+from service.domain.rate_limits import RateLimits
 from service.domain.supervisor import Supervisor
 from service.edge.drain import Drain
 from service.edge.readiness import Readiness
@@ -122,6 +123,7 @@ async def serve(
         *,
         named: Sequence[ApiKey] = (),
         people: People | None = None,
+        rates: RateLimits | None = None,
         gateway: bool = True,
         **more: Any,
     ) -> Client:
@@ -141,7 +143,7 @@ async def serve(
         )
         known = ApiKeys(MemoryApiKeyFile("\n".join(key.line for key in named)), keys)
         await known.load()
-        gate = Gate(known, people, world.queries) if keys or named or people else None
+        gate = Gate(known, people, world.queries, rates) if keys or named or people else None
         app = make_app(parts, probes, gate=gate, answered=metrics.answered, **more)
         app.on_response_prepare.append(documented.check)
         client: Client = TestClient(TestServer(app))
