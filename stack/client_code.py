@@ -68,7 +68,7 @@ def _models(schemas: Json) -> Iterator[str]:
 
 
 def _dataclass(name: str, schema: Json) -> Iterator[str]:
-    yield "@dataclass(frozen=True, slots=True, kw_only=True)"
+    yield "@dataclass(frozen=True, kw_only=True)"
     yield f"class {name}:"
     yield from _docstring(schema.get("description", ""), "    ")
     for member, each in schema["properties"].items():

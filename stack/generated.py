@@ -1,7 +1,9 @@
 """Files that are made from others: rewritten by `make generated`, compared by `make check`."""
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 from devcluster import toolchain
@@ -20,6 +22,7 @@ def contents() -> dict[Path, str]:
     files |= {
         "docs/reference/rest.md": reference.rest(json.loads(files["service/web/static/openapi.json"])),
         "docs/reference/problems.md": reference.problems(problems.kinds()),
+        "docs/reference/command-line.md": reference.command_line(_help()),
     }
     files |= client()
     helm_docs = toolchain.ensure({"helm-docs": toolchain.EXTRA["helm-docs"]}).path("helm-docs")
@@ -45,6 +48,13 @@ def rewrite() -> None:
     for path, text in contents().items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+
+
+def _help() -> str:
+    """What the client's command line says of itself."""
+    argv = [sys.executable, "-m", "typer", "user_pods_client.cli.app", "utils", "docs", "--name", "user-pods"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "client"), "TERM": "dumb", "NO_COLOR": "1"}
+    return subprocess.run(argv, env=env, capture_output=True, text=True, check=True, cwd=ROOT).stdout
 
 
 def _readme(helm_docs: Path, chart: str) -> str:

@@ -1,5 +1,6 @@
 """Pages of the documentation's reference that come from the OpenAPI document, the problem types and the charts."""
 
+import html
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,6 +49,13 @@ def problems(kinds: Sequence[tuple[str, int, str]]) -> str:
             *rows,
         ]
     )
+
+
+def command_line(text: str) -> str:
+    """The help of every command, from the Markdown that typer makes of it."""
+    lines = [line for line in html.unescape(text).strip().split("\n") if not line.startswith("Exit codes:")]
+    more = "[The how-to](../how-to/command-line.md) has examples and the exit codes."
+    return re.sub(r"\n{3,}", "\n\n", _page(["# The command line", "", f"{_MADE} {more}", "", *lines[1:]]))
 
 
 def chart(name: str, readme: str) -> str:

@@ -32,6 +32,7 @@ __all__ = [
     "AsyncClient", "Client", "ClientError", "IdleTimes", "NoAnswer", "ServiceProblem", "SessionFailed",
     "UnexpectedAnswer", "WaitTimeout",
 ]  # fmt: skip
+__version__ = "0.1.0"
 _HOMES = {"AsyncClient": "aio", "Client": "sync", "IdleTimes": "models"}
 
 

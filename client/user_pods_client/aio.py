@@ -12,7 +12,7 @@ import yarl
 from user_pods_client.address import Token, base_url
 from user_pods_client.call import Answer, Attempts, Call
 from user_pods_client.errors import NoAnswer, no_answer
-from user_pods_client.following import SILENCE, Following
+from user_pods_client.following import Following
 from user_pods_client.models import Phase, ProgressEvent, Status
 from user_pods_client.operations import AsyncOperations
 from user_pods_client.problems import SessionNotFound
@@ -97,13 +97,15 @@ class AsyncClient(AsyncOperations):
             await asyncio.sleep(waiting.delay(status))
         return status
 
-    async def events(self, uuid: str, *, follow: bool = False) -> AsyncIterator[ProgressEvent]:
+    async def events(
+        self, uuid: str, *, follow: bool = False, timeout: float | None = None
+    ) -> AsyncIterator[ProgressEvent]:
         """The events of the current or the last wake. Reconnects by itself and continues after the last event.
 
-        It ends with the wake; with `follow`, it goes on with the next one. Close it with `contextlib.aclosing` if you
-        leave it early.
+        It ends with the wake; with `follow`, it goes on with the next one. Raises WaitTimeout after `timeout` seconds.
+        Close it with `contextlib.aclosing` if you leave it early.
         """
-        following = Following(uuid, follow=follow)
+        following = Following(uuid, follow=follow, timeout=timeout)
         delay: float | None = 0.0
         while delay is not None:
             await asyncio.sleep(delay)
@@ -142,7 +144,7 @@ class AsyncClient(AsyncOperations):
 
     async def _stream(self, following: Following) -> AsyncGenerator[ProgressEvent, None]:
         """The events of one connection."""
-        silence = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=SILENCE)
+        silence = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=following.silence)
         try:
             async with self._request(following.call(), silence) as response:
                 while response.status == 200 and not following.is_over and (piece := await response.content.readany()):

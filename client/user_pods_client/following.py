@@ -1,12 +1,14 @@
 """Follows the events of a session over many connections, without the sending."""
 
 import json
+import math
 import random
+import time
 
 from user_pods_client.call import Answer, Call, error_of
 from user_pods_client.calls import events
 from user_pods_client.decoding import decode
-from user_pods_client.errors import NoAnswer, ServiceProblem, UnexpectedAnswer
+from user_pods_client.errors import NoAnswer, ServiceProblem, UnexpectedAnswer, WaitTimeout
 from user_pods_client.event_stream import EventParser
 from user_pods_client.models import ProgressEvent
 
@@ -22,11 +24,14 @@ _MOST_FAILURES = 10
 class Following:
     """The state between two connections: what was seen, and how long to wait.
 
-    `follow`: go on after the end of a wake, with the next one.
+    `follow`: go on after the end of a wake, with the next one. `timeout`: seconds after which it is given up, at the
+    next byte or silence.
     """
 
-    def __init__(self, uuid: str, *, follow: bool) -> None:
+    def __init__(self, uuid: str, *, follow: bool, timeout: float | None = None) -> None:
         self._uuid = uuid
+        self._timeout = timeout
+        self._deadline = math.inf if timeout is None else time.monotonic() + timeout
         self._follow = follow
         self._parser = EventParser()
         self._last_id: str | None = None
@@ -42,6 +47,11 @@ class Following:
         self.is_over = False
         return events(self._uuid, last_event_id=self._last_id)
 
+    @property
+    def silence(self) -> float:
+        """Seconds without a byte after which the connection is given up."""
+        return max(0.01, min(SILENCE, self._deadline - time.monotonic()))
+
     def feed(self, piece: bytes) -> list[ProgressEvent]:
         """The events that a piece of the stream completes."""
         found = []
@@ -55,6 +65,8 @@ class Following:
             self._last_id, self._last_phase = sent.id or self._last_id, event.phase
             if self.is_over:
                 break
+        if not found:
+            self._check_deadline()
         return found
 
     def end(self, outcome: Answer | NoAnswer) -> None:
@@ -65,7 +77,8 @@ class Following:
         """Seconds until the next connection; None: all is said. Raises the error that ends the following."""
         outcome = self._outcome
         if self.is_over or (isinstance(outcome, Answer) and outcome.status == 204):
-            return _POLL if self._follow else None
+            return self._poll()
+        self._check_deadline()
         if isinstance(outcome, NoAnswer):
             return self._delay_after_failure(outcome, None)
         if outcome.status == 200:
@@ -75,6 +88,16 @@ class Following:
         if not isinstance(error, ServiceProblem) or outcome.status not in _TRANSIENT:
             raise error
         return self._delay_after_failure(error, error.retry_after)
+
+    def _poll(self) -> float | None:
+        if not self._follow:
+            return None
+        self._check_deadline()
+        return _POLL
+
+    def _check_deadline(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise WaitTimeout(f"the wake of session {self._uuid} is not over after {self._timeout:g} s")
 
     def _delay_after_failure(self, error: NoAnswer | ServiceProblem, asked: float | None) -> float:
         self._failures += 1

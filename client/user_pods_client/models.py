@@ -27,7 +27,7 @@ Stage = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Action:
     uuid: str
     """Id of the session."""
@@ -38,12 +38,12 @@ class Action:
     """After an extension: until when the pod stays awake."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Alive:
     status: Literal["ok"] = "ok"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CreatedSession:
     uuid: str
     """Id of the session."""
@@ -52,7 +52,7 @@ class CreatedSession:
     status: Literal["created"] = "created"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class HealthReport:
     status: Literal["healthy", "unhealthy"]
     failing: list[str] = field(default_factory=list)
@@ -63,7 +63,7 @@ class HealthReport:
     """What works, but in a degraded way."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class History:
     uuid: str
     """Id of the session."""
@@ -71,7 +71,7 @@ class History:
     """Newest first."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class HistoryEntry:
     """One wake, sleep, failure or revocation; what does not belong to its kind is null."""
 
@@ -99,7 +99,7 @@ class HistoryEntry:
     """Id of the request that caused it, as in the log."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class IdleTimes:
     """This session's idle times, where they differ from the defaults."""
 
@@ -113,7 +113,7 @@ class IdleTimes:
     """Seconds after the last activity for which a working program keeps the pod awake; 0: it does not."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Opened:
     uuid: str
     url: str
@@ -122,7 +122,7 @@ class Opened:
     """When the URL expires."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ProgressEvent:
     """The data of one server-sent event; its name is the `phase` too."""
 
@@ -138,7 +138,7 @@ class ProgressEvent:
     """With `failed`: true if waiting does not help. False while Kubernetes retries; the stream then continues."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ReleaseView:
     name: str
     revision: int
@@ -147,7 +147,7 @@ class ReleaseView:
     """Chart and version, for example `user-pod-0.1.0`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Revoked:
     uuid: str
     """Id of the session."""
@@ -156,14 +156,14 @@ class Revoked:
     """Links and sign-ins from before this time, and within its second, are refused."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionList:
     sessions: list[Status]
     cursor: str | None
     """Send it as `cursor` for the next page; null on the last."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionRecord:
     user_id: str
     """The user's name: 1 to 254 printable ASCII characters without spaces; case is kept."""
@@ -171,7 +171,7 @@ class SessionRecord:
     """State of the record; the pod's life is in `phase`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Status:
     uuid: str
     """Id of the session."""
@@ -211,7 +211,7 @@ class Status:
     """Maximum age of the cluster's data in this response while the watch is behind; otherwise null."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class WhoAmI:
     name: str
     """The key's name (`api` if it has none), or the person's user id."""

@@ -12,7 +12,7 @@ from urllib3.exceptions import HTTPError, SSLError
 from user_pods_client.address import Token, base_url
 from user_pods_client.call import Answer, Attempts, Call
 from user_pods_client.errors import NoAnswer, no_answer
-from user_pods_client.following import SILENCE, Following
+from user_pods_client.following import Following
 from user_pods_client.models import Phase, ProgressEvent, Status
 from user_pods_client.operations import Operations
 from user_pods_client.problems import SessionNotFound
@@ -83,12 +83,12 @@ class Client(Operations):
             time.sleep(waiting.delay(status))
         return status
 
-    def events(self, uuid: str, *, follow: bool = False) -> Iterator[ProgressEvent]:
+    def events(self, uuid: str, *, follow: bool = False, timeout: float | None = None) -> Iterator[ProgressEvent]:
         """The events of the current or the last wake. Reconnects by itself and continues after the last event.
 
-        It ends with the wake; with `follow`, it goes on with the next one.
+        It ends with the wake; with `follow`, it goes on with the next one. Raises WaitTimeout after `timeout` seconds.
         """
-        following = Following(uuid, follow=follow)
+        following = Following(uuid, follow=follow, timeout=timeout)
         delay: float | None = 0.0
         while delay is not None:
             time.sleep(delay)
@@ -126,7 +126,9 @@ class Client(Operations):
     def _stream(self, following: Following) -> Iterator[ProgressEvent]:
         """The events of one connection."""
         try:
-            response = self._request(following.call(), urllib3.Timeout(connect=10.0, read=SILENCE), stream=True)
+            response = self._request(
+                following.call(), urllib3.Timeout(connect=10.0, read=following.silence), stream=True
+            )
             with contextlib.closing(response):
                 while response.status == 200 and not following.is_over and (piece := response.read1(65536)):
                     yield from following.feed(piece)

@@ -2,7 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+import io
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +17,7 @@ from service.domain.names import SessionId
 from tests.domain.conftest import World
 from tests.web.conftest import Serve, drain, exposition, metrics, serve, supervisor, world
 from user_pods_client import AsyncClient, Client
+from user_pods_client.cli.__main__ import main
 
 __all__ = ["drain", "exposition", "metrics", "serve", "supervisor", "world"]
 
@@ -109,5 +114,52 @@ async def uuid(world: World) -> SessionId:
 
 
 def problem(status: int, slug: str, **headers: str) -> web.Response:
-    document = f'{{"type": "/problems/{slug}", "title": "T", "status": {status}, "detail": "what happened"}}'
+    document = f'{{"type": "/problems/{slug}", "title": "T", "status": {status}, "detail": "what happened",'
+    document += '"instance": "urn:request:1"}'
     return web.Response(status=status, text=document, content_type="application/problem+json", headers=headers)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Awaitable[Done]]
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home of somebody who uses the command line."""
+    for name in ("USER_PODS_URL", "USER_PODS_TOKEN", "DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "config" / "user-pods" / "contexts.json"
+
+
+@pytest.fixture
+def run(
+    config: Path, serve: Serve, serve_alone: ServeAlone, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Run:  # fmt: skip
+    """Runs the command line with arguments and standard input, without a terminal."""
+
+    async def do(*argv: str, stdin: str = "") -> Done:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        code = await asyncio.to_thread(_exit_code, argv)
+        captured = capsys.readouterr()
+        return Done(code, captured.out, captured.err)
+
+    return do
+
+
+def _exit_code(argv: Sequence[str]) -> int:
+    try:
+        main(argv)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    return 0

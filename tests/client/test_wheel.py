@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from stack.stack import ROOT
+from user_pods_client import __version__
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +36,10 @@ def test_the_wheel_brings_a_typed_client_that_imports_only_its_own_http_library(
     )
     done = subprocess.run([programs / "python", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "True []\n"), done.stderr
+
+
+def test_the_wheel_brings_the_command_line(programs: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [programs / "user-pods", "--version"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, f"{__version__}\n"), done.stderr

@@ -1,0 +1,1 @@
+"""`user-pods`, the command line for people. Needs the extra `cli`."""

@@ -1,0 +1,30 @@
+"""Arguments and options that several commands have."""
+
+from datetime import UTC, tzinfo
+from typing import Annotated
+
+import typer
+
+from user_pods_client.cli import text
+
+Who = Annotated[
+    str,
+    typer.Argument(metavar="[WHO]", help="The session's id or its user's id. Not needed with a key for one user."),
+]
+Named = Annotated[str, typer.Argument(metavar="WHO", help="The session's id or its user's id.")]
+
+
+def _seconds(value: str) -> int:
+    try:
+        return text.seconds(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+Duration = Annotated[int, typer.Argument(parser=_seconds, metavar="DURATION", help="For example 90s, 30m, 2h, 1h30m.")]
+Timeout = Annotated[int, typer.Option(parser=_seconds, metavar="DURATION", help="How long to wait at most.")]
+Utc = Annotated[bool, typer.Option("--utc", help="Show times in UTC instead of this machine's time zone.")]
+
+
+def zone(*, utc: bool) -> tzinfo | None:
+    return UTC if utc else None

@@ -1,0 +1,78 @@
+"""Which service is meant, and how to reach it."""
+
+import os
+from dataclasses import dataclass, field
+
+import typer
+
+import user_pods_client
+from user_pods_client.cli import contexts
+from user_pods_client.cli.exits import NotFound, NotSignedIn
+from user_pods_client.models import Status
+from user_pods_client.problems import NotFound as NoSuchPath
+from user_pods_client.problems import SessionNotFound
+
+URL, TOKEN = "USER_PODS_URL", "USER_PODS_TOKEN"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A service and the key for it; `source`: what named it."""
+
+    url: str
+    token: str | None = field(repr=False)
+    source: str
+
+
+def target(context: typer.Context) -> Target:
+    """From the option --context, the environment, or the context in use. Raises NotSignedIn.
+
+    A key goes only to the service that it was stored or given with.
+    """
+    named: str | None = context.obj
+    url, token = os.environ.get(URL), os.environ.get(TOKEN)
+    if named is None and url:
+        return Target(url, token or None, f"the environment ({URL})")
+    if named is None and token:
+        raise NotSignedIn(f"{TOKEN} is set without {URL}, so it is not known where the key belongs")
+    known = contexts.read()
+    name = named or known.current
+    if name is None:
+        raise NotSignedIn(f"no service is known: neither {URL} is set, nor a context in use")
+    found = known.find(name)
+    return Target(found.url, found.token, f"the context {found.name}")
+
+
+def connect(context: typer.Context) -> "user_pods_client.Client":
+    return reach(target(context))
+
+
+def reach(target: Target) -> "user_pods_client.Client":
+    try:
+        return user_pods_client.Client(target.url, target.token)
+    except ValueError as error:
+        raise NotSignedIn(f"{target.source} is wrong: {error}") from None
+
+
+def find(pods: "user_pods_client.Client", who: str) -> Status:
+    """The session with this id, or of this user; of the key's own user if neither is named. Raises NotFound."""
+    user = who or _own_user(pods)
+    if len(who) == 8 and who.isascii() and who.isalnum() and who == who.lower():
+        try:
+            return pods.status(who)
+        except SessionNotFound:
+            pass
+    found = pods.list_sessions(user_id=user, limit=1).sessions
+    if not found:
+        raise NotFound(f"there is no session with the id or user {user}")
+    return found[0]
+
+
+def _own_user(pods: "user_pods_client.Client") -> str:
+    try:
+        user = pods.whoami().user_id
+    except NoSuchPath:
+        user = None
+    if user is None:
+        raise typer.BadParameter("name a session or its user: your key is not for one user only")
+    return user

@@ -1,0 +1,129 @@
+"""Exit codes, which scripts rely on, and errors in words with the next step."""
+
+import enum
+
+from user_pods_client.cli.text import printable
+from user_pods_client.errors import (
+    ClientError,
+    NoAnswer,
+    ServiceProblem,
+    SessionFailed,
+    UnexpectedAnswer,
+    WaitTimeout,
+)
+
+
+class NotFound(ClientError):
+    """No session has this id or user."""
+
+
+class NotSignedIn(ClientError):
+    """It is not known where the service is."""
+
+
+class BadContexts(ClientError):
+    """The file with the contexts cannot be used."""
+
+
+class ExitCode(enum.IntEnum):
+    """What a script can tell apart. 1 is left to errors of the program itself."""
+
+    DONE = 0
+    USAGE = 2
+    NOT_FOUND = 3
+    NOT_ALLOWED = 4
+    CONFLICT = 5
+    TOO_MANY = 6
+    UNAVAILABLE = 7
+    TIMEOUT = 8
+    FAILED = 9
+    REFUSED = 10
+    UNEXPECTED = 11
+    INTERRUPTED = 130
+
+
+MEANINGS = {
+    ExitCode.DONE: "done",
+    ExitCode.USAGE: "wrong usage, nothing was sent",
+    ExitCode.NOT_FOUND: "no such session",
+    ExitCode.NOT_ALLOWED: "not signed in, or the key does not allow it",
+    ExitCode.CONFLICT: "the session's state does not permit it",
+    ExitCode.TOO_MANY: "too many calls or sessions, try again later",
+    ExitCode.UNAVAILABLE: "the service cannot be reached, or a part of it does not work",
+    ExitCode.TIMEOUT: "waited long enough",
+    ExitCode.FAILED: "the session cannot become ready",
+    ExitCode.REFUSED: "the service does not accept a value",
+    ExitCode.UNEXPECTED: "what answers is not the service, or its version does not fit",
+    ExitCode.INTERRUPTED: "interrupted by Ctrl-C",
+}
+
+_OF_KIND: tuple[tuple[type[ClientError], ExitCode], ...] = (
+    (NotFound, ExitCode.NOT_FOUND),
+    (NotSignedIn, ExitCode.NOT_ALLOWED),
+    (BadContexts, ExitCode.USAGE),
+    (NoAnswer, ExitCode.UNAVAILABLE),
+    (WaitTimeout, ExitCode.TIMEOUT),
+    (SessionFailed, ExitCode.FAILED),
+    (UnexpectedAnswer, ExitCode.UNEXPECTED),
+)
+_OF_STATUS = {
+    401: ExitCode.NOT_ALLOWED,
+    403: ExitCode.NOT_ALLOWED,
+    404: ExitCode.NOT_FOUND,
+    409: ExitCode.CONFLICT,
+    429: ExitCode.TOO_MANY,
+}
+
+_LOGIN = "Sign in with `user-pods login URL`; `user-pods context list` shows where you have."
+_ADDRESS = "`user-pods whoami` shows which address is used; check it, and that the service runs."
+_WHY = "`user-pods why` tells what happened to the session."
+_STEPS: dict[type[ClientError], str] = {
+    NotFound: "`user-pods list` shows the sessions, and `user-pods create` makes one.",
+    NotSignedIn: _LOGIN,
+    BadContexts: "",
+    NoAnswer: _ADDRESS,
+    WaitTimeout: f"{_WHY} `--timeout 10m` waits longer.",
+    SessionFailed: _WHY,
+    UnexpectedAnswer: _ADDRESS,
+}
+_STEPS_OF_TYPES = {
+    "unauthorized": "The key is missing, wrong or expired. " + _LOGIN,
+    "forbidden": "`user-pods whoami` shows what your key may do. Ask an operator for another one.",
+    "session-not-found": _STEPS[NotFound],
+    "session-asleep": "`user-pods wake` wakes it.",
+    "session-released": "`user-pods create` with its user's id installs it again, with the files that were kept.",
+    "session-paused": "Only an operator can end the pause.",
+    "session-broken": "`user-pods create` with its user's id repairs it.",
+    "session-unreadable": "`user-pods create` with its user's id repairs it.",
+    "session-deleting": "`user-pods wait --for=deleted` waits until it is gone.",
+    "gateway-off": "This service does not open workspaces. Ask the operator where yours is.",
+}
+
+
+def code_of(error: ClientError) -> ExitCode:
+    if isinstance(error, ServiceProblem):
+        other = ExitCode.UNAVAILABLE if error.status >= 500 else ExitCode.REFUSED
+        return _OF_STATUS.get(error.status, other)
+    return next((code for kind, code in _OF_KIND if isinstance(error, kind)), ExitCode.UNEXPECTED)
+
+
+def explanation(error: ClientError) -> str:
+    """What happened, and what to do next; lines for stderr."""
+    lines = [f"user-pods: {printable(str(error))}"]
+    if isinstance(error, ServiceProblem):
+        lines += [f"  {printable(pointer)}: {printable(detail)}" for pointer, detail in error.errors]
+    step = _step(error)
+    lines += [step] if step else []
+    if isinstance(error, ServiceProblem) and error.status >= 500 and error.instance:
+        lines.append(f"The service's log has it as {printable(error.instance)}.")
+    return "\n".join(lines) + "\n"
+
+
+def _step(error: ClientError) -> str:
+    if not isinstance(error, ServiceProblem):
+        return next((step for kind, step in _STEPS.items() if isinstance(error, kind)), "")
+    if error.slug in _STEPS_OF_TYPES:
+        return _STEPS_OF_TYPES[error.slug]
+    if error.retry_after is not None:
+        return f"Try again in {error.retry_after:g} s."
+    return ""

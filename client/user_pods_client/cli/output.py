@@ -1,0 +1,92 @@
+"""Prints what the service answered: as a table for people, as JSON, YAML or names for scripts."""
+
+import enum
+import importlib
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from user_pods_client.cli.text import printable
+from user_pods_client.decoding import to_json
+from user_pods_client.errors import NoAnswer
+
+Row = Sequence[str]
+
+
+class Format(enum.StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+Output = Annotated[Format, typer.Option("--output", "-o", help="`name` prints ids only.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Print again whenever something changes, until Ctrl-C.")]
+_PAUSE = 2.0
+"""Seconds between two looks."""
+
+
+def rendered(document: Any, format_: Format, *, table: Callable[[], str], names: Callable[[], Sequence[str]]) -> str:
+    """The document in this format. `table` and `names` are only called for their own."""
+    if format_ is Format.TABLE:
+        return table()
+    if format_ is Format.NAME:
+        return "\n".join(names())
+    plain = to_json(document)
+    return json.dumps(plain, indent=2) if format_ is Format.JSON else _yaml(plain)
+
+
+def columns(heads: Row, rows: Sequence[Row]) -> str:
+    """A table whose columns are as wide as they need to be, so that it can be cut into fields."""
+    lines = [[printable(cell) or "-" for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(heads, *lines, strict=True)]
+    return "\n".join(
+        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in [[*heads], *lines]
+    )
+
+
+def fields(pairs: Sequence[tuple[str, str]]) -> str:
+    """One line per name and value; those without a value are left out."""
+    width = max((len(name) for name, value in pairs if value), default=0)
+    return "\n".join(f"{name.ljust(width)}   {printable(value)}" for name, value in pairs if value)
+
+
+def show(text: str) -> None:
+    if text:
+        typer.echo(text)
+
+
+def watch(read: Callable[[], str], *, again: bool) -> None:
+    """Show it once, or again whenever it has changed. A service that is away for a moment ends no watch."""
+    last = read()
+    show(last)
+    while again:
+        time.sleep(_PAUSE)
+        try:
+            text = read()
+        except NoAnswer as error:
+            typer.echo(f"user-pods: {printable(str(error))}; trying again", err=True)
+            continue
+        if text != last:
+            show(("\033[H\033[2J" if sys.stdout.isatty() else "\n") + text)
+        last = text
+
+
+def _yaml(plain: Any) -> str:
+    """Strings that some readers would take for numbers are quoted: an id may look like 1e234567."""
+    yaml = importlib.import_module("yaml")  # only who asks for YAML waits for it
+
+    class Dumper(yaml.SafeDumper):  # type: ignore[misc, name-defined]
+        pass
+
+    def text(dumper: Any, value: str) -> Any:
+        style = '"' if value[:1] in "+-.0123456789" else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+    Dumper.add_representer(str, text)
+    return str(yaml.dump(plain, Dumper=Dumper, sort_keys=False, allow_unicode=True)).rstrip("\n")

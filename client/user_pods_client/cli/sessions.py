@@ -1,0 +1,151 @@
+"""Commands that create, find and delete sessions."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from user_pods_client.cli import arguments, output
+from user_pods_client.cli.connection import connect, find
+from user_pods_client.cli.output import Format
+from user_pods_client.cli.text import ago, printable
+from user_pods_client.models import IdleTimes, Phase, Status
+
+_PHASES: tuple[Phase, ...] = ("asleep", "waking", "ready", "failed", "deleting", "released")
+
+
+def _phase(value: str) -> Phase:
+    for phase in _PHASES:
+        if value == phase:
+            return phase
+    raise typer.BadParameter(f"choose one of {', '.join(_PHASES)}")
+
+
+def create(
+    context: typer.Context,
+    user: Annotated[str, typer.Argument(metavar="USER", help="The user's id, for example john@example.com.")],
+    cooldown: Annotated[
+        int | None, typer.Option(help="Seconds without activity until it sleeps, if this call installs it.")
+    ] = None,
+    background: Annotated[
+        float | None, typer.Option(help="Seconds for which a working program may keep it awake; 0: not at all.")
+    ] = None,
+    format_: output.Output = Format.TABLE,
+) -> None:
+    """Create the session of a user, asleep. If there is one already, it stays as it is."""
+    idle = None if cooldown is None and background is None else IdleTimes(cooldown=cooldown, background=background)
+    with connect(context) as pods:
+        created = pods.create(user, idle=idle)
+    output.show(
+        output.rendered(
+            created,
+            format_,
+            table=lambda: (
+                f"Session {created.uuid} of {printable(created.user_id)} is there."
+                f" `user-pods open {created.uuid}` opens it."
+            ),
+            names=lambda: [created.uuid],
+        )
+    )
+
+
+def list_(
+    context: typer.Context,
+    *,
+    user: Annotated[str | None, typer.Option(help="Only this user's session.")] = None,
+    phase: Annotated[
+        str | None, typer.Option(parser=_phase, metavar="PHASE", help=f"Only one of {', '.join(_PHASES)}.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many. Default: all.")] = None,
+    format_: output.Output = Format.TABLE,
+    watch: output.Watch = False,
+) -> None:
+    """List sessions, ordered by id."""
+    with connect(context) as pods:
+
+        def read() -> str:
+            chosen = _phase(phase) if phase else None
+            found = list(islice(pods.sessions(user_id=user, phase=chosen, page_size=min(limit or 200, 200)), limit))
+            return output.rendered(
+                found, format_, table=lambda: _table(found), names=lambda: [each.uuid for each in found]
+            )
+
+        output.watch(read, again=watch)
+
+
+def show(
+    context: typer.Context,
+    who: arguments.Who = "",
+    format_: output.Output = Format.TABLE,
+    watch: output.Watch = False,
+) -> None:
+    """Show one session: its phase, what keeps it awake, when it sleeps."""
+    with connect(context) as pods:
+
+        def read() -> str:
+            found = find(pods, who)
+            return output.rendered(found, format_, table=lambda: _details(found), names=lambda: [found.uuid])
+
+        output.watch(read, again=watch)
+
+
+def delete(
+    context: typer.Context,
+    who: arguments.Named,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    delete_data: Annotated[
+        bool, typer.Option("--delete-data", help="Delete the volume too: all files of the user.")
+    ] = False,
+) -> None:
+    """Delete a session. The user's files are kept for the user's next session, unless you say otherwise."""
+    with connect(context) as pods:
+        found = find(pods, who)
+        data = "AND ALL FILES IN IT; that cannot be undone" if delete_data else "and keep its files"
+        if not yes:
+            question = f"Delete session {found.uuid} of {printable(found.session.user_id)} {data}?"
+            typer.confirm(question, abort=True, err=True)
+        pods.delete(found.uuid, keep_data=not delete_data)
+    typer.echo(f"Session {found.uuid} of {printable(found.session.user_id)} is deleted.")
+
+
+def _table(found: Sequence[Status]) -> str:
+    now = datetime.now(UTC)
+    heads = ("ID", "USER", "PHASE", "LAST ACTIVITY", "SLEEPS", "NOTE")
+    return output.columns(heads, [_row(each, now) for each in found])
+
+
+def _row(status: Status, now: datetime) -> tuple[str, ...]:
+    note = status.warning or status.reason or status.kept_awake_by or ""
+    last, sleeps = ago(status.last_activity, now), ago(status.sleeps_at, now)
+    return status.uuid, status.session.user_id, status.phase, last, sleeps, note[:80]
+
+
+def _details(status: Status) -> str:
+    now = datetime.now(UTC)
+    release = status.release and f"{status.release.name}, revision {status.release.revision}, {status.release.state}"
+    return output.fields(
+        [
+            ("Id", status.uuid),
+            ("User", status.session.user_id),
+            ("Phase", status.phase),
+            ("Reason", status.reason or ""),
+            ("Warning", status.warning or ""),
+            ("Last activity", _at(status.last_activity, now, status.activity_source)),
+            ("Kept awake by", status.kept_awake_by or ""),
+            ("Kept until", _at(status.kept_until, now)),
+            ("Sleeps at", _at(status.sleeps_at, now)),
+            ("Created", _at(status.created_at, now)),
+            ("Release", release or "none"),
+            ("Chart", (status.release and status.release.chart) or ""),
+            ("Parked", "yes" if status.parked else "no"),
+            ("Data behind", "" if status.behind_seconds is None else f"up to {status.behind_seconds:g} s"),
+        ]
+    )
+
+
+def _at(at: datetime | None, now: datetime, source: str | None = None) -> str:
+    if at is None:
+        return ""
+    return f"{at.astimezone():%Y-%m-%d %H:%M:%S} ({ago(at, now)}{f', {source}' if source else ''})"

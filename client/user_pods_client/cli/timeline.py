@@ -1,0 +1,139 @@
+"""What happened to a session, in sentences: input, lease, sleep."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+
+from user_pods_client.cli.text import clock, duration
+from user_pods_client.models import HistoryEntry, Status
+
+_WAKERS = {
+    "api": "a call of the API",
+    "visit": "a visit in a browser",
+    "queue": "another program's push to its queue",
+    "operator": "an operator, who scaled it by hand",
+}
+_SLEEPS = {
+    "asked": "Went to sleep, because a user or a caller asked for it",
+    "operator": "Went to sleep: an operator scaled it to 0 by hand",
+    "late-zero": "KEDA scaled it to 0 by a decision from before the last wake; the service undid that at once",
+    "false": "Went to sleep although it was in use, which must not happen: please report it to the operator",
+}
+_KEEPERS = {
+    "background": "a program that works in it",
+    "queue": "another program, which pushes to its queue",
+    "wake": "the last wake",
+}
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One line of the timeline."""
+
+    at: datetime
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The state now, and what led to it, oldest first."""
+
+    headline: str
+    moments: tuple[Moment, ...]
+    outlook: tuple[str, ...]
+
+    def lines(self, now: datetime, zone: tzinfo | None) -> Iterator[str]:
+        yield self.headline
+        yield ""
+        for moment in self.moments:
+            yield f"{clock(moment.at, now, zone):>19}   {moment.sentence}"
+        if not self.moments:
+            yield "Nothing has happened yet."
+        yield ""
+        yield from self.outlook
+
+
+def of(status: Status, entries: Sequence[HistoryEntry], now: datetime, zone: tzinfo | None = None) -> Timeline:
+    """The timeline of a session from its status and its history, newest first. `zone` None: this machine's."""
+    moments = sorted((each for entry in entries for each in _moments(entry)), key=lambda each: each.at)
+    last = status.last_activity
+    if last is not None and status.phase in ("ready", "waking") and all(each.at < last for each in moments):
+        moments.append(Moment(last, f"Last activity ({status.activity_source or 'its source is not known'})."))
+    return Timeline(_headline(status), tuple(moments), tuple(_outlook(status, now, zone)))
+
+
+def _moments(entry: HistoryEntry) -> Iterator[Moment]:
+    kind: str = entry.kind  # a newer service may have more
+    if kind == "wake":
+        yield Moment(entry.at, _wake(entry))
+    elif kind == "sleep":
+        if entry.idle_since is not None:
+            yield Moment(entry.idle_since, "Last activity before the sleep. The lease began to run out.")
+        yield Moment(entry.at, _sleep(entry))
+    elif kind == "failure":
+        yield Moment(entry.at, f"Failed: {entry.reason or 'the reason is not known'}.")
+    elif kind == "revocation":
+        yield Moment(entry.at, f"All sign-ins to it were revoked{f' by {entry.by}' if entry.by else ''}.")
+    else:
+        yield Moment(entry.at, f"{kind}, which this version of user-pods does not know.")
+
+
+def _wake(entry: HistoryEntry) -> str:
+    if entry.by is None:
+        began = "Its pod was replaced or restored"
+    else:
+        began = f"Woken by {_WAKERS.get(entry.by, f'a caller with the API key {entry.by}')}"
+    if entry.ready_at is None:
+        return f"{began}; it did not become ready."
+    return f"{began}; ready after {duration(entry.seconds or 0)}."
+
+
+def _sleep(entry: HistoryEntry) -> str:
+    awake = f" It had been awake for {duration(entry.seconds)}." if entry.seconds else ""
+    interrupted = " A program was still working in it." if entry.interrupted else ""
+    why = _SLEEPS.get(entry.cause or "", f"Went to sleep ({entry.cause or 'why is not known'})")
+    if entry.cause == "idle":
+        since = (entry.at - entry.idle_since) / timedelta(seconds=1) if entry.idle_since else None
+        why = "Went to sleep: nobody had used it" + (f" for {duration(since)}" if since is not None else "")
+    return f"{why}.{awake}{interrupted}"
+
+
+def _headline(status: Status) -> str:
+    states = {
+        "asleep": "is asleep",
+        "waking": "is waking",
+        "ready": "is awake",
+        "failed": "has failed",
+        "deleting": "is being deleted",
+        "released": "has no Helm release any more; its volume is kept",
+    }
+    return f"Session {status.uuid} of {status.session.user_id} {states.get(status.phase, f'is {status.phase}')}."
+
+
+def _outlook(status: Status, now: datetime, zone: tzinfo | None) -> Iterator[str]:
+    """What is true now, and what comes next."""
+    if status.reason:
+        yield f"{'Reason' if status.phase == 'failed' else 'What delays it'}: {status.reason}."
+    if status.phase == "failed":
+        yield "It does not recover by itself." if status.final else "Kubernetes tries again."
+    if status.phase == "asleep":
+        yield f"It wakes on a visit, or by `user-pods wake {status.uuid}`."
+    if status.phase == "released":
+        yield f"`user-pods create {status.session.user_id}` installs it again."
+    if status.phase in ("ready", "waking"):
+        yield from _sleep_ahead(status, now, zone)
+    if status.warning:
+        yield f"Needs attention: {status.warning}."
+
+
+def _sleep_ahead(status: Status, now: datetime, zone: tzinfo | None) -> Iterator[str]:
+    if status.kept_until is not None:
+        yield f"Somebody asked to keep it awake until {clock(status.kept_until, now, zone)}."
+    elif status.kept_awake_by not in (None, "cooldown"):
+        source = str(status.kept_awake_by)
+        yield f"It is kept awake by {_KEEPERS.get(source, f'activity ({source})')}."
+    if status.sleeps_at is not None:
+        left = max(0.0, (status.sleeps_at - now) / timedelta(seconds=1))
+        yield f"Without further activity it sleeps at {clock(status.sleeps_at, now, zone)}, in {duration(left)}."
+    else:
+        yield "Nothing says when it sleeps: tokens without an expiry keep it awake."

@@ -1,0 +1,229 @@
+"""The command line against the service: sign in, create, open, find out why it slept, delete."""
+
+import json
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+import yaml
+from aiohttp import web
+
+from service.domain.api_keys import new_api_key
+from service.domain.names import SessionId
+from service.domain.permissions import CallerRole
+from service.domain.progress import ProgressUpdate, Stage
+from tests.client.conftest import KEY, Run, ServeAlone, problem
+from tests.domain.conftest import World
+from tests.web.conftest import Serve
+from user_pods_client.cli import browser, output
+
+
+@pytest.fixture
+async def signed_in(run: Run, url: str) -> Run:
+    done = await run("login", url, "--name", "test", stdin=KEY + "\n")
+    assert done.code == 0, done.err
+    return run
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def change(path: Path, *, mode: int, text: str | None = None) -> None:
+    path.chmod(mode)
+    if text is not None:
+        path.write_text(text)
+
+
+def content(path: Path) -> str | None:
+    return path.read_text() if path.exists() else None
+
+
+def wake_up(world: World, uuid: str) -> None:
+    world.cluster.change(replace(world.cluster.workload(SessionId(uuid)), replicas=1, ready=1))
+
+
+async def test_a_key_is_stored_for_its_owner_alone_and_never_shown(signed_in: Run, config: Path, url: str) -> None:
+    assert (mode(config), mode(config.parent)) == (0o600, 0o700)
+    assert json.loads(content(config) or "")["contexts"]["test"] == {"url": url.rstrip("/"), "token": KEY}
+    for command in (["whoami"], ["context", "list"], ["context", "show"], ["context", "list", "-o", "json"]):
+        done = await signed_in(*command)
+        assert done.code == 0
+        assert url.rstrip("/") in done.out
+        assert KEY not in done.out + done.err
+    done = await signed_in("whoami", "-o", "json")
+    assert json.loads(done.out)["role"] == "operator"
+
+
+async def test_a_wrong_key_signs_nobody_in(run: Run, url: str, config: Path) -> None:
+    done = await run("login", url, stdin="wrong\n")
+    assert (done.code, "wrong" in done.out) == (4, False)
+    assert "user-pods login" in done.err
+    assert content(config) is None
+
+
+async def test_signing_out_forgets_the_key(signed_in: Run, config: Path) -> None:
+    assert (await signed_in("logout")).code == 0
+    assert KEY not in (content(config) or KEY)
+    assert (await signed_in("list")).code == 4
+    assert (await signed_in("context", "delete", "test")).code == 0
+    assert (await signed_in("context", "use", "test")).code == 2
+    assert "not signed in" in (await signed_in("logout")).out
+
+
+async def test_a_key_can_come_from_a_file(run: Run, url: str, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(KEY + "\n")
+    assert (await run("login", url, "--key-file", str(tmp_path / "key"))).code == 0
+    assert (await run("login", url, "--key-file", str(tmp_path / "none"))).code == 2
+    assert (await run("login", url, stdin="")).code == 2
+    assert (await run("login", "not an address", stdin=KEY)).code == 2
+
+
+async def test_scripts_use_variables_and_a_stored_key_goes_nowhere_else(
+    signed_in: Run, url: str, serve_alone: ServeAlone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str | None] = []
+
+    async def other(request: web.Request) -> web.StreamResponse:
+        seen.append(request.headers.get("Authorization"))
+        return problem(401, "unauthorized")
+
+    monkeypatch.setenv("USER_PODS_URL", await serve_alone(other))
+    assert (await signed_in("list")).code == 4
+    assert seen == [None]
+    assert (await signed_in("--context", "test", "list")).code == 0
+    monkeypatch.setenv("USER_PODS_URL", url)
+    monkeypatch.setenv("USER_PODS_TOKEN", KEY)
+    assert (await signed_in("list")).code == 0
+    monkeypatch.delenv("USER_PODS_URL")
+    done = await signed_in("list")
+    assert (done.code, "USER_PODS_URL" in done.err) == (4, True)
+
+
+async def test_a_file_that_others_can_read_is_not_used(signed_in: Run, config: Path) -> None:
+    change(config, mode=0o644)
+    done = await signed_in("list")
+    assert (done.code, "chmod 600" in done.err) == (2, True)
+    change(config, mode=0o600, text="[]")
+    assert (await signed_in("list")).code == 2
+
+
+async def test_a_day_with_a_session(signed_in: Run, world: World) -> None:
+    done = await signed_in("create", "ann@example.com", "--cooldown", "60", "-o", "name")
+    uuid = done.out.strip()
+    assert len(uuid) == 8
+    wake_up(world, uuid)
+    for who in (uuid, "ann@example.com"):
+        done = await signed_in("show", who, "-o", "json")
+        assert json.loads(done.out)["uuid"] == uuid
+    await world.progress.write(SessionId(uuid), ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.READY))
+    done = await signed_in("wake", "ann@example.com")
+    assert (done.code, "is awake" in done.out) == (0, True)
+    assert "the wake is accepted" in done.err
+    done = await signed_in("events", uuid, "-o", "name")
+    assert done.out.split() == ["accepted", "ready"]
+    done = await signed_in("extend", uuid, "1h30m", "-o", "json")
+    kept = datetime.fromisoformat(json.loads(done.out)["kept_until"])
+    assert timedelta(minutes=89) < kept - datetime.now(UTC) < timedelta(minutes=91)
+    done = await signed_in("open", uuid, "--no-browser", "--to", "/?folder=/home")
+    assert done.out.startswith(f"https://vs-code-{uuid}.example.com/")
+    assert (await signed_in("revoke", uuid, "--yes")).code == 0
+    assert (await signed_in("wait", uuid, "--for=ready")).code == 0
+    assert (await signed_in("history", uuid)).code == 0
+    assert (await signed_in("sleep", uuid)).code == 0
+    done = await signed_in("why", uuid)
+    assert f"Session {uuid} of ann@example.com is" in done.out
+    done = await signed_in("delete", uuid, stdin="n\n")
+    assert done.code == 1
+    assert (await signed_in("show", uuid)).code == 0
+    done = await signed_in("delete", uuid, "--delete-data", stdin="y\n")
+    assert (done.code, "ALL FILES" in done.err) == (0, True)
+    assert (await signed_in("show", uuid)).code == 3
+
+
+async def test_lists_are_for_people_and_for_scripts(signed_in: Run, world: World) -> None:
+    made = sorted([(await world.provisioner.create(f"user-{number}")).uuid for number in range(3)])
+    wake_up(world, made[1])
+    lines = (await signed_in("list")).out.splitlines()
+    assert lines[0].split()[:3] == ["ID", "USER", "PHASE"]
+    assert [line.split()[0] for line in lines[1:]] == made
+    assert (await signed_in("list", "-o", "name", "--phase", "ready")).out.split() == [made[1]]
+    assert len(json.loads((await signed_in("list", "-o", "json", "--limit", "2")).out)) == 2
+    assert [each["uuid"] for each in yaml.safe_load((await signed_in("list", "-o", "yaml")).out)] == made
+    assert (await signed_in("list", "--phase", "nonsense")).code == 2
+
+
+async def test_an_id_that_looks_like_a_number_is_a_string_in_yaml(signed_in: Run, world: World) -> None:
+    for uuid in ("1e234567", "12345678"):
+        world.new_id = partial(SessionId, uuid)
+        await world.provisioner.create(f"user-of-{uuid}")
+        assert f'uuid: "{uuid}"' in (await signed_in("show", uuid, "-o", "yaml")).out
+
+
+async def test_a_key_for_one_user_needs_no_name(run: Run, serve: Serve, world: World) -> None:
+    key, stored = new_api_key("ann", CallerRole.FRONTEND, "ann@example.com")
+    url = str((await serve(named=[stored])).make_url("/"))
+    mine = (await world.provisioner.create("ann@example.com")).uuid
+    other = (await world.provisioner.create("bob@example.com")).uuid
+    done = await run("login", url, stdin=key)
+    assert "as ann (frontend, for ann@example.com)" in done.out
+    assert (await run("show", "-o", "name")).out.split() == [mine]
+    assert (await run("list", "-o", "name")).out.split() == [mine]
+    assert (await run("show", other)).code in (3, 4)
+    assert (await run("show", "bob@example.com")).code == 4
+    assert (await run("why")).code == 0
+
+
+async def test_a_key_for_everybody_needs_a_name(signed_in: Run) -> None:
+    done = await signed_in("show")
+    assert (done.code, "name a session" in done.err) == (2, True)
+
+
+async def test_a_watch_shows_each_change_once(signed_in: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    uuid = (await world.provisioner.create("ann@example.com")).uuid
+    looks: Iterator[Callable[[], object]] = iter([dict, lambda: wake_up(world, uuid), dict])
+
+    def sleep(_: float) -> None:
+        look = next(looks, None)
+        if look is None:
+            raise KeyboardInterrupt
+        look()
+
+    monkeypatch.setattr(output.time, "sleep", sleep)  # type: ignore[attr-defined]
+    done = await signed_in("show", uuid, "--watch")
+    assert done.code == 130
+    assert [line.split()[1] for line in done.out.splitlines() if line.startswith("Phase")] == ["asleep", "ready"]
+
+
+async def test_texts_of_others_cannot_take_over_the_terminal(signed_in: Run, world: World) -> None:
+    uuid = (await world.provisioner.create("ann@example.com")).uuid
+    await world.progress.write(
+        uuid, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.FAILED, "\x1b[2Jboo\x07\u202e", final=True)
+    )
+    done = await signed_in("events", uuid)
+    assert "boo" in done.out
+    assert not {"\x1b", "\x07", "\u202e"} & set(done.out)
+
+
+def test_a_browser_gets_the_link_in_a_file_that_only_its_owner_can_read(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def start(url: str) -> bool:
+        opened.append(url)
+        return True
+
+    monkeypatch.setenv("DISPLAY", ":9")
+    monkeypatch.setattr("webbrowser.open", start)
+    assert browser.show('https://x.example.com/?ticket=s3cret&"')
+    (address,) = opened
+    assert "s3cret" not in address
+    page = tmp_path / "cache" / "user-pods" / "open.html"
+    assert address == page.as_uri()
+    assert mode(page) == 0o600
+    assert "url=https://x.example.com/?ticket=s3cret&amp;&quot;" in page.read_text()
