@@ -26,7 +26,12 @@ def versions(root: Path = ROOT) -> dict[str, str]:
         name: str(tomllib.loads((root / name).read_text())["project"]["version"])
         for name in ("pyproject.toml", "client/pyproject.toml")
     }
-    for name, pattern in (("service/__init__.py", r'__version__ = "(.+)"'), ("Dockerfile", r"ARG VERSION=(.+)")):
+    of_python = r'__version__ = "(.+)"'
+    for name, pattern in (
+        ("service/__init__.py", of_python),
+        ("client/user_pods_client/__init__.py", of_python),
+        ("Dockerfile", r"ARG VERSION=(.+)"),
+    ):
         match = re.search(pattern, (root / name).read_text())
         found[name] = match.group(1) if match else ""
     for chart in CHARTS:
