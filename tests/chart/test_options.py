@@ -1,6 +1,7 @@
 """What operators can add to the service's chart: routes, scaling, monitoring, variables, other networks."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ ROUTES = (
     *("--set-json", 'gateway.certificate.issuerRef={"kind":"ClusterIssuer","name":"dns"}'),
 )
 SEPARATE = ("--set", "roles.separate=true")
-EVERYTHING = (*DOMAIN, *OIDC, *SEPARATE, "--set", "metrics.enabled=true")
+EVERYTHING = (*DOMAIN, *OIDC, *SEPARATE, "--set", "metrics.enabled=true,apiKeys.named.name=keys")
 
 
 def only(objects: list[dict[str, Any]], kind: str) -> dict[str, Any]:
@@ -133,21 +134,38 @@ def test_variables_volumes_and_mounts_can_be_added(helm: Helm) -> None:
 
 
 def own_variables(helm: Helm) -> set[str]:
+    audience = "API_OIDC_AUDIENCE"  # with this setting the chart sets another one
+    objects = render(helm, *EVERYTHING, "--set", f"settings.{audience}=user-pods")
     return {
         variable["name"]
-        for deployment in of_kind(render(helm, *EVERYTHING), "Deployment")
+        for deployment in of_kind(objects, "Deployment")
         for variable in deployment["spec"]["template"]["spec"]["containers"][0]["env"]
-    }
+    } - {f"USER_PODS_{audience}"}
 
 
 def test_the_schema_refuses_exactly_the_variables_that_the_chart_sets(helm: Helm) -> None:
     schema = json.loads((SERVICE / "values.schema.json").read_text())["properties"]
     own = own_variables(helm)
     assert set(schema["extraEnv"]["items"]["properties"]["name"]["not"]["enum"]) == own
-    chosen = {"DRAIN_SECONDS", "SHUTDOWN_TIMEOUT", "GATEWAY_INTERNAL_URL"}  # the chart's value yields to these
+    chosen = {
+        "API_OIDC_ISSUER",
+        "DRAIN_SECONDS",
+        "SHUTDOWN_TIMEOUT",
+        "GATEWAY_INTERNAL_URL",
+    }  # the chart's value yields to these
     settings = {name.removeprefix("USER_PODS_") for name in own if name.startswith("USER_PODS_")} - chosen
     (refused,) = [names for names, allowed in schema["settings"]["patternProperties"].items() if allowed is False]
     assert set(refused.strip("^()$").split("|")) == settings
+
+
+def test_the_schema_refuses_exactly_the_volumes_that_the_chart_makes(helm: Helm) -> None:
+    schema = json.loads((SERVICE / "values.schema.json").read_text())["properties"]
+    pods = [item["spec"]["template"]["spec"] for item in of_kind(render(helm, *EVERYTHING), "Deployment")]
+    names = {volume["name"] for pod in pods for volume in pod["volumes"]}
+    assert set(schema["extraVolumes"]["items"]["properties"]["name"]["not"]["enum"]) == names
+    paths = {mount["mountPath"] for pod in pods for mount in pod["containers"][0]["volumeMounts"]}
+    refused = schema["extraVolumeMounts"]["items"]["properties"]["mountPath"]["not"]["pattern"]
+    assert all(re.search(refused, path) for path in paths)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +175,17 @@ def test_the_schema_refuses_exactly_the_variables_that_the_chart_sets(helm: Helm
         'settings={"NAMESPACE":"kube-system"}',
         'extraVolumes=[{"name":"tmp","emptyDir":{}}]',
         'extraVolumeMounts=[{"name":"ca","mountPath":"/tmp"}]',
+        'extraVolumeMounts=[{"name":"ca","mountPath":"/etc/user-pods/"}]',
         'podLabels={"user-pods/gateway":"true"}',
+        'podAnnotations={"checksum/values":"x"}',
+        'podAnnotations={"prometheus.io/port":"1"}',
+        'users={"labels":{"pod-security.kubernetes.io/enforce":"privileged"}}',
+        'users={"labels":{"app.kubernetes.io/managed-by":"me"}}',
+        'metrics={"serviceMonitor":{"labels":{"app.kubernetes.io/name":"x"}}}',
+        'metrics={"prometheusRule":{"labels":{"helm.sh/chart":"x"}}}',
+        'metrics={"dashboard":{"labels":{"app.kubernetes.io/instance":"x"}}}',
+        'gateway={"port":8080}',
+        'gateway={"certificate":{"issuerRef":{"nmae":"letsencrypt"}}}',
         'podLabels={"app.kubernetes.io/name":"other"}',
         'topologySpreadConstraints=[{"maxSkew":1}]',
         'service={"ipFamilies":["IPv5"]}',
@@ -168,6 +196,46 @@ def test_a_name_of_the_charts_own_and_what_cannot_be_are_refused(helm: Helm, val
     done = helm.try_("template", "session-service", str(SERVICE), "--set-json", values)
     assert done.returncode != 0
     assert values.partition("=")[0] in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ("gateway.port=8081,service.port=8081", "gateway.port"),
+        ("gateway.port=9090,metrics.enabled=true", "metrics.port"),
+        ("redis.urlSecret.name=session-service-signing-keys", "redis.urlSecret.name"),
+        ("apiKeys.secret.name=session-service-signing-keys", "apiKeys.secret.name"),
+        ("apiKeys.named.name=session-service-signing-keys", "apiKeys.named.name"),
+        ("gateway.oidc.secret.name=session-service-signing-keys", "gateway.oidc.secret.name"),
+        ("gateway.ingress.tlsSecret=session-service-signing-keys", "gateway.ingress.tlsSecret"),
+        ("gateway.certificate.secretName=session-service-signing-keys", "gateway.certificate.secretName"),
+    ],
+)
+def test_ports_and_secrets_that_collide_are_refused(helm: Helm, values: str, told: str) -> None:
+    done = helm.try_("template", "session-service", str(SERVICE), *DOMAIN, "--set", values)
+    assert done.returncode != 0
+    assert f"{told}: " in done.stderr
+
+
+def test_labels_and_annotations_of_ones_own_are_kept_beside_the_charts(helm: Helm) -> None:
+    text = helm(
+        "template", "session-service", str(SERVICE), *DOMAIN,
+        "--set", "users.create=true,users.labels.team=x,metrics.enabled=true,metrics.serviceMonitor.enabled=true",
+        "--set", "users.labels.pod-security\\.kubernetes\\.io/enforce-version=v1.37,podAnnotations.a=b",
+    )  # fmt: skip
+    objects = [item for item in yaml.load_all(text, NoDuplicates) if item]
+    (namespace,) = of_kind(objects, "Namespace")
+    labels = namespace["metadata"]["labels"]
+    assert (labels["team"], labels["pod-security.kubernetes.io/enforce-version"]) == ("x", "v1.37")
+
+
+class NoDuplicates(yaml.SafeLoader):
+    """YAML that says a key twice is wrong, though most readers take the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [self.construct_object(key) for key, _ in node.value]
+        assert len(names) == len(set(names)), names
+        return super().construct_mapping(node, deep)
 
 
 def test_a_setting_is_not_given_twice(helm: Helm) -> None:
