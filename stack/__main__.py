@@ -41,6 +41,7 @@ Try (or `make demo` for the whole loop in under a minute):
   kubectl -n {users} get deployments,pods,scaledobjects
   helm -n {users} list
 
+The same by the command line: .venv/bin/user-pods login {url} --no-key, then .venv/bin/user-pods --help
 API documentation: {url}/docs      Stop everything: make down
 """
 _OPEN = """A VS Code in a real pod: asleep until somebody visits it, and again when its user has left. Its home is kept.

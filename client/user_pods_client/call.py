@@ -1,6 +1,7 @@
 """One call of the service, without the sending: what goes out, what the answer means, and when to send it again."""
 
 import json
+import logging
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from user_pods_client.errors import NoAnswer, ServiceProblem, UnexpectedAnswer
 from user_pods_client.problems import BY_SLUG
 
 T = TypeVar("T")
+log = logging.getLogger("user_pods_client")
 
 REPEATABLE = frozenset({"create", "wake", "activity", "extend"})
 """POSTs that may be sent twice: the second changes nothing more. After `sleep` and `revoke` a user may have come back
@@ -19,7 +21,6 @@ in between, and `open` makes a link each time."""
 _TRANSIENT = frozenset({429, 503})
 _LONGEST_WAIT = 30.0
 """Seconds: a call that shall wait longer fails at once, and says how long."""
-_LARGEST_ANSWER = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -114,12 +115,19 @@ class Attempts:
         if not again or self._left <= 0 or (asked or 0) > _LONGEST_WAIT or self._is_a_result(outcome):
             return None
         self._left -= 1
-        delay, self._delay = self._delay, min(self._delay * 2, 8.0)
-        return max(asked or 0.0, delay * random.uniform(0.5, 1.5))  # noqa: S311 - spreads callers, no secret
+        backoff, self._delay = self._delay, min(self._delay * 2, 8.0)
+        delay = max(asked or 0.0, backoff * random.uniform(0.5, 1.5))  # noqa: S311 - spreads callers, no secret
+        # As a warning, it reaches the terminal of who has not set up logging. It quotes nothing from outside.
+        log.warning("%s; trying again in %.1f s", _summary(outcome), delay)
+        return delay
 
     def _is_a_result(self, outcome: Answer | NoAnswer) -> bool:
         """An unhealthy /health answers 503, which is what the caller wants to know."""
         return isinstance(outcome, Answer) and outcome.status in self._call.answers
+
+
+def _summary(outcome: Answer | NoAnswer) -> str:
+    return str(outcome) if isinstance(outcome, NoAnswer) else f"the service answers {outcome.status}"
 
 
 def error_of(answer: Answer) -> ServiceProblem | UnexpectedAnswer:

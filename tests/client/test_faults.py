@@ -76,7 +76,9 @@ async def test_any_call_is_repeated_when_the_service_asks_for_it(connect: Connec
     assert (await connect(await serve_alone(answers)).call("open", UUID)).url == "https://x"
 
 
-async def test_the_wait_that_the_service_asks_for_is_kept(connect: Connect, serve_alone: ServeAlone) -> None:
+async def test_the_wait_that_the_service_asks_for_is_kept_and_told(
+    connect: Connect, serve_alone: ServeAlone, caplog: pytest.LogCaptureFixture
+) -> None:
     times: list[float] = []
 
     async def busy_once(_: web.Request) -> web.StreamResponse:
@@ -87,6 +89,7 @@ async def test_the_wait_that_the_service_asks_for_is_kept(connect: Connect, serv
 
     assert (await connect(await serve_alone(busy_once)).call("create", "ann")).uuid == UUID
     assert times[1] - times[0] >= 0.95
+    assert caplog.messages == ["the service answers 429; trying again in 1.0 s"]
 
 
 async def test_a_long_wait_is_the_callers_decision(connect: Connect, serve_alone: ServeAlone) -> None:
