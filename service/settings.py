@@ -83,6 +83,8 @@ class Settings(BaseSettings):
     may come at once. Further ones get 429 with `Retry-After`. Replicas count together. 0: no limit."""
     rate_per_user: Annotated[int, Field(ge=0)] = 1_200
     """The same for the requests that concern one user: those on one session, and all of a caller with one user."""
+    audit_entries: Annotated[int, Field(ge=100)] = 10_000
+    """About how many entries `GET /audit` keeps in Redis, 300 bytes each. The log has them all, at any `LOG_LEVEL`."""
     connections: Count = 2000
     """Maximum number of concurrent connections to `PORT`. Further ones get 503."""
     connections_per_address: Annotated[int, Field(ge=0)] = 0

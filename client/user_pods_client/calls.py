@@ -7,6 +7,7 @@ from user_pods_client.call import Call
 from user_pods_client.models import (
     Action,
     Alive,
+    AuditPage,
     CreatedSession,
     HealthReport,
     History,
@@ -134,6 +135,18 @@ def list_sessions(
         path="/sessions",
         answers={200: SessionList},
         query={"cursor": cursor, "limit": limit, "user_id": user_id, "phase": phase},
+    )
+
+
+def audit(
+    *, cursor: str | None = None, limit: int = 50, uuid: str | None = None, caller: str | None = None
+) -> Call[AuditPage]:
+    return Call(
+        name="audit",
+        method="GET",
+        path="/audit",
+        answers={200: AuditPage},
+        query={"cursor": cursor, "limit": limit, "uuid": uuid, "caller": caller},
     )
 
 

@@ -44,6 +44,40 @@ class Alive:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AuditEntry:
+    """One request that was to change something, or was refused."""
+
+    at: datetime
+    caller: str
+    """Name of the API key (`api` if it has none), `person`, or `unknown`: no valid key or token came."""
+    role: CallerRole | None
+    key: str | None
+    """Id of the API key."""
+    person: str | None
+    """User id of the person who has called."""
+    operation: str
+    """As in this document, or `other`."""
+    uuid: str | None
+    """Id of the session, as far as the request names or makes one."""
+    result: str
+    """`done`, or the type of the problem that was answered."""
+    status: int
+    repeats: int
+    """How many equal requests before this one were left out: of equal wakes, reports of activity and refusals, one a
+    minute is entered."""
+    request_id: str
+    """Id of the request, as in the log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditPage:
+    entries: list[AuditEntry]
+    """Newest first."""
+    cursor: str | None
+    """Send it as `cursor` for the next, older page; null on the last."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CreatedSession:
     uuid: str
     """Id of the session."""

@@ -8,6 +8,7 @@ from user_pods_client.call import Call
 from user_pods_client.models import (
     Action,
     Alive,
+    AuditPage,
     CreatedSession,
     HealthReport,
     History,
@@ -77,6 +78,13 @@ class Operations(ABC):
     ) -> SessionList:
         """List sessions. Ordered by id. A page may be short although more follow: rely on `cursor`."""
         return self._send(calls.list_sessions(cursor=cursor, limit=limit, user_id=user_id, phase=phase))
+
+    def audit(
+        self, *, cursor: str | None = None, limit: int = 50, uuid: str | None = None, caller: str | None = None
+    ) -> AuditPage:
+        """List who has done what. Every change that callers of the API have asked for, and every refusal. A page may
+        be short although more follow: rely on `cursor`."""
+        return self._send(calls.audit(cursor=cursor, limit=limit, uuid=uuid, caller=caller))
 
     def whoami(self) -> WhoAmI:
         """Get who calls."""
@@ -153,6 +161,13 @@ class AsyncOperations(ABC):
     ) -> SessionList:
         """List sessions. Ordered by id. A page may be short although more follow: rely on `cursor`."""
         return await self._send(calls.list_sessions(cursor=cursor, limit=limit, user_id=user_id, phase=phase))
+
+    async def audit(
+        self, *, cursor: str | None = None, limit: int = 50, uuid: str | None = None, caller: str | None = None
+    ) -> AuditPage:
+        """List who has done what. Every change that callers of the API have asked for, and every refusal. A page may
+        be short although more follow: rely on `cursor`."""
+        return await self._send(calls.audit(cursor=cursor, limit=limit, uuid=uuid, caller=caller))
 
     async def whoami(self) -> WhoAmI:
         """Get who calls."""

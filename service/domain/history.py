@@ -1,30 +1,19 @@
 """A session's history: its last wakes, sleeps, failures and revocations."""
 
-import asyncio
-import contextlib
-import logging
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from service.domain.backoff import Backoff
-from service.domain.errors import Unavailable
+from service.domain.background_writer import BackgroundWriter
 from service.domain.journal import Failed, HistoryEvent, JournalEntry, Ready, Revoked, Slept, Woken
 from service.domain.ports import History
 from service.domain.sleep_cause import SleepReason
-
-log = logging.getLogger(__name__)
 
 LIMIT = 45
 """Journal entries kept per session: fifteen rounds of a wake, a ready pod and a sleep."""
 POD_UID_LENGTH = 8
 """Characters of a pod's uid that are kept, enough to tell a session's last pods apart."""
-_BUFFER = 2000
-"""Journal entries that wait while Redis is away; beyond that the oldest are dropped."""
-_FLUSH_TIMEOUT = 1.0
-"""Seconds at the end of the process to write the remaining entries."""
 _DEDUP_SECONDS = 10
 """Two entries without a pod are the same within this time: two replicas may both believe that they lead."""
 
@@ -122,56 +111,15 @@ class HistoryWriter:
     """A Journal that writes entries to the History in the background."""
 
     def __init__(self, history: History) -> None:
-        self._history = history
-        self._buffer: deque[HistoryEvent] = deque()
-        self._dropped = 0
-        self._filled = asyncio.Event()
+        self._writer: BackgroundWriter[HistoryEvent] = BackgroundWriter("history", history.append)
 
     def note(self, entry: JournalEntry) -> None:
         if not isinstance(entry, HistoryEvent) or entry.uuid is None:
             return
         if isinstance(entry, Failed) and entry.doing != "wake":
             return
-        if len(self._buffer) >= _BUFFER:
-            self._buffer.popleft()
-            self._dropped += 1
-        self._buffer.append(entry)
-        self._filled.set()
+        self._writer.put(entry)
 
     async def run(self) -> None:
         """Write until cancelled, then write the remaining entries."""
-        try:
-            await self._write_forever()
-        finally:
-            with contextlib.suppress(Unavailable, TimeoutError):
-                async with asyncio.timeout(_FLUSH_TIMEOUT):
-                    await self._write()
-
-    async def _write_forever(self) -> None:
-        backoff = Backoff(0.5, 15)
-        while True:
-            await self._filled.wait()
-            self._filled.clear()
-            try:
-                await self._write()
-                backoff.reset()
-            except Unavailable as unavailable:
-                if not backoff.failures:
-                    log.warning("history is not written until %s answers", unavailable.part)
-                await asyncio.sleep(backoff.next())
-                self._filled.set()
-
-    async def _write(self) -> None:
-        if self._dropped:
-            log.warning("entries are missing in histories", extra={"missing": self._dropped})
-            self._dropped = 0
-        while self._buffer:
-            event = self._buffer[0]
-            try:
-                await self._history.append(event)
-            except Unavailable:
-                raise
-            except Exception:
-                log.exception("an entry is missing in its history", extra={"uuid": event.uuid})
-            if self._buffer and self._buffer[0] is event:
-                self._buffer.popleft()
+        await self._writer.run()

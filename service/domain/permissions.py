@@ -94,6 +94,7 @@ RULES: Mapping[str, Rule] = {
     "history": Rule(Subject.SESSION, _READS),
     "list_sessions": Rule(Subject.USER, _READS),
     "metrics": Rule(Subject.SERVICE, _OVERSEES),
+    "audit": Rule(Subject.SERVICE, frozenset({_OPERATOR})),
     "whoami": Rule(Subject.CALLER, _READS),
 }
 """By the name of each operation that needs a caller. One without a rule is for nobody."""

@@ -50,20 +50,20 @@ class Gate:
         self._rates = rates
         self._queries = queries
 
-    async def admit(self, request: web.Request) -> Caller:
-        """Who calls. Raises RequestRefused, TooManyRequests, and SessionNotFound for a session of somebody else."""
-        found = await self._authenticate(request.headers.get("Authorization", ""))
+    async def admit(self, request: web.Request) -> None:
+        """Note who calls. Raises RequestRefused, TooManyRequests; SessionNotFound for a session of somebody else."""
+        found = request[CALLER] = await self._authenticate(request.headers.get("Authorization", ""))
+        uuid = request.match_info.get("uuid")
         if self._rates is not None:
-            self._rates.count(caller=found.name_for_rates, user=found.user_for_rates(request.match_info.get("uuid")))
+            self._rates.count(caller=found.name_for_rates, user=found.user_for_rates(uuid))
         route = request.match_info.route.name
         if route is None:
-            return found  # there is nothing behind it but "not found"
+            return  # there is nothing behind it but "not found"
         allowed = reach(route, found)
         if allowed is Reach.NOBODY:
             raise RequestRefused("forbidden", f"the role {found.role} may not do this")
-        if allowed is Reach.OWN and "uuid" in request.match_info:
-            await self._check_own(SessionId(request.match_info["uuid"]), found)
-        return found
+        if allowed is Reach.OWN and uuid is not None:
+            await self._check_own(SessionId(uuid), found)
 
     async def _authenticate(self, header: str) -> Caller:
         scheme, _, credential = header.partition(" ")
@@ -96,7 +96,7 @@ def middleware(gate: Gate | None) -> Middleware:
         if request.path in OPEN or request.path.startswith(_OPEN_BELOW):
             return await handler(request)
         if gate is not None:
-            request[CALLER] = await gate.admit(request)
+            await gate.admit(request)
         elif request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin"):
             request[CALLER] = _LOCAL
         else:

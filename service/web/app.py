@@ -6,7 +6,7 @@ from functools import cache
 from aiohttp import web
 
 from service.domain.limits import Limits
-from service.web import access, docs, edge, metrics, openapi, operations
+from service.web import access, audit, docs, edge, metrics, openapi, operations
 from service.web.keys import API, BODY_SECONDS, EXPOSITION, PROBES, STREAMS, ApiParts, ProbeParts
 from service.web.probes import middlewares
 from service.web.static_content import StaticContent
@@ -29,7 +29,9 @@ def make_app(
 
     `limits` only go into the OpenAPI document; the parts enforce them.
     """
-    app = web.Application(middlewares=middlewares(answered, gate), client_max_size=_BODY_LIMIT)
+    app = web.Application(
+        middlewares=middlewares(answered, gate, [audit.middleware(parts.audit)]), client_max_size=_BODY_LIMIT
+    )
     app[API] = parts
     app[PROBES] = probes
     app[EXPOSITION] = parts.exposition

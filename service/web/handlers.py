@@ -12,11 +12,14 @@ from service.domain.errors import GatewayOff
 from service.domain.names import SessionId, parse_session_id
 from service.domain.request_context import current_request_id
 from service.web import access, problems
+from service.web.caller import SESSION
 from service.web.keys import API, BODY_SECONDS, EXPOSITION, PROBES, STREAMS
 from service.web.models import (
     Action,
     Activity,
     Alive,
+    AuditPage,
+    AuditQuery,
     CreatedSession,
     CreateSession,
     DeleteQuery,
@@ -41,6 +44,7 @@ async def create(request: web.Request) -> web.Response:
     body = await _body(request, CreateSession)
     access.user(request, body.user_id)
     created = await request.app[API].provisioner.create(body.user_id, body.idle.requested())
+    request[SESSION] = created.uuid
     answer = _json(CreatedSession(uuid=created.uuid, user_id=body.user_id), 201 if created.fresh else 200)
     answer.headers["Location"] = f"/session/{created.uuid}/status"
     return answer
@@ -123,6 +127,14 @@ async def health(request: web.Request) -> web.Response:
         HealthReport(status=state, failing=verdict.failing, parts=parts, remarks=dict(verdict.remarks)),
         503 if verdict.failing else 200,
     )
+
+
+async def audit(request: web.Request) -> web.Response:
+    query = _query(request, AuditQuery)
+    page = await request.app[API].audit.page(
+        cursor=query.cursor, limit=query.limit, uuid=query.uuid, caller=query.caller
+    )
+    return _json(AuditPage.of(page))
 
 
 async def whoami(request: web.Request) -> web.Response:

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from service.domain.access import WorkspaceAccess
 from service.domain.activity import SessionActivity
+from service.domain.audit import Audit
 from service.domain.health import Health
 from service.domain.ports import Progress
 from service.domain.provisioning import Provisioner
@@ -42,6 +43,7 @@ class ApiParts:
     queries: SessionQueries
     progress: Progress
     access: WorkspaceAccess | None
+    audit: Audit
     exposition: Exposition
 
 

@@ -18,6 +18,8 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
+from service.domain.audit import AuditEntry as Audited
+from service.domain.audit import AuditPage as AuditedPage
 from service.domain.history import Entry, Kind
 from service.domain.limits import RequestedIdleTimes
 from service.domain.names import SESSION_ID_PATTERN, USER_ID_PATTERN
@@ -324,6 +326,67 @@ class Opened(Answer):
     uuid: str
     url: str = Field(description="Opens the workspace in a browser, once. Anyone who has it gets in.")
     expires_at: datetime = Field(description="When the URL expires.")
+
+
+class AuditEntry(Answer):
+    """One request that was to change something, or was refused."""
+
+    at: datetime
+    caller: str = Field(
+        description="Name of the API key (`api` if it has none), `person`, or `unknown`: no valid key or token came.",
+        examples=["shop"],
+    )
+    role: CallerRole | None
+    key: str | None = Field(description="Id of the API key.")
+    person: str | None = Field(description="User id of the person who has called.")
+    operation: str = Field(description="As in this document, or `other`.", examples=["delete"])
+    uuid: Uuid | None = Field(description="Id of the session, as far as the request names or makes one.")
+    result: str = Field(description="`done`, or the type of the problem that was answered.", examples=["done"])
+    status: int
+    repeats: int = Field(
+        ge=0,
+        description=(
+            "How many equal requests before this one were left out: of equal wakes, reports of activity and refusals,"
+            " one a minute is entered."
+        ),
+    )
+    request_id: str = Field(description="Id of the request, as in the log.")
+
+    @classmethod
+    def of(cls, entry: Audited) -> Self:
+        return cls(
+            at=entry.at,
+            caller=entry.caller,
+            role=CallerRole(entry.role) if entry.role else None,
+            key=entry.key,
+            person=entry.person,
+            operation=entry.operation,
+            uuid=entry.uuid,
+            result=entry.result,
+            status=entry.status,
+            repeats=entry.repeats,
+            request_id=entry.request,
+        )
+
+
+class AuditPage(Answer):
+    entries: list[AuditEntry] = Field(description="Newest first.")
+    cursor: str | None = Field(description="Send it as `cursor` for the next, older page; null on the last.")
+
+    @classmethod
+    def of(cls, page: AuditedPage) -> Self:
+        return cls(entries=[AuditEntry.of(entry) for entry in page.entries], cursor=page.cursor)
+
+
+class AuditQuery(Body):
+    cursor: Annotated[str, Field(max_length=40)] | SkipJsonSchema[None] = Field(
+        None, description="The `cursor` of the previous page.", examples=["1772443800000-0"]
+    )
+    limit: QueryNumber = Field(50, ge=1, le=500, description="Maximum number of entries per page.", examples=[50])
+    uuid: Uuid | SkipJsonSchema[None] = Field(None, description="Only requests about this session.")
+    caller: Annotated[str, Field(max_length=254)] | SkipJsonSchema[None] = Field(
+        None, description="Only requests of this caller: a key's name, or a person's user id.", examples=["shop"]
+    )
 
 
 class WhoAmI(Answer):

@@ -172,6 +172,15 @@ OPERATIONS = (
         problems=("does-not-fit", "invalid-cursor", "session-unreadable", *_STATE),
     ),
     Operation(
+        method="GET", path="/audit", handler=handlers.audit, tag=SERVICE,
+        summary="List who has done what",
+        description="Every change that callers of the API have asked for, and every refusal. A page may be short"
+        " although more follow: rely on `cursor`.",
+        query=models.AuditQuery,
+        answers={200: Answer("A page of entries.", models.AuditPage)},
+        problems=("does-not-fit", "invalid-cursor", "redis-unavailable", "redis-denied", "unavailable"),
+    ),
+    Operation(
         method="GET", path="/whoami", handler=handlers.whoami, tag=SERVICE, summary="Get who calls",
         answers={200: Answer("The caller, as the key says.", models.WhoAmI)},
     ),

@@ -1,5 +1,7 @@
 """The application of a process that serves no REST API: the probes, and nothing else."""
 
+from collections.abc import Sequence
+
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
@@ -7,9 +9,17 @@ from service.web import access, edge, handlers, metrics, problems, request_id
 from service.web.keys import PROBES, ProbeParts
 
 
-def middlewares(answered: metrics.Answered, gate: access.Gate | None = None) -> list[Middleware]:
-    """What every request of the service's port passes, outermost first."""
-    return [metrics.middleware(answered), request_id.middleware, problems.middleware, access.middleware(gate)]
+def middlewares(
+    answered: metrics.Answered, gate: access.Gate | None = None, audited: Sequence[Middleware] = ()
+) -> list[Middleware]:
+    """What every request of the service's port passes, outermost first. `audited` sees what was answered."""
+    return [
+        metrics.middleware(answered),
+        request_id.middleware,
+        *audited,
+        problems.middleware,
+        access.middleware(gate),
+    ]
 
 
 def make_probes(

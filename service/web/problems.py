@@ -18,6 +18,9 @@ from service.web.request_id import HEADER
 
 log = logging.getLogger(__name__)
 
+PROBLEM = web.ResponseKey("problem", str)
+"""The slug of the problem that an answer is."""
+
 KINDS = {
     **{fault.slug: (fault.status, fault.detail.rstrip(".")) for fault in FAULTS},
     "not-json": (400, "the body is not JSON"),
@@ -86,6 +89,7 @@ def of_fault(fault: Fault, name: str) -> web.Response:
 def _response(slug: str, detail: str, *, retry_after: int | None = None, **members: Any) -> web.Response:
     status, _ = KINDS[slug]
     response = problem(status, detail, type_=f"/problems/{slug}", **members)
+    response[PROBLEM] = slug
     if retry_after or status in (429, 503):
         response.headers["Retry-After"] = str(retry_after or _RETRY_AFTER)
     return response

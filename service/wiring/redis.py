@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from service.adapters.redis.audit_trail import RedisAuditTrail
 from service.adapters.redis.client import connected
 from service.adapters.redis.companions import RedisCompanions
 from service.adapters.redis.history import RedisHistory
@@ -26,6 +27,7 @@ class RedisParts:
     sign_outs: RedisSignOuts
     companions: RedisCompanions
     levels: RedisSharedLevels
+    audit_trail: RedisAuditTrail
 
 
 @asynccontextmanager
@@ -40,4 +42,5 @@ async def open_redis(config: Settings) -> AsyncIterator[RedisParts]:
             sign_outs=RedisSignOuts(redis),
             companions=RedisCompanions(redis),
             levels=RedisSharedLevels(redis),
+            audit_trail=RedisAuditTrail(redis, kept=config.audit_entries),
         )

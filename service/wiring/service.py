@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from service.adapters.log.audit import LogAudit
 from service.adapters.prometheus.exposition import Exposition
 from service.adapters.prometheus.metrics import PrometheusMetrics
+from service.domain.audit import Audit
 from service.domain.identity import IdentityProvider
 from service.domain.ports import Releases
 from service.domain.provisioning import Provisioner
@@ -119,6 +121,7 @@ def build_service(
         readiness=core.readiness,
     )
     gate, guarding = build_gate(core, callers)
+    audit = Audit(core.redis.audit_trail, LogAudit())
     parts = None
     if provisioner is not None and role.serves_api:
         parts = ApiParts(
@@ -128,6 +131,7 @@ def build_service(
             queries=core.queries,
             progress=core.redis.progress,
             access=access,
+            audit=audit,
             exposition=exposition,
         )
     return Service(
@@ -142,6 +146,7 @@ def build_service(
             **({"progress": core.redis.progress.run} if role.serves_api or role.serves_gateway else {}),
             **({"sign-outs": core.redis.sign_outs.run} if gateway is not None else {}),
             **guarding,
+            **({"audit": audit.run} if parts is not None else {}),
             **({"entrance": access.run} if access is not None else {}),
         },
     )

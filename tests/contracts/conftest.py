@@ -12,6 +12,7 @@ import pytest
 from devcluster import components
 from devcluster.errors import DevclusterError
 from devcluster.processes import Processes, Program, environment
+from service.adapters.redis.audit_trail import RedisAuditTrail
 from service.adapters.redis.client import connected
 from service.adapters.redis.companions import RedisCompanions
 from service.adapters.redis.history import RedisHistory
@@ -21,10 +22,12 @@ from service.adapters.redis.shared_levels import RedisSharedLevels
 from service.adapters.redis.sign_outs import RedisSignOuts
 from service.adapters.redis.store import RedisStore
 from service.adapters.redis.tickets import RedisTickets
+from service.domain.audit import AuditTrail
 from service.domain.ports import Companions, History, Progress, Queues, SignOuts, Store, Tickets
 from service.domain.rate_limits import SharedLevels
 from tests.conftest import free_port
 from tests.fakes import (
+    MemoryAuditTrail,
     MemoryCompanions,
     MemoryHistory,
     MemoryProgress,
@@ -48,6 +51,7 @@ class Kept:
     history: History
     companions: Companions
     levels: SharedLevels
+    audit: AuditTrail
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +96,15 @@ async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIt
         past = MemoryHistory(queues.sessions)
         sessions = MemoryStore(queues, memory, past)
         yield Kept(
-            sessions, queues, memory, MemoryTickets(), MemorySignOuts(), past, MemoryCompanions(), MemorySharedLevels()
+            sessions,
+            queues,
+            memory,
+            MemoryTickets(),
+            MemorySignOuts(),
+            past,
+            MemoryCompanions(),
+            MemorySharedLevels(),
+            MemoryAuditTrail(kept=100),
         )
         return
     if request.param not in ports:
@@ -105,8 +117,8 @@ async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIt
         sign_outs = RedisSignOuts(redis)
         listening = [asyncio.create_task(each.run()) for each in (progress, sign_outs)]
         tickets, history, companions = RedisTickets(redis), RedisHistory(redis), RedisCompanions(redis)
-        levels = RedisSharedLevels(redis)
-        yield Kept(store, RedisQueues(redis), progress, tickets, sign_outs, history, companions, levels)
+        levels, audit = RedisSharedLevels(redis), RedisAuditTrail(redis, kept=100)
+        yield Kept(store, RedisQueues(redis), progress, tickets, sign_outs, history, companions, levels, audit)
         for each in listening:
             each.cancel()
         await asyncio.gather(*listening, return_exceptions=True)

@@ -17,6 +17,7 @@ from service.domain.queries import SessionQueries
 from service.domain.recovery import Recovery
 from service.domain.revocation import Revocation
 from tests.fakes import (
+    MemoryAuditTrail,
     MemoryCluster,
     MemoryHistory,
     MemoryProgress,
@@ -58,6 +59,7 @@ class World:
         self.progress = MemoryProgress()
         self.history = MemoryHistory(self.queues.sessions)
         self.journal = Notes()
+        self.trail = MemoryAuditTrail()
         self.store = MemoryStore(self.queues, self.progress, self.history)
         self.releases = MemoryReleases(self.cluster)
         self.wake_observers: list[WakeObserver] = []

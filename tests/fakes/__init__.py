@@ -4,6 +4,7 @@ tests/contracts holds these and the real adapters to the same tests.
 """
 
 from tests.fakes.api_key_file import MemoryApiKeyFile
+from tests.fakes.audit_trail import MemoryAuditTrail
 from tests.fakes.bearer_tokens import MemoryBearerTokens
 from tests.fakes.cluster import MemoryCluster
 from tests.fakes.companions import MemoryCompanions
@@ -21,6 +22,7 @@ from tests.fakes.tickets import MemoryTickets
 
 __all__ = [
     "MemoryApiKeyFile",
+    "MemoryAuditTrail",
     "MemoryBearerTokens",
     "MemoryCluster",
     "MemoryCompanions",

@@ -1,5 +1,6 @@
 """The web layer over a real socket, on the domain with memory adapters."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
@@ -12,10 +13,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from jsonschema import ValidationError
 
+from service.adapters.log.audit import LogAudit
 from service.adapters.prometheus.exposition import Exposition
 from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.domain.access import WorkspaceAccess
 from service.domain.api_keys import ApiKey, ApiKeys
+from service.domain.audit import Audit
 from service.domain.health import Health
 from service.domain.keyring import Keyring
 from service.domain.people import People
@@ -100,7 +103,11 @@ class Documented:
 
 @pytest.fixture
 async def serve(
-    world: World, metrics: PrometheusMetrics, exposition: Exposition, supervisor: Supervisor, drain: Drain
+    world: World,
+    metrics: PrometheusMetrics,
+    exposition: Exposition,
+    supervisor: Supervisor,
+    drain: Drain,
 ) -> AsyncIterator[Serve]:
     """Starts the application; `keys` are its bearer keys, `named` those with a name, `people` those with tokens.
 
@@ -118,6 +125,9 @@ async def serve(
     # Looked up at each call: a test exchanges them.
     checks = {"redis": lambda: world.store.ping(), "kubernetes": lambda: world.cluster.check()}  # noqa: PLW0108
 
+    audit = Audit(world.trail, LogAudit())
+    writing = asyncio.create_task(audit.run())
+
     async def start(
         keys: Sequence[str] = (),
         *,
@@ -134,6 +144,7 @@ async def serve(
             queries=world.queries,
             progress=world.progress,
             access=access if gateway else None,
+            audit=audit,
             exposition=exposition,
         )
         probes = ProbeParts(
@@ -154,6 +165,8 @@ async def serve(
     yield start
     for client in clients:
         await client.close()
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
     assert not documented.violations, "not in the OpenAPI document"
 
 

@@ -32,6 +32,7 @@ TABLE = {
     "history":        "yes yes yes | yes 404 | yes 404 | yes 404 | yes 404",
     "list_sessions":  "yes yes yes | yes no  | yes no  | yes no  | yes no",
     "metrics":        "yes no  yes | no  no  | no  no  | no  no  | no  no",
+    "audit":          "yes no  no  | no  no  | no  no  | no  no  | no  no",
     "whoami":         "yes yes yes | yes yes | yes yes | yes yes | yes yes",
     "health":         "yes yes yes | yes yes | yes yes | yes yes | yes yes",
     "livez":          "yes yes yes | yes yes | yes yes | yes yes | yes yes",
@@ -142,8 +143,9 @@ async def test_the_log_names_the_key_and_never_repeats_it(
     with caplog.at_level("INFO"):
         await client.post(f"/session/{uuid}/wake", headers={"Authorization": f"Bearer {key}"})
         await client.post(f"/session/{uuid}/wake", headers={"Authorization": f"Bearer {key}x"})
+        await client.get("/audit", headers={"Authorization": f"Bearer {key}"})
     lines = [vars(record) for record in caplog.records if record.name == "service.access"]
     assert [(line.get("caller"), line.get("key")) for line in lines] == [
-        ("shop", stored.caller.key_id), (None, None),
+        ("shop", stored.caller.key_id), (None, None), ("shop", stored.caller.key_id),
     ]  # fmt: skip
     assert key[15:] not in str([vars(record) for record in caplog.records])

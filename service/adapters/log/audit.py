@@ -1,0 +1,28 @@
+"""Writes each audit entry as one log line of the logger `service.audit`. A person is a hash there, as users always are
+in logs."""
+
+import logging
+
+from service.domain.audit import AuditEntry
+from service.domain.names import user_hash
+
+log = logging.getLogger("service.audit")
+log.setLevel(logging.INFO)  # whatever LOG_LEVEL says
+
+
+class LogAudit:
+    """See `service.domain.audit.AuditLog`."""
+
+    def note(self, entry: AuditEntry) -> None:
+        fields = {
+            "caller": entry.caller,
+            "role": entry.role,
+            "key": entry.key,
+            "person": user_hash(entry.person) if entry.person is not None else None,
+            "operation": entry.operation,
+            "uuid": entry.uuid,
+            "result": entry.result,
+            "status": entry.status,
+            "repeats": entry.repeats or None,
+        }
+        log.info("audit", extra={name: value for name, value in fields.items() if value is not None})

@@ -1,0 +1,150 @@
+"""Who has done what to which session, and with what result: every change that the API was asked for, and every refusal.
+
+Equal heartbeats and refusals are entered once a minute: a frontend calls `wake` on every message, and a program that is
+refused may try again for ever.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Protocol
+
+from service.domain.background_writer import BackgroundWriter
+from service.domain.clock import utc_now
+from service.domain.permissions import Caller
+from service.domain.request_context import current_request_id
+
+DONE = "done"
+UNKNOWN = "unknown"
+"""The name of a caller whom no key or token has identified."""
+_HEARTBEATS = frozenset({"wake", "activity"})
+_REFUSALS = frozenset({"unauthorized", "forbidden", "cross-site", "too-many-requests"})
+_REPEAT_SECONDS = 60.0
+_REMEMBERED = 10_000
+"""Equal entries that are known."""
+_SCAN = 500
+_SCANS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """One request. It contains no credential, and nothing of its body or query."""
+
+    caller: str
+    role: str | None = None
+    key: str | None = None
+    """The id of the API key."""
+    person: str | None = None
+    """The user id of a person."""
+    operation: str
+    uuid: str | None = None
+    result: str
+    """`done`, or the type of the problem that was answered."""
+    status: int
+    repeats: int = 0
+    """How many equal requests since the entry before were left out."""
+    at: datetime = field(default_factory=utc_now)
+    request: str = field(default_factory=current_request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPage:
+    """Newest first. `cursor`: where the next page begins; None on the last page."""
+
+    entries: Sequence[AuditEntry]
+    cursor: str | None
+
+
+class AuditTrail(Protocol):
+    """The last entries, in Redis."""
+
+    async def append(self, entry: AuditEntry) -> None: ...
+
+    async def before(self, cursor: str | None, limit: int) -> Sequence[tuple[str, AuditEntry | None]]:
+        """Entries older than the cursor, newest first, each after its own cursor; None for one that cannot be read."""
+
+
+class AuditLog(Protocol):
+    """The entries as log lines. Returns at once."""
+
+    def note(self, entry: AuditEntry) -> None: ...
+
+
+class Audit:
+    """Enters requests in the log at once, and in the trail in the background while `run` runs."""
+
+    def __init__(self, trail: AuditTrail, log: AuditLog, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._trail = trail
+        self._log = log
+        self._now = now
+        self._writer: BackgroundWriter[AuditEntry] = BackgroundWriter("the audit trail", trail.append)
+        self._repeated: dict[tuple[str | None, ...], tuple[float, int]] = {}
+        """When an entry was made, and how many equal ones have been left out since."""
+
+    def note(
+        self, caller: Caller | None, operation: str, *, uuid: str | None, result: str, status: int, changes: bool
+    ) -> None:
+        """Enter a request, if it `changes` something or is refused."""
+        refused = result in _REFUSALS or _is_of_no_session_of_theirs(caller, result)
+        if not changes and not refused:
+            return
+        entry = AuditEntry(
+            caller=caller.name if caller is not None else UNKNOWN,
+            role=caller.role.value if caller is not None else None,
+            key=caller.key_id if caller is not None else None,
+            person=caller.person if caller is not None else None,
+            operation=operation,
+            uuid=uuid,
+            result=result,
+            status=status,
+        )
+        if refused or (result == DONE and operation in _HEARTBEATS):
+            # A refused caller may try one id after the other.
+            key = (entry.caller, entry.key, entry.person, operation, None if refused else uuid, result)
+            repeats = self._repeats(key)
+            if repeats is None:
+                return
+            entry = replace(entry, repeats=repeats)
+        self._log.note(entry)
+        self._writer.put(entry)
+
+    async def page(self, *, cursor: str | None, limit: int, uuid: str | None, caller: str | None) -> AuditPage:
+        """Entries of that session, and of that caller: a name, or a person's user id. A page may be short although more
+        follow: go by the cursor.
+        """
+        found: list[AuditEntry] = []
+        for _ in range(_SCANS):
+            size = limit if uuid is None and caller is None else _SCAN
+            batch = await self._trail.before(cursor, size)
+            for place, entry in batch:
+                cursor = place
+                if entry is not None and uuid in (None, entry.uuid) and caller in (None, entry.caller, entry.person):
+                    found.append(entry)
+                    if len(found) == limit:
+                        return AuditPage(found, cursor)
+            if len(batch) < size:
+                return AuditPage(found, None)
+        return AuditPage(found, cursor)
+
+    async def run(self) -> None:
+        """Write the trail until cancelled."""
+        await self._writer.run()
+
+    def _repeats(self, key: tuple[str | None, ...]) -> int | None:
+        """How many equal entries were left out before this one; None when it is to be left out, too."""
+        now = self._now()
+        at, left_out = self._repeated.get(key, (float("-inf"), 0))
+        if now < at + _REPEAT_SECONDS:
+            self._repeated[key] = (at, left_out + 1)
+            return None
+        self._repeated.pop(key, None)
+        if len(self._repeated) >= _REMEMBERED:
+            self._repeated.pop(next(iter(self._repeated)))
+        self._repeated[key] = (now, 0)
+        return left_out
+
+
+def _is_of_no_session_of_theirs(caller: Caller | None, result: str) -> bool:
+    """Whether a caller with one user has asked for a session that is not theirs, or does not exist."""
+    return caller is not None and caller.user_id is not None and result == "session-not-found"

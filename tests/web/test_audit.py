@@ -1,0 +1,177 @@
+"""The audit: who has done what to which session, and with what result."""
+
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from service.domain import audit as audit_module
+from service.domain.api_keys import new_api_key
+from service.domain.audit import Audit
+from service.domain.identity import UserRule
+from service.domain.names import user_hash
+from service.domain.people import People, PersonRule
+from service.domain.permissions import CallerRole
+from tests.domain.conftest import World
+from tests.fakes import MemoryAuditTrail, MemoryBearerTokens
+from tests.waiting import until
+from tests.web.conftest import Client, Serve
+
+ROOT, ROOT_STORED = new_api_key("root", CallerRole.OPERATOR)
+SHOP, SHOP_STORED = new_api_key("shop", CallerRole.FRONTEND)
+CI, CI_STORED = new_api_key("ci", CallerRole.FRONTEND, "ann")
+TOKEN = "header.claims.signature"
+PERSON = {"email": "bob", "email_verified": True, "iat": 0, "exp": 2**33}
+
+
+@pytest.fixture
+async def client(serve: Serve) -> Client:
+    people = People(MemoryBearerTokens({TOKEN: PERSON}), PersonRule(user=UserRule()))
+    return await serve(["k" * 16], named=[ROOT_STORED, SHOP_STORED, CI_STORED], people=people)
+
+
+async def call(client: Client, key: str, method: str, path: str, **body: object) -> int:
+    headers = {"Authorization": f"Bearer {key}", "X-Request-Id": "request-1"}
+    return (await client.request(method, path, headers=headers, json=body or None)).status
+
+
+async def entries(client: Client, query: str = "") -> list[dict[str, Any]]:
+    answer = await client.get(f"/audit{query}", headers={"Authorization": f"Bearer {ROOT}"})
+    assert answer.status == 200, await answer.text()
+    found: list[dict[str, Any]] = (await answer.json())["entries"]
+    return found
+
+
+def short(entry: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(entry[name] for name in ("caller", "operation", "uuid", "result", "status"))
+
+
+async def test_it_says_who_what_which_session_and_with_what_result(client: Client, world: World) -> None:
+    assert await call(client, SHOP, "POST", "/session/create", user_id="ann") == 201
+    uuid = world.store.users["ann"]
+    assert await call(client, SHOP, "GET", f"/session/{uuid}/status") == 200
+    assert await call(client, "k" * 16, "POST", f"/session/{uuid}/sleep") == 202
+    assert await call(client, SHOP, "POST", f"/session/{uuid}/extend", seconds=60) == 409
+    assert await call(client, CI, "DELETE", f"/session/{uuid}") == 204
+    await until(lambda: world.trail.added == 4)
+    found = await entries(client)
+    assert [short(entry) for entry in found] == [
+        ("ci", "delete", uuid, "done", 204),
+        ("shop", "extend", uuid, "session-asleep", 409),
+        ("api", "sleep", uuid, "done", 202),
+        ("shop", "create", uuid, "done", 201),
+    ]
+    assert [(entry["role"], entry["key"]) for entry in found] == [
+        ("frontend", CI_STORED.caller.key_id), ("frontend", SHOP_STORED.caller.key_id), ("operator", None),
+        ("frontend", SHOP_STORED.caller.key_id),
+    ]  # fmt: skip
+    assert {entry["request_id"] for entry in found} == {"request-1"}
+
+
+async def test_every_refusal_is_in_it(client: Client, world: World) -> None:
+    ann, bob = [(await world.provisioner.create(user)).uuid for user in ("ann", "bob")]
+    assert await call(client, "wrong", "GET", f"/session/{bob}/status") == 401
+    assert await call(client, CI, "GET", f"/session/{bob}/status") == 404
+    assert await call(client, SHOP, "GET", "/metrics") == 403
+    assert await call(client, SHOP, "GET", "/session/00000000/status") == 404, "a mistake, and no refusal"
+    assert await call(client, TOKEN, "POST", f"/session/{ann}/wake") == 404
+    await until(lambda: world.trail.added == 4)
+    found = await entries(client)
+    assert [short(entry) for entry in found] == [
+        ("person", "wake", ann, "session-not-found", 404),
+        ("shop", "metrics", None, "forbidden", 403),
+        ("ci", "status", bob, "session-not-found", 404),
+        ("unknown", "status", bob, "unauthorized", 401),
+    ]
+    assert [entry["person"] for entry in found] == ["bob", None, None, None]
+
+
+async def test_heartbeats_and_repeated_refusals_are_entered_once_a_minute_and_counted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, noted = [1000.0], []
+
+    class Log:
+        def note(self, entry: audit_module.AuditEntry) -> None:
+            noted.append((entry.caller, entry.operation, entry.uuid, entry.result, entry.repeats))
+
+    audit = Audit(MemoryAuditTrail(), Log(), now=lambda: clock[0])
+
+    def note(operation: str, uuid: str, result: str = "done", caller: Any = SHOP_STORED.caller) -> None:
+        audit.note(caller, operation, uuid=uuid, result=result, status=200, changes=True)
+
+    for _ in range(3):
+        note("wake", "aaaaaaaa")
+    note("wake", "bbbbbbbb")
+    for uuid in ("aaaaaaaa", "bbbbbbbb", "cccccccc"):
+        note("status", uuid, "unauthorized", None)
+    for _ in range(2):
+        note("delete", "aaaaaaaa")
+    clock[0] += 61
+    note("wake", "aaaaaaaa")
+    assert noted == [
+        ("shop", "wake", "aaaaaaaa", "done", 0),
+        ("shop", "wake", "bbbbbbbb", "done", 0),
+        ("unknown", "status", "aaaaaaaa", "unauthorized", 0),
+        ("shop", "delete", "aaaaaaaa", "done", 0),
+        ("shop", "delete", "aaaaaaaa", "done", 0),
+        ("shop", "wake", "aaaaaaaa", "done", 2),
+    ]
+    monkeypatch.setattr(audit_module, "_REMEMBERED", 5)
+    for number in range(50):
+        note("wake", f"{number:08}")
+    assert len(audit._repeated) <= 5
+
+
+async def test_it_is_read_page_by_page_and_by_session_or_caller(client: Client, world: World) -> None:
+    ann, bob = [(await world.provisioner.create(user)).uuid for user in ("ann", "bob")]
+    for _ in range(3):
+        await call(client, SHOP, "POST", f"/session/{ann}/sleep")
+        await call(client, TOKEN, "POST", f"/session/{bob}/sleep")
+    await until(lambda: world.trail.added == 6)
+    assert [entry["uuid"] for entry in await entries(client, f"?uuid={ann}")] == [ann] * 3
+    assert [entry["uuid"] for entry in await entries(client, "?caller=shop")] == [ann] * 3
+    assert [entry["uuid"] for entry in await entries(client, "?caller=bob")] == [bob] * 3
+    headers = {"Authorization": f"Bearer {ROOT}"}
+    seen, cursor = [], None
+    while True:
+        query = {"limit": "4", **({"cursor": cursor} if cursor else {})}
+        page = await (await client.get("/audit", params=query, headers=headers)).json()
+        seen += page["entries"]
+        if (cursor := page["cursor"]) is None:
+            break
+    assert len(seen) == 6
+    refused = await client.get("/audit?cursor=x", headers=headers)
+    assert (refused.status, (await refused.json())["type"]) == (422, "/problems/invalid-cursor")
+
+
+async def test_it_has_a_logger_of_its_own_and_no_secret_or_user_id(
+    client: Client, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    uuid = (await world.provisioner.create("bob")).uuid
+    with caplog.at_level(logging.WARNING):
+        assert logging.getLogger("service.audit").isEnabledFor(logging.INFO), "at any LOG_LEVEL"
+    with caplog.at_level(logging.INFO):
+        await call(client, TOKEN, "POST", f"/session/{uuid}/open?to=/secret-path")
+        await call(client, SHOP, "POST", "/session/create", user_id="carol@example.com")
+        await call(client, "upk_0123456789_stolen-and-wrong", "POST", f"/session/{uuid}/wake")
+    lines = [vars(record) for record in caplog.records if record.name == "service.audit"]
+    assert [(line["caller"], line["operation"], line["result"], line.get("person")) for line in lines] == [
+        ("person", "open", "done", user_hash("bob")),
+        ("shop", "create", "done", None),
+        ("unknown", "wake", "unauthorized", None),
+    ]
+    await until(lambda: world.trail.added == 3)
+    everything = f"{lines} {json.dumps(await entries(client))}"
+    for secret in (TOKEN, SHOP[15:], "secret-path", "stolen-and-wrong", "carol"):
+        assert secret not in everything
+
+
+async def test_without_keys_changes_are_entered_too(serve: Serve, world: World) -> None:
+    client = await serve()
+    await client.post("/session/create", json={"user_id": "ann"})
+    await client.post("/session/create", json={"user_id": "ann"}, headers={"Sec-Fetch-Site": "cross-site"})
+    await until(lambda: world.trail.added == 2)
+    found = (await (await client.get("/audit")).json())["entries"]
+    assert [(entry["caller"], entry["result"]) for entry in found] == [("unknown", "cross-site"), ("api", "done")]
