@@ -3,7 +3,8 @@
     SERVICE_URL=http://127.0.0.1:8080 SERVICE_TOKEN=<key> python -m examples.frontend     # on http://127.0.0.1:8000
 
 The browser talks to this server alone. The server holds the service's key and makes every call of the API, so no CORS
-is needed and no key reaches a browser. Replace `login` before you use it: here everybody is who they say they are.
+is needed and no key reaches a browser. Replace `login` before you use it: here everybody is who they say they are. Set
+FRONTEND_HTTPS=1 where browsers reach it by https.
 """
 
 import os
@@ -17,7 +18,8 @@ from aiohttp import ClientSession, ClientTimeout, web
 SERVICE = web.AppKey("service", ClientSession)
 USERS = web.AppKey("users", dict[str, str])
 """Sign-in cookie -> user. In memory: a restart signs everybody out."""
-COOKIE = "frontend"
+COOKIE = web.AppKey("cookie", str)
+"""The name of the sign-in cookie. With `__Host-`, a page of a workspace on the same domain cannot set it."""
 _HEADERS = {"Content-Security-Policy": "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'"}
 
 _LOGIN = """<!doctype html><html lang="en"><title>Sign in</title>
@@ -73,7 +75,8 @@ async def login(request: web.Request) -> web.Response:
     target = request.query.get("next", "/")
     own = target in ("/", "/workspace") or target.startswith("/workspace?")
     found = web.HTTPSeeOther(target if own else "/")
-    found.set_cookie(COOKIE, cookie, httponly=True, samesite="Lax", secure=request.secure)
+    name = request.app[COOKIE]
+    found.set_cookie(name, cookie, httponly=True, samesite="Lax", secure=name.startswith("__Host-"))
     raise found
 
 
@@ -88,9 +91,7 @@ async def workspace(request: web.Request) -> web.Response:
     With GATEWAY_HOME_URL, the gateway sends browsers without access here. `return_to` is the URL that they asked for.
     """
     uuid = await _session(request)
-    asked, to = urlsplit(request.query.get("return_to", "")), "/?folder=/home/coder"
-    if (asked.hostname or "").startswith(f"vs-code-{uuid}."):
-        to = asked._replace(scheme="", netloc="").geturl()
+    to = _own_path(request.query.get("return_to", ""), uuid) or "/?folder=/home/coder"
     opened = await _call(request, "POST", f"/session/{uuid}/open", params={"to": to})
     raise web.HTTPSeeOther(opened["url"])
 
@@ -121,9 +122,19 @@ async def events(request: web.Request) -> web.StreamResponse:
     return answer
 
 
+def _own_path(url: str, uuid: str) -> str | None:
+    """The path of a page of the user's own workspace; None for any other URL."""
+    try:
+        asked = urlsplit(url)
+    except ValueError:
+        return None
+    own = (asked.hostname or "").startswith(f"vs-code-{uuid}.")
+    return asked._replace(scheme="", netloc="").geturl() if own else None
+
+
 async def _session(request: web.Request) -> str:
     """The uuid of the user's session, created if need be. Sends whoever is not signed in to do so."""
-    user = request.app[USERS].get(request.cookies.get(COOKIE, ""))
+    user = request.app[USERS].get(request.cookies.get(request.app[COOKIE], ""))
     if user is None:
         raise web.HTTPSeeOther(f"/login?{urlencode({'next': request.path_qs})}")
     created = await _call(request, "POST", "/session/create", json={"user_id": user})
@@ -151,7 +162,7 @@ async def own_pages_only(
     return await handler(request)
 
 
-def make_app(service_url: str, key: str = "") -> web.Application:
+def make_app(service_url: str, key: str = "", *, https: bool = False) -> web.Application:
     async def service(app: web.Application) -> AsyncIterator[None]:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         async with ClientSession(service_url, headers=headers, timeout=ClientTimeout(total=90)) as session:
@@ -160,6 +171,7 @@ def make_app(service_url: str, key: str = "") -> web.Application:
 
     app = web.Application(middlewares=[own_pages_only])
     app[USERS] = {}
+    app[COOKIE] = "__Host-frontend" if https else "frontend"
     app.cleanup_ctx.append(service)
     app.add_routes(
         [
@@ -177,4 +189,5 @@ def make_app(service_url: str, key: str = "") -> web.Application:
 
 if __name__ == "__main__":
     url = os.environ.get("SERVICE_URL", "http://127.0.0.1:8080")
-    web.run_app(make_app(url, os.environ.get("SERVICE_TOKEN", "")), host="127.0.0.1", port=8000)
+    https = os.environ.get("FRONTEND_HTTPS") == "1"
+    web.run_app(make_app(url, os.environ.get("SERVICE_TOKEN", ""), https=https), host="127.0.0.1", port=8000)

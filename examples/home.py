@@ -34,7 +34,10 @@ async def home(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
     async with service.post("/session/create", json={"user_id": user}) as answer:
         uuid = (await answer.json())["uuid"]
-    asked = urlsplit(request.query.get("return_to", ""))
+    try:
+        asked = urlsplit(request.query.get("return_to", ""))
+    except ValueError:
+        asked = urlsplit("")  # it is no URL
     own = (asked.hostname or "").startswith(f"vs-code-{uuid}.")  # the ticket opens no other workspace in any case
     to = "/" + asked._replace(scheme="", netloc="").geturl().lstrip("/") if own else "/"
     async with service.post(f"/session/{uuid}/open", params={"to": to}) as answer:

@@ -219,14 +219,18 @@ class Tickets(Protocol):
 
 
 class SignOuts(Protocol):
-    """Tells every replica when a browser signs out of a workspace, in Redis. Who is not subscribed misses it."""
+    """Tells every replica when a browser signs out of a workspace, in Redis.
+
+    A replica that loses its connection hears what it missed within the last hour when it is subscribed again.
+    """
 
     async def publish(self, uuid: SessionId, since: int) -> None:
         """The browser that signed in at `since`, in seconds since 1970, has signed out."""
 
     def subscribe(self, listener: Callable[[SessionId, int], None]) -> Callable[[], None]:
-        """Call `listener` with both for every sign-out, this replica's own too, until the returned function is
-        called.
+        """Call `listener` with both for every sign-out, this replica's own too, maybe more than once.
+
+        Until the returned function is called.
         """
 
 

@@ -29,6 +29,7 @@ from service.gateway.pages.pages import Pages
 from service.gateway.proxy.headers import Forwarding
 from service.gateway.server import serving
 from service.gateway.sign_in.portal import SignInPortal
+from service.gateway.workspace_page import actions
 from tests.domain.conftest import World
 from tests.fakes import MemoryCompanions, MemorySigningKeys, MemorySignOuts, MemoryTickets
 
@@ -412,6 +413,12 @@ async def program(
         yield uuid
     finally:
         await runner.cleanup()
+
+
+@pytest.fixture(autouse=True)
+def save_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages save in less time."""
+    monkeypatch.setattr(actions, "SAVE_TIME", 0.05)
 
 
 @pytest.fixture

@@ -204,6 +204,38 @@ async def test_the_notice_is_due_before_the_sleep_and_withdrawn_in_every_tab_by_
         await until(lambda: house.world.store.sessions[uuid].activity_source == "input")
 
 
+async def test_a_withdrawn_notice_does_not_come_back_before_the_input_is_noted(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_tabs, "NOTICE_INTERVAL", 0.02)
+    uuid = await house.awake()
+    house.world.cluster.change(replace(house.world.cluster.workload(uuid), idle_times=TIMES))
+    async with page(house, uuid) as each:
+        await each.says("input", ago=25_000)  # noted at once; the next one in some seconds
+        await until(lambda: house.world.store.sessions[uuid].activity_source == "input")
+        house.world.queues.tokens[uuid] = (1, datetime.now(UTC) + timedelta(seconds=10))
+        house.world.cluster.change(house.world.cluster.workload(uuid))
+        while (await each.hears("state"))["sleeps_at"] is None:
+            pass
+        await each.says("input")
+        assert (await each.hears("state"))["sleeps_at"] is None
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await each.hears("state")
+
+
+async def test_without_a_notice_pages_still_hear_when_to_save(world: World) -> None:
+    async with House(world, GatewayLimits(sleep_notice=timedelta(0))).open() as house:
+        uuid = await house.awake()
+        house.world.queues.tokens[uuid] = (1, datetime.now(UTC) + timedelta(seconds=5.5))
+        house.world.cluster.change(replace(house.world.cluster.workload(uuid), idle_times=TIMES))
+        async with page(house, uuid) as each:
+            assert (await each.hears("hello"))["notice"] == 0
+            await each.hears("state")
+            due = await each.hears("state")
+            assert 4 < due["sleeps_at"] - due["now"] <= 5
+
+
 async def test_staying_awake_is_an_extension(house: House) -> None:
     uuid = await house.awake()
     async with page(house, uuid) as each:

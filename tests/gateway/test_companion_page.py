@@ -12,8 +12,11 @@ import pytest
 from aiohttp import web
 from playwright.async_api import Browser, BrowserContext, Locator, Page, expect
 
+from service.domain.activity import SessionActivity
+from service.domain.errors import RedisUnavailable
 from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId
+from service.gateway.action_rate import BURST
 from service.gateway.companion import session_tabs
 from service.gateway.companion.messages import Message
 from service.gateway.companion.session_tabs import SessionTabs
@@ -306,15 +309,44 @@ async def test_the_notices_button_keeps_the_workspace_awake_and_is_reached_by_ke
     assert kept - datetime.now(UTC) > timedelta(minutes=59)
 
 
-async def test_the_notices_button_can_be_clicked(home: House, context: BrowserContext) -> None:
+@pytest.mark.parametrize("how", ["click", "tap"])
+async def test_the_notices_button_stays_under_the_pointer_and_all_tabs_notices_disappear(
+    home: House, browser: Browser, how: str
+) -> None:
+    uuid, context = await awake(home), await browser.new_context(has_touch=True)
+    one, two = await open_tab(home, uuid, context), await open_tab(home, uuid, context)
+    await sleeps_in(home, uuid, 20)
+    notices = [page.get_by_role("button", name="Stay awake") for page in (one, two)]
+    for notice in notices:
+        await expect(notice).to_be_visible()
+    await expect(one.get_by_role("group")).to_contain_text("goes to sleep in")
+    box = await notices[0].bounding_box()
+    assert box is not None
+    # The pointer's way there is input, which changes the notice's text: where the button was, it must still be.
+    at = box["x"] + 3, box["y"] + 3
+    await (one.mouse.click(*at) if how == "click" else one.touchscreen.tap(*at))
+    await until(lambda: home.world.store.sessions[uuid].kept_until is not None)
+    await expect(one.get_by_role("group")).to_contain_text("Awake until")
+    await one.mouse.move(10, 10)
+    for notice in notices:
+        await expect(notice).to_be_hidden()
+
+
+async def test_a_refused_stay_says_why(home: House, context: BrowserContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: object) -> None:
+        raise RedisUnavailable
+
     uuid = await awake(home)
     page = await open_tab(home, uuid, context)
-    await page.mouse.move(10, 10)
     await sleeps_in(home, uuid, 20)
-    await expect(page.get_by_role("button", name="Stay awake")).to_be_visible()
-    await page.mouse.move(50, 50, steps=5)
+    monkeypatch.setattr(SessionActivity, "extend", away)
     await page.get_by_role("button", name="Stay awake").click()
-    await until(lambda: home.world.store.sessions[uuid].kept_until is not None)
+    await expect(page.get_by_role("group")).to_contain_text("Temporarily unavailable")
+    rate = home.gateway._companions._surroundings.rate
+    for _ in range(BURST - 1):
+        rate.take(uuid)
+    await page.get_by_role("button", name="Stay awake").click()
+    await expect(page.get_by_role("group")).to_contain_text("That was too often. Wait")
 
 
 async def test_pages_get_a_moment_to_save_before_the_sleep(home: House, context: BrowserContext) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import html
 import logging
 import re
 import time
@@ -717,7 +718,7 @@ async def test_the_calls_of_the_token_endpoint_are_bounded(scene: Scene, monkeyp
     monkeypatch.setattr(call_limit, "PATIENCE", 0.2)
     provider, answers = scene.provider, asyncio.Event()
     provider.slow = {"/token": answers}
-    browsers = [scene.browser(f"192.0.2.{number % 4}") for number in range(call_limit.UNDER_WAY + 5)]
+    browsers = [scene.browser(f"192.0.{number % 4}.1") for number in range(call_limit.UNDER_WAY + 5)]
     ways = [await scene.begin(browser) for browser in browsers]
     visits = [asyncio.create_task(browser.get(way)) for browser, way in zip(browsers, ways, strict=True)]
     await until(lambda: sum(visit.done() for visit in visits) == 5)
@@ -729,9 +730,18 @@ async def test_the_calls_of_the_token_endpoint_are_bounded(scene: Scene, monkeyp
     assert sorted({visit.status for visit in await asyncio.gather(*visits)}) == [303, 503]
 
 
-@pytest.mark.parametrize("addresses", [["192.0.2.9"], ["2001:db8::1", "2001:db8::2", "2001:db8::3"]])
-async def test_nobody_can_keep_all_others_from_signing_in(scene: Scene, addresses: list[str]) -> None:
-    provider, answers, most = scene.provider, asyncio.Event(), int(call_limit.SHARE * call_limit.UNDER_WAY)
+@pytest.mark.parametrize(
+    ("addresses", "share"),
+    [
+        (["192.0.2.9"], call_limit.SHARE),
+        (["2001:db8::1", "2001:db8::2", "2001:db8::3"], call_limit.SHARE),
+        ([f"192.0.2.{number}" for number in range(1, 99)], call_limit.NETWORK_SHARE),
+        ([f"2001:db8:0:{number}::1" for number in range(1, 99)], call_limit.NETWORK_SHARE),
+    ],
+    ids=["address", "small network", "many addresses", "many small networks"],
+)
+async def test_nobody_can_keep_all_others_from_signing_in(scene: Scene, addresses: list[str], share: float) -> None:
+    provider, answers, most = scene.provider, asyncio.Event(), int(share * call_limit.UNDER_WAY)
     provider.slow = {"/token": answers}
     strangers = [scene.browser(addresses[number % len(addresses)]) for number in range(most + 5)]
     ways = [await scene.begin(stranger) for stranger in strangers]
@@ -739,7 +749,7 @@ async def test_nobody_can_keep_all_others_from_signing_in(scene: Scene, addresse
     await until(lambda: sum(visit.done() for visit in visits) == 5)
     await until(lambda: provider.calls.count("/token") == most)
     provider.slow = {}
-    browser = scene.browser("192.0.2.10")
+    browser = scene.browser("198.51.100.10")
     assert (await browser.get(await scene.begin(browser))).status == 303
     answers.set()
     await asyncio.gather(*visits)
@@ -1029,6 +1039,24 @@ async def test_after_signing_out_another_account_can_be_chosen_where_the_provide
     assert set(browser.jar[DOMAIN]) == {cookies.USER, *(name for name in browser.jar[DOMAIN] if "attempt" in name)}
     del browser.jar[DOMAIN][cookies.USER]
     assert await prompt() == [], "they are asked for ever"
+
+
+async def test_another_account_is_for_the_page_that_was_asked_for(scene: Scene) -> None:
+    uuid, browser = await scene.house.awake("ann@example.com"), scene.browser()
+    ann, asked = scene.provider.user, f"{scene.house.origin(uuid)}/echo?x=1;y=2"
+    scene.provider.user = {"sub": "bob", "email": "bob@example.com", "email_verified": True}
+    refused = await scene.enter(browser, f"{ORIGIN}{SIGN_IN}?{urlencode({'return_to': asked})}")
+    assert "This is not your workspace" in refused.page
+    (other,) = re.findall(rf' href="({SIGN_OUT}[^"]*)"', refused.page)
+    left = await browser.get(ORIGIN + html.unescape(other), "POST", **{"Sec-Fetch-Site": "same-origin"})
+    assert left.location.startswith(f"{scene.provider.issuer}/logout?")
+    (again,) = re.findall(rf' href="({SIGN_IN}[^"]*)"', (await browser.get(ORIGIN + SIGNED_OUT)).page)
+    scene.provider.user = ann
+    link = urlsplit((await browser.get(await scene.begin(browser, ORIGIN + html.unescape(again)))).location)
+    assert (link.netloc, parse_qs(link.query)["to"]) == (scene.house.host(uuid), ["/echo?x=1;y=2"])
+    # Nobody is led to the page of a sign-out before.
+    await browser.get(ORIGIN + SIGN_OUT, "POST", **{"Sec-Fetch-Site": "same-origin"})
+    assert ' href="/"' in (await browser.get(ORIGIN + SIGNED_OUT)).page
 
 
 async def test_a_provider_that_offers_no_choice_asks_to_sign_in(scene: Scene) -> None:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
-from aiohttp import web
+from aiohttp import DummyCookieJar, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from examples import frontend
@@ -40,7 +40,11 @@ async def test_the_page_that_the_gateway_was_asked_for_is_where_signing_in_ends(
     await sign_in(browser)
     opened = await browser.get("/workspace", allow_redirects=False)
     host = urlsplit(opened.headers["Location"]).netloc
-    for asked, to in ((f"https://{host}/a?b=c", "/a?b=c"), ("https://vs-code-00000000.example.com/a", None)):
+    for asked, to in (
+        (f"https://{host}/a?b=c", "/a?b=c"),
+        ("https://vs-code-00000000.example.com/a", None),
+        ("https://[", None),
+    ):
         path = f"/workspace?{urlencode({'return_to': asked})}"
         opened = await browser.get(path, allow_redirects=False)
         link = urlsplit(opened.headers["Location"])
@@ -53,6 +57,18 @@ async def test_signing_in_keeps_the_page_that_was_asked_for(browser: Browser) ->
     asked = await browser.get(f"/workspace?{urlencode({'return_to': wanted})}", allow_redirects=False)
     answer = await browser.post(asked.headers["Location"], data={"user": "john@example.com"}, allow_redirects=False)
     assert parse_qs(urlsplit(answer.headers["Location"]).query)["return_to"] == [wanted]
+
+
+@pytest.mark.parametrize(("https", "name"), [(True, "__Host-frontend"), (False, "frontend")])
+async def test_its_cookie_is_bound_to_its_host_by_https(https: bool, name: str) -> None:
+    app = frontend.make_app("http://127.0.0.1:1", https=https)
+    async with TestClient(TestServer(app), cookie_jar=DummyCookieJar()) as client:
+        async with client.post("/login", data={"user": "ann@example.com"}, allow_redirects=False) as answer:
+            cookie = answer.cookies[name]
+        assert (bool(cookie["secure"]), cookie["path"], cookie["domain"]) == (https, "/", "")
+        other = "frontend" if https else "__Host-frontend"
+        async with client.get("/", headers={"Cookie": f"{other}={cookie.value}"}, allow_redirects=False) as answer:
+            assert answer.headers["Location"] == "/login?next=/", "another page may have set it"
 
 
 async def test_a_sign_in_does_not_redirect_to_another_host(browser: Browser) -> None:

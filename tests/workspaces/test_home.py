@@ -65,6 +65,10 @@ async def test_a_bookmark_leads_through_signing_in_to_the_very_page(browser: Bro
     assert found is not None
     assert (found.status, page.url) == (200, bookmark)
 
+    # Anybody can link there with what is no URL.
+    await page.goto(f"{local.gateway._home.url}?return_to=https://[")  # type: ignore[union-attr]
+    assert page.url == f"http://{local.host(uuid)}/"
+
 
 async def test_somebody_else_gets_into_their_own_workspace_only(browser: Browser, local: Local) -> None:
     anns, bobs = await local.awake("ann@example.com"), await local.awake("bob@example.com")

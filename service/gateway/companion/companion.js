@@ -21,7 +21,7 @@ const mark = () => { // all tabs of a browser share one name
   } catch {}
 };
 mark();
-setInterval(mark, 60000);
+setInterval(mark, 6e4);
 
 // --- the connection ---
 
@@ -32,7 +32,7 @@ const connect = () => {
   if (socket) return;
   const mine = socket = new Socket(`${location.origin.replace("http", "ws")}/.user-pods/companion`);
   mine.onopen = () => { open = true; failures = 0; mark(); report(); };
-  mine.onmessage = (event) => { const message = JSON.parse(event.data); handlers[message.type]?.(message); };
+  mine.onmessage = ({ data }) => { const message = JSON.parse(data); handlers[message.type]?.(message); };
   mine.onclose = () => {
     if (socket !== mine) return;
     socket = null;
@@ -48,7 +48,7 @@ const disconnect = () => {
   open = false;
 };
 const again = () => { mark(); connect(); };
-const send = (message) => socket.send(JSON.stringify(message));
+const send = (data) => socket.send(JSON.stringify(data));
 
 // --- input: reported at once, then at most every two seconds; the last one always ---
 
@@ -63,7 +63,7 @@ const report = () => {
   clearTimeout(pause);
   if (last <= reported || !open) return;
   sent = now();
-  if (sent - last < 60000) send({ type: "input", ago: Math.round(sent - last) });
+  if (sent - last < 6e4) send({ type: "input", ago: sent - last | 0 });
   reported = last;
   pause = setTimeout(report, 2000);
 };
@@ -124,11 +124,11 @@ const own = () => {
 };
 
 let elsewhere, active = false, looked = Date.now();
-const onFocus = ({ type }) => { elsewhere = type === "blur"; };
+const onFocus = ({ type }) => elsewhere = type === "blur";
 const look = () => {
   const gap = Date.now() - looked;
   looked += gap;
-  if (gap > 90000) { // the computer slept: what was sent may have got nowhere
+  if (gap > 9e4) { // the computer slept: what was sent may have got nowhere
     reported = never;
     disconnect();
     again();
@@ -158,7 +158,7 @@ let told = { texts: {} }, host, notice, dialog;
 const parts = {}, say = (part, words) => { parts[part].textContent = words; };
 
 const text = (key, values) => (told.texts[key] ?? "").replace(/\{(\w+)\}/g, (_, name) => values[name]);
-const clock = (at) => new Date(at * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+const clock = (at) => new Date(at * 1000).toLocaleTimeString([], { timeStyle: "short" });
 const make = (part, name, attributes, ...children) => {
   const made = parts[part] = page.createElement(name);
   for (const each in attributes) made.setAttribute(each, attributes[each]);
@@ -185,6 +185,7 @@ const place = () => {
       { "aria-labelledby": "title", "aria-describedby": "hint", tabindex: -1 },
       make("box", "div", {}, make("title", "h1", { id: "title" }), make("hint", "p", { id: "hint", role: "status" }),
         make("detail", "p"), make("wake", "button")));
+    on(notice, "mousedown", (event) => event.preventDefault()); // the page keeps the focus
     on(parts.stay, "click", () => open && send({ type: "stay" }));
     on(parts.wake, "click", wake); // what no listener of ours sees first: made by an assistive program
     on(dialog, "close", () => mode && cover());
@@ -197,7 +198,7 @@ const place = () => {
 
 // --- the notice before a sleep ---
 
-let sleepsAt, ticker, grace = never, saved;
+let sleepsAt, ticker, grace = never, saved, stays;
 
 const shown = () => notice && !notice.hidden;
 const reveal = () => {
@@ -223,12 +224,13 @@ const save = (seconds) => {
   saved = true;
   dispatchEvent(new CustomEvent("user-pods:sleep", { detail: { seconds } }));
 };
-const stop = () => { clearInterval(ticker); ticker = 0; saved = false; };
+const stop = () => { clearInterval(ticker); ticker = saved = 0; };
 const warn = (at) => {
   place();
   sleepsAt = at;
   if (!ticker) {
     grace = never;
+    stays = ":hover, :focus-within";
     say("said", "");
     say("stay", text("notice.stay", { minutes: told.stay }));
     notice.setAttribute("aria-label", text("notice.title"));
@@ -246,12 +248,16 @@ const dismiss = () => { // whoever moves needs no warning; it stays a moment for
 };
 const fade = () => {
   if (ticker || !shown()) return;
-  if (now() < grace || notice.matches(":hover, :focus-within")) setTimeout(fade, 250);
+  if (now() < grace || notice.matches(stays)) setTimeout(fade, 250);
   else hide();
 };
-const withdraw = () => {
-  stop();
-  if (shown() && now() >= grace) hide();
+const tell = (words, time) => { // the answer to the notice's button
+  if (!shown()) return;
+  say("left", words);
+  say("said", words);
+  grace = now() + time;
+  stays = ":focus-within"; // a finger that has touched it hovers for ever
+  fade();
 };
 
 // --- asleep: nothing reaches a page whose pod is gone, until the pod is back and the page is loaded again ---
@@ -266,7 +272,7 @@ const guard = (event) => {
   if (key || cancelable && !type.startsWith("key")) event.preventDefault(); // but the browser's own keys work
   if (key && !event.repeat || type === "click") wake();
 };
-const uncover = () => windows.forEach((covered) => covered?.remove());
+const uncover = () => windows.forEach((each) => each?.remove());
 const cover = () => { // this page, and the windows that it has opened
   place();
   if (!dialog.open && host.isConnected) dialog.showModal();
@@ -313,8 +319,8 @@ const load = (isAsked) => { // never over and over by itself, and not in the bac
   const ready = () => show("ready", text("ready.title"));
   let recent = [0, 0, 0];
   try {
-    recent = JSON.parse(sessionStorage.userPodsLoads ?? "[]").filter((at) => Date.now() - at < 60000);
-    if (isAsked || recent.length < 3) sessionStorage.userPodsLoads = JSON.stringify([...recent, Date.now()].slice(-3));
+    recent = JSON.parse(sessionStorage.userPods ?? "[]").filter((at) => Date.now() - at < 6e4);
+    if (isAsked || recent.length < 3) sessionStorage.userPods = JSON.stringify([...recent, Date.now()].slice(-3));
   } catch {}
   if (!isAsked && (recent.length > 2 || page.hidden)) return ready();
   loading = now();
@@ -326,7 +332,7 @@ const load = (isAsked) => { // never over and over by itself, and not in the bac
 // --- what the gateway says ---
 
 const handlers = {
-  hello: (message) => { told = message; },
+  hello: (message) => told = message,
   state: ({ phase, pod: current, sleeps_at: sleeps, asleep_since: since, interrupted, now: at }) => {
     const skew = Date.now() / 1000 - at, gone = pod && current !== pod;
     pod ??= current;
@@ -340,8 +346,8 @@ const handlers = {
       if (mode !== "waking" && mode !== phase) waking(mode ? "waking.title" : "replaced.title");
     } else {
       if (mode) { mode = ""; dialog.close(); uncover(); }
-      if (sleeps && sleeps - at <= Math.max(told.notice, 5) + 1) warn(sleeps + skew);
-      else withdraw();
+      if (sleeps && sleeps - at <= (told.notice || 5) + 0.5) warn(sleeps + skew);
+      else dismiss();
     }
   },
   progress: ({ stage, detail }) => {
@@ -352,13 +358,8 @@ const handlers = {
     cover();
   },
   ready: () => { if (mode && mode !== "gone") load(); },
-  failed: ({ title, detail }) => { if (mode) show("failed", title, detail); },
-  stayed: ({ until }) => {
-    if (!shown()) return;
-    for (const part of ["left", "said"]) say(part, text("notice.stayed", { time: clock(until) }));
-    grace = now() + 3000;
-    fade();
-  },
+  failed: ({ title, detail }) => mode ? show("failed", title, detail) : tell(`${title}. ${detail}`, 9000),
+  stayed: ({ until }) => tell(text("notice.stayed", { time: clock(until) }), 3000),
 };
 
 const OWN = { blur: onFocus, focus: onFocus, pagehide: disconnect, freeze: disconnect, pageshow: again, resume: again,

@@ -19,8 +19,10 @@ from service.domain.phase import Phase
 from service.domain.ports import Progress, WorkloadCache
 from service.domain.progress import Stage, events_after
 from service.domain.queries import SessionQueries
+from service.domain.session import Session
 from service.domain.sleep_cause import was_interrupted
 from service.gateway.action_rate import ActionRate
+from service.gateway.activity import notes
 from service.gateway.activity.presence import CompanionPresence
 from service.gateway.activity.recorder import ActivityRecorder
 from service.gateway.companion import messages
@@ -36,6 +38,8 @@ WAKE_TIMEOUT = 3600.0
 """Seconds that a wake is followed at most."""
 NOTICE_INTERVAL = 1.0
 """Seconds between two reads while the notice is due: another replica's tab may show that the user is there."""
+SAVE_TIME = timedelta(seconds=5)
+"""How long before a sleep pages save what they have."""
 LONGEST_INTERVAL = 60.0
 """The same at other times, should an expected change not come. What comes is heard at once."""
 UNKNOWN_INTERVAL = 10.0
@@ -77,6 +81,8 @@ class SessionTabs:
         self._idle_times = IdleTimes()
         self._warned = False
         """The notice is due, and nobody has moved since."""
+        self._moved_at: datetime | None = None
+        """The latest input in one of these tabs. It may be noted some seconds later."""
         self._slept = False
         """A pod that tabs were opened with is gone: they wait for another one."""
         self._watching: asyncio.Task[None] | None = None
@@ -106,7 +112,8 @@ class SessionTabs:
         finally:
             self._joining -= 1
         state = self._state = self._state or read  # it may have changed meanwhile
-        tab.send(messages.hello(texts, self._notice.total_seconds(), round(self._with.stay.total_seconds() / 60)))
+        notice = self._notice.total_seconds() if self._with.notice else 0
+        tab.send(messages.hello(texts, notice, round(self._with.stay.total_seconds() / 60)))
         tab.send(state.message(datetime.now(UTC)))
         self._tabs.add(tab)
         self._slept |= state.phase in _FELL_ASLEEP
@@ -128,6 +135,7 @@ class SessionTabs:
         match message.type:
             case "input":
                 self._with.recorder.record(self._uuid, ActivitySource.INPUT, message.ago)
+                self._moved_at = datetime.now(UTC) - timedelta(seconds=message.ago)
                 self._withdraw_notice()
             case "wake":
                 if not (self._wakes and _runs(self._following)) and self._is_allowed():
@@ -152,9 +160,13 @@ class SessionTabs:
 
     @property
     def _notice(self) -> timedelta:
-        """A session that sleeps soon anyway is not warned all the time."""
-        idle = self._idle_times.lease - self._idle_times.poll + self._idle_times.cooldown
-        return min(self._with.notice, idle / 2)
+        """A session that sleeps soon anyway is not warned all the time. Pages save before it, shown or not."""
+        return min(max(self._with.notice, SAVE_TIME), self._shortest_idle / 2)
+
+    @property
+    def _shortest_idle(self) -> timedelta:
+        """From the last input to the sleep, at least."""
+        return self._idle_times.lease - self._idle_times.poll + self._idle_times.cooldown
 
     async def _watch(self) -> None:
         while True:
@@ -178,7 +190,14 @@ class SessionTabs:
         self._idle_times = workload.idle_times or session.idle_times
         since = await self._asleep_since() if session.phase is Phase.ASLEEP else None
         interrupted = since is not None and was_interrupted(session.record, since)
-        return State(session.phase, pod, session.sleeps_at, since, interrupted)
+        return State(session.phase, pod, self._sleeps_at(session), since, interrupted)
+
+    def _sleeps_at(self, session: Session) -> datetime | None:
+        """Input that is not noted yet counts already: a notice that it withdrew must not come back for a moment."""
+        is_pending = self._moved_at is not None and datetime.now(UTC) - self._moved_at < _note_takes()
+        if session.sleeps_at is None or self._moved_at is None or not is_pending:
+            return session.sleeps_at
+        return max(session.sleeps_at, self._moved_at + self._shortest_idle)
 
     async def _asleep_since(self) -> datetime | None:
         if self._state is not None and self._state.phase == Phase.ASLEEP and self._state.asleep_since is not None:
@@ -282,6 +301,8 @@ class SessionTabs:
             until = await self._with.activity.extend(self._uuid, self._with.stay)
         except SessionError as error:
             log.info("cannot keep the session awake: %s", error, extra={"uuid": self._uuid})
+            refusal = of_session_error(error)
+            self._send(messages.failed(refusal.title, refusal.detail))
             return
         self._withdraw_notice()
         self._send(messages.stayed(until))
@@ -292,6 +313,11 @@ class SessionTabs:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _note_takes() -> timedelta:
+    """How long after input it is noted at the latest, if Redis works."""
+    return timedelta(seconds=notes.INTERVAL + 1)
 
 
 def _runs(task: "asyncio.Task[None] | None") -> bool:

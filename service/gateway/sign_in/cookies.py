@@ -10,6 +10,9 @@ USER = "__Host-user-pods-user"
 CHOOSE = "__Host-user-pods-choose"
 """The user has signed out, and the provider does not know: the next sign-in lets them choose an account."""
 CHOOSE_SECONDS = 30 * 86_400
+ASKED = "__Host-user-pods-asked"
+"""The page that was asked for, for the sign-in after a sign-out: a provider leads back to one address only."""
+ASKED_SECONDS = 600
 _ATTEMPT = "__Host-user-pods-attempt-"
 ATTEMPT_SECONDS = 3600
 """Longer than an attempt is valid: it still knows which page was asked for."""

@@ -33,7 +33,9 @@ def page_of(refused: SignInRefused, again: str = "/") -> GatewayError:
     """The page for a person. `again` is where they try again."""
     log.warning("sign-in refused", extra={"failure": refused.failure.value, "why": refused.reason or None})
     status, page, links = _PAGES[refused.failure]
-    targets = [(text, again if (text, url) == _AGAIN else url) for text, url in links]
+    # Another account is for the same page.
+    own = {_AGAIN: again, _OTHER: SIGN_OUT + again.removeprefix(SIGN_IN) if again.startswith(SIGN_IN) else SIGN_OUT}
+    targets = [(link[0], own.get(link, link[1])) for link in links]
     retry_after = 5 if refused.failure in (SignInFailure.PROVIDER_AWAY, SignInFailure.BUSY) else None
     detail = f"The sign-in was refused: {refused.failure.value}."
     return GatewayError(status, "Sign-in refused", detail, page=page, retry_after=retry_after, links=targets)

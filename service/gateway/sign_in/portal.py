@@ -5,7 +5,7 @@ reaches them.
 """
 
 from collections.abc import Callable
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from aiohttp import hdrs, web
 
@@ -28,6 +28,8 @@ from service.gateway.sign_in.failures import SIGN_IN, SIGN_OUT, page_of
 
 CALLBACK = "/.user-pods/callback"
 SIGNED_OUT = "/.user-pods/signed-out"
+_LONGEST_PATH = 1000
+"""Characters of a path that is kept in a cookie over a sign-out, where each may take three."""
 
 
 class SignInPortal:
@@ -64,7 +66,7 @@ class SignInPortal:
     async def _enter(self, request: web.BaseRequest) -> web.StreamResponse:
         """Lead the user into their workspace, by way of the provider if they are not signed in."""
         _check_opened(request)
-        target = self._asked(request)
+        target = self._asked(_single(request, "return_to"))
         try:
             user = await self._sign_in.user(cookies.read(request, cookies.USER))
             if user is not None and (led := await self._lead(user, target)) is not None:
@@ -143,20 +145,23 @@ class SignInPortal:
         AccessControl.check_origin(request)
         response = _redirect(303, provider or SIGNED_OUT)
         cookies.add(response, cookies.USER, "", 0)
+        target = self._asked(_single(request, "return_to"))
+        asked = quote(self._url(target), safe="") if target is not None and len(target.path) <= _LONGEST_PATH else ""
+        cookies.add(response, cookies.ASKED, asked, cookies.ASKED_SECONDS if asked else 0)
         if provider is None:
             cookies.add(response, cookies.CHOOSE, "1", cookies.CHOOSE_SECONDS)
         return response
 
     async def _signed_out(self, request: web.BaseRequest) -> web.StreamResponse:
         _check_opened(request)
-        return sign_out.domain_left(self._pages, request, "/")
+        target = self._asked(unquote(cookies.read(request, cookies.ASKED)))
+        return sign_out.domain_left(self._pages, request, self._again(target))
 
     async def _is_signed_in(self, request: web.BaseRequest) -> bool:
         return await self._sign_in.user(cookies.read(request, cookies.USER)) is not None
 
-    def _asked(self, request: web.BaseRequest) -> Target | None:
-        """The page in `return_to`, if it is one of a workspace here."""
-        given = _single(request, "return_to")
+    def _asked(self, given: str | None) -> Target | None:
+        """The page of that URL, if it is one of a workspace here."""
         if given is None:
             return None
         try:
@@ -172,7 +177,10 @@ class SignInPortal:
     def _again(self, target: Target | None) -> str:
         if target is None:
             return "/"
-        return f"{SIGN_IN}?{urlencode({'return_to': self._origin(target.uuid) + target.path})}"
+        return f"{SIGN_IN}?{urlencode({'return_to': self._url(target)})}"
+
+    def _url(self, target: Target) -> str:
+        return self._origin(target.uuid) + target.path
 
 
 def _single(request: web.BaseRequest, name: str) -> str | None:
