@@ -53,7 +53,9 @@ def problems(kinds: Sequence[tuple[str, int, str]]) -> str:
 
 def command_line(text: str) -> str:
     """The help of every command, from the Markdown that typer makes of it."""
-    lines = [line for line in html.unescape(text).strip().split("\n") if not line.startswith("Exit codes:")]
+    # "[required]" at the end of a line would be taken for a link.
+    text = re.sub(r" +\[([^\]\n]+)\]$", r" (\1)", html.unescape(text).strip(), flags=re.MULTILINE)
+    lines = [line for line in text.split("\n") if not line.startswith("Exit codes:")]
     more = "[The how-to](../how-to/command-line.md) has examples and the exit codes."
     return re.sub(r"\n{3,}", "\n\n", _page(["# The command line", "", f"{_MADE} {more}", "", *lines[1:]]))
 

@@ -32,7 +32,7 @@ def versions(root: Path = ROOT) -> dict[str, str]:
         ("client/user_pods_client/__init__.py", of_python),
         ("Dockerfile", r"ARG VERSION=(.+)"),
     ):
-        match = re.search(pattern, (root / name).read_text())
+        match = re.search(pattern, (root / name).read_text(), re.MULTILINE)
         found[name] = match.group(1) if match else ""
     for chart in CHARTS:
         found[f"chart/{chart}/Chart.yaml"] = yaml.safe_load((root / "chart" / chart / "Chart.yaml").read_text())[
