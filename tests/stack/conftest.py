@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import aiohttp
 import pytest
+from redis.asyncio import Redis
 
 from service.adapters.kubernetes.api import KubeApi, connect
 from service.adapters.kubernetes.workload_cache import KubeWorkloadCache
@@ -38,6 +39,12 @@ async def restarted(stack: Stack, caller: Caller) -> AsyncIterator[Callable[[dic
 
     yield restart
     stack.cluster.stop(stack.name)
+
+
+@pytest.fixture
+async def redis(stack: Stack) -> AsyncIterator[Redis]:
+    async with Redis.from_url(stack.cluster.redis_url, decode_responses=True) as client:
+        yield client
 
 
 @pytest.fixture

@@ -2,21 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 
-import pytest
 from redis.asyncio import Redis
 
 from service.domain.journal import hashed
 from stack.stack import Stack
 from tests.stack.client import Caller, Json, until
 from tests.stack.test_metrics import Restart, leads, scrape
-
-
-@pytest.fixture
-async def redis(stack: Stack) -> AsyncIterator[Redis]:
-    async with Redis.from_url(stack.cluster.redis_url, decode_responses=True) as client:
-        yield client
 
 
 class Past:

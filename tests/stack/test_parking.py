@@ -3,7 +3,7 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -38,12 +38,6 @@ async def parked(caller: Caller, uuid: str, seconds: float = 30) -> None:
         return bool(body["parked"]) and body["phase"] == "asleep"
 
     await until(there, seconds, lambda: f"it is not parked: {body}")
-
-
-@pytest.fixture
-async def redis(stack: Stack) -> AsyncIterator[Redis]:
-    async with Redis.from_url(stack.cluster.redis_url, decode_responses=True) as client:
-        yield client
 
 
 @pytest.fixture
