@@ -98,8 +98,12 @@ class Downloads:
         try:
             layer = self._layer(entry)
             self._fetch(entry, layer, expected, target)
-        except (RegistryFailed, archive.UnsafeArchive) as error:
+        except (RegistryFailed, archive.UnsafeArchive, OSError) as error:  # OSError: no space left
             raise NotPublished(str(error)) from None
+
+    def close(self) -> None:
+        """End what other threads fetch."""
+        self._registry.close()
 
     def _layer(self, entry: str) -> str:
         """The digest of the archive as the registry has it."""

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import re
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -71,6 +72,11 @@ class Registry:
         self._root = f"{'http' if self._local else 'https'}://{host}/v2/{repository}"
         self._http = _pool(host, local=self._local)
         self._token = ""
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """End downloads of other threads soon."""
+        self._closed.set()
 
     # --- pull ---
 
@@ -113,6 +119,8 @@ class Registry:
             with target.open(mode) as file:
                 for chunk in answer.stream(_CHUNK, decode_content=False):
                     file.write(chunk)
+                    if self._closed.is_set():
+                        raise RegistryFailed("interrupted")
                     if time.monotonic() > deadline:
                         raise RegistryUnreachable(f"{self.address} is too slow")
         except (HTTPError, OSError) as error:

@@ -201,7 +201,11 @@ def _fetch_all(missing: Mapping[str, Path], cache: Path, sources: Path, report: 
         report(f"fetching {len(known)} tools from {source.address} ({', '.join(known)})")
     started = time.monotonic()
     with ThreadPoolExecutor(max_workers=3) as pool:
-        reasons = dict(zip(known, pool.map(lambda name: _fetch(source, missing[name]), known), strict=True))
+        try:
+            reasons = dict(zip(known, pool.map(lambda name: _fetch(source, missing[name]), known), strict=True))
+        except BaseException:
+            source.close()  # else Ctrl-C would wait for megabytes
+            raise
     if fetched := [name for name in known if not reasons[name]]:
         report(f"  fetched and verified {len(fetched)} in {time.monotonic() - started:.0f} s")
     for reason in dict.fromkeys(filter(None, reasons.values())):

@@ -282,6 +282,48 @@ def test_a_registry_that_sends_something_else_than_it_promised_is_refused(tmp_pa
     assert not (tmp_path / "blob").exists()
 
 
+@pytest.mark.parametrize(
+    ("patience", "closed", "told"), [(Patience(archive=-1), False, "too slow"), (Patience(), True, "interrupted")]
+)
+def test_a_download_ends_when_it_takes_too_long_or_is_interrupted(
+    tmp_path: Path, patience: Patience, closed: bool, told: str
+) -> None:
+    Breaking.blob = bytes(1000)
+    with answering(Breaking) as host:
+        registry = Registry(f"{host}/tools", patience=patience)
+        if closed:
+            registry.close()
+        with pytest.raises(RegistryFailed, match=told):
+            registry.download(f"sha256:{'0' * 64}", tmp_path / "blob")
+
+
+def test_an_interrupt_ends_all_downloads_and_leaves_no_tool(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.publish()
+    closed: list[bool] = []
+
+    def interrupted(_self: Downloads, _entry: str, target: Path) -> NoReturn:
+        (target / "bin").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Downloads, "fetch", interrupted)
+    monkeypatch.setattr(Downloads, "close", lambda _self: closed.append(True))
+    with pytest.raises(KeyboardInterrupt):
+        project.up()
+    assert closed == [True]
+    assert [path for path in (project.cache / "tools").iterdir() if path.is_dir()] == []
+
+
+def test_a_full_disk_is_named(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.publish()
+
+    def full(*_arguments: object) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("devcluster.archive.unpack", full)
+    assert project.up() == "tiny\n"
+    assert "No space left on device" in project.said[1]
+
+
 def test_two_at_once_fetch_once(project: Project, server: Server) -> None:
     project.publish()
     before = project.layer  # the connection for it was counted
