@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 from playwright.async_api import Browser, Page, ViewportSize, expect
 
+from service.domain.errors import RedisUnavailable
 from service.domain.journal import Failed, Ready, Slept, Woken
 from service.domain.names import SessionId
 from service.domain.progress import ProgressUpdate, Stage
@@ -197,6 +198,20 @@ async def test_a_start_that_fails_for_good_says_so_and_can_be_tried_again_by_key
     await house.start(uuid)
     await page.get_by_role("button", name="Try again").focus()
     await page.keyboard.press("Enter")
+    await expect(page.get_by_text('"pod":')).to_be_visible(timeout=_SECONDS)
+
+
+async def test_a_page_that_a_part_did_not_answer_loads_again_by_itself(
+    house: House, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object, **__: object) -> None:
+        raise RedisUnavailable
+
+    uuid = await house.session()
+    with monkeypatch.context() as outage:
+        outage.setattr(house.world.queues, "wake", away)
+        page = await opened(house, browser, uuid)
+        await expect(page.get_by_role("heading", name="Temporarily unavailable")).to_be_visible()
     await expect(page.get_by_text('"pod":')).to_be_visible(timeout=_SECONDS)
 
 

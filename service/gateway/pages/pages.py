@@ -107,6 +107,10 @@ class Pages:
             own_forms(response)
         if error.retry_after is not None:
             response.headers[hdrs.RETRY_AFTER] = str(error.retry_after)
+            if error.page is PageKind.UNAVAILABLE and request.method == hdrs.METH_GET:
+                # Nobody may be there to try again: the tab of a replaced pod has loaded by itself. Not as an element of
+                # the page: checkers of accessibility refuse those.
+                response.headers["Refresh"] = str(error.retry_after)
         return response
 
 
