@@ -23,8 +23,12 @@ var page = template.Must(template.New("page").Parse(`<!doctype html>
 </html>
 `))
 
-func (s *server) page(w http.ResponseWriter, _ *http.Request) {
+// page has the Content-Security-Policy in `policy`, if there is one.
+func (s *server) page(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	if policy := r.URL.Query().Get("policy"); policy != "" {
+		w.Header().Set("Content-Security-Policy", policy)
+	}
 	_ = page.Execute(w, s.host)
 }
 

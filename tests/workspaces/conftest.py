@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -93,12 +94,13 @@ def _tests(cluster: Cluster) -> Json:
 
 @dataclass
 class Visitor:
-    """A user with a session; `headers` are those of a program with access."""
+    """`user` has a session; `headers` are those of a program with access."""
 
     stack: Stack
     caller: Caller
     http: aiohttp.ClientSession
     uuid: str
+    user: str
     headers: dict[str, str]
 
     @property
@@ -128,11 +130,23 @@ class Visitor:
 
     def use(self, image: str) -> str:
         """Use another image for the next pod; returns the current one."""
-        kubectl, name = self.stack.cluster.kubectl, f"deployment/user-{self.uuid}"
         path = "{.spec.template.spec.containers[0].image}"
-        before = kubectl("-n", USERS, "get", name, "-o", f"jsonpath={path}")
-        kubectl("-n", USERS, "set", "image", name, f"workspace={image}")
+        before = self.kubectl("get", self.deployment, "-o", f"jsonpath={path}")
+        self.kubectl("set", "image", self.deployment, f"workspace={image}")
         return before
+
+    @property
+    def deployment(self) -> str:
+        return f"deployment/user-{self.uuid}"
+
+    def kubectl(self, *argv: str) -> str:
+        return self.stack.cluster.kubectl("-n", USERS, *argv)
+
+    async def pages_without_script(self) -> float:
+        """Pages to which the gateway added no companion, because their policy forbids it."""
+        async with self.http.get(f"{self.stack.url}/metrics") as answer:
+            found = re.search(r'^user_pods_gateway_pages_total\{script="policy"\} (\S+)', await answer.text(), re.M)
+        return float(found[1]) if found else 0
 
     async def asleep(self, within: float = 30) -> None:
         """Wait until the pod sleeps and nothing of it is left."""
@@ -175,7 +189,7 @@ class Visitors:
         # A service that has just started fills its index first.
         await until(is_there, 20, lambda: f"not created: {created}")
         uuid = created["uuid"]
-        visitor = Visitor(self.stack, caller, self.http, uuid, {})
+        visitor = Visitor(self.stack, caller, self.http, uuid, user, {})
         path = (await visitor.link()).removeprefix(f"http://{visitor.host}")
         async with self.http.get(visitor.url + path, headers={"Host": visitor.host}, allow_redirects=False) as answer:
             assert answer.status == 303

@@ -2,15 +2,19 @@
 
 import asyncio
 import json
+import re
 from typing import Literal
 
-import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, ViewportSize, expect
 
-from tests.pages import picture
+from devcluster import node
+from service.gateway.waiting.pod_waiter import MANY
+from tests.pages import accessible, picture
+from tests.stack.client import until
 from tests.workspaces.conftest import Visitor, Visitors
 
 WAKING = "Your workspace is waking up"
+DESK, PHONE = ViewportSize(width=1280, height=800), ViewportSize(width=360, height=740)
 PATIENCE = 20_000
 """Milliseconds that a page may take to get to the pod."""
 
@@ -47,12 +51,8 @@ async def test_the_page_needs_no_javascript(browser: Browser, visitor: Visitor) 
     await arrived(page, visitor)
 
 
-@pytest.mark.parametrize("scheme", ["dark", "light"])
-async def test_the_page_explains_a_failed_start_and_continues_after_its_repair(
-    browser: Browser, visitor: Visitor, scheme: Literal["dark", "light"]
-) -> None:
+async def test_the_page_explains_a_failed_start_and_continues_after_its_repair(page: Page, visitor: Visitor) -> None:
     good = visitor.use("localhost/no/such:1")
-    page = await browser.new_page(color_scheme=scheme)
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
     await page.goto(await visitor.link())
@@ -60,7 +60,6 @@ async def test_the_page_explains_a_failed_start_and_continues_after_its_repair(
     await expect(page.get_by_role("alert")).to_contain_text("ask your operator")
     await page.locator("summary").click()
     await expect(page.get_by_text("ErrImageNeverPull")).to_be_visible()
-    await picture(page, f"cannot-start-{scheme}")
     assert not [text for text in complaints if "Security Policy" in text]
 
     visitor.use(good)
@@ -111,3 +110,59 @@ async def test_a_background_tab_reaches_the_workspace_and_does_not_wake_it_later
     await visitor.stays_asleep(5)
     await page.reload()
     await arrived(page, visitor)
+
+
+async def test_people_see_how_many_wait_before_them(page: Page, visitors: Visitors) -> None:
+    """Nobody's pod finds a node for a moment."""
+    many = [await visitors.new() for _ in range(MANY + 1)]
+    kubectl = visitors.stack.cluster.kubectl
+    kubectl("cordon", node.NAME)
+    try:
+        visits = [asyncio.create_task(each.get("/")) for each in many[1:]]
+        await page.goto(await many[0].link())
+        await expect(page.get_by_text(re.compile(rf"Yours is number \d+ of {MANY + 1}"))).to_be_visible(
+            timeout=PATIENCE
+        )
+        await shown(page, "many-wait", WAKING)
+    finally:
+        kubectl("uncordon", node.NAME)
+    await arrived(page, many[0])
+    found = await asyncio.gather(*visits)
+    for each, (status, body) in zip(many[1:], found, strict=True):
+        assert status == 200
+        assert f"user-{each.uuid}" in body.decode(), "another user's pod"
+
+
+async def test_a_page_whose_policy_forbids_the_companion_works_and_counts_as_before(
+    page: Page, visitor: Visitor
+) -> None:
+    before = await visitor.pages_without_script()
+    await page.goto(await visitor.link("/?policy=script-src%20%27none%27"))
+    await arrived(page, visitor)
+    assert await page.evaluate("window.userPods") is None
+    assert await visitor.pages_without_script() == before + 1
+
+    # The visit itself has counted: what the page asks for later counts as well.
+    last = (await visitor.status())["last_activity"]
+
+    async def moved() -> bool:
+        await page.evaluate("fetch('/echo')")
+        return bool((await visitor.status())["last_activity"] != last)
+
+    await until(moved, 10, lambda: "what the page asks for does not count")
+
+
+async def shown(page: Page, name: str, heading: str) -> None:
+    """The page has that heading, suits everybody's screen, and axe finds nothing on it. Keeps pictures of it."""
+    await expect(page.get_by_role("heading", name=heading)).to_be_visible(timeout=PATIENCE)
+    for details in await page.locator("details:not([open])").all():
+        await details.locator("summary").click()
+    looks: tuple[tuple[str, ViewportSize, Literal["light", "dark"]], ...] = (
+        ("desk", DESK, "light"),
+        ("phone", PHONE, "dark"),
+    )
+    for screen, size, scheme in looks:
+        await page.emulate_media(color_scheme=scheme)
+        await page.set_viewport_size(size)
+        await picture(page, f"real-{name}-{screen}-{scheme}", full_page=True)
+        await accessible(page)

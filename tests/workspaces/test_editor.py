@@ -1,24 +1,41 @@
 """A real VS Code in a real browser: what keeps it awake, and what its tabs and the page about it show."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 import pytest
+from aiohttp.test_utils import TestServer
 from playwright.async_api import Browser, expect
 
 from devcluster import network
+from examples import frontend
 from service.gateway.sign_in.failures import SIGN_IN
-from stack.stack import USERS, Stack
+from stack.stack import GATEWAY_DOMAIN, Stack
 from tests.conftest import free_port
 from tests.pages import picture
 from tests.stack.client import until
 from tests.workspaces.conftest import EDITOR_SLEEPS_AFTER, POLL, Visitor, Visitors
-from tests.workspaces.vscode import asleep, loaded, opened_terminal, ran, waiting, woken
+from tests.workspaces.vscode import asleep, loaded, opened, opened_terminal, opened_untitled, ran, text, waiting, woken
 
+FOLDER = "/?folder=/home/coder"
+TYPED, DRAFT = "typed-just-before", "a-draft-just-before"
 LIMIT = EDITOR_SLEEPS_AFTER[1] + 6
 """Seconds that a program may keep its pod awake, longer than the pod stays awake without one."""
+SLOW_SERVER = """
+import http.server, time
+class Slow(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        while True:
+            self.wfile.write(bytes(1000))
+            time.sleep(0.2)
+http.server.HTTPServer(("127.0.0.1", 9000), Slow).serve_forever()
+"""
+"""What a user's program serves: a download that does not end."""
 
 
 @pytest.fixture
@@ -63,12 +80,20 @@ async def test_a_command_and_a_program_keep_the_workspace_awake_up_to_a_limit_in
     await picture(about, "german-3-about")
     await about.close()
 
-    await page.keyboard.type("user-pods-keep-awake off; while date; do sleep 1; done\n")
-    last = time.monotonic()
-
     async def by_program() -> bool:
         return bool((await visitor.status())["kept_awake_by"] == "background")
 
+    await page.keyboard.type("user-pods-keep-awake off\n")
+    visitor.kubectl(
+        "exec", visitor.deployment, "--", "sh", "-c", 'nohup python3 -c "$0" > /dev/null 2>&1 &', SLOW_SERVER
+    )
+    async with page.expect_download() as downloading:
+        await page.evaluate("Object.assign(document.createElement('a'), {href: '/proxy/9000/', download: ''}).click()")
+    await until(by_program, EDITOR_SLEEPS_AFTER[1], lambda: "the download does not count")
+    await (await downloading.value).cancel()
+
+    await page.keyboard.type("while date; do sleep 1; done\n")
+    last = time.monotonic()
     await until(by_program, EDITOR_SLEEPS_AFTER[1], lambda: "the program does not count")
     await expect(page.get_by_role("group", name="Bald im Ruhezustand")).to_be_visible(timeout=60_000)
     await picture(page, "german-4-notice")
@@ -78,58 +103,104 @@ async def test_a_command_and_a_program_keep_the_workspace_awake_up_to_a_limit_in
     await picture(page, "german-5-asleep")
 
 
-@pytest.mark.timeout(300)
-async def test_two_tabs_and_the_page_about_the_workspace_show_the_same_and_a_revocation_ends_all(
-    visitors: Visitors, browser: Browser
-) -> None:
-    visitor, window = await visitors.new(), await browser.new_context()
-    one, other, about = [await window.new_page() for _ in range(3)]
-    await one.goto(await visitor.link("/?folder=/home/coder"))
-    await loaded(one)
-    async with waiting(one):
-        await other.goto(f"http://{visitor.host}/?folder=/home/coder")
-        await loaded(other)
-    for page in (one, other):
-        await expect(page.get_by_role("button", name="Stay awake")).to_be_visible(timeout=20_000)
-    await other.keyboard.press("ArrowDown")
-    await expect(one.get_by_role("button", name="Stay awake")).to_be_hidden()
+@pytest.fixture
+async def second(editors: Stack) -> AsyncIterator[Stack]:
+    """A second replica, whose users sign in at the frontend of the examples."""
+    home, gateway = free_port(), free_port()
+    settings = {name: value for name, value in editors.settings.items() if not name.startswith("OIDC")}
+    settings |= {"GATEWAY_PORT": str(gateway), "GATEWAY_HOME_URL": f"http://{GATEWAY_DOMAIN}:{home}/workspace"}
+    replica = Stack(editors.cluster, port=free_port(), settings=settings, image=editors.image, name="second-replica")
+    async with TestServer(frontend.make_app(replica.url), port=home):
+        replica.start()
+        yield replica
+        editors.cluster.stop(replica.name)
 
+
+@pytest.mark.timeout(300)
+async def test_two_browsers_at_two_replicas_show_the_same_save_before_a_sleep_and_end_with_a_revocation(
+    visitors: Visitors, second: Stack, browser: Browser
+) -> None:
+    visitor = await visitors.new()
+    one, other = [await (await browser.new_context()).new_page() for _ in range(2)]
+    about = await other.context.new_page()
+    there = f"http://{visitor.host.rpartition(':')[0]}:{second.settings['GATEWAY_PORT']}"
+    await other.goto(f"{there}{FOLDER}")
+    await other.get_by_label("E-mail").fill(visitor.user)
+    await picture(other, "two-1-frontend")
+    await other.get_by_role("button", name="Sign in").click()
+    await visitor.caller.until(visitor.uuid, "ready", 60)
+    visitor.kubectl("exec", visitor.deployment, "--", "touch", "/home/coder/notes.txt")
+    await loaded(other)
+    async with waiting(other):
+        await one.goto(await visitor.link(FOLDER))
+        await loaded(one)
+    await opened_untitled(one)
+    await opened(other, "notes.txt")
+    await about.goto(f"{there}/.user-pods/")
+
+    notices = [page.get_by_role("button", name="Stay awake") for page in (one, other)]
+    for notice in notices:
+        await expect(notice).to_be_visible(timeout=20_000)
+    await other.keyboard.press("ArrowDown")
+    for notice in notices:
+        await expect(notice).to_be_hidden()
+    for notice in notices:
+        await expect(notice).to_be_visible(timeout=20_000)
+    await notices[0].click()
+    await expect(one.get_by_role("group", name="Going to sleep soon")).to_contain_text("Awake until")
+    await picture(one, "two-2-stays-awake")
+    for notice in notices:
+        await expect(notice).to_be_hidden(timeout=10_000)
+    assert (await visitor.status())["kept_awake_by"] == "extension"
+
+    # Just before the sleep, they type into a file, and into one without a name.
     state = about.locator(".state")
-    await about.goto(f"http://{visitor.host}/.user-pods/")
     await expect(state).to_have_text("Awake")
-    await picture(about, "tabs-1-about")
+    await one.keyboard.type(DRAFT)
+    await other.keyboard.type(TYPED)
     await about.get_by_role("button", name="Sleep now").click()
-    await expect(state).to_have_text("Asleep", timeout=20_000)
     for page in (one, other):
-        await expect(asleep(page)).to_be_visible(timeout=1000)
+        await expect(asleep(page)).to_be_visible(timeout=10_000)
+    await expect(state).to_have_text("Asleep", timeout=20_000)
+    await picture(about, "two-3-about")
     await other.mouse.click(100, 100)
     for page in (one, other):
         await page.bring_to_front()
         await woken(page)
+    await expect(text(other)).to_contain_text(TYPED, timeout=30_000)
+    await expect(text(one)).to_contain_text(DRAFT, timeout=30_000)
+    await picture(one, "two-4-back")
 
     before = pods(visitor)
-    await about.goto(f"http://{visitor.host}/.user-pods/")
+    await about.goto(f"{there}/.user-pods/")
     async with one.expect_event("load", timeout=60_000):
         await about.get_by_role("button", name="Restart").click()
         await loaded(about)
         await one.bring_to_front()
     assert len(pods(visitor) - before) == 1, "it was not restarted"
-    await about.goto(f"http://{visitor.host}/.user-pods/")
+    await about.goto(f"{there}/.user-pods/")
     lines = await about.locator(".history li").all_inner_texts()
-    await picture(about, "tabs-2-history")
+    await picture(about, "two-5-history")
     assert [line.split("\n")[1] for line in lines] == [
         "Woke up: somebody opened it",
         "Went to sleep: somebody asked for it",
     ] * 2 + ["Woke up: somebody opened it"]
+    await expect(about.get_by_role("timer")).to_contain_text(re.compile(r"\d\d:\d\d"))
+    await about.get_by_role("button", name="For 4 hours").click()
+    await expect(about.get_by_text("Done: it stays awake.")).to_be_visible()
+    await about.close()
 
-    async with one.expect_request(f"**{SIGN_IN}*"), other.expect_request(f"**{SIGN_IN}*"):
+    # Each replica ends what it has let in. One frontend still knows its user, the other asks who they are.
+    await other.bring_to_front()
+    async with one.expect_request(f"**{SIGN_IN}*"), other.expect_request(f"**{second.settings['GATEWAY_HOME_URL']}*"):
         assert (await visitor.caller.call("POST", f"/session/{visitor.uuid}/revoke"))[0] == 202
         await one.bring_to_front()
-        await other.bring_to_front()
-    await picture(other, "tabs-3-revoked")
+    await picture(one, "two-6-revoked")
+    await other.wait_for_url(f"{there}{FOLDER}")
+    await loaded(other)
 
 
 def pods(visitor: Visitor) -> set[str]:
     """The session's pods, those that end included."""
-    names = visitor.stack.cluster.kubectl("-n", USERS, "get", "pods", "-l", f"uuid={visitor.uuid}", "-o", "name")
+    names = visitor.kubectl("get", "pods", "-l", f"uuid={visitor.uuid}", "-o", "name")
     return set(names.split())
