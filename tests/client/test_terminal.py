@@ -1,0 +1,62 @@
+"""The command line on a terminal: it asks for the key without showing it, and turns a spinner while a pod wakes."""
+
+import asyncio
+import os
+import pty
+import select
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from service.domain.names import SessionId
+from service.domain.progress import ProgressUpdate, Stage
+from stack.stack import ROOT
+from tests.client.conftest import KEY
+from tests.domain.conftest import World
+
+
+def on_a_terminal(home: Path, *argv: str, prompt: str = "", reply: str = "") -> tuple[int, str]:
+    """Exit code, and what the terminal shows. `reply` is typed when `prompt` has appeared.
+
+    The space after the prompt comes once the terminal has stopped to echo, and has dropped what was typed before.
+    """
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "client"), "XDG_CONFIG_HOME": str(home), "TERM": "xterm"}
+    command = [sys.executable, "-m", "user_pods_client.cli", *argv]
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(command, env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    shown = b""
+    while piece := _read(ours):
+        shown += piece
+        if prompt and prompt.encode() in shown:
+            os.write(ours, reply.encode() + b"\n")
+            prompt = ""
+    os.close(ours)  # hangs up: a program that still waits ends
+    try:
+        return child.wait(30), shown.decode()
+    finally:
+        child.kill()
+
+
+def _read(terminal: int) -> bytes:
+    """Nothing once the program has ended, or says nothing any more."""
+    try:
+        return os.read(terminal, 65536) if select.select([terminal], [], [], 30)[0] else b""
+    except OSError:
+        return b""
+
+
+async def test_a_key_is_typed_unseen_and_a_wake_shows_its_progress(
+    url: str, world: World, uuid: SessionId, tmp_path: Path
+) -> None:
+    code, shown = await asyncio.to_thread(
+        on_a_terminal, tmp_path, "login", url, "--name", "mine", prompt="Key: ", reply=KEY
+    )
+    assert (code, "Context mine is in use" in shown, KEY in shown) == (0, True, False), shown
+    world.cluster.change(replace(world.cluster.workload(uuid), replicas=1, ready=1))
+    await world.progress.write(uuid, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.READY))
+    code, shown = await asyncio.to_thread(on_a_terminal, tmp_path, "wake", uuid)
+    assert (code, f"Session {uuid} is awake" in shown, f"Waking {uuid}" in shown) == (0, True, True), shown
+    code, shown = await asyncio.to_thread(on_a_terminal, tmp_path, "delete", uuid, prompt="Delete session", reply="n")
+    assert (code, "keep its files" in shown) == (1, True), shown
