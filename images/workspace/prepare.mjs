@@ -73,13 +73,19 @@ const defaulting = `<script nonce="{{WORKBENCH_SCRIPT_NONCE}}">
 			element.setAttribute('data-settings', JSON.stringify(configuration));
 		}
 		{
+			let late;
 			const observer = new MutationObserver(() => {
 				const explorer = document.querySelector('.explorer-folders-view .monaco-list[tabindex]');
-				if (!explorer?.querySelector('.monaco-list-row')) return;
+				if (!explorer) return;
+				if (explorer.querySelector('.monaco-list-row')) give(explorer);
+				else late ??= setTimeout(() => give(explorer), 3000); // an empty folder never shows a row
+			});
+			const give = (explorer) => {
 				observer.disconnect();
+				clearTimeout(late);
 				const active = document.activeElement;
 				if (active === document.body || active.matches('.editor-group-container.empty')) explorer.focus();
-			});
+			};
 			observer.observe(document, { childList: true, subtree: true });
 			setTimeout(() => observer.disconnect(), 60000);
 		}

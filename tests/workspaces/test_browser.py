@@ -8,9 +8,11 @@ from typing import Literal
 from playwright.async_api import Browser, Page, ViewportSize, expect
 
 from devcluster import node
+from service.gateway.action_rate import BURST
 from service.gateway.waiting.pod_waiter import MANY
 from tests.pages import accessible, picture
 from tests.stack.client import until
+from tests.stack.test_loop import helm
 from tests.workspaces.conftest import Visitor, Visitors
 
 WAKING = "Your workspace is waking up"
@@ -107,7 +109,7 @@ async def test_a_background_tab_reaches_the_workspace_and_does_not_wake_it_later
         })"""
     )
     assert await closed == [1001, "the workspace went to sleep"]
-    await visitor.stays_asleep(5)
+    await visitor.stays_asleep(3)
     await page.reload()
     await arrived(page, visitor)
 
@@ -150,6 +152,53 @@ async def test_a_page_whose_policy_forbids_the_companion_works_and_counts_as_bef
         return bool((await visitor.status())["last_activity"] != last)
 
     await until(moved, 10, lambda: "what the page asks for does not count")
+
+
+async def test_every_page_of_a_workspace_says_what_to_do_on_a_desk_and_on_a_phone_in_light_and_dark(
+    browser: Browser, visitor: Visitor
+) -> None:
+    page, stranger = [await browser.new_page() for _ in range(2)]
+    address = f"http://{visitor.host}/"
+    await page.goto(address)
+    await shown(page, "not-signed-in", "You are not signed in to this workspace")
+    await page.goto(address.replace(f"vs-code-{visitor.uuid}", "nobody"))
+    await shown(page, "unknown", "No such workspace")
+
+    visitor.kubectl("set", "env", visitor.deployment, "START_DELAY=1h")
+    link = await visitor.link()
+    await page.goto(link)
+    await shown(page, "waiting", WAKING)
+    await stranger.goto(link)
+    await shown(stranger, "link-used", "This link has been used or has expired")
+    await page.goto("about:blank")  # whoever waits would wake it again
+    assert (await visitor.caller.call("POST", f"/session/{visitor.uuid}/sleep"))[0] == 202
+    await page.goto(f"{address}.user-pods/")
+    await expect(page.locator(".state")).to_have_text("Asleep", timeout=PATIENCE)
+    await shown(page, "asleep", "Your workspace")
+    await page.evaluate(
+        """async (times) => {
+            const body = new URLSearchParams({action: "stay", seconds: "1"});
+            for (let each = 0; each < times; each++) await fetch(location.href, {method: "POST", body});
+        }""",
+        BURST,
+    )
+    await page.get_by_role("button", name="Wake it up").click()
+    await shown(page, "too-many", "That was too often")
+
+    visitor.kubectl("set", "env", visitor.deployment, "START_DELAY=is-no-time")  # the program ends at once
+    await page.goto(address)
+    await expect(page.get_by_text("This takes longer than usual.")).to_be_visible(timeout=2 * PATIENCE)
+    await shown(page, "crashes", WAKING)
+    await page.goto("about:blank")
+    assert (await visitor.caller.call("POST", f"/session/{visitor.uuid}/sleep"))[0] == 202
+    visitor.use("localhost/no/such:1")
+    await page.goto(address)
+    await shown(page, "failed", "Your workspace could not be started")
+
+    helm(visitor.stack, "uninstall", f"user-{visitor.uuid}")
+    await visitor.caller.until(visitor.uuid, "released")
+    await page.goto(address)
+    await shown(page, "removed", "The workspace was removed")
 
 
 async def shown(page: Page, name: str, heading: str) -> None:

@@ -68,6 +68,8 @@ async def test_a_command_and_a_program_keep_the_workspace_awake_up_to_a_limit_in
     await expect(page.get_by_role("heading", name="Ihr Arbeitsplatz wird geweckt")).to_be_visible()
     await picture(page, "german-1-waking")
     await loaded(page)
+    async with waiting(page):  # nobody has a file yet
+        await expect(page.get_by_role("tree", name="Files Explorer")).to_be_focused(timeout=30_000)
     await opened_terminal(page)
     await ran(page, "user-pods-keep-awake 2h | tee told.txt", "told.txt")
     (told,) = visitor.stack.cluster.state.glob("volumes/*/told.txt")

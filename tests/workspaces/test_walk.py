@@ -86,7 +86,7 @@ async def types_sleeps_and_comes_back(editors: Stack, page: Page) -> None:
     await picture(page, "walk-6-asleep")
     # Neither a key that does nothing alone nor the editor, which connects again and again, wakes it.
     await page.keyboard.press("Shift")
-    await asyncio.sleep(5)
+    await asyncio.sleep(3)
     await expect(asleep(page)).to_be_visible()
     (session,) = call("GET", f"{editors.url}/sessions?user_id=ann%40example.com")["sessions"]
     assert session["phase"] == "asleep"
