@@ -59,6 +59,7 @@ def _models(schemas: Json) -> Iterator[str]:
     yield "from dataclasses import dataclass, field"
     yield "from datetime import datetime"
     yield "from typing import Literal"
+    yield "from user_pods_client.decoding import Model"
     for name, schema in schemas.items():
         if "enum" in schema:
             yield f"{name} = Literal[{', '.join(map(json.dumps, schema['enum']))}]"
@@ -68,8 +69,8 @@ def _models(schemas: Json) -> Iterator[str]:
 
 
 def _dataclass(name: str, schema: Json) -> Iterator[str]:
-    yield "@dataclass(frozen=True, kw_only=True)"
-    yield f"class {name}:"
+    yield "@dataclass(frozen=True, kw_only=True, eq=False, repr=False)"
+    yield f"class {name}(Model):"
     yield from _docstring(schema.get("description", ""), "    ")
     for member, each in schema["properties"].items():
         default = "" if member in schema.get("required", []) else _default(each)

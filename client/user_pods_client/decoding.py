@@ -13,6 +13,20 @@ from user_pods_client.errors import UnexpectedAnswer
 T = TypeVar("T")
 
 
+class Model:
+    """What the service's answers have in common. `dataclass` would compile it for each class, at every start."""
+
+    def __repr__(self) -> str:
+        members = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({members})"
+
+    def __eq__(self, other: object) -> bool:
+        return vars(self) == vars(other) if type(other) is type(self) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
+
+
 def decode(kind: type[T], value: object, place: str = "the answer") -> T:
     """The value as `kind`, a dataclass or anything that its members can be. Raises UnexpectedAnswer.
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from user_pods_client.decoding import Model
+
 CallerRole = Literal["operator", "frontend", "viewer", "user"]
 Kind = Literal["wake", "sleep", "failure", "revocation"]
 Phase = Literal["asleep", "waking", "ready", "failed", "deleting", "released"]
@@ -27,8 +29,8 @@ Stage = Literal[
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Action:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Action(Model):
     uuid: str
     """Id of the session."""
     action: Literal["wake", "sleep", "activity", "extend"]
@@ -38,13 +40,13 @@ class Action:
     """After an extension: until when the pod stays awake."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Alive:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Alive(Model):
     status: Literal["ok"] = "ok"
 
 
-@dataclass(frozen=True, kw_only=True)
-class AuditEntry:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class AuditEntry(Model):
     """One request that was to change something, or was refused."""
 
     at: datetime
@@ -69,16 +71,16 @@ class AuditEntry:
     """Id of the request, as in the log."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class AuditPage:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class AuditPage(Model):
     entries: list[AuditEntry]
     """Newest first."""
     cursor: str | None
     """Send it as `cursor` for the next, older page; null on the last."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class CreatedSession:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class CreatedSession(Model):
     uuid: str
     """Id of the session."""
     user_id: str
@@ -86,8 +88,8 @@ class CreatedSession:
     status: Literal["created"] = "created"
 
 
-@dataclass(frozen=True, kw_only=True)
-class HealthReport:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class HealthReport(Model):
     status: Literal["healthy", "unhealthy"]
     failing: list[str] = field(default_factory=list)
     """Names of the failing parts."""
@@ -97,16 +99,16 @@ class HealthReport:
     """What works, but in a degraded way."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class History:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class History(Model):
     uuid: str
     """Id of the session."""
     entries: list[HistoryEntry]
     """Newest first."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class HistoryEntry:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class HistoryEntry(Model):
     """One wake, sleep, failure or revocation; what does not belong to its kind is null."""
 
     kind: Kind
@@ -133,8 +135,8 @@ class HistoryEntry:
     """Id of the request that caused it, as in the log."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class IdleTimes:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class IdleTimes(Model):
     """This session's idle times, where they differ from the defaults."""
 
     cooldown: int | None = None
@@ -147,8 +149,8 @@ class IdleTimes:
     """Seconds after the last activity for which a working program keeps the pod awake; 0: it does not."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Opened:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Opened(Model):
     uuid: str
     url: str
     """Opens the workspace in a browser, once. Anyone who has it gets in."""
@@ -156,8 +158,8 @@ class Opened:
     """When the URL expires."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProgressEvent:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ProgressEvent(Model):
     """The data of one server-sent event; its name is the `phase` too."""
 
     phase: Stage | Phase
@@ -172,8 +174,8 @@ class ProgressEvent:
     """With `failed`: true if waiting does not help. False while Kubernetes retries; the stream then continues."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReleaseView:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ReleaseView(Model):
     name: str
     revision: int
     state: ReleaseState
@@ -181,8 +183,8 @@ class ReleaseView:
     """Chart and version, for example `user-pod-0.1.0`."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Revoked:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Revoked(Model):
     uuid: str
     """Id of the session."""
     action: Literal["revoke"]
@@ -190,23 +192,23 @@ class Revoked:
     """Links and sign-ins from before this time, and within its second, are refused."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SessionList:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SessionList(Model):
     sessions: list[Status]
     cursor: str | None
     """Send it as `cursor` for the next page; null on the last."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SessionRecord:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SessionRecord(Model):
     user_id: str
     """The user's name: 1 to 254 printable ASCII characters without spaces; case is kept."""
     status: RecordStatus
     """State of the record; the pod's life is in `phase`."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Status:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Status(Model):
     uuid: str
     """Id of the session."""
     session: SessionRecord
@@ -245,8 +247,8 @@ class Status:
     """Maximum age of the cluster's data in this response while the watch is behind; otherwise null."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class WhoAmI:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class WhoAmI(Model):
     name: str
     """The key's name (`api` if it has none), or the person's user id."""
     role: CallerRole

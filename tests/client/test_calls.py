@@ -43,6 +43,14 @@ def test_every_member_of_an_answer_is_in_its_model() -> None:
         assert set(schemas[name]["properties"]) == {field.name for field in dataclasses.fields(kind)}
 
 
+def test_answers_are_values() -> None:
+    one, same, other = models.IdleTimes(cooldown=5), models.IdleTimes(cooldown=5), models.IdleTimes(cooldown=6)
+    assert (one == same, one == other, one == 5, len({one, same, other})) == (True, False, False, 2)
+    assert repr(one) == "IdleTimes(cooldown=5, lease=None, poll=None, background=None)"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.cooldown = 7  # type: ignore[misc]
+
+
 def test_there_is_an_exception_for_every_type_of_problem() -> None:
     assert set(BY_SLUG) == {slug for slug, _, _ in problems.kinds()}
     assert len(set(BY_SLUG.values())) == len(BY_SLUG)

@@ -48,6 +48,8 @@ async def test_what_the_service_refuses(with_key: Run, world: World) -> None:
         done = await with_key(*argv)
         assert (done.code, done.out) == (code, ""), (argv, done)
         assert said in done.err
+    done = await with_key("wake", uuid, "--timeout=1s")
+    assert (done.code, "the wake is accepted" in done.err) == (ExitCode.TIMEOUT, True), done
     await world.releases.uninstall(uuid)
     for argv, code, said in (
         (["wake", uuid], ExitCode.CONFLICT, "user-pods create"),

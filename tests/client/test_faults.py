@@ -12,7 +12,7 @@ from service.domain.names import SessionId
 from service.domain.progress import ProgressUpdate, Stage
 from tests.client.conftest import KEY, Connect, Either, ServeAlone, problem
 from tests.domain.conftest import World
-from user_pods_client import NoAnswer, ServiceProblem, UnexpectedAnswer, following
+from user_pods_client import NoAnswer, ServiceProblem, UnexpectedAnswer, WaitTimeout, following
 from user_pods_client.models import ProgressEvent
 from user_pods_client.problems import SessionNotFound, TooManyCreates
 
@@ -218,6 +218,26 @@ async def test_events_give_up_when_no_connection_brings_anything(connect: Connec
     with pytest.raises(ServiceProblem):
         await connect(await serve_alone(stream)).all_of("events", UUID)
     assert len(stream.resumed) == 11
+
+
+async def test_events_are_given_up_after_the_timeout_also_when_the_stream_is_silent(
+    connect: Connect, serve_alone: ServeAlone
+) -> None:
+    over = asyncio.Event()
+
+    async def say_little(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await answer.prepare(request)
+        await answer.write(event(0, "accepted").encode())
+        await over.wait()
+        return answer
+
+    read: list[ProgressEvent] = []
+    client = connect(await serve_alone(say_little))
+    with pytest.raises(WaitTimeout, match=r"not over after 0\.3 s"):
+        await client.read_into(read, "events", UUID, timeout=0.3)
+    assert [each.phase for each in read] == ["accepted"]
+    over.set()
 
 
 async def test_followed_events_go_on_with_the_next_wake(connect: Connect, serve_alone: ServeAlone) -> None:
