@@ -6,7 +6,7 @@ refused may try again for ever.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -25,6 +25,9 @@ _REMEMBERED = 10_000
 """Equal entries that are known."""
 _SCAN = 500
 _SCANS = 10
+
+_Equal = tuple[Caller | None, str, str | None, str]
+"""What equal requests have in common: caller, operation, session and result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +82,7 @@ class Audit:
         self._log = log
         self._now = now
         self._writer: BackgroundWriter[AuditEntry] = BackgroundWriter("the audit trail", trail.append)
-        self._repeated: dict[tuple[str | None, ...], tuple[float, int]] = {}
+        self._repeated: dict[_Equal, tuple[float, int]] = {}
         """When an entry was made, and how many equal ones have been left out since."""
 
     def note(
@@ -88,6 +91,12 @@ class Audit:
         """Enter a request, if it `changes` something or is refused."""
         refused = result in _REFUSALS or _is_of_no_session_of_theirs(caller, result)
         if not changes and not refused:
+            return
+        repeats: int | None = 0
+        if refused or (result == DONE and operation in _HEARTBEATS):
+            # A refused caller may try one id after the other.
+            repeats = self._repeats((caller, operation, None if refused else uuid, result))
+        if repeats is None:
             return
         entry = AuditEntry(
             caller=caller.name if caller is not None else UNKNOWN,
@@ -98,14 +107,8 @@ class Audit:
             uuid=uuid,
             result=result,
             status=status,
+            repeats=repeats,
         )
-        if refused or (result == DONE and operation in _HEARTBEATS):
-            # A refused caller may try one id after the other.
-            key = (entry.caller, entry.key, entry.person, operation, None if refused else uuid, result)
-            repeats = self._repeats(key)
-            if repeats is None:
-                return
-            entry = replace(entry, repeats=repeats)
         self._log.note(entry)
         self._writer.put(entry)
 
@@ -131,7 +134,7 @@ class Audit:
         """Write the trail until cancelled."""
         await self._writer.run()
 
-    def _repeats(self, key: tuple[str | None, ...]) -> int | None:
+    def _repeats(self, key: _Equal) -> int | None:
         """How many equal entries were left out before this one; None when it is to be left out, too."""
         now = self._now()
         at, left_out = self._repeated.get(key, (float("-inf"), 0))
