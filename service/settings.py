@@ -144,6 +144,9 @@ class Settings(BaseSettings):
     and parked sessions are unparked."""
     cooldown_limit: Seconds = 86_400
     """Longest cooldown in seconds that a create may ask for."""
+    awake_limit: Annotated[int, Field(ge=0)] = 0
+    """Maximum number of sessions that are awake in all. Wakes of further ones get 429, and their visitors a page that
+    says so. Pushes to a queue by other programs are not limited. 0: no limit."""
     extension_limit: Seconds = 28_800
     """Longest time in seconds for which an extension may keep a pod awake."""
     sweep_interval: Annotated[float, Field(gt=0, le=3600)] = 30

@@ -3,6 +3,13 @@
 from user_pods_client.errors import ServiceProblem
 
 
+class AwakeLimitReached(ServiceProblem):
+    """429: as many sessions are awake as the operator allows (AWAKE_LIMIT); try again when others have gone to
+    sleep."""
+
+    slug = "awake-limit-reached"
+
+
 class BadRequest(ServiceProblem):
     """400: This is not a well-formed HTTP request."""
 
@@ -341,6 +348,7 @@ class UriTooLong(ServiceProblem):
 
 
 BY_SLUG: dict[str, type[ServiceProblem]] = {
+    "awake-limit-reached": AwakeLimitReached,
     "bad-request": BadRequest,
     "chart-invalid": ChartInvalid,
     "cross-site": CrossSite,

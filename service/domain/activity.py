@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from service.domain import journal as journals
+from service.domain.awake_quota import AwakeQuota
 from service.domain.errors import SessionAsleep, SessionPaused, Unavailable
 from service.domain.journal import Journal, Woken, hashed
 from service.domain.limits import Limits
@@ -36,6 +37,7 @@ class SessionActivity:
         limits: Limits | None = None,
         observers: Sequence[WakeObserver] = (),
         journal: Journal = journals.SILENT,
+        quota: AwakeQuota | None = None,
     ) -> None:
         self._queries = queries
         self._queues = queues
@@ -45,13 +47,16 @@ class SessionActivity:
         self._limits = limits or Limits()
         self._observers = observers
         self._journal = journal
+        self._quota = quota
 
     async def wake(self, uuid: SessionId, *, by: str = "api") -> int:
         """Request the pod; returns the queue's length. `by`, the kind of caller, goes into the history.
 
-        Raises as `SessionQueries.check_usable`.
+        Raises AwakeLimitReached, or as `SessionQueries.check_usable`.
         """
         idle_times = await self._queries.check_usable_cached(uuid)
+        if self._quota is not None:
+            self._quota.check(uuid)
         length, first = await self._queues.wake(uuid, idle_times.lease)
         workload = self._cache.workload(uuid)
         if workload.replicas == 0:

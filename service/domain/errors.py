@@ -55,6 +55,15 @@ class SessionPaused(SessionError):
     message = "an operator has paused the session"
 
 
+class AwakeLimitReached(SessionError):
+    message = (
+        "as many sessions are awake as the operator allows (AWAKE_LIMIT); try again when others have gone to sleep"
+    )
+
+    def __init__(self) -> None:
+        super().__init__(retry_after=30)
+
+
 class IdleTimesRefused(SessionError):
     message = "these idle times are not possible"
 

@@ -32,6 +32,8 @@ ERROR_STATUSES = (
     ErrorStatus(errors.SessionDeleting, 409, "session-deleting"),
     ErrorStatus(errors.SessionAsleep, 409, "session-asleep"),
     ErrorStatus(errors.SessionPaused, 409, "session-paused"),
+    # To a visitor, the workspace is out of reach for a while.
+    ErrorStatus(errors.AwakeLimitReached, 429, "awake-limit-reached", gateway_status=503),
     ErrorStatus(errors.IdleTimesRefused, 422, "idle-times-refused"),
     ErrorStatus(errors.GatewayOff, 501, "gateway-off"),
     ErrorStatus(errors.SessionBusy, 409, "session-busy"),

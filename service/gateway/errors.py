@@ -36,6 +36,8 @@ class PageKind(StrEnum):
     DELETING = "deleting"
     FAILED = "failed"
     """It could not be started."""
+    FULL = "full"
+    """As many are awake as may be."""
     LINK_USED = "link_used"
     NOT_AWAKE = "not_awake"
     """What was asked for needs an awake workspace."""
@@ -138,6 +140,7 @@ _TEXTS: dict[type[errors.SessionError], tuple[str, str | None, int | None, PageK
     errors.SessionUnreadable: ("The workspace is broken", _UNREADABLE, None, PageKind.BROKEN),
     errors.SessionAsleep: ("The workspace is asleep", None, None, PageKind.NOT_AWAKE),
     errors.SessionPaused: ("The workspace is paused", None, None, PageKind.PAUSED),
+    errors.AwakeLimitReached: ("No workspace can be started right now", None, 30, PageKind.FULL),
     errors.IdleTimesRefused: ("That is too long", None, None, PageKind.TOO_LONG),
     errors.SigningKeysUnavailable: (
         "Sign-in is temporarily unavailable", _NO_SIGNING_KEYS, 5, PageKind.SIGN_IN_UNAVAILABLE,

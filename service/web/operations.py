@@ -93,7 +93,7 @@ OPERATIONS = (
         method="POST", path="/session/{uuid}/wake", handler=handlers.wake, tag=ACTIVITY, summary="Wake the pod",
         description="Also the heartbeat: call it on every user message.",
         answers={202: Answer("The wake is in the queue.", models.Action)},
-        problems=(*_ID, *_USABLE, *_WRITE),
+        problems=(*_ID, *_USABLE, "awake-limit-reached", *_WRITE),
     ),
     Operation(
         method="POST", path="/session/{uuid}/sleep", handler=handlers.sleep, tag=ACTIVITY,

@@ -8,6 +8,7 @@ from service.controller.progress_writer import ProgressWriter
 from service.controller.wake_timer import WakeTimer
 from service.controller.wake_tracker import WakeTracker
 from service.domain.activity import SessionActivity
+from service.domain.awake_quota import AwakeQuota
 from service.domain.observers import WakeObserver
 from service.domain.supervisor import Work
 from service.wiring.core import Core
@@ -51,4 +52,5 @@ def build_activity(core: Core, observers: Sequence[WakeObserver]) -> SessionActi
         limits=core.config.limits,
         observers=observers,
         journal=core.journal,
+        quota=AwakeQuota(core.kubernetes.cache, limit=core.config.awake_limit) if core.config.awake_limit else None,
     )

@@ -8,6 +8,7 @@ import pytest
 
 from service.domain.activity import SessionActivity
 from service.domain.admission_queue import AdmissionQueue
+from service.domain.awake_quota import AwakeQuota
 from service.domain.idle_times import IdleTimes
 from service.domain.journal import JournalEntry
 from service.domain.names import SessionId, new_session_id
@@ -54,6 +55,8 @@ class World:
     cluster: MemoryCluster = field(default_factory=MemoryCluster)
     new_id: Callable[[], SessionId] = new_session_id
     waiting: int = 1000
+    awake_limit: int = 0
+    """0: no limit."""
 
     def __post_init__(self) -> None:
         self.progress = MemoryProgress()
@@ -81,6 +84,7 @@ class World:
             cache=self.cluster,
             observers=self.wake_observers,
             journal=self.journal,
+            quota=AwakeQuota(self.cluster, limit=self.awake_limit) if self.awake_limit else None,
         )
         provisioner = Provisioner(
             queries=queries,
