@@ -8,11 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from devcluster.errors import ProcessDied
 from devcluster.processes import Processes, Program
 from stack.stack import Stack
+from tests.devcluster.test_cluster import wait
 
 
 class Ready(BaseHTTPRequestHandler):
@@ -72,6 +74,8 @@ def test_a_service_with_other_settings_or_chart_values_is_outdated(tmp_path: Pat
     argv = [sys.executable, "-c", "import time; time.sleep(300)"]
     processes.start(Program(stack.name, argv, stack.environment(), lambda: True))
     try:
+        # The kernel shows no environment until a new program is loaded.
+        wait(lambda: bool(psutil.Process(cluster.pid(stack.name)).environ()), "its environment is empty", 30)
         assert (stack.is_outdated(), other.is_outdated()) == (False, True)
         stack.values.write_text("image: {tag: two}")
         assert stack.is_outdated()
