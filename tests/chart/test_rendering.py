@@ -186,6 +186,16 @@ def test_the_all_file_sets_every_value_to_something_else() -> None:
     assert [key for key in defaults if defaults[key] == every[key]] == []
 
 
+def test_a_user_namespace_is_the_clusters_decision_unless_it_is_chosen(helm: Helm) -> None:
+    def pod(*arguments: str) -> dict[str, Any]:
+        deployment = one(helm.render(RELEASE, *ADDRESS, *arguments), "Deployment")
+        return dict(deployment["spec"]["template"]["spec"])
+
+    assert "hostUsers" not in pod()
+    assert pod("--set", "hostUsers=false")["hostUsers"] is False
+    assert pod("--set", "hostUsers=true")["hostUsers"] is True
+
+
 def test_behind_sentinels_keda_asks_them_for_the_primary(helm: Helm) -> None:
     objects = helm.render(RELEASE, "--values", str(CHART / "ci" / "sentinel-values.yaml"))
     (trigger,) = one(objects, "ScaledObject")["spec"]["triggers"]
