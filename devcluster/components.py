@@ -127,6 +127,7 @@ def apiserver(site: Site) -> Program:
         f"--etcd-keyfile={client_key}",
         "--bind-address=127.0.0.1",
         f"--secure-port={site.ports['apiserver']}",
+        "--allow-privileged=true",  # as other clusters: a namespace's Pod Security Standard says what is allowed in it
         "--endpoint-reconciler-type=none",  # a loopback address is refused as an endpoint
         f"--service-cluster-ip-range={SERVICE_RANGE}",
         "--authorization-mode=Node,RBAC",

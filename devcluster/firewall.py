@@ -2,7 +2,8 @@
 
 kube-router has chains and IP sets of its own, but writes back the machine's whole filter table and all IP sets, as it
 read them a moment earlier, over what other programs changed since. So it finds two scripts on its PATH that let only
-its own chains and sets through. Its `--cleanup-config` (v2.1.0) removes none of its rules, but everybody's virtual
+its own chains and sets through. The first of them also tells our packet filter which pods have rules now
+(`network.KNOWN`). Its `--cleanup-config` (v2.1.0) removes none of its rules, but everybody's virtual
 servers of IPVS. So the removal is ours, too.
 """
 
@@ -107,9 +108,11 @@ def _sets() -> list[str]:
 
 def scripts(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
+    known = f"inet {network.TABLE} {network.KNOWN}"
     for name, text in {"iptables-restore": _RESTORE, "ipset": _IPSET}.items():
         path = folder / name
         filled = text.replace("@program@", shlex.quote(network.found(name))).replace("@chain@", _CHAIN)
+        filled = filled.replace("@known@", known).replace("@nft@", shlex.quote(network.found("nft")))
         path.write_text(filled.replace("@set@", _SET))
         path.chmod(0o755)
     return folder
@@ -119,7 +122,8 @@ def scripts(folder: Path) -> Path:
 _RESTORE = """\
 #!/bin/sh
 case "$*" in *--help*) exec @program@ --help ;; esac
-{ iptables-save -t filter; echo GIVEN; cat; } | awk '
+given=$(cat)
+{ iptables-save -t filter; echo GIVEN; printf '%s\\n' "$given"; } | awk '
     /^GIVEN$/ { given = 1 }
     !/^(:|-[AI] )@chain@/ { next }
     !given { if (/^:/) old[substr($1, 2)]; next }
@@ -132,7 +136,14 @@ case "$*" in *--help*) exec @program@ --help ;; esac
         for (chain in old) print "-X " chain
         print "COMMIT"
     }
-' | @program@ --noflush "$@"
+' | @program@ --noflush "$@" || exit
+printf '%s\\n' "$given" | awk '
+    BEGIN { print "flush set @known@" }
+    /^-A KUBE-ROUTER-FORWARD .*-s [0-9.]+(\\/32)? .*-j KUBE-POD-FW-/ {
+        sub(/.* -s /, ""); sub(/[\\/ ].*/, "")
+        print "add element @known@ { " $0 " }"
+    }
+' | @nft@ -f -
 """
 
 # Shows none of other programs' sets.

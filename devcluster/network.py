@@ -29,22 +29,38 @@ _BRIDGE_FILTER = Path("/proc/sys/net/bridge")
 _PROXY_TABLES = (("ip", "kube-proxy"), ("ip6", "kube-proxy"))
 """What kube-proxy calls its own; it leaves them behind when it ends."""
 
+KNOWN = "known"
+"""The set, in `TABLE`, of the pods for which the firewall has rules (`firewall.py` keeps it)."""
+
 # A pod talks to pods, Services and this machine, and to nobody else; nobody else gets to a pod by using this machine as
 # a router; and what is meant for the cluster does not leave even where a route is missing. Pods have link-local IPv6
 # addresses, for which no NetworkPolicy would be enforced.
+# A new pod waits until the firewall knows it: what it sends or is sent by pods is dropped, which TCP repeats. Only the
+# cluster's DNS answers at once, since a resolver would wait five seconds.
 _GUARD = f"""
 table inet {TABLE}
-delete table inet {TABLE}
+flush table inet {TABLE}
 table inet {TABLE} {{
+    set {KNOWN} {{
+        type ipv4_addr;
+    }}
     chain forward {{
         type filter hook forward priority filter; policy accept;
         iifname {BRIDGE} meta nfproto ipv6 drop
         iifname {BRIDGE} oifname != {BRIDGE} drop
         iifname != {BRIDGE} oifname {BRIDGE} drop
+        iifname {BRIDGE} ip saddr != @{KNOWN} jump unknown
+        iifname {BRIDGE} ip daddr {POD_RANGE} ip daddr != @{KNOWN} jump unknown
     }}
     chain enter {{
         type filter hook input priority filter; policy accept;
         iifname {BRIDGE} meta nfproto ipv6 drop
+        iifname {BRIDGE} ip saddr != @{KNOWN} jump unknown
+    }}
+    chain unknown {{
+        ct state established,related accept
+        ct original ip daddr @dns@ th dport 53 accept
+        drop
     }}
     chain leave {{
         type filter hook postrouting priority filter; policy accept;
@@ -54,10 +70,15 @@ table inet {TABLE} {{
 """
 
 
-def up(service_range: str) -> None:
-    """Create the missing ones of bridge, routes and packet filter."""
-    ranges = (service_range, POD_RANGE)
-    run("nft", "-f", "-", stdin=_GUARD.replace("@ranges@", ", ".join(ranges)))
+def guard(service_range: str, dns: str) -> None:
+    """Create the packet filter, or renew its rules; the set of known pods stays. `dns`: the address of that Service."""
+    ranges = ", ".join((service_range, POD_RANGE))
+    run("nft", "-f", "-", stdin=_GUARD.replace("@ranges@", ranges).replace("@dns@", dns))
+
+
+def up(service_range: str, dns: str) -> None:
+    """Create the missing ones of bridge, routes and packet filter. `dns`: the address of that Service."""
+    guard(service_range, dns)
     _load_bridge_filter()
     for link in (BRIDGE, NOWHERE):
         if not exists(link):
@@ -67,7 +88,7 @@ def up(service_range: str) -> None:
         Path(f"/sys/class/net/{BRIDGE}/bridge/{name}").write_text("1")
     run("ip", "address", "replace", f"{HOST}/{_prefix(POD_RANGE)}", "dev", BRIDGE)
     Path(f"/proc/sys/net/ipv4/conf/{BRIDGE}/forwarding").write_text("1")
-    for target in ranges:
+    for target in (service_range, POD_RANGE):
         # The bridge's own route to the pods has a better metric; this one remains if the bridge is removed.
         run("ip", "route", "replace", target, "dev", NOWHERE, "src", HOST, "metric", "1000")
 

@@ -109,7 +109,7 @@ def prepare(state: Path) -> None:
         if not network.is_ours() and (reasons := [*network.conflicts(SERVICE_RANGE), *firewall.conflicts()]):
             raise NodeImpossible("; ".join(reasons))
         folder(state).mkdir(exist_ok=True)
-        network.up(SERVICE_RANGE)
+        network.up(SERVICE_RANGE, dns.ADDRESS)
         leftovers.make_cgroups()
     except OSError as error:
         raise NodeImpossible(f"this machine does not allow it: {error}") from error
@@ -208,6 +208,8 @@ def kubelet(site: Site, tools: Tools) -> Program:
         "evictionHard": {},
         "imageGCHighThresholdPercent": 100,
         "maxPods": 250,
+        # How old kubelet's figures of volumes may be, by which it holds pods to their limits for ephemeral storage.
+        "volumeStatsAggPeriod": "10s",
         "podPidsLimit": PIDS,
         # The defaults are slow on purpose, to spare the API server of a big cluster.
         "kubeAPIQPS": 500,
@@ -251,9 +253,7 @@ def kube_proxy(site: Site, tools: Tools) -> Program:
         "oomScoreAdj": 0,
         # Zero: leave the machine's connection tracking as it is.
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
-        # Answers to a pod that calls a Service come back through this machine, also where the kernel does not show
-        # bridged packets to nftables.
-        "nftables": {"masqueradeAll": True, "minSyncPeriod": "50ms", "syncPeriod": "30s"},
+        "nftables": {"minSyncPeriod": "50ms", "syncPeriod": "30s"},
     }
     _write(config, yaml.safe_dump(settings))
     healthy = components.answers(site, f"http://{health}/healthz")

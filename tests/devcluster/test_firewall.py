@@ -1,12 +1,14 @@
 """The firewall's rules beside those of other programs, in a network namespace of the test's own."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from devcluster import firewall, network, node
+from devcluster import dns, firewall, network, node
+from devcluster.components import SERVICE_RANGE
 
 OTHERS = "-A FORWARD -s 192.0.2.1/32 -j DROP"
 CHAINS = """\
@@ -37,6 +39,7 @@ def _apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     try:
         with monkeypatch.context() as patch:
             patch.setattr(network, "run", run_apart)
+            network.guard(SERVICE_RANGE, dns.ADDRESS)
             yield
     finally:
         run("ip", "netns", "delete", name)
@@ -80,6 +83,24 @@ def test_kube_router_replaces_its_own_chains_and_no_rule_of_others(scripts: Path
         "-A KUBE-ROUTER-FORWARD -s 10.112.0.2/32 -j KUBE-POD-FW-NEW",
     ]
     assert "KUBE-POD-FW-OLD" not in iptables("-S")
+
+
+def known() -> set[str]:
+    found = json.loads(network.run("nft", "--json", "list", "set", "inet", network.TABLE, network.KNOWN))["nftables"]
+    return {element for each in found for element in each.get("set", {}).get("elem", [])}
+
+
+def test_a_pod_is_known_as_long_as_it_has_rules(scripts: Path) -> None:
+    enter()
+    assert known() == set()
+    restore(scripts, CHAINS.format(pod="KUBE-POD-FW-AAAA"))
+    assert known() == {"10.112.0.2"}
+    network.guard(SERVICE_RANGE, dns.ADDRESS)
+    assert known() == {"10.112.0.2"}, "a second `up` of a running node"
+    restore(scripts, CHAINS.format(pod="KUBE-POD-FW-AAAA").replace("0.2 -j", "0.3/32 -j"))
+    assert known() == {"10.112.0.3"}
+    restore(scripts, "*filter\n:KUBE-ROUTER-FORWARD - [0:0]\nCOMMIT\n")
+    assert known() == set()
 
 
 def test_kube_router_sees_no_ip_set_of_others(scripts: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
-from devcluster import image, leftovers, network, node
+from devcluster import dns, firewall, image, leftovers, network, node
 from devcluster.claim import Claim, Held
 from devcluster.cluster import Cluster
 from devcluster.components import SERVICE_RANGE
@@ -221,9 +221,13 @@ def pods(cluster: Cluster, name: str) -> list[dict[str, Any]]:
 
 
 def address(cluster: Cluster, name: str) -> str:
-    wait(lambda: ready(cluster, name) == 1, f"{name} is not ready")
-    (pod,) = pods(cluster, name)
-    return str(pod["status"]["podIP"])
+    """Of its one pod, once that is ready. A Deployment may call it ready for a while after its node has ended."""
+
+    def addresses() -> list[str]:
+        return [pod["status"]["podIP"] for pod in pods(cluster, name) if "podIP" in pod["status"]]
+
+    wait(lambda: ready(cluster, name) == len(addresses()) == 1, f"{name} is not ready")
+    return addresses()[0]
 
 
 def get(host: str, port: int) -> str | None:
@@ -338,6 +342,37 @@ def test_pods_find_services_by_name_and_no_other_name(real: Cluster, web: str, p
     began = time.monotonic()
     assert inside(real, peer, "nslookup", "example.com") is None
     assert time.monotonic() - began < 4, "a lookup should fail at once, not wait for another server"
+
+
+@contextlib.contextmanager
+def firewall_stopped(state: Path) -> Iterator[None]:
+    """As if kube-router were slow."""
+    (process,) = [each for each in leftovers.processes(node.folder(state)) if each.name() == firewall.NAME]
+    process.suspend()
+    try:
+        yield
+    finally:
+        process.resume()
+
+
+def test_a_new_pod_reaches_nothing_but_names_until_its_policies_are_enforced(
+    real: Cluster, state: Path, web: str, peer: str
+) -> None:
+    server = ("nc", "-w", "1", network.HOST, real.server.rpartition(":")[2], "-e", "/busybox", "true")
+    pod = address(real, web)
+    assert inside(real, peer, *server) is not None
+    with firewall_stopped(state):
+        real.apply(deployment("young"))
+        young = address(real, "young")
+        assert get(young, PORT) == "hello\n", "kubelet and the machine do not wait"
+        assert fetched(real, "young", pod) is None
+        assert fetched(real, peer, young) is None
+        assert inside(real, "young", *server) is None
+        assert inside(real, "young", "nslookup", f"{web}.default.svc.cluster.local") is not None
+    wait(lambda: fetched(real, "young", pod) == "hello\n", "it still waits")
+    assert fetched(real, peer, young) == "hello\n"
+    assert inside(real, "young", *server) is not None
+    real.kubectl("delete", "deployment", "young")
 
 
 def test_a_pod_calls_the_api_server_with_its_own_token(real: Cluster, tools: Tools, state: Path) -> None:
@@ -509,7 +544,7 @@ def test_no_packet_leaves_the_machine_even_without_the_routes(real: Cluster, out
         wait(lambda: arrived(0.1), "the neighbour would not have noticed anything")
     finally:
         subprocess.run(["ip", "route", "delete", *part], check=True)
-        network.up(SERVICE_RANGE)
+        network.up(SERVICE_RANGE, dns.ADDRESS)
 
 
 def test_the_machine_does_not_become_a_router(real: Cluster, web: str, before: dict[str, Any], state: Path) -> None:
