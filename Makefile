@@ -12,7 +12,7 @@ STATE ?= .cluster
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo down test test-without-cluster test-on-simulated-nodes test-on-real-node test-fast cluster-test check lint bench bench-scale bench-peers bench-editor bench-idleness hammer faults lock viewer generated tools docs audit
+.PHONY: help up demo down test test-without-cluster test-on-simulated-nodes test-on-real-node test-fast cluster-test threat-model check lint bench bench-scale bench-peers bench-editor bench-idleness hammer faults lock viewer generated tools docs audit
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -50,8 +50,11 @@ test-fast: $(VENV)/ready lint ## Checks and tests that need no cluster, no compi
 	$(PY) -m service generate --check
 	$(PY) -m pytest -n logical --dist loadfile -m "not cluster and not compiled and not browser" $(PYTEST_ARGS)
 
-cluster-test: $(VENV)/ready ## Install images and charts on the embedded cluster's real node by helmfile, and use them (two minutes)
+cluster-test: $(VENV)/ready ## Install images and charts on the embedded cluster's real node by helmfile, and use them (four minutes)
 	$(PY) -m pytest tests/installed $(PYTEST_ARGS)
+
+threat-model: $(VENV)/ready ## Let a hostile pod try everything, and write what it reached into the docs (two minutes)
+	@WRITE_THREAT_MODEL=1 $(PY) -m pytest tests/installed/test_hostile.py $(PYTEST_ARGS)
 
 check: $(VENV)/ready lint ## Format, lint, types, layers, generated files
 	$(PY) -m stack generated --check

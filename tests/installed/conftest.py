@@ -160,13 +160,14 @@ class Users:
     installation: Installation
     http: aiohttp.ClientSession
 
-    async def new(self) -> User:
+    async def new(self, **idle: int) -> User:
+        """A new user with a session, asleep. `idle`: its idle times, where they differ from the service's."""
         caller = Caller(self.installation.url("http"), self.http)
         name, created = f"ann-{secrets.token_hex(6)}@example.com", {"uuid": ""}
 
         async def is_there() -> bool:
             nonlocal created
-            code, created = await caller.create(name)
+            code, created = await caller.call("POST", "/session/create", {"user_id": name, "idle": idle})
             return code == 201
 
         # A service that has just started fills its index first.
