@@ -66,11 +66,12 @@ def up(
     state: State = DEFAULT,
     redis: Annotated[str | None, typer.Option(help="`system` or `wheel` (6.2). Default: whichever is there.")] = None,
     real_node: Node = None,
+    keda: Annotated[bool, typer.Option(help="Run KEDA. Without it, install it into pods.")] = True,
 ) -> None:
     """Start the cluster. What runs already is left alone."""
     started = time.monotonic()
     cluster = Cluster(state, redis=redis)
-    if cluster.up(real_node=real_node):
+    if cluster.up(real_node=real_node, keda=keda):
         print(f"ready after {time.monotonic() - started:.1f} s; to use it: source {state / 'env'}")
     else:
         print("the cluster is running already; nothing was changed")

@@ -55,11 +55,14 @@ class Cluster:
 
     # --- life ---
 
-    def up(self, *, real_node: bool | None = False) -> bool:
+    def up(self, *, real_node: bool | None = False, keda: bool = True) -> bool:
         """Start what does not run and wait until all is ready. Returns whether anything had to be started.
 
         `real_node` adds a node on which pods are processes (node.py). None: add it where this machine allows it, or
         report what is missing. A node that runs is left alone either way.
+
+        `keda`: run KEDA, as a process of this machine. False is for clusters where it is installed into pods; its kinds
+        are there either way.
 
         Raises ProcessDied or NotReady with the last lines of the component's log, NodeImpossible or Held for a node
         that was demanded.
@@ -71,7 +74,7 @@ class Cluster:
         started = [self._start(first), self._start_apiserver(second)]
         self._bootstrap()
         self._free_leases()
-        started += [self._start([*third, components.keda(site)])]
+        started += [self._start([*third, components.keda(site)] if keda else third)]
         started += [self._node(real_node)]
         self.write_env({})
         return any(started)

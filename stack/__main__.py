@@ -167,9 +167,13 @@ def down(
 def images(state: State = STATE) -> None:
     """Build the images of an installation by helmfile, load them into the cluster's real node, and name them.
 
-    Prints the file with values for `helmfile -e embedded --state-values-file`.
+    Compiles helmfile, if need be, and puts it on the PATH of the cluster's `env`. Prints the file with values for
+    `helmfile -e embedded --state-values-file`.
     """
-    print(installation.prepare(Cluster(state)))
+    cluster = Cluster(state, tools=toolchain.ensure({**toolchain.CLUSTER, "helmfile": toolchain.EXTRA["helmfile"]}))
+    values = installation.prepare(cluster)
+    cluster.write_env({})
+    print(values)
 
 
 @app.command()

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from devcluster import node
 from devcluster.cluster import Cluster
+from devcluster.image import write
 from images import recipes
 from images.recipes import Image, Name
 from stack import workspace
@@ -19,17 +18,27 @@ def prepare(cluster: Cluster, users: Name = Name.WORKSPACE) -> Path:
     """
     values = {
         "redis": {"image": _named(_loaded(cluster, Name.REDIS)), "values": dict(node.PLACEMENT)},
+        "keda": {"values": {"image": {"keda": _named(_keda(cluster))}, **node.PLACEMENT}},
         "service": {"image": _named(_loaded(cluster, Name.SERVICE)), **node.PLACEMENT},
         **users_values(cluster, users),
     }
     path = cluster.state / "images.yaml"
-    path.write_text(yaml.safe_dump(values))
+    path.write_text(workspace.text(values))
     return path
 
 
 def users_values(cluster: Cluster, image: Name) -> dict[str, Any]:
     """Values with which new users' pods run this image, which the node then has."""
     return {"userPod": workspace.values(_loaded(cluster, image))}
+
+
+def _keda(cluster: Cluster) -> Image:
+    """KEDA's operator, the program that an embedded cluster otherwise runs outside of its pods."""
+    program = cluster.tools.path("keda")
+    name = f"localhost/user-pods/keda:{program.parents[1].name.rpartition('-')[2][:8]}"
+    built = Image(name, write(cluster.state / "keda.tar", name=name, files={"keda": program}, command=["/keda"]))
+    cluster.load_image(built.archive)
+    return built
 
 
 def _loaded(cluster: Cluster, name: Name) -> Image:

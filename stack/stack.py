@@ -95,7 +95,7 @@ class Stack:
         if self.image is not None:
             self.cluster.load_image(self.image.archive)
             values |= workspace.values(self.image)
-        self.values.write_text(yaml.safe_dump(values))
+        self.values.write_text(workspace.text(values))
 
     def start(self) -> bool:
         """Start the service and wait until it is ready. Returns False if it was running."""

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from devcluster.cluster import Cluster
+from stack import workspace
 from tests.chart.conftest import ADDRESS, CHART, Helm
 from tests.conftest import free_port
 from tests.devcluster.test_node import busybox
@@ -33,6 +34,14 @@ def test_every_ci_file_satisfies_the_real_schemas(live: Helm, cluster: Cluster, 
     assert done.returncode == 0, done.stderr
     argv = ["-n", live.namespace, "apply", "--dry-run=server", "--validate=strict", "-f", "-"]
     cluster.kubectl(*argv, stdin=done.stdout)
+
+
+def test_an_images_tag_that_looks_like_a_number_is_text(helm: Helm) -> None:
+    """The images' tags are digits of a hash: one in seventy looks like a float."""
+    values = workspace.text({"image": {"repository": "localhost/user-pods/tiny", "tag": "99506e83"}})
+    deployment = one(helm.render(RELEASE, *ADDRESS, "-f", "-", stdin=values), "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "localhost/user-pods/tiny:99506e83"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
-import yaml
 from playwright.async_api import Browser
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -22,13 +21,16 @@ from devcluster.toolchain import Tools
 from images import recipes
 from images.recipes import Name
 from stack import installation as installing
+from stack import workspace
 from tests.chart.test_helmfile import KEYS, Helmfile
 from tests.conftest import chromium
 from tests.stack.client import Caller, Json, until
 
-SYSTEM, USERS = "user-pods", "users"
+SYSTEM, KEDA, USERS = "user-pods", "keda", "users"
 ACCOUNT = f"system:serviceaccount:{SYSTEM}:session-service"
-_SHORT = {"POLLING_INTERVAL": "1", "LEASE": "4", "COOLDOWN": "3", "GATEWAY_CLOSE_SPREAD": "2"}
+ACCOUNTS = ACCOUNT, f"system:serviceaccount:{KEDA}:keda-operator"
+_SHORT = {"POLLING_INTERVAL": "1", "LEASE": "4", "COOLDOWN": "3", "GATEWAY_CLOSE_SPREAD": "2", "RATE_PER_USER": "0"}
+"""Short times, and no limit to the load that a test puts on one session."""
 _FOR_PEOPLE = {"COOLDOWN": "60"}
 """A person who waits for an editor is not asleep meanwhile."""
 _IMAGES = (Name.SERVICE, Name.REDIS, Name.TINY, Name.WORKSPACE)
@@ -51,7 +53,7 @@ class Installation:
         path = self.cluster.state / "editors.yaml"
         if str(path) not in self.values:
             values = installing.users_values(self.cluster, Name.WORKSPACE)
-            path.write_text(yaml.safe_dump({**values, "service": {"settings": _FOR_PEOPLE}}))
+            path.write_text(workspace.text({**values, "service": {"settings": _FOR_PEOPLE}}))
             self.values.append(str(path))
             self.sync()
 
@@ -85,9 +87,9 @@ def installation(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iter
         pytest.skip(f"an installation needs {', '.join(dict.fromkeys(lacks))}")
     cluster = Cluster(tmp_path_factory.mktemp("installed"), tools=tools)
     try:
-        cluster.up(real_node=True)
+        cluster.up(real_node=True, keda=False)
         images, times = installing.prepare(cluster, Name.TINY), cluster.state / "times.yaml"
-        times.write_text(yaml.safe_dump({"service": {"settings": _SHORT}}))
+        times.write_text(workspace.text({"service": {"settings": _SHORT}}))
         installed = Installation(cluster, Helmfile(tools, "embedded"), [str(images), str(times)])
         installed.sync()
         yield installed

@@ -18,6 +18,7 @@ from devcluster.image import write
 from devcluster.toolchain import Tools
 from images import recipes
 from images.recipes import Name
+from stack import workspace
 from stack.stack import GATEWAY_DOMAIN, USERS, Stack
 from tests.conftest import SHORT, free_port
 from tests.devcluster.test_node import busybox
@@ -44,7 +45,7 @@ def real_stack(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         image = recipes.build(Name.TINY)
         stack = Stack(cluster, port=free_port(), gateway_port=free_port(), settings=SHORT, image=image)
         stack.prepare()
-        stack.values.write_text(yaml.safe_dump(yaml.safe_load(stack.values.read_text()) | {"tests": _tests(cluster)}))
+        stack.values.write_text(workspace.text(yaml.safe_load(stack.values.read_text()) | {"tests": _tests(cluster)}))
         stack.start()
         yield stack
         cluster.stop(stack.name)
