@@ -223,11 +223,14 @@ def pods(cluster: Cluster, name: str) -> list[dict[str, Any]]:
 def address(cluster: Cluster, name: str) -> str:
     """Of its one pod, once that is ready. A Deployment may call it ready for a while after its node has ended."""
 
-    def addresses() -> list[str]:
-        return [pod["status"]["podIP"] for pod in pods(cluster, name) if "podIP" in pod["status"]]
+    addresses: list[str] = []
 
-    wait(lambda: ready(cluster, name) == len(addresses()) == 1, f"{name} is not ready")
-    return addresses()[0]
+    def one() -> bool:
+        addresses[:] = [pod["status"]["podIP"] for pod in pods(cluster, name) if "podIP" in pod["status"]]
+        return ready(cluster, name) == len(addresses) == 1
+
+    wait(one, f"{name} is not ready")
+    return addresses[0]
 
 
 def get(host: str, port: int) -> str | None:

@@ -145,8 +145,19 @@ class Visitor:
 
     async def pages_without_script(self) -> float:
         """Pages to which the gateway added no companion, because their policy forbids it."""
+        return await self._metric('user_pods_gateway_pages_total{script="policy"}')
+
+    async def nobody_waits(self) -> None:
+        """Wait until the gateway has noticed that a waiting page was left. Until then it wakes a sleeping pod again."""
+
+        async def none() -> bool:
+            return await self._metric("user_pods_gateway_held") == 0
+
+        await until(none, 30, lambda: "the gateway still waits for a pod")
+
+    async def _metric(self, name: str) -> float:
         async with self.http.get(f"{self.stack.url}/metrics") as answer:
-            found = re.search(r'^user_pods_gateway_pages_total\{script="policy"\} (\S+)', await answer.text(), re.M)
+            found = re.search(rf"^{re.escape(name)} (\S+)", await answer.text(), re.M)
         return float(found[1]) if found else 0
 
     async def asleep(self, within: float = 30) -> None:

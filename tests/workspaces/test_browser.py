@@ -170,7 +170,8 @@ async def test_every_page_of_a_workspace_says_what_to_do_on_a_desk_and_on_a_phon
     await shown(page, "waiting", WAKING)
     await stranger.goto(link)
     await shown(stranger, "link-used", "This link has been used or has expired")
-    await page.goto("about:blank")  # whoever waits would wake it again
+    await page.goto("about:blank")
+    await visitor.nobody_waits()
     assert (await visitor.caller.call("POST", f"/session/{visitor.uuid}/sleep"))[0] == 202
     await page.goto(f"{address}.user-pods/")
     await expect(page.locator(".state")).to_have_text("Asleep", timeout=PATIENCE)
@@ -190,6 +191,7 @@ async def test_every_page_of_a_workspace_says_what_to_do_on_a_desk_and_on_a_phon
     await expect(page.get_by_text("This takes longer than usual.")).to_be_visible(timeout=2 * PATIENCE)
     await shown(page, "crashes", WAKING)
     await page.goto("about:blank")
+    await visitor.nobody_waits()
     assert (await visitor.caller.call("POST", f"/session/{visitor.uuid}/sleep"))[0] == 202
     visitor.use("localhost/no/such:1")
     await page.goto(address)

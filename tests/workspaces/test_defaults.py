@@ -43,7 +43,7 @@ def warnings(cluster: Cluster, release: str) -> list[str]:
     ]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_first_wakes_raise_no_warning_and_none_waits_for_its_volume(editors: Stack) -> None:
     seconds, warned = {}, {}
     clock = asyncio.get_running_loop().time
@@ -62,7 +62,7 @@ async def test_first_wakes_raise_no_warning_and_none_waits_for_its_volume(editor
     assert max(seconds.values()) < min(seconds.values()) + 10, seconds
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_no_users_pod_reaches_anothers_while_the_gateway_reaches_both(editors: Stack) -> None:
     kubectl = editors.cluster.kubectl
     timeout = aiohttp.ClientTimeout(total=90)
@@ -94,7 +94,7 @@ async def test_no_users_pod_reaches_anothers_while_the_gateway_reaches_both(edit
             await visitor.caller.call("POST", f"/session/{visitor.uuid}/sleep")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_the_workspace_opens_at_its_files_without_chat_in_the_systems_colours_and_saves(
     editors: Stack,
     browser: Browser,
@@ -187,7 +187,7 @@ async def alone(editors: Stack) -> AsyncIterator[Alone]:
     editors.cluster.kubectl("-n", USERS, "delete", "deployment", name, "--ignore-not-found")
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 async def test_the_public_image_opens_an_editor_and_keeps_its_home(alone: Alone, page: Page) -> None:
     alone.upgrade()
     await page.goto(await alone.page())

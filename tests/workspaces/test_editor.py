@@ -56,7 +56,7 @@ def gateway_of_pods(editors: Stack) -> Iterator[None]:
     editors.cluster.stop(replica.name)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("gateway_of_pods")
 async def test_a_command_and_a_program_keep_the_workspace_awake_up_to_a_limit_in_german_and_dark(
     visitors: Visitors, browser: Browser
@@ -118,7 +118,7 @@ async def second(editors: Stack) -> AsyncIterator[Stack]:
         editors.cluster.stop(replica.name)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_two_browsers_at_two_replicas_show_the_same_save_before_a_sleep_and_end_with_a_revocation(
     visitors: Visitors, second: Stack, browser: Browser
 ) -> None:

@@ -23,7 +23,7 @@ from tests.workspaces.vscode import asleep, loaded, opened, opened_terminal, ope
 TYPED, DRAFT = "typed-before-the-sleep", "a-draft-without-a-name"
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 async def test_a_stranger_gets_from_the_domain_to_what_they_typed_before_a_sleep_and_out_again(
     editors: Stack, page: Page
 ) -> None:
