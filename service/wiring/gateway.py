@@ -54,7 +54,10 @@ def build_gateway(core: Core, access: WorkspaceAccess, activity: SessionActivity
     config = core.config
     hosts, pages = Hosts(config.gateway_domain, config.gateway_prefix), Pages(config.brand)
     forwarding = Forwarding(
-        scheme=config.gateway_scheme, trusted=config.gateway_trusted, cookies=Cookies(config.gateway_cookies)
+        scheme=config.gateway_scheme,
+        trusted=config.gateway_trusted,
+        cookies=Cookies(config.gateway_cookies),
+        cache=core.kubernetes.cache,
     )
     return Gateway(
         hosts=hosts,

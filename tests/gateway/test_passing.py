@@ -5,6 +5,7 @@ import hashlib
 import ipaddress
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from aiohttp import ClientPayloadError
@@ -172,6 +173,22 @@ async def test_forwarded_addresses_count_only_up_to_the_first_untrusted_one(
         _, body = await answer(house, "/echo", headers)
     told = json.loads(body)["headers"]
     assert (told["x-forwarded-for"], told["x-forwarded-proto"]) == ([client], ["http"])
+
+
+async def test_a_users_pod_is_no_trusted_proxy_even_in_a_trusted_network(world: World) -> None:
+    trusted = [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("10.0.0.0/8")]
+    async with House(world).open(Forwarding(scheme="https", trusted=trusted, cache=world.cluster)) as house:
+        # Two pods share this machine's address here, so it is nobody's, but a proxy's.
+        uuid, _, hostile = [await house.awake(user) for user in ("ann", "bob", "eve")]
+        headers = await house.headers(uuid, X_Forwarded_For="6.6.6.6, 10.1.1.7, 10.1.1.1", X_Forwarded_Proto="http")
+        _, through_ingress = await answer(house, "/echo", headers)
+        workload = world.cluster.workloads[hostile]
+        assert workload.pod is not None
+        pod = replace(workload.pod, address="10.1.1.7")
+        world.cluster.workloads[hostile] = replace(workload, pod=pod)
+        _, afterwards = await answer(house, "/echo", headers)
+    told = [json.loads(body)["headers"]["x-forwarded-for"] for body in (through_ingress, afterwards)]
+    assert told == [["6.6.6.6"], ["10.1.1.7"]]
 
 
 async def test_the_session_cookie_reaches_no_pod_and_a_pods_cookies_stay_on_its_host(house: House) -> None:

@@ -7,6 +7,7 @@ from aiohttp import hdrs
 from aiohttp.web import BaseRequest
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from service.domain.ports import WorkloadCache
 from service.edge import addresses
 from service.edge.addresses import Network
 from service.gateway.access.cookie_header import COOKIE
@@ -18,11 +19,23 @@ OWN_PATHS = "/.user-pods/"
 
 
 class Forwarding:
-    """`trusted`: networks of proxies in front. What they say of a client's address and scheme is believed."""
+    """`trusted`: networks of proxies in front. What they say of a client's address and scheme is believed.
 
-    def __init__(self, *, scheme: str, trusted: Sequence[Network] = (), cookies: Cookies | None = None) -> None:
+    With a `cache`, what a user's pod says is not, even if its address is within those networks: a proxy's network is
+    often that of all pods.
+    """
+
+    def __init__(
+        self,
+        *,
+        scheme: str,
+        trusted: Sequence[Network] = (),
+        cookies: Cookies | None = None,
+        cache: WorkloadCache | None = None,
+    ) -> None:
         self._scheme = scheme
         self._trusted = trusted
+        self._cache = cache
         self._cookies = cookies or Cookies()
 
     def to_pod(self, request: BaseRequest) -> CIMultiDict[str]:
@@ -72,7 +85,9 @@ class Forwarding:
         return client, scheme if scheme in ("http", "https") else self._scheme
 
     def _is_trusted(self, address: str) -> bool:
-        return bool(self._trusted) and addresses.is_within(addresses.parse(address), self._trusted)
+        if not self._trusted or not addresses.is_within(addresses.parse(address), self._trusted):
+            return False
+        return self._cache is None or self._cache.session_at(address) is None
 
 
 def to_browser(headers: "CIMultiDictProxy[str]") -> CIMultiDict[str]:
