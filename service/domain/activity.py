@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from service.domain import journal as journals
 from service.domain.awake_quota import AwakeQuota
-from service.domain.errors import SessionAsleep, SessionPaused, Unavailable
+from service.domain.errors import AwakeLimitReached, SessionAsleep, SessionPaused, Unavailable
 from service.domain.journal import Journal, Woken, hashed
 from service.domain.limits import Limits
 from service.domain.names import SessionId
@@ -56,7 +56,7 @@ class SessionActivity:
         """
         idle_times = await self._queries.check_usable_cached(uuid)
         if self._quota is not None:
-            self._quota.check(uuid)
+            await self._check_quota(self._quota, uuid)
         length, first = await self._queues.wake(uuid, idle_times.lease)
         workload = self._cache.workload(uuid)
         if workload.replicas == 0:
@@ -133,6 +133,15 @@ class SessionActivity:
         await self.sleep(uuid, request=request)
         await self._until_gone(uuid, pod)
         await self.wake(uuid, by=by)
+
+    async def _check_quota(self, quota: AwakeQuota, uuid: SessionId) -> None:
+        try:
+            quota.check(uuid)
+        except AwakeLimitReached:
+            # KEDA may scale to 0 by what it saw before the last activity. Whoever works there keeps their place.
+            if not (await self._queries.status(uuid)).record.queue.is_wanted:
+                raise
+            quota.keep(uuid)
 
     async def _until_gone(self, uuid: SessionId, pod: Pod | None) -> None:
         """Wait until the cache shows that the pod is no longer wanted, for a while: visitors must not get to it."""

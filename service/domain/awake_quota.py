@@ -37,6 +37,10 @@ class AwakeQuota:
             raise AwakeLimitReached
         self._admitted[uuid] = self._now()
 
+    def keep(self, uuid: SessionId) -> None:
+        """Let a session through whatever the limit: it is awake, although the cache shows it asleep for a moment."""
+        self._admitted[uuid] = self._now()
+
     def _changed(self, uuid: SessionId) -> None:
         if self._cache.workload(uuid).replicas > 0:
             self._awake.add(uuid)

@@ -29,11 +29,12 @@ _BATCH = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelChange:
-    """What one replica adds to a level that falls by `per_second`."""
+    """What one replica adds to a level that falls by `per_second` and never exceeds `highest`."""
 
     name: str
     count: int
     per_second: float
+    highest: float
 
 
 class SharedLevels(Protocol):
@@ -124,14 +125,21 @@ class RateLimits:
             await self._tell(told[start : start + _BATCH])
 
     async def _tell(self, told: Sequence[tuple[str, _Level]]) -> None:
-        changes, now = [], self._now()
-        for name, level in told:
-            # Of what was not told for long, some has drained away since.
-            count = min(level.untold, math.ceil(level.now(now)))
-            changes.append(LevelChange(name=name, count=count, per_second=level.limit / _MINUTE))
-            level.untold = 0
+        now, counted = self._now(), [level.untold for _, level in told]
+        changes = [
+            LevelChange(
+                name=name,
+                # Of what was not told for long, some has drained away since.
+                count=min(level.untold, math.ceil(level.now(now))),
+                per_second=level.limit / _MINUTE,
+                highest=level.limit,
+            )
+            for name, level in told
+        ]
         heights = await self._shared.add(changes)
         self._alone, now = False, self._now()
-        for (_, level), height in zip(told, heights, strict=True):
+        for (_, level), count, height in zip(told, counted, heights, strict=True):
+            # Only now: what an exchange that failed was to tell is told by the next one.
+            level.untold -= count
             # Requests that came meanwhile are not in it yet. Never lower: Redis may have lost what it knew.
-            level.height, level.at = max(height + level.untold, level.now(now)), now
+            level.height, level.at = min(level.limit, max(height + level.untold, level.now(now))), now

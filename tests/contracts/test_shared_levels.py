@@ -10,8 +10,8 @@ from service.domain.rate_limits import LevelChange
 from tests.contracts.conftest import Kept
 
 
-def change(name: str, count: int, per_second: float = 0.001) -> LevelChange:
-    return LevelChange(name=name, count=count, per_second=per_second)
+def change(name: str, count: int, per_second: float = 0.001, highest: float = 1000) -> LevelChange:
+    return LevelChange(name=name, count=count, per_second=per_second, highest=highest)
 
 
 async def test_each_level_has_what_all_have_added(kept: Kept) -> None:
@@ -34,6 +34,11 @@ async def test_a_level_falls_with_time_to_nothing(kept: Kept) -> None:
     assert await kept.levels.add([change("a", 0, per_second=200)]) == [0]
 
 
+async def test_a_level_is_never_higher_than_it_may_be(kept: Kept) -> None:
+    assert await kept.levels.add([change("a", 30, highest=20)]) == [20]
+    assert await kept.levels.add([change("a", 5, highest=20)]) == [20]
+
+
 async def test_a_level_that_has_drained_away_is_no_key_and_anything_else_under_its_name_is_replaced(
     redis_port: int,
 ) -> None:
@@ -44,3 +49,13 @@ async def test_a_level_that_has_drained_away_is_no_key_and_anything_else_under_i
         await redis.lpush("user-pods:rate:b", "x")
         assert await levels.add([change("a", 2), change("b", 60, per_second=1)]) == [2, 60]
         assert 59_000 < await redis.pttl("user-pods:rate:b") <= 60_001
+
+
+@pytest.mark.parametrize("garbage", ["inf 1", "9" * 400 + " 99999999999999", "1001 99999999999999", "nan 1", ""])
+async def test_a_key_that_holds_nonsense_is_replaced_and_the_others_of_its_batch_count(
+    redis_port: int, garbage: str
+) -> None:
+    async with Redis(port=redis_port, decode_responses=True) as redis:
+        await redis.flushall()
+        await redis.set("user-pods:rate:bad", garbage)
+        assert await RedisSharedLevels(redis).add([change("bad", 1), change("good", 2)]) == [1, 2]

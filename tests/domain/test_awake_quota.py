@@ -66,3 +66,19 @@ async def test_a_refused_wake_leaves_nothing_in_the_queue() -> None:
     assert (await world.store.record(two)).last_activity is None
     assert await world.activity.wake(one) == 2
     await world.provisioner.close()
+
+
+async def test_whoever_works_in_a_session_keeps_its_place_when_keda_scales_it_to_0_too_late() -> None:
+    world = World(awake_limit=1)
+    one, two = [(await world.provisioner.create(user)).uuid for user in ("ann", "bob")]
+    await world.activity.wake(one)
+    scale(world.cluster, one, 1)
+    scale(world.cluster, one, 0)
+    await world.activity.wake(two)
+    assert await world.activity.wake(one) == 2, "its lease is alive"
+    await world.activity.sleep(one)
+    scale(world.cluster, one, 1)
+    scale(world.cluster, one, 0)
+    with pytest.raises(AwakeLimitReached):
+        await world.activity.wake(one)
+    await world.provisioner.close()

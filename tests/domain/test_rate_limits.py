@@ -1,12 +1,13 @@
 """Rate limits: bursts pass, floods do not, replicas share what they know, and Redis delays nobody."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from service.domain import rate_limits
-from service.domain.errors import TooManyRequests
-from service.domain.rate_limits import RateLimits
+from service.domain.errors import RedisUnavailable, TooManyRequests
+from service.domain.rate_limits import LevelChange, RateLimits
 from tests.fakes import MemorySharedLevels
 from tests.waiting import until
 
@@ -145,3 +146,31 @@ async def test_what_redis_has_lost_frees_nobody(shared: MemorySharedLevels, cloc
     assert passed(limits, 100, "shop") == 1
     await limits.exchange()
     assert passed(limits, 100, "shop") == 0
+
+
+async def test_what_an_exchange_failed_to_tell_the_next_one_tells(shared: MemorySharedLevels, clock: Clock) -> None:
+    limits = RateLimits(shared, per_caller=60, per_user=None, now=clock)
+    assert passed(limits, 40, "shop") == 40
+    shared.away = True
+    with pytest.raises(RedisUnavailable):
+        await limits.exchange()
+    shared.away = False
+    await limits.exchange()
+    assert shared.levels["caller:shop"][0] == 40
+    await limits.exchange()
+    assert shared.levels["caller:shop"][0] == 40, "and only once"
+
+
+async def test_a_level_that_others_have_raised_too_far_asks_nobody_to_wait_longer_than_a_full_one(
+    shared: MemorySharedLevels, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def add(changes: Sequence[LevelChange]) -> Sequence[float]:
+        return [6000.0 for _ in changes]
+
+    monkeypatch.setattr(shared, "add", add)
+    limits = RateLimits(shared, per_caller=60, per_user=None, now=clock)
+    assert passed(limits, 30, "shop") == 30
+    await limits.exchange()
+    with pytest.raises(TooManyRequests) as refused:
+        limits.count(caller="shop", user=None)
+    assert refused.value.retry_after == 1

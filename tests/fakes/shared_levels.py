@@ -26,6 +26,8 @@ class MemorySharedLevels:
 
     def _add(self, change: LevelChange) -> float:
         level, at = self.levels.get(change.name, (0.0, 0.0))
-        level = max(0.0, level - (self.now() - at) * change.per_second) + change.count
+        if level > change.highest:
+            level = 0.0
+        level = min(change.highest, max(0.0, level - (self.now() - at) * change.per_second) + change.count)
         self.levels[change.name] = (level, self.now())
         return level

@@ -10,20 +10,23 @@ from redis.asyncio import Redis
 from service.adapters.redis.command_runner import CommandRunner
 from service.domain.rate_limits import LevelChange
 
-# KEYS levels; ARGV for each what to add, and by how much it falls a second. Returns the levels, as texts. By Redis' own
-# clock, because the clocks of replicas may differ. Anything else under a key is replaced.
+# KEYS levels; ARGV for each what to add, by how much it falls a second, and how high it may be. Returns the levels, as
+# texts. By Redis' own clock, because the clocks of replicas may differ. Anything else under a key is replaced, also a
+# level that is too high: nobody here has written it.
 _ADD = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local levels = {}
 for number, key in ipairs(KEYS) do
-  local count, fall = tonumber(ARGV[2 * number - 1]), tonumber(ARGV[2 * number])
+  local count, fall = tonumber(ARGV[3 * number - 2]), tonumber(ARGV[3 * number - 1])
+  local highest = tonumber(ARGV[3 * number])
   local level, at = 0, now
   if redis.call('TYPE', key).ok == 'string' then
     local kept, when = string.match(redis.call('GET', key), '^([0-9.]+) ([0-9]+)$')
-    if tonumber(kept) and tonumber(when) then level, at = tonumber(kept), tonumber(when) end
+    kept, when = tonumber(kept), tonumber(when)
+    if kept and when and kept <= highest then level, at = kept, when end
   end
-  level = math.max(0, level - math.max(0, now - at) / 1000 * fall) + count
+  level = math.min(highest, math.max(0, level - math.max(0, now - at) / 1000 * fall) + count)
   local life = math.ceil(level / fall * 1000) + 1
   redis.call('SET', key, string.format('%.3f %.0f', level, now), 'PX', string.format('%.0f', life))
   levels[number] = string.format('%.3f', level)
@@ -41,5 +44,9 @@ class RedisSharedLevels:
 
     async def add(self, changes: Sequence[LevelChange]) -> Sequence[float]:
         keys = [f"user-pods:rate:{change.name}" for change in changes]
-        args = [argument for change in changes for argument in (change.count, change.per_second)]
+        args = [argument for change in changes for argument in _arguments(change)]
         return [float(level) for level in await self._run(self._add(keys=keys, args=args))]
+
+
+def _arguments(change: LevelChange) -> tuple[int, float, float]:
+    return change.count, change.per_second, change.highest
