@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,14 +87,15 @@ class Registry:
             if answer.status in (401, 403, 404):  # registries do not tell strangers what does not exist
                 return None
             self._expect(answer, 200)
-            return self._layer_of(answer.read(_MOST_OF_A_MANIFEST))
+            return self._layer_of(self._body(answer, _MOST_OF_A_MANIFEST))
         finally:
             answer.close()
 
-    def download(self, digest: str, target: Path) -> None:
-        """Write a blob to a file. A file that is there already is taken for its beginning and continued.
+    def download(self, digest: str, target: Path, limit: int) -> None:
+        """Write a blob of at most `limit` bytes to a file. A file that is there is its beginning, and continued.
 
-        Raises RegistryFailed if the content has not the digest; then the file is gone. If it breaks off, it stays.
+        Raises RegistryFailed if the content has not the digest or is longer; then the file is gone. If it breaks off,
+        it stays. Raises OSError if the file cannot be written.
         """
         deadline = time.monotonic() + self._patience.archive
         size = target.stat().st_size if target.exists() else 0
@@ -103,34 +104,39 @@ class Registry:
         try:
             if answer.status != 416:  # 416: all of it is there already
                 self._expect(answer, 200, 206)
-                self._write(answer, target, "ab" if answer.status == 206 else "wb", deadline)
+                with target.open("ab" if answer.status == 206 else "wb") as file:
+                    for chunk in self._chunks(answer, deadline):
+                        file.write(chunk)
+                        if file.tell() > limit:
+                            target.unlink()
+                            raise RegistryFailed(f"{self.address} sends more than {limit} bytes for {digest}")
         finally:
             answer.close()
         found = _sha256(target)
         if found != digest:
             target.unlink()
             if size:  # what was there was not its beginning
-                self.download(digest, target)
+                self.download(digest, target, limit)
                 return
             raise RegistryFailed(f"{self.address} sent {found} for {digest}")
 
-    def _write(self, answer: urllib3.BaseHTTPResponse, target: Path, mode: str, deadline: float) -> None:
+    def _chunks(self, answer: urllib3.BaseHTTPResponse, deadline: float) -> Iterator[bytes]:
+        """What is wrong with the file that they are written to is not caught here."""
         try:
-            with target.open(mode) as file:
-                for chunk in answer.stream(_CHUNK, decode_content=False):
-                    file.write(chunk)
-                    if self._closed.is_set():
-                        raise RegistryFailed("interrupted")
-                    if time.monotonic() > deadline:
-                        raise RegistryUnreachable(f"{self.address} is too slow")
+            for chunk in answer.stream(_CHUNK, decode_content=False):
+                yield chunk
+                if self._closed.is_set():
+                    raise RegistryFailed("interrupted")
+                if time.monotonic() > deadline:
+                    raise RegistryUnreachable(f"{self.address} is too slow")
         except (HTTPError, OSError) as error:
-            raise RegistryUnreachable(f"{self.address} stopped answering: {_reason(error)}") from None
+            raise self._stopped(error) from None
 
     def _layer_of(self, manifest: bytes) -> str:
         try:
             (layer,) = json.loads(manifest)["layers"]
             digest = layer["digest"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             digest = None
         if not isinstance(digest, str) or not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
             raise RegistryFailed(f"{self.address} has something else than an archive under this tag")
@@ -185,8 +191,12 @@ class Registry:
         """One request, after a login if the registry demands one."""
         answer = self._send(method, url, headers or {}, body)
         challenge = answer.headers.get("WWW-Authenticate", "")
-        if answer.status != 401 or not challenge or not self._log_in(challenge):
-            return answer
+        try:
+            if answer.status != 401 or not challenge or not self._log_in(challenge):
+                return answer
+        except RegistryUnreachable:
+            answer.close()
+            raise
         answer.close()
         if hasattr(body, "seek"):
             body.seek(0)
@@ -218,14 +228,15 @@ class Registry:
         login = {"Authorization": self._basic()} if self._credentials else {}
         answer = self._send("GET", f"{realm}?{_query(words)}", login, None)
         try:
-            found = json.loads(answer.read(_MOST_OF_A_MANIFEST)) if answer.status == 200 else {}
-        except ValueError:
-            found = {}
+            found = json.loads(self._body(answer, _MOST_OF_A_MANIFEST)) if answer.status == 200 else None
+        except (ValueError, RecursionError):
+            found = None
         finally:
             answer.close()
-        token = found.get("token") or found.get("access_token")
-        self._token = f"Bearer {token}" if token else ""
-        return bool(token)
+        token = found.get("token") or found.get("access_token") if isinstance(found, dict) else None
+        if isinstance(token, str) and re.fullmatch(r"[!-~]+", token):
+            self._token = f"Bearer {token}"
+        return bool(self._token)
 
     def _basic(self) -> str:
         assert self._credentials is not None  # noqa: S101
@@ -233,9 +244,21 @@ class Registry:
 
     def _expect(self, answer: urllib3.BaseHTTPResponse, *statuses: int) -> None:
         if answer.status not in statuses:
-            text = answer.read(500).decode(errors="replace")
-            answer.close()
+            try:
+                text = self._body(answer, 500).decode(errors="replace")
+            finally:
+                answer.close()
             raise RegistryFailed(f"{self.address} answered {answer.status}: {text}")
+
+    def _body(self, answer: urllib3.BaseHTTPResponse, limit: int) -> bytes:
+        """At most `limit` bytes of an answer. Raises RegistryUnreachable if it breaks off."""
+        try:
+            return answer.read(limit)
+        except (HTTPError, OSError) as error:
+            raise self._stopped(error) from None
+
+    def _stopped(self, error: BaseException) -> RegistryUnreachable:
+        return RegistryUnreachable(f"{self.address} stopped answering: {_reason(error)}")
 
 
 def _pool(host: str, *, local: bool) -> urllib3.PoolManager:

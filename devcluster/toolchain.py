@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -181,12 +181,25 @@ def ensure(
     cache = cache or cache_folder()
     entries = {name: entry_of(cache, sources / (tool.folder or name), name, tool) for name, tool in wanted.items()}
     missing = [name for name, entry in entries.items() if not entry.exists()]
+    began = bool(missing)
     if missing and fetch:
         missing = _fetch_all({name: entries[name] for name in missing}, cache, sources, report)
     if missing:
         tools = {name: wanted[name] for name in missing}
         _compile_all(tools, entries=entries, cache=cache, sources=sources, report=report, platform=platform)
+    if began:
+        _remove_parts(cache, sources)
     return Tools(entries)
+
+
+def _remove_parts(cache: Path, sources: Path) -> None:
+    """Remove what was half downloaded of tools that exist by now, or that have other pins now."""
+    published_now = published.load(sources / PUBLISHED).tools if (sources / PUBLISHED).exists() else {}
+    for part in (cache / "downloads").glob("*.part"):
+        entry = cache / "tools" / part.name.partition(".")[0]
+        if entry.exists() or entry.name not in published_now:
+            with suppress(BlockingIOError), locked(entry, wait=False):  # else another process downloads it
+                part.unlink(missing_ok=True)
 
 
 def _fetch_all(missing: Mapping[str, Path], cache: Path, sources: Path, report: Report) -> list[str]:
@@ -354,11 +367,11 @@ def _kube_minor(source: Path) -> str:
 
 
 @contextmanager
-def locked(entry: Path) -> Iterator[None]:
-    """Only one process at a time creates this entry of the cache."""
+def locked(entry: Path, *, wait: bool = True) -> Iterator[None]:
+    """Only one process at a time creates this entry of the cache. Raises BlockingIOError instead of waiting."""
     entry.parent.mkdir(parents=True, exist_ok=True)
     with entry.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
 
 

@@ -249,7 +249,7 @@ def test_a_broken_off_download_is_not_used_and_continued_next_time(
 ) -> None:
     project.publish()
     whole = tmp_path / "whole"
-    Registry(project.address).download(project.layer, whole)
+    Registry(project.address).download(project.layer, whole, 10_000_000)
     Breaking.manifest = json.dumps({"layers": [{"digest": project.layer}]}).encode()
     Breaking.blob = whole.read_bytes()
     with answering(Breaking) as host:
@@ -278,7 +278,7 @@ def test_a_part_that_is_not_the_beginning_is_discarded(
 def test_a_registry_that_sends_something_else_than_it_promised_is_refused(tmp_path: Path) -> None:
     Breaking.blob = b""
     with answering(Breaking) as host, pytest.raises(RegistryFailed, match="sent sha256:e3b0c442"):
-        Registry(f"{host}/tools").download(f"sha256:{'0' * 64}", tmp_path / "blob")
+        Registry(f"{host}/tools").download(f"sha256:{'0' * 64}", tmp_path / "blob", 1000)
     assert not (tmp_path / "blob").exists()
 
 
@@ -294,7 +294,7 @@ def test_a_download_ends_when_it_takes_too_long_or_is_interrupted(
         if closed:
             registry.close()
         with pytest.raises(RegistryFailed, match=told):
-            registry.download(f"sha256:{'0' * 64}", tmp_path / "blob")
+            registry.download(f"sha256:{'0' * 64}", tmp_path / "blob", 1000)
 
 
 def test_an_interrupt_ends_all_downloads_and_leaves_no_tool(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,6 +324,47 @@ def test_a_full_disk_is_named(project: Project, monkeypatch: pytest.MonkeyPatch)
     assert "No space left on device" in project.said[1]
 
 
+def test_a_disk_that_is_full_while_downloading_is_not_the_registrys_fault(tmp_path: Path) -> None:
+    Breaking.blob = bytes(1000)
+    with answering(Breaking) as host, pytest.raises(OSError, match="No space left on device"):
+        Registry(f"{host}/tools").download(f"sha256:{'0' * 64}", Path("/dev/full"), 1000)
+
+
+def test_more_than_an_archive_can_have_is_not_downloaded(tmp_path: Path) -> None:
+    Breaking.blob = bytes(10_000_000)
+    with answering(Breaking) as host, pytest.raises(RegistryFailed, match="more than 1000 bytes"):
+        Registry(f"{host}/tools").download(f"sha256:{'0' * 64}", tmp_path / "blob", 1000)
+    assert not (tmp_path / "blob").exists()
+
+
+def test_a_download_is_limited_by_what_the_archive_can_be_compressed_to(tmp_path: Path) -> None:
+    digest = f"sha256:{'a' * 64}"
+    Breaking.manifest = json.dumps({"layers": [{"digest": digest}]}).encode()
+    Breaking.blob = bytes(10_000_000)
+    with answering(Breaking) as host:
+        tools = {"tiny-1": {published.platform(): published.Archive("0" * 64, 1)}}
+        downloads = Downloads(published.Publication(f"{host}/tools", "1", tools), Registry(f"{host}/tools"), tmp_path)
+        with pytest.raises(NotPublished, match="more than"):
+            downloads.fetch("tiny-1", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_of_tools_that_exist_or_are_no_longer_wanted_go_and_those_that_are_written_stay(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.maintainer.lock()
+    monkeypatch.setenv(published.SETTING, "none")
+    (folder := project.cache / "downloads").mkdir(parents=True)
+    existing, unwanted, written = (
+        folder / f"{entry}.{'a' * 64}.part" for entry in (project.entry, "old-0123456789abcdef", "other-0")
+    )
+    for part in (existing, unwanted, written):
+        part.touch()
+    with toolchain.locked(project.cache / "tools" / "other-0"):
+        assert project.up() == "tiny\n"
+    assert list(folder.iterdir()) == [written]
+
+
 def test_two_at_once_fetch_once(project: Project, server: Server) -> None:
     project.publish()
     before = project.layer  # the connection for it was counted
@@ -338,6 +379,34 @@ def test_two_at_once_fetch_once(project: Project, server: Server) -> None:
     assert server.answered("GET", path, 200) == 1
 
 
+class BreakingOff(http.server.BaseHTTPRequestHandler):
+    """Promises 500 bytes and sends 5, wherever it is told to."""
+
+    place: str
+
+    def do_GET(self) -> None:
+        token = self.path.startswith("/token")
+        self.send_response(200 if token or self.place == "manifest" else 401 if self.place == "token" else 500)
+        if not token and self.place == "token":
+            self.send_header("WWW-Authenticate", f'Bearer realm="http://{self.headers["Host"]}/token"')
+        self.send_header("Content-Length", "500")
+        self.end_headers()
+        self.wfile.write(b"12345")
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("place", ["manifest", "token", "error"])
+def test_an_answer_that_breaks_off_is_no_answer(place: str, tmp_path: Path) -> None:
+    BreakingOff.place = place
+    with answering(BreakingOff) as host:
+        tools = {"tiny-1": {published.platform(): published.Archive("0" * 64, 1)}}
+        downloads = Downloads(published.Publication(f"{host}/tools", "1", tools), Registry(f"{host}/tools"), tmp_path)
+        with pytest.raises(NotPublished, match="stopped answering"):
+            downloads.fetch("tiny-1", tmp_path / "out")
+
+
 # --- logins ---
 
 
@@ -345,11 +414,12 @@ class Tokens(http.server.BaseHTTPRequestHandler):
     """As public registries do it: even a stranger needs a token, which another address gives."""
 
     asked: list[tuple[str, str]]
+    token = b'{"token": "good"}'
 
     def do_GET(self) -> None:
         self.asked.append((self.path, self.headers.get("Authorization", "")))
         if self.path.startswith("/token?"):
-            self._answer(200, b'{"token": "good"}')
+            self._answer(200, self.token)
         elif self.headers.get("Authorization") == "Bearer good":
             self._answer(200, json.dumps({"layers": [{"digest": f"sha256:{'a' * 64}"}]}).encode())
         else:
@@ -378,6 +448,14 @@ def test_a_token_is_asked_for_where_a_registry_demands_one(credentials: tuple[st
     (_, token, last) = Tokens.asked
     assert token == ("/token?service=s&scope=repository%3Atools%3Apull", sent)
     assert last[1] == "Bearer good"
+
+
+@pytest.mark.parametrize("token", [b"[1]", b'{"token": 5}', b'{"token": "a\\nb"}', b"[" * 100_000], ids=range(4))
+def test_a_login_that_gives_no_token_leaves_a_stranger(token: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tokens, "token", token)
+    Tokens.asked = []
+    with answering(Tokens) as host:
+        assert Registry(f"{host}/tools").layer("tag") is None
 
 
 def test_a_push_logs_in_and_a_stranger_compiles(
