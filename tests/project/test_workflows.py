@@ -1,6 +1,7 @@
 """Continuous integration runs what was reviewed: an action's tag can be moved, its commit cannot."""
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,17 @@ def test_a_deployment_is_started_by_hand_in_a_protected_environment_without_a_st
     assert job["environment"] == "gke"
     (login,) = [step for step in job["steps"] if step.get("uses", "").startswith("google-github-actions/auth@")]
     assert set(login["with"]) == {"workload_identity_provider", "service_account"}
+
+
+def test_a_deployment_takes_charts_and_environments_from_the_tag_of_its_image() -> None:
+    check, checkout, *_ = read(ROOT / ".github" / "workflows" / "deploy-gke.yaml")["jobs"]["deploy"]["steps"]
+    assert checkout["uses"].startswith("actions/checkout@")
+    assert checkout["with"]["ref"] == "refs/tags/v${{ inputs.version }}"
+    for version, code in (("0.1.0", 0), ("1.20.3", 0), ("main", 1), ("0.1.0/../x", 1), ("0.1", 1), ("", 1)):
+        done = subprocess.run(
+            ["bash", "-e", "-c", check["run"]], env={"VERSION": version}, capture_output=True, check=False
+        )
+        assert done.returncode == code, version
 
 
 def test_the_pictures_of_a_run_are_kept_also_when_it_fails() -> None:
