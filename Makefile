@@ -10,6 +10,8 @@ PORT ?= 8080
 GATEWAY_PORT ?= 8081
 STATE ?= .cluster
 PYTEST_ARGS ?=
+# Two clusters at a time, with their output kept apart. On fewer processors, what tests time would take too long.
+SIDE_BY_SIDE := $(shell [ "$$(nproc)" -lt 4 ] || echo -j2 --output-sync=target)
 
 .DEFAULT_GOAL := help
 .PHONY: help up demo down test test-without-cluster test-on-simulated-nodes test-on-real-node test-fast cluster-test threat-model check lint bench bench-scale bench-peers bench-editor bench-idleness hammer faults lock viewer generated tools docs audit
@@ -31,7 +33,7 @@ test: $(VENV)/ready ## Compile what the tests need (once), check the code, run a
 	@$(MAKE) --no-print-directory check
 	@failed=0; \
 	$(MAKE) --no-print-directory test-without-cluster || failed=1; \
-	$(MAKE) --no-print-directory -k -j2 test-on-simulated-nodes test-on-real-node || failed=1; \
+	$(MAKE) --no-print-directory -k $(SIDE_BY_SIDE) test-on-simulated-nodes test-on-real-node || failed=1; \
 	exit $$failed
 
 # The parts of `make test`. Exit code 5 says that PYTEST_ARGS chose none of a part's tests.
@@ -41,10 +43,8 @@ test-without-cluster: $(VENV)/ready
 test-on-simulated-nodes: $(VENV)/ready
 	@$(PY) -m pytest -m "cluster and not node" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
-# It runs beside the tests on simulated nodes, so its output is kept apart and shown at its end.
 test-on-real-node: $(VENV)/ready
-	@report=$$(mktemp); $(PY) -m pytest -m node $(PYTEST_ARGS) > $$report 2>&1; code=$$?; \
-	cat $$report; rm $$report; [ $$code -eq 0 ] || [ $$code -eq 5 ]
+	@$(PY) -m pytest -m node $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-fast: $(VENV)/ready lint ## Checks and tests that need no cluster, no compiler, no browser and no root, in minutes
 	$(PY) -m service generate --check

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from stack.stack import Stack
 from tests.conftest import free_port
 from tests.stack.client import Caller, until
+from tests.stack.test_parking import parked
 
 Event = dict[str, Any]
 Restart = Callable[[dict[str, str]], None]
@@ -107,7 +108,7 @@ async def test_the_stream_reports_unparking_and_the_next_wake_starts_over(
         assert not {event["id"] for event in told} & {event["id"] for event in first}
         first = told
         await caller.call("POST", f"/session/{uuid}/sleep")
-        await caller.until(uuid, "asleep")
+        await parked(caller, uuid)
     assert "unparked" in phases(first)
 
 
