@@ -82,7 +82,8 @@ class Settings(BaseSettings):
     """Maximum number of requests per minute of one caller: of all keys with the same name, or of one person. As many
     may come at once. Further ones get 429 with `Retry-After`. Replicas count together. 0: no limit."""
     rate_per_user: Annotated[int, Field(ge=0)] = 1_200
-    """The same for the requests that concern one user: those on one session, and all of a caller with one user."""
+    """The same for the requests that concern one user: those that act on one session (reading it is free), and apart
+    from them all of a caller with one user."""
     audit_entries: Annotated[int, Field(ge=100)] = 10_000
     """About how many entries `GET /audit` keeps in Redis, 300 bytes each. The log has them all, at any `LOG_LEVEL`."""
     connections: Count = 2000

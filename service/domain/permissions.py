@@ -70,10 +70,6 @@ class Caller:
         """What names the caller where their requests are counted, without a user id."""
         return self.name if self.person is None else f"{self.name}:{user_hash(self.person)}"
 
-    def user_for_rates(self, uuid: str | None) -> str | None:
-        """What names the user whom a request concerns: the caller's own, or the owner of the session in its path."""
-        return uuid if self.user_id is None else user_hash(self.user_id)
-
 
 _OPERATOR, _FRONTEND, _VIEWER, _USER = CallerRole
 _ACTS = frozenset({_OPERATOR, _FRONTEND, _USER})
@@ -98,6 +94,19 @@ RULES: Mapping[str, Rule] = {
     "whoami": Rule(Subject.CALLER, _READS),
 }
 """By the name of each operation that needs a caller. One without a rule is for nobody."""
+
+
+def user_for_rates(operation: str, caller: Caller, uuid: str | None) -> str | None:
+    """What names the user at whose cost a permitted request is counted; None: nobody in particular.
+
+    For a caller with one user it is that user's hash, whatever they do. For others it is the session in the path, if
+    they act on it: whoever only reads must not keep a user from working. The two are counted apart.
+    """
+    if reach(operation, caller) is Reach.NOBODY:
+        return None
+    if caller.user_id is not None:
+        return user_hash(caller.user_id)
+    return uuid if CallerRole.VIEWER not in RULES[operation].roles else None
 
 
 def reach(operation: str, caller: Caller) -> Reach:

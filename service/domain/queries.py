@@ -63,6 +63,10 @@ class SessionQueries:
         """
         return self._cache.workload(uuid).user_id == user_id or await self._store.owner(user_id) == uuid
 
+    async def session_of(self, user_id: str) -> SessionId | None:
+        """The user's session, or None. Raises SessionUnreadable, IndexIncomplete."""
+        return await self._store.owner(user_id)
+
     def revoked_since(self, uuid: SessionId, since: int) -> bool:
         """Whether sign-ins to the session were revoked after `since`, in seconds since 1970, or in that second."""
         at = self._cache.workload(uuid).revoked_at

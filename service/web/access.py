@@ -8,7 +8,7 @@ from service.domain.api_keys import ApiKeys
 from service.domain.errors import SessionNotFound
 from service.domain.names import SessionId
 from service.domain.people import People, PersonNotAdmitted
-from service.domain.permissions import Caller, CallerRole, Reach, reach
+from service.domain.permissions import Caller, CallerRole, Reach, reach, user_for_rates
 from service.domain.queries import SessionQueries
 from service.domain.rate_limits import RateLimits
 from service.web.caller import CALLER
@@ -53,17 +53,16 @@ class Gate:
     async def admit(self, request: web.Request) -> None:
         """Note who calls. Raises RequestRefused, TooManyRequests; SessionNotFound for a session of somebody else."""
         found = request[CALLER] = await self._authenticate(request.headers.get("Authorization", ""))
-        uuid = request.match_info.get("uuid")
+        route, uuid = request.match_info.route.name, request.match_info.get("uuid")
         if self._rates is not None:
-            self._rates.count(caller=found.name_for_rates, user=found.user_for_rates(uuid))
-        route = request.match_info.route.name
+            self._rates.count(caller=found.name_for_rates, user=user_for_rates(route or "", found, uuid))
         if route is None:
             return  # there is nothing behind it but "not found"
         allowed = reach(route, found)
         if allowed is Reach.NOBODY:
             raise RequestRefused("forbidden", f"the role {found.role} may not do this")
-        if allowed is Reach.OWN and uuid is not None:
-            await self._check_own(SessionId(uuid), found)
+        if allowed is Reach.OWN and found.user_id is not None:
+            await self._check_own(found.user_id, SessionId(uuid) if uuid is not None else None, found.since)
 
     async def _authenticate(self, header: str) -> Caller:
         scheme, _, credential = header.partition(" ")
@@ -80,11 +79,17 @@ class Gate:
             raise RequestRefused("unauthorized", "send a valid key or token as `Authorization: Bearer <key>`")
         return found
 
-    async def _check_own(self, uuid: SessionId, caller: Caller) -> None:
-        """An unknown session and somebody else's take the same steps, and get the same answer."""
-        if caller.user_id is None or not await self._queries.owns(caller.user_id, uuid):
+    async def _check_own(self, user_id: str, uuid: SessionId | None, since: int | None) -> None:
+        """An unknown session and somebody else's take the same steps, and get the same answer.
+
+        Without a session in the path, the request is about the one that the user has, if any.
+        """
+        if uuid is not None and not await self._queries.owns(user_id, uuid):
             raise SessionNotFound
-        if caller.since is not None and self._queries.revoked_since(uuid, caller.since):
+        if since is None:
+            return
+        own = uuid or await self._queries.session_of(user_id)
+        if own is not None and self._queries.revoked_since(own, since):
             raise RequestRefused("unauthorized", "access was revoked since the token was issued; sign in again")
 
 

@@ -216,6 +216,19 @@ async def test_after_a_revocation_a_person_needs_a_new_token(desk: Desk) -> None
     assert (await desk.call(desk.token(), f"/session/{uuid}/open", "POST"))[0] == 201
 
 
+async def test_a_revocation_also_ends_what_names_no_session_and_leaves_operators_alone(desk: Desk) -> None:
+    old = desk.token(iat=int(time.time()) - 10)
+    assert (await desk.call(old, "/sessions"))[0] == 200
+    uuid = (await desk.world.provisioner.create(ANN)).uuid
+    assert (await desk.call(old, "/sessions"))[0] == 200
+    await desk.world.cluster.revoke(uuid, datetime.now(UTC) - timedelta(seconds=5))
+    for method, path in (("GET", "/sessions"), ("POST", "/session/create")):
+        status, problem = await desk.call(old, path, method)
+        assert (status, "revoked" in problem["detail"]) == (401, True), path
+    assert (await desk.call(desk.token(), "/sessions"))[0] == 200
+    assert (await desk.call(desk.token(iat=int(time.time()) - 10, groups=["platform"]), "/sessions"))[0] == 200
+
+
 async def test_while_the_provider_is_away_keys_work_and_tokens_that_are_not_known_yet_get_503(desk: Desk) -> None:
     desk.provider.away = True
     status, problem = await desk.call(desk.token())

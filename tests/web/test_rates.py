@@ -14,9 +14,9 @@ from tests.web.conftest import Client, Serve
 FRONTEND = CallerRole.FRONTEND
 
 
-async def statuses(client: Client, key: str, path: str, times: int) -> list[int]:
+async def statuses(client: Client, key: str, path: str, times: int, method: str = "GET") -> list[int]:
     return [
-        (await client.get(path, headers={"Authorization": f"Bearer {key}"})).status for _ in range(times)
+        (await client.request(method, path, headers={"Authorization": f"Bearer {key}"})).status for _ in range(times)
     ]  # fmt: skip
 
 
@@ -50,7 +50,21 @@ async def test_requests_on_one_session_have_a_limit_of_their_own(
     rates = RateLimits(MemorySharedLevels(), per_caller=None, per_user=2)
     client = await serve(named=[stored for _, stored in keys], rates=rates)
     shop, mine = keys[0][0], keys[3][0]
-    assert await statuses(client, shop, f"/session/{ann}/history", 3) == [200, 200, 429]
-    assert await statuses(client, shop, f"/session/{bob}/history", 3) == [200, 200, 429]
+    assert await statuses(client, shop, f"/session/{ann}/wake", 3, "POST") == [202, 202, 429]
+    assert await statuses(client, shop, f"/session/{bob}/wake", 3, "POST") == [202, 202, 429]
     assert await statuses(client, shop, "/sessions", 3) == [200, 200, 200]
     assert await statuses(client, mine, "/sessions", 3) == [200, 200, 429], "all requests of a caller with one user"
+
+
+async def test_whoever_reads_or_is_refused_uses_up_no_users_share(serve: Serve, world: World) -> None:
+    uuid = (await world.provisioner.create("ann")).uuid
+    (viewer, viewer_stored), (shop, shop_stored), (foreign, foreign_stored) = (
+        new_api_key("support", CallerRole.VIEWER), new_api_key("shop", FRONTEND), new_api_key("ci", FRONTEND, "bob"),
+    )  # fmt: skip
+    rates = RateLimits(MemorySharedLevels(), per_caller=None, per_user=2)
+    client = await serve(named=[viewer_stored, shop_stored, foreign_stored], rates=rates)
+    assert await statuses(client, viewer, f"/session/{uuid}/status", 4) == [200] * 4
+    assert await statuses(client, shop, f"/session/{uuid}/status", 4) == [200] * 4
+    assert await statuses(client, viewer, f"/session/{uuid}/wake", 4, "POST") == [403] * 4
+    assert await statuses(client, foreign, f"/session/{uuid}/wake", 2, "POST") == [404] * 2
+    assert await statuses(client, shop, f"/session/{uuid}/wake", 2, "POST") == [202] * 2
