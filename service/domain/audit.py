@@ -1,7 +1,7 @@
 """Who has done what to which session, and with what result: every change that the API was asked for, and every refusal.
 
-Equal heartbeats and refusals are entered once a minute: a frontend calls `wake` on every message, and a program that is
-refused may try again for ever.
+Each change that was made is entered. Equal heartbeats, refusals and failures are entered once a minute: a frontend
+calls `wake` on every message, and a program that fails may try again for ever, which must not push out the rest.
 """
 
 import time
@@ -20,6 +20,8 @@ UNKNOWN = "unknown"
 """The name of a caller whom no key or token has identified."""
 _HEARTBEATS = frozenset({"wake", "activity"})
 _REFUSALS = frozenset({"unauthorized", "forbidden", "cross-site", "too-many-requests"})
+_CONFLICT = 409
+_AWAKE_LIMIT = "awake-limit-reached"
 _REPEAT_SECONDS = 60.0
 _REMEMBERED = 10_000
 """Equal entries that are known."""
@@ -93,9 +95,8 @@ class Audit:
         if not changes and not refused:
             return
         repeats: int | None = 0
-        if refused or (result == DONE and operation in _HEARTBEATS):
-            # A refused caller may try one id after the other.
-            repeats = self._repeats((caller, operation, None if refused else uuid, result))
+        if result != DONE or operation in _HEARTBEATS:
+            repeats = self._repeats((caller, operation, uuid if _is_of_a_session(result, status) else None, result))
         if repeats is None:
             return
         entry = AuditEntry(
@@ -146,6 +147,11 @@ class Audit:
             self._repeated.pop(next(iter(self._repeated)))
         self._repeated[key] = (now, 0)
         return left_out
+
+
+def _is_of_a_session(result: str, status: int) -> bool:
+    """Whether the session exists, so that there are not many. Otherwise, callers may try one id after the other."""
+    return result in (DONE, _AWAKE_LIMIT) or status == _CONFLICT
 
 
 def _is_of_no_session_of_theirs(caller: Caller | None, result: str) -> bool:

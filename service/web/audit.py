@@ -7,17 +7,17 @@ from service.domain.audit import DONE, Audit
 from service.web.caller import CALLER, SESSION
 from service.web.problems import PROBLEM
 
-_OTHER = "other"
-"""Names requests for what is no operation."""
-
 
 def middleware(audit: Audit) -> Middleware:
     @web.middleware
     async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
+        operation = request.match_info.route.name
+        if operation is None:
+            return response  # there is nothing behind it but "not found"
         audit.note(
             request.get(CALLER),
-            request.match_info.route.name or _OTHER,
+            operation,
             uuid=request.match_info.get("uuid") or request.get(SESSION),
             result=response.get(PROBLEM, DONE),
             status=response.status,

@@ -87,6 +87,14 @@ async def test_every_refusal_is_in_it(client: Client, world: World) -> None:
     assert [entry["person"] for entry in found] == ["bob", None, None, None]
 
 
+async def test_paths_that_do_not_exist_are_not_in_it(client: Client, world: World) -> None:
+    assert await call(client, SHOP, "POST", "/nonsense") == 404
+    assert await call(client, "wrong", "POST", "/nonsense") == 401
+    assert await call(client, SHOP, "POST", "/session/create", user_id="ann") == 201
+    await until(lambda: world.trail.added > 0)
+    assert [entry["operation"] for entry in await entries(client)] == ["create"]
+
+
 async def test_heartbeats_and_repeated_refusals_are_entered_once_a_minute_and_counted(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,8 +106,10 @@ async def test_heartbeats_and_repeated_refusals_are_entered_once_a_minute_and_co
 
     audit = Audit(MemoryAuditTrail(), Log(), now=lambda: clock[0])
 
-    def note(operation: str, uuid: str, result: str = "done", caller: Any = SHOP_STORED.caller) -> None:
-        audit.note(caller, operation, uuid=uuid, result=result, status=200, changes=True)
+    def note(
+        operation: str, uuid: str, result: str = "done", caller: Any = SHOP_STORED.caller, status: int = 200
+    ) -> None:
+        audit.note(caller, operation, uuid=uuid, result=result, status=status, changes=True)
 
     for _ in range(3):
         note("wake", "aaaaaaaa")
@@ -118,10 +128,23 @@ async def test_heartbeats_and_repeated_refusals_are_entered_once_a_minute_and_co
         ("shop", "delete", "aaaaaaaa", "done", 0),
         ("shop", "wake", "aaaaaaaa", "done", 2),
     ]
-    monkeypatch.setattr(audit_module, "_REMEMBERED", 5)
+    noted.clear()
+    for number in range(50):
+        note("sleep", f"{number:08}", "session-not-found", status=404)
+        note("extend", f"{number:08}", "does-not-fit", status=422)
+        note("sleep", "aaaaaaaa", "session-busy", status=409)
+        note("sleep", "bbbbbbbb", "session-busy", status=409)
+        note("wake", "aaaaaaaa", "awake-limit-reached", status=429)
+        note("wake", "bbbbbbbb", "awake-limit-reached", status=429)
+    assert [entry[1:4] for entry in noted] == [
+        ("sleep", "00000000", "session-not-found"), ("extend", "00000000", "does-not-fit"),
+        ("sleep", "aaaaaaaa", "session-busy"), ("sleep", "bbbbbbbb", "session-busy"),
+        ("wake", "aaaaaaaa", "awake-limit-reached"), ("wake", "bbbbbbbb", "awake-limit-reached"),
+    ], "failures, too, and sessions that exist are kept apart"  # fmt: skip
+    monkeypatch.setattr(audit_module, "_REMEMBERED", 20)
     for number in range(50):
         note("wake", f"{number:08}")
-    assert len(audit._repeated) <= 5
+    assert len(audit._repeated) <= 20
 
 
 async def test_it_is_read_page_by_page_and_by_session_or_caller(client: Client, world: World) -> None:
