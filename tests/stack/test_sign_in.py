@@ -63,6 +63,7 @@ async def test_a_new_user_gets_from_the_domain_into_a_workspace_of_their_own(
     }
     other = Stack(stack.cluster, port=free_port(), gateway_port=gateway, settings=SHORT | oidc, name="sign-in")
     domain = f"http://{GATEWAY_DOMAIN}:{gateway}"
+    stack.start()  # a test before may have ended it
     other.start()
     try:
         caller, own, visitor = Caller(stack.url, http), Caller(other.url, http), Visitor(http, gateway)
