@@ -239,9 +239,11 @@ def answering(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_a_broken_off_download_is_not_used_and_continued_next_time(
