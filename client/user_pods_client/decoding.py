@@ -1,6 +1,7 @@
 """JSON to dataclasses and back. Unknown members are ignored: a newer service may answer with more."""
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -111,15 +112,33 @@ def _union(kinds: tuple[Any, ...], value: object, place: str) -> object:
 
 def _scalar(kind: Any, value: object, place: str) -> object:
     if kind is datetime and isinstance(value, str):
-        try:
-            return datetime.fromisoformat(value)
-        except ValueError:
-            raise UnexpectedAnswer(f"{place} is not a time") from None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return _time(value, place)
+    if kind is float and type(value) in (int, float):
+        return _number(typing.cast("float", value), place)
     if type(value) is not kind:
         raise UnexpectedAnswer(f"{place} is not of the expected type")
     return value
+
+
+def _time(value: str, place: str) -> datetime:
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError:
+        raise UnexpectedAnswer(f"{place} is not a time") from None
+    # Without a zone it could be any hour; and in the first and last year, other zones are out of range.
+    if at.tzinfo is None or not 1 < at.year < 9999:
+        raise UnexpectedAnswer(f"{place} is not a time with its zone")
+    return at
+
+
+def _number(value: float, place: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise UnexpectedAnswer(f"{place} is not a finite number")
+    return number
 
 
 def as_object(value: object) -> Mapping[str, Any] | None:

@@ -148,8 +148,9 @@ def run(
 ) -> Run:  # fmt: skip
     """Runs the command line with arguments and standard input, without a terminal."""
 
-    async def do(*argv: str, stdin: str = "") -> Done:
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+    async def do(*argv: str, stdin: str | bytes = "") -> Done:
+        content = stdin.encode() if isinstance(stdin, str) else stdin
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
         code = await asyncio.to_thread(_exit_code, argv)
         captured = capsys.readouterr()
         return Done(code, captured.out, captured.err)

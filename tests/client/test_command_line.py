@@ -2,11 +2,13 @@
 
 import json
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import yaml
@@ -19,7 +21,8 @@ from service.domain.progress import ProgressUpdate, Stage
 from tests.client.conftest import KEY, Run, ServeAlone, problem
 from tests.domain.conftest import World
 from tests.web.conftest import Serve
-from user_pods_client.cli import browser, output
+from user_pods_client.cli import browser, contexts, output
+from user_pods_client.cli.contexts import Context
 
 
 @pytest.fixture
@@ -110,6 +113,80 @@ async def test_a_file_that_others_can_read_is_not_used(signed_in: Run, config: P
     assert (done.code, "chmod 600" in done.err) == (2, True)
     change(config, mode=0o600, text="[]")
     assert (await signed_in("list")).code == 2
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        '{"test": {"url": "https://x.example.com", "token": 5}}',
+        '{"test": {"url": 5, "token": null}}',
+        '{"test\\udce9": {"url": "https://x.example.com"}}',
+        "[" * 100_000,
+    ],
+    ids=["token", "address", "name", "nested"],
+)
+async def test_a_damaged_file_is_named_with_what_to_do(signed_in: Run, config: Path, listed: str) -> None:
+    change(config, mode=0o600, text=f'{{"current": "test", "contexts": {listed}}}')
+    for command in (["list"], ["context", "list"], ["logout"]):
+        done = await signed_in(*command)
+        assert (done.code, done.out) == (2, "")
+        assert f"{config} cannot be read; remove it" in done.err
+
+
+async def test_a_key_that_is_not_text_is_wrong_usage(run: Run, url: str) -> None:
+    done = await run("login", url, stdin=b"\xff\xfe\n")
+    assert (done.code, "the key on standard input is not text" in done.err) == (2, True)
+
+
+async def test_without_a_home_directory_it_is_said_what_replaces_it(
+    run: Run, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def home() -> NoReturn:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", home)
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    for argv in (["login", url], ["list"], ["logout"]):
+        done = await run(*argv, stdin=KEY)
+        assert (done.code, "set XDG_CONFIG_HOME" in done.err) == (2, True)
+    monkeypatch.setenv("DISPLAY", ":9")
+    assert not browser.show("https://x.example.com/")
+    monkeypatch.setenv("USER_PODS_URL", url)
+    monkeypatch.setenv("USER_PODS_TOKEN", KEY)
+    assert (await run("list")).code == 0
+
+
+async def test_a_write_that_fails_leaves_no_copy_of_the_keys(
+    signed_in: Run, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    before = content(config)
+    monkeypatch.setattr(Path, "replace", full)
+    done = await signed_in("logout")
+    assert (done.code, "cannot be written: No space left on device" in done.err) == (2, True)
+    assert content(config) == before
+    assert {path.name for path in config.parent.iterdir()} == {"contexts.json", "contexts.lock"}
+    monkeypatch.setenv("DISPLAY", ":9")
+    assert not browser.show("https://x.example.com/?ticket=s3cret")
+    assert list((tmp_path / "cache" / "user-pods").iterdir()) == []
+
+
+@pytest.mark.usefixtures("config")
+def test_two_sign_ins_at_once_are_both_kept() -> None:
+    def sign_in(name: str) -> None:
+        with contexts.changing() as known:
+            known.put(Context(name, "https://x.example.com"))
+
+    other = threading.Thread(target=sign_in, args=("other",))
+    with contexts.changing() as known:
+        other.start()
+        other.join(0.2)  # it has to wait for this one
+        known.put(Context("one", "https://x.example.com"))
+    other.join()
+    assert set(contexts.read().by_name) == {"one", "other"}
 
 
 async def test_a_day_with_a_session(signed_in: Run, world: World) -> None:

@@ -26,6 +26,22 @@ def test_the_how_to_lists_the_codes() -> None:
     assert "".join(f"| {code.value} | {meaning} |\n" for code, meaning in MEANINGS.items()) in page
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["show", "caf\udce9"],
+        ["create", "caf\udce9@example.com"],
+        ["list", "--user", "caf\udce9"],
+        ["open", UUID, "--to", "/caf\udce9"],
+        ["--context", "caf\udce9", "list"],
+    ],
+)
+async def test_bytes_that_are_no_text_are_wrong_usage(with_key: Run, argv: list[str]) -> None:
+    done = await with_key(*argv)
+    assert (done.code, done.out) == (ExitCode.USAGE, "")
+    assert "bytes that are not UTF-8" in done.err
+
+
 @pytest.fixture
 def with_key(run: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("USER_PODS_URL", url)

@@ -122,6 +122,11 @@ async def test_a_redirect_takes_the_token_nowhere(connect: Connect, serve_alone:
     assert thief.requests == []
 
 
+def entry(**members: object) -> web.Response:
+    """A history with one entry, which has these members."""
+    return ALIVE({"uuid": UUID, "entries": [{"kind": "wake", "at": "2026-03-02T09:30:00Z", **members}]})
+
+
 @pytest.mark.parametrize(
     ("answer", "match"),
     [
@@ -132,6 +137,11 @@ async def test_a_redirect_takes_the_token_nowhere(connect: Connect, serve_alone:
         (lambda: ALIVE({"uuid": 5, "entries": []}), "uuid is not of the expected type"),
         (lambda: ALIVE({"entries": []}), "has no `uuid`"),
         (lambda: ALIVE({"uuid": UUID, "entries": [{"kind": "wake", "at": "noon"}]}), "is not a time"),
+        (lambda: entry(at="2026-03-02T09:30:00"), "at is not a time with its zone"),
+        (lambda: entry(at="0001-01-01T00:00:00+14:00"), "at is not a time with its zone"),
+        (lambda: entry(seconds=10**400), "seconds is not a finite number"),
+        (lambda: entry(seconds=float("inf")), "seconds is not a finite number"),
+        (lambda: entry(seconds=float("nan")), "seconds is not a finite number"),
         (lambda: web.Response(status=502, text="Bad Gateway"), "status 502 without a problem"),
         (lambda: web.Response(status=404, text="{", content_type="application/problem+json"), "no JSON"),
     ],

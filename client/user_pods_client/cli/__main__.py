@@ -5,13 +5,18 @@ from collections.abc import Sequence
 
 from user_pods_client.cli import exits
 from user_pods_client.cli.app import app
+from user_pods_client.cli.text import is_utf8
 from user_pods_client.errors import ClientError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Always raises SystemExit, with one of `exits.ExitCode`."""
+    arguments = sys.argv[1:] if argv is None else [*argv]
     try:
-        app(args=None if argv is None else [*argv], prog_name="user-pods")
+        for each in arguments:
+            if not is_utf8(each):
+                raise exits.BadArgument(f"the argument {each} has bytes that are not UTF-8")
+        app(args=arguments, prog_name="user-pods")
     except ClientError as error:
         sys.stderr.write(exits.explanation(error))
         sys.exit(exits.code_of(error))

@@ -2,11 +2,10 @@
 
 import html
 import os
-import tempfile
 import webbrowser
-from pathlib import Path
 
-from user_pods_client.cli.contexts import FOLDER
+from user_pods_client.cli import private_file
+from user_pods_client.cli.exits import BadContexts
 
 
 def show(url: str) -> bool:
@@ -20,21 +19,14 @@ def show(url: str) -> bool:
     ):
         return False
     try:
-        page = _write(f'<!doctype html><meta http-equiv="refresh" content="0;url={html.escape(url)}">\n')
+        page = private_file.replace(
+            private_file.folder("XDG_CACHE_HOME", ".cache") / "open.html",
+            f'<!doctype html><meta http-equiv="refresh" content="0;url={html.escape(url)}">\n',
+        )
         return webbrowser.open(page.as_uri())
-    except (OSError, webbrowser.Error):
+    except (OSError, UnicodeError, BadContexts, webbrowser.Error):  # whoever asked for the link has it
         return False
 
 
 def _is_desktop() -> bool:
     return os.name == "nt" or os.uname().sysname == "Darwin"
-
-
-def _write(text: str) -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or ""
-    folder = (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / FOLDER
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder, prefix=".open-")  # made with the mode 0600
-    with os.fdopen(handle, "w") as opened:
-        opened.write(text)
-    return Path(name).replace(folder / "open.html")

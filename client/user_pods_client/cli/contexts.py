@@ -3,14 +3,15 @@
 import json
 import os
 import stat
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from user_pods_client.cli import private_file
 from user_pods_client.cli.exits import BadContexts
-
-FOLDER = "user-pods"
+from user_pods_client.cli.text import is_utf8
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,8 @@ class Contexts:
 
 
 def path() -> Path:
-    """Below XDG_CONFIG_HOME, by default ~/.config."""
-    base = os.environ.get("XDG_CONFIG_HOME") or ""
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".config") / FOLDER / "contexts.json"
+    """Below XDG_CONFIG_HOME, by default ~/.config. Raises BadContexts without a home directory."""
+    return private_file.folder("XDG_CONFIG_HOME", ".config") / "contexts.json"
 
 
 def read() -> Contexts:
@@ -62,28 +62,39 @@ def read() -> Contexts:
             return _contexts(json.load(opened))
     except FileNotFoundError:
         return Contexts()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise BadContexts(f"{file} cannot be read; remove it, and sign in again with `user-pods login`") from None
 
 
-def write(contexts: Contexts) -> None:
-    """Replaces the file at once, readable by its owner only."""
+@contextmanager
+def changing() -> Iterator[Contexts]:
+    """The contexts, to change them. They are written at the end; nobody else changes them meanwhile."""
     file = path()
-    document = {
-        "current": contexts.current,
-        "contexts": {each.name: {"url": each.url, "token": each.token} for each in contexts.by_name.values()},
-    }
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=file.parent, prefix=".contexts-")  # made with the mode 0600
-        with os.fdopen(handle, "w") as opened:
-            json.dump(document, opened, indent=2)
-        Path(name).replace(file)
+        with private_file.locked(file):
+            known = read()
+            before = _document(known)
+            yield known
+            if (after := _document(known)) != before:
+                private_file.replace(file, json.dumps(after, indent=2))
     except OSError as error:
         raise BadContexts(f"{file} cannot be written: {error.strerror}") from None
 
 
+def _document(contexts: Contexts) -> dict[str, Any]:
+    return {
+        "current": contexts.current,
+        "contexts": {each.name: {"url": each.url, "token": each.token} for each in contexts.by_name.values()},
+    }
+
+
 def _contexts(document: Any) -> Contexts:
-    listed = {name: Context(name, str(each["url"]), each.get("token")) for name, each in document["contexts"].items()}
+    """Raises ValueError, among others, for what `_document` does not make."""
+    listed = {}
+    for name, each in document["contexts"].items():
+        url, token = each["url"], each.get("token")
+        if not all(isinstance(text, str) and is_utf8(text) for text in (name, url, "" if token is None else token)):
+            raise ValueError("a context has something else than texts")
+        listed[name] = Context(name, url, token)
     current = document.get("current")
     return Contexts(current if current in listed else None, listed)

@@ -25,6 +25,10 @@ class BadContexts(ClientError):
     """The file with the contexts cannot be used."""
 
 
+class BadArgument(ClientError):
+    """An argument is not text."""
+
+
 class ExitCode(enum.IntEnum):
     """What a script can tell apart. 1 is left to errors of the program itself."""
 
@@ -61,6 +65,7 @@ _OF_KIND: tuple[tuple[type[ClientError], ExitCode], ...] = (
     (NotFound, ExitCode.NOT_FOUND),
     (NotSignedIn, ExitCode.NOT_ALLOWED),
     (BadContexts, ExitCode.USAGE),
+    (BadArgument, ExitCode.USAGE),
     (NoAnswer, ExitCode.UNAVAILABLE),
     (WaitTimeout, ExitCode.TIMEOUT),
     (SessionFailed, ExitCode.FAILED),
@@ -81,6 +86,7 @@ _STEPS: dict[type[ClientError], str] = {
     NotFound: "`user-pods list` shows the sessions, and `user-pods create` makes one.",
     NotSignedIn: _LOGIN,
     BadContexts: "",
+    BadArgument: "Write it in UTF-8: ids of sessions and users are printable ASCII.",
     NoAnswer: _ADDRESS,
     WaitTimeout: f"{_WHY} `--timeout 10m` waits longer.",
     SessionFailed: _WHY,

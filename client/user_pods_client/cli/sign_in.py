@@ -49,9 +49,8 @@ def login(
         typer.echo("Warning: without https, everybody on the way can read the key.", err=True)
     key = None if no_key else _key(key_file)
     found = _check(Target(address, key, "the address or the key"))
-    known = contexts.read()
-    known.put(Context(name or host, address, key))
-    contexts.write(known)
+    with contexts.changing() as known:
+        known.put(Context(name or host, address, key))
     typer.echo(f"Signed in to {address}{_as(found)}. Context {name or host} is in use.")
 
 
@@ -61,14 +60,14 @@ def logout(
     ] = None,
 ) -> None:
     """Forget a context's key. The service keeps it valid: if it is lost, have an operator revoke it."""
-    known = contexts.read()
-    chosen = name or known.current
-    if chosen is None:
+    with contexts.changing() as known:
+        chosen = name or known.current
+        found = known.find(chosen) if chosen else None
+        if found:
+            known.by_name[found.name] = Context(found.name, found.url)
+    if found is None:
         typer.echo("You are not signed in.")
         return
-    found = known.find(chosen)
-    known.by_name[chosen] = Context(found.name, found.url)
-    contexts.write(known)
     typer.echo(f"The key for {found.url} is forgotten.")
 
 
@@ -124,9 +123,8 @@ def list_(format_: output.Output = Format.TABLE) -> None:
 @context.command("use")
 def use(name: Name) -> None:
     """Use this context from now on."""
-    known = contexts.read()
-    known.current = known.find(name).name
-    contexts.write(known)
+    with contexts.changing() as known:
+        known.current = known.find(name).name
     typer.echo(f"Context {name} is in use.")
 
 
@@ -145,9 +143,8 @@ def show(name: Annotated[str | None, typer.Argument(autocompletion=_names)] = No
 @context.command("delete")
 def delete(name: Name) -> None:
     """Forget a context, with its key."""
-    known = contexts.read()
-    known.delete(name)
-    contexts.write(known)
+    with contexts.changing() as known:
+        known.delete(name)
     typer.echo(f"Context {name} is forgotten.")
 
 
@@ -157,13 +154,20 @@ def _key(file: Path | None) -> str:
             text = file.read_text()
         except (OSError, UnicodeDecodeError):
             raise typer.BadParameter(f"{file} cannot be read", param_hint="--key-file") from None
-    elif sys.stdin.isatty():
-        text = str(typer.prompt("Key", hide_input=True, err=True))
     else:
-        text = sys.stdin.readline(100_000)
+        try:
+            text = _typed()
+        except UnicodeDecodeError:
+            raise typer.BadParameter("the key on standard input is not text; a key is printable ASCII") from None
     if not text.strip():
         raise typer.BadParameter("no key was given; --no-key is for a service without keys")
     return text.strip()
+
+
+def _typed() -> str:
+    if sys.stdin.isatty():
+        return str(typer.prompt("Key", hide_input=True, err=True))
+    return sys.stdin.readline(100_000)
 
 
 def _check(target: Target) -> WhoAmI | None:

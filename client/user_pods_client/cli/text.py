@@ -14,6 +14,15 @@ def printable(text: str) -> str:
     )
 
 
+def is_utf8(text: str) -> bool:
+    """Whether it can be sent and printed: bytes of an argument that are no UTF-8 become lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def seconds(text: str) -> int:
     """Seconds of `90`, `90s`, `30m`, `2h`, `1h30m` or `1d`. Raises ValueError."""
     found = _DURATION.fullmatch(text.strip().lower())
