@@ -1,8 +1,12 @@
 """What of a request's headers a pod sees, and what of a pod's a browser sees."""
 
 import time
+from dataclasses import replace
+from ipaddress import ip_network
+from unittest.mock import Mock
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from service.gateway.access.cookie_header import COOKIE
@@ -38,6 +42,18 @@ async def test_forwarding_headers_come_from_the_gateway_or_are_removed(house: Ho
     assert told["X-Forwarded-For"] == ["127.0.0.1"]
     assert told["X-Forwarded-Host"] == [house.host(uuid)]
     assert told["X-Forwarded-Proto"] == ["https"]
+
+
+@pytest.mark.parametrize("peer", ["10.1.1.7", "::ffff:10.1.1.7"])
+async def test_a_users_pod_is_no_trusted_proxy_in_either_spelling_of_its_address(house: House, peer: str) -> None:
+    uuid = await house.awake()
+    workload = house.world.cluster.workloads[uuid]
+    assert workload.pod is not None
+    house.world.cluster.workloads[uuid] = replace(workload, pod=replace(workload.pod, address="10.1.1.7"))
+    forwarding = Forwarding(scheme="https", trusted=[ip_network("10.0.0.0/8")], cache=house.world.cluster)
+    transport = Mock(get_extra_info={"peername": (peer, 4711)}.get)
+    request = make_mocked_request("GET", "/", {"X-Forwarded-For": "6.6.6.6"}, transport=transport)
+    assert forwarding.client(request) in (peer, "10.1.1.7")
 
 
 @pytest.mark.parametrize(

@@ -85,9 +85,13 @@ class Forwarding:
         return client, scheme if scheme in ("http", "https") else self._scheme
 
     def _is_trusted(self, address: str) -> bool:
-        if not self._trusted or not addresses.is_within(addresses.parse(address), self._trusted):
+        if not self._trusted:
             return False
-        return self._cache is None or self._cache.session_at(address) is None
+        parsed = addresses.parse(address)
+        if not addresses.is_within(parsed, self._trusted):
+            return False
+        # As parsed: on a port for IPv6 and IPv4, the peer's IPv4 address looks like one of IPv6.
+        return self._cache is None or self._cache.session_at(str(parsed)) is None
 
 
 def to_browser(headers: "CIMultiDictProxy[str]") -> CIMultiDict[str]:
