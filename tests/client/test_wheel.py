@@ -1,31 +1,18 @@
 """The client's wheel in an environment of its own: complete, typed, and without the service."""
 
 import subprocess
-import sys
-import sysconfig
-import venv
 from pathlib import Path
 
 import pytest
 
 from stack.stack import ROOT
+from tests.wheels import installed
 from user_pods_client import __version__
 
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of programs of an environment with the wheel; what it depends on comes from this one."""
-    wheels, environment = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("environment")
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels)]
-    subprocess.run(build, cwd=ROOT / "client", capture_output=True, check=True)
-    venv.create(environment)
-    programs = environment / "bin"
-    (wheel,) = wheels.glob("*.whl")
-    install = ["-m", "uv", "pip", "install", "--offline", "--no-deps", "--python", str(programs / "python"), str(wheel)]
-    subprocess.run([sys.executable, *install], capture_output=True, check=True)
-    (packages,) = environment.glob("lib/python*/site-packages")
-    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
-    return programs
+    return installed(ROOT / "client", tmp_path_factory)
 
 
 def test_the_wheel_brings_a_typed_client_that_imports_only_its_own_http_library(programs: Path, tmp_path: Path) -> None:

@@ -3,11 +3,8 @@
 import os
 import re
 import subprocess
-import sys
-import sysconfig
 import time
 import urllib.request
-import venv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,24 +13,14 @@ from aiohttp.test_utils import unused_port
 
 from service import __version__
 from stack.stack import ROOT
+from tests.wheels import installed
 
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of programs of an environment with the wheel; what the wheel depends on comes from this one."""
-    wheels, environment = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("environment")
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels)]
-    subprocess.run(build, cwd=ROOT, capture_output=True, check=True)
-    venv.create(environment)
-    programs = environment / "bin"
-    (wheel,) = wheels.glob("*.whl")
-    install = ["-m", "uv", "pip", "install", "--offline", "--no-deps", "--python", str(programs / "python"), str(wheel)]
-    subprocess.run([sys.executable, *install], capture_output=True, check=True)
-    (packages,) = environment.glob("lib/python*/site-packages")
-    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
-    return programs
+    return installed(ROOT, tmp_path_factory)
 
 
 def run(argv: list[str | Path], folder: Path) -> str:
