@@ -42,7 +42,7 @@ class RegistryUnreachable(RegistryFailed):
 
 
 @dataclass(frozen=True)
-class Patience:
+class Timeouts:
     """How long to wait, in seconds: for a connection, for the next bytes, and for an archive altogether."""
 
     connect: float = 5
@@ -58,7 +58,7 @@ class Registry:
     """
 
     def __init__(
-        self, address: str, credentials: tuple[str, str] | None = None, *, patience: Patience | None = None
+        self, address: str, credentials: tuple[str, str] | None = None, *, timeouts: Timeouts | None = None
     ) -> None:
         host, _, repository = address.partition("/")
         if not re.fullmatch(_HOST, host) or not re.fullmatch(_REPOSITORY, repository):
@@ -67,7 +67,7 @@ class Registry:
         self._host = host
         self._repository = repository
         self._credentials = credentials
-        self._patience = patience or Patience()
+        self._timeouts = timeouts or Timeouts()
         self._local = re.sub(r":\d+$", "", host) in _LOCAL
         self._root = f"{'http' if self._local else 'https'}://{host}/v2/{repository}"
         self._http = _pool(host, local=self._local)
@@ -97,7 +97,7 @@ class Registry:
         Raises RegistryFailed if the content has not the digest or is longer; then the file is gone. If it breaks off,
         it stays. Raises OSError if the file cannot be written.
         """
-        deadline = time.monotonic() + self._patience.archive
+        deadline = time.monotonic() + self._timeouts.archive
         size = target.stat().st_size if target.exists() else 0
         headers = {"Range": f"bytes={size}-"} if size else {}
         answer = self._call("GET", f"{self._root}/blobs/{digest}", headers=headers)
@@ -207,7 +207,7 @@ class Registry:
         try:
             return self._http.request(
                 method, url, headers={**headers, **own}, body=body, preload_content=False,
-                timeout=urllib3.Timeout(connect=self._patience.connect, read=self._patience.read),
+                timeout=urllib3.Timeout(connect=self._timeouts.connect, read=self._timeouts.read),
                 retries=urllib3.Retry(redirect=5, connect=0, read=0, status=0, other=0),
             )  # fmt: skip
         except (HTTPError, OSError) as error:

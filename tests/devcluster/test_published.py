@@ -20,11 +20,11 @@ from devcluster import golang, published, publishing, toolchain
 from devcluster.errors import DevclusterError
 from devcluster.published import Downloads, NotPublished
 from devcluster.publishing import Publisher
-from devcluster.registry import Patience, Registry, RegistryFailed
+from devcluster.registry import Registry, RegistryFailed, Timeouts
 from tests.devcluster.tiny_tool import TOOLS, write_sources
 from tests.registries import Server, serving, wait
 
-IMPATIENT = Patience(connect=1, read=0.2, archive=5)
+SHORT = Timeouts(connect=1, read=0.2, archive=5)
 
 
 def quiet(_text: str) -> None:
@@ -191,7 +191,7 @@ def test_a_registry_that_cannot_be_reached_is_asked_once(tmp_path: Path, monkeyp
 
 def test_a_registry_that_says_nothing_is_given_up(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        registry = Registry(f"127.0.0.1:{silent.getsockname()[1]}/tools", patience=IMPATIENT)
+        registry = Registry(f"127.0.0.1:{silent.getsockname()[1]}/tools", timeouts=SHORT)
         publication = published.Publication(
             registry.address, "1", {"tiny-1": {published.platform(): published.Archive("0" * 64, 1)}}
         )
@@ -285,14 +285,14 @@ def test_a_registry_that_sends_something_else_than_it_promised_is_refused(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("patience", "closed", "told"), [(Patience(archive=-1), False, "too slow"), (Patience(), True, "interrupted")]
+    ("timeouts", "closed", "told"), [(Timeouts(archive=-1), False, "too slow"), (Timeouts(), True, "interrupted")]
 )
 def test_a_download_ends_when_it_takes_too_long_or_is_interrupted(
-    tmp_path: Path, patience: Patience, closed: bool, told: str
+    tmp_path: Path, timeouts: Timeouts, closed: bool, told: str
 ) -> None:
     Breaking.blob = bytes(1000)
     with answering(Breaking) as host:
-        registry = Registry(f"{host}/tools", patience=patience)
+        registry = Registry(f"{host}/tools", timeouts=timeouts)
         if closed:
             registry.close()
         with pytest.raises(RegistryFailed, match=told):
