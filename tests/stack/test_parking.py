@@ -187,9 +187,11 @@ async def test_after_redis_loses_its_data_sleepers_wake_and_awake_sessions_fall_
     await redis.flushall()
 
     async def restored() -> bool:
-        return (await caller.call("POST", f"/session/{uuid}/wake"))[0] == 202
+        known, _ = await caller.call("GET", f"/session/{other}/status")
+        woken, _ = await caller.call("POST", f"/session/{uuid}/wake")
+        return (known, woken) == (200, 202)
 
-    await until(restored, 15, lambda: "the session was not restored")
+    await until(restored, 15, lambda: "the sessions were not restored")
     await caller.until(uuid, "ready")
     await parked(caller, other)
 
