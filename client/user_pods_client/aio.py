@@ -70,12 +70,14 @@ class AsyncClient(AsyncOperations):
             await opened.close()
 
     async def sessions(
-        self, *, user_id: str | None = None, phase: Phase | None = None, page_size: int = 200
+        self, *, user_id: str | None = None, phase: Phase | None = None, awake: bool = False, page_size: int = 200
     ) -> AsyncIterator[Status]:
-        """Every session, page by page."""
+        """Every session, page by page; with `awake`, those that have or want a pod."""
         cursor: str | None = None
         while True:
-            page = await self.list_sessions(cursor=cursor, limit=page_size, user_id=user_id, phase=phase)
+            page = await self.list_sessions(
+                cursor=cursor, limit=page_size, user_id=user_id, phase=phase, awake=awake or None
+            )
             for session in page.sessions:
                 yield session
             cursor = page.cursor

@@ -17,6 +17,7 @@ from user_pods_client.models import (
     Revoked,
     SessionList,
     Status,
+    Summary,
     WhoAmI,
 )
 
@@ -127,14 +128,28 @@ def delete(uuid: str, *, keep_data: bool = True) -> Call[None]:
 
 
 def list_sessions(
-    *, cursor: str | None = None, limit: int = 50, user_id: str | None = None, phase: Phase | None = None
+    *,
+    cursor: str | None = None,
+    limit: int = 50,
+    user_id: str | None = None,
+    phase: Phase | None = None,
+    awake: bool | None = None,
 ) -> Call[SessionList]:
     return Call(
         name="list_sessions",
         method="GET",
         path="/sessions",
         answers={200: SessionList},
-        query={"cursor": cursor, "limit": limit, "user_id": user_id, "phase": phase},
+        query={"cursor": cursor, "limit": limit, "user_id": user_id, "phase": phase, "awake": awake},
+    )
+
+
+def summary() -> Call[Summary]:
+    return Call(
+        name="summary",
+        method="GET",
+        path="/summary",
+        answers={200: Summary},
     )
 
 

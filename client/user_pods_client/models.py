@@ -229,6 +229,8 @@ class Status(Model):
     release: ReleaseView | None
     """The Helm release; null if it was removed."""
     created_at: datetime
+    awake_since: datetime | None
+    """When the pod of an awake session was created; otherwise null."""
     last_activity: datetime | None
     """The last wake or other activity; null before the first."""
     activity_source: str | None
@@ -243,6 +245,32 @@ class Status(Model):
     """End of the extension that keeps the pod awake; null without one."""
     parked: bool
     """Whether the session is parked, so that KEDA does not poll it."""
+    behind_seconds: float | None
+    """Maximum age of the cluster's data in this response while the watch is behind; otherwise null."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Summary(Model):
+    """All sessions in numbers, at most a few seconds old."""
+
+    at: datetime
+    """When they were counted."""
+    sessions: int
+    """Sessions that the cluster has anything of."""
+    phases: dict[str, int]
+    """Sessions in each phase."""
+    awake: int
+    """Sessions that have or want a pod."""
+    awake_limit: int | None
+    """How many may be awake in all (`AWAKE_LIMIT`); null: any number."""
+    woken_last_hour: int
+    """Awake sessions whose pod was created within the last hour."""
+    wakes_pending: int
+    """Wakes whose pod is not ready, or that KEDA has not seen yet."""
+    oldest_pending_seconds: float
+    """Age of the oldest of these wakes; 0 if there is none."""
+    parked: int
+    """Sleeping sessions that KEDA does not poll."""
     behind_seconds: float | None
     """Maximum age of the cluster's data in this response while the watch is behind; otherwise null."""
 

@@ -18,6 +18,7 @@ from user_pods_client.models import (
     Revoked,
     SessionList,
     Status,
+    Summary,
     WhoAmI,
 )
 
@@ -74,10 +75,20 @@ class Operations(ABC):
         return self._send(calls.delete(uuid, keep_data=keep_data))
 
     def list_sessions(
-        self, *, cursor: str | None = None, limit: int = 50, user_id: str | None = None, phase: Phase | None = None
+        self,
+        *,
+        cursor: str | None = None,
+        limit: int = 50,
+        user_id: str | None = None,
+        phase: Phase | None = None,
+        awake: bool | None = None,
     ) -> SessionList:
         """List sessions. Ordered by id. A page may be short although more follow: rely on `cursor`."""
-        return self._send(calls.list_sessions(cursor=cursor, limit=limit, user_id=user_id, phase=phase))
+        return self._send(calls.list_sessions(cursor=cursor, limit=limit, user_id=user_id, phase=phase, awake=awake))
+
+    def summary(self) -> Summary:
+        """Count the sessions. All sessions by phase, and how many are awake of how many that may be."""
+        return self._send(calls.summary())
 
     def audit(
         self, *, cursor: str | None = None, limit: int = 50, uuid: str | None = None, caller: str | None = None
@@ -157,10 +168,22 @@ class AsyncOperations(ABC):
         return await self._send(calls.delete(uuid, keep_data=keep_data))
 
     async def list_sessions(
-        self, *, cursor: str | None = None, limit: int = 50, user_id: str | None = None, phase: Phase | None = None
+        self,
+        *,
+        cursor: str | None = None,
+        limit: int = 50,
+        user_id: str | None = None,
+        phase: Phase | None = None,
+        awake: bool | None = None,
     ) -> SessionList:
         """List sessions. Ordered by id. A page may be short although more follow: rely on `cursor`."""
-        return await self._send(calls.list_sessions(cursor=cursor, limit=limit, user_id=user_id, phase=phase))
+        return await self._send(
+            calls.list_sessions(cursor=cursor, limit=limit, user_id=user_id, phase=phase, awake=awake)
+        )
+
+    async def summary(self) -> Summary:
+        """Count the sessions. All sessions by phase, and how many are awake of how many that may be."""
+        return await self._send(calls.summary())
 
     async def audit(
         self, *, cursor: str | None = None, limit: int = 50, uuid: str | None = None, caller: str | None = None

@@ -57,12 +57,12 @@ class Client(Operations):
         self._pool.clear()
 
     def sessions(
-        self, *, user_id: str | None = None, phase: Phase | None = None, page_size: int = 200
+        self, *, user_id: str | None = None, phase: Phase | None = None, awake: bool = False, page_size: int = 200
     ) -> Iterator[Status]:
-        """Every session, page by page."""
+        """Every session, page by page; with `awake`, those that have or want a pod."""
         cursor: str | None = None
         while True:
-            page = self.list_sessions(cursor=cursor, limit=page_size, user_id=user_id, phase=phase)
+            page = self.list_sessions(cursor=cursor, limit=page_size, user_id=user_id, phase=phase, awake=awake or None)
             yield from page.sessions
             cursor = page.cursor
             if cursor is None:

@@ -89,6 +89,7 @@ RULES: Mapping[str, Rule] = {
     "events": Rule(Subject.SESSION, _READS),
     "history": Rule(Subject.SESSION, _READS),
     "list_sessions": Rule(Subject.USER, _READS),
+    "summary": Rule(Subject.SERVICE, _OVERSEES),
     "metrics": Rule(Subject.SERVICE, _OVERSEES),
     "audit": Rule(Subject.SERVICE, frozenset({_OPERATOR})),
     "whoami": Rule(Subject.CALLER, _READS),

@@ -1,5 +1,6 @@
 """Read sessions: their status, their history, lists of them, and whether a session can be used."""
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -83,13 +84,21 @@ class SessionQueries:
         limit: int = 50,
         user_id: str | None = None,
         phase: Phase | None = None,
+        awake: bool = False,
     ) -> Page:
-        """Sessions in the order of their ids. A page may be short although more follow: go by the cursor."""
+        """Sessions in the order of their ids. A page may be short although more follow: go by the cursor.
+
+        `awake`: only those that have or want a pod. The cache knows them, so that sleepers cost nothing.
+        """
         if user_id is not None:
             uuid = await self._store.owner(user_id)
             return Page([s for s in await self._read([uuid] if uuid else []) if phase in (None, s.phase)], None)
         after = _parse_cursor(cursor)
-        found: list[Session] = []
+        if awake:
+            uuids = self._awake(after, limit)
+            found = [session for session in await self._read(uuids) if phase in (None, session.phase)]
+            return Page(found, uuids[-1] if len(uuids) == limit else None)
+        found = []
         for _ in range(_SCAN_PAGES):
             batch = await self._store.page(after, min(_SCAN_PAGE, limit if phase is None else _SCAN_PAGE))
             for session in await self._read(batch):
@@ -133,6 +142,11 @@ class SessionQueries:
         return session.workload.idle_times or self._idle_times
 
     # --- helpers ---
+
+    def _awake(self, after: str, limit: int) -> Sequence[SessionId]:
+        """The first ids after this one whose session has or wants a pod."""
+        known = (uuid for uuid in self._cache.uuids() if uuid > after)
+        return heapq.nsmallest(limit, (uuid for uuid in known if self._cache.workload(uuid).replicas > 0))
 
     async def _read(self, uuids: Sequence[SessionId]) -> Sequence[Session]:
         return await self._join(await self._store.records(uuids))

@@ -81,6 +81,11 @@ class Session:
         )
 
     @property
+    def awake_since(self) -> datetime | None:
+        """When the pod of an awake session was created. A replaced pod begins anew."""
+        return self.workload.pod.created_at if self.awake and self.workload.pod is not None else None
+
+    @property
     def sleeps_at(self) -> datetime | None:
         """The earliest time to fall asleep without further activity; None while asleep, or when unknown."""
         idle_times, queue = self.workload.idle_times or self.idle_times, self.record.queue

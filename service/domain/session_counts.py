@@ -1,7 +1,9 @@
 """How many sessions are in which state: from the workload cache, and one read of Redis per few hundred sessions."""
 
 import asyncio
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -11,13 +13,21 @@ from service.domain.queue_state import QueueState
 from service.domain.workload import Workload
 
 _BATCH = 500
+_RECENT = 5.0
+"""Seconds for which a count serves everybody who asks."""
+_HOUR = timedelta(hours=1)
 
 
 @dataclass(slots=True)
 class SessionCounts:
     """One count. Records are not read, so a delete counts once its objects are being deleted."""
 
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
     phases: Counter[Phase] = field(default_factory=Counter)
+    awake: int = 0
+    """Sessions that have or want a pod."""
+    woken: int = 0
+    """Those of them whose pod was created within the last hour."""
     parked: int = 0
     queued: int = 0
     """Sessions whose queue is not empty."""
@@ -32,6 +42,10 @@ class SessionCounts:
         if queue.read_error and phase not in (Phase.DELETING, Phase.RELEASED):
             phase = Phase.FAILED
         self.phases[phase] += 1
+        if workload.replicas > 0:
+            self.awake += 1
+            created = workload.pod.created_at if workload.pod is not None else now
+            self.woken += created is not None and now - created < _HOUR
         self.parked += workload.parked
         self.queued += queue.tokens > 0
         self.tokens += queue.tokens
@@ -41,9 +55,19 @@ class SessionCounts:
 
 
 class SessionCounter:
-    def __init__(self, cache: WorkloadCache, queues: Queues) -> None:
+    def __init__(self, cache: WorkloadCache, queues: Queues, *, now: Callable[[], float] = time.monotonic) -> None:
         self._cache = cache
         self._queues = queues
+        self._now = now
+        self._counting = asyncio.Lock()
+        self._last: tuple[float, SessionCounts] | None = None
+
+    async def recent(self) -> SessionCounts:
+        """A count that is a few seconds old at most: those who ask meanwhile share it. Raises RedisUnavailable."""
+        async with self._counting:
+            if self._last is None or self._now() - self._last[0] >= _RECENT:
+                self._last = self._now(), await self.count()
+            return self._last[1]
 
     async def count(self) -> SessionCounts:
         """Count all sessions, in batches between which other tasks run. Raises RedisUnavailable."""

@@ -32,6 +32,7 @@ class Pod:
     started: bool = False
     """The workspace container runs."""
     ready: bool = False
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

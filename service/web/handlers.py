@@ -32,6 +32,7 @@ from service.web.models import (
     Revoked,
     SessionList,
     Status,
+    Summary,
     WhoAmI,
 )
 
@@ -108,9 +109,19 @@ async def history(request: web.Request) -> web.Response:
 async def list_sessions(request: web.Request) -> web.Response:
     query = _query(request, ListQuery)
     page = await request.app[API].queries.page(
-        cursor=query.cursor, limit=query.limit, user_id=access.user(request, query.user_id), phase=query.phase
+        cursor=query.cursor,
+        limit=query.limit,
+        user_id=access.user(request, query.user_id),
+        phase=query.phase,
+        awake=bool(query.awake),
     )
     return _json(SessionList.of(page, request.app[API].queries.behind()))
+
+
+async def summary(request: web.Request) -> web.Response:
+    parts = request.app[API]
+    counts = await parts.counter.recent()
+    return _json(Summary.of(counts, awake_limit=parts.awake_limit, behind=parts.queries.behind()))
 
 
 async def delete(request: web.Request) -> web.Response:

@@ -13,6 +13,7 @@ from service.domain.ports import Progress
 from service.domain.provisioning import Provisioner
 from service.domain.queries import SessionQueries
 from service.domain.revocation import Revocation
+from service.domain.session_counts import SessionCounter
 from service.domain.supervisor import Supervisor
 from service.edge.readiness import Readiness
 from service.web.stream import EventStreams
@@ -35,7 +36,7 @@ class ProbeParts:
 
 @dataclass(frozen=True, kw_only=True)
 class ApiParts:
-    """What the other operations use. `access` is None without a gateway."""
+    """What the other operations use. `access` is None without a gateway, `awake_limit` if any number may be awake."""
 
     provisioner: Provisioner
     activity: SessionActivity
@@ -44,6 +45,8 @@ class ApiParts:
     progress: Progress
     access: WorkspaceAccess | None
     audit: Audit
+    counter: SessionCounter
+    awake_limit: int | None
     exposition: Exposition
 
 

@@ -30,6 +30,7 @@ from service.domain.queries import Page
 from service.domain.record import RecordStatus
 from service.domain.release import ReleaseState
 from service.domain.session import Session
+from service.domain.session_counts import SessionCounts
 from service.domain.sleep_cause import SleepReason
 
 Uuid = Annotated[str, Field(pattern=f"^{SESSION_ID_PATTERN}$", description="Id of the session.", examples=["abc123xy"])]
@@ -173,6 +174,7 @@ class Status(Answer):
     )
     release: ReleaseView | None = Field(description="The Helm release; null if it was removed.")
     created_at: datetime
+    awake_since: datetime | None = Field(description="When the pod of an awake session was created; otherwise null.")
     last_activity: datetime | None = Field(description="The last wake or other activity; null before the first.")
     activity_source: str | None = Field(description="Its source: `wake`, or the source that the caller reported.")
     sleeps_at: datetime | None = Field(
@@ -211,6 +213,7 @@ class Status(Answer):
             release=release
             and ReleaseView(name=release.name, revision=release.revision, state=release.state, chart=workload.chart),
             created_at=record.created_at,
+            awake_since=session.awake_since,
             last_activity=record.last_activity,
             activity_source=record.activity_source,
             sleeps_at=session.sleeps_at,
@@ -313,6 +316,42 @@ class ListQuery(Body):
     limit: QueryNumber = Field(50, ge=1, le=500, description="Maximum number of sessions per page.", examples=[50])
     user_id: UserId | SkipJsonSchema[None] = None
     phase: Phase | SkipJsonSchema[None] = Field(None, description="Only sessions in this phase.", examples=["ready"])
+    awake: QueryFlag | SkipJsonSchema[None] = Field(
+        None, description="With `true`, only sessions that have or want a pod. Sleepers then cost nothing.",
+        examples=[True],
+    )  # fmt: skip
+
+
+class Summary(Answer):
+    """All sessions in numbers, at most a few seconds old."""
+
+    at: datetime = Field(description="When they were counted.")
+    sessions: int = Field(ge=0, description="Sessions that the cluster has anything of.")
+    phases: dict[Phase, int] = Field(description="Sessions in each phase.")
+    awake: int = Field(ge=0, description="Sessions that have or want a pod.")
+    awake_limit: int | None = Field(description="How many may be awake in all (`AWAKE_LIMIT`); null: any number.")
+    woken_last_hour: int = Field(ge=0, description="Awake sessions whose pod was created within the last hour.")
+    wakes_pending: int = Field(ge=0, description="Wakes whose pod is not ready, or that KEDA has not seen yet.")
+    oldest_pending_seconds: float = Field(ge=0, description="Age of the oldest of these wakes; 0 if there is none.")
+    parked: int = Field(ge=0, description="Sleeping sessions that KEDA does not poll.")
+    behind_seconds: float | None = Field(
+        description="Maximum age of the cluster's data in this response while the watch is behind; otherwise null."
+    )
+
+    @classmethod
+    def of(cls, counts: SessionCounts, *, awake_limit: int | None, behind: timedelta | None) -> Self:
+        return cls(
+            at=counts.at,
+            sessions=counts.phases.total(),
+            phases={phase: counts.phases[phase] for phase in Phase},
+            awake=counts.awake,
+            awake_limit=awake_limit,
+            woken_last_hour=counts.woken,
+            wakes_pending=counts.pending,
+            oldest_pending_seconds=round(max(0.0, counts.oldest.total_seconds()), 1),
+            parked=counts.parked,
+            behind_seconds=None if behind is None else round(behind.total_seconds(), 1),
+        )
 
 
 class OpenQuery(Body):

@@ -172,6 +172,12 @@ OPERATIONS = (
         problems=("does-not-fit", "invalid-cursor", "session-unreadable", *_STATE),
     ),
     Operation(
+        method="GET", path="/summary", handler=handlers.summary, tag=SERVICE, summary="Count the sessions",
+        description="All sessions by phase, and how many are awake of how many that may be.",
+        answers={200: Answer("The counts.", models.Summary)},
+        problems=("redis-unavailable", "redis-denied", "unavailable"),
+    ),
+    Operation(
         method="GET", path="/audit", handler=handlers.audit, tag=SERVICE,
         summary="List who has done what",
         description="Every change that callers of the API have asked for, and every refusal. A page may be short"

@@ -13,6 +13,7 @@ from service.domain.audit import Audit
 from service.domain.identity import IdentityProvider
 from service.domain.ports import Releases
 from service.domain.provisioning import Provisioner
+from service.domain.session_counts import SessionCounter
 from service.domain.supervisor import Work
 from service.gateway.gateway import Gateway
 from service.gateway.server import serving
@@ -132,6 +133,8 @@ def build_service(
             progress=core.redis.progress,
             access=access,
             audit=audit,
+            counter=SessionCounter(core.kubernetes.cache, core.redis.queues),
+            awake_limit=core.config.awake_limit or None,
             exposition=exposition,
         )
     return Service(

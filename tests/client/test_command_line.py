@@ -18,11 +18,13 @@ from service.domain.api_keys import new_api_key
 from service.domain.names import SessionId
 from service.domain.permissions import CallerRole
 from service.domain.progress import ProgressUpdate, Stage
+from service.domain.workload import Pod
 from tests.client.conftest import KEY, Run, ServeAlone, problem
 from tests.domain.conftest import World
 from tests.web.conftest import Serve
 from user_pods_client.cli import browser, contexts, output
 from user_pods_client.cli.contexts import Context
+from user_pods_client.errors import NoAnswer, ServiceProblem
 
 
 @pytest.fixture
@@ -234,6 +236,38 @@ async def test_lists_are_for_people_and_for_scripts(signed_in: Run, world: World
     assert (await signed_in("list", "--phase", "nonsense")).code == 2
 
 
+async def test_top_shows_what_is_awake_and_why(signed_in: Run, world: World) -> None:
+    made = [(await world.provisioner.create(f"user-{number}")).uuid for number in range(4)]
+    now = datetime.now(UTC)
+    for uuid, minutes in zip(made[:3], (5, 180, 30), strict=True):
+        await world.activity.wake(uuid)
+        pod = Pod(f"pod-{minutes}", ready=True, created_at=now - timedelta(minutes=minutes))
+        world.cluster.change(replace(world.cluster.workload(uuid), replicas=1, ready=1, pod=pod))
+    done = await signed_in("top")
+    lines = done.out.splitlines()
+    assert lines[:2] == [
+        "4 sessions: 1 asleep, 3 ready",
+        "3 awake; 2 of them woke within the last hour",
+    ], done.err
+    table = [line.split() for line in lines if line[:8] in made]
+    assert [row[0] for row in table] == [made[1], made[2], made[0]], "the longest awake first"
+    assert "3 h" in lines[lines.index(next(line for line in lines if line.startswith(made[1])))]
+    assert all("wake" in row for row in table)
+    found = json.loads((await signed_in("top", "-o", "json", "--limit", "1", "--sort", "user")).out)
+    assert ([each["uuid"] for each in found["sessions"]], found["summary"]["awake"]) == (made[:1], 3)
+    assert "and 2 more" in (await signed_in("top", "--limit", "1")).out
+
+
+async def test_top_is_for_operators_and_viewers(run: Run, serve: Serve) -> None:
+    keys = [new_api_key(role.value, role) for role in (CallerRole.VIEWER, CallerRole.FRONTEND)]
+    url = str((await serve(named=[stored for _, stored in keys])).make_url("/"))
+    assert [(await run("login", url, stdin=key)).code for key, _ in keys[:1]] == [0]
+    assert "Nothing is awake." in (await run("top")).out
+    await run("login", url, stdin=keys[1][0])
+    done = await run("top")
+    assert (done.code, "user-pods whoami" in done.err) == (4, True)
+
+
 async def test_an_id_that_looks_like_a_number_is_a_string_in_yaml(signed_in: Run, world: World) -> None:
     for uuid in ("1e234567", "12345678"):
         world.new_id = partial(SessionId, uuid)
@@ -274,6 +308,29 @@ async def test_a_watch_shows_each_change_once(signed_in: Run, world: World, monk
     done = await signed_in("show", uuid, "--watch")
     assert done.code == 130
     assert [line.split()[1] for line in done.out.splitlines() if line.startswith("Phase")] == ["asleep", "ready"]
+
+
+def test_a_watch_outlasts_a_part_of_the_service_that_is_away(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away = ServiceProblem("redis is away", type_="/problems/redis-unavailable", status=503)
+    looks: Iterator[str | Exception] = iter(
+        ["one", away, NoAnswer("nobody answers"), "two", ServiceProblem("no", type_="", status=403)]
+    )
+    pauses: list[float] = []
+
+    def read() -> str:
+        look = next(looks)
+        if isinstance(look, Exception):
+            raise look
+        return look
+
+    monkeypatch.setattr(output.time, "sleep", pauses.append)  # type: ignore[attr-defined]
+    with pytest.raises(ServiceProblem, match="no"):
+        output.watch(read, again=True, pause=7)
+    shown = capsys.readouterr()
+    assert (shown.out.split(), shown.err.count("trying again")) == (["one", "two"], 2)
+    assert min(pauses) >= 7
 
 
 async def test_texts_of_others_cannot_take_over_the_terminal(signed_in: Run, world: World) -> None:

@@ -1,12 +1,19 @@
 """Sessions are counted by phase from view and queues."""
 
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import NoReturn
 
+import pytest
+
+from service.domain.errors import RedisUnavailable
 from service.domain.names import SessionId
 from service.domain.phase import Phase
+from service.domain.queue_state import QueueState
 from service.domain.session_counts import SessionCounter
-from service.domain.workload import Workload
+from service.domain.workload import Pod, Workload
 from tests.domain.conftest import World
 from tests.domain.test_life import WHOLE
 
@@ -61,3 +68,44 @@ async def test_sessions_of_several_reads_are_all_counted(world: World) -> None:
     for number in range(1201):
         put(world, number, WHOLE)
     assert (await SessionCounter(world.cluster, world.queues).count()).phases == {Phase.ASLEEP: 1201}
+
+
+async def test_those_who_ask_at_the_same_time_share_a_count(world: World) -> None:
+    reads, clock, read = 0, [1000.0], world.queues.read
+
+    async def counting(uuids: Sequence[SessionId]) -> Mapping[SessionId, QueueState]:
+        nonlocal reads
+        reads += 1
+        await asyncio.sleep(0)
+        return await read(uuids)
+
+    world.queues.read = counting  # type: ignore[method-assign]
+    put(world, 1, WHOLE)
+    counter = SessionCounter(world.cluster, world.queues, now=lambda: clock[0])
+    await asyncio.gather(*(counter.recent() for _ in range(20)))
+    assert reads == 1
+    put(world, 2, WHOLE)
+    assert (await counter.recent()).phases.total() == 1
+    clock[0] += 5
+    assert ((await counter.recent()).phases.total(), reads) == (2, 2)
+
+
+async def test_a_count_that_fails_is_not_remembered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(_: object) -> NoReturn:
+        raise RedisUnavailable
+
+    put(world, 1, WHOLE)
+    counter = SessionCounter(world.cluster, world.queues)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.queues, "read", away)
+        with pytest.raises(RedisUnavailable):
+            await counter.recent()
+    assert (await counter.recent()).phases.total() == 1
+
+
+async def test_pods_of_the_last_hour_count_as_woken(world: World) -> None:
+    for number, age in enumerate((1, 59, 61, 600)):
+        pod = Pod(f"pod-{number}", ready=True, created_at=datetime.now(UTC) - timedelta(minutes=age))
+        put(world, number, replace(WHOLE, replicas=1, ready=1, pod=pod))
+    counted = await SessionCounter(world.cluster, world.queues).count()
+    assert (counted.awake, counted.woken) == (4, 2)

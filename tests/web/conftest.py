@@ -23,6 +23,7 @@ from service.domain.health import Health
 from service.domain.keyring import Keyring
 from service.domain.people import People
 from service.domain.rate_limits import RateLimits
+from service.domain.session_counts import SessionCounter
 from service.domain.supervisor import Supervisor
 from service.edge.drain import Drain
 from service.edge.readiness import Readiness
@@ -145,6 +146,8 @@ async def serve(
             progress=world.progress,
             access=access if gateway else None,
             audit=audit,
+            counter=SessionCounter(world.cluster, world.queues),
+            awake_limit=world.awake_limit or None,
             exposition=exposition,
         )
         probes = ProbeParts(

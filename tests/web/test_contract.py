@@ -1,12 +1,15 @@
 """The contract with callers: members, codes and headers, as the design fixes them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from service.domain.errors import ClusterUnavailable, RedisUnavailable
 from service.domain.names import SessionId
+from service.domain.record import Record
+from service.domain.workload import Pod
 from tests.domain.conftest import World
 from tests.web.conftest import Client, Serve
 
@@ -251,3 +254,50 @@ async def test_an_unreadable_session_reports_it_and_refuses_wakes(client: Client
     problem = await refused.json()
     assert (refused.status, problem["type"]) == (409, "/problems/session-unreadable")
     assert f"redis-cli DEL queue:{uuid}" in problem["detail"]
+
+
+async def test_only_awake_sessions_are_read_for_a_list_of_them(
+    client: Client, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = sorted([(await world.provisioner.create(f"user-{number}")).uuid for number in range(12)])
+    awake = made[2:9]
+    at = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+    for uuid in awake:
+        pod = Pod("pod", ready=True, created_at=at)
+        world.cluster.change(replace(world.cluster.workload(uuid), replicas=1, ready=1, pod=pod))
+    world.cluster.change(replace(world.cluster.workload(awake[0]), ready=0))
+    seen: list[SessionId] = []
+    records = world.store.records
+
+    async def read(uuids: Sequence[SessionId]) -> Sequence[Record]:
+        seen.extend(uuids)
+        return await records(uuids)
+
+    monkeypatch.setattr(world.store, "records", read)
+    found, cursor = [], None
+    while True:
+        query = {"awake": "true", "limit": "3", **({"cursor": cursor} if cursor else {})}
+        page = await (await client.get("/sessions", params=query)).json()
+        found += [(each["uuid"], each["awake_since"]) for each in page["sessions"]]
+        if (cursor := page["cursor"]) is None:
+            break
+    assert found == [(uuid, "2026-03-02T09:30:00Z") for uuid in awake]
+    assert seen == awake
+    ready = await (await client.get("/sessions", params={"awake": "true", "phase": "ready"})).json()
+    assert [each["uuid"] for each in ready["sessions"]] == awake[1:]
+    assert (await (await client.get(f"/session/{made[0]}/status")).json())["awake_since"] is None
+    assert (await client.get("/sessions?awake=maybe")).status == 422
+
+
+async def test_the_summary_counts_all_sessions_and_says_the_limit(serve: Serve, world: World) -> None:
+    world.awake_limit = 7
+    client = await serve()
+    made = [(await world.provisioner.create(f"user-{number}")).uuid for number in range(3)]
+    await world.activity.wake(made[0])
+    pod = Pod("pod", ready=True, created_at=datetime.now(UTC))
+    world.cluster.change(replace(world.cluster.workload(made[0]), replicas=1, ready=1, pod=pod))
+    found = await (await client.get("/summary")).json()
+    assert {name: found[name] for name in ("sessions", "awake", "awake_limit", "woken_last_hour", "wakes_pending")} == {
+        "sessions": 3, "awake": 1, "awake_limit": 7, "woken_last_hour": 1, "wakes_pending": 1,
+    }  # fmt: skip
+    assert {phase: count for phase, count in found["phases"].items() if count} == {"asleep": 2, "ready": 1}

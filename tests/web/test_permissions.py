@@ -31,6 +31,7 @@ TABLE = {
     "events":         "yes yes yes | yes 404 | yes 404 | yes 404 | yes 404",
     "history":        "yes yes yes | yes 404 | yes 404 | yes 404 | yes 404",
     "list_sessions":  "yes yes yes | yes no  | yes no  | yes no  | yes no",
+    "summary":        "yes no  yes | no  no  | no  no  | no  no  | no  no",
     "metrics":        "yes no  yes | no  no  | no  no  | no  no  | no  no",
     "audit":          "yes no  no  | no  no  | no  no  | no  no  | no  no",
     "whoami":         "yes yes yes | yes yes | yes yes | yes yes | yes yes",

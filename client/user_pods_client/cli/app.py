@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from user_pods_client import __version__
-from user_pods_client.cli import activity, history, sessions, sign_in
+from user_pods_client.cli import activity, history, sessions, sign_in, top
 from user_pods_client.cli.exits import MEANINGS
 
 _EPILOG = "Exit codes: " + "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items()) + "."
@@ -43,11 +43,13 @@ def options(
 
 
 _SIGN_IN, _SESSIONS, _ACTIVITY, _HISTORY = "Sign in", "Sessions", "Wake and sleep", "What happened"
+_OPERATE = "For operators"
 for _panel, _commands in (
     (_SIGN_IN, (sign_in.login, sign_in.logout, sign_in.whoami)),
     (_SESSIONS, (sessions.create, sessions.list_, sessions.show, sessions.delete)),
     (_ACTIVITY, (activity.open_, activity.wake, activity.sleep, activity.extend, activity.wait, activity.revoke)),
     (_HISTORY, (history.why, history.history, history.events)),
+    (_OPERATE, (top.top,)),
 ):
     for _command in _commands:
         app.command(_command.__name__.rstrip("_"), rich_help_panel=_panel)(_command)

@@ -12,7 +12,7 @@ import typer
 
 from user_pods_client.cli.text import printable
 from user_pods_client.decoding import to_json
-from user_pods_client.errors import NoAnswer
+from user_pods_client.errors import NoAnswer, ServiceProblem
 
 Row = Sequence[str]
 
@@ -28,6 +28,9 @@ Output = Annotated[Format, typer.Option("--output", "-o", help="`name` prints id
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Print again whenever something changes, until Ctrl-C.")]
 _PAUSE = 2.0
 """Seconds between two looks."""
+_SHARE = 5
+"""How much longer than a look itself takes the pause after it is at least."""
+_TRANSIENT = frozenset({429, 500, 502, 503, 504})
 
 
 def rendered(document: Any, format_: Format, *, table: Callable[[], str], names: Callable[[], Sequence[str]]) -> str:
@@ -61,15 +64,23 @@ def show(text: str) -> None:
         typer.echo(text)
 
 
-def watch(read: Callable[[], str], *, again: bool) -> None:
-    """Show it once, or again whenever it has changed. A service that is away for a moment ends no watch."""
+def watch(read: Callable[[], str], *, again: bool, pause: float = _PAUSE) -> None:
+    """Show it once, or again whenever it has changed, with at least `pause` seconds between two looks.
+
+    A service that is away for a moment ends no watch.
+    """
+    began = time.monotonic()
     last = read()
     show(last)
     while again:
-        time.sleep(_PAUSE)
+        # A look at thousands of sessions takes a while, and must not keep the service busy.
+        time.sleep(max(pause, _SHARE * (time.monotonic() - began)))
+        began = time.monotonic()
         try:
             text = read()
-        except NoAnswer as error:
+        except (NoAnswer, ServiceProblem) as error:
+            if isinstance(error, ServiceProblem) and error.status not in _TRANSIENT:
+                raise
             typer.echo(f"user-pods: {printable(str(error))}; trying again", err=True)
             continue
         if text != last:

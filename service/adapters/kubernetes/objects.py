@@ -478,6 +478,7 @@ def _pod(item: Json) -> PodPart:
             scheduled=bool(spec.get("nodeName")),
             started="running" in as_dict(next(states, None)),
             ready=bool(condition(item, "Ready", "True")),
+            created_at=moment(metadata.get("creationTimestamp")),
         ),
         failure=pod_failure(item),
         host_network=spec.get("hostNetwork") is True,
