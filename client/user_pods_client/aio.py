@@ -13,7 +13,7 @@ from user_pods_client.address import Token, base_url
 from user_pods_client.call import Answer, Attempts, Call
 from user_pods_client.errors import NoAnswer, no_answer
 from user_pods_client.following import Following
-from user_pods_client.models import Phase, ProgressEvent, Status
+from user_pods_client.models import AuditEntry, Phase, ProgressEvent, Status
 from user_pods_client.operations import AsyncOperations
 from user_pods_client.problems import SessionNotFound
 from user_pods_client.waiting import Goal, Waiting
@@ -80,6 +80,19 @@ class AsyncClient(AsyncOperations):
             )
             for session in page.sessions:
                 yield session
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    async def audit_entries(
+        self, *, uuid: str | None = None, caller: str | None = None, page_size: int = 200
+    ) -> AsyncIterator[AuditEntry]:
+        """Every entry of the audit, newest first, page by page. What is entered meanwhile is not among them."""
+        cursor: str | None = None
+        while True:
+            page = await self.audit(cursor=cursor, limit=page_size, uuid=uuid, caller=caller)
+            for entry in page.entries:
+                yield entry
             cursor = page.cursor
             if cursor is None:
                 return

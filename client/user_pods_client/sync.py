@@ -13,7 +13,7 @@ from user_pods_client.address import Token, base_url
 from user_pods_client.call import Answer, Attempts, Call
 from user_pods_client.errors import NoAnswer, no_answer
 from user_pods_client.following import Following
-from user_pods_client.models import Phase, ProgressEvent, Status
+from user_pods_client.models import AuditEntry, Phase, ProgressEvent, Status
 from user_pods_client.operations import Operations
 from user_pods_client.problems import SessionNotFound
 from user_pods_client.waiting import Goal, Waiting
@@ -64,6 +64,18 @@ class Client(Operations):
         while True:
             page = self.list_sessions(cursor=cursor, limit=page_size, user_id=user_id, phase=phase, awake=awake or None)
             yield from page.sessions
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def audit_entries(
+        self, *, uuid: str | None = None, caller: str | None = None, page_size: int = 200
+    ) -> Iterator[AuditEntry]:
+        """Every entry of the audit, newest first, page by page. What is entered meanwhile is not among them."""
+        cursor: str | None = None
+        while True:
+            page = self.audit(cursor=cursor, limit=page_size, uuid=uuid, caller=caller)
+            yield from page.entries
             cursor = page.cursor
             if cursor is None:
                 return

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from user_pods_client import __version__
-from user_pods_client.cli import activity, history, sessions, sign_in, top
+from user_pods_client.cli import activity, audit, history, sessions, sign_in, top
 from user_pods_client.cli.exits import MEANINGS
 
 _EPILOG = "Exit codes: " + "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items()) + "."
@@ -49,7 +49,7 @@ for _panel, _commands in (
     (_SESSIONS, (sessions.create, sessions.list_, sessions.show, sessions.delete)),
     (_ACTIVITY, (activity.open_, activity.wake, activity.sleep, activity.extend, activity.wait, activity.revoke)),
     (_HISTORY, (history.why, history.history, history.events)),
-    (_OPERATE, (top.top,)),
+    (_OPERATE, (top.top, audit.audit)),
 ):
     for _command in _commands:
         app.command(_command.__name__.rstrip("_"), rich_help_panel=_panel)(_command)

@@ -9,7 +9,7 @@ from user_pods_client.cli import text
 
 Who = Annotated[
     str,
-    typer.Argument(metavar="[WHO]", help="The session's id or its user's id. Not needed with a key for one user."),
+    typer.Argument(metavar="WHO", help="The session's id or its user's id. Not needed with a key for one user."),
 ]
 Named = Annotated[str, typer.Argument(metavar="WHO", help="The session's id or its user's id.")]
 
@@ -23,6 +23,9 @@ def _seconds(value: str) -> int:
 
 Duration = Annotated[int, typer.Argument(parser=_seconds, metavar="DURATION", help="For example 90s, 30m, 2h, 1h30m.")]
 Timeout = Annotated[int, typer.Option(parser=_seconds, metavar="DURATION", help="How long to wait at most.")]
+Since = Annotated[
+    int | None, typer.Option(parser=_seconds, metavar="DURATION", help="Only of the last 30m, 2h or 1d, for example.")
+]
 Utc = Annotated[bool, typer.Option("--utc", help="Show times in UTC instead of this machine's time zone.")]
 
 

@@ -54,10 +54,15 @@ def reach(target: Target) -> "user_pods_client.Client":
         raise NotSignedIn(f"{target.source} is wrong: {error}") from None
 
 
+def is_id(who: str) -> bool:
+    """Whether it can be a session's id. It can be a user's as well."""
+    return len(who) == 8 and who.isascii() and who.isalnum() and who == who.lower()
+
+
 def find(pods: "user_pods_client.Client", who: str) -> Status:
     """The session with this id, or of this user; of the key's own user if neither is named. Raises NotFound."""
     user = who or _own_user(pods)
-    if len(who) == 8 and who.isascii() and who.isalnum() and who == who.lower():
+    if is_id(who):
         try:
             return pods.status(who)
         except SessionNotFound:

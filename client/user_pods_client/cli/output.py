@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -14,6 +14,7 @@ from user_pods_client.cli.text import printable
 from user_pods_client.decoding import to_json
 from user_pods_client.errors import NoAnswer, ServiceProblem
 
+T = TypeVar("T")
 Row = Sequence[str]
 
 
@@ -76,16 +77,23 @@ def watch(read: Callable[[], str], *, again: bool, pause: float = _PAUSE) -> Non
         # A look at thousands of sessions takes a while, and must not keep the service busy.
         time.sleep(max(pause, _SHARE * (time.monotonic() - began)))
         began = time.monotonic()
-        try:
-            text = read()
-        except (NoAnswer, ServiceProblem) as error:
-            if isinstance(error, ServiceProblem) and error.status not in _TRANSIENT:
-                raise
-            typer.echo(f"user-pods: {printable(str(error))}; trying again", err=True)
+        text = looked(read)
+        if text is None:
             continue
         if text != last:
             show(("\033[H\033[2J" if sys.stdout.isatty() else "\n") + text)
         last = text
+
+
+def looked(read: Callable[[], T]) -> T | None:
+    """What `read` returns; None, and a remark, when the service is away for a moment."""
+    try:
+        return read()
+    except (NoAnswer, ServiceProblem) as error:
+        if isinstance(error, ServiceProblem) and error.status not in _TRANSIENT:
+            raise
+        typer.echo(f"user-pods: {printable(str(error))}; trying again", err=True)
+        return None
 
 
 def _yaml(plain: Any) -> str:

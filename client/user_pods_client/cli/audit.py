@@ -1,0 +1,145 @@
+"""The command that tells who has done what."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import islice, takewhile
+from typing import Annotated, NoReturn
+
+import typer
+
+import user_pods_client
+from user_pods_client.cli import arguments, output
+from user_pods_client.cli.connection import connect, find, is_id
+from user_pods_client.cli.output import Format
+from user_pods_client.cli.text import clock, printable
+from user_pods_client.decoding import to_json
+from user_pods_client.models import AuditEntry
+
+_PAUSE = 2.0
+"""Seconds between two looks for new entries."""
+_LATE = timedelta(seconds=30)
+"""How much later than a newer one an entry may appear: each replica writes its own in the background."""
+_HEADS = ("TIME", "WHO", "ROLE", "DID", "SESSION", "RESULT", "EQUAL BEFORE", "REQUEST")
+
+
+class _Filter:
+    """Which entries are asked for. The service filters by session and caller, the rest is done here."""
+
+    def __init__(
+        self, *, uuid: str | None, caller: str | None, operation: str | None, failed: bool, since: datetime | None
+    ) -> None:
+        self._uuid = uuid
+        self._caller = caller
+        self._operation = operation
+        self._failed = failed
+        self._since = since
+
+    def entries(self, pods: "user_pods_client.Client", since: datetime | None = None) -> Iterator[AuditEntry]:
+        """Newest first; those after `since` alone."""
+        start = max(filter(None, (since, self._since)), default=None)
+        found = pods.audit_entries(uuid=self._uuid, caller=self._caller)
+        if start is not None:
+            # Entries of several replicas are only nearly in the order of their times.
+            recent = takewhile(lambda each: each.at >= start - _LATE, found)
+            found = (each for each in recent if each.at >= start)
+        return (each for each in found if self._has(each))
+
+    def _has(self, entry: AuditEntry) -> bool:
+        return self._operation in (None, entry.operation) and not (self._failed and entry.result == "done")
+
+
+class _Tail:
+    """New entries, as they come. What is there when it is made is not new."""
+
+    def __init__(self, pods: "user_pods_client.Client", chosen: _Filter) -> None:
+        self._pods = pods
+        self._chosen = chosen
+        self._newest: AuditEntry | None = None
+        """The last of all entries that it has looked at."""
+        self._seen: set[AuditEntry] = set()
+        self._read()
+
+    def follow(self, found: Sequence[AuditEntry], show: Callable[[AuditEntry], None]) -> NoReturn:
+        """Show what was found, and then each new entry."""
+        self._seen |= set(found)
+        for entry in reversed(found):
+            show(entry)
+        while True:
+            time.sleep(_PAUSE)
+            for entry in output.looked(self._read) or ():
+                show(entry)
+
+    def _read(self) -> Sequence[AuditEntry]:
+        """Those that it has not seen yet, oldest first."""
+        newest = next(iter(self._pods.audit(limit=1).entries), None)
+        if newest == self._newest:
+            return ()
+        last = self._newest or newest
+        entries = list(self._chosen.entries(self._pods, last.at - _LATE if last is not None else None))
+        new = [entry for entry in reversed(entries) if entry not in self._seen]
+        self._newest, self._seen = newest, set(entries)
+        return new
+
+
+def audit(
+    context: typer.Context,
+    who: Annotated[
+        str,
+        typer.Argument(metavar="WHO", help="Only this session: its id or its user's. A deleted one: its id."),
+    ] = "",
+    *,
+    by: Annotated[
+        str | None, typer.Option(metavar="CALLER", help="Only this caller: a key's name, or a person's user id.")
+    ] = None,
+    operation: Annotated[str | None, typer.Option(help="Only this operation, for example delete.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Only what was refused or failed.")] = False,
+    since: arguments.Since = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many, the newest.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new entries, until Ctrl-C.")] = False,
+    format_: Annotated[
+        Format, typer.Option("--output", "-o", help="`name`: ids of requests. With -f, `json` is an object per line.")
+    ] = Format.TABLE,
+    utc: arguments.Utc = False,
+) -> None:
+    """List who has changed what, and who was refused: newest first, or with -f newest last. For operators."""
+    start = None if since is None else datetime.now(UTC) - timedelta(seconds=since)
+    zone = arguments.zone(utc=utc)
+    with connect(context) as pods:
+        uuid = who if is_id(who) else find(pods, who).uuid if who else None
+        chosen = _Filter(uuid=uuid, caller=by, operation=operation, failed=failed, since=start)
+        tail = _Tail(pods, chosen) if follow else None
+        found = list(islice(chosen.entries(pods), limit))
+        if tail is not None:
+            tail.follow(found, lambda entry: _print(entry, format_, zone))
+    output.show(
+        output.rendered(
+            found,
+            format_,
+            table=lambda: output.columns(_HEADS, [_row(each, zone) for each in found]),
+            names=lambda: [each.request_id for each in found],
+        )
+    )
+
+
+def _print(entry: AuditEntry, format_: Format, zone: tzinfo | None) -> None:
+    if format_ is Format.NAME:
+        typer.echo(printable(entry.request_id))
+    elif format_ is Format.TABLE:
+        typer.echo("   ".join(printable(cell) or "-" for cell in _row(entry, zone)))
+    else:  # JSON is YAML, and an object per line can be read as it comes
+        typer.echo(json.dumps(to_json(entry)))
+
+
+def _row(entry: AuditEntry, zone: tzinfo | None) -> tuple[str, ...]:
+    return (
+        clock(entry.at, datetime.now(UTC), zone),
+        entry.person or entry.caller,
+        entry.role or "",
+        entry.operation,
+        entry.uuid or "",
+        entry.result,
+        str(entry.repeats or ""),
+        entry.request_id,
+    )
