@@ -271,6 +271,8 @@ class Summary(Model):
     """Age of the oldest of these wakes; 0 if there is none."""
     parked: int
     """Sleeping sessions that KEDA does not poll."""
+    users_namespace: str
+    """Namespace of the sessions' releases and pods."""
     behind_seconds: float | None
     """Maximum age of the cluster's data in this response while the watch is behind; otherwise null."""
 

@@ -121,7 +121,11 @@ async def list_sessions(request: web.Request) -> web.Response:
 async def summary(request: web.Request) -> web.Response:
     parts = request.app[API]
     counts = await parts.counter.recent()
-    return _json(Summary.of(counts, awake_limit=parts.awake_limit, behind=parts.queries.behind()))
+    return _json(
+        Summary.of(
+            counts, awake_limit=parts.awake_limit, namespace=parts.users_namespace, behind=parts.queries.behind()
+        )
+    )
 
 
 async def delete(request: web.Request) -> web.Response:

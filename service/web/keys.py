@@ -47,6 +47,7 @@ class ApiParts:
     audit: Audit
     counter: SessionCounter
     awake_limit: int | None
+    users_namespace: str
     exposition: Exposition
 
 

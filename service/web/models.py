@@ -334,12 +334,13 @@ class Summary(Answer):
     wakes_pending: int = Field(ge=0, description="Wakes whose pod is not ready, or that KEDA has not seen yet.")
     oldest_pending_seconds: float = Field(ge=0, description="Age of the oldest of these wakes; 0 if there is none.")
     parked: int = Field(ge=0, description="Sleeping sessions that KEDA does not poll.")
+    users_namespace: str = Field(description="Namespace of the sessions' releases and pods.")
     behind_seconds: float | None = Field(
         description="Maximum age of the cluster's data in this response while the watch is behind; otherwise null."
     )
 
     @classmethod
-    def of(cls, counts: SessionCounts, *, awake_limit: int | None, behind: timedelta | None) -> Self:
+    def of(cls, counts: SessionCounts, *, awake_limit: int | None, namespace: str, behind: timedelta | None) -> Self:
         return cls(
             at=counts.at,
             sessions=counts.phases.total(),
@@ -350,6 +351,7 @@ class Summary(Answer):
             wakes_pending=counts.pending,
             oldest_pending_seconds=round(max(0.0, counts.oldest.total_seconds()), 1),
             parked=counts.parked,
+            users_namespace=namespace,
             behind_seconds=None if behind is None else round(behind.total_seconds(), 1),
         )
 

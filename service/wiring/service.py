@@ -135,6 +135,7 @@ def build_service(
             audit=audit,
             counter=SessionCounter(core.kubernetes.cache, core.redis.queues),
             awake_limit=core.config.awake_limit or None,
+            users_namespace=core.config.namespace,
             exposition=exposition,
         )
     return Service(

@@ -268,6 +268,23 @@ async def test_top_is_for_operators_and_viewers(run: Run, serve: Serve) -> None:
     assert (done.code, "user-pods whoami" in done.err) == (4, True)
 
 
+async def test_logs_are_read_by_kubectl(run: Run, serve: Serve, world: World) -> None:
+    keys = [new_api_key(f"{role}-key", role) for role in (CallerRole.OPERATOR, CallerRole.FRONTEND)]
+    url = str((await serve(named=[stored for _, stored in keys])).make_url("/"))
+    uuid = (await world.provisioner.create("ann@example.com")).uuid
+    await run("login", url, stdin=keys[0][0])
+    done = await run("logs", "ann@example.com", "-f", "--tail", "5", "--previous")
+    assert done.out == f"kubectl -n users logs -l uuid={uuid} -c workspace --tail=5 -f --previous\n"
+    assert "is asleep and has no pod" in done.err
+    wake_up(world, uuid)
+    assert (await run("logs", uuid)).err == ""
+    await run("login", url, stdin=keys[1][0])
+    done = await run("logs", uuid)
+    assert (done.code, done.out.startswith("kubectl -n NAMESPACE logs")) == (0, True)
+    assert "ask an operator" in done.err
+    assert (await run("logs", "nobody@example.com")).code == 3
+
+
 async def test_an_id_that_looks_like_a_number_is_a_string_in_yaml(signed_in: Run, world: World) -> None:
     for uuid in ("1e234567", "12345678"):
         world.new_id = partial(SessionId, uuid)

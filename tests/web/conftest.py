@@ -148,6 +148,7 @@ async def serve(
             audit=audit,
             counter=SessionCounter(world.cluster, world.queues),
             awake_limit=world.awake_limit or None,
+            users_namespace="users",
             exposition=exposition,
         )
         probes = ProbeParts(

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from user_pods_client.cli import exits
-from user_pods_client.cli.app import app
+from user_pods_client.cli.commands import build_for
 from user_pods_client.cli.text import is_utf8
 from user_pods_client.errors import ClientError
 
@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for each in arguments:
             if not is_utf8(each):
                 raise exits.BadArgument(f"the argument {each} has bytes that are not UTF-8")
-        app(args=arguments, prog_name="user-pods")
+        build_for(arguments)(args=arguments, prog_name="user-pods")
     except ClientError as error:
         sys.stderr.write(exits.explanation(error))
         sys.exit(exits.code_of(error))
