@@ -6,6 +6,7 @@ PEERS := .venv-peers
 DOCS := .venv-docs
 AUDIT := .venv-audit
 VIEWER := service/web/static/vendor/swagger-ui
+HTMX := service/dashboard/static/vendor/htmx
 PORT ?= 8080
 GATEWAY_PORT ?= 8081
 STATE ?= .cluster
@@ -17,7 +18,7 @@ SIDE_BY_SIDE := $(shell [ "$$(nproc)" -lt 4 ] || echo -j2 --output-sync=target)
 RERUNS := $(if $(CI),--reruns 1 --max-suite-reruns 3 --rerun-show-tracebacks)
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo down test test-without-cluster test-on-simulated-nodes test-on-real-node test-fast cluster-test threat-model check lint bench bench-scale bench-peers bench-editor bench-idleness hammer faults lock viewer generated tools docs audit
+.PHONY: help up demo down test test-without-cluster test-on-simulated-nodes test-on-real-node test-fast cluster-test threat-model check lint bench bench-scale bench-peers bench-editor bench-idleness hammer faults lock viewer htmx generated tools docs audit
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -128,6 +129,13 @@ viewer: ## Fetch the version of Swagger UI that its package.json names (needs np
 	cd "$$scratch/node_modules/swagger-ui-dist"; \
 	cp LICENSE NOTICE swagger-ui.css swagger-ui-bundle.js swagger-ui-bundle.js.LICENSE.txt $(CURDIR)/$(VIEWER)/
 	@sha256sum $(VIEWER)/LICENSE $(VIEWER)/NOTICE $(VIEWER)/*.css $(VIEWER)/*.js # for tests/web/test_docs.py
+
+htmx: ## Fetch the versions of htmx and its extension that their package.json names (needs npm)
+	@set -e; scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; cp $(HTMX)/package*.json "$$scratch"; \
+	npm ci --prefix "$$scratch" --silent --ignore-scripts --no-audit --no-fund; \
+	cd "$$scratch/node_modules"; cp htmx.org/dist/htmx.min.js htmx.org/LICENSE $(CURDIR)/$(HTMX)/; \
+	cp htmx-ext-sse/dist/sse.min.js $(CURDIR)/$(HTMX)/; cp htmx-ext-sse/LICENSE $(CURDIR)/$(HTMX)/LICENSE-sse
+	@sha256sum $(HTMX)/LICENSE* $(HTMX)/*.js # for tests/dashboard/test_assets.py
 
 $(VENV)/ready: requirements-dev.lock
 	@echo "installing Python packages into $(VENV), about half a minute"

@@ -86,6 +86,14 @@ class Settings(BaseSettings):
     from them all of a caller with one user."""
     audit_entries: Annotated[int, Field(ge=100)] = 10_000
     """About how many entries `GET /audit` keeps in Redis, 300 bytes each. The log has them all, at any `LOG_LEVEL`."""
+    dashboard: bool = True
+    """Serve the dashboard at `/dashboard` on `PORT`, to whoever has a key or may sign in at the identity provider. It
+    is off without access control, and in roles without the API."""
+    dashboard_url: str = ""
+    """Where browsers reach `PORT`, for example `https://sessions.example.com`. Needed to sign in at the provider of
+    `OIDC_ISSUER`: register `<url>/dashboard/callback` as a redirect URI of `OIDC_CLIENT_ID` there."""
+    dashboard_stay: Annotated[float, Field(ge=60, le=2_592_000)] = 28_800
+    """Seconds after which people sign in to the dashboard again. The default is eight hours."""
     connections: Count = 2000
     """Maximum number of concurrent connections to `PORT`. Further ones get 503."""
     connections_per_address: Annotated[int, Field(ge=0)] = 0
@@ -348,6 +356,15 @@ class Settings(BaseSettings):
             _check_web_address(value)
         return value
 
+    @field_validator("dashboard_url")
+    @classmethod
+    def _dashboard(cls, value: str) -> str:
+        if value:
+            _check_web_address(value)
+            if urlsplit(value).path not in ("", "/") or urlsplit(value).query:
+                raise ValueError("write scheme and host only, such as https://sessions.example.com")
+        return value.removesuffix("/")
+
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: SecretStr) -> SecretStr:
@@ -406,6 +423,10 @@ class Settings(BaseSettings):
     def has_callers(self) -> bool:
         """Whether callers of the API have to say who they are."""
         return bool(self.api_keys or self.api_keys_file or self.api_oidc_audience)
+
+    @property
+    def serves_dashboard(self) -> bool:
+        return self.dashboard and self.has_callers and self.role.serves_api
 
     @property
     def token_issuer(self) -> str:

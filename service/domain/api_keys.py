@@ -78,7 +78,7 @@ def new_api_key(name: str, role: CallerRole, user_id: str | None = None) -> tupl
     key_id = "".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH))
     key = f"{_PREFIX}{key_id}_{secrets.token_urlsafe(_SECRET_BYTES)}"
     caller = Caller(name=name, role=role, user_id=user_id, key_id=key_id)
-    return key, ApiKey(caller, _digest(key))
+    return key, ApiKey(caller, key_digest(key))
 
 
 def parse_line(line: str) -> ApiKey:
@@ -114,7 +114,7 @@ class ApiKeys:
 
     def __init__(self, file: ApiKeyFile | None, former: Sequence[str] = ()) -> None:
         self._file = file
-        self._former = [_digest(key) for key in former]
+        self._former = [key_digest(key) for key in former]
         self._named: Mapping[str, ApiKey] = {}
         self._text: str | None = None
         self._problems: Sequence[str] = ()
@@ -122,12 +122,19 @@ class ApiKeys:
 
     def caller(self, key: str) -> Caller | None:
         """Whose key it is; None for an unknown one. The time it takes does not depend on the secret."""
-        given = _digest(key)
+        given = key_digest(key)
         named = self._named.get(key[_ID_PLACE])
         if hmac.compare_digest(given, named.digest if named is not None else _NO_DIGEST) and named is not None:
             return named.caller
         matches = [hmac.compare_digest(given, digest) for digest in self._former]
         return _FORMER if any(matches) else None
+
+    def holders(self, key_id: str | None) -> Sequence[tuple[Caller, bytes]]:
+        """Whose keys have that id (None: no name), each with the digest that is stored of it."""
+        if key_id is None:
+            return [(_FORMER, digest) for digest in self._former]
+        named = self._named.get(key_id)
+        return [(named.caller, named.digest)] if named is not None else []
 
     def remark(self) -> str | None:
         """For /health: what is wrong with the file; None when nothing is."""
@@ -179,5 +186,6 @@ def _parse(text: str) -> tuple[Mapping[str, ApiKey], Sequence[str]]:
     return keys, problems
 
 
-def _digest(key: str) -> bytes:
+def key_digest(key: str) -> bytes:
+    """What is stored of a key."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

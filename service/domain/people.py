@@ -43,6 +43,11 @@ class PersonRule:
     operators: frozenset[str] = frozenset()
     viewers: frozenset[str] = frozenset()
 
+    @property
+    def claims(self) -> frozenset[str]:
+        """The claims that it reads."""
+        return self.user.claims | ({self.user.groups_claim} if self.operators or self.viewers else set())
+
     def caller(self, claims: Mapping[str, object]) -> Caller:
         """Raises SignInRefused."""
         user_id = self.user.user_id(claims)

@@ -52,6 +52,10 @@ class SessionQueries:
         (session,) = await self._join([await self._store.record(uuid)])
         return session
 
+    async def sessions(self, uuids: Sequence[SessionId]) -> Sequence[Session]:
+        """Those of the sessions that have a record, in the given order."""
+        return await self._join(await self._store.records(uuids))
+
     async def history(self, uuid: SessionId) -> Sequence[Entry]:
         """The session's last wakes, sleeps and failures, newest first. Raises SessionNotFound, IndexIncomplete."""
         await self._store.record(uuid)
@@ -92,16 +96,16 @@ class SessionQueries:
         """
         if user_id is not None:
             uuid = await self._store.owner(user_id)
-            return Page([s for s in await self._read([uuid] if uuid else []) if phase in (None, s.phase)], None)
+            return Page([s for s in await self.sessions([uuid] if uuid else []) if phase in (None, s.phase)], None)
         after = _parse_cursor(cursor)
         if awake:
             uuids = self._awake(after, limit)
-            found = [session for session in await self._read(uuids) if phase in (None, session.phase)]
+            found = [session for session in await self.sessions(uuids) if phase in (None, session.phase)]
             return Page(found, uuids[-1] if len(uuids) == limit else None)
         found = []
         for _ in range(_SCAN_PAGES):
             batch = await self._store.page(after, min(_SCAN_PAGE, limit if phase is None else _SCAN_PAGE))
-            for session in await self._read(batch):
+            for session in await self.sessions(batch):
                 if phase in (None, session.phase):
                     found.append(session)
                     if len(found) == limit:
@@ -147,9 +151,6 @@ class SessionQueries:
         """The first ids after this one whose session has or wants a pod."""
         known = (uuid for uuid in self._cache.uuids() if uuid > after)
         return heapq.nsmallest(limit, (uuid for uuid in known if self._cache.workload(uuid).replicas > 0))
-
-    async def _read(self, uuids: Sequence[SessionId]) -> Sequence[Session]:
-        return await self._join(await self._store.records(uuids))
 
     async def _join(self, records: Sequence[Record]) -> Sequence[Session]:
         """Each record with its workload: from the cache, unless that may not show yet what helm has just done."""

@@ -1,48 +1,32 @@
 """Sign users in at an identity provider, and lead them into their own workspace.
 
-A sign-in is bound to the browser that has begun it by a cookie, the *attempt*. What the provider gets (`state`, `nonce`
-and the code verifier) is computed from the attempt by a signing key, so the cookie contains none of it. The cookie of a
-signed-in user is for the gateway's own domain, never for a workspace.
+The cookie of a signed-in user is for the gateway's own domain, never for a workspace.
 
-    attempt   <valid until>.<nonce, workspace and path, in base64>.<key>.<seal>
-    user      <valid until>.<since>.<user id, in base64>.<key>.<seal>
+    user   <valid until>.<since>.<user id, in base64>.<key>.<seal>
 """
 
 import base64
-import hashlib
-import hmac
 import re
-import secrets
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 
 from service.domain.access import MOST_SKEW, WorkspaceAccess, WorkspaceLink
-from service.domain.call_limit import CallLimit
 from service.domain.errors import SessionUnreadable
-from service.domain.identity import (
-    AuthorizationRequest,
-    IdentityProvider,
-    SignInFailure,
-    SignInRefused,
-    UserRule,
-)
+from service.domain.identity import IdentityProvider, SignInFailure, SignInRefused, UserRule
 from service.domain.keyring import Keyring
 from service.domain.names import SessionId
 from service.domain.ports import Tickets, WorkloadCache
 from service.domain.provisioning import Provisioner
 from service.domain.queries import SessionQueries
-from service.domain.signing_key import SEALED, SigningKey
+from service.domain.sign_in_attempts import ATTEMPT_SECONDS, Begun, ProviderAnswer, SignInAttempts
+from service.domain.signing_key import SEALED
 
-ATTEMPT_SECONDS = 600
-"""How long a user may take at the provider."""
 _LONGEST_PATH = 1500
 """Characters of a path that an attempt remembers; its cookie must stay below 4 KB."""
 _UUID = 8
-_NONCE = 16
 _NOWHERE = "-" * _UUID
-_ATTEMPT = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<body>[A-Za-z0-9_-]{{32,2800}})\.{SEALED}")
 _USER = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<since>[0-9]{{1,11}})\.(?P<user>[A-Za-z0-9_-]{{2,340}})\.{SEALED}")
 
 
@@ -63,15 +47,6 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """`url` is the provider's page. `cookie` is the attempt, which the browser keeps under a name with `state`."""
-
-    url: str
-    state: str
-    cookie: str
-
-
-@dataclass(frozen=True, slots=True)
 class SignedIn:
     """`cookie` signs the user in to the domain, for `seconds`. `target` is the page that they asked for."""
 
@@ -79,16 +54,6 @@ class SignedIn:
     cookie: str
     seconds: int
     target: Target | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderAnswer:
-    """What the provider sends the browser back with."""
-
-    state: str
-    code: str | None = None
-    issuer: str | None = None
-    error: str | None = None
 
 
 class SignIn:
@@ -115,8 +80,7 @@ class SignIn:
         self._rule = rule
         self._keyring = keyring
         self._access = access
-        self._tickets = tickets
-        self._calls = CallLimit()
+        self._attempts = SignInAttempts(provider, keyring, tickets, now=now)
         self._queries = queries
         self._cache = cache
         self._provisioner = provisioner
@@ -125,54 +89,24 @@ class SignIn:
 
     async def begin(self, target: Target | None, *, choose_account: bool = False) -> Begun:
         """`choose_account`: the provider asks with which account, though the user is still signed in there."""
-        key = await self._keyring.newest()
         place = f"{target.uuid}{target.path}" if target and len(target.path) <= _LONGEST_PATH else _NOWHERE
-        body = _encoded(secrets.token_bytes(_NONCE) + place.encode())
-        content = f"{int(self._now()) + ATTEMPT_SECONDS}.{body}.{key.id}"
-        request = _request(key, content)
-        url = await self.provider.authorization_url(replace(request, choose_account=choose_account))
-        return Begun(url, request.state, f"{content}.{key.seal('attempt', content)}")
+        return await self._attempts.begin(place, choose_account=choose_account)
 
     async def complete(self, attempt: str, answer: ProviderAnswer, *, client: str) -> SignedIn:
-        """The user whom the provider has sent back, if it was this browser that has begun the attempt.
-
-        An attempt works once, so that nobody can use it to send the provider one code after the other. `client` is the
-        browser's address: each gets a share of the calls that the provider gets.
-        """
-        if answer.code is None and answer.error and not answer.state:
-            raise _declined(answer.error)  # some providers forget the state when the user cancels
-        shape = _ATTEMPT.fullmatch(attempt)
-        content = attempt.rpartition(".")[0]
-        key = await self._keyring.verified(shape, "attempt", content)
-        if shape is None or key is None:
-            raise SignInRefused(SignInFailure.EXPIRED, "this browser has not begun it")
-        request = _request(key, content)
-        if not hmac.compare_digest(request.state.encode(), answer.state.encode("utf-8", "surrogateescape")):
-            raise SignInRefused(SignInFailure.EXPIRED, "the state is another attempt's")
-        if int(shape["until"]) <= self._now():
-            raise SignInRefused(SignInFailure.EXPIRED, "the attempt is too old")
-        if answer.code is None:
-            raise _declined(answer.error)
-        async with self._calls.turn(client):
-            used = hashlib.sha256(request.state.encode()).hexdigest()
-            if not await self._tickets.use_once(used, timedelta(seconds=ATTEMPT_SECONDS + MOST_SKEW)):
-                raise SignInRefused(SignInFailure.CODE_REFUSED, "the attempt was used before")
-            claims = await self.provider.claims(answer.code, request, answer.issuer)
-        user_id = self._rule.user_id(claims)
-        begun = int(shape["until"]) - ATTEMPT_SECONDS
-        user = User(user_id, self._sign_in_time(await self._find(user_id), begun))
+        """The user whom the provider has sent back. See SignInAttempts.complete."""
+        completed = await self._attempts.complete(attempt, answer, client=client)
+        user_id = self._rule.user_id(completed.claims)
+        user = User(user_id, self._sign_in_time(await self._find(user_id), completed.begun))
         until = int(self._now()) + self._stay
         newest = await self._keyring.newest()
         content = f"{until}.{user.since}.{_encoded(user_id.encode())}.{newest.id}"
         cookie = f"{content}.{newest.seal('user', content)}"
-        return SignedIn(user, cookie, self._stay, _target(shape["body"]))
+        return SignedIn(user, cookie, self._stay, _target(completed.place))
 
     async def target(self, attempt: str) -> Target | None:
         """The page that was asked for when the attempt began, however long ago."""
-        shape = _ATTEMPT.fullmatch(attempt)
-        if shape is None or await self._keyring.verified(shape, "attempt", attempt.rpartition(".")[0]) is None:
-            return None
-        return _target(shape["body"])
+        place = await self._attempts.place(attempt)
+        return _target(place) if place is not None else None
 
     async def user(self, cookie: str) -> User | None:
         """The user whom the domain's cookie names; None unless it is genuine and still valid."""
@@ -237,29 +171,7 @@ class SignIn:
         return revoked if now < revoked <= now + MOST_SKEW else begun
 
 
-def _request(key: SigningKey, content: str) -> AuthorizationRequest:
-    return AuthorizationRequest(
-        state=key.seal("state", content), nonce=key.seal("nonce", content), verifier=key.seal("verifier", content)
-    )
-
-
-def _declined(error: str | None) -> SignInRefused:
-    """`error` is from the URL, so anybody may have written it."""
-    known: Mapping[str, SignInFailure] = {
-        "access_denied": SignInFailure.CANCELLED,
-        "login_required": SignInFailure.CANCELLED,
-        "consent_required": SignInFailure.CANCELLED,
-        "interaction_required": SignInFailure.CANCELLED,
-        "account_selection_required": SignInFailure.CANCELLED,
-        "temporarily_unavailable": SignInFailure.PROVIDER_AWAY,
-        "server_error": SignInFailure.PROVIDER_AWAY,
-    }
-    name = error if error and re.fullmatch("[a-z_]{1,40}", error) else "no code and no known error"
-    return SignInRefused(known.get(name, SignInFailure.MISCONFIGURED), name)
-
-
-def _target(body: str) -> Target | None:
-    place = _decoded(body)[_NONCE:].decode()
+def _target(place: str) -> Target | None:
     return Target(SessionId(place[:_UUID]), place[_UUID:]) if place != _NOWHERE else None
 
 

@@ -22,6 +22,13 @@ def parse(text: str) -> Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+def is_loopback_host(authority: str) -> bool:
+    """Whether it is this very machine: an address or `localhost`, with or without a port."""
+    host = authority.rpartition(":")[0] if re.search(r"(^[^:]*|\]):[0-9]*$", authority) else authority
+    address = parse(authority)
+    return host.lower() == "localhost" or (address is not None and address.is_loopback)
+
+
 def is_within(address: Address | None, networks: Sequence[Network]) -> bool:
     return address is not None and any(address in network for network in networks)
 

@@ -1,5 +1,7 @@
 """Access control of the API: who calls, and whether they may. Every request passes here, and only here."""
 
+from typing import Protocol
+
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
@@ -11,13 +13,18 @@ from service.domain.people import People, PersonNotAdmitted
 from service.domain.permissions import Caller, CallerRole, Reach, reach, user_for_rates
 from service.domain.queries import SessionQueries
 from service.domain.rate_limits import RateLimits
-from service.web.caller import CALLER
+from service.web.caller import CALLER, is_page, operation
 from service.web.problems import RequestRefused
 
-OPEN = frozenset({"/health", "/livez", "/readyz", "/", "/openapi.json", "/docs"})
+OPEN = frozenset(
+    {
+        "/health", "/livez", "/readyz", "/", "/openapi.json", "/docs",
+        "/dashboard/sign-in", "/dashboard/provider", "/dashboard/callback", "/dashboard/sign-out",
+    }
+)  # fmt: skip
 """Paths that need no key, since they reveal nothing about users."""
 _DOTS_OF_A_TOKEN = 2
-_OPEN_BELOW = ("/docs/", "/problems/")
+_OPEN_BELOW = ("/docs/", "/problems/", "/dashboard/assets/")
 _LOCAL = Caller(name=wake_cause.API, role=CallerRole.OPERATOR)
 """Any program on this machine, where there are no keys."""
 
@@ -39,12 +46,28 @@ def user(request: web.Request, asked: str | None) -> str | None:
     return only
 
 
+class Visitors(Protocol):
+    """Who is signed in to the dashboard."""
+
+    async def visitor(self, request: web.Request) -> Caller:
+        """Raises RequestRefused, or a redirect to the page that signs people in."""
+
+
 class Gate:
-    """Lets in whom the keys know, and people with tokens, to what the table of permissions allows."""
+    """Lets in whom the keys know, and people with tokens, to what the table of permissions allows.
+
+    `visitors` use the dashboard: what their cookies say counts there, and nowhere else.
+    """
 
     def __init__(
-        self, keys: ApiKeys, people: People | None, queries: SessionQueries, rates: RateLimits | None = None
+        self,
+        keys: ApiKeys,
+        people: People | None,
+        queries: SessionQueries,
+        rates: RateLimits | None = None,
+        visitors: Visitors | None = None,
     ) -> None:
+        self._visitors = visitors
         self._keys = keys
         self._people = people
         self._rates = rates
@@ -52,8 +75,12 @@ class Gate:
 
     async def admit(self, request: web.Request) -> None:
         """Note who calls. Raises RequestRefused, TooManyRequests; SessionNotFound for a session of somebody else."""
-        found = request[CALLER] = await self._authenticate(request.headers.get("Authorization", ""))
-        route, uuid = request.match_info.route.name, request.match_info.get("uuid")
+        if self._visitors is not None and is_page(request):
+            found = await self._visitors.visitor(request)
+        else:
+            found = await self._authenticate(request.headers.get("Authorization", ""))
+        request[CALLER] = found
+        route, uuid = operation(request), request.match_info.get("uuid")
         if self._rates is not None:
             self._rates.count(caller=found.name_for_rates, user=user_for_rates(route or "", found, uuid))
         if route is None:

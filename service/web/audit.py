@@ -4,7 +4,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from service.domain.audit import DONE, Audit
-from service.web.caller import CALLER, SESSION
+from service.web.caller import CALLER, SESSION, operation
 from service.web.problems import PROBLEM
 
 
@@ -12,12 +12,12 @@ def middleware(audit: Audit) -> Middleware:
     @web.middleware
     async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
-        operation = request.match_info.route.name
-        if operation is None:
+        asked = operation(request)
+        if asked is None:
             return response  # there is nothing behind it but "not found"
         audit.note(
             request.get(CALLER),
-            operation,
+            asked,
             uuid=request.match_info.get("uuid") or request.get(SESSION),
             result=response.get(PROBLEM, DONE),
             status=response.status,

@@ -9,10 +9,11 @@ from aiohttp.typedefs import Handler, Middleware
 
 from service.edge.connection_limits import HEADER_LIMIT
 from service.web import access, edge, handlers, problems, request_id
+from service.web.caller import is_page
 from service.web.keys import EXPOSITION, Exposition
 
 Answered = Callable[[str, int, float], None]
-"""Called for each answer with operation (`other` if it is not one of the API's), status and seconds."""
+"""Called for each answer with operation (`dashboard` for its pages, `other` if it is none), status and seconds."""
 
 
 def middleware(answered: Answered) -> Middleware:
@@ -20,7 +21,7 @@ def middleware(answered: Answered) -> Middleware:
     async def measure(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
         response = await handler(request)
-        name = request.match_info.route.name
+        name = "dashboard" if is_page(request) else request.match_info.route.name
         answered(name or "other", response.status, time.perf_counter() - started)
         return response
 

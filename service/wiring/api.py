@@ -7,13 +7,19 @@ from service.edge.connection_limits import ConnectionLimits
 from service.settings import Settings
 from service.web import edge
 from service.web.access import Gate
-from service.web.app import make_app
+from service.web.app import Pages, make_app
 from service.web.keys import ApiParts, ProbeParts
 from service.web.probes import make_probes
 
 
 def build_api(
-    config: Settings, parts: ApiParts | None, probes: ProbeParts, metrics: PrometheusMetrics, gate: Gate | None
+    config: Settings,
+    parts: ApiParts | None,
+    probes: ProbeParts,
+    metrics: PrometheusMetrics,
+    *,
+    gate: Gate | None,
+    pages: Pages | None,
 ) -> web.Application:
     rest_limits = edge.RestLimits(
         connection_limits=ConnectionLimits(
@@ -28,4 +34,12 @@ def build_api(
     )
     if parts is None:
         return make_probes(probes, answered=metrics.answered, rest_limits=rest_limits)
-    return make_app(parts, probes, gate=gate, answered=metrics.answered, rest_limits=rest_limits, limits=config.limits)
+    return make_app(
+        parts,
+        probes,
+        gate=gate,
+        answered=metrics.answered,
+        rest_limits=rest_limits,
+        limits=config.limits,
+        pages=pages,
+    )

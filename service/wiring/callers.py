@@ -10,7 +10,7 @@ from service.domain.people import People
 from service.domain.rate_limits import RateLimits
 from service.domain.supervisor import Work
 from service.settings import PREFIX, Settings, SettingsError
-from service.web.access import Gate
+from service.web.access import Gate, Visitors
 from service.wiring.core import Core
 from service.wiring.oidc import open_people
 
@@ -43,13 +43,15 @@ async def _load_api_keys(config: Settings) -> ApiKeys:
     return keys
 
 
-def build_gate(core: Core, callers: Callers | None) -> tuple[Gate | None, Mapping[str, Work]]:
-    """What every request passes, and the tasks of its parts, by name."""
+def build_gate(
+    core: Core, callers: Callers | None, visitors: Visitors | None
+) -> tuple[Gate | None, Mapping[str, Work]]:
+    """What every request passes; `visitors` use the dashboard. And the tasks of its parts, by name."""
     if callers is None:
         return None, {}
     config = core.config
     rates = RateLimits(
         core.redis.levels, per_caller=config.rate_per_caller or None, per_user=config.rate_per_user or None
     )
-    gate = Gate(callers.keys, callers.people, core.queries, rates)
+    gate = Gate(callers.keys, callers.people, core.queries, rates, visitors)
     return gate, {"API keys": callers.keys.run, "request rates": rates.run}

@@ -25,16 +25,25 @@ _STAY_AWAKE = 3600
 """Seconds that "Stay awake" in a page gives, unless `EXTENSION_LIMIT` is shorter."""
 
 
+def build_keyring(core: Core) -> Keyring:
+    """The keys that seal everything."""
+    config = core.config
+    return Keyring(
+        core.kubernetes.signing_keys,
+        rotate=timedelta(seconds=config.gateway_keys_age),
+        keep=timedelta(seconds=max(config.gateway_stay_limit, config.dashboard_stay)),
+    )
+
+
 def build_access(core: Core) -> WorkspaceAccess | None:
     """None without a gateway."""
     config = core.config
     if not config.gateway_domain:
         return None
     limit = timedelta(seconds=config.gateway_stay_limit)
-    keyring = Keyring(core.kubernetes.signing_keys, rotate=timedelta(seconds=config.gateway_keys_age), keep=limit)
     return WorkspaceAccess(
         core.redis.tickets,
-        keyring,
+        build_keyring(core),
         core.kubernetes.cache,
         origin=config.origin,
         ticket=timedelta(seconds=config.gateway_ticket),

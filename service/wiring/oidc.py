@@ -1,6 +1,6 @@
 """Sign-in at an OpenID Connect provider."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -8,6 +8,7 @@ from aiohttp import ClientSession, DummyCookieJar
 
 from service.adapters.oidc.bearer_token import OidcBearerTokens
 from service.adapters.oidc.provider import OidcProvider
+from service.dashboard import paths
 from service.domain.access import WorkspaceAccess
 from service.domain.identity import IdentityProvider
 from service.domain.people import People
@@ -24,6 +25,26 @@ async def open_oidc(config: Settings) -> AsyncIterator[IdentityProvider | None]:
     if not config.oidc_issuer or not config.role.serves_gateway:
         yield None
         return
+    wanted = config.user_rule.claims
+    async with _opened(config, config.domain_origin + CALLBACK, config.domain_origin + SIGNED_OUT, wanted) as provider:
+        yield provider
+
+
+@asynccontextmanager
+async def open_dashboard_oidc(config: Settings) -> AsyncIterator[IdentityProvider | None]:
+    """The same provider for the dashboard; None where nobody can sign in there. Raises SettingsError."""
+    if not config.oidc_issuer or not config.dashboard_url or not config.serves_dashboard:
+        yield None
+        return
+    wanted = config.person_rule.claims
+    async with _opened(config, config.dashboard_url + paths.CALLBACK, config.dashboard_url, wanted) as provider:
+        yield provider
+
+
+@asynccontextmanager
+async def _opened(
+    config: Settings, redirect_uri: str, signed_out_uri: str, wanted: Collection[str]
+) -> AsyncIterator[IdentityProvider]:
     secret = _secret(config)
     async with ClientSession(cookie_jar=DummyCookieJar()) as http:
         provider = OidcProvider(
@@ -32,9 +53,9 @@ async def open_oidc(config: Settings) -> AsyncIterator[IdentityProvider | None]:
             client_id=config.oidc_client_id,
             secret=secret,
             scopes=config.oidc_scopes,
-            redirect_uri=config.domain_origin + CALLBACK,
-            signed_out_uri=config.domain_origin + SIGNED_OUT,
-            wanted=sorted(config.user_rule.claims),
+            redirect_uri=redirect_uri,
+            signed_out_uri=signed_out_uri,
+            wanted=sorted(wanted),
         )
         try:
             yield provider

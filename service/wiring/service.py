@@ -27,11 +27,12 @@ from service.wiring.api import build_api
 from service.wiring.callers import Callers, build_gate, open_callers
 from service.wiring.controller import build_controller
 from service.wiring.core import Core, build_core
+from service.wiring.dashboard import build_dashboard
 from service.wiring.gateway import build_access, build_gateway, build_revocation
 from service.wiring.health import build_health
 from service.wiring.kubernetes import open_kubernetes
 from service.wiring.metrics import build_exposition
-from service.wiring.oidc import build_sign_in, open_oidc
+from service.wiring.oidc import build_sign_in, open_dashboard_oidc, open_oidc
 from service.wiring.ports import Ports
 from service.wiring.provisioning import build_provisioner, build_releases
 from service.wiring.redis import open_redis
@@ -64,9 +65,11 @@ async def running_service(config: Settings, ports: Ports, life: Life) -> AsyncIt
         open_redis(config) as redis,
         open_kubernetes(config) as kubernetes,
         open_oidc(config) as provider,
+        open_dashboard_oidc(config) as dashboard_provider,
     ):
         core = build_core(config, redis, kubernetes, metrics, life.drain)
-        async with _running(core, ports, life, build_service(core, releases, provider, callers)) as address:
+        built = build_service(core, releases, provider, callers, dashboard_provider)
+        async with _running(core, ports, life, built) as address:
             yield address
 
 
@@ -96,12 +99,16 @@ async def _finish_work(life: Life, provisioner: Provisioner) -> None:
 
 
 def build_service(
-    core: Core, releases: Releases | None, provider: IdentityProvider | None, callers: Callers | None
+    core: Core,
+    releases: Releases | None,
+    provider: IdentityProvider | None,
+    callers: Callers | None,
+    dashboard_provider: IdentityProvider | None = None,
 ) -> Service:
     """Build the parts of the configured role.
 
     `releases` is None in a role that runs no helm, `provider` unless users sign in at one, `callers` where those
-    of the API need neither key nor token.
+    of the API need neither key nor token. `dashboard_provider` is that provider as the dashboard calls it.
     """
     role, (tracker, tracking) = core.config.role, build_tracking(core)
     provisioner = build_provisioner(core, releases) if releases is not None else None
@@ -121,7 +128,8 @@ def build_service(
         supervisor=core.supervisor,
         readiness=core.readiness,
     )
-    gate, guarding = build_gate(core, callers)
+    pages = build_dashboard(core, callers, access, dashboard_provider)
+    gate, guarding = build_gate(core, callers, pages.visitors if pages is not None else None)
     audit = Audit(core.redis.audit_trail, LogAudit())
     parts = None
     if provisioner is not None and role.serves_api:
@@ -139,7 +147,9 @@ def build_service(
             exposition=exposition,
         )
     return Service(
-        api=build_api(core.config, parts, probes, core.metrics, gate),
+        api=build_api(
+            core.config, parts, probes, core.metrics, gate=gate, pages=pages.dashboard if pages is not None else None
+        ),
         gateway=gateway,
         exposition=exposition,
         provisioner=provisioner,
@@ -150,6 +160,7 @@ def build_service(
             **({"progress": core.redis.progress.run} if role.serves_api or role.serves_gateway else {}),
             **({"sign-outs": core.redis.sign_outs.run} if gateway is not None else {}),
             **guarding,
+            **(pages.tasks if pages is not None else {}),
             **({"audit": audit.run} if parts is not None else {}),
             **({"entrance": access.run} if access is not None else {}),
         },

@@ -147,7 +147,9 @@ def test_secrets_are_only_referenced(helm: Helm) -> None:
     env = {v["name"]: v for v in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
     for name in ("USER_PODS_REDIS_URL", "USER_PODS_API_KEYS"):
         assert "secretKeyRef" in env[name]["valueFrom"]
-    assert "Secret" not in {item["kind"] for item in render(helm)}
+    # The only one that the chart makes is empty: the service fills it with the keys of cookies.
+    (own,) = [item for item in render(helm) if item["kind"] == "Secret"]
+    assert not {"data", "stringData"} & set(own)
 
 
 def test_metrics_have_a_port_without_a_key_only_when_enabled(helm: Helm) -> None:
@@ -199,7 +201,12 @@ METRICS = ("--set", "metrics.enabled=true,networkPolicy.enabled=true")
 
 
 def test_with_a_gateway_the_service_may_access_exactly_one_secret(helm: Helm) -> None:
-    assert "signing-keys" not in yaml.safe_dump_all(render(helm))
+    for off in ("false", "off", "0"):
+        bare = render(helm, "--set-string", f"settings.DASHBOARD={off}")
+        assert "signing-keys" not in yaml.safe_dump_all(bare)
+    dashboard = yaml.safe_dump_all(render(helm))
+    assert "USER_PODS_GATEWAY_KEYS_SECRET" in dashboard, "the dashboard seals cookies, too"
+    assert "USER_PODS_GATEWAY_DOMAIN" not in dashboard
     own = replace(helm, namespace="own")
     objects = render(own, "--set", "gateway.domain=pods.example.com,usersNamespace=users")
     keys = {item["kind"]: item for item in objects if item["metadata"]["name"] == "session-service-signing-keys"}
@@ -366,3 +373,18 @@ def test_only_the_gateway_knows_the_identity_providers_secret(helm: Helm, separa
     assert env["USER_PODS_OIDC_CLIENT_ID"]["value"] == "workspaces"
     secret = env["USER_PODS_OIDC_CLIENT_SECRET"]["valueFrom"]["secretKeyRef"]
     assert secret == {"name": "oidc", "key": "client-secret"}
+
+
+def test_the_api_signs_people_in_to_the_dashboard_where_it_knows_its_own_address(helm: Helm) -> None:
+    objects = render(
+        helm,
+        *("--set", "roles.separate=true,gateway.domain=pods.example.com"),
+        *("--set", "gateway.oidc.issuer=https://id.example.com,gateway.oidc.clientId=workspaces"),
+        *("--set", "settings.DASHBOARD_URL=https://sessions.example.com"),
+    )
+    knowing = [
+        item["metadata"]["name"]
+        for item in objects
+        if item["kind"] == "Deployment" and "USER_PODS_OIDC_CLIENT_ID" in yaml.safe_dump(item)
+    ]
+    assert knowing == ["session-service-api", "session-service-gateway"]

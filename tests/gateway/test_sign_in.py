@@ -22,7 +22,8 @@ from service.adapters.oidc.provider import OidcProvider
 from service.domain import call_limit
 from service.domain.identity import UserRule
 from service.domain.names import SessionId
-from service.domain.sign_in import ATTEMPT_SECONDS, SignIn
+from service.domain.sign_in import SignIn
+from service.domain.sign_in_attempts import ATTEMPT_SECONDS
 from service.gateway.access.cookie_header import COOKIE
 from service.gateway.access.home import Home
 from service.gateway.access.hosts import Hosts
@@ -107,6 +108,9 @@ class Scene:
     sign_in: SignIn
     oidc: OidcProvider
     clock: "Clock"
+
+    def set_clock(self, now: Callable[[], float]) -> None:
+        self.sign_in._now = self.sign_in._attempts._now = now
 
     def browser(self, address: str = "192.0.2.1") -> Browser:
         return Browser(self.house, address)
@@ -390,7 +394,7 @@ async def test_a_changed_attempt_is_refused(scene: Scene) -> None:
 async def test_an_attempt_grows_too_old(scene: Scene) -> None:
     browser = scene.browser()
     way = await scene.begin(browser)
-    scene.sign_in._now = lambda: time.time() + 601
+    scene.set_clock(lambda: time.time() + 601)
     answer = await browser.get(way)
     assert (answer.status, cookies.USER in browser.jar[DOMAIN]) == (400, False)
     assert ' href="/">Try again</a>' in answer.page
@@ -441,15 +445,15 @@ async def test_whoever_tries_again_gets_to_the_page_that_they_asked_for(scene: S
     cancelled = await browser.get(f"{ORIGIN}{CALLBACK}?{urlencode({'error': 'access_denied', 'state': state})}")
     assert f' href="{again}">Try again</a>' in cancelled.page
     way = await scene.begin(browser, page)
-    scene.sign_in._now = lambda: time.time() + ATTEMPT_SECONDS + 1
+    scene.set_clock(lambda: time.time() + ATTEMPT_SECONDS + 1)
     late = await browser.get(way)
     assert late.status == 400
     assert f' href="{again}">Try again</a>' in late.page
     # It was another tab that has signed in meanwhile.
-    scene.sign_in._now = time.time
+    scene.set_clock(time.time)
     way = await scene.begin(browser, page)
     await scene.enter(browser)
-    scene.sign_in._now = lambda: time.time() + ATTEMPT_SECONDS + 1
+    scene.set_clock(lambda: time.time() + ATTEMPT_SECONDS + 1)
     other = await browser.get(way)
     assert (other.status, other.location) == (303, again)
 
@@ -753,7 +757,7 @@ async def test_nobody_can_keep_all_others_from_signing_in(scene: Scene, addresse
     assert (await browser.get(await scene.begin(browser))).status == 303
     answers.set()
     await asyncio.gather(*visits)
-    assert not scene.sign_in._calls._of_client, "clients are remembered"
+    assert not scene.sign_in._attempts._calls._of_client, "clients are remembered"
 
 
 async def test_the_rate_of_calls_of_the_token_endpoint_is_bounded(
@@ -912,7 +916,7 @@ async def test_a_domain_cookie_from_before_brings_no_removed_workspace_back(scen
     (uuid,) = world.cluster.uuids()
     await world.revocation.revoke(uuid, by="api")
     await world.releases.uninstall(uuid)
-    scene.sign_in._now = lambda: time.time() + ATTEMPT_SECONDS + 1
+    scene.set_clock(lambda: time.time() + ATTEMPT_SECONDS + 1)
     assert (await browser.get(f"{ORIGIN}/")).location.startswith(scene.provider.issuer)
     assert world.cluster.workload(uuid).released
 
@@ -934,11 +938,11 @@ async def test_a_link_from_a_replica_that_has_not_heard_of_a_revocation_is_refus
 
 async def test_what_the_provider_said_before_a_revocation_opens_nothing_after_it(scene: Scene) -> None:
     uuid, browser = await scene.house.awake("ann@example.com"), scene.browser()
-    scene.sign_in._now = lambda: time.time() - 5
+    scene.set_clock(lambda: time.time() - 5)
     callback = await scene.begin(browser)
-    scene.sign_in._now = time.time
+    scene.set_clock(time.time)
     await scene.house.world.revocation.revoke(uuid, by="api")
-    scene.sign_in._now = lambda: time.time() + 2
+    scene.set_clock(lambda: time.time() + 2)
     answer = await browser.get(callback)
     assert (answer.status, answer.location) == (303, "/")
     assert (await browser.get(f"{ORIGIN}/")).location.startswith(scene.provider.issuer)
@@ -949,10 +953,10 @@ async def test_a_sign_in_that_began_in_the_second_of_a_revocation_asks_the_provi
     uuid, browser, now = await scene.house.awake("ann@example.com"), scene.browser(), int(time.time()) + 60
     page = f"{scene.house.origin(uuid)}/echo"
     scene.house.world.revocation._now = lambda: datetime.fromtimestamp(now, UTC)
-    scene.sign_in._now = lambda: now + 0.1
+    scene.set_clock(lambda: now + 0.1)
     callback = await scene.begin(browser, page)
     await scene.house.world.revocation.revoke(uuid, by="api")
-    scene.sign_in._now = lambda: now + 20.0
+    scene.set_clock(lambda: now + 20.0)
     answer = await browser.get(callback)
     assert (answer.status, answer.location) == (303, f"{SIGN_IN}?{urlencode({'return_to': page})}")
     answer = await browser.get(await scene.begin(browser, ORIGIN + answer.location))

@@ -36,6 +36,12 @@ async def test_keys_of_a_file_open_one_users_session_until_they_are_removed(
     assert (await call(own, "POST", f"/session/{other}/wake"))[0] == 404
     assert (await call(own, "POST", "/session/create", user_id=f"other-{user}"))[0] == 403
 
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as http:
+        form = {"data": {"key": own}, "headers": {"Origin": stack.url}}
+        async with http.post(f"{stack.url}/dashboard/sign-in", **form) as answer:  # type: ignore[arg-type]
+            assert str(answer.url) == f"{stack.url}/dashboard/sessions/{uuid}", await answer.text()
+        cookies = {each.key: each.value for each in http.cookie_jar}
+
     while (await call(own, "GET", f"/session/{uuid}/status"))[0] == 200:
         pass  # at most 60 times
     refused = await call(own, "GET", f"/session/{uuid}/status")
@@ -61,5 +67,7 @@ async def test_keys_of_a_file_open_one_users_session_until_they_are_removed(
         return (await call(own, "GET", "/whoami"))[0] == 401
 
     await until(removed, 15, lambda: "the removed key is still valid")
+    async with aiohttp.request("GET", f"{stack.url}/dashboard/sessions/{uuid}", cookies=cookies) as answer:
+        assert answer.url.path == "/dashboard/sign-in", "its session in a browser has not ended"
     assert (await call(root, "GET", "/whoami"))[1]["name"] == "root"
     assert (await call(root, "DELETE", f"/session/{other}"))[0] == 204

@@ -8,6 +8,7 @@
                              creates their sessions
   session-service.binding    RoleBinding of a Role of the same name (takes a dict of root, name, namespace and the
                              roles that need it)
+  session-service.seals      whether the service seals cookies: with a gateway, or with the dashboard
   session-service.hosts      the hosts of the route to the gateway, as a YAML list
   session-service.tlsSecret  the Secret with the route's certificate; empty without one
   session-service.userValues the values for every user's release, as YAML
@@ -40,6 +41,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- $settings := .Values.settings | default dict -}}
 {{- $never := has (lower (get $settings "OIDC_CREATE")) (list "false" "off" "no" "0" "f" "n") -}}
 api controller{{ if and (or .Values.gateway.oidc.issuer $settings.OIDC_ISSUER) (not $never) }} gateway{{ end }}
+{{- end }}
+
+{{- define "session-service.seals" -}}
+{{- $off := has (lower (toString (get (.Values.settings | default dict) "DASHBOARD"))) (list "false" "off" "no" "0" "f" "n") -}}
+{{- if or .Values.gateway.domain (not $off) }}true{{ end }}
 {{- end }}
 
 {{- define "session-service.binding" -}}

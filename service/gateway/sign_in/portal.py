@@ -13,7 +13,8 @@ from service.domain.errors import SessionError
 from service.domain.identity import SignInFailure, SignInRefused
 from service.domain.names import SessionId
 from service.domain.request_context import current_request_id
-from service.domain.sign_in import ProviderAnswer, SignIn, Target, User
+from service.domain.sign_in import SignIn, Target, User
+from service.domain.sign_in_attempts import ProviderAnswer
 from service.gateway.access import sign_out
 from service.gateway.access.access_control import AccessControl
 from service.gateway.access.fetch_metadata import is_navigation

@@ -1,0 +1,99 @@
+"""Streams of events that keep pages up to date: the state of each session that they show, whenever it changes."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from aiohttp import web
+
+from service.dashboard.visitors import Visitors
+from service.domain.errors import SessionError
+from service.domain.names import SessionId
+from service.domain.ports import WorkloadCache
+from service.domain.request_context import current_request_id
+from service.edge.event_stream import event_stream
+from service.edge.readiness import Readiness
+from service.web import request_id
+from service.web.problems import RequestRefused
+
+_HEARTBEAT = 15
+"""Seconds between two comments, and between two checks that the visitor is still signed in."""
+_GATHER = 0.25
+"""Seconds for which changes are gathered: a start changes a session several times a second."""
+
+_LONGEST = 600
+"""Seconds after which a stream ends. The browser opens another one, and passes access control again."""
+
+Parts = Callable[[Sequence[SessionId]], Awaitable[Mapping[str, str]]]
+"""Renders those sessions: the names of events, and the markup that each brings."""
+
+
+class LiveStreams:
+    """At most `total` at a time."""
+
+    def __init__(self, cache: WorkloadCache, readiness: Readiness, visitors: Visitors, *, total: int = 200) -> None:
+        self._cache = cache
+        self._readiness = readiness
+        self._visitors = visitors
+        self._total = total
+        self._open = 0
+
+    async def respond(self, request: web.Request, uuids: Sequence[SessionId], parts: Parts) -> web.StreamResponse:
+        """Send the parts of each of the sessions now, and when it changes. Raises RequestRefused."""
+        if self._open >= self._total:
+            raise RequestRefused("too-many-streams", "too many pages are live; this one shows what it has loaded")
+        wanted, changed, event = frozenset(uuids), set(uuids), asyncio.Event()
+
+        def note(uuid: SessionId) -> None:
+            if uuid in wanted:
+                changed.add(uuid)
+                event.set()
+
+        self._open += 1
+        unsubscribe = self._cache.subscribe(note)
+        try:
+            headers = {request_id.HEADER: current_request_id(), "Cache-Control": "no-store"}
+            async with event_stream(request, headers, _HEARTBEAT) as response:
+                sent: dict[str, str] = {}
+                ends = time.monotonic() + _LONGEST
+                while time.monotonic() < ends and await self._is_welcome(request):
+                    for name, markup in (await _rendered(parts, changed)).items():
+                        if sent.get(name) != markup:
+                            sent[name] = markup
+                            await response.send(markup, event=name)
+                    await self._until(request, event)
+            return response
+        finally:
+            unsubscribe()
+            self._open -= 1
+
+    async def _is_welcome(self, request: web.Request) -> bool:
+        with contextlib.suppress(SessionError):
+            return not self._readiness.closing and await self._visitors.session(request) is not None
+        return True  # nobody knows better at the moment
+
+    async def _until(self, request: web.Request, event: asyncio.Event) -> None:
+        """Wait for a change, or for a heartbeat. Raises ConnectionResetError when the client is gone."""
+        for _ in range(_HEARTBEAT):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await event.wait()
+                    break
+            if request.transport is None or request.transport.is_closing():
+                raise ConnectionResetError
+            if self._readiness.closing:
+                return
+        await asyncio.sleep(_GATHER)
+        event.clear()
+
+
+async def _rendered(parts: Parts, changed: set[SessionId]) -> Mapping[str, str]:
+    """The parts of what has changed. Nothing while Redis does not answer: then they stay changed."""
+    uuids = sorted(changed)
+    changed.clear()  # before the read: what changes meanwhile is to be read again
+    try:
+        return await parts(uuids) if uuids else {}
+    except SessionError:
+        changed.update(uuids)
+        return {}

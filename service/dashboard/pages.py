@@ -1,0 +1,133 @@
+"""Renders the dashboard's pages, in the design of the gateway's. They load nothing from elsewhere, and have nothing
+inline.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from aiohttp import hdrs, web
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from service.dashboard import paths
+from service.dashboard.forms import FIELD
+from service.dashboard.visitors import form_token
+from service.domain.permissions import Caller, Reach, reach
+from service.gateway.pages import pages as gateway_pages
+from service.gateway.pages.brand import Brand
+from service.gateway.texts import catalogue
+from service.web.caller import CALLER
+from service.web.static_content import FOREVER, StaticContent
+
+_HERE = Path(__file__).parent
+_STYLE = Path(gateway_pages.__file__).parent / "templates" / "style.css"
+_SCRIPTS = ("vendor/htmx/htmx.min.js", "vendor/htmx/sse.min.js", "dashboard.js")
+_NAVIGATION = (("Sessions", paths.ROOT, "list_sessions"),)
+"""Each page that the header leads to: its name, its path, and the operation that its visitors must be allowed."""
+_TEXTS = catalogue.LANGUAGES[catalogue.DEFAULT]
+"""The dashboard is in English: operators read it beside logs and Kubernetes' words."""
+
+
+class DashboardPages:
+    """`brand` is on all of them, as on the gateway's."""
+
+    def __init__(self, brand: Brand | None = None) -> None:
+        self._brand = brand or Brand()
+        self._assets = _assets(self._brand)
+        self._templates = Environment(
+            loader=FileSystemLoader(_HERE / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self._templates.globals.update(
+            asset=self._paths_by_name(),
+            brand=self._brand,
+            form_field=FIELD,
+            navigation=_NAVIGATION,
+            paths=paths,
+            text=text,
+            when=when,
+        )
+
+    def page(
+        self, request: web.Request, template: str, *, status: int = 200, form_target: str = "", **values: object
+    ) -> web.Response:
+        """The page. `form_target` is another origin that the answer to one of its forms may redirect to."""
+        caller = request.get(CALLER)
+        body = self.part(
+            template,
+            caller=caller,
+            may=partial(may, caller),
+            token=form_token(request),
+            here=request.path,
+            **values,
+        )
+        images = "data:" if self._brand.logo else "'none'"
+        targets = f"'self' {form_target}".strip()
+        policy = (
+            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
+            f" img-src {images}; base-uri 'none'; form-action {targets}; frame-ancestors 'none'"
+        )
+        return web.Response(
+            status=status,
+            text=body,
+            content_type="text/html",
+            headers={
+                "Content-Security-Policy": policy,
+                hdrs.CACHE_CONTROL: "no-store",
+                # Forms say where they come from, also in browsers without Sec-Fetch-Site.
+                "Referrer-Policy": "same-origin",
+                "X-Content-Type-Options": "nosniff",
+                "Cross-Origin-Opener-Policy": "same-origin",
+            },
+        )
+
+    def part(self, template: str, **values: object) -> str:
+        """A part of a page."""
+        body = self._templates.get_template(template).render(values)
+        # Half a character, from a byte of a query that is no text, cannot be sent.
+        return body.encode("utf-8", "replace").decode()
+
+    async def asset(self, request: web.Request) -> web.Response:
+        asset = self._assets.get(request.path.removeprefix(f"{paths.ASSETS}/"))
+        if asset is None:
+            raise web.HTTPNotFound
+        return await asset.respond(request)
+
+    def _paths_by_name(self) -> Mapping[str, str]:
+        return {path.rpartition("/")[2].replace(".", "_"): f"{paths.ASSETS}/{path}" for path in self._assets}
+
+
+def may(caller: Caller | None, operation: str) -> bool:
+    """Whether the page should offer the operation."""
+    return caller is not None and reach(operation, caller) is not Reach.NOBODY
+
+
+def text(key: str, **values: str) -> str:
+    return _TEXTS[key].format(**values)
+
+
+def when(at: datetime) -> str:
+    """A time for people, in UTC, as logs have it."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _assets(brand: Brand) -> Mapping[str, StaticContent]:
+    """By their paths, which contain their checksums."""
+    style = _STYLE.read_text() + (_HERE / "static" / "dashboard.css").read_text()
+    if brand.color:
+        style += f":root {{ --brand: {brand.color}; --on-brand: {brand.on_color}; }}\n"
+    files = {"dashboard.css": (style.encode(), "text/css")}
+    for name in _SCRIPTS:
+        file = _HERE / "static" / name
+        files[file.name] = (file.read_bytes(), "text/javascript")
+    return dict(_content(name, *each) for name, each in files.items())
+
+
+def _content(name: str, body: bytes, content_type: str) -> tuple[str, StaticContent]:
+    content = StaticContent(body, content_type, cache_control=FOREVER)
+    return f"{content.digest}/{name}", content

@@ -1,0 +1,65 @@
+"""What a refusal says on a page: what happened, and what to do next."""
+
+import json
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from service.dashboard import paths
+from service.dashboard.pages import DashboardPages
+from service.domain.request_context import current_request_id
+from service.web.caller import is_page
+from service.web.problems import PROBLEM
+
+_TITLES = {
+    "unauthorized": "You are not signed in",
+    "forbidden": "You may not do that",
+    "cross-site": "This form was refused",
+    "not-found": "Nothing is here",
+    "session-not-found": "No such session",
+    "too-many-requests": "That was too often",
+    "signing-keys-unavailable": "Nobody can sign in right now",
+}
+_NEXT = {
+    "unauthorized": "Sign in, and you come back to this page.",
+    "forbidden": "Ask an operator for a key, or a group, that may. Your own role is at the top of the page.",
+    "cross-site": "Open the page again from the dashboard, and try once more.",
+    "session-not-found": "Check the id. The session may have been deleted.",
+    "session-asleep": "Wake it first.",
+    "session-released": "Create the session again. Its volume comes back, if it was kept.",
+    "session-broken": "Create the session again, which repairs it.",
+    "session-paused": "Remove the pause from its ScaledObject first.",
+    "session-deleting": "Wait until it is deleted.",
+    "gateway-off": "Set GATEWAY_DOMAIN to serve workspaces by the service.",
+    "awake-limit-reached": "Send another session to sleep, or raise AWAKE_LIMIT.",
+}
+_KEPT = (hdrs.RETRY_AFTER, hdrs.ALLOW)
+
+
+async def explain(pages: DashboardPages, request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer with a page where the API answers with a problem document. Log and audit see the same problem."""
+    response = await handler(request)
+    if response.content_type != "application/problem+json" or not isinstance(response, web.Response):
+        return response
+    if not is_page(request) and not request.path.startswith(f"{paths.ROOT}/"):
+        return response
+    slug, told = response[PROBLEM], json.loads(response.text or "{}")
+    page = pages.page(
+        request,
+        "refusal.html",
+        status=response.status,
+        title=_TITLES.get(slug, "That did not work"),
+        detail=_sentence(str(told.get("detail", ""))),
+        next=_NEXT.get(slug) or ("Try again in a moment." if hdrs.RETRY_AFTER in response.headers else ""),
+        signs_in=paths.sign_in(request.raw_path) if slug == "unauthorized" else None,
+        reference=current_request_id(),
+    )
+    page[PROBLEM] = slug
+    for name in _KEPT:
+        if name in response.headers:
+            page.headers[name] = response.headers[name]
+    return page
+
+
+def _sentence(detail: str) -> str:
+    return f"{detail[:1].upper()}{detail[1:].rstrip('.')}." if detail else ""

@@ -1,0 +1,104 @@
+"""Who is signed in, by the cookie of their browser."""
+
+from collections.abc import Iterator
+
+from aiohttp import hdrs, web
+
+from service.dashboard import paths
+from service.domain.browser_sessions import BrowserSession, BrowserSessions
+from service.domain.permissions import Caller
+from service.edge.addresses import is_loopback_host
+from service.web.problems import RequestRefused
+
+_NAME = "user-pods-dashboard"
+_LONGEST = 2000
+_SESSION = web.RequestKey("dashboard session", BrowserSession)
+
+
+class Visitors:
+    """`origin` is where browsers reach the dashboard; empty: wherever the request says.
+
+    Cookies are `Secure` everywhere but on this very machine, where there may be no TLS.
+    """
+
+    def __init__(self, sessions: BrowserSessions, origin: str = "") -> None:
+        self.sessions = sessions
+        self._origin = origin
+
+    async def visitor(self, request: web.Request) -> Caller:
+        """Raises RequestRefused, and for a page that was opened without a sign-in a redirect to where to sign in."""
+        session = await self.session(request)
+        if session is not None:
+            request[_SESSION] = session
+            return session.caller
+        if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
+            raise RequestRefused("unauthorized", "you are not signed in, or no longer; sign in and try again")
+        target = paths.sign_in(request.raw_path)
+        if request.headers.get("HX-Request"):
+            raise web.HTTPNoContent(headers={"HX-Redirect": target})
+        raise web.HTTPSeeOther(target)
+
+    async def session(self, request: web.Request) -> BrowserSession | None:
+        """The browser's session, if it has not ended."""
+        cookie = self._cookie(request)
+        return await self.sessions.read(cookie) if cookie else None
+
+    def keep(self, request: web.Request, response: web.StreamResponse, cookie: str) -> None:
+        """Let the response sign the browser in."""
+        self._set(request, response, cookie, self.sessions.seconds)
+
+    def forget(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Let the response sign the browser out."""
+        self._set(request, response, "", 0)
+
+    def check_origin(self, request: web.BaseRequest) -> None:
+        """Raises RequestRefused unless a page of this very origin has sent the form."""
+        site = request.headers.get("Sec-Fetch-Site")
+        origins = request.headers.getall(hdrs.ORIGIN, ())
+        own = [self._origin.partition("://")[2]] if self._origin else []
+        known = len(origins) == 1 and _authority(origins[0].partition("://")[2]) in map(
+            _authority, [request.host, *own]
+        )
+        # No page can set Sec-Fetch-Site. Browsers leave it out without TLS, and then say at least their origin.
+        if site != "same-origin" and not (site is None and known):
+            raise RequestRefused("cross-site", "forms are accepted only from the dashboard's own pages")
+
+    def _set(self, request: web.BaseRequest, response: web.StreamResponse, value: str, seconds: int) -> None:
+        secure = "; Secure" if self._is_secure(request) else ""
+        response.headers.add(
+            hdrs.SET_COOKIE,
+            f"{self._name(request)}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}",
+        )
+
+    def _cookie(self, request: web.BaseRequest) -> str:
+        """The cookie's value; empty when there is none, or more than one."""
+        name = self._name(request)
+        found = [value for each, value in _cookies(request) if each == name]
+        return found[0] if len(found) == 1 and len(found[0]) <= _LONGEST else ""
+
+    def _name(self, request: web.BaseRequest) -> str:
+        # No other host of the domain can set a cookie with this prefix.
+        return f"__Host-{_NAME}" if self._is_secure(request) else _NAME
+
+    def _is_secure(self, request: web.BaseRequest) -> bool:
+        if self._origin:
+            return self._origin.startswith("https://")
+        return not is_loopback_host(request.host)
+
+
+def form_token(request: web.Request) -> str:
+    """What the forms of this visitor's pages contain; empty for nobody."""
+    session = request.get(_SESSION)
+    return session.form_token if session is not None else ""
+
+
+def _cookies(request: web.BaseRequest) -> Iterator[tuple[str, str]]:
+    for line in request.headers.getall(hdrs.COOKIE, ()):
+        for part in line.split(";"):
+            name, _, value = part.strip().partition("=")
+            yield name, value
+
+
+def _authority(host: str) -> str:
+    """The host in lower case, without a default port."""
+    return (host.lower() if host.isascii() else host).removesuffix(":443").removesuffix(":80")

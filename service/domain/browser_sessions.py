@@ -1,0 +1,98 @@
+"""Who is signed in to the dashboard in a browser: a sealed cookie that contains no API key.
+
+    cookie   <valid until>.<who, in base64>.<key>.<seal>
+
+Whoever has signed in with an API key stays signed in only while that key is valid: its line is looked up again for each
+request, by its id and a seal over what is stored of it. What the provider has said of a person holds until the end.
+"""
+
+import base64
+import hmac
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from service.domain.api_keys import ApiKeys, key_digest
+from service.domain.keyring import Keyring
+from service.domain.permissions import PERSON, Caller, CallerRole
+from service.domain.signing_key import SEALED, SigningKey
+
+_COOKIE = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<who>[A-Za-z0-9_-]{{2,1000}})\.{SEALED}")
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserSession:
+    """`form_token` is in each form of this session's pages, and in none of another's."""
+
+    caller: Caller
+    form_token: str
+
+
+class BrowserSessions:
+    """`stay`: how long somebody stays signed in. Every coroutine may raise SigningKeysUnavailable."""
+
+    def __init__(
+        self, keyring: Keyring, keys: ApiKeys, *, stay: timedelta, now: Callable[[], float] = time.time
+    ) -> None:
+        self._keyring = keyring
+        self._keys = keys
+        self._now = now
+        self.seconds = int(stay.total_seconds())
+
+    async def sign_in(self, api_key: str) -> tuple[Caller, str] | None:
+        """Who has that API key, and their cookie; None for an unknown key."""
+        caller = self._keys.caller(api_key)
+        if caller is None:
+            return None
+        key = await self._keyring.newest()
+        who = {"key": caller.key_id, "seal": _fingerprint(key, key_digest(api_key))}
+        return caller, self._seal(key, who)
+
+    async def sign_in_person(self, person: Caller) -> str:
+        """The cookie of a person whom the identity provider has named."""
+        who = {"person": person.person, "role": person.role.value, "since": person.since}
+        return self._seal(await self._keyring.newest(), who)
+
+    async def read(self, cookie: str) -> BrowserSession | None:
+        """The session of that cookie; None unless it is genuine, and has not ended."""
+        shape = _COOKIE.fullmatch(cookie)
+        if shape is None or int(shape["until"]) <= self._now():
+            return None
+        key = await self._keyring.verified(shape, "dashboard", cookie.rpartition(".")[0])
+        if key is None:
+            return None
+        who = json.loads(_decoded(shape["who"]))
+        caller = _person(who) if "person" in who else self._holder(key, who)
+        return BrowserSession(caller, key.seal("dashboard-form", cookie)) if caller is not None else None
+
+    def _holder(self, key: SigningKey, who: Mapping[str, str]) -> Caller | None:
+        """Whose API key it is, while that key is valid."""
+        for caller, digest in self._keys.holders(who["key"]):
+            if hmac.compare_digest(_fingerprint(key, digest), who["seal"]):
+                return caller
+        return None
+
+    def _seal(self, key: SigningKey, who: Mapping[str, object]) -> str:
+        content = f"{int(self._now()) + self.seconds}.{_encoded(json.dumps(who).encode())}.{key.id}"
+        return f"{content}.{key.seal('dashboard', content)}"
+
+
+def _person(who: Mapping[str, object]) -> Caller:
+    user_id, role, since = str(who["person"]), CallerRole(str(who["role"])), who["since"]
+    only = user_id if role is CallerRole.USER else None
+    return Caller(name=PERSON, role=role, user_id=only, person=user_id, since=int(str(since)))
+
+
+def _fingerprint(key: SigningKey, digest: bytes) -> str:
+    return key.seal("dashboard-api-key", digest.hex())
+
+
+def _encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _decoded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

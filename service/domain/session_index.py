@@ -1,0 +1,62 @@
+"""All sessions that the cluster has, in memory: to search, filter, sort and count them without a call."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from service.domain.names import SessionId
+from service.domain.phase import Phase
+from service.domain.ports import WorkloadCache
+from service.domain.workload import Workload
+
+_LONG_AGO = datetime.fromtimestamp(0, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedSession:
+    """A session as the cluster shows it. A wake that has not reached the cluster yet still counts as asleep."""
+
+    uuid: SessionId
+    user_id: str
+    phase: Phase
+    reason: str | None
+    """Why it does not get ready, in Kubernetes' own words; what hinders a wake."""
+    created_at: datetime
+    searched: str
+    """User id and id, in lower case."""
+
+
+class SessionIndex:
+    """Each entry is made once, and again only when its workload has changed."""
+
+    def __init__(self, cache: WorkloadCache) -> None:
+        self._cache = cache
+        self._known: dict[SessionId, tuple[Workload, IndexedSession | None]] = {}
+
+    def sessions(self) -> Sequence[IndexedSession]:
+        """In no particular order."""
+        before, self._known = self._known, {}
+        for uuid in self._cache.uuids():
+            workload = self._cache.workload(uuid)
+            known = before.get(uuid)
+            self._known[uuid] = known if known and known[0] is workload else (workload, _indexed(workload))
+        return [indexed for _, indexed in self._known.values() if indexed is not None]
+
+
+def _indexed(workload: Workload) -> IndexedSession | None:
+    """None for a chart that somebody installed by hand, which is no session of the service."""
+    if workload.user_id is None:
+        return None
+    phase = Phase.DELETING if workload.deleting else workload.phase(is_wanted=False)
+    reason = None
+    if phase in (Phase.FAILED, Phase.WAKING):
+        reason = workload.broken_reason or workload.read_error or workload.failure or workload.paused
+        reason = reason or workload.blocker
+    return IndexedSession(
+        uuid=workload.uuid,
+        user_id=workload.user_id,
+        phase=phase,
+        reason=reason,
+        created_at=workload.created_at or _LONG_AGO,
+        searched=f"{workload.user_id.lower()}\n{workload.uuid}",
+    )

@@ -1,0 +1,154 @@
+"""The dashboard in Chromium, with 10,000 sessions behind it. Pictures of it are in tests/pictures/ afterwards."""
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import pytest
+from playwright.async_api import Browser, Page, ViewportSize, expect
+
+from service.domain.names import SessionId
+from service.gateway.pages.brand import Brand, Support
+from tests.dashboard.conftest import OPERATOR, VIEWER, Board, serving
+from tests.dashboard.sessions import fill, put
+from tests.dashboard.test_list import HOSTILE
+from tests.domain.conftest import World
+from tests.pages import accessible, picture
+
+PHONE, DESK = ViewportSize(width=360, height=740), ViewportSize(width=1280, height=800)
+SCHEMES: Sequence[Literal["light", "dark"]] = ("light", "dark")
+BRAND = Brand(name="Example Labs", color="#0b57d0", support=Support.parse("Ask [us](https://help.example.com)."))
+
+
+@pytest.fixture
+async def board(world: World) -> AsyncIterator[Board]:
+    fill(world, 10_000)
+    async with serving(world, brand=BRAND) as board:
+        yield board
+
+
+class Complaints(list[str]):
+    """What a browser must not have to say: violations of the policy, and errors of scripts."""
+
+    def __init__(self, page: Page) -> None:
+        super().__init__()
+        page.on("console", lambda message: self.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: self.append(error.message))
+
+
+async def signed_in(page: Page, board: Board, role: str = OPERATOR) -> None:
+    key = await board.add_key("ops", role)  # type: ignore[arg-type]
+    await page.goto(f"{board.origin}/dashboard")
+    await page.get_by_label("API key").fill(key)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="Sessions")).to_be_visible()
+
+
+async def seen(page: Page, name: str) -> None:
+    """The page is for everybody: on a desk and on a phone, light and dark."""
+    for scheme in SCHEMES:
+        await page.emulate_media(color_scheme=scheme)
+        for size, device in ((PHONE, "phone"), (DESK, "desk")):
+            await page.set_viewport_size(size)
+            await picture(page, f"dashboard-{name}-{device}-{scheme}")
+            await accessible(page)
+
+
+async def test_operators_find_a_session_among_ten_thousand(board: Board, page: Page) -> None:
+    complaints = Complaints(page)
+    await page.goto(f"{board.origin}/dashboard")
+    await seen(page, "sign-in")
+    await signed_in(page, board)
+    await expect(page.locator("#found")).to_have_text("10,000 sessions.")
+    await seen(page, "sessions")
+    # Found while it is typed, without a button, and the address follows.
+    await page.get_by_label("User or session id").press_sequentially("user04242")
+    await expect(page.locator("#found")).to_have_text("1 of 10,000 sessions.")
+    await expect(page).to_have_url(re.compile(r"\?q=user04242&phase="))
+    await page.get_by_role("link", name="user04242@example.com").click()
+    await expect(page.get_by_role("heading", name="user04242@example.com")).to_be_visible()
+    await seen(page, "session")
+    await page.go_back()
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    await page.goto(f"{board.origin}/dashboard")
+    await page.get_by_role("link", name="100 sessions cannot pull their image").click()
+    await expect(page.locator("#found")).to_have_text("100 of 10,000 sessions.")
+    assert complaints == []
+
+
+async def test_states_change_while_somebody_looks_at_them(board: Board, page: Page) -> None:
+    complaints = Complaints(page)
+    await signed_in(page, board, VIEWER)
+    link = page.get_by_role("link", name="user00005@example.com")
+    await link.focus()
+    cell = page.locator("tr", has=link).locator("td").nth(1)
+    await expect(cell).to_have_text("Asleep")
+    uuid = SessionId("a0000005")
+    world = board.world
+    # What the row shows is loaded once before the stream is open, so it may change a moment later.
+    world.cluster.change(replace(world.cluster.workload(uuid), replicas=1))
+    await expect(cell).to_have_text("Waking up")
+    world.cluster.change(replace(world.cluster.workload(uuid), ready=1))
+    await expect(cell).to_have_text("Awake")
+    await expect(link).to_be_focused()
+    # After a search, other rows are live.
+    await page.get_by_label("State").select_option("failed")
+    await expect(page.locator("#found")).to_have_text("100 of 10,000 sessions.")
+    cell = page.locator("tr", has=page.get_by_role("link", name="user00104@example.com")).locator("td").nth(1)
+    await expect(cell).to_contain_text("Does not start")
+    uuid = SessionId("a0000104")
+    world.cluster.change(replace(world.cluster.workload(uuid), failure=None, ready=1))
+    await expect(cell).to_have_text("Awake")
+    assert complaints == []
+
+
+async def test_the_keyboard_alone_is_enough(board: Board, page: Page) -> None:
+    await signed_in(page, board)
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_label("User or session id")).to_be_focused()
+    await page.keyboard.type("a0000077")
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    for _ in range(20):
+        await page.keyboard.press("Tab")
+        if await page.evaluate("document.activeElement.textContent") == "user00077@example.com":
+            break
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="user00077@example.com")).to_be_visible()
+
+
+async def test_everything_works_without_script(board: Board, browser: Browser) -> None:
+    context = await browser.new_context(java_script_enabled=False)
+    page = await context.new_page()
+    await signed_in(page, board)
+    await page.get_by_label("User or session id").fill("user0003")
+    await page.get_by_role("button", name="Search").click()
+    await expect(page.locator("#found")).to_have_text("10 of 10,000 sessions.")
+    await page.get_by_role("link", name="Created (UTC)").click()
+    await expect(page.locator("tbody th").first).to_have_text("user00030@example.com")
+    await page.goto(f"{board.origin}/dashboard")
+    await page.get_by_role("link", name="Next").click()
+    await expect(page.locator("tbody th").first).to_have_text("user00050@example.com")
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    await page.goto(f"{board.origin}/dashboard")
+    await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+async def test_a_hostile_user_can_only_be_read(board: Board, page: Page) -> None:
+    complaints = Complaints(page)
+    uuid = put(board.world, 10_004, f"000{HOSTILE}")
+    board.world.cluster.workloads[uuid] = replace(board.world.cluster.workload(uuid), failure=f"Bad: {HOSTILE}")
+    page.on("dialog", lambda dialog: complaints.append(dialog.message))
+    await signed_in(page, board)
+    await expect(page.get_by_role("link", name=HOSTILE)).to_be_visible()
+    # Also what arrives by the stream is text.
+    board.world.cluster.change(replace(board.world.cluster.workload(uuid), failure=f"Worse: {HOSTILE}"))
+    await expect(page.locator("tr", has_text=HOSTILE).locator(".why")).to_contain_text("Worse")
+    await page.get_by_role("link", name=HOSTILE).click()
+    await expect(page.get_by_role("heading", name=HOSTILE)).to_be_visible()
+    assert await page.locator("img").count() == 0
+    assert complaints == []

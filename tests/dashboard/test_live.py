@@ -1,0 +1,79 @@
+"""Pages that stay up to date."""
+
+import asyncio
+from dataclasses import replace
+
+from aiohttp import ClientResponse
+
+from service.domain.names import SessionId
+from tests.dashboard.conftest import OPERATOR, VIEWER, Board, Visitor
+from tests.dashboard.sessions import IMAGE, fill
+from tests.domain.conftest import World
+from tests.waiting import until
+
+
+async def event(stream: ClientResponse) -> tuple[str, str]:
+    """The next event: its name and its data."""
+    name, data = "", []
+    async with asyncio.timeout(20):
+        async for line in stream.content:
+            field, _, value = line.decode().rstrip("\n").partition(": ")
+            if field == "event":
+                name = value
+            elif field == "data":
+                data.append(value)
+            elif not field and name:
+                return name, "\n".join(data)
+    raise AssertionError("the stream has ended")
+
+
+async def following(visitor: Visitor, path: str) -> ClientResponse:
+    stream = await visitor.get(path)
+    assert stream.status == 200
+    assert stream.content_type == "text/event-stream"
+    return stream
+
+
+async def test_each_row_follows_its_session(board: Board, world: World) -> None:
+    fill(world, 5)
+    stream = await following(await board.visitor(VIEWER), "/dashboard/live?ids=a0000000,a0000001,zzz")
+    assert {(await event(stream))[0] for _ in range(2)} == {"a0000000", "a0000001"}
+    other, uuid = SessionId("a0000002"), SessionId("a0000000")
+    world.cluster.change(replace(world.cluster.workload(other), replicas=0, ready=0))
+    world.cluster.change(replace(world.cluster.workload(uuid), replicas=1, failure=IMAGE))
+    name, markup = await event(stream)
+    assert name == uuid
+    assert "Does not start" in markup
+    assert "ImagePullBackOff" in markup
+    stream.close()
+
+
+async def test_the_page_of_a_session_follows_it(board: Board, world: World) -> None:
+    fill(world, 1)
+    stream = await following(await board.visitor(VIEWER), "/dashboard/sessions/a0000000/live")
+    assert "Asleep" in (await event(stream))[1]
+    uuid = SessionId("a0000000")
+    world.cluster.change(replace(world.cluster.workload(uuid), replicas=1, ready=1))
+    assert "Awake" in (await event(stream))[1]
+    stream.close()
+
+
+async def test_a_stream_ends_for_whoever_is_no_longer_signed_in(board: Board, world: World) -> None:
+    fill(world, 1)
+    visitor = await board.visitor(OPERATOR)
+    stream = await following(visitor, "/dashboard/live?ids=a0000000")
+    await event(stream)
+    await board.set_lines([])
+    world.cluster.change(replace(world.cluster.workload(SessionId("a0000000")), replicas=1))
+    async with asyncio.timeout(20):
+        rest = await stream.read()
+    assert b"event:" not in rest
+    assert (await visitor.get("/dashboard/live?ids=a0000000")).status == 303
+
+
+async def test_streams_are_left_without_a_trace(board: Board, world: World) -> None:
+    fill(world, 1)
+    stream = await following(await board.visitor(VIEWER), "/dashboard/live?ids=a0000000")
+    await event(stream)
+    stream.close()
+    await until(lambda: not world.cluster.listeners, 20)
