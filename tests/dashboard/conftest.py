@@ -180,6 +180,7 @@ async def serving(
         audit=audit,
         counter=SessionCounter(world.cluster, world.queues),
         awake_limit=None,
+        users_namespace="users",
         exposition=Exposition(metrics.registry),
     )
     probes = ProbeParts(health=Health({}, seconds=0), supervisor=Supervisor(limit=timedelta(0)), readiness=readiness)
