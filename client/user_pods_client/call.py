@@ -15,7 +15,7 @@ from user_pods_client.problems import BY_SLUG
 T = TypeVar("T")
 log = logging.getLogger("user_pods_client")
 
-REPEATABLE = frozenset({"create", "wake", "activity", "extend"})
+REPEATABLE = frozenset({"create", "wake", "activity", "extend", "fix"})
 """POSTs that may be sent twice: the second changes nothing more. After `sleep` and `revoke` a user may have come back
 in between, and `open` makes a link each time."""
 _TRANSIENT = frozenset({429, 503})

@@ -9,6 +9,8 @@ from user_pods_client.models import (
     Alive,
     AuditPage,
     CreatedSession,
+    Diagnosis,
+    Fixed,
     HealthReport,
     History,
     IdleTimes,
@@ -162,6 +164,25 @@ def audit(
         path="/audit",
         answers={200: AuditPage},
         query={"cursor": cursor, "limit": limit, "uuid": uuid, "caller": caller},
+    )
+
+
+def diagnosis() -> Call[Diagnosis]:
+    return Call(
+        name="diagnosis",
+        method="GET",
+        path="/diagnosis",
+        answers={200: Diagnosis},
+    )
+
+
+def fix(check: str, subject: str) -> Call[Fixed]:
+    return Call(
+        name="fix",
+        method="POST",
+        path="/diagnosis/fix",
+        answers={200: Fixed},
+        body=_body(check=check, subject=subject),
     )
 
 

@@ -10,6 +10,7 @@ from user_pods_client.decoding import Model
 
 CallerRole = Literal["operator", "frontend", "viewer", "user"]
 Kind = Literal["wake", "sleep", "failure", "revocation"]
+Outcome = Literal["fixed", "gone", "left"]
 Phase = Literal["asleep", "waking", "ready", "failed", "deleting", "released"]
 RecordStatus = Literal["created", "released", "deleting"]
 ReleaseState = Literal[
@@ -23,6 +24,7 @@ ReleaseState = Literal[
     "pending-upgrade",
     "pending-rollback",
 ]
+Severity = Literal["ok", "warning", "error"]
 SleepReason = Literal["idle", "asked", "operator", "late-zero", "false"]
 Stage = Literal[
     "accepted", "unparked", "scaled", "scheduled", "pulled", "started", "ready", "warning", "failed", "asleep"
@@ -86,6 +88,44 @@ class CreatedSession(Model):
     user_id: str
     """The user's name: 1 to 254 printable ASCII characters without spaces; case is kept."""
     status: Literal["created"] = "created"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Diagnosis(Model):
+    at: datetime
+    """The service's time."""
+    version: str
+    """The service's version."""
+    workspace_url: str | None
+    """URL of a workspace with the id 00000000, to try DNS and certificate with; null without a gateway."""
+    findings: list[Finding]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Finding(Model):
+    check: str
+    """The check that has found it."""
+    subject: str
+    """Id of a session, name of an object, or a part of the system."""
+    severity: Severity
+    what: str
+    """What is the case."""
+    meaning: str
+    """What follows from it."""
+    next_step: str
+    """What to do, for example a command; empty if there is nothing to do."""
+    fixable: bool
+    """Whether `POST /diagnosis/fix` can mend it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Fixed(Model):
+    check: str
+    subject: str
+    outcome: Outcome
+    """`fixed`, `gone` (nothing is wrong there any more), or `left` (only you can mend it)."""
+    detail: str
+    """What was done, or the next step."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -10,6 +10,8 @@ from user_pods_client.models import (
     Alive,
     AuditPage,
     CreatedSession,
+    Diagnosis,
+    Fixed,
     HealthReport,
     History,
     IdleTimes,
@@ -96,6 +98,16 @@ class Operations(ABC):
         """List who has done what. Every change that callers of the API have asked for, and every refusal. A page may
         be short although more follow: rely on `cursor`."""
         return self._send(calls.audit(cursor=cursor, limit=limit, uuid=uuid, caller=caller))
+
+    def diagnosis(self) -> Diagnosis:
+        """Find faults of the whole system. Looks at Redis, the cluster and every session: up to half a minute. A
+        check that cannot run is a finding, too."""
+        return self._send(calls.diagnosis())
+
+    def fix(self, check: str, subject: str) -> Fixed:
+        """Mend a finding. Looks again, and mends what is `fixable`, which loses nothing of anybody's. Repeat it at
+        will."""
+        return self._send(calls.fix(check, subject))
 
     def whoami(self) -> WhoAmI:
         """Get who calls."""
@@ -191,6 +203,16 @@ class AsyncOperations(ABC):
         """List who has done what. Every change that callers of the API have asked for, and every refusal. A page may
         be short although more follow: rely on `cursor`."""
         return await self._send(calls.audit(cursor=cursor, limit=limit, uuid=uuid, caller=caller))
+
+    async def diagnosis(self) -> Diagnosis:
+        """Find faults of the whole system. Looks at Redis, the cluster and every session: up to half a minute. A
+        check that cannot run is a finding, too."""
+        return await self._send(calls.diagnosis())
+
+    async def fix(self, check: str, subject: str) -> Fixed:
+        """Mend a finding. Looks again, and mends what is `fixable`, which loses nothing of anybody's. Repeat it at
+        will."""
+        return await self._send(calls.fix(check, subject))
 
     async def whoami(self) -> WhoAmI:
         """Get who calls."""

@@ -15,6 +15,8 @@ SessionId = NewType("SessionId", str)
 """8 characters out of a-z and 0-9, which are 41 bits: among 10,000 ids, two collide with a probability of 0.002 %."""
 
 SESSION_ID_PATTERN = "[a-z0-9]{8}"
+EXAMPLE_ID = SessionId("00000000")
+"""An id for trials, which belongs to nobody."""
 USER_ID_PATTERN = "[!-~]{1,254}"
 """Printable ASCII without spaces: safe in a header, a log line, an annotation and a terminal."""
 

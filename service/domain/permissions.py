@@ -92,6 +92,8 @@ RULES: Mapping[str, Rule] = {
     "summary": Rule(Subject.SERVICE, _OVERSEES),
     "metrics": Rule(Subject.SERVICE, _OVERSEES),
     "audit": Rule(Subject.SERVICE, frozenset({_OPERATOR})),
+    "diagnosis": Rule(Subject.SERVICE, _OVERSEES),
+    "fix": Rule(Subject.SERVICE, frozenset({_OPERATOR})),
     "whoami": Rule(Subject.CALLER, _READS),
 }
 """By the name of each operation that needs a caller. One without a rule is for nobody."""

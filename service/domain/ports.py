@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from service.domain.idle_times import IdleTimes
 from service.domain.journal import HistoryEvent
@@ -271,6 +271,9 @@ class Releases(Protocol):
 
     async def check(self) -> None:
         """Raise unless helm runs and the chart renders with the configured values."""
+
+    async def rendered(self) -> Sequence[Mapping[str, Any]]:
+        """The objects of a session as they would be installed now."""
 
 
 class Cluster(Protocol):

@@ -8,8 +8,9 @@ from typing import TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from service import __version__
 from service.domain.errors import GatewayOff
-from service.domain.names import SessionId, parse_session_id
+from service.domain.names import SessionId, is_session_id, parse_session_id
 from service.domain.request_context import current_request_id
 from service.web import access, problems
 from service.web.caller import SESSION
@@ -23,7 +24,10 @@ from service.web.models import (
     CreatedSession,
     CreateSession,
     DeleteQuery,
+    Diagnosis,
     Extension,
+    Fix,
+    Fixed,
     HealthReport,
     History,
     ListQuery,
@@ -150,6 +154,18 @@ async def audit(request: web.Request) -> web.Response:
         cursor=query.cursor, limit=query.limit, uuid=query.uuid, caller=query.caller
     )
     return _json(AuditPage.of(page))
+
+
+async def diagnosis(request: web.Request) -> web.Response:
+    api = request.app[API]
+    return _json(Diagnosis.of(await api.doctor.diagnosis(), version=__version__, workspace_url=api.example_url))
+
+
+async def fix(request: web.Request) -> web.Response:
+    body = await _body(request, Fix)
+    if is_session_id(body.subject):
+        request[SESSION] = body.subject
+    return _json(Fixed.of(body, await request.app[API].doctor.mend(body.check, body.subject)))
 
 
 async def whoami(request: web.Request) -> web.Response:

@@ -8,6 +8,7 @@ from aiohttp import web
 from service.domain.access import WorkspaceAccess
 from service.domain.activity import SessionActivity
 from service.domain.audit import Audit
+from service.domain.diagnosis.diagnosis import Doctor
 from service.domain.health import Health
 from service.domain.ports import Progress
 from service.domain.provisioning import Provisioner
@@ -49,6 +50,9 @@ class ApiParts:
     awake_limit: int | None
     users_namespace: str
     exposition: Exposition
+    doctor: Doctor
+    example_url: str | None
+    """URL of a workspace with the id `names.EXAMPLE_ID`; None without a gateway."""
 
 
 API = web.AppKey("api", ApiParts)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -20,6 +20,9 @@ from pydantic.json_schema import SkipJsonSchema
 
 from service.domain.audit import AuditEntry as Audited
 from service.domain.audit import AuditPage as AuditedPage
+from service.domain.diagnosis.diagnosis import Diagnosis as Diagnosed
+from service.domain.diagnosis.finding import Finding as Found
+from service.domain.diagnosis.finding import Mended, Outcome, Severity
 from service.domain.history import Entry, Kind
 from service.domain.limits import RequestedIdleTimes
 from service.domain.names import SESSION_ID_PATTERN, USER_ID_PATTERN
@@ -428,6 +431,64 @@ class AuditQuery(Body):
     caller: Annotated[str, Field(max_length=254)] | SkipJsonSchema[None] = Field(
         None, description="Only requests of this caller: a key's name, or a person's user id.", examples=["shop"]
     )
+
+
+class Finding(Answer):
+    check: str = Field(description="The check that has found it.", examples=["installation"])
+    subject: str = Field(description="Id of a session, name of an object, or a part of the system.")
+    severity: Severity
+    what: str = Field(description="What is the case.")
+    meaning: str = Field(description="What follows from it.")
+    next_step: str = Field(description="What to do, for example a command; empty if there is nothing to do.")
+    fixable: bool = Field(description="Whether `POST /diagnosis/fix` can mend it.")
+
+    @classmethod
+    def of(cls, found: Found) -> Self:
+        return cls(
+            check=found.check,
+            subject=found.subject,
+            severity=found.severity,
+            what=found.what,
+            meaning=found.meaning,
+            next_step=found.next_step,
+            fixable=found.fixable,
+        )
+
+
+class Diagnosis(Answer):
+    at: datetime = Field(description="The service's time.")
+    version: str = Field(description="The service's version.")
+    workspace_url: str | None = Field(
+        description="URL of a workspace with the id 00000000, to try DNS and certificate with; null without a gateway."
+    )
+    findings: list[Finding]
+
+    @classmethod
+    def of(cls, found: Diagnosed, *, version: str, workspace_url: str | None) -> Self:
+        findings = [Finding.of(each) for each in found.findings]
+        return cls(at=datetime.now(UTC), version=version, workspace_url=workspace_url, findings=findings)
+
+
+class Fix(Body):
+    check: Annotated[StrictStr, Field(max_length=40)] = Field(
+        description="The finding's check.", examples=["installation"]
+    )
+    subject: Annotated[StrictStr, Field(max_length=300)] = Field(
+        description="The finding's subject.", examples=["abc123xy"]
+    )
+
+
+class Fixed(Answer):
+    check: str
+    subject: str
+    outcome: Outcome = Field(
+        description="`fixed`, `gone` (nothing is wrong there any more), or `left` (only you can mend it)."
+    )
+    detail: str = Field(description="What was done, or the next step.")
+
+    @classmethod
+    def of(cls, fix: Fix, mended: Mended) -> Self:
+        return cls(check=fix.check, subject=fix.subject, outcome=mended.outcome, detail=mended.detail)
 
 
 class WhoAmI(Answer):

@@ -187,6 +187,22 @@ OPERATIONS = (
         problems=("does-not-fit", "invalid-cursor", "redis-unavailable", "redis-denied", "unavailable"),
     ),
     Operation(
+        method="GET", path="/diagnosis", handler=handlers.diagnosis, tag=SERVICE,
+        summary="Find faults of the whole system",
+        description="Looks at Redis, the cluster and every session: up to half a minute. A check that cannot run is a"
+        " finding, too.",
+        answers={200: Answer("The findings, the worst first.", models.Diagnosis)},
+    ),
+    Operation(
+        method="POST", path="/diagnosis/fix", handler=handlers.fix, tag=SERVICE, summary="Mend a finding",
+        description="Looks again, and mends what is `fixable`, which loses nothing of anybody's. Repeat it at will.",
+        body=models.Fix,
+        answers={200: Answer("What was done.", models.Fixed)},
+        problems=(
+            *_BODY, "session-busy", "session-broken", "session-unreadable", "notifications-refused", *_HELM,
+        ),
+    ),
+    Operation(
         method="GET", path="/whoami", handler=handlers.whoami, tag=SERVICE, summary="Get who calls",
         answers={200: Answer("The caller, as the key says.", models.WhoAmI)},
     ),

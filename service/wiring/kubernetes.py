@@ -10,6 +10,7 @@ from datetime import timedelta
 from service.adapters.kubernetes.api import KubeApi, connect
 from service.adapters.kubernetes.cluster import KubeCluster
 from service.adapters.kubernetes.election import KubeElection
+from service.adapters.kubernetes.inventory import KubeInventory
 from service.adapters.kubernetes.pod_events import KubePodEvents
 from service.adapters.kubernetes.signing_keys import KubeSigningKeys
 from service.adapters.kubernetes.workload_cache import KubeWorkloadCache
@@ -21,6 +22,7 @@ from service.settings import Settings
 class KubernetesParts:
     cache: KubeWorkloadCache
     cluster: KubeCluster
+    inventory: KubeInventory
     pod_events: KubePodEvents
     election: KubeElection
     signing_keys: KubeSigningKeys
@@ -40,6 +42,7 @@ async def open_kubernetes(config: Settings) -> AsyncIterator[KubernetesParts]:
                 keda_namespace=config.keda_namespace or None,
                 schedule_timeout=schedule_timeout,
             ),
+            inventory=KubeInventory(api, namespace=config.namespace),
             pod_events=KubePodEvents(api, namespace=config.namespace),
             election=KubeElection(
                 api,

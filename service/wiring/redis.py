@@ -8,6 +8,7 @@ from service.adapters.redis.audit_trail import RedisAuditTrail
 from service.adapters.redis.client import connected
 from service.adapters.redis.companions import RedisCompanions
 from service.adapters.redis.history import RedisHistory
+from service.adapters.redis.inspection import RedisInspector
 from service.adapters.redis.progress import RedisProgress
 from service.adapters.redis.queues import RedisQueues
 from service.adapters.redis.shared_levels import RedisSharedLevels
@@ -28,6 +29,7 @@ class RedisParts:
     companions: RedisCompanions
     levels: RedisSharedLevels
     audit_trail: RedisAuditTrail
+    inspector: RedisInspector
 
 
 @asynccontextmanager
@@ -43,4 +45,5 @@ async def open_redis(config: Settings) -> AsyncIterator[RedisParts]:
             companions=RedisCompanions(redis),
             levels=RedisSharedLevels(redis),
             audit_trail=RedisAuditTrail(redis, kept=config.audit_entries),
+            inspector=RedisInspector(redis),
         )

@@ -11,6 +11,7 @@ from service.adapters.prometheus.exposition import Exposition
 from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.domain.audit import Audit
 from service.domain.identity import IdentityProvider
+from service.domain.names import EXAMPLE_ID
 from service.domain.ports import Releases
 from service.domain.provisioning import Provisioner
 from service.domain.session_counts import SessionCounter
@@ -28,6 +29,7 @@ from service.wiring.callers import Callers, build_gate, open_callers
 from service.wiring.controller import build_controller
 from service.wiring.core import Core, build_core
 from service.wiring.dashboard import build_dashboard
+from service.wiring.diagnosis import build_doctor
 from service.wiring.gateway import build_access, build_gateway, build_revocation
 from service.wiring.health import build_health
 from service.wiring.kubernetes import open_kubernetes
@@ -132,7 +134,7 @@ def build_service(
     gate, guarding = build_gate(core, callers, pages.visitors if pages is not None else None)
     audit = Audit(core.redis.audit_trail, LogAudit())
     parts = None
-    if provisioner is not None and role.serves_api:
+    if provisioner is not None and releases is not None and role.serves_api:
         parts = ApiParts(
             provisioner=provisioner,
             activity=activity,
@@ -145,6 +147,8 @@ def build_service(
             awake_limit=core.config.awake_limit or None,
             users_namespace=core.config.namespace,
             exposition=exposition,
+            doctor=build_doctor(core, health=probes.health, releases=releases, provisioner=provisioner),
+            example_url=core.config.origin(EXAMPLE_ID) if core.config.gateway_domain else None,
         )
     return Service(
         api=build_api(

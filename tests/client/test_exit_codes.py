@@ -17,7 +17,7 @@ def test_every_code_has_a_meaning_and_none_has_changed() -> None:
     assert set(MEANINGS) == set(ExitCode)
     assert {code.name: code.value for code in ExitCode} == {
         "DONE": 0, "USAGE": 2, "NOT_FOUND": 3, "NOT_ALLOWED": 4, "CONFLICT": 5, "TOO_MANY": 6, "UNAVAILABLE": 7,
-        "TIMEOUT": 8, "FAILED": 9, "REFUSED": 10, "UNEXPECTED": 11, "INTERRUPTED": 130,
+        "TIMEOUT": 8, "FAILED": 9, "REFUSED": 10, "UNEXPECTED": 11, "WARNINGS": 12, "INTERRUPTED": 130,
     }  # fmt: skip
 
 

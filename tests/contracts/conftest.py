@@ -16,6 +16,7 @@ from service.adapters.redis.audit_trail import RedisAuditTrail
 from service.adapters.redis.client import connected
 from service.adapters.redis.companions import RedisCompanions
 from service.adapters.redis.history import RedisHistory
+from service.adapters.redis.inspection import RedisInspector
 from service.adapters.redis.progress import RedisProgress
 from service.adapters.redis.queues import RedisQueues
 from service.adapters.redis.shared_levels import RedisSharedLevels
@@ -23,6 +24,7 @@ from service.adapters.redis.sign_outs import RedisSignOuts
 from service.adapters.redis.store import RedisStore
 from service.adapters.redis.tickets import RedisTickets
 from service.domain.audit import AuditTrail
+from service.domain.diagnosis.ports import RedisInspection
 from service.domain.ports import Companions, History, Progress, Queues, SignOuts, Store, Tickets
 from service.domain.rate_limits import SharedLevels
 from tests.conftest import free_port
@@ -32,6 +34,7 @@ from tests.fakes import (
     MemoryHistory,
     MemoryProgress,
     MemoryQueues,
+    MemoryRedisInspector,
     MemorySharedLevels,
     MemorySignOuts,
     MemoryStore,
@@ -52,6 +55,7 @@ class Kept:
     companions: Companions
     levels: SharedLevels
     audit: AuditTrail
+    inspector: RedisInspection
 
 
 @pytest.fixture(scope="session")
@@ -105,6 +109,7 @@ async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIt
             MemoryCompanions(),
             MemorySharedLevels(),
             MemoryAuditTrail(kept=100),
+            MemoryRedisInspector(queues),
         )
         return
     if request.param not in ports:
@@ -118,7 +123,8 @@ async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIt
         listening = [asyncio.create_task(each.run()) for each in (progress, sign_outs)]
         tickets, history, companions = RedisTickets(redis), RedisHistory(redis), RedisCompanions(redis)
         levels, audit = RedisSharedLevels(redis), RedisAuditTrail(redis, kept=100)
-        yield Kept(store, RedisQueues(redis), progress, tickets, sign_outs, history, companions, levels, audit)
+        wakes, inspector = RedisQueues(redis), RedisInspector(redis)
+        yield Kept(store, wakes, progress, tickets, sign_outs, history, companions, levels, audit, inspector)
         for each in listening:
             each.cancel()
         await asyncio.gather(*listening, return_exceptions=True)

@@ -9,6 +9,8 @@ import pytest
 from service.domain.activity import SessionActivity
 from service.domain.admission_queue import AdmissionQueue
 from service.domain.awake_quota import AwakeQuota
+from service.domain.diagnosis.diagnosis import Doctor
+from service.domain.health import Health
 from service.domain.idle_times import IdleTimes
 from service.domain.journal import JournalEntry
 from service.domain.names import SessionId, new_session_id
@@ -17,12 +19,15 @@ from service.domain.provisioning import Provisioner
 from service.domain.queries import SessionQueries
 from service.domain.recovery import Recovery
 from service.domain.revocation import Revocation
+from service.wiring.diagnosis import System, make_doctor
 from tests.fakes import (
     MemoryAuditTrail,
     MemoryCluster,
     MemoryHistory,
+    MemoryInventory,
     MemoryProgress,
     MemoryQueues,
+    MemoryRedisInspector,
     MemoryReleases,
     MemoryStore,
 )
@@ -65,6 +70,8 @@ class World:
         self.trail = MemoryAuditTrail()
         self.store = MemoryStore(self.queues, self.progress, self.history)
         self.releases = MemoryReleases(self.cluster)
+        self.inventory = MemoryInventory()
+        self.redis = MemoryRedisInspector(self.queues)
         self.wake_observers: list[WakeObserver] = []
         first = self.replica()
         self.provisioner, self.activity, self.queries = first.provisioner, first.activity, first.queries
@@ -99,6 +106,20 @@ class World:
             new_id=lambda: self.new_id(),  # noqa: PLW0108 - a test may exchange it later
         )
         return Replica(provisioner, activity, queries)
+
+    def doctor(self, health: Health | None = None) -> Doctor:
+        system = System(
+            health=health or Health({}, seconds=0),
+            releases=self.releases,
+            provisioner=self.provisioner,
+            queries=self.queries,
+            store=self.store,
+            redis=self.redis,
+            cluster=self.cluster,
+            cache=self.cluster,
+            inventory=self.inventory,
+        )
+        return make_doctor(system, namespace="users", keda_namespace="keda", stuck_after=timedelta(minutes=1))
 
     def recovery(self) -> Recovery:
         return Recovery(provisioner=self.provisioner, store=self.store, cluster=self.cluster)

@@ -10,9 +10,11 @@ from tests.fakes.cluster import MemoryCluster
 from tests.fakes.companions import MemoryCompanions
 from tests.fakes.election import MemoryElection
 from tests.fakes.history import MemoryHistory
+from tests.fakes.inventory import MemoryInventory
 from tests.fakes.pod_events import MemoryPodEvents
 from tests.fakes.progress import MemoryProgress
 from tests.fakes.queues import MemoryQueues
+from tests.fakes.redis_inspector import MemoryRedisInspector
 from tests.fakes.releases import MemoryReleases
 from tests.fakes.shared_levels import MemorySharedLevels
 from tests.fakes.sign_outs import MemorySignOuts
@@ -28,9 +30,11 @@ __all__ = [
     "MemoryCompanions",
     "MemoryElection",
     "MemoryHistory",
+    "MemoryInventory",
     "MemoryPodEvents",
     "MemoryProgress",
     "MemoryQueues",
+    "MemoryRedisInspector",
     "MemoryReleases",
     "MemorySharedLevels",
     "MemorySignOuts",

@@ -1,7 +1,9 @@
 """The Releases in memory."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId, release_name
@@ -16,6 +18,8 @@ class MemoryReleases:
 
     cluster: MemoryCluster
     installs: int = 0
+    objects: Sequence[Mapping[str, Any]] = ({"kind": "NetworkPolicy"},)
+    """What the chart renders."""
 
     async def install(self, uuid: SessionId, user_id: str, idle_times: IdleTimes) -> None:
         self.installs += 1
@@ -33,3 +37,6 @@ class MemoryReleases:
 
     async def check(self) -> None:
         pass
+
+    async def rendered(self) -> Sequence[Mapping[str, Any]]:
+        return self.objects

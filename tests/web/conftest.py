@@ -138,6 +138,7 @@ async def serve(
         gateway: bool = True,
         **more: Any,
     ) -> Client:
+        health = Health(checks, seconds=0, parts=supervisor.failures)
         parts = ApiParts(
             provisioner=world.provisioner,
             activity=world.activity,
@@ -150,9 +151,11 @@ async def serve(
             awake_limit=world.awake_limit or None,
             users_namespace="users",
             exposition=exposition,
+            doctor=world.doctor(health),
+            example_url="https://vs-code-00000000.example.com" if gateway else None,
         )
         probes = ProbeParts(
-            health=Health(checks, seconds=0, parts=supervisor.failures),
+            health=health,
             supervisor=supervisor,
             readiness=Readiness(SyncedCache(), drain),
         )

@@ -33,6 +33,8 @@ TABLE = {
     "list_sessions":  "yes yes yes | yes no  | yes no  | yes no  | yes no",
     "summary":        "yes no  yes | no  no  | no  no  | no  no  | no  no",
     "metrics":        "yes no  yes | no  no  | no  no  | no  no  | no  no",
+    "diagnosis":      "yes no  yes | no  no  | no  no  | no  no  | no  no",
+    "fix":            "yes no  no  | no  no  | no  no  | no  no  | no  no",
     "audit":          "yes no  no  | no  no  | no  no  | no  no  | no  no",
     "whoami":         "yes yes yes | yes yes | yes yes | yes yes | yes yes",
     "health":         "yes yes yes | yes yes | yes yes | yes yes | yes yes",
@@ -48,7 +50,11 @@ COLUMNS = [
     *((role, None, OTHER) for role in (OPERATOR, FRONTEND, VIEWER)),
     *((role, OWN, whose) for role, whose in itertools.product((OPERATOR, FRONTEND, VIEWER, USER), (OWN, OTHER))),
 ]
-BODIES = {"activity": {"source": "typing"}, "extend": {"seconds": 60}}
+BODIES = {
+    "activity": {"source": "typing"},
+    "extend": {"seconds": 60},
+    "fix": {"check": "records", "subject": "abc123xy"},
+}
 ALLOWED = {"create": (200, 201), "open": (201,), "delete": (204,)}
 
 
@@ -86,7 +92,7 @@ async def test_who_may_do_what(serve: Serve, world: World, name: str) -> None:
         case = f"{name} by {role} for {only or 'everybody'} on the session of {whose}"
         key = "a.b.c" if role is USER else keys[role, only][0]
         uuids = {user: (await world.provisioner.create(user)).uuid for user in (OWN, OTHER)}
-        if name in BODIES:
+        if name in ("activity", "extend"):
             await world.activity.wake(uuids[whose])
         before = dict(world.queues.sessions)
         status, headers, body = await call(client, name, key, uuids[whose], whose)

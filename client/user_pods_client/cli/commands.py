@@ -38,6 +38,7 @@ _PANELS: Mapping[str, Mapping[str, str]] = {
     },
     "For operators": {
         "top": "top.top",
+        "doctor": "doctor.doctor",
         "audit": "audit.audit",
     },
 }

@@ -43,6 +43,7 @@ class ExitCode(enum.IntEnum):
     FAILED = 9
     REFUSED = 10
     UNEXPECTED = 11
+    WARNINGS = 12
     INTERRUPTED = 130
 
 
@@ -58,6 +59,7 @@ MEANINGS = {
     ExitCode.FAILED: "the session cannot become ready",
     ExitCode.REFUSED: "the service does not accept a value",
     ExitCode.UNEXPECTED: "what answers is not the service, or its version does not fit",
+    ExitCode.WARNINGS: "`doctor` has found warnings, and no errors",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C",
 }
 

@@ -1,8 +1,9 @@
 """Decorates any Releases with metrics: how long each run of helm took, and how it ended."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from service.domain.idle_times import IdleTimes
 from service.domain.metrics import HelmWork, ServiceMetrics
@@ -27,6 +28,9 @@ class MeasuredReleases:
 
     async def check(self) -> None:
         await self._releases.check()
+
+    async def rendered(self) -> Sequence[Mapping[str, Any]]:
+        return await self._releases.rendered()
 
     @contextmanager
     def _timed(self, work: HelmWork) -> Iterator[None]:

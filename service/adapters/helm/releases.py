@@ -8,7 +8,7 @@ import asyncio
 import logging
 import re
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -164,10 +164,17 @@ class HelmReleases:
         await client.uninstall_release(release_name(uuid), namespace=self._namespace)
 
     async def check(self) -> None:
-        """Render the chart for an unused id: this runs helm, reads the chart and validates the values."""
+        """Render the chart: this runs helm, reads the chart and validates the values."""
+        await self._template()
+
+    async def rendered(self) -> Sequence[Mapping[str, Any]]:
+        return [each for each in await self._template() if isinstance(each, dict)]
+
+    async def _template(self) -> Iterable[Any]:
+        """What the chart renders for an unused id, which is parsed as it is read."""
         uuid = SessionId("00000000")
         values = {**self._values, "uuid": uuid, "user": {"id": "health"}}
-        await self._command.template(release_name(uuid), self._chart_path, values, namespace=self._namespace)
+        return await self._command.template(release_name(uuid), self._chart_path, values, namespace=self._namespace)
 
     async def _prepare(self) -> tuple[pyhelm3.Client, pyhelm3.Chart]:
         """The client and the chart, made at the first use and again after a failure, since helm may come back.

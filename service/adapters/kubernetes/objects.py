@@ -59,7 +59,7 @@ log = logging.getLogger(__name__)
 PAUSED = "autoscaling.keda.sh/paused"
 PAUSED_REPLICAS = "autoscaling.keda.sh/paused-replicas"
 """The service never writes this one: an operator wants KEDA to keep the pod at that number."""
-_SERVICE = (FIELD_MANAGER, "OpenAPI-Generator")
+SERVICE_MANAGERS = (FIELD_MANAGER, "OpenAPI-Generator")
 """Field managers of the service. The second, its client's default, was that of former versions."""
 _MAX_IDLE_TIME = 10 * 365 * 86_400.0
 """Seconds. A longer idle time counts as invalid."""
@@ -410,7 +410,7 @@ def _is_our_park(item: Json, notes: Mapping[str, str]) -> bool:
     manager owns both annotations.
     """
     writer = _last_writer(item, *_ANNOTATION, f"f:{PAUSED}")[0]
-    if writer in _SERVICE:
+    if writer in SERVICE_MANAGERS:
         return True
     return PARKED_ANNOTATION in notes and writer == _last_writer(item, *_ANNOTATION, f"f:{PARKED_ANNOTATION}")[0]
 

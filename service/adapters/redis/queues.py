@@ -253,18 +253,25 @@ async def _enable_notifications(connection: Any) -> None:
     They may be off after a restart of the server, or when it has become the primary.
     """
     try:
-        await connection.send_command("CONFIG", "GET", _EVENTS)
+        await connection.send_command("CONFIG", "GET", EVENTS)
         reply = await connection.read_response()
-        flags = set((reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True)))[_EVENTS])
-        if "E" in flags and flags & {"l", "A"}:
+        flags = (reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True)))[EVENTS]
+        if flags_with_ours(flags) == flags:
             return
-        await connection.send_command("CONFIG", "SET", _EVENTS, "".join(sorted(flags | {"E", "l"})))
+        await connection.send_command("CONFIG", "SET", EVENTS, flags_with_ours(flags))
         await connection.read_response()
     except (NoPermissionError, ResponseError, KeyError) as error:
         raise NotificationsRefused from error
 
 
-_EVENTS = "notify-keyspace-events"
+def flags_with_ours(flags: str) -> str:
+    """The flags of keyspace notifications, with those of pushes to lists if they are missing."""
+    given = set(flags)
+    return flags if "E" in given and given & {"l", "A"} else "".join(sorted(given | {"E", "l"}))
+
+
+EVENTS = "notify-keyspace-events"
+"""Redis' setting."""
 _IDLE = QueueState()
 
 

@@ -1,0 +1,88 @@
+"""The chart of the users' releases, with the values that are configured."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from service.domain.diagnosis.check import Check
+from service.domain.diagnosis.finding import Finding, Severity
+from service.domain.diagnosis.survey import Survey
+from service.domain.names import CONTAINER
+from service.domain.ports import Releases
+
+_PASSWORDS = frozenset({"PASSWORD", "HASHED_PASSWORD"})
+_EDITOR = "code-server"
+
+
+class SignInOfImage(Check):
+    """Whether the image asks for a password of its own, behind the gateway that has let its user in."""
+
+    name = "sign-in"
+    fine = "As far as its values say, the image of the workspaces asks for no password of its own."
+
+    def __init__(self, releases: Releases) -> None:
+        self._releases = releases
+
+    async def findings(self, _survey: Survey) -> Sequence[Finding]:
+        return [
+            self.finding(
+                str(container.get("image")),
+                Severity.WARNING,
+                "The image of the workspaces shows a password page of its own.",
+                meaning="Users whom the gateway has let in are asked for a password that they do not know.",
+                next_step="Set `codeServer.auth: none` in the values, and no PASSWORD in `env`, unless pods can be"
+                " reached past the gateway: docs/how-to/chart-alone.md says why.",
+            )
+            for container in _workspaces(await self._releases.rendered())
+            if _asks(container)
+        ]
+
+
+class NetworkPolicies(Check):
+    name = "network-policies"
+    fine = "The chart has a NetworkPolicy that keeps users' pods apart."
+
+    def __init__(self, releases: Releases) -> None:
+        self._releases = releases
+
+    async def findings(self, _survey: Survey) -> Sequence[Finding]:
+        if not any(each.get("kind") == "NetworkPolicy" for each in await self._releases.rendered()):
+            return [
+                self.finding(
+                    "chart",
+                    Severity.WARNING,
+                    "The configured values leave out the NetworkPolicy that keeps users' pods apart.",
+                    meaning="Every user can open every other awake workspace.",
+                    next_step="Set `networkPolicy.isolateUsers: true`: docs/how-to/isolation.md.",
+                )
+            ]
+        return [
+            self.finding(
+                "enforcement",
+                Severity.OK,
+                "Whether the cluster's network enforces NetworkPolicies cannot be seen from here.",
+                meaning="Some networks ignore them, without a word.",
+                next_step="Try it once per cluster, from one workspace to another: docs/how-to/isolation.md.",
+            )
+        ]
+
+
+def _workspaces(objects: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The containers of the users' program."""
+    for each in objects:
+        if each.get("kind") == "Deployment":
+            pod = each["spec"]["template"]["spec"]
+            yield from (container for container in pod["containers"] if container.get("name") == CONTAINER)
+
+
+def _asks(container: Mapping[str, Any]) -> bool:
+    words = " ".join(map(str, [*container.get("command", ()), *container.get("args", ())])).replace("=", " ")
+    if "--auth none" in words:
+        return False
+    names = {each.get("name") for each in container.get("env", ())}
+    return "--auth password" in words or bool(names & _PASSWORDS) or _is_editor_alone(container)
+
+
+def _is_editor_alone(container: Mapping[str, Any]) -> bool:
+    """Whether it is code-server with nothing said, which makes up a password."""
+    repository = str(container.get("image", "")).partition("@")[0].rpartition("/")[2]
+    return repository.partition(":")[0] == _EDITOR and not container.get("args") and not container.get("command")

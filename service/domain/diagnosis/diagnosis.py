@@ -1,0 +1,123 @@
+"""Runs the checks, and mends what one of them has found."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from service.domain.clock import utc_now
+from service.domain.diagnosis.check import Check
+from service.domain.diagnosis.finding import RANK, Finding, Mended, Outcome, Severity
+from service.domain.diagnosis.survey import Survey, Surveyor
+from service.domain.errors import SessionError, Unavailable, causes
+
+log = logging.getLogger(__name__)
+
+DEADLINE = 30.0
+"""Seconds for one check."""
+_GONE = Mended(Outcome.GONE, "nothing is wrong there any more")
+SHOWN = 50
+"""Findings of one check. If all of 10,000 sessions have the same fault, nobody reads it 10,000 times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The findings, the worst first, and when they were made."""
+
+    at: datetime
+    findings: Sequence[Finding]
+
+
+class Doctor:
+    """Concurrent callers share one run of the checks."""
+
+    def __init__(self, checks: Sequence[Check], surveyor: Surveyor, *, deadline: float = DEADLINE) -> None:
+        """`deadline`: seconds for one check."""
+        self._checks = {check.name: check for check in checks}
+        self._surveyor = surveyor
+        self._deadline = deadline
+        self._run: asyncio.Task[Diagnosis] | None = None
+
+    async def diagnosis(self) -> Diagnosis:
+        """Run every check. Raises nothing: a check that cannot run is a finding."""
+        if self._run is None or self._run.done():
+            self._run = asyncio.create_task(self._diagnose(), name="diagnosis")
+        return await asyncio.shield(self._run)
+
+    async def mend(self, name: str, subject: str) -> Mended:
+        """Mend what the check finds about the subject now. Raises a SessionError if that fails."""
+        check = self._checks.get(name)
+        survey = self._surveyor.begin()
+        try:
+            return await self._mend(check, subject, survey) if check is not None else _GONE
+        finally:
+            await survey.close()
+
+    async def _mend(self, check: Check, subject: str, survey: Survey) -> Mended:
+        try:
+            found = await self._bounded(check, survey)
+        except TimeoutError:
+            raise Unavailable(f"the check {check.name} did not end within {self._deadline:g} s") from None
+        finding = next((each for each in found if each.subject == subject), None)
+        if finding is None or finding.severity is Severity.OK:
+            return _GONE
+        if not finding.fixable:
+            return Mended(Outcome.LEFT, finding.next_step)
+        done = await check.mend(finding, survey)
+        log.info("a finding was mended: %s", done, extra={"check": check.name, "subject": subject})
+        return Mended(Outcome.FIXED, done)
+
+    async def _diagnose(self) -> Diagnosis:
+        survey = self._surveyor.begin()
+        try:
+            found = await asyncio.gather(*(self._checked(check, survey) for check in self._checks.values()))
+        finally:
+            await survey.close()
+        findings = [finding for of_one in found for finding in of_one]
+        return Diagnosis(utc_now(), sorted(findings, key=lambda finding: RANK[finding.severity]))
+
+    async def _bounded(self, check: Check, survey: Survey) -> Sequence[Finding]:
+        async with asyncio.timeout(self._deadline):
+            return await check.findings(survey)
+
+    async def _checked(self, check: Check, survey: Survey) -> Sequence[Finding]:
+        try:
+            found = await self._bounded(check, survey)
+        except TimeoutError:
+            return [_not_run(check, f"it did not end within {self._deadline:g} s")]
+        except SessionError as error:
+            log.warning("a check cannot run: %s", error, extra={"check": check.name, "cause": causes(error)})
+            return [_not_run(check, str(error))]
+        except Exception:
+            log.exception("a check failed", extra={"check": check.name})
+            return [_not_run(check, "the check itself failed; the service's log says why")]
+        if all(finding.severity is Severity.OK for finding in found):
+            return [check.finding("all", Severity.OK, check.fine, meaning=""), *found]
+        worst = sorted(found, key=lambda finding: RANK[finding.severity])
+        return [*worst[:SHOWN], *_rest(check, worst[SHOWN:])]
+
+
+def _not_run(check: Check, why: str) -> Finding:
+    return check.finding(
+        "the check",
+        Severity.ERROR,
+        f"This could not be checked: {why}.",
+        meaning="What it looks for may be there or not.",
+        next_step="Mend the parts that /health names, then run `user-pods doctor` again.",
+    )
+
+
+def _rest(check: Check, left_out: Sequence[Finding]) -> Sequence[Finding]:
+    """One finding that stands for those that are too many to show."""
+    if not left_out:
+        return []
+    return [
+        check.finding(
+            "others",
+            left_out[0].severity,
+            f"There are {len(left_out)} more of these.",
+            meaning="So many at once usually have one cause.",
+            next_step="Mend those that are shown, then run `user-pods doctor` again.",
+        )
+    ]

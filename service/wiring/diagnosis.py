@@ -1,0 +1,89 @@
+"""The diagnosis: every check, on the adapters of the process."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from service.domain.diagnosis.check import Check
+from service.domain.diagnosis.checks.chart import NetworkPolicies, SignInOfImage
+from service.domain.diagnosis.checks.installation import Installations, Revisions, StuckReleases
+from service.domain.diagnosis.checks.keda import ScaledObjects
+from service.domain.diagnosis.checks.objects import EditedObjects, OrphanObjects, StuckDeletions, UnboundClaims
+from service.domain.diagnosis.checks.parts import Parts
+from service.domain.diagnosis.checks.pods import Pauses, Pods, UnreadableObjects
+from service.domain.diagnosis.checks.redis_keys import LongLists, OrphanKeys, UnreadableRecords
+from service.domain.diagnosis.checks.redis_server import RedisClock, RedisRights, RedisSettings
+from service.domain.diagnosis.diagnosis import Doctor
+from service.domain.diagnosis.ports import Inventory, RedisInspection
+from service.domain.diagnosis.repairs import Repairs
+from service.domain.diagnosis.survey import Surveyor
+from service.domain.health import Health
+from service.domain.ports import Cluster, Releases, Store, WorkloadCache
+from service.domain.provisioning import Provisioner
+from service.domain.queries import SessionQueries
+from service.wiring.core import Core
+
+
+def build_doctor(core: Core, *, health: Health, releases: Releases, provisioner: Provisioner) -> Doctor:
+    config = core.config
+    return make_doctor(
+        System(
+            health=health,
+            releases=releases,
+            provisioner=provisioner,
+            queries=core.queries,
+            store=core.redis.store,
+            redis=core.redis.inspector,
+            cluster=core.kubernetes.cluster,
+            cache=core.kubernetes.cache,
+            inventory=core.kubernetes.inventory,
+        ),
+        namespace=config.namespace,
+        keda_namespace=config.keda_namespace,
+        # helm removes a release within its timeout. What is left then does not go by itself.
+        stuck_after=timedelta(seconds=config.helm_timeout),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """What the checks look at and mend."""
+
+    health: Health
+    releases: Releases
+    provisioner: Provisioner
+    queries: SessionQueries
+    store: Store
+    redis: RedisInspection
+    cluster: Cluster
+    cache: WorkloadCache
+    inventory: Inventory
+
+
+def make_doctor(system: System, *, namespace: str, keda_namespace: str, stuck_after: timedelta) -> Doctor:
+    surveyor = Surveyor(queries=system.queries, store=system.store, inventory=system.inventory, redis=system.redis)
+    repairs = Repairs(system.provisioner, system.store)
+    checks: list[Check] = [
+        Parts(system.health),
+        RedisRights(system.redis),
+        RedisSettings(system.redis),
+        RedisClock(system.redis),
+        OrphanKeys(system.redis, system.cache),
+        LongLists(system.redis),
+        UnreadableRecords(repairs),
+        UnreadableObjects(),
+        Installations(repairs),
+        Pods(namespace=namespace),
+        Pauses(),
+        ScaledObjects(system.cache, namespace=namespace, keda_namespace=keda_namespace),
+        StuckReleases(system.inventory, system.store, namespace=namespace),
+        Revisions(system.inventory, system.store),
+        OrphanObjects(
+            cluster=system.cluster, cache=system.cache, store=system.store, repairs=repairs, namespace=namespace
+        ),
+        EditedObjects(namespace=namespace),
+        StuckDeletions(stuck_after=stuck_after, namespace=namespace),
+        UnboundClaims(namespace=namespace),
+        SignInOfImage(system.releases),
+        NetworkPolicies(system.releases),
+    ]
+    return Doctor(checks, surveyor)

@@ -1,0 +1,455 @@
+"""Each check of the diagnosis: what it finds, what it leaves alone, and what mending does."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from service.domain.diagnosis.check import Check
+from service.domain.diagnosis.checks.installation import KEPT
+from service.domain.diagnosis.diagnosis import SHOWN, Doctor
+from service.domain.diagnosis.finding import Finding, Outcome, Severity
+from service.domain.diagnosis.ports import Edit, KeyFacts, ObjectFacts, RedisConfiguration
+from service.domain.diagnosis.survey import Survey, Surveyor
+from service.domain.errors import RedisUnavailable, SessionBroken, SessionBusy, SessionUnreadable
+from service.domain.health import Health
+from service.domain.names import SessionId, release_name
+from service.domain.release import Release, ReleaseState
+from service.domain.workload import Workload
+from tests.domain.conftest import World
+
+ANN, LONG_AGO = "ann@example.com", timedelta(hours=1)
+NOBODY = SessionId("nobody00")
+
+
+@pytest.fixture
+async def uuid(world: World) -> SessionId:
+    return (await world.provisioner.create(ANN)).uuid
+
+
+def ago(passed: timedelta) -> datetime:
+    return datetime.now(UTC) - passed
+
+
+async def faults(world: World, health: Health | None = None) -> list[Finding]:
+    """What is found above ok. Each says what it means, and what to do."""
+    found = [each for each in (await world.doctor(health).diagnosis()).findings if each.severity is not Severity.OK]
+    assert all(each.what and each.meaning and each.next_step for each in found)
+    places = [(each.check, each.subject) for each in found]
+    assert len(places) == len(set(places))
+    return found
+
+
+async def the_fault(world: World, health: Health | None = None) -> tuple[str, str, Severity, bool]:
+    (found,) = await faults(world, health)
+    return found.check, found.subject, found.severity, found.fixable
+
+
+def change(world: World, uuid: SessionId, **more: Any) -> None:
+    world.cluster.change(replace(world.cluster.workload(uuid), **more))
+
+
+def release(uuid: SessionId, state: ReleaseState, age: timedelta = LONG_AGO) -> Release:
+    return Release(release_name(uuid), 1, state, ago(age))
+
+
+async def test_a_healthy_system_has_a_line_for_each_check_and_no_fault(world: World, uuid: SessionId) -> None:
+    found = (await world.doctor().diagnosis()).findings
+    assert {each.severity for each in found} == {Severity.OK}
+    assert len({each.check for each in found}) == 20
+
+
+# --- parts and Redis --------------------------------------------------------------------------------------------------
+
+
+async def test_a_part_that_fails_and_one_that_is_degraded(world: World) -> None:
+    async def fail() -> None:
+        raise RedisUnavailable
+
+    health = Health({"redis": fail}, seconds=0, remarks={"sign-in": lambda: "away", "sessions": lambda: "elsewhere"})
+    assert [(each.subject, each.severity) for each in await faults(world, health)] == [
+        ("redis", Severity.ERROR), ("sign-in", Severity.WARNING),
+    ]  # fmt: skip
+
+
+async def test_rights_in_redis(world: World) -> None:
+    world.redis.denied = ["run scripts"]
+    assert await the_fault(world) == ("redis-rights", "run scripts", Severity.ERROR, False)
+
+
+@pytest.mark.parametrize("flags", ["", "E", "Kl", "lA"])
+async def test_notifications_that_are_off_are_switched_on(world: World, flags: str) -> None:
+    world.redis.settings = replace(world.redis.settings, notifications=flags)
+    assert await the_fault(world) == ("redis-settings", "notify-keyspace-events", Severity.WARNING, True)
+    mended = await world.doctor().mend("redis-settings", "notify-keyspace-events")
+    assert mended.outcome is Outcome.FIXED
+    assert await faults(world) == []
+
+
+@pytest.mark.parametrize(("limit", "severity"), [(0, Severity.WARNING), (10**9, Severity.ERROR)])
+async def test_a_redis_that_evicts(world: World, limit: int, severity: Severity) -> None:
+    world.redis.settings = replace(world.redis.settings, policy="allkeys-lru", memory_limit=limit)
+    assert await the_fault(world) == ("redis-settings", "maxmemory-policy", severity, False)
+    left = await world.doctor().mend("redis-settings", "maxmemory-policy")
+    assert (left.outcome, "noeviction" in left.detail) == (Outcome.LEFT, True)
+
+
+async def test_a_redis_that_hides_its_settings_or_saves_nothing_is_no_fault(world: World) -> None:
+    for settings in (RedisConfiguration(), replace(world.redis.settings, persistent=False)):
+        world.redis.settings = settings
+        assert await faults(world) == []
+        notes = [each for each in (await world.doctor().diagnosis()).findings if each.check == "redis-settings"]
+        assert len(notes) == 2
+        assert notes[1].next_step
+
+
+@pytest.mark.parametrize("seconds", [-60, 60])
+async def test_clocks_that_disagree(world: World, seconds: int) -> None:
+    world.redis.ahead = timedelta(seconds=seconds)
+    assert (await the_fault(world))[:2] == ("redis-clock", "clock")
+
+
+async def test_lasting_keys_of_nobody_are_deleted(world: World, uuid: SessionId) -> None:
+    world.redis.kept = {
+        NOBODY: KeyFacts(lasting={f"user-pods:history:{NOBODY}"}),
+        uuid: KeyFacts(lasting={f"user-pods:history:{uuid}"}),
+    }
+    assert await the_fault(world) == ("redis-keys", NOBODY, Severity.WARNING, True)
+    assert (await world.doctor().mend("redis-keys", NOBODY)).outcome is Outcome.FIXED
+    assert list(world.redis.kept) == [uuid]
+    assert (await world.doctor().mend("redis-keys", uuid)).outcome is Outcome.GONE
+
+
+async def test_keys_of_a_session_whose_index_is_not_complete_are_not_judged(world: World) -> None:
+    world.redis.kept = {NOBODY: KeyFacts(lasting={f"user-pods:history:{NOBODY}"})}
+    world.store.index_is_complete = False
+    assert {each.subject for each in await faults(world)} == {"the check"}
+    assert world.redis.kept
+
+
+async def test_long_lists_are_cut(world: World, uuid: SessionId) -> None:
+    world.redis.kept = {uuid: KeyFacts(lengths={f"user-pods:history:{uuid}": 400})}
+    assert await the_fault(world) == ("redis-lists", uuid, Severity.WARNING, True)
+    await world.doctor().mend("redis-lists", uuid)
+    assert await faults(world) == []
+
+
+async def test_an_unreadable_record_is_written_again(world: World, uuid: SessionId) -> None:
+    world.queues.unreadable_records[uuid] = "it is a string"
+    assert await the_fault(world) == ("records", uuid, Severity.ERROR, True)
+    installs = world.releases.installs
+    await world.doctor().mend("records", uuid)
+    assert await faults(world) == []
+    assert world.releases.installs == installs
+
+
+async def test_an_unreadable_record_of_somebody_unknown_is_left(world: World, uuid: SessionId) -> None:
+    world.queues.unreadable_records[uuid] = "it is a string"
+    world.queues.sessions[uuid] = replace(world.queues.sessions[uuid], user_id="")
+    change(world, uuid, user_id=None)
+    assert await the_fault(world) == ("records", uuid, Severity.ERROR, False)
+
+
+# --- sessions and releases --------------------------------------------------------------------------------------------
+
+
+async def test_a_missing_scaled_object_is_installed_again_with_the_session_s_times(
+    world: World, uuid: SessionId
+) -> None:
+    change(world, uuid, has_scaler=False, replicas=1)
+    world.queues.sessions[uuid] = replace(world.queues.sessions[uuid], written_at=ago(LONG_AGO))
+    times = world.cluster.workload(uuid).idle_times
+    assert await the_fault(world) == ("installation", uuid, Severity.ERROR, False)  # its user works
+    change(world, uuid, replicas=0)
+    assert await the_fault(world) == ("installation", uuid, Severity.ERROR, True)
+    assert (await world.doctor().mend("installation", uuid)).outcome is Outcome.FIXED
+    assert world.cluster.workload(uuid).has_scaler
+    assert world.cluster.workload(uuid).idle_times == times
+    assert (await world.doctor().mend("installation", uuid)).outcome is Outcome.GONE
+
+
+async def test_a_release_that_a_dead_helm_left_is_installed_again(world: World, uuid: SessionId) -> None:
+    change(world, uuid, replicas=0, release=release(uuid, ReleaseState.PENDING_INSTALL))
+    assert await the_fault(world) == ("installation", uuid, Severity.ERROR, True)
+    await world.doctor().mend("installation", uuid)
+    assert await faults(world) == []
+
+
+async def test_a_release_on_which_helm_works_is_no_fault(world: World, uuid: SessionId) -> None:
+    change(world, uuid, replicas=0, release=release(uuid, ReleaseState.PENDING_INSTALL, timedelta(seconds=30)))
+    assert await faults(world) == []
+
+
+async def test_an_uninstall_that_stopped_half_way_is_left_to_its_operator(world: World, uuid: SessionId) -> None:
+    change(world, uuid, replicas=0, release=release(uuid, ReleaseState.UNINSTALLING))
+    assert await the_fault(world) == ("installation", uuid, Severity.ERROR, False)
+
+
+async def test_a_session_on_which_another_replica_works_stays_as_it_is(world: World, uuid: SessionId) -> None:
+    change(world, uuid, replicas=0, has_scaler=False)
+    world.store.held.add(uuid)
+    with pytest.raises(SessionBusy):
+        await world.doctor().mend("installation", uuid)
+    assert not world.cluster.workload(uuid).has_scaler
+
+
+async def test_objects_of_another_user_with_the_session_s_name_are_not_taken(world: World, uuid: SessionId) -> None:
+    change(world, uuid, replicas=0, has_scaler=False, user_id="bob")
+    with pytest.raises(SessionBroken):
+        await world.doctor().mend("installation", uuid)
+
+
+def revision(uuid: SessionId, number: int, state: str, age: timedelta = LONG_AGO) -> ObjectFacts:
+    return ObjectFacts(
+        kind="secret",
+        name=f"sh.helm.release.v1.user-{uuid}.v{number}",
+        uuid=uuid,
+        revision=number,
+        state=state,
+        modified_at=ago(age),
+    )
+
+
+def numbers(world: World) -> list[int | None]:
+    return [each.revision for each in world.inventory.found]
+
+
+async def test_an_upgrade_that_was_never_finished_is_dropped(world: World, uuid: SessionId) -> None:
+    world.inventory.found = [revision(uuid, 9, "pending-upgrade"), revision(uuid, 8, "deployed")]
+    assert await the_fault(world) == ("releases", uuid, Severity.ERROR, True)
+    await world.doctor().mend("releases", uuid)
+    assert numbers(world) == [8]
+    assert await faults(world) == []
+
+
+async def test_an_upgrade_in_progress_and_one_without_a_way_back_are_not_dropped(world: World, uuid: SessionId) -> None:
+    world.inventory.found = [revision(uuid, 9, "pending-upgrade", timedelta(minutes=1)), revision(uuid, 8, "deployed")]
+    assert await faults(world) == []
+    world.inventory.found = [revision(uuid, 9, "pending-upgrade"), revision(uuid, 8, "failed")]
+    assert await the_fault(world) == ("releases", uuid, Severity.ERROR, False)
+    assert (await world.doctor().mend("releases", uuid)).outcome is Outcome.LEFT
+    assert numbers(world) == [9, 8]
+
+
+async def test_an_upgrade_that_somebody_finishes_meanwhile_is_not_dropped(
+    world: World, uuid: SessionId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.inventory.found = [revision(uuid, 8, "deployed"), revision(uuid, 9, "pending-upgrade")]
+
+    async def finished(_: SessionId) -> Sequence[ObjectFacts]:
+        return [revision(uuid, 8, "superseded"), revision(uuid, 9, "deployed")]
+
+    monkeypatch.setattr(world.inventory, "revisions", finished)
+    with pytest.raises(SessionBusy):
+        await world.doctor().mend("releases", uuid)
+    assert numbers(world) == [8, 9]
+
+
+async def test_revisions_beyond_helm_s_own_limit_are_deleted_unless_they_may_be_needed(
+    world: World, uuid: SessionId
+) -> None:
+    kept = [revision(uuid, number, "superseded") for number in range(3, KEPT + 2)]
+    world.inventory.found = [revision(uuid, 1, "failed"), revision(uuid, 2, "superseded"), *kept]
+    world.inventory.found.append(revision(uuid, KEPT + 2, "deployed"))
+    assert await the_fault(world) == ("revisions", uuid, Severity.WARNING, True)
+    await world.doctor().mend("revisions", uuid)
+    assert numbers(world) == [1, *range(3, KEPT + 3)]
+    assert await the_fault(world) == ("revisions", uuid, Severity.WARNING, False)
+
+
+async def test_pauses_and_pods_that_do_not_start(world: World, uuid: SessionId) -> None:
+    change(world, uuid, replicas=0, paused="`kubectl annotate` ends the pause")
+    assert await the_fault(world) == ("pauses", uuid, Severity.WARNING, False)
+    change(world, uuid, replicas=1, paused=None, warning="it waits for a node")
+    assert await the_fault(world) == ("pods", uuid, Severity.WARNING, False)
+    change(world, uuid, replicas=1, failure="ImagePullBackOff: no such image")
+    assert await the_fault(world) == ("pods", uuid, Severity.ERROR, False)
+    change(world, uuid, replicas=0)
+    assert await faults(world) == []
+
+
+async def test_objects_that_cannot_be_read(world: World, uuid: SessionId) -> None:
+    change(world, uuid, replicas=0, read_error="spec.replicas is 'x'")
+    assert await the_fault(world) == ("unreadable", uuid, Severity.ERROR, False)
+
+
+# --- objects ----------------------------------------------------------------------------------------------------------
+
+
+async def test_objects_of_a_user_without_a_session_get_their_record_again(world: World, uuid: SessionId) -> None:
+    await world.store.forget(uuid)
+    assert await the_fault(world) == ("orphans", uuid, Severity.WARNING, True)
+    assert (await world.doctor().mend("orphans", uuid)).outcome is Outcome.FIXED
+    assert (await world.provisioner.create(ANN)).uuid == uuid
+    assert await faults(world) == []
+
+
+async def test_objects_of_nobody_and_of_somebody_who_has_a_session_are_left(
+    world: World, uuid: SessionId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.cluster.change(Workload(NOBODY, deployed=True, user_id=ANN))
+    assert await the_fault(world) == ("orphans", NOBODY, Severity.WARNING, False)
+    world.cluster.change(Workload(NOBODY, deployed=True))
+    assert await the_fault(world) == ("orphans", NOBODY, Severity.WARNING, False)
+    world.cluster.change(Workload(NOBODY, deployed=True, user_id="bob"))
+
+    async def owner(_: str) -> SessionId:
+        raise SessionUnreadable
+
+    monkeypatch.setattr(world.store, "owner", owner)
+    assert await the_fault(world) == ("orphans", NOBODY, Severity.WARNING, False)
+
+
+async def test_the_chart_by_hand_kept_volumes_and_what_is_being_deleted_are_no_orphans(world: World) -> None:
+    whole = Workload(NOBODY, deployed=True, has_scaler=True, release=release(NOBODY, ReleaseState.DEPLOYED))
+    for workload in (
+        whole,
+        Workload(NOBODY, volume=True, user_id=ANN),
+        Workload(NOBODY, deployed=True, deleting=True, user_id=ANN),
+    ):
+        world.cluster.change(workload)
+        assert await faults(world) == []
+
+
+async def test_a_create_in_progress_is_no_orphan(world: World) -> None:
+    await world.store.claim(ANN, NOBODY)
+    await world.cluster.reserve(NOBODY, ANN)
+    assert await faults(world) == []
+
+
+async def test_edits_stuck_deletions_claims_and_keda(world: World, uuid: SessionId) -> None:
+    name = release_name(uuid)
+    world.inventory.found = [
+        ObjectFacts(kind="deployment", name=name, uuid=uuid, edits=(Edit("kubectl-edit", ("a", "b", "c", "d"), None),)),
+        ObjectFacts(kind="pod", name="old", uuid=uuid, deleting_since=ago(LONG_AGO)),
+        ObjectFacts(kind="pod", name="new", uuid=uuid, deleting_since=ago(timedelta(0))),
+        ObjectFacts(kind="secret", name="stuck", uuid=None, deleting_since=ago(LONG_AGO), finalizers=("x/y",)),
+        ObjectFacts(kind="persistentvolumeclaim", name=name, uuid=uuid, unbound=True),
+        ObjectFacts(kind="persistentvolumeclaim", name="later", uuid=uuid, unbound=True, storage_class="fast"),
+        ObjectFacts(kind="scaledobject", name=name, uuid=uuid, not_ready="NOAUTH"),
+        ObjectFacts(kind="scaledobject", name="another", uuid=uuid, not_ready="NOAUTH"),
+    ]
+    change(world, uuid, parked=False)
+    found = await faults(world)
+    assert sorted((each.check, each.subject, each.fixable) for each in found) == [
+        ("edits", f"deployment/{name}", False), ("finalizers", "pod/old", False), ("finalizers", "secret/stuck", False),
+        ("keda", name, False), ("volumes", f"persistentvolumeclaim/{name}", False),
+    ]  # fmt: skip
+    assert "a, b, c and 1 more" in next(each.what for each in found if each.check == "edits")
+    change(world, uuid, parked=True)
+    assert "keda" not in {each.check for each in await faults(world)}
+
+
+@pytest.mark.parametrize(
+    ("container", "asks"),
+    [
+        ({"image": "docker.io/codercom/code-server:4.1", "args": ["--auth", "none"]}, False),
+        ({"image": "docker.io/codercom/code-server:4.1"}, True),
+        ({"image": "mirror.example.com:5000/code-server@sha256:1", "args": []}, True),
+        ({"image": "x", "args": ["--auth=password"]}, True),
+        ({"image": "x", "env": [{"name": "HASHED_PASSWORD", "value": "secret"}]}, True),
+        ({"image": "x", "env": [{"name": "PASSWORD"}], "args": ["--auth", "none"]}, False),
+        ({"image": "x"}, False),
+    ],
+)
+async def test_an_image_that_asks_for_a_password(world: World, container: dict[str, Any], asks: bool) -> None:
+    pod = {"containers": [{"name": "workspace", **container}, {"name": "sidecar", "image": "code-server"}]}
+    deployment = {"kind": "Deployment", "spec": {"template": {"spec": pod}}}
+    world.releases.objects = [deployment, {"kind": "NetworkPolicy"}]
+    found = await faults(world)
+    assert [each.check for each in found] == ["sign-in"] * asks
+    assert "secret" not in json.dumps([each.what for each in found])
+
+
+async def test_values_without_a_network_policy(world: World) -> None:
+    world.releases.objects = [{"kind": "Service"}]
+    assert (await the_fault(world))[:2] == ("network-policies", "chart")
+
+
+# --- the doctor -------------------------------------------------------------------------------------------------------
+
+
+class Odd(Check):
+    """A check of which a test says what happens."""
+
+    name = "odd"
+    fine = "All is well."
+
+    def __init__(self, *outcomes: Exception | float) -> None:
+        self.outcomes = [*outcomes]
+        self.runs = 0
+
+    async def findings(self, survey: Survey) -> Sequence[Finding]:
+        self.runs += 1
+        outcome = self.outcomes[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+        if isinstance(outcome, float):
+            await asyncio.sleep(outcome)
+        return [
+            self.finding(str(number), Severity.WARNING, "It is odd.", meaning="So what.", next_step="Look.")
+            for number in range(int(outcome))
+        ]
+
+
+class Calm(Odd):
+    name = "calm"
+
+
+def doctor(world: World, *checks: Check, deadline: float = 5) -> Doctor:
+    surveyor = Surveyor(queries=world.queries, store=world.store, inventory=world.inventory, redis=world.redis)
+    return Doctor(checks, surveyor, deadline=deadline)
+
+
+@pytest.mark.parametrize("outcome", [RedisUnavailable(), ZeroDivisionError("private"), 60.0])
+async def test_a_check_that_cannot_run_is_a_finding_and_stops_no_other(
+    world: World, outcome: Exception | float
+) -> None:
+    found = (await doctor(world, Odd(outcome), Calm(0), deadline=0.05).diagnosis()).findings
+    assert [(each.check, each.severity) for each in found] == [("odd", Severity.ERROR), ("calm", Severity.OK)]
+    assert "private" not in found[0].what
+
+
+async def test_a_read_that_hangs_ends_with_the_diagnosis(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    cancelled = asyncio.Event()
+
+    async def hang() -> Sequence[ObjectFacts]:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return []
+
+    monkeypatch.setattr(world.inventory, "objects", hang)
+    checks = world.doctor()._checks.values()
+    found = (await doctor(world, *checks, deadline=0.05).diagnosis()).findings
+    lost = {each.check for each in found if each.severity is Severity.ERROR}
+    assert lost == {"keda", "releases", "revisions", "edits", "finalizers", "volumes"}
+    assert cancelled.is_set()
+
+
+async def test_callers_at_the_same_time_share_one_run_and_one_who_leaves_disturbs_nobody(world: World) -> None:
+    check = Odd(0.01)
+    several = doctor(world, check)
+    callers = [asyncio.create_task(several.diagnosis()) for _ in range(3)]
+    await asyncio.sleep(0)
+    callers[0].cancel()
+    await asyncio.gather(*callers, return_exceptions=True)
+    assert check.runs == 1
+    await several.diagnosis()
+    assert check.runs == 2
+
+
+async def test_too_many_findings_of_one_kind_are_counted(world: World) -> None:
+    found = (await doctor(world, Odd(10_000)).diagnosis()).findings
+    assert len(found) == SHOWN + 1
+    assert (found[-1].subject, str(10_000 - SHOWN) in found[-1].what) == ("others", True)
+
+
+async def test_nothing_is_mended_that_no_check_finds(world: World) -> None:
+    for check, subject in (("nonsense", "x"), ("records", "x"), ("records", "all"), ("redis-rights", "all")):
+        assert (await world.doctor().mend(check, subject)).outcome is Outcome.GONE

@@ -1,0 +1,153 @@
+"""The doctor as an operator runs it: the real command line on the real service, with a dozen faults planted at once."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import redis
+
+from stack.stack import USERS, Stack
+from tests.stack.client import Caller, until
+from tests.stack.test_command_line import Run, run
+
+__all__ = ["run"]
+
+Json = dict[str, Any]
+CLAIM, ORPHAN, STUCK, NOBODY = "doctor01", "doctor02", "doctor03", "doctor04"
+"""Ids of things that belong to no session."""
+
+
+def kubectl(stack: Stack, *argv: str) -> str:
+    return stack.cluster.kubectl("-n", USERS, *argv)
+
+
+def labelled(kind: str, uuid: str, **more: Any) -> Json:
+    version = "apps/v1" if kind == "Deployment" else "v1"
+    metadata = {"name": f"user-{uuid}", "namespace": USERS, "labels": {"uuid": uuid}, **more.pop("metadata", {})}
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, **more}
+
+
+def deployment(uuid: str, **metadata: Any) -> Json:
+    labels = {"app": uuid}
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "workspace", "image": "none"}]}}
+    return labelled(
+        "Deployment",
+        uuid,
+        metadata=metadata,
+        spec={"replicas": 0, "selector": {"matchLabels": labels}, "template": pod},
+    )
+
+
+@pytest.fixture
+def server(stack: Stack) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(stack.cluster.redis_url, decode_responses=True) as client:
+        yield client
+        client.config_set("maxmemory-policy", "noeviction")
+
+
+class Ward:
+    """A few sessions and strangers, each with one fault."""
+
+    def __init__(self, stack: Stack, server: redis.Redis, uuids: Sequence[str]) -> None:
+        self.stack = stack
+        self.server = server
+        self.unscaled, self.paused, self.pending, self.unreadable = uuids
+
+    def plant(self) -> dict[tuple[str, str], bool]:
+        """A dozen faults: the check and subject of each, and whether it can be mended without a loss."""
+        long_ago = int((datetime.now(UTC) - timedelta(hours=1)).timestamp())
+        self.stack.cluster.apply(
+            deployment(STUCK, finalizers=["example.com/stuck"]),
+            deployment(ORPHAN),
+            labelled(
+                "PersistentVolumeClaim",
+                CLAIM,
+                spec={
+                    "storageClassName": "",
+                    "accessModes": ["ReadWriteOnce"],
+                    "resources": {"requests": {"storage": "1Gi"}},
+                },
+            ),
+        )
+        kubectl(self.stack, "delete", "deployment", f"user-{STUCK}", "--wait=false")
+        kubectl(self.stack, "delete", "scaledobject", f"user-{self.unscaled}-scaler")
+        kubectl(
+            self.stack,
+            "annotate",
+            "scaledobject",
+            f"user-{self.paused}-scaler",
+            "autoscaling.keda.sh/paused-replicas=0",
+        )
+        secret = f"sh.helm.release.v1.user-{self.pending}.v1"
+        kubectl(
+            self.stack, "label", "secret", secret, "--overwrite", "status=pending-install", f"modifiedAt={long_ago}"
+        )
+        patch = json.dumps({"spec": {"template": {"spec": {"priority": None, "hostname": "by-hand"}}}})
+        kubectl(self.stack, "patch", "deployment", f"user-{self.paused}", "--type=merge", "-p", patch)
+        self.server.delete(f"session:{self.unreadable}")
+        self.server.set(f"session:{self.unreadable}", "not a hash")
+        self.server.rpush(f"user-pods:history:{NOBODY}", "x")
+        self.server.rpush(f"user-pods:history:{self.paused}", *("x" * 60))
+        self.server.config_set("maxmemory-policy", "allkeys-lru")
+        self.server.config_set("notify-keyspace-events", "")
+        return {
+            ("installation", self.unscaled): True,
+            ("pauses", self.paused): False,
+            ("installation", self.pending): True,
+            ("finalizers", f"deployment/user-{STUCK}"): False,
+            ("orphans", ORPHAN): False,
+            ("volumes", f"persistentvolumeclaim/user-{CLAIM}"): False,
+            ("edits", f"deployment/user-{self.paused}"): False,
+            ("records", self.unreadable): True,
+            ("redis-keys", NOBODY): True,
+            ("redis-lists", self.paused): True,
+            ("redis-settings", "maxmemory-policy"): False,
+            ("redis-settings", "notify-keyspace-events"): True,
+        }
+
+
+@pytest.fixture
+async def ward(stack: Stack, server: redis.Redis, caller: Caller) -> AsyncIterator[Ward]:
+    users = [f"doctor-{number}@example.com" for number in range(4)]
+    uuids = [answer[1]["uuid"] for answer in await asyncio.gather(*map(caller.create, users))]
+    yield Ward(stack, server, uuids)
+    kubectl(stack, "patch", "deployment", f"user-{STUCK}", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+    kubectl(stack, "delete", f"deployment/user-{ORPHAN}", f"pvc/user-{CLAIM}", "--ignore-not-found", "--wait=false")
+    gone = await asyncio.gather(*(caller.call("DELETE", f"/session/{uuid}?keep_data=false") for uuid in uuids))
+    assert [status for status, _ in gone] == [204] * 4
+
+
+def found(text: str) -> dict[tuple[str, str], Json]:
+    return {(each["check"], each["subject"]): each for each in json.loads(text) if each["severity"] != "ok"}
+
+
+async def test_a_dozen_faults_are_found_and_those_are_mended_that_lose_nothing(
+    run: Run, ward: Ward, caller: Caller
+) -> None:
+    async def doctor(*argv: str, code: int = 7) -> dict[tuple[str, str], Json]:
+        return found((await asyncio.to_thread(run, "doctor", "-o", "json", *argv, code=code)).stdout)
+
+    assert await doctor(code=0) == {}
+    planted = ward.plant()
+    seen: dict[tuple[str, str], Json] = {}
+
+    async def all_seen() -> bool:
+        seen.clear()
+        seen.update(await doctor())
+        return planted.keys() <= seen.keys()
+
+    # A deletion counts as stuck after helm's timeout.
+    await until(all_seen, 40, lambda: f"not found: {planted.keys() - seen.keys()}")
+    assert sorted((*place, each["fixable"]) for place, each in seen.items()) == sorted(
+        (*place, fixable) for place, fixable in planted.items()
+    )
+    assert all(each[part] for each in seen.values() for part in ("what", "meaning", "next_step"))
+
+    left = await doctor("--fix", "--yes")
+    assert sorted(left) == sorted(place for place, fixable in planted.items() if not fixable)
+    for uuid in (ward.unscaled, ward.pending, ward.unreadable):
+        assert (await caller.status(uuid))["phase"] == "asleep"
+    assert f"user-{ward.unscaled}-scaler" in kubectl(ward.stack, "get", "scaledobjects", "-o", "name")
