@@ -182,6 +182,8 @@ async def serving(
         awake_limit=None,
         users_namespace="users",
         exposition=Exposition(metrics.registry),
+        doctor=world.doctor(),
+        example_url=None,
     )
     probes = ProbeParts(health=Health({}, seconds=0), supervisor=Supervisor(limit=timedelta(0)), readiness=readiness)
     gate = Gate(keys, None, world.queries, rates, visitors)
