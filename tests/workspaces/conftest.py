@@ -1,6 +1,7 @@
 """Real pods of the tiny workspace on a real node, behind the real gateway."""
 
 import asyncio
+import base64
 import os
 import re
 import secrets
@@ -24,6 +25,16 @@ from tests.conftest import SHORT, free_port
 from tests.devcluster.test_node import busybox
 from tests.stack.client import Caller, Json, until
 
+BRAND = {
+    "GATEWAY_BRAND_NAME": "Desks of Acme",
+    "GATEWAY_BRAND_COLOR": "#7a1fa2",
+    "GATEWAY_BRAND_LOGO": "data:image/svg+xml;base64,"
+    + base64.b64encode(
+        b"<svg xmlns='http://www.w3.org/2000/svg' width='24' height='24'><path d='M2 22L12 2l10 20z'/></svg>"
+    ).decode(),
+    "GATEWAY_SUPPORT": "Ask the [help desk](mailto:help@example.com).",
+}
+"""What the operator puts on the pages of workspaces that are VS Codes."""
 BUSYBOX = "localhost/user-pods/busybox:1"
 """An image that is a shell."""
 LEASE, POLL = int(SHORT["LEASE"]), int(SHORT["POLLING_INTERVAL"])
@@ -68,6 +79,7 @@ def editors(real_stack: Stack) -> Iterator[Stack]:
         "OIDC_ISSUER": f"http://127.0.0.1:{provider}",
         "OIDC_CLIENT_ID": "workspaces",
         "OIDC_CLIENT_SECRET": "hunter2hunter2",
+        **BRAND,
     }
     stack = Stack(
         real_stack.cluster,

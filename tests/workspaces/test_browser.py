@@ -3,11 +3,14 @@
 import asyncio
 import json
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Literal
 
 from playwright.async_api import Browser, Page, ViewportSize, expect
 
 from devcluster import node
+from devcluster.errors import DevclusterError
 from service.gateway.action_rate import BURST
 from service.gateway.waiting.pod_waiter import MANY
 from tests.pages import accessible, picture
@@ -164,9 +167,13 @@ async def test_every_page_of_a_workspace_says_what_to_do_on_a_desk_and_on_a_phon
     await page.goto(address.replace(f"vs-code-{visitor.uuid}", "nobody"))
     await shown(page, "unknown", "No such workspace")
 
+    await visitor.get("/")  # a wake from which the next one's time can be told
+    await visitor.caller.until(visitor.uuid, "ready")
+    assert (await visitor.caller.call("POST", f"/session/{visitor.uuid}/sleep"))[0] == 202
     visitor.kubectl("set", "env", visitor.deployment, "START_DELAY=1h")
     link = await visitor.link()
     await page.goto(link)
+    await expect(page.get_by_text(re.compile(r"usually ready in about \d+ s"))).to_be_visible(timeout=PATIENCE)
     await shown(page, "waiting", WAKING)
     await stranger.goto(link)
     await shown(stranger, "link-used", "This link has been used or has expired")
@@ -201,6 +208,50 @@ async def test_every_page_of_a_workspace_says_what_to_do_on_a_desk_and_on_a_phon
     await visitor.caller.until(visitor.uuid, "released")
     await page.goto(address)
     await shown(page, "removed", "The workspace was removed")
+
+    assert (await visitor.caller.create(visitor.user))[0] == 201
+    await page.goto(await visitor.link("/.user-pods/"))  # earlier sign-ins ended with the release
+    await expect(page.locator(".state")).to_have_text("Asleep")
+    async with undeletable(visitor):
+        assert (await visitor.caller.call("DELETE", f"/session/{visitor.uuid}"))[0] == 503
+        await page.goto(address)
+        await shown(page, "deleting", "The workspace is being deleted")
+
+    async def deleted() -> bool:
+        return (await visitor.caller.call("DELETE", f"/session/{visitor.uuid}"))[0] in {204, 404}
+
+    await until(deleted, 30, lambda: "it cannot be deleted any more")
+
+
+@asynccontextmanager
+async def undeletable(visitor: Visitor) -> AsyncIterator[None]:
+    """The cluster keeps the Deployment, whoever deletes it."""
+    name, kubectl = f"user-{visitor.uuid}", visitor.stack.cluster.kubectl
+    rule = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["DELETE"], "resources": ["deployments"]}
+    validation = {"expression": "false", "message": "kept by a test", "reason": "Invalid"}
+    policy = {"matchConstraints": {"resourceRules": [{**rule, "resourceNames": [name]}]}, "validations": [validation]}
+    kinds = {
+        "ValidatingAdmissionPolicy": policy,
+        "ValidatingAdmissionPolicyBinding": {"policyName": name, "validationActions": ["Deny"]},
+    }
+    api = "admissionregistration.k8s.io/v1"
+    visitor.stack.cluster.apply(
+        *({"apiVersion": api, "kind": kind, "metadata": {"name": name}, "spec": spec} for kind, spec in kinds.items())
+    )
+
+    async def kept() -> bool:
+        try:
+            visitor.kubectl("delete", visitor.deployment, "--dry-run=server")
+        except DevclusterError as error:
+            return "kept by a test" in str(error)
+        return False
+
+    try:
+        await until(kept, 30, lambda: "the cluster would let it be deleted")
+        yield
+    finally:
+        for kind in kinds:
+            kubectl("delete", kind.lower(), name)
 
 
 async def shown(page: Page, name: str, heading: str) -> None:

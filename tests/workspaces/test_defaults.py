@@ -1,6 +1,7 @@
 """The chart's defaults on a real node: an ordinary start raises no warning, and the public image opens an editor."""
 
 import asyncio
+import gzip
 import json
 import secrets
 from collections.abc import AsyncIterator
@@ -22,6 +23,8 @@ from tests.pages import picture
 from tests.stack.client import until
 from tests.workspaces.conftest import Visitors
 
+SCRIPT = '<script src="/.user-pods/companion.js?v='
+PLAIN = {"Accept-Encoding": "identity"}
 WAKES = 5
 _CONFLICT = "Error saving claim: Operation cannot be fulfilled"
 """Scheduler and volume controller write to a new claim at the same time, now and then; the latter repeats at once."""
@@ -137,6 +140,22 @@ async def test_the_workspace_opens_at_its_files_without_chat_in_the_systems_colo
                     assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
                 sizes[coding] = len(await answer.read())
         assert sizes["br"] < sizes["gzip"] < sizes["identity"] / 3
+
+        # The page itself has the companion in every coding; what a script fetches is as the editor sent it.
+        for accepted, coding in (("gzip, br", "gzip"), ("br", "identity"), ("identity", "identity")):
+            headers = {**visitor.person, "Accept-Encoding": accepted}
+            async with http.get(f"{visitor.url}/?folder=/home/coder", headers=headers) as answer:
+                assert answer.headers.get("Content-Encoding", "identity") == coding
+                body = await answer.read()
+            assert SCRIPT in (gzip.decompress(body) if coding == "gzip" else body).decode()
+        assert SCRIPT not in await page.evaluate("fetch(location.href).then((answer) => answer.text())")
+        # One of the editor's pages has a tag, and a policy in its head.
+        static, headers = f"{visitor.url}/_static/src/browser/pages/error.html", {**visitor.person, **PLAIN}
+        async with http.get(static, headers=headers) as answer:
+            assert SCRIPT in await answer.text()
+        headers["If-None-Match"] = answer.headers["ETag"]
+        async with http.get(static, headers=headers) as again:
+            assert (again.status, again.headers["ETag"]) == (304, answer.headers["ETag"])
 
 
 @dataclass

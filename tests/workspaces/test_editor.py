@@ -4,11 +4,13 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Frame, expect
 
 from devcluster import network
 from examples import frontend
@@ -18,7 +20,18 @@ from tests.conftest import free_port
 from tests.pages import picture
 from tests.stack.client import until
 from tests.workspaces.conftest import EDITOR_SLEEPS_AFTER, POLL, Visitor, Visitors
-from tests.workspaces.vscode import asleep, loaded, opened, opened_terminal, opened_untitled, ran, text, waiting, woken
+from tests.workspaces.vscode import (
+    asleep,
+    loaded,
+    opened,
+    opened_terminal,
+    opened_untitled,
+    previewed,
+    ran,
+    text,
+    waiting,
+    woken,
+)
 
 FOLDER = "/?folder=/home/coder"
 TYPED, DRAFT = "typed-just-before", "a-draft-just-before"
@@ -123,7 +136,8 @@ async def test_two_browsers_at_two_replicas_show_the_same_save_before_a_sleep_an
     visitors: Visitors, second: Stack, browser: Browser
 ) -> None:
     visitor = await visitors.new()
-    one, other = [await (await browser.new_context()).new_page() for _ in range(2)]
+    zone = afternoon()
+    one, other = [await (await browser.new_context(timezone_id=zone)).new_page() for _ in range(2)]
     about = await other.context.new_page()
     there = f"http://{visitor.host.rpartition(':')[0]}:{second.settings['GATEWAY_PORT']}"
     await other.goto(f"{there}{FOLDER}")
@@ -131,26 +145,32 @@ async def test_two_browsers_at_two_replicas_show_the_same_save_before_a_sleep_an
     await picture(other, "two-1-frontend")
     await other.get_by_role("button", name="Sign in").click()
     await visitor.caller.until(visitor.uuid, "ready", 60)
-    visitor.kubectl("exec", visitor.deployment, "--", "touch", "/home/coder/notes.txt")
+    made = "echo '# Read me' > /home/coder/read.md; touch /home/coder/notes.txt"
+    visitor.kubectl("exec", visitor.deployment, "--", "sh", "-c", made)
     await loaded(other)
     async with waiting(other):
         await one.goto(await visitor.link(FOLDER))
         await loaded(one)
     await opened_untitled(one)
-    await opened(other, "notes.txt")
+    async with waiting(other):
+        read = await previewed(other, "read.md")
     await about.goto(f"{there}/.user-pods/")
 
     notices = [page.get_by_role("button", name="Stay awake") for page in (one, other)]
     for notice in notices:
         await expect(notice).to_be_visible(timeout=20_000)
-    await other.keyboard.press("ArrowDown")
+    # Frames have no companion of their own. What somebody does in one counts all the same.
+    assert [await has_companion(frame) for frame in other.frames] == [True] + [False] * (len(other.frames) - 1)
+    await read.click()
     for notice in notices:
         await expect(notice).to_be_hidden()
+    await picture(other, "two-2-frame")
+    await opened(other, "notes.txt")
     for notice in notices:
         await expect(notice).to_be_visible(timeout=20_000)
     await notices[0].click()
     await expect(one.get_by_role("group", name="Going to sleep soon")).to_contain_text("Awake until")
-    await picture(one, "two-2-stays-awake")
+    await picture(one, "two-3-stays-awake")
     for notice in notices:
         await expect(notice).to_be_hidden(timeout=10_000)
     assert (await visitor.status())["kept_awake_by"] == "extension"
@@ -164,14 +184,14 @@ async def test_two_browsers_at_two_replicas_show_the_same_save_before_a_sleep_an
     for page in (one, other):
         await expect(asleep(page)).to_be_visible(timeout=10_000)
     await expect(state).to_have_text("Asleep", timeout=20_000)
-    await picture(about, "two-3-about")
+    await picture(about, "two-4-about")
     await other.mouse.click(100, 100)
     for page in (one, other):
         await page.bring_to_front()
         await woken(page)
     await expect(text(other)).to_contain_text(TYPED, timeout=30_000)
     await expect(text(one)).to_contain_text(DRAFT, timeout=30_000)
-    await picture(one, "two-4-back")
+    await picture(one, "two-5-back")
 
     before = pods(visitor)
     await about.goto(f"{there}/.user-pods/")
@@ -182,13 +202,15 @@ async def test_two_browsers_at_two_replicas_show_the_same_save_before_a_sleep_an
     assert len(pods(visitor) - before) == 1, "it was not restarted"
     await about.goto(f"{there}/.user-pods/")
     lines = await about.locator(".history li").all_inner_texts()
-    await picture(about, "two-5-history")
+    await picture(about, "two-6-history")
     assert [line.split("\n")[1] for line in lines] == [
         "Woke up: somebody opened it",
         "Went to sleep: somebody asked for it",
     ] * 2 + ["Woke up: somebody opened it"]
     await expect(about.get_by_role("timer")).to_contain_text(re.compile(r"\d\d:\d\d"))
-    await about.get_by_role("button", name="For 4 hours").click()
+    for button, hours in (("For 1 hour", 1.0), ("For 4 hours", 4.0), ("Until tonight, 10:00 PM", hours_until_ten())):
+        await about.get_by_role("button", name=button).click()
+        await until(partial(kept_for, visitor, hours), 10, partial("not awake {}".format, button.lower()))
     await expect(about.get_by_text("Done: it stays awake.")).to_be_visible()
     await about.close()
 
@@ -197,9 +219,39 @@ async def test_two_browsers_at_two_replicas_show_the_same_save_before_a_sleep_an
     async with one.expect_request(f"**{SIGN_IN}*"), other.expect_request(f"**{second.settings['GATEWAY_HOME_URL']}*"):
         assert (await visitor.caller.call("POST", f"/session/{visitor.uuid}/revoke"))[0] == 202
         await one.bring_to_front()
-    await picture(one, "two-6-revoked")
+    await picture(one, "two-7-revoked")
     await other.wait_for_url(f"{there}{FOLDER}")
     await loaded(other)
+
+    # A setting turns the companion off.
+    visitor.stack.cluster.stop(second.name)
+    second.settings["GATEWAY_COMPANION"] = "false"
+    second.start()
+    await other.reload()
+    await loaded(other)
+    assert not await has_companion(other.main_frame)
+    await picture(other, "two-8-without-companion")
+
+
+def afternoon() -> str:
+    """A time zone where it is between four and five now."""
+    ahead = (16 - datetime.now(UTC).hour + 11) % 24 - 11
+    return f"Etc/GMT{-ahead:+d}"
+
+
+def hours_until_ten() -> float:
+    """From that afternoon until 22:00."""
+    now = datetime.now(UTC)
+    return 6 - now.minute / 60 - now.second / 3600
+
+
+async def kept_for(visitor: Visitor, hours: float) -> bool:
+    kept = datetime.fromisoformat((await visitor.status())["kept_until"]) - datetime.now(UTC)
+    return abs(kept - timedelta(hours=hours)) < timedelta(minutes=2)
+
+
+async def has_companion(frame: Frame) -> bool:
+    return bool(await frame.evaluate("window.userPods"))
 
 
 def pods(visitor: Visitor) -> set[str]:

@@ -16,7 +16,7 @@ from stack.calls import call
 from stack.stack import GATEWAY_DOMAIN, Stack
 from tests.pages import accessible, picture
 from tests.waiting import until
-from tests.workspaces.conftest import EDITOR_SLEEPS_AFTER
+from tests.workspaces.conftest import BRAND, EDITOR_SLEEPS_AFTER
 from tests.workspaces.test_sign_in import provider_process, sign_in_as
 from tests.workspaces.vscode import asleep, loaded, opened, opened_terminal, opened_untitled, ran, text, waiting, woken
 
@@ -30,6 +30,7 @@ async def test_a_stranger_gets_from_the_domain_to_what_they_typed_before_a_sleep
     issuer, front = editors.settings["OIDC_ISSUER"], f"http://{GATEWAY_DOMAIN}:{editors.settings['GATEWAY_PORT']}"
     await page.goto(f"{front}/")
     await expect(page.get_by_role("heading", name="Sign-in is temporarily unavailable")).to_be_visible()
+    await branded(page)
     assert "sign-in" in call("GET", f"{editors.url}/health")["remarks"]
     await picture(page, "walk-1-provider-away")
     async with provider_process(int(issuer.rpartition(":")[2])):
@@ -53,6 +54,16 @@ async def test_a_stranger_gets_from_the_domain_to_what_they_typed_before_a_sleep
     logged = (editors.cluster.state / "log" / f"{editors.name}.log").read_text()
     assert editors.settings["OIDC_CLIENT_SECRET"] not in logged
     assert "code=" not in logged
+
+
+async def branded(page: Page) -> None:
+    """The page says whose it is and whom to ask, as the operator wishes."""
+    header = page.get_by_role("banner")
+    await expect(header).to_contain_text(BRAND["GATEWAY_BRAND_NAME"])
+    assert await header.locator("img").evaluate("(logo) => logo.naturalWidth") == 24
+    color = page.locator("html").evaluate("(root) => getComputedStyle(root).getPropertyValue('--brand')")
+    assert await color == BRAND["GATEWAY_BRAND_COLOR"]
+    await expect(page.get_by_role("link", name="help desk")).to_have_attribute("href", "mailto:help@example.com")
 
 
 async def types_sleeps_and_comes_back(editors: Stack, page: Page) -> None:

@@ -67,6 +67,16 @@ async def opened_untitled(page: Page) -> None:
     await expect(page.locator(".tab.active")).to_contain_text("Untitled-1")
 
 
+async def previewed(page: Page, file: str) -> Locator:
+    """Show the preview of a Markdown file, which is a frame in a frame; returns the preview's heading."""
+    await opened(page, file)
+    await page.keyboard.press("Control+Shift+V")
+    inside = page.frame_locator("iframe.webview.ready").frame_locator("#active-frame")
+    heading = inside.get_by_role("heading")
+    await expect(heading).to_be_visible(timeout=30_000)
+    return heading
+
+
 def text(page: Page) -> Locator:
     """The lines of the editor that is shown."""
     return page.locator(".monaco-editor .view-lines").last
