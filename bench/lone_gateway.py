@@ -64,7 +64,12 @@ def _awake_session(cluster: MemoryCluster, pod: int) -> tuple[SessionActivity, S
         store=MemoryStore(queues), history=MemoryHistory(), cluster=cluster, cache=cluster, idle_times=IdleTimes()
     )
     activity = SessionActivity(
-        queries=queries, queues=queues, progress=MemoryProgress(), cluster=cluster, cache=cluster
+        queries=queries,
+        queues=queues,
+        progress=MemoryProgress(),
+        cluster=cluster,
+        cache=cluster,
+        companions=MemoryCompanions(),
     )
     return activity, queries
 

@@ -43,12 +43,13 @@ def wake(uuid: str) -> Call[Action]:
     )
 
 
-def sleep(uuid: str) -> Call[Action]:
+def sleep(uuid: str, *, now: bool = False) -> Call[Action]:
     return Call(
         name="sleep",
         method="POST",
         path=f"/session/{_segment(uuid)}/sleep",
         answers={202: Action},
+        query={"now": now},
     )
 
 

@@ -41,9 +41,10 @@ class Operations(ABC):
         """Wake the pod. Also the heartbeat: call it on every user message."""
         return self._send(calls.wake(uuid))
 
-    def sleep(self, uuid: str) -> Action:
-        """Send the pod to sleep now. It sleeps even if somebody is using it."""
-        return self._send(calls.sleep(uuid))
+    def sleep(self, uuid: str, *, now: bool = False) -> Action:
+        """Send the pod to sleep now. It sleeps even if somebody is using it. While a page of it is open, the answer
+        comes two seconds later: the page saves. A wake or an extension meanwhile makes the call void."""
+        return self._send(calls.sleep(uuid, now=now))
 
     def activity(self, uuid: str, source: str) -> Action:
         """Report activity. Keeps an awake session awake. It never wakes a sleeping one."""
@@ -144,9 +145,10 @@ class AsyncOperations(ABC):
         """Wake the pod. Also the heartbeat: call it on every user message."""
         return await self._send(calls.wake(uuid))
 
-    async def sleep(self, uuid: str) -> Action:
-        """Send the pod to sleep now. It sleeps even if somebody is using it."""
-        return await self._send(calls.sleep(uuid))
+    async def sleep(self, uuid: str, *, now: bool = False) -> Action:
+        """Send the pod to sleep now. It sleeps even if somebody is using it. While a page of it is open, the answer
+        comes two seconds later: the page saves. A wake or an extension meanwhile makes the call void."""
+        return await self._send(calls.sleep(uuid, now=now))
 
     async def activity(self, uuid: str, source: str) -> Action:
         """Report activity. Keeps an awake session awake. It never wakes a sleeping one."""

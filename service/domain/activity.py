@@ -12,13 +12,15 @@ from service.domain.journal import Journal, Woken, hashed
 from service.domain.limits import Limits
 from service.domain.names import SessionId
 from service.domain.observers import WakeObserver, isolated
-from service.domain.ports import Cluster, Progress, Queues, WorkloadCache
+from service.domain.ports import Cluster, Companions, Progress, Queues, WorkloadCache
 from service.domain.progress import ProgressUpdate, Stage
 from service.domain.queries import SessionQueries
 from service.domain.workload import Pod
 
 log = logging.getLogger(__name__)
 
+SAVE_TIME = timedelta(seconds=2)
+"""From a request for sleep to the sleep, while a page is open: editors save what was typed about a second later."""
 _SLEEP_SHOWS = 5.0
 """Seconds within which the cache shows that a pod has been sent to sleep."""
 
@@ -34,6 +36,7 @@ class SessionActivity:
         progress: Progress,
         cluster: Cluster,
         cache: WorkloadCache,
+        companions: Companions,
         limits: Limits | None = None,
         observers: Sequence[WakeObserver] = (),
         journal: Journal = journals.SILENT,
@@ -44,6 +47,7 @@ class SessionActivity:
         self._progress = progress
         self._cluster = cluster
         self._cache = cache
+        self._companions = companions
         self._limits = limits or Limits()
         self._observers = observers
         self._journal = journal
@@ -110,17 +114,37 @@ class SessionActivity:
     def longest_extension(self) -> timedelta:
         return self._limits.extension
 
-    async def sleep(self, uuid: SessionId, *, request: str = "-") -> None:
-        """Send the pod to sleep now, even while somebody uses it. `request` is the id of the request that asks.
+    async def sleep(self, uuid: SessionId, *, request: str = "-", now: bool = False) -> None:
+        """Send the pod to sleep, even while somebody uses it. `request` is the id of the request that asks.
 
+        Unless `now` is set, pages get SAVE_TIME to save. A wake or an extension meanwhile makes the request void.
         Raises SessionPaused for a pod that an operator has paused: KEDA may hold its number of replicas and would
         bring it back. Otherwise as `wake`.
         """
+        await self._check_sleep(uuid)
+        due = None if now else await self._let_save(uuid)
+        await self._sleep(uuid, request, due)
+
+    async def _check_sleep(self, uuid: SessionId) -> None:
         await self._queries.check_usable(uuid)
         workload = self._cache.workload(uuid)
         if workload.paused and workload.replicas:
             raise SessionPaused(workload.paused)
-        await self._queues.clear(uuid, asked=request)
+
+    async def _let_save(self, uuid: SessionId) -> datetime | None:
+        """Tell the session's pages that it is going to sleep, and wait. None if nobody can have typed there."""
+        if self._cache.workload(uuid).ready == 0 or not await self._companions.any_seen(uuid):
+            return None
+        due = await self._queues.announce_sleep(uuid, SAVE_TIME)
+        if due is not None:
+            await self._progress.notify(uuid)
+            await asyncio.sleep(SAVE_TIME.total_seconds())
+        return due
+
+    async def _sleep(self, uuid: SessionId, request: str, announced: datetime | None) -> None:
+        if not await self._queues.clear(uuid, asked=request, announced=announced):
+            log.info("a wake came before the sleep", extra={"uuid": uuid})
+            return
         await self._cluster.scale(uuid, 0)
         await self._note(uuid, Stage.ASLEEP)
 
@@ -130,7 +154,9 @@ class SessionActivity:
         Raises as `sleep` does.
         """
         pod = self._cache.workload(uuid).pod
-        await self.sleep(uuid, request=request)
+        await self._check_sleep(uuid)
+        await self._let_save(uuid)
+        await self._sleep(uuid, request, None)
         await self._until_gone(uuid, pod)
         await self.wake(uuid, by=by)
 

@@ -140,10 +140,17 @@ class Queues(Protocol):
     async def end_extension(self, uuid: SessionId, lease: timedelta) -> None:
         """Remove the extension, and shorten the queue's expiry to `lease`. Raises SessionNotFound."""
 
-    async def clear(self, uuid: SessionId, *, asked: str | None = None) -> None:
+    async def announce_sleep(self, uuid: SessionId, within: timedelta) -> datetime | None:
+        """Note that the session is going to sleep then; returns when. An earlier announcement stays.
+
+        A wake or an extension takes it back, other activity does not. None if it cannot be noted.
+        """
+
+    async def clear(self, uuid: SessionId, *, asked: str | None = None, announced: datetime | None = None) -> bool:
         """Delete the queue, of whatever type it is, the pending wake and the extension.
 
-        `asked` is the id of a request for sleep; the record keeps it together with the time.
+        `asked` is the id of a request for sleep; the record keeps it together with the time. `announced`: do nothing
+        and return False if the announcement of a sleep then was taken back.
         """
 
     async def read(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, QueueState]:
@@ -177,6 +184,9 @@ class Progress(Protocol):
 
     async def events(self, uuid: SessionId) -> Sequence[Event]:
         """The events of the wake from its beginning; empty when none is known."""
+
+    async def notify(self, uuid: SessionId) -> None:
+        """Set the flags of `following` at every replica: something else about the session is new."""
 
     def following(self, uuid: SessionId) -> AbstractContextManager[asyncio.Event]:
         """A flag that is set when there may be new events of the session, whichever replica wrote them.
@@ -248,6 +258,9 @@ class Companions(Protocol):
 
     async def is_seen(self, uuid: SessionId, browser: str) -> bool:
         """Whether it is remembered."""
+
+    async def any_seen(self, uuid: SessionId) -> bool:
+        """Whether any browser of the session is remembered."""
 
 
 class SigningKeys(Protocol):

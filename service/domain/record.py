@@ -45,6 +45,8 @@ class Record:
     """The end of the extension that the user asked for."""
     sleep_request: SleepRequest | None = None
     """The last request for sleep; later activity makes it void."""
+    sleep_due: datetime | None = None
+    """When a request for sleep is carried out, so that pages can save before; a wake makes it void."""
     released_at: datetime | None = None
     """When the release was first found missing; None while there is one."""
     keep_data: bool = True

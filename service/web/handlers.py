@@ -35,6 +35,7 @@ from service.web.models import (
     OpenQuery,
     Revoked,
     SessionList,
+    SleepQuery,
     Status,
     Summary,
     WhoAmI,
@@ -62,8 +63,8 @@ async def wake(request: web.Request) -> web.Response:
 
 
 async def sleep(request: web.Request) -> web.Response:
-    uuid = _uuid(request)
-    await request.app[API].activity.sleep(uuid, request=current_request_id())
+    uuid, query = _uuid(request), _query(request, SleepQuery)
+    await request.app[API].activity.sleep(uuid, request=current_request_id(), now=query.now)
     return _json(Action(uuid=uuid, action="sleep"), 202)
 
 

@@ -501,6 +501,10 @@ class DeleteQuery(Body):
     keep_data: QueryFlag = Field(True, description="Keep the volume for the user's next session.", examples=[False])
 
 
+class SleepQuery(Body):
+    now: QueryFlag = Field(False, description="Do not wait for pages to save.", examples=[True])
+
+
 class HealthReport(Answer):
     status: Literal["healthy", "unhealthy"]
     failing: list[str] = Field(default=[], description="Names of the failing parts.")

@@ -97,9 +97,12 @@ OPERATIONS = (
     ),
     Operation(
         method="POST", path="/session/{uuid}/sleep", handler=handlers.sleep, tag=ACTIVITY,
-        summary="Send the pod to sleep now", description="It sleeps even if somebody is using it.",
+        summary="Send the pod to sleep now",
+        description="It sleeps even if somebody is using it. While a page of it is open, the answer comes two seconds "
+        "later: the page saves. A wake or an extension meanwhile makes the call void.",
+        query=models.SleepQuery,
         answers={202: Answer("The pod is being stopped.", models.Action)},
-        problems=(*_ID, *_USABLE, "session-paused", *_WRITE),
+        problems=(*_ID, "does-not-fit", *_USABLE, "session-paused", *_WRITE),
     ),
     Operation(
         method="POST", path="/session/{uuid}/activity", handler=handlers.activity, tag=ACTIVITY,

@@ -49,6 +49,7 @@ def build_activity(core: Core, observers: Sequence[WakeObserver]) -> SessionActi
         progress=core.redis.progress,
         cluster=core.kubernetes.cluster,
         cache=core.kubernetes.cache,
+        companions=core.redis.companions,
         limits=core.config.limits,
         observers=observers,
         journal=core.journal,

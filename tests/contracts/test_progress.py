@@ -92,6 +92,10 @@ async def test_followers_are_notified_of_their_own_session(kept: Kept) -> None:
         await kept.progress.write(A, SCALED)
         await asyncio.wait_for(first.wait(), 10)
         assert not other.is_set()
+        first.clear()
+        await kept.progress.notify(A)  # of something else
+        await asyncio.wait_for(first.wait(), 10)
+        assert not other.is_set()
 
 
 async def test_forgetting_a_session_deletes_its_progress_and_notifies_followers(kept: Kept) -> None:

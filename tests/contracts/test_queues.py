@@ -169,6 +169,39 @@ async def test_a_requested_sleep_is_recorded_with_its_request_and_survives_wakes
     assert (await kept.store.record(A)).sleep_request == asked
 
 
+SOON = timedelta(seconds=2)
+
+
+async def test_an_announced_sleep_is_noted_and_carried_out_although_somebody_types(kept: Kept) -> None:
+    due = await kept.queues.announce_sleep(A, SOON)
+    assert due is not None
+    assert timedelta(0) < due - datetime.now(UTC) < 2 * SOON
+    assert await kept.queues.announce_sleep(A, SOON) == due, "it was put off"
+    await kept.queues.heartbeat(A, "input", LEASE)
+    assert (await kept.store.record(A)).sleep_due == due
+    assert await kept.queues.clear(A, asked="request-1", announced=due)
+    record = await kept.store.record(A)
+    assert (record.queue, record.sleep_due) == (IDLE, None)
+    assert not await kept.queues.clear(A, announced=due), "it was carried out twice"
+
+
+async def test_a_wake_or_an_extension_takes_an_announced_sleep_back(kept: Kept) -> None:
+    for wake in (
+        kept.queues.wake(A, timedelta(minutes=1)),
+        kept.queues.keep_awake(A, datetime.now(UTC) + timedelta(hours=1), timedelta(hours=1)),
+    ):
+        due = await kept.queues.announce_sleep(A, SOON)
+        await wake
+        assert not await kept.queues.clear(A, asked="request-1", announced=due)
+        record = await kept.store.record(A)
+        assert (record.queue.tokens > 0, record.sleep_due, record.sleep_request) == (True, None, None)
+
+
+async def test_the_sleep_of_a_session_without_a_record_cannot_be_announced(kept: Kept) -> None:
+    assert await kept.queues.announce_sleep(B, SOON) is None
+    assert await kept.queues.clear(B, announced=datetime.now(UTC)), "a lost record takes nothing back"
+
+
 async def test_a_requested_sleep_of_a_deleted_session_is_not_kept(kept: Kept) -> None:
     await kept.queues.clear(B, asked="request-1")
     assert await kept.store.records([B]) == []

@@ -23,6 +23,7 @@ from service.wiring.diagnosis import System, make_doctor
 from tests.fakes import (
     MemoryAuditTrail,
     MemoryCluster,
+    MemoryCompanions,
     MemoryHistory,
     MemoryInventory,
     MemoryProgress,
@@ -65,6 +66,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.progress = MemoryProgress()
+        self.companions = MemoryCompanions()
         self.history = MemoryHistory(self.queues.sessions)
         self.journal = Notes()
         self.trail = MemoryAuditTrail()
@@ -89,6 +91,7 @@ class World:
             progress=self.progress,
             cluster=self.cluster,
             cache=self.cluster,
+            companions=self.companions,
             observers=self.wake_observers,
             journal=self.journal,
             quota=AwakeQuota(self.cluster, limit=self.awake_limit) if self.awake_limit else None,

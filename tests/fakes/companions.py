@@ -22,6 +22,9 @@ class MemoryCompanions:
         live[browser] = self.clock() + COMPANION_SEEN
         self.browsers[uuid] = dict(list(live.items())[-COMPANIONS:])
 
+    async def any_seen(self, uuid: SessionId) -> bool:
+        return any(until > self.clock() for until in self.browsers.get(uuid, {}).values())
+
     async def is_seen(self, uuid: SessionId, browser: str) -> bool:
         ends = self.browsers.get(uuid, {}).get(browser)
         return ends is not None and ends > self.clock()

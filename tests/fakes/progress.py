@@ -29,6 +29,9 @@ class MemoryProgress:
     async def events(self, uuid: SessionId) -> Sequence[Event]:
         return list(self.wakes.get(uuid, ()))
 
+    async def notify(self, uuid: SessionId) -> None:
+        self._notify(uuid)
+
     @contextmanager
     def following(self, uuid: SessionId) -> Iterator[asyncio.Event]:
         entry = (uuid, asyncio.Event())

@@ -33,7 +33,9 @@ class MemoryQueues:
 
     async def wake(self, uuid: SessionId, lease: timedelta) -> PushResult:
         first = uuid not in self.waiting
-        return PushResult(await self.heartbeat(uuid, "wake", lease), first)
+        length = await self.heartbeat(uuid, "wake", lease)
+        self._take_back(uuid)
+        return PushResult(length, first)
 
     async def heartbeat(self, uuid: SessionId, source: str, lease: timedelta, ago: timedelta = timedelta(0)) -> int:
         length = self._push(uuid, lease)
@@ -69,15 +71,27 @@ class MemoryQueues:
 
     async def keep_awake(self, uuid: SessionId, until: datetime, lease: timedelta) -> datetime:
         self._push(uuid, lease)
+        self._take_back(uuid)
         latest = max(until, self.sessions[uuid].kept_until or until)
         self.sessions[uuid] = replace(self.sessions[uuid], kept_until=latest)
         return latest
 
-    async def clear(self, uuid: SessionId, *, asked: str | None = None) -> None:
+    async def announce_sleep(self, uuid: SessionId, within: timedelta) -> datetime | None:
+        record, now = self.sessions.get(uuid), self.clock()
+        if record is None:
+            return None
+        if record.sleep_due is None or not now < record.sleep_due <= now + within:
+            record = self.sessions[uuid] = replace(record, sleep_due=now + within)
+        return record.sleep_due
+
+    async def clear(self, uuid: SessionId, *, asked: str | None = None, announced: datetime | None = None) -> bool:
+        if announced is not None and uuid in self.sessions and self.sessions[uuid].sleep_due != announced:
+            return False
         self.drop(uuid)
         if uuid in self.sessions:
             ask = SleepRequest(self.clock(), asked) if asked else self.sessions[uuid].sleep_request
-            self.sessions[uuid] = replace(self.sessions[uuid], kept_until=None, sleep_request=ask)
+            self.sessions[uuid] = replace(self.sessions[uuid], kept_until=None, sleep_request=ask, sleep_due=None)
+        return True
 
     async def read(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, QueueState]:
         return {uuid: self.queue(uuid) for uuid in uuids}
@@ -117,6 +131,9 @@ class MemoryQueues:
     def drop(self, uuid: SessionId) -> None:
         for part in (self.tokens, self.waiting, self.pushed_at, self.unreadable_queues):
             part.pop(uuid, None)
+
+    def _take_back(self, uuid: SessionId) -> None:
+        self.sessions[uuid] = replace(self.sessions[uuid], sleep_due=None)
 
     def _push(self, uuid: SessionId, lease: timedelta) -> int:
         record = self.sessions.get(uuid)

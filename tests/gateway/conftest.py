@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -29,9 +30,8 @@ from service.gateway.pages.pages import Pages
 from service.gateway.proxy.headers import Forwarding
 from service.gateway.server import serving
 from service.gateway.sign_in.portal import SignInPortal
-from service.gateway.workspace_page import actions
 from tests.domain.conftest import World
-from tests.fakes import MemoryCompanions, MemorySigningKeys, MemorySignOuts, MemoryTickets
+from tests.fakes import MemorySigningKeys, MemorySignOuts, MemoryTickets
 
 DOMAIN = "pods.test"
 _LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -108,7 +108,7 @@ class House:
     def __post_init__(self) -> None:
         self.tickets = MemoryTickets()
         self.sign_outs = MemorySignOuts()
-        self.companions = MemoryCompanions()
+        self.companions = self.world.companions
         self.signing_keys = MemorySigningKeys()
         self.keyring = Keyring(self.signing_keys)
         self.metrics = Told()
@@ -418,7 +418,7 @@ async def program(
 @pytest.fixture(autouse=True)
 def save_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages save in less time."""
-    monkeypatch.setattr(actions, "SAVE_TIME", 0.05)
+    monkeypatch.setattr("service.domain.activity.SAVE_TIME", timedelta(seconds=0.05))
 
 
 @pytest.fixture

@@ -120,6 +120,66 @@ async def test_a_window_that_the_page_has_opened_is_covered_at_a_sleep_and_free_
     assert await opened.locator("input").input_value() == ""
     await expect(page.get_by_role("dialog")).to_be_hidden()
     await expect(opened.get_by_role("dialog")).to_be_hidden()
+    await opened.keyboard.type("kept")
+    assert await opened.locator("input").input_value() == "kept", "the window does not go on as it was"
+
+
+VS_CODE = "opened.document.createElement = () => { throw new Error('Not allowed'); };"
+"""What VS Code does in the windows that it opens."""
+
+
+@pytest.mark.parametrize("program", ["", VS_CODE], ids=["plain", "vs-code"])
+async def test_an_opened_window_is_warned_and_counts_and_does_so_without_the_page_that_opened_it(
+    home: House, context: BrowserContext, said: list[Message], program: str
+) -> None:
+    uuid = await awake(home)
+    page = await open_tab(home, uuid, context, "/free")
+    async with context.expect_page() as opening:
+        await page.evaluate(f"() => {{ window.opened = window.open(''); {program} }}")
+    opened = await opening.value
+    await connected(home, uuid, 2)
+    await page.reload()
+    await connected(home, uuid, 2)
+    await opened.bring_to_front()
+    await quiet(said)
+    await opened.keyboard.press("a")
+    await told_soon(said)
+    await quiet(said)
+    await sleeps_in(home, uuid, 20)
+    await expect(opened.get_by_role("button", name="Stay awake")).to_be_visible()
+    await opened.keyboard.press("a")
+    await expect(opened.get_by_role("button", name="Stay awake")).to_be_hidden(timeout=3000)
+
+
+async def test_a_window_of_the_programs_own_making_has_a_companion_too(home: House, context: BrowserContext) -> None:
+    uuid = await awake(home)
+    page = await open_tab(home, uuid, context, "/free")
+    async with context.expect_page() as opening:
+        await page.evaluate("window.open(URL.createObjectURL(new Blob(['<input>'], {type: 'text/html'})))")
+    await connected(home, uuid, 2)
+    assert await (await opening.value).evaluate("!!window.userPods")
+
+
+async def test_a_window_that_is_opened_empty_and_led_to_a_page_has_one_companion(
+    home: House, context: BrowserContext, said: list[Message]
+) -> None:
+    """As programs do that must open a window during the click, and learn its address later."""
+    uuid = await awake(home)
+    page = await open_tab(home, uuid, context, "/free")
+    async with context.expect_page() as opening:
+        await page.evaluate("window.opened = window.open('')")
+    opened = await opening.value
+    await connected(home, uuid, 2)
+    await page.evaluate("opened.location = '/free'")
+    await opened.wait_for_url("**/free")
+    await opened.locator("input").focus()
+    await connected(home, uuid, 2)
+    await quiet(said)
+    await opened.keyboard.press("a")
+    await asyncio.sleep(0.5)
+    assert len(said) == 1
+    await fall_asleep(home, uuid)
+    await expect(opened.get_by_role("dialog")).to_contain_text("Press any key to wake")
 
 
 async def test_a_window_with_a_page_of_the_workspace_reports_once_and_by_itself(
@@ -360,7 +420,7 @@ async def test_a_page_replaces_a_connection_that_a_sleeping_computer_may_have_lo
     await page.keyboard.press("a")
     await told_soon(said)
     said.clear()
-    await page.evaluate("ahead = 120_000")
+    await page.evaluate("window.origin = 'of the game'; ahead = 120_000")
     await until(lambda: bool(tabs()) and not tabs() & before)
     await until(lambda: bool(said))  # what was sent before may have got nowhere
 
@@ -421,7 +481,24 @@ async def test_pages_hear_of_a_sleep_that_somebody_asked_for_when_it_has_come(
     await page.evaluate(
         "window.saved = []; addEventListener('user-pods:sleep', (event) => saved.push(event.detail.seconds))"
     )
-    await home.world.activity.sleep(uuid)
+    await home.world.activity.sleep(uuid, now=True)
     await fall_asleep(home, uuid)
     await expect(page.get_by_role("dialog")).to_be_visible()
     assert await page.evaluate("window.saved") == [0]
+
+
+async def test_pages_hear_of_a_sleep_that_somebody_asks_for_before_it_comes(
+    home: House, context: BrowserContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.domain.activity.SAVE_TIME", timedelta(seconds=1))
+    uuid = await awake(home)
+    page = await open_tab(home, uuid, context, "/free")
+    await page.evaluate(
+        "window.saved = []; addEventListener('user-pods:sleep', (event) => saved.push(event.detail.seconds))"
+    )
+    sleeping = asyncio.create_task(home.world.activity.sleep(uuid))
+    await page.wait_for_function("window.saved.length")
+    (seconds,) = await page.evaluate("window.saved")
+    assert 0 < seconds <= 1
+    await expect(page.get_by_role("dialog")).to_be_hidden()
+    await sleeping

@@ -21,3 +21,6 @@ class RedisCompanions:
 
     async def is_seen(self, uuid: SessionId, browser: str) -> bool:
         return await self._browsers.has(uuid, browser)
+
+    async def any_seen(self, uuid: SessionId) -> bool:
+        return not await self._browsers.is_empty(uuid)

@@ -30,7 +30,13 @@ local ends = redis.call('ZSCORE', KEYS[1], ARGV[1])
 return ends and tonumber(ends) > now and 1 or 0
 """
 
-# The same, and removes it
+# KEYS set; returns 1 when any member lives
+_ANY = f"""{_NOW}
+if redis.call('TYPE', KEYS[1]).ok ~= 'zset' then return 0 end
+return redis.call('ZCOUNT', KEYS[1], '(' .. now, '+inf') > 0 and 1 or 0
+"""
+
+# As _HAS, and removes it
 _TAKE = f"""{_NOW}
 if redis.call('TYPE', KEYS[1]).ok ~= 'zset' then return 0 end
 local ends = redis.call('ZSCORE', KEYS[1], ARGV[1])
@@ -48,6 +54,7 @@ class ExpiringSets:
         self._most = most
         self._put = redis.register_script(_PUT)
         self._has = redis.register_script(_HAS)
+        self._any = redis.register_script(_ANY)
         self._take = redis.register_script(_TAKE)
 
     async def put(self, uuid: SessionId, member: str, life: timedelta) -> None:
@@ -57,6 +64,9 @@ class ExpiringSets:
 
     async def has(self, uuid: SessionId, member: str) -> bool:
         return bool(await self._run(self._has(keys=[self._key(uuid)], args=[member])))
+
+    async def is_empty(self, uuid: SessionId) -> bool:
+        return not await self._run(self._any(keys=[self._key(uuid)]))
 
     async def take(self, uuid: SessionId, member: str) -> bool:
         """Remove a member; whether it lived."""

@@ -99,6 +99,9 @@ class RedisProgress:
         events = [_event(id_, fields, entries[0][0]) for id_, fields in entries]
         return [event for event in events if event is not None]
 
+    async def notify(self, uuid: SessionId) -> None:
+        await self._run(self._redis.publish(PROGRESS, uuid))
+
     @contextmanager
     def following(self, uuid: SessionId) -> Iterator[asyncio.Event]:
         flag = asyncio.Event()

@@ -3,7 +3,7 @@
 queue:<uuid>        list   wake tokens (the time of each push); its expiry is the lease
 user-pods:pending   zset   uuid -> the oldest push whose wake is still pending, in seconds since 1970
 session:<uuid>      hash   last_activity, activity_source, last_output, kept_until, pushed_at, sleep_asked_at,
-                           sleep_asked_in: written here, read with the record
+                           sleep_asked_in, sleep_due_at: written here, read with the record
 """
 
 import contextlib
@@ -33,7 +33,7 @@ QUEUE_LIMIT = 3
 """Tokens kept in a queue. One would be enough; more show an operator that wakes arrive."""
 _BATCH = 500
 
-# KEYS session queue pending whole; ARGV uuid lease-milliseconds limit source kept-until seconds-ago
+# KEYS session queue pending whole; ARGV uuid lease-milliseconds limit source kept-until seconds-ago, 1 if it wakes
 # Returns the queue's length (-1: no such session, -2: deleting, -3: unknown, since the index is incomplete), and 1 when
 # no other push was pending. Or the type of a queue that is not a list, and ''. Or '', and the type of an unreadable
 # record.
@@ -64,6 +64,7 @@ else
     redis.call('HSET', KEYS[1], 'last_activity', at, 'activity_source', ARGV[4])
   end
 end
+if ARGV[7] == '1' then redis.call('HDEL', KEYS[1], 'sleep_due_at') end
 redis.call('HSET', KEYS[1], 'pushed_at', now)
 local first = redis.call('ZADD', KEYS[3], 'NX', now, ARGV[1])
 return {{redis.call('LLEN', KEYS[2]), first}}
@@ -124,15 +125,28 @@ if at and at >= tonumber(ARGV[2]) then return redis.call('ZADD', KEYS[2], pushed
 return redis.call('ZREM', KEYS[2], ARGV[1])
 """
 
-# KEYS session queue pending; ARGV uuid, id of the request for sleep ('' for none)
+# KEYS session; ARGV seconds. Returns when the session is going to sleep; '' if it cannot be noted.
+_ANNOUNCE = f"""{NOW}
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return '' end
+local due, new = redis.call('HGET', KEYS[1], 'sleep_due_at'), string.format('%.6f', now + ARGV[1])
+local at = tonumber(due or '')
+if at and at > tonumber(now) and at <= tonumber(new) then return due end
+return type(redis.pcall('HSET', KEYS[1], 'sleep_due_at', new)) == 'table' and '' or new
+"""
+
+# KEYS session queue pending; ARGV uuid, id of the request for sleep ('' for none), the announced time ('' for none)
+# Returns 0 and does nothing if the announcement was taken back. A record that is lost takes nothing back.
 _CLEAR = f"""{NOW}
 if redis.call('TYPE', KEYS[1]).ok == 'hash' then
-  redis.call('HDEL', KEYS[1], 'kept_until', 'pushed_at')
+  local due = redis.call('HGET', KEYS[1], 'sleep_due_at')
+  if ARGV[3] ~= '' and tonumber(due or '') ~= tonumber(ARGV[3]) then return 0 end
+  redis.call('HDEL', KEYS[1], 'kept_until', 'pushed_at', 'sleep_due_at')
   -- In a full Redis nobody can be told later who asked; the sleep itself takes no room.
   if ARGV[2] ~= '' then redis.pcall('HSET', KEYS[1], 'sleep_asked_at', now, 'sleep_asked_in', ARGV[2]) end
 end
 redis.call('ZREM', KEYS[3], ARGV[1])
-return redis.call('DEL', KEYS[2])
+redis.call('DEL', KEYS[2])
+return 1
 """
 
 # KEYS pending; ARGV uuids. Returns uuid, length, milliseconds to live, pending since, and the type of a queue that is
@@ -165,17 +179,18 @@ class RedisQueues:
         self._renew = script(_RENEW)
         self._pending = script(_PENDING)
         self._settle = script(_SETTLE)
+        self._announce = script(_ANNOUNCE)
         self._clear = script(_CLEAR)
         self._read_queues = script(_READ)
 
     async def wake(self, uuid: SessionId, lease: timedelta) -> PushResult:
-        return await self._push_token(uuid, lease, "wake")
+        return await self._push_token(uuid, lease, "wake", wakes=True)
 
     async def heartbeat(self, uuid: SessionId, source: str, lease: timedelta, ago: timedelta = timedelta(0)) -> int:
         return (await self._push_token(uuid, lease, source, ago=ago)).length
 
     async def keep_awake(self, uuid: SessionId, until: datetime, lease: timedelta) -> datetime:
-        await self._push_token(uuid, lease, "", until)
+        await self._push_token(uuid, lease, "", until, wakes=True)
         kept = await self._run(self._redis.hget(session_key(uuid), "kept_until"))
         return records.moment(kept) or until
 
@@ -196,10 +211,12 @@ class RedisQueues:
         source: str,
         until: datetime | None = None,
         ago: timedelta = timedelta(0),
+        *,
+        wakes: bool = False,
     ) -> PushResult:
         keys = [session_key(uuid), queue_key(uuid), PENDING, INDEX_COMPLETE]
         kept, before = until.timestamp() if until else "", max(0, round(ago.total_seconds(), 3)) or 0
-        args: list[str | float] = [uuid, _milliseconds(lease), QUEUE_LIMIT, source, kept, before]
+        args: list[str | float] = [uuid, _milliseconds(lease), QUEUE_LIMIT, source, kept, before, int(wakes)]
         length, first = await self._run(self._push(keys=keys, args=args))
         if isinstance(length, str):
             raise _unreadable(uuid, length, first)
@@ -207,8 +224,14 @@ class RedisQueues:
             raise {-1: SessionNotFound, -2: SessionDeleting, -3: IndexIncomplete}[length]
         return PushResult(length, bool(first))
 
-    async def clear(self, uuid: SessionId, *, asked: str | None = None) -> None:
-        await self._run(self._clear(keys=[session_key(uuid), queue_key(uuid), PENDING], args=[uuid, asked or ""]))
+    async def announce_sleep(self, uuid: SessionId, within: timedelta) -> datetime | None:
+        due = await self._run(self._announce(keys=[session_key(uuid)], args=[within.total_seconds()]))
+        return records.moment(due)
+
+    async def clear(self, uuid: SessionId, *, asked: str | None = None, announced: datetime | None = None) -> bool:
+        due = f"{announced.timestamp():.6f}" if announced else ""
+        keys = [session_key(uuid), queue_key(uuid), PENDING]
+        return bool(await self._run(self._clear(keys=keys, args=[uuid, asked or "", due])))
 
     async def read(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, QueueState]:
         found: dict[SessionId, QueueState] = dict.fromkeys(uuids, _IDLE)

@@ -54,6 +54,7 @@ def _read(uuid: SessionId, fields: Mapping[str, str], queue: QueueState) -> Reco
         last_output=_moment(fields, "last_output"),
         kept_until=_moment(fields, "kept_until"),
         sleep_request=_sleep_request(fields),
+        sleep_due=_moment(fields, "sleep_due_at"),
         released_at=_moment(fields, "released_at"),
         keep_data=_flag(fields, "keep_data"),
         queue=queue,

@@ -2,14 +2,15 @@
 // The gateway adds it as the first script (docs/explanation/idleness.md). It changes nothing in the page itself.
 (() => {
 "use strict";
-const root = window, page = document, Socket = WebSocket;
+const root = window, page = document, Socket = WebSocket, element = Document.prototype.createElement,
+  source = page.currentScript?.src, base = origin.replace("http", "ws"); // a program may call something `origin`
 page.currentScript?.remove(); // the program shall find its document as it wrote it
-if (root.top !== root || root.userPods) return;
-root.userPods = true;
+if (root.top !== root || root.userPods === page) return; // a browser may use a window for two documents
+root.userPods = page;
 
-const now = () => performance.now();
-const on = (target, ...listener) => target.addEventListener(...listener);
-const never = -1e9;
+const now = () => performance.now(), on = (target, ...listener) => target.addEventListener(...listener),
+  create = (name) => element.call(page, name), // VS Code forbids its other windows to make elements
+  never = -1e9;
 
 // --- who measures: tells the gateway that this browser's requests need not show that its user is there ---
 
@@ -30,7 +31,7 @@ let socket, open = false, failures = 0, retry;
 const connect = () => {
   clearTimeout(retry);
   if (socket) return;
-  const mine = socket = new Socket(`${location.origin.replace("http", "ws")}/.user-pods/companion`);
+  const mine = socket = new Socket(`${base}/.user-pods/companion`);
   mine.onopen = () => { open = true; failures = 0; mark(); report(); };
   mine.onmessage = ({ data }) => { const message = JSON.parse(data); handlers[message.type]?.(message); };
   mine.onclose = () => {
@@ -74,7 +75,7 @@ touchend`.split(/\s+/); // the first nine are input
 
 const onEvent = (event) => {
   const { type, screenX, screenY, currentTarget } = event;
-  if (!event.isTrusted || currentTarget !== root && currentTarget.userPods) return; // that window has its own
+  if (!event.isTrusted || currentTarget !== root && own(currentTarget)) return;
   if (mode) return guard(event);
   if (type === "pointermove") { // a browser sends some although the pointer rests, when the page changes under it
     if (page.pointerLockElement ? !(event.movementX || event.movementY)
@@ -88,12 +89,15 @@ const onEvent = (event) => {
   if (event.key === "Tab") grace = direct + 5000;
   input();
 };
-const windows = new Map(), hooked = new WeakSet(); // the windows that pages here have opened, and their covers
+// The windows that pages here have opened, and how their address begins. Documents without a server (`about:blank`,
+// `blob:…`) get their companion from here, once they are there: what is shown until then may share its window with them.
+const windows = new Map(), hooked = new WeakSet(), isLocal = (there) => /^[ab]/.test(there.URL);
+const own = (frame) => frame.userPods === frame.document; // it has a companion of its own
 const hook = (frame) => { // again and again: a listener is only added once
   try {
-    const inside = frame.document;
-    if (frame === root) own();
-    else if (frame.userPods) return;
+    const inside = frame.document, top = inside.documentElement;
+    if (frame === root) restore();
+    else if (own(frame)) return;
     for (const type of TYPES) {
       on(frame, type, onEvent, { capture: true, passive: /wheel|^touch/.test(type) });
     }
@@ -101,13 +105,19 @@ const hook = (frame) => { // again and again: a listener is only added once
       hooked.add(inside);
       new MutationObserver(() => hook(frame)).observe(inside, { childList: true }); // `open()` drops all listeners
       frame.open = new Proxy(frame.open, { apply: (...call) => {
-        const opened = Reflect.apply(...call);
-        if (opened?.top !== root) windows.set(opened);
+        const opened = Reflect.apply(...call), [url] = call[2];
+        if (opened?.top !== root) windows.set(opened, `${url || "a"}`[0]);
         hook(opened);
         return opened;
       } });
     }
     for (const inner of inside.querySelectorAll("iframe, frame")) hook(inner.contentWindow);
+    if (windows.get(frame) === inside.URL[0] && isLocal(inside) && !hooked.has(top)) {
+      hooked.add(top);
+      const script = create("script");
+      script.src = source;
+      top.append(script);
+    }
   } catch {} // of another origin
 };
 const onVisible = () => {
@@ -116,7 +126,7 @@ const onVisible = () => {
   if (mode === "ready") load();
   else if (!mode) input();
 };
-const own = () => {
+const restore = () => {
   for (const type in OWN) on(root, type, OWN[type], true);
   if (!host || host.isConnected) return;
   if (ticker) reveal();
@@ -160,24 +170,20 @@ const parts = {}, say = (part, words) => { parts[part].textContent = words; };
 const text = (key, values) => (told.texts[key] ?? "").replace(/\{(\w+)\}/g, (_, name) => values[name]);
 const clock = (at) => new Date(at * 1000).toLocaleTimeString([], { timeStyle: "short" });
 const make = (part, name, attributes, ...children) => {
-  const made = parts[part] = page.createElement(name);
+  const made = parts[part] = create(name);
   for (const each in attributes) made.setAttribute(each, attributes[each]);
   made.append(...children);
   return made;
 };
-const shell = (where) => {
-  const made = where.createElement("user-pods-companion"), shadow = made.attachShadow({ mode: "open" });
-  try {
-    const sheet = new where.defaultView.CSSStyleSheet();
-    sheet.replaceSync(told.style);
-    shadow.adoptedStyleSheets = [sheet];
-  } catch {} // an old browser: it shows the same without a style
-  return [made, shadow];
-};
 const place = () => {
   if (!host) {
-    let shadow;
-    [host, shadow] = shell(page);
+    host = create("user-pods-companion");
+    const shadow = host.attachShadow({ mode: "open" });
+    try {
+      const sheet = new CSSStyleSheet();
+      sheet.replaceSync(told.style);
+      shadow.adoptedStyleSheets = [sheet];
+    } catch {} // an old browser: it shows the same without a style
     notice = make("notice", "div", { role: "group", hidden: "" },
       make("said", "p", { role: "status" }), make("left", "p", { "aria-hidden": true }), make("stay", "button"));
     if (notice.showPopover) notice.popover = "manual";
@@ -217,12 +223,12 @@ const tick = () => {
   say("left", words);
   if (!parts.said.textContent || seconds === 10) say("said", words);
   if (seconds > 5 || saved) return;
-  save(Math.max(0, seconds)); // a moment before the pod ends; some programs do so on a blur
-  dispatchEvent(new Event("blur"));
-};
-const save = (seconds) => {
   saved = true;
+  save({ seconds: Math.max(0, seconds) });
+};
+const save = ({ seconds }) => { // a moment before the pod ends; some programs do so on a blur
   dispatchEvent(new CustomEvent("user-pods:sleep", { detail: { seconds } }));
+  if (seconds) dispatchEvent(new Event("blur"));
 };
 const stop = () => { clearInterval(ticker); ticker = saved = 0; };
 const warn = (at) => {
@@ -272,27 +278,18 @@ const guard = (event) => {
   if (key || cancelable && !type.startsWith("key")) event.preventDefault(); // but the browser's own keys work
   if (key && !event.repeat || type === "click") wake();
 };
-const uncover = () => windows.forEach((each) => each?.remove());
-const cover = () => { // this page, and the windows that it has opened
+const cover = () => {
   place();
   if (!dialog.open && host.isConnected) dialog.showModal();
   (parts.wake.hidden ? dialog : parts.wake).focus();
-  uncover();
-  for (const each of windows.keys()) {
-    try {
-      if (each.userPods) continue; // it covers itself
-      const [there, shadow] = shell(each.document), copy = each.document.importNode(dialog, true);
-      windows.set(each, there);
-      copy.open = false;
-      shadow.append(copy);
-      each.document.documentElement.append(there);
-      copy.showModal();
-    } catch {}
-  }
+};
+const free = () => {
+  mode = "";
+  dialog.close();
 };
 const show = (to, title, detail = "") => {
   place();
-  if (to === "asleep" && !mode && !saved) save(0);
+  if (to === "asleep" && !mode && !saved) save({ seconds: 0 });
   stop();
   if (shown()) hide();
   mode = to;
@@ -316,6 +313,11 @@ const wake = () => {
 };
 const load = (isAsked) => { // never over and over by itself, and not in the background
   if (now() - loading < 3000) return;
+  if (isLocal(page)) { // it comes from no server, and stays as it is
+    if (open && mode) free();
+    pod = undefined;
+    return;
+  }
   const ready = () => show("ready", text("ready.title"));
   let recent = [0, 0, 0];
   try {
@@ -324,7 +326,6 @@ const load = (isAsked) => { // never over and over by itself, and not in the bac
   } catch {}
   if (!isAsked && (recent.length > 2 || page.hidden)) return ready();
   loading = now();
-  uncover();
   setTimeout(ready, 3000); // the page may ask whether to leave, and its user may stay
   location.reload();
 };
@@ -345,7 +346,7 @@ const handlers = {
     else if (gone || mode === "asleep" && !current) {
       if (mode !== "waking" && mode !== phase) waking(mode ? "waking.title" : "replaced.title");
     } else {
-      if (mode) { mode = ""; dialog.close(); uncover(); }
+      if (mode) free();
       if (sleeps && sleeps - at <= (told.notice || 5) + 0.5) warn(sleeps + skew);
       else dismiss();
     }
@@ -357,6 +358,7 @@ const handlers = {
     if (stage === "delayed") say("detail", detail);
     cover();
   },
+  save,
   ready: () => { if (mode && mode !== "gone") load(); },
   failed: ({ title, detail }) => mode ? show("failed", title, detail) : tell(`${title}. ${detail}`, 9000),
   stayed: ({ until }) => tell(text("notice.stayed", { time: clock(until) }), 3000),

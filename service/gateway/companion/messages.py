@@ -1,9 +1,9 @@
 """The messages between a page's companion and the gateway: JSON objects with a `type`. Unknown ones are ignored.
 
 From the page: `input` (the user did something, `ago` milliseconds before), `wake`, `stay` (the notice's button).
-To the page: `hello` (texts, style, seconds of the notice, minutes that `stay` gives), `state`, `progress`, `ready`
-(load the page again), `failed` (no wake can succeed, or this one did not), `stayed` (awake until then). Times are in
-seconds since 1970.
+To the page: `hello` (texts, style, seconds of the notice, minutes that `stay` gives), `state`, `save` (somebody has
+asked for a sleep, which comes in so many seconds), `progress`, `ready` (load the page again), `failed` (no wake can
+succeed, or this one did not), `stayed` (awake until then). Times are in seconds since 1970.
 """
 
 import json
@@ -53,6 +53,8 @@ class State:
     asleep_since: datetime | None = None
     interrupted: bool = False
     """A program was still working when the session fell asleep."""
+    sleep_due: datetime | None = None
+    """When a sleep comes that somebody has asked for."""
 
     def message(self, now: datetime) -> str:
         return _text(
@@ -78,6 +80,10 @@ def progress(stage: str, detail: str | None) -> str:
 
 def ready() -> str:
     return _text("ready")
+
+
+def save(seconds: float) -> str:
+    return _text("save", seconds=seconds)
 
 
 def failed(title: str, detail: str) -> str:

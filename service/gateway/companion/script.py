@@ -50,11 +50,16 @@ class CompanionScript:
 
 
 def compact(source: str) -> str:
-    """The same script without comments and needless spaces. Lines stay apart where a `;` may be missing."""
+    """The same script without comments, needless spaces, and what ends the last statement or member of a block.
+
+    Lines stay apart where a `;` may be missing. Our script has no statement that is empty.
+    """
     made: list[str] = []
     for token in _TOKEN.finditer(source):
         text, before, after = token[0], made[-1][-1] if made else "\n", source[token.end() : token.end() + 1]
         if token["space"] is None:
+            if text == "}" and before in ";,":
+                made[-1] = made[-1][:-1]
             made.append(text)
         elif "\n" in text and before not in "\n{(,;":
             made.append("\n")

@@ -86,6 +86,7 @@ class SessionTabs:
         self._slept = False
         """A pod that tabs were opened with is gone: they wait for another one."""
         self._watching: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[None] | None = None
         self._following: asyncio.Task[None] | None = None
         self._wakes = False
         """What is followed is a wake that a tab asked for."""
@@ -119,6 +120,7 @@ class SessionTabs:
         self._slept |= state.phase in _FELL_ASLEEP
         if self._watching is None:
             self._watching = self._spawn(self._watch(), "watch")
+            self._listening = self._spawn(self._listen(), "listen")
         self._changed.set()  # it may be older than the tab's page
 
     def leave(self, tab: Tab) -> None:
@@ -177,6 +179,14 @@ class SessionTabs:
                 async with asyncio.timeout(self._seconds_to_next_read(state)):
                     await self._changed.wait()
 
+    async def _listen(self) -> None:
+        """Hear from other replicas that there is news."""
+        with self._with.progress.following(self._uuid) as told:
+            while True:
+                await told.wait()
+                told.clear()
+                self._changed.set()
+
     async def _read(self) -> State:
         workload = self._with.cache.workload(self._uuid)
         self._idle_times = workload.idle_times or self._idle_times
@@ -190,7 +200,7 @@ class SessionTabs:
         self._idle_times = workload.idle_times or session.idle_times
         since = await self._asleep_since() if session.phase is Phase.ASLEEP else None
         interrupted = since is not None and was_interrupted(session.record, since)
-        return State(session.phase, pod, self._sleeps_at(session), since, interrupted)
+        return State(session.phase, pod, self._sleeps_at(session), since, interrupted, session.record.sleep_due)
 
     def _sleeps_at(self, session: Session) -> datetime | None:
         """Input that is not noted yet counts already: a notice that it withdrew must not come back for a moment."""
@@ -226,6 +236,9 @@ class SessionTabs:
             self._slept = True
         if news or moved:
             self._send(state.message(now))
+        due = state.sleep_due
+        if due is not None and due > now and (before is None or before.sleep_due != due):
+            self._send(messages.save((due - now).total_seconds()))
         if self._slept and state.phase not in _FELL_ASLEEP and state.phase != Phase.FAILED:
             self._follow(wakes=False)
 

@@ -11,8 +11,6 @@ from aiohttp import web
 
 from service.domain.activity import SessionActivity
 from service.domain.names import SessionId
-from service.domain.phase import Phase
-from service.domain.queries import SessionQueries
 from service.domain.request_context import current_request_id
 from service.domain.wake_cause import VISIT
 from service.gateway.access.home import is_local_path
@@ -25,10 +23,6 @@ _BODY_TIMEOUT = 10.0
 """Seconds within which a form must arrive."""
 _LONGEST = 366 * 24 * 3600
 """Seconds that fit into a time. What the operator allows is far less."""
-
-
-SAVE_TIME = 2.0
-"""Seconds from the click to the sleep."""
 
 
 class Action(StrEnum):
@@ -49,9 +43,8 @@ class Done(NamedTuple):
 class Actions:
     """Does what is asked for, also when the tab that asks closes meanwhile: half a restart would be a sleep."""
 
-    def __init__(self, activity: SessionActivity, queries: SessionQueries, rate: ActionRate) -> None:
+    def __init__(self, activity: SessionActivity, rate: ActionRate) -> None:
         self._activity = activity
-        self._queries = queries
         self._rate = rate
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -79,18 +72,11 @@ class Actions:
             case Action.STAY:
                 await self._activity.extend(uuid, _duration(form.get("seconds", "")))
             case Action.SLEEP:
-                await self._let_save(uuid)
                 await self._activity.sleep(uuid, request=current_request_id())
             case Action.RESTART:
-                await self._let_save(uuid)
                 await self._activity.restart(uuid, by=VISIT, request=current_request_id())
             case Action.WAKE:
                 await self._activity.wake(uuid, by=VISIT)
-
-    async def _let_save(self, uuid: SessionId) -> None:
-        """Editors save what was typed about a second later; then the pod must still be there."""
-        if (await self._queries.status(uuid)).phase is Phase.READY:
-            await asyncio.sleep(SAVE_TIME)
 
 
 async def _read(request: web.BaseRequest) -> Mapping[str, str]:

@@ -22,7 +22,7 @@ class WorkspacePage:
     def __init__(
         self, *, activity: SessionActivity, rate: ActionRate, queries: SessionQueries, pages: Pages, signs_out: bool
     ) -> None:
-        self._actions = Actions(activity, queries, rate)
+        self._actions = Actions(activity, rate)
         self._longest_extension = activity.longest_extension
         self._queries = queries
         self._pages = pages
