@@ -1,20 +1,24 @@
 """The pages of the dashboard, by their addresses."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from service.dashboard import paths, refusals, session_page
+from service.dashboard import actions, audit_page, forms, paths, refusals, session_page
+from service.dashboard.actions import ACTIONS, Action
 from service.dashboard.live import LiveStreams
-from service.dashboard.pages import DashboardPages
+from service.dashboard.pages import DashboardPages, permitted, text_for
 from service.dashboard.session_list import ListQuery, SessionList
 from service.dashboard.sign_in import SignInPages
+from service.dashboard.visitors import Visitors
 from service.domain.names import SESSION_ID_PATTERN, SessionId, is_session_id
-from service.domain.queries import SessionQueries
+from service.domain.permissions import Caller
 from service.web.access import caller
-from service.web.caller import PAGES
+from service.web.caller import PAGES, operation
+from service.web.keys import API, ApiParts
 from service.web.problems import RequestRefused
 
 LABELS: Final[Mapping[str, str]] = {
@@ -38,13 +42,13 @@ class Dashboard:
         pages: DashboardPages,
         sign_in: SignInPages,
         sessions: SessionList,
-        queries: SessionQueries,
         live: LiveStreams,
+        visitors: Visitors,
     ) -> None:
+        self._visitors = visitors
         self._pages = pages
         self._sign_in = sign_in
         self._sessions = sessions
-        self._queries = queries
         self._live = live
 
     def routes(self) -> Sequence[web.RouteDef]:
@@ -61,6 +65,15 @@ class Dashboard:
             web.get(paths.LIVE, self._list_live, name=f"{PAGES}list_sessions.live"),
             web.get(session, self._session, name=f"{PAGES}status"),
             web.get(f"{session}/live", self._session_live, name=f"{PAGES}status.live"),
+            web.get(paths.AUDIT, self._audit, name=f"{PAGES}audit"),
+            *(
+                route
+                for name in ACTIONS
+                for route in (
+                    web.get(f"{session}/{name}", self._ask, name=f"{PAGES}{name}"),
+                    web.post(f"{session}/{name}", self._act, name=f"{PAGES}{name}"),
+                )
+            ),
         ]
 
     @web.middleware
@@ -72,18 +85,18 @@ class Dashboard:
         if only is not None:
             return await self._own(request, only)
         query = ListQuery.parse(request.query)
-        behind = self._queries.behind()
+        behind = request.app[API].queries.behind()
         return self._pages.page(
             request,
             "sessions.html",
             list=await self._sessions.page(query),
             labels=LABELS,
             behind=int(behind.total_seconds()) if behind is not None else 0,
-            done=None,
+            done=ACTIONS["delete"].done if request.query.get("done") == "delete" else None,
         )
 
     async def _own(self, request: web.Request, user_id: str) -> web.StreamResponse:
-        uuid = await self._queries.session_of(user_id)
+        uuid = await request.app[API].queries.session_of(user_id)
         if uuid is None:
             return self._pages.page(request, "no_session.html")
         raise web.HTTPSeeOther(f"{paths.SESSIONS}/{uuid}")
@@ -99,13 +112,52 @@ class Dashboard:
         return {row.indexed.uuid: self._pages.part("state.html", row=row, labels=LABELS) for row in rows}
 
     async def _session(self, request: web.Request) -> web.StreamResponse:
-        uuid = SessionId(request.match_info["uuid"])
-        shown = await session_page.read(self._queries, uuid, longest_extension=0)
-        return self._pages.page(request, "session.html", shown=shown, done=None)
+        shown = await session_page.read(request.app[API], _uuid(request))
+        done = ACTIONS.get(request.query.get("done", ""))
+        return self._pages.page(request, "session.html", shown=shown, done=done.done if done is not None else None)
 
     async def _session_live(self, request: web.Request) -> web.StreamResponse:
-        return await self._live.respond(request, [SessionId(request.match_info["uuid"])], self._states)
+        states = partial(self._states, request.app[API], caller(request))
+        return await self._live.respond(request, [_uuid(request)], states, follows_wakes=True)
 
-    async def _states(self, uuids: Sequence[SessionId]) -> Mapping[str, str]:
-        shown = await session_page.read(self._queries, uuids[0], longest_extension=0)
-        return {"state": self._pages.part("now.html", shown=shown)}
+    async def _states(self, parts: ApiParts, visitor: Caller, uuids: Sequence[SessionId]) -> Mapping[str, str]:
+        shown = await session_page.read(parts, uuids[0])
+        return {
+            "state": self._pages.part("now.html", shown=shown, text=text_for(visitor)),
+            "actions": self._pages.part("actions.html", shown=shown, permitted=permitted(visitor)),
+        }
+
+    async def _ask(self, request: web.Request) -> web.StreamResponse:
+        """The page that confirms an action."""
+        parts, uuid = request.app[API], _uuid(request)
+        action = _action(request)
+        return self._pages.page(
+            request,
+            "confirm.html",
+            action=action,
+            session=await parts.queries.status(uuid),
+            hours=actions.hours(parts.activity.longest_extension),
+            form_target=parts.access.origin(uuid) if action.name == "open" and parts.access is not None else "",
+        )
+
+    async def _act(self, request: web.Request) -> web.StreamResponse:
+        form, uuid, action = await forms.read(request, self._visitors), _uuid(request), _action(request)
+        link = await actions.perform(request.app[API], request, action, uuid, form)
+        if link is None:
+            page = paths.ROOT if action.name == "delete" else f"{paths.SESSIONS}/{uuid}"
+            link = f"{page}?done={action.name}"
+        headers = {hdrs.LOCATION: link, hdrs.CACHE_CONTROL: "no-store", "Referrer-Policy": "no-referrer"}
+        return web.Response(status=303, headers=headers)
+
+    async def _audit(self, request: web.Request) -> web.StreamResponse:
+        return self._pages.page(
+            request, "audit.html", audit=await audit_page.read(request.app[API].audit, request.query)
+        )
+
+
+def _uuid(request: web.Request) -> SessionId:
+    return SessionId(request.match_info["uuid"])
+
+
+def _action(request: web.Request) -> Action:
+    return ACTIONS[operation(request) or ""]

@@ -10,6 +10,7 @@ from aiohttp import web
 from service.dashboard.visitors import Visitors
 from service.domain.errors import SessionError
 from service.domain.names import SessionId
+from service.domain.phase import Phase
 from service.domain.ports import WorkloadCache
 from service.domain.request_context import current_request_id
 from service.edge.event_stream import event_stream
@@ -39,8 +40,13 @@ class LiveStreams:
         self._total = total
         self._open = 0
 
-    async def respond(self, request: web.Request, uuids: Sequence[SessionId], parts: Parts) -> web.StreamResponse:
-        """Send the parts of each of the sessions now, and when it changes. Raises RequestRefused."""
+    async def respond(
+        self, request: web.Request, uuids: Sequence[SessionId], parts: Parts, *, follows_wakes: bool = False
+    ) -> web.StreamResponse:
+        """Send the parts of each of the sessions now, and when it changes. Raises RequestRefused.
+
+        `follows_wakes`: the parts show how far a wake has come, so they are made again each second of one.
+        """
         if self._open >= self._total:
             raise RequestRefused("too-many-streams", "too many pages are live; this one shows what it has loaded")
         wanted, changed, event = frozenset(uuids), set(uuids), asyncio.Event()
@@ -62,7 +68,9 @@ class LiveStreams:
                         if sent.get(name) != markup:
                             sent[name] = markup
                             await response.send(markup, event=name)
-                    await self._until(request, event)
+                    waking = [uuid for uuid in uuids if follows_wakes and self._is_waking(uuid)]
+                    await self._until(request, event, 1 if waking else _HEARTBEAT)
+                    changed.update(waking)
             return response
         finally:
             unsubscribe()
@@ -73,9 +81,12 @@ class LiveStreams:
             return not self._readiness.closing and await self._visitors.session(request) is not None
         return True  # nobody knows better at the moment
 
-    async def _until(self, request: web.Request, event: asyncio.Event) -> None:
-        """Wait for a change, or for a heartbeat. Raises ConnectionResetError when the client is gone."""
-        for _ in range(_HEARTBEAT):
+    def _is_waking(self, uuid: SessionId) -> bool:
+        return self._cache.workload(uuid).phase(is_wanted=False) is Phase.WAKING
+
+    async def _until(self, request: web.Request, event: asyncio.Event, seconds: int) -> None:
+        """Wait for a change, at most for so long. Raises ConnectionResetError when the client is gone."""
+        for _ in range(seconds):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     await event.wait()

@@ -2,7 +2,7 @@
 inline.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from service.dashboard import paths
 from service.dashboard.forms import FIELD
 from service.dashboard.visitors import form_token
-from service.domain.permissions import Caller, Reach, reach
+from service.domain.permissions import RULES, Caller, Reach, reach
 from service.gateway.pages import pages as gateway_pages
 from service.gateway.pages.brand import Brand
 from service.gateway.texts import catalogue
@@ -23,10 +23,16 @@ from service.web.static_content import FOREVER, StaticContent
 _HERE = Path(__file__).parent
 _STYLE = Path(gateway_pages.__file__).parent / "templates" / "style.css"
 _SCRIPTS = ("vendor/htmx/htmx.min.js", "vendor/htmx/sse.min.js", "dashboard.js")
-_NAVIGATION = (("Sessions", paths.ROOT, "list_sessions"),)
+_NAVIGATION = (("Sessions", paths.ROOT, "list_sessions"), ("Audit", paths.AUDIT, "audit"))
 """Each page that the header leads to: its name, its path, and the operation that its visitors must be allowed."""
 _TEXTS = catalogue.LANGUAGES[catalogue.DEFAULT]
 """The dashboard is in English: operators read it beside logs and Kubernetes' words."""
+_FOR_OTHERS = {
+    "own.why.visit": "It is awake because its user opened a page of it at {time}.",
+    "own.why.input": "It is awake because its user worked in it at {time}.",
+    "own.woken.api": "a program asked for it by the API",
+}
+"""Instead of texts that speak to the user."""
 
 
 class DashboardPages:
@@ -62,6 +68,8 @@ class DashboardPages:
             template,
             caller=caller,
             may=partial(may, caller),
+            permitted=permitted(caller),
+            text=text_for(caller),
             token=form_token(request),
             here=request.path,
             **values,
@@ -102,13 +110,32 @@ class DashboardPages:
         return {path.rpartition("/")[2].replace(".", "_"): f"{paths.ASSETS}/{path}" for path in self._assets}
 
 
+def permitted(caller: Caller | None) -> frozenset[str]:
+    """The operations that the caller may use, for one session at least."""
+    return frozenset(name for name in RULES if may(caller, name))
+
+
 def may(caller: Caller | None, operation: str) -> bool:
     """Whether the page should offer the operation."""
     return caller is not None and reach(operation, caller) is not Reach.NOBODY
 
 
+Text = Callable[..., str]
+"""`text(key, **values)` is the gateway's text of that key."""
+
+
 def text(key: str, **values: str) -> str:
+    """As the user of the workspace reads it."""
     return _TEXTS[key].format(**values)
+
+
+def text_for(caller: Caller | None) -> Text:
+    """In words for whoever reads it: most are not the user whose workspace it is."""
+    return text if caller is None or caller.user_id is not None else _text_for_others
+
+
+def _text_for_others(key: str, **values: str) -> str:
+    return _FOR_OTHERS.get(key, _TEXTS[key]).format(**values)
 
 
 def when(at: datetime) -> str:

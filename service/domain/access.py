@@ -100,6 +100,10 @@ class WorkspaceAccess:
         A page sends the same one a hundred times.
         """
 
+    def origin(self, uuid: SessionId) -> str:
+        """Scheme and host of the session's workspace."""
+        return self._origin(uuid)
+
     @property
     def keyring(self) -> Keyring:
         """The keys that seal, which `run` keeps up to date."""

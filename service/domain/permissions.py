@@ -85,6 +85,7 @@ RULES: Mapping[str, Rule] = {
     "open": Rule(Subject.SESSION, _ACTS),
     "revoke": Rule(Subject.SESSION, _ACTS),
     "delete": Rule(Subject.SESSION, _ACTS),
+    "restart": Rule(Subject.SESSION, _ACTS),  # a sleep and a wake, at once: the dashboard has it, the API has both
     "status": Rule(Subject.SESSION, _READS),
     "events": Rule(Subject.SESSION, _READS),
     "history": Rule(Subject.SESSION, _READS),

@@ -50,8 +50,8 @@ def build_dashboard(
             pages=pages,
             sign_in=SignInPages(pages, visitors, attempts, config.person_rule, forwarding),
             sessions=SessionList(SessionIndex(cache), core.queries),
-            queries=core.queries,
             live=LiveStreams(cache, core.readiness, visitors),
+            visitors=visitors,
         ),
         tasks={} if access is not None else {"signing keys": keyring.run},
     )

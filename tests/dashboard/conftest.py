@@ -86,7 +86,7 @@ class Board:
     async def visitor(self, role: CallerRole, user_id: str | None = None) -> "Visitor":
         """Somebody who has signed in with a key of that role."""
         visitor = self.browser()
-        answer = await visitor.sign_in(await self.add_key(f"{role}-{user_id or 'all'}", role, user_id))
+        answer = await visitor.sign_in(await self.add_key(f"{role}-{'one' if user_id else 'all'}", role, user_id))
         assert answer.status == 303, await answer.text()
         return visitor
 
@@ -167,8 +167,8 @@ async def serving(
         pages=pages,
         sign_in=SignInPages(pages, visitors, attempts, rule, Forwarding(scheme="https")),
         sessions=SessionList(SessionIndex(world.cluster), world.queries),
-        queries=world.queries,
         live=LiveStreams(world.cluster, readiness, visitors),
+        visitors=visitors,
     )
     parts = ApiParts(
         provisioner=world.provisioner,

@@ -112,12 +112,51 @@ async def test_the_keyboard_alone_is_enough(board: Board, page: Page) -> None:
     await expect(page.get_by_label("User or session id")).to_be_focused()
     await page.keyboard.type("a0000077")
     await expect(page.locator("tbody tr")).to_have_count(1)
-    for _ in range(20):
-        await page.keyboard.press("Tab")
-        if await page.evaluate("document.activeElement.textContent") == "user00077@example.com":
-            break
-    await page.keyboard.press("Enter")
+    await by_keyboard(page, "user00077@example.com")
     await expect(page.get_by_role("heading", name="user00077@example.com")).to_be_visible()
+    await by_keyboard(page, "Wake")
+    await expect(page.get_by_role("heading", name="Wake this session?")).to_be_visible()
+    await by_keyboard(page, "Cancel")
+    await expect(page.get_by_role("heading", name="user00077@example.com")).to_be_visible()
+    await by_keyboard(page, "Wake")
+    await expect(page.get_by_role("heading", name="Wake this session?")).to_be_visible()
+    await by_keyboard(page, "Wake")
+    await expect(page.locator(".done")).to_have_text("The wake was accepted. The state follows by itself.")
+    uuid = SessionId("a0000077")
+    assert board.world.queues.queue(uuid).tokens == 1
+    # What can be done follows the state.
+    await expect(page.get_by_role("link", name="Send to sleep")).to_be_visible()
+    board.world.cluster.change(replace(board.world.cluster.workload(uuid), replicas=1, ready=1))
+    await expect(page.locator(".state")).to_have_text("Awake")
+
+
+async def by_keyboard(page: Page, name: str) -> None:
+    """Press what has that name."""
+    for _ in range(40):
+        await page.keyboard.press("Tab")
+        if (await page.evaluate("document.activeElement.textContent.trim()")) == name:
+            return await page.keyboard.press("Enter")
+    raise AssertionError(f"the keyboard does not reach {name}")
+
+
+async def test_confirmations_and_the_audit_are_for_everybody(board: Board, page: Page) -> None:
+    complaints = Complaints(page)
+    await signed_in(page, board)
+    session = f"{board.origin}/dashboard/sessions/a0000001"
+    for name in ("extend", "delete"):
+        await page.goto(f"{session}/{name}")
+        await seen(page, name)
+    await page.get_by_label("Delete them for good").check()
+    await page.get_by_role("button", name="Delete").click()
+    await expect(page.locator(".done")).to_have_text("The session was deleted.")
+    await page.get_by_role("link", name="Audit").click()
+    await expect(page.locator("tbody tr")).to_have_count(2)
+    await seen(page, "audit")
+    await page.goto(session)
+    await expect(page.get_by_role("heading", name="No such session")).to_be_visible()
+    await accessible(page)
+    # The refused page is the only complaint.
+    assert all("404" in complaint for complaint in complaints)
 
 
 async def test_everything_works_without_script(board: Board, browser: Browser) -> None:
@@ -132,6 +171,11 @@ async def test_everything_works_without_script(board: Board, browser: Browser) -
     await page.goto(f"{board.origin}/dashboard")
     await page.get_by_role("link", name="Next").click()
     await expect(page.locator("tbody th").first).to_have_text("user00050@example.com")
+    await page.goto(f"{board.origin}/dashboard/sessions/a0000001")
+    await page.get_by_role("link", name="Send to sleep").click()
+    await page.get_by_role("button", name="Send to sleep").click()
+    await expect(page.locator(".done")).to_have_text("It is being sent to sleep.")
+    await expect(page.locator(".state")).to_have_text("Asleep")
     await page.get_by_role("button", name="Sign out").click()
     await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     await page.goto(f"{board.origin}/dashboard")
