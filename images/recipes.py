@@ -71,11 +71,11 @@ def build(name: Name, *, report: Report = say, cache: Path | None = None) -> Ima
     if not image.archive.exists():
         programs.demand(f"the image {name}", recipe.programs)
 
-        def make(folder: Path, made: Path) -> None:
-            archive = made / image.archive.name
-            recipe.make(_Work(folder=folder, archive=archive, reference=image.reference, cache=cache, report=report))
+    def make(folder: Path, made: Path) -> None:
+        archive = made / image.archive.name
+        recipe.make(_Work(folder=folder, archive=archive, reference=image.reference, cache=cache, report=report))
 
-        entry.ensure(image.archive.parent, f"the image {name}", minutes=recipe.minutes, report=report, make=make)
+    entry.ensure(image.archive.parent, f"the image {name}", minutes=recipe.minutes, report=report, make=make)
     return image
 
 

@@ -1,7 +1,12 @@
 """The image cache, on a recipe that needs neither root nor buildah, and the errors on machines that lack them."""
 
 import os
+import shutil
+import subprocess
+import sys
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +14,7 @@ from typer.testing import CliRunner
 
 from devcluster.errors import BuildFailed
 from images import __main__ as command_line
-from images import base, programs, recipes
+from images import base, entry, programs, recipes
 from images.programs import CannotBuild
 from images.recipes import Name
 
@@ -83,6 +88,58 @@ def test_two_concurrent_builds_run_once(recipe: list[str]) -> None:
     for thread in threads:
         thread.join()
     assert len(recipe) == 1
+
+
+HOLD = (
+    "import sys, pathlib; from images import entry; entry._use(pathlib.Path(sys.argv[1])); print(flush=True); input()"
+)
+
+
+def test_the_latest_two_versions_stay_and_those_that_are_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(number: int) -> Path:
+        recipe = replace(recipes._RECIPES[Name.TINY], pins=str(number))
+        monkeypatch.setattr(recipes, "_RECIPES", {Name.TINY: recipe})
+        lines: list[str] = []
+        folder = recipes.build(Name.TINY, report=lines.append).archive.parent
+        removed.extend(line for line in lines if "removed" in line)
+        os.close(entry._in_use.pop(folder))  # as if a process each had built them, and has ended
+        os.utime(folder, (long_ago + number, long_ago + number))
+        return folder
+
+    removed: list[str] = []
+    long_ago = time.time() - 100_000
+    other = tmp_path / "user-pods" / "images" / "tiny-looking-0123456789abcdef"
+    other.mkdir(parents=True)
+    os.utime(other, (0, 0))
+    first = version(1)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(first)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as user:
+        assert user.stdout is not None
+        user.stdout.readline()
+        os.utime(first, (long_ago + 1, long_ago + 1))
+        second, third = version(2), version(3)
+        os.utime(second)  # somebody has just used it
+        fourth = version(4)
+        os.utime(fourth)
+        fifth = version(5)
+        left = [each.name for each in (first, second, fourth, fifth, other)]
+        assert entries(tmp_path) == sorted(left), "others stay"
+        assert [third.name in line for line in removed] == [True]
+        user.communicate(b"\n")
+    for folder in (second, fourth):
+        os.utime(folder, (long_ago, long_ago))
+    sixth = version(6)
+    assert entries(tmp_path) == sorted(each.name for each in (fifth, sixth, other))
+
+
+def test_a_version_that_was_removed_is_built_again(tmp_path: Path, recipe: list[str]) -> None:
+    image = recipes.build(Name.TINY)
+    shutil.rmtree(image.archive.parent)
+    assert recipes.build(Name.TINY).archive.exists()
+    assert len(recipe) == 2
 
 
 def test_the_command_writes_the_archive_to_the_given_path(tmp_path: Path) -> None:
