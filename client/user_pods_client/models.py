@@ -53,22 +53,23 @@ class AuditEntry(Model):
 
     at: datetime
     caller: str
-    """Name of the API key (`api` if it has none), `person`, or `unknown`: no valid key or token came."""
+    """Name of the API key (`api` if it has none), `person`, `visit` (somebody who is signed in to the workspace, at
+    the gateway), or `unknown`: no valid key or token came."""
     role: CallerRole | None
     key: str | None
     """Id of the API key."""
     person: str | None
     """User id of the person who has called."""
     operation: str
-    """As in this document, or `other`."""
+    """As in this document, or `other`; of a visit also `restart` and `sign_out`."""
     uuid: str | None
     """Id of the session, as far as the request names or makes one."""
     result: str
     """`done`, or the type of the problem that was answered."""
     status: int
     repeats: int
-    """How many equal requests before this one were left out: of equal wakes, reports of activity and refusals, one a
-    minute is entered."""
+    """How many equal requests before this one were left out: of equal wakes, reports of activity, refusals, failures
+    and actions of visits, one a minute is entered."""
     request_id: str
     """Id of the request, as in the log."""
 

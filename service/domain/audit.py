@@ -1,7 +1,8 @@
 """Who has done what to which session, and with what result: every change that the API was asked for, and every refusal.
 
-Each change that was made is entered. Equal heartbeats, refusals and failures are entered once a minute: a frontend
-calls `wake` on every message, and a program that fails may try again for ever, which must not push out the rest.
+Each change that was made by the API is entered. Equal heartbeats, refusals, failures and actions of visitors at the
+gateway are entered once a minute: a frontend calls `wake` on every message, and a program that fails, or a user who
+plays with a button, may try again for ever, which must not push out the rest.
 """
 
 import time
@@ -14,6 +15,7 @@ from service.domain.background_writer import BackgroundWriter
 from service.domain.clock import utc_now
 from service.domain.permissions import Caller
 from service.domain.request_context import current_request_id
+from service.domain.wake_cause import VISIT
 
 DONE = "done"
 UNKNOWN = "unknown"
@@ -95,7 +97,7 @@ class Audit:
         if not changes and not refused:
             return
         repeats: int | None = 0
-        if result != DONE or operation in _HEARTBEATS:
+        if result != DONE or operation in _HEARTBEATS or (caller is not None and caller.name == VISIT):
             repeats = self._repeats((caller, operation, uuid if _is_of_a_session(result, status) else None, result))
         if repeats is None:
             return

@@ -14,6 +14,7 @@ from service.domain import journal as journals
 from service.domain import request_context
 from service.domain.access import ENTER, WorkspaceAccess
 from service.domain.activity import SessionActivity
+from service.domain.audit import Audit
 from service.domain.backoff import Backoff
 from service.domain.errors import SessionError
 from service.domain.journal import Journal
@@ -27,6 +28,7 @@ from service.gateway.access.fetch_metadata import is_form, is_navigation, is_web
 from service.gateway.access.home import MOST_TRIES, Home, redirect, tries_of
 from service.gateway.access.hosts import Hosts
 from service.gateway.access.open_requests import OpenRequests
+from service.gateway.action_audit import ActionAudit
 from service.gateway.action_rate import ActionRate
 from service.gateway.activity.background import BackgroundRecorder, Download
 from service.gateway.activity.measured import browser_by_itself
@@ -95,6 +97,7 @@ class Gateway:
         metrics: GatewayMetrics = SILENT,
         ready: Callable[[], bool] = lambda: True,
         journal: Journal = journals.SILENT,
+        audit: Audit | None = None,
     ) -> None:
         """`home`: the page that signs users in, if there is one. `portal` serves the domain itself.
 
@@ -123,7 +126,7 @@ class Gateway:
         self._presence = CompanionPresence(companions, cache, self._activity)
         self._background = BackgroundRecorder(activity, metrics)
         self._keep_awake = KeepAwake(activity, cache, ActionRate())  # a program must not use up what its user has
-        rate = ActionRate()
+        rate, self._audit = ActionRate(), ActionAudit(audit)
         self._pods = Pods(cache, head_limit=limits.connection_limits.head_bytes)
         self._waiter = PodWaiter(
             activity=activity, queries=queries, cache=cache, pods=self._pods, recorder=self._activity, limits=limits
@@ -136,7 +139,12 @@ class Gateway:
             closing=self._closing,
         )
         self._workspace_page = WorkspacePage(
-            activity=activity, rate=rate, queries=queries, pages=self._pages, signs_out=limits.closed
+            activity=activity,
+            rate=rate,
+            audit=self._audit,
+            queries=queries,
+            pages=self._pages,
+            signs_out=limits.closed,
         )
         self._queues = RequestQueues(
             limit=limits.session_requests, size=limits.queued_requests, timeout=self._hold_timeout
@@ -155,6 +163,7 @@ class Gateway:
                 waiter=self._waiter,
                 recorder=self._activity,
                 rate=rate,
+                audit=self._audit,
                 presence=self._presence,
                 notice=limits.sleep_notice,
                 stay=limits.stay_awake,
@@ -270,7 +279,8 @@ class Gateway:
         if path == SIGN_OUT:
             response, signed_in = await self._access.sign_out(request, uuid)
             if signed_in is not None:
-                await self._open.end(uuid, signed_in)
+                with self._audit.entering("sign_out", uuid):
+                    await self._open.end(uuid, signed_in)
             outcome.ended(RequestOutcome.OWN)
             return response
         since = self._access.known_since(request, uuid)

@@ -7,7 +7,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from service.domain import wake_cause
 from service.domain.api_keys import ApiKeys
-from service.domain.errors import SessionNotFound
+from service.domain.errors import SessionNotFound, Unavailable
 from service.domain.names import SessionId
 from service.domain.people import People, PersonNotAdmitted
 from service.domain.permissions import Caller, CallerRole, Reach, reach, user_for_rates
@@ -24,7 +24,7 @@ OPEN = frozenset(
 )  # fmt: skip
 """Paths that need no key, since they reveal nothing about users."""
 _DOTS_OF_A_TOKEN = 2
-_OPEN_BELOW = ("/docs/", "/problems/", "/dashboard/assets/")
+OPEN_BELOW = ("/docs/", "/problems/", "/dashboard/assets/")
 _LOCAL = Caller(name=wake_cause.API, role=CallerRole.OPERATOR)
 """Any program on this machine, where there are no keys."""
 
@@ -75,21 +75,35 @@ class Gate:
 
     async def admit(self, request: web.Request) -> None:
         """Note who calls. Raises RequestRefused, TooManyRequests; SessionNotFound for a session of somebody else."""
-        if self._visitors is not None and is_page(request):
-            found = await self._visitors.visitor(request)
-        else:
-            found = await self._authenticate(request.headers.get("Authorization", ""))
-        request[CALLER] = found
+        found = request[CALLER] = await self._find(request)
         route, uuid = operation(request), request.match_info.get("uuid")
         if self._rates is not None:
             self._rates.count(caller=found.name_for_rates, user=user_for_rates(route or "", found, uuid))
-        if route is None:
-            return  # there is nothing behind it but "not found"
-        allowed = reach(route, found)
+        if route is not None:  # otherwise there is nothing behind it but "not found"
+            await self._allow(found, route, uuid)
+
+    async def still_admits(self, request: web.Request) -> bool:
+        """Whether the request would be let in now: keys and tokens are revoked, and expire, while a stream is open."""
+        try:
+            await self._allow(await self._find(request), operation(request) or "", request.match_info.get("uuid"))
+        except (RequestRefused, SessionNotFound, web.HTTPException):
+            return False
+        except Unavailable:
+            pass  # nobody says that it was revoked
+        return True
+
+    async def _find(self, request: web.Request) -> Caller:
+        if self._visitors is not None and is_page(request):
+            return await self._visitors.visitor(request)
+        return await self._authenticate(request.headers.get("Authorization", ""))
+
+    async def _allow(self, caller: Caller, route: str, uuid: str | None) -> None:
+        allowed = reach(route, caller)
         if allowed is Reach.NOBODY:
-            raise RequestRefused("forbidden", f"the role {found.role} may not do this")
-        if allowed is Reach.OWN and found.user_id is not None:
-            await self._check_own(found.user_id, SessionId(uuid) if uuid is not None else None, found.since)
+            raise RequestRefused("forbidden", f"the role {caller.role} may not do this")
+        if caller.user_id is not None and (allowed is Reach.OWN or caller.since is not None):
+            about = SessionId(uuid) if uuid is not None else None
+            await self._check_own(caller.user_id, about, caller.since)
 
     async def _authenticate(self, header: str) -> Caller:
         scheme, _, credential = header.partition(" ")
@@ -125,7 +139,7 @@ def middleware(gate: Gate | None) -> Middleware:
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path in OPEN or request.path.startswith(_OPEN_BELOW):
+        if request.path in OPEN or request.path.startswith(OPEN_BELOW):
             return await handler(request)
         if gate is not None:
             await gate.admit(request)

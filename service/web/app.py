@@ -53,6 +53,7 @@ def make_app(
     app[STREAMS] = streams = EventStreams(
         parts.progress,
         probes.readiness,
+        gate,
         total=rest_limits.streams,
         per_session=rest_limits.streams_per_session,
     )

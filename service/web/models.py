@@ -377,21 +377,26 @@ class AuditEntry(Answer):
 
     at: datetime
     caller: str = Field(
-        description="Name of the API key (`api` if it has none), `person`, or `unknown`: no valid key or token came.",
+        description=(
+            "Name of the API key (`api` if it has none), `person`, `visit` (somebody who is signed in to the workspace,"
+            " at the gateway), or `unknown`: no valid key or token came."
+        ),
         examples=["shop"],
     )
     role: CallerRole | None
     key: str | None = Field(description="Id of the API key.")
     person: str | None = Field(description="User id of the person who has called.")
-    operation: str = Field(description="As in this document, or `other`.", examples=["delete"])
+    operation: str = Field(
+        description="As in this document, or `other`; of a visit also `restart` and `sign_out`.", examples=["delete"]
+    )
     uuid: Uuid | None = Field(description="Id of the session, as far as the request names or makes one.")
     result: str = Field(description="`done`, or the type of the problem that was answered.", examples=["done"])
     status: int
     repeats: int = Field(
         ge=0,
         description=(
-            "How many equal requests before this one were left out: of equal wakes, reports of activity and refusals,"
-            " one a minute is entered."
+            "How many equal requests before this one were left out: of equal wakes, reports of activity, refusals,"
+            " failures and actions of visits, one a minute is entered."
         ),
     )
     request_id: str = Field(description="Id of the request, as in the log.")

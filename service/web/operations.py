@@ -208,6 +208,7 @@ OPERATIONS = (
     Operation(
         method="GET", path="/whoami", handler=handlers.whoami, tag=SERVICE, summary="Get who calls",
         answers={200: Answer("The caller, as the key says.", models.WhoAmI)},
+        problems=("session-unreadable", *_STATE),
     ),
     Operation(
         method="GET", path="/health", handler=handlers.health, tag=SERVICE, public=True,

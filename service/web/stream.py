@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Protocol
 
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse
@@ -28,14 +29,25 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT = 15
 """Seconds between two comments. Progress is read as often: a change may go unnoticed."""
+_TICK = 1.0
+"""Seconds between two looks whether the client is there, and may be."""
+
+
+class Admission(Protocol):
+    async def still_admits(self, request: web.Request) -> bool:
+        """Whether the request would be let in now."""
 
 
 class EventStreams:
     """The open streams: at most `total`, and `per_session` of one session."""
 
-    def __init__(self, progress: Progress, readiness: Readiness, *, total: int, per_session: int) -> None:
+    def __init__(
+        self, progress: Progress, readiness: Readiness, gate: Admission | None, *, total: int, per_session: int
+    ) -> None:
+        """Without a `gate`, everybody is admitted."""
         self._progress = progress
         self._readiness = readiness
+        self._gate = gate
         self._total = total
         self._per_session = per_session
         self._open: Counter[SessionId] = Counter()
@@ -85,7 +97,7 @@ class EventStreams:
         with self._progress.following(uuid) as changed:
             self._changes.add(changed)
             try:
-                while not self._readiness.closing:
+                while not self._readiness.closing and await self._is_admitted(request):
                     changed.clear()
                     wake = await self._progress.events(uuid)
                     for event in events_after(wake, last_id):
@@ -93,22 +105,30 @@ class EventStreams:
                         await _send(response, ProgressEvent.of(event), last_id)
                     if not wake or has_ended(wake):
                         return
-                    await _changed(request, changed)
+                    await self._changed(request, changed)
             except Unavailable as error:
                 log.warning("a stream ends early because %s is unavailable; the client can resume it", error.part)
             finally:
                 self._changes.discard(changed)
 
+    async def _changed(self, request: web.Request, changed: asyncio.Event) -> None:
+        """Wait for a change, for HEARTBEAT, or until the client may no longer listen.
 
-async def _changed(request: web.Request, changed: asyncio.Event) -> None:
-    """Wait for a change, or for HEARTBEAT. Raises ConnectionResetError when the client is gone."""
-    for _ in range(HEARTBEAT):
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1):
-                await changed.wait()
+        Raises ConnectionResetError when the client is gone.
+        """
+        for _ in range(HEARTBEAT):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TICK):
+                    await changed.wait()
+                    return
+            if request.transport is None or request.transport.is_closing():
+                raise ConnectionResetError
+            if not await self._is_admitted(request):
                 return
-        if request.transport is None or request.transport.is_closing():
-            raise ConnectionResetError
+
+    async def _is_admitted(self, request: web.Request) -> bool:
+        """A client that is not reconnects, and is told why."""
+        return self._gate is None or await self._gate.still_admits(request)
 
 
 async def _send(response: EventSourceResponse, event: ProgressEvent, id_: str | None) -> None:

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from service.domain.access import WorkspaceAccess
 from service.domain.activity import SessionActivity
+from service.domain.audit import Audit
 from service.domain.keyring import Keyring
 from service.domain.revocation import Revocation
 from service.domain.sign_in import SignIn
@@ -58,7 +59,9 @@ def build_revocation(core: Core) -> Revocation:
     )
 
 
-def build_gateway(core: Core, access: WorkspaceAccess, activity: SessionActivity, sign_in: SignIn | None) -> Gateway:
+def build_gateway(
+    core: Core, access: WorkspaceAccess, activity: SessionActivity, sign_in: SignIn | None, audit: Audit
+) -> Gateway:
     """`sign_in` is None unless users sign in at an identity provider."""
     config = core.config
     hosts, pages = Hosts(config.gateway_domain, config.gateway_prefix), Pages(config.brand)
@@ -86,6 +89,7 @@ def build_gateway(core: Core, access: WorkspaceAccess, activity: SessionActivity
         metrics=core.metrics,
         ready=core.readiness.is_ready,
         journal=core.journal,
+        audit=audit,
     )
 
 

@@ -121,7 +121,9 @@ def build_service(
     activity = build_activity(core, observers)
     access = build_access(core) if role.serves_api or role.serves_gateway else None
     sign_in = build_sign_in(core, provider, access, provisioner) if provider and access else None
-    gateway = build_gateway(core, access, activity, sign_in) if access is not None and role.serves_gateway else None
+    audit, gateway = Audit(core.redis.audit_trail, LogAudit()), None
+    if access is not None and role.serves_gateway:
+        gateway = build_gateway(core, access, activity, sign_in, audit)
     exposition = build_exposition(core, controller=controller, provisioner=provisioner, gateway=gateway)
     probes = ProbeParts(
         health=build_health(
@@ -132,7 +134,6 @@ def build_service(
     )
     pages = build_dashboard(core, callers, access, dashboard_provider)
     gate, guarding = build_gate(core, callers, pages.visitors if pages is not None else None)
-    audit = Audit(core.redis.audit_trail, LogAudit())
     parts = None
     if provisioner is not None and releases is not None and role.serves_api:
         parts = ApiParts(
@@ -165,7 +166,7 @@ def build_service(
             **({"sign-outs": core.redis.sign_outs.run} if gateway is not None else {}),
             **guarding,
             **(pages.tasks if pages is not None else {}),
-            **({"audit": audit.run} if parts is not None else {}),
+            **({"audit": audit.run} if parts is not None or gateway is not None else {}),
             **({"entrance": access.run} if access is not None else {}),
         },
     )

@@ -140,6 +140,15 @@ async def test_a_key_that_is_not_text_is_wrong_usage(run: Run, url: str) -> None
     assert (done.code, "the key on standard input is not text" in done.err) == (2, True)
 
 
+async def test_an_answer_that_is_not_text_is_wrong_usage_and_changes_nothing(signed_in: Run, world: World) -> None:
+    uuid = (await world.provisioner.create("ann@example.com")).uuid
+    for command in ("delete", "revoke"):
+        done = await signed_in(command, uuid, stdin=b"\xff\n")
+        assert (done.code, "not text; --yes" in done.err) == (2, True), done.err
+        assert "Traceback" not in done.err
+    assert uuid in world.store.sessions
+
+
 async def test_without_a_home_directory_it_is_said_what_replaces_it(
     run: Run, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ import uvloop
 from aiohttp import ClientSession, DummyCookieJar, TCPConnector, WSMsgType, web
 
 from service.domain.access import WorkspaceAccess
+from service.domain.audit import Audit, AuditEntry
 from service.domain.keyring import Keyring
 from service.domain.metrics import ActivitySource, NoMetrics, PageScript, RequestOutcome, Slow, Waiter
 from service.domain.names import SessionId
@@ -76,6 +77,19 @@ class Told(NoMetrics):
         self.away += 1
 
 
+class Audited:
+    """The log of an audit, which remembers."""
+
+    def __init__(self) -> None:
+        self.entries: list[AuditEntry] = []
+
+    def note(self, entry: AuditEntry) -> None:
+        self.entries.append(entry)
+
+    def short(self) -> list[tuple[str, str, str | None, str]]:
+        return [(each.caller, each.operation, each.uuid, each.result) for each in self.entries]
+
+
 @dataclass
 class House:
     """A gateway and its sessions; a wake starts the session's workspace after `delay` seconds."""
@@ -112,6 +126,7 @@ class House:
         self.signing_keys = MemorySigningKeys()
         self.keyring = Keyring(self.signing_keys)
         self.metrics = Told()
+        self.audited = Audited()
         self.access = WorkspaceAccess(self.tickets, self.keyring, self.world.cluster, origin=self.origin)
         self.stack = AsyncExitStack()
         self._starting: set[asyncio.Task[None]] = set()
@@ -139,6 +154,7 @@ class House:
             metrics=self.metrics,
             ready=lambda: self.ready,
             journal=self.world.journal,
+            audit=Audit(self.world.trail, self.audited),
         )
         async with self.stack:
             connector = TCPConnector(force_close=True, limit=0)

@@ -271,3 +271,31 @@ async def test_a_restart_is_finished_although_its_tab_is_closed_meanwhile(
     await until(lambda: house.gateway.connections.count == 0)
     gone.set()
     await until(lambda: house.starts == 2)
+
+
+async def test_what_is_done_on_the_page_is_in_the_audit(house: House) -> None:
+    uuid = await house.awake()
+    await shown(house, uuid)
+    for form in ("action=stay&seconds=3600", "action=stay&seconds=3600", "action=sleep", "action=stay&seconds=60"):
+        await post(house, uuid, form)
+    assert (await post(house, uuid, "action=delete"))[0] == 400
+    await post(house, uuid, "action=wake&to=/")
+    assert (await answer(house, "/.user-pods/sign-out", await house.headers(uuid), "POST"))[0] == 204
+    assert (await answer(house, "/.user-pods/sign-out", {"Host": house.host(uuid)}, "POST"))[0] == 204
+    assert house.audited.short() == [
+        ("visit", "extend", uuid, "done"),
+        ("visit", "sleep", uuid, "done"),
+        ("visit", "extend", uuid, "session-asleep"),
+        ("visit", "wake", uuid, "done"),
+        ("visit", "sign_out", uuid, "done"),
+    ], "an equal one within a minute is counted, and a browser that is not signed in does nothing"
+    assert {(each.role, each.key, each.person) for each in house.audited.entries} == {("user", None, None)}
+
+
+async def test_a_restart_is_in_the_audit_when_it_is_over(house: House) -> None:
+    uuid = await house.awake()
+    restarting = asyncio.create_task(post(house, uuid, "action=restart"))
+    await until(lambda: house.world.cluster.workload(uuid).replicas == 0)
+    await house.fall_asleep(uuid)
+    await restarting
+    assert house.audited.short() == [("visit", "restart", uuid, "done")]

@@ -135,6 +135,7 @@ async def serve(
         named: Sequence[ApiKey] = (),
         people: People | None = None,
         rates: RateLimits | None = None,
+        api_keys: ApiKeys | None = None,
         gateway: bool = True,
         **more: Any,
     ) -> Client:
@@ -159,9 +160,9 @@ async def serve(
             supervisor=supervisor,
             readiness=Readiness(SyncedCache(), drain),
         )
-        known = ApiKeys(MemoryApiKeyFile("\n".join(key.line for key in named)), keys)
+        known = api_keys or ApiKeys(MemoryApiKeyFile("\n".join(key.line for key in named)), keys)
         await known.load()
-        gate = Gate(known, people, world.queries, rates) if keys or named or people else None
+        gate = Gate(known, people, world.queries, rates) if api_keys or keys or named or people else None
         app = make_app(parts, probes, gate=gate, answered=metrics.answered, **more)
         app.on_response_prepare.append(documented.check)
         client: Client = TestClient(TestServer(app))

@@ -4,20 +4,25 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import aiohttp
 import pytest
 
+from service.domain.api_keys import ApiKeys, new_api_key
 from service.domain.errors import RedisUnavailable
+from service.domain.identity import SignInFailure, SignInRefused, UserRule
 from service.domain.names import SessionId
+from service.domain.people import People, PersonRule
+from service.domain.permissions import CallerRole
 from service.domain.progress import ProgressUpdate, Stage
 from service.edge.drain import Drain
 from service.web import stream
 from service.web.keys import PROBES
 from tests.domain.conftest import World
+from tests.fakes import MemoryApiKeyFile, MemoryBearerTokens
 from tests.waiting import until
-from tests.web.conftest import Client
+from tests.web.conftest import Client, Serve
 
 
 @dataclass(frozen=True)
@@ -220,3 +225,66 @@ async def test_a_wake_is_accepted_even_if_its_progress_cannot_be_written(
 
     monkeypatch.setattr(world.progress, "write", away)
     assert (await client.post(f"/session/{uuid}/wake")).status == 202
+
+
+async def test_a_stream_ends_within_seconds_when_its_key_is_revoked(
+    serve: Serve, world: World, uuid: SessionId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_TICK", 0.02)
+    (lost, lost_line), (kept, kept_line) = [new_api_key(name, CallerRole.FRONTEND) for name in ("lost", "kept")]
+    file = MemoryApiKeyFile(f"{lost_line.line}\n{kept_line.line}")
+    keys = ApiKeys(file)
+    client = await serve(api_keys=keys)
+    await world.activity.wake(uuid)
+    async with (
+        client.get(f"/session/{uuid}/events", headers={"Authorization": f"Bearer {lost}"}) as ending,
+        client.get(f"/session/{uuid}/events", headers={"Authorization": f"Bearer {kept}"}) as going_on,
+    ):
+        ended, others = read(ending), read(going_on)
+        assert [await anext(ended), await anext(others)]
+        file.text = kept_line.line
+        await keys.load()
+        assert [told async for told in ended] == []
+        await world.progress.write(uuid, ProgressUpdate(Stage.READY))
+        assert [told.name async for told in others if isinstance(told, Told)] == ["ready"]
+    again = await client.get(f"/session/{uuid}/events", headers={"Authorization": f"Bearer {lost}"})
+    assert again.status == 401
+
+
+async def test_a_revocation_ends_the_streams_of_earlier_tokens(
+    serve: Serve, world: World, uuid: SessionId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_TICK", 0.02)
+    claims = {"email": "ann", "email_verified": True, "iat": 0, "exp": 2**33}
+    client = await serve(people=People(MemoryBearerTokens({"a.b.c": claims}), PersonRule(user=UserRule())))
+    await world.activity.wake(uuid)
+    async with client.get(f"/session/{uuid}/events", headers={"Authorization": "Bearer a.b.c"}) as answer:
+        events = read(answer)
+        assert await anext(events)
+        await world.revocation.revoke(uuid, by="root")
+        assert [told async for told in events] == []
+
+
+async def test_a_provider_that_is_away_ends_no_stream(
+    serve: Serve, world: World, uuid: SessionId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_TICK", 0.02)
+    claims = {"email": "ann", "email_verified": True, "iat": 0, "exp": 2**33}
+    tokens, asked = MemoryBearerTokens({"a.b.c": claims}), asyncio.Event()
+    clock = [0.0]
+    people = People(tokens, PersonRule(user=UserRule()), now=lambda: clock[0])
+    client = await serve(people=people)
+    await world.activity.wake(uuid)
+
+    async def away(_: str) -> NoReturn:
+        asked.set()
+        raise SignInRefused(SignInFailure.PROVIDER_AWAY, "nobody answers")
+
+    async with client.get(f"/session/{uuid}/events", headers={"Authorization": "Bearer a.b.c"}) as answer:
+        events = read(answer)
+        assert await anext(events)
+        monkeypatch.setattr(tokens, "claims", away)
+        clock[0] = 1000.0
+        await asked.wait()
+        await world.progress.write(uuid, ProgressUpdate(Stage.READY))
+        assert [told.name async for told in events if isinstance(told, Told)] == ["ready"]

@@ -222,7 +222,7 @@ async def test_a_revocation_also_ends_what_names_no_session_and_leaves_operators
     uuid = (await desk.world.provisioner.create(ANN)).uuid
     assert (await desk.call(old, "/sessions"))[0] == 200
     await desk.world.cluster.revoke(uuid, datetime.now(UTC) - timedelta(seconds=5))
-    for method, path in (("GET", "/sessions"), ("POST", "/session/create")):
+    for method, path in (("GET", "/sessions"), ("GET", "/whoami"), ("POST", "/session/create")):
         status, problem = await desk.call(old, path, method)
         assert (status, "revoked" in problem["detail"]) == (401, True), path
     assert (await desk.call(desk.token(), "/sessions"))[0] == 200

@@ -8,7 +8,7 @@ from service.domain.api_keys import KEY_ROLES, new_api_key
 from service.domain.identity import UserRule
 from service.domain.people import People, PersonRule
 from service.domain.permissions import RULES, Caller, CallerRole, reach
-from service.web.access import OPEN
+from service.web.access import OPEN, OPEN_BELOW
 from service.web.operations import OPERATIONS
 from tests.domain.conftest import World
 from tests.fakes import MemoryBearerTokens
@@ -64,6 +64,15 @@ def test_every_operation_of_the_api_is_in_the_table() -> None:
     assert set(RULES) == set(TABLE) - public | {"restart"}, "the dashboard restarts, too"
     assert RULES["restart"] == RULES["sleep"] == RULES["wake"]
     assert {operation.path for operation in OPERATIONS if operation.public} <= OPEN
+
+
+async def test_whatever_the_service_answers_is_in_the_table_or_open_to_everybody(serve: Serve) -> None:
+    client = await serve()
+    routes = client.app.router.routes()
+    served = {(route.name, route.resource.canonical) for route in routes if route.resource is not None}
+    names = {name for name, path in served if path not in OPEN and not path.startswith(OPEN_BELOW)}
+    assert names <= set(TABLE), "an operation that is not in the OpenAPI document needs a row as well"
+    assert names >= set(RULES)
 
 
 def test_an_operation_without_a_rule_is_for_nobody() -> None:

@@ -94,7 +94,7 @@ def revoke(
         found = find(pods, who)
         user = printable(found.session.user_id)
         if not yes:
-            typer.confirm(f"Sign every browser out of session {found.uuid} of {user}?", abort=True, err=True)
+            arguments.confirm(f"Sign every browser out of session {found.uuid} of {user}?")
         pods.revoke(found.uuid)
     typer.echo(f"All sign-ins to session {found.uuid} are refused from now on. A new link opens it again.")
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from user_pods_client.cli import text
+from user_pods_client.cli.exits import BadArgument
 
 Who = Annotated[
     str,
@@ -27,6 +28,14 @@ Since = Annotated[
     int | None, typer.Option(parser=_seconds, metavar="DURATION", help="Only of the last 30m, 2h or 1d, for example.")
 ]
 Utc = Annotated[bool, typer.Option("--utc", help="Show times in UTC instead of this machine's time zone.")]
+
+
+def confirm(question: str) -> None:
+    """Ask on standard error. Raises Abort for any answer but yes, and BadArgument for one that is not text."""
+    try:
+        typer.confirm(question, abort=True, err=True)
+    except UnicodeDecodeError:
+        raise BadArgument("the answer on standard input is not text; --yes answers without a question") from None
 
 
 def zone(*, utc: bool) -> tzinfo | None:

@@ -26,7 +26,7 @@ class BadContexts(ClientError):
 
 
 class BadArgument(ClientError):
-    """An argument is not text."""
+    """An argument, or an answer on standard input, is not text."""
 
 
 class ExitCode(enum.IntEnum):
@@ -88,7 +88,7 @@ _STEPS: dict[type[ClientError], str] = {
     NotFound: "`user-pods list` shows the sessions, and `user-pods create` makes one.",
     NotSignedIn: _LOGIN,
     BadContexts: "",
-    BadArgument: "Write it in UTF-8: ids of sessions and users are printable ASCII.",
+    BadArgument: "Write it in UTF-8.",
     NoAnswer: _ADDRESS,
     WaitTimeout: f"{_WHY} `--timeout 10m` waits longer.",
     SessionFailed: _WHY,

@@ -105,7 +105,7 @@ def delete(
         data = "AND ALL FILES IN IT; that cannot be undone" if delete_data else "and keep its files"
         if not yes:
             question = f"Delete session {found.uuid} of {printable(found.session.user_id)} {data}?"
-            typer.confirm(question, abort=True, err=True)
+            arguments.confirm(question)
         pods.delete(found.uuid, keep_data=not delete_data)
     typer.echo(f"Session {found.uuid} of {printable(found.session.user_id)} is deleted.")
 

@@ -21,6 +21,7 @@ from service.domain.progress import Stage, events_after
 from service.domain.queries import SessionQueries
 from service.domain.session import Session
 from service.domain.sleep_cause import was_interrupted
+from service.gateway.action_audit import ActionAudit
 from service.gateway.action_rate import ActionRate
 from service.gateway.activity import notes
 from service.gateway.activity.presence import CompanionPresence
@@ -61,6 +62,7 @@ class Surroundings:
     waiter: PodWaiter
     recorder: ActivityRecorder
     rate: ActionRate
+    audit: ActionAudit
     presence: CompanionPresence
     notice: timedelta
     stay: timedelta
@@ -311,7 +313,8 @@ class SessionTabs:
 
     async def _stay(self) -> None:
         try:
-            until = await self._with.activity.extend(self._uuid, self._with.stay)
+            with self._with.audit.entering("extend", self._uuid):
+                until = await self._with.activity.extend(self._uuid, self._with.stay)
         except SessionError as error:
             log.info("cannot keep the session awake: %s", error, extra={"uuid": self._uuid})
             refusal = of_session_error(error)

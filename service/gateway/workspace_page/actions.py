@@ -14,6 +14,7 @@ from service.domain.names import SessionId
 from service.domain.request_context import current_request_id
 from service.domain.wake_cause import VISIT
 from service.gateway.access.home import is_local_path
+from service.gateway.action_audit import ActionAudit
 from service.gateway.action_rate import ActionRate
 from service.gateway.errors import GatewayError
 
@@ -34,6 +35,10 @@ class Action(StrEnum):
     """Wake it, and lead to the path `to`."""
 
 
+_OPERATIONS = {Action.STAY: "extend", Action.SLEEP: "sleep", Action.RESTART: "restart", Action.WAKE: "wake"}
+"""What the audit calls them: as the API does, where it has them too."""
+
+
 class Done(NamedTuple):
     action: Action
     to: str
@@ -43,9 +48,10 @@ class Done(NamedTuple):
 class Actions:
     """Does what is asked for, also when the tab that asks closes meanwhile: half a restart would be a sleep."""
 
-    def __init__(self, activity: SessionActivity, rate: ActionRate) -> None:
+    def __init__(self, activity: SessionActivity, rate: ActionRate, audit: ActionAudit) -> None:
         self._activity = activity
         self._rate = rate
+        self._audit = audit
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def perform(self, request: web.BaseRequest, uuid: SessionId) -> Done:
@@ -68,9 +74,14 @@ class Actions:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _do(self, action: Action, uuid: SessionId, form: Mapping[str, str]) -> None:
+        seconds = _duration(form.get("seconds", "")) if action is Action.STAY else timedelta(0)
+        with self._audit.entering(_OPERATIONS[action], uuid):
+            await self._change(action, uuid, seconds)
+
+    async def _change(self, action: Action, uuid: SessionId, seconds: timedelta) -> None:
         match action:
             case Action.STAY:
-                await self._activity.extend(uuid, _duration(form.get("seconds", "")))
+                await self._activity.extend(uuid, seconds)
             case Action.SLEEP:
                 await self._activity.sleep(uuid, request=current_request_id())
             case Action.RESTART:

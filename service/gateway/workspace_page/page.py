@@ -5,6 +5,7 @@ from aiohttp import hdrs, web
 from service.domain.activity import SessionActivity
 from service.domain.names import SessionId
 from service.domain.queries import SessionQueries
+from service.gateway.action_audit import ActionAudit
 from service.gateway.action_rate import ActionRate
 from service.gateway.errors import OWN_HEADERS, GatewayError
 from service.gateway.pages.pages import Pages, own_forms
@@ -20,9 +21,16 @@ class WorkspacePage:
     """`signs_out`: people have a session cookie, so that the page offers to sign out."""
 
     def __init__(
-        self, *, activity: SessionActivity, rate: ActionRate, queries: SessionQueries, pages: Pages, signs_out: bool
+        self,
+        *,
+        activity: SessionActivity,
+        rate: ActionRate,
+        audit: ActionAudit,
+        queries: SessionQueries,
+        pages: Pages,
+        signs_out: bool,
     ) -> None:
-        self._actions = Actions(activity, rate)
+        self._actions = Actions(activity, rate, audit)
         self._longest_extension = activity.longest_extension
         self._queries = queries
         self._pages = pages

@@ -1,0 +1,39 @@
+"""Enters in the audit what people do about their workspace at the gateway: on its own page, and in the companion."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from service.domain.audit import DONE, Audit
+from service.domain.errors import SessionError
+from service.domain.names import SessionId
+from service.domain.permissions import Caller, CallerRole
+from service.domain.wake_cause import VISIT
+from service.edge.problems import status_of
+
+_VISITOR = Caller(name=VISIT, role=CallerRole.USER)
+"""Whoever has a sign-in to the workspace: its user, or whom they gave a link."""
+
+
+class ActionAudit:
+    """Without an `audit`, nothing is entered."""
+
+    def __init__(self, audit: Audit | None) -> None:
+        self._audit = audit
+
+    @contextmanager
+    def entering(self, operation: str, uuid: SessionId) -> Iterator[None]:
+        """Enter the operation, with how it ends. It is named as in the API, where that has it too."""
+        try:
+            yield
+        except SessionError as error:
+            row = status_of(error)
+            self._note(operation, uuid, row.slug, row.status)
+            raise
+        except Exception:
+            self._note(operation, uuid, "internal", 500)
+            raise
+        self._note(operation, uuid, DONE, 200)
+
+    def _note(self, operation: str, uuid: SessionId, result: str, status: int) -> None:
+        if self._audit is not None:
+            self._audit.note(_VISITOR, operation, uuid=uuid, result=result, status=status, changes=True)
