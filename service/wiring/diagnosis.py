@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from service.domain.diagnosis.check import Check
-from service.domain.diagnosis.checks.chart import NetworkPolicies, SignInOfImage
+from service.domain.diagnosis.checks.chart import NetworkPolicies, SignInOfImage, Versions
 from service.domain.diagnosis.checks.installation import Installations, Revisions, StuckReleases
 from service.domain.diagnosis.checks.keda import ScaledObjects
 from service.domain.diagnosis.checks.objects import EditedObjects, OrphanObjects, StuckDeletions, UnboundClaims
 from service.domain.diagnosis.checks.parts import Parts
-from service.domain.diagnosis.checks.pods import Pauses, Pods, UnreadableObjects
+from service.domain.diagnosis.checks.pods import OverdueSleeps, Pauses, Pods, UnreadableObjects
 from service.domain.diagnosis.checks.redis_keys import LongLists, OrphanKeys, UnreadableRecords
 from service.domain.diagnosis.checks.redis_server import RedisClock, RedisRights, RedisSettings
 from service.domain.diagnosis.diagnosis import Doctor
@@ -60,20 +60,27 @@ class System:
 
 
 def make_doctor(system: System, *, namespace: str, keda_namespace: str, stuck_after: timedelta) -> Doctor:
-    surveyor = Surveyor(queries=system.queries, store=system.store, inventory=system.inventory, redis=system.redis)
+    surveyor = Surveyor(
+        queries=system.queries,
+        store=system.store,
+        releases=system.releases,
+        inventory=system.inventory,
+        redis=system.redis,
+    )
     repairs = Repairs(system.provisioner, system.store)
     checks: list[Check] = [
         Parts(system.health),
         RedisRights(system.redis),
         RedisSettings(system.redis),
         RedisClock(system.redis),
-        OrphanKeys(system.redis, system.cache),
+        OrphanKeys(system.redis, system.cache, system.cluster),
         LongLists(system.redis),
         UnreadableRecords(repairs),
         UnreadableObjects(),
         Installations(repairs),
         Pods(namespace=namespace),
         Pauses(),
+        OverdueSleeps(),
         ScaledObjects(system.cache, namespace=namespace, keda_namespace=keda_namespace),
         StuckReleases(system.inventory, system.store, namespace=namespace),
         Revisions(system.inventory, system.store),
@@ -83,7 +90,8 @@ def make_doctor(system: System, *, namespace: str, keda_namespace: str, stuck_af
         EditedObjects(namespace=namespace),
         StuckDeletions(stuck_after=stuck_after, namespace=namespace),
         UnboundClaims(namespace=namespace),
-        SignInOfImage(system.releases),
-        NetworkPolicies(system.releases),
+        SignInOfImage(),
+        NetworkPolicies(),
+        Versions(),
     ]
     return Doctor(checks, surveyor)

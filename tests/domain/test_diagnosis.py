@@ -60,7 +60,7 @@ def release(uuid: SessionId, state: ReleaseState, age: timedelta = LONG_AGO) -> 
 async def test_a_healthy_system_has_a_line_for_each_check_and_no_fault(world: World, uuid: SessionId) -> None:
     found = (await world.doctor().diagnosis()).findings
     assert {each.severity for each in found} == {Severity.OK}
-    assert len({each.check for each in found}) == 20
+    assert len({each.check for each in found}) == 22
 
 
 # --- parts and Redis --------------------------------------------------------------------------------------------------
@@ -124,6 +124,24 @@ async def test_lasting_keys_of_nobody_are_deleted(world: World, uuid: SessionId)
     assert (await world.doctor().mend("redis-keys", uuid)).outcome is Outcome.GONE
 
 
+async def test_keys_stay_while_the_cluster_has_something_of_the_id_or_may_have(world: World) -> None:
+    world.redis.kept = {NOBODY: KeyFacts(lasting={f"user-pods:history:{NOBODY}"})}
+    world.cluster.has_synced = False
+    assert [(each.check, each.subject) for each in await faults(world)] == [("redis-keys", "the check")]
+    world.cluster.has_synced = True
+    doctor = world.doctor()
+    read = world.cluster.read
+
+    async def appears(uuids: Sequence[SessionId]) -> dict[SessionId, Workload]:
+        world.cluster.change(Workload(NOBODY, deployed=True))
+        return await read(uuids)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.cluster, "read", appears)
+        assert "stay" in (await doctor.mend("redis-keys", NOBODY)).detail
+    assert world.redis.kept
+
+
 async def test_keys_of_a_session_whose_index_is_not_complete_are_not_judged(world: World) -> None:
     world.redis.kept = {NOBODY: KeyFacts(lasting={f"user-pods:history:{NOBODY}"})}
     world.store.index_is_complete = False
@@ -182,6 +200,14 @@ async def test_a_release_that_a_dead_helm_left_is_installed_again(world: World, 
 async def test_a_release_on_which_helm_works_is_no_fault(world: World, uuid: SessionId) -> None:
     change(world, uuid, replicas=0, release=release(uuid, ReleaseState.PENDING_INSTALL, timedelta(seconds=30)))
     assert await faults(world) == []
+
+
+async def test_a_release_whose_repair_would_remove_the_volume_is_left(world: World, uuid: SessionId) -> None:
+    change(world, uuid, replicas=0, release=release(uuid, ReleaseState.PENDING_INSTALL))
+    world.inventory.found = [ObjectFacts(kind="persistentvolumeclaim", name="x", uuid=uuid)]
+    assert await the_fault(world) == ("installation", uuid, Severity.ERROR, False)
+    world.inventory.found = [replace(world.inventory.found[0], kept=True)]
+    assert await the_fault(world) == ("installation", uuid, Severity.ERROR, True)
 
 
 async def test_an_uninstall_that_stopped_half_way_is_left_to_its_operator(world: World, uuid: SessionId) -> None:
@@ -270,6 +296,20 @@ async def test_pauses_and_pods_that_do_not_start(world: World, uuid: SessionId) 
     assert await the_fault(world) == ("pods", uuid, Severity.ERROR, False)
     change(world, uuid, replicas=0)
     assert await faults(world) == []
+
+
+async def test_a_session_that_should_sleep_and_does_not(world: World, uuid: SessionId) -> None:
+    change(world, uuid, replicas=1, ready=1, last_active=ago(LONG_AGO))
+    assert await the_fault(world) == ("sleeps", uuid, Severity.ERROR, False)
+    await world.activity.wake(uuid)
+    assert await faults(world) == []
+    await world.queues.clear(uuid)
+    cases: list[dict[str, Any]] = [
+        {"last_active": ago(timedelta(seconds=30))}, {"paused": "x", "replicas": 0}, {"replicas": 0},
+    ]  # fmt: skip
+    for more in cases:
+        change(world, uuid, **{"replicas": 1, "last_active": ago(LONG_AGO), "paused": None} | more)
+        assert "sleeps" not in {each.check for each in await faults(world)}
 
 
 async def test_objects_that_cannot_be_read(world: World, uuid: SessionId) -> None:
@@ -365,6 +405,14 @@ async def test_an_image_that_asks_for_a_password(world: World, container: dict[s
     assert "secret" not in json.dumps([each.what for each in found])
 
 
+async def test_sessions_of_another_version_of_the_chart(world: World, uuid: SessionId) -> None:
+    for version, found in (("user-pod-0.1.0", []), ("user-pod-0.2.0", [("charts", "user-pod-0.1.0")])):
+        pod: dict[str, Any] = {"spec": {"template": {"spec": {"containers": []}}}}
+        labels = {"metadata": {"labels": {"helm.sh/chart": version}}}
+        world.releases.objects = [{"kind": "Deployment", **labels, **pod}, {"kind": "NetworkPolicy"}]
+        assert [(each.check, each.subject) for each in await faults(world)] == found
+
+
 async def test_values_without_a_network_policy(world: World) -> None:
     world.releases.objects = [{"kind": "Service"}]
     assert (await the_fault(world))[:2] == ("network-policies", "chart")
@@ -401,7 +449,9 @@ class Calm(Odd):
 
 
 def doctor(world: World, *checks: Check, deadline: float = 5) -> Doctor:
-    surveyor = Surveyor(queries=world.queries, store=world.store, inventory=world.inventory, redis=world.redis)
+    surveyor = Surveyor(
+        queries=world.queries, store=world.store, releases=world.releases, inventory=world.inventory, redis=world.redis
+    )
     return Doctor(checks, surveyor, deadline=deadline)
 
 
@@ -448,6 +498,15 @@ async def test_too_many_findings_of_one_kind_are_counted(world: World) -> None:
     found = (await doctor(world, Odd(10_000)).diagnosis()).findings
     assert len(found) == SHOWN + 1
     assert (found[-1].subject, str(10_000 - SHOWN) in found[-1].what) == ("others", True)
+
+
+async def test_few_mends_run_at_the_same_time(world: World) -> None:
+    check = Odd(0.01)
+    several = doctor(world, check)
+    mends = [asyncio.create_task(several.mend("odd", "x")) for _ in range(20)]
+    await asyncio.sleep(0)
+    assert check.runs <= 4
+    assert {mended.outcome for mended in await asyncio.gather(*mends)} == {Outcome.GONE}
 
 
 async def test_nothing_is_mended_that_no_check_finds(world: World) -> None:

@@ -36,7 +36,7 @@ class MemoryRedisInspector:
         return self.kept
 
     async def drop_orphans(self, uuid: SessionId) -> bool:
-        if uuid in self.queues.sessions:
+        if uuid in self.queues.sessions or not self.queues.index_is_complete:
             return False
         self.kept.pop(uuid, None)
         return True

@@ -12,6 +12,7 @@ from typing import Any
 from service.adapters.kubernetes.api import KubeApi
 from service.adapters.kubernetes.fields import (
     Json,
+    annotations,
     as_dict,
     as_dicts,
     condition,
@@ -87,6 +88,7 @@ def facts(kind: Kind, item: Json) -> ObjectFacts:
         deleting_since=moment(metadata.get("deletionTimestamp")),
         finalizers=tuple(each for each in finalizers if text(each)) if isinstance(finalizers, list) else (),
         edits=tuple(_edits(item)) if kind in _EDITABLE else (),
+        kept=annotations(item).get("helm.sh/resource-policy") == "keep",
     )
     if kind is Kind.CLAIM:
         unbound = status.get("phase") == _CLAIM_PENDING

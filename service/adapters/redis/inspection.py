@@ -10,7 +10,7 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from service.adapters.redis.command_runner import CommandRunner, error_type
 from service.adapters.redis.queues import EVENTS, flags_with_ours
-from service.adapters.redis.store import IDS, history_key, progress_key
+from service.adapters.redis.store import IDS, INDEX_COMPLETE, history_key, progress_key
 from service.domain.diagnosis.ports import KeyFacts, RedisConfiguration
 from service.domain.errors import NotificationsRefused, RedisDenied
 from service.domain.history import LIMIT
@@ -33,10 +33,11 @@ _TRIALS: Sequence[tuple[str, Sequence[Any]]] = (
 )
 """What the service needs to do, and a command that shows whether it may."""
 
-# KEYS session ids, then the keys; ARGV uuid. Returns whether the id has neither a record nor a claim.
+# KEYS session ids whole, then the keys; ARGV uuid. Returns whether the id has neither a record nor a claim.
 _DROP = """
+if redis.call('EXISTS', KEYS[3]) == 0 then return 0 end
 if redis.call('EXISTS', KEYS[1]) == 1 or redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
-for at = 3, #KEYS do redis.call('DEL', KEYS[at]) end
+for at = 4, #KEYS do redis.call('DEL', KEYS[at]) end
 return 1
 """
 
@@ -94,7 +95,7 @@ class RedisInspector:
         return found
 
     async def drop_orphans(self, uuid: SessionId) -> bool:
-        keys = [session_key(uuid), IDS, *(prefix + uuid for prefix in _PREFIXES)]
+        keys = [session_key(uuid), IDS, INDEX_COMPLETE, *(prefix + uuid for prefix in _PREFIXES)]
         return bool(await self._run(self._drop(keys=keys, args=[uuid])))
 
     async def trim(self, uuid: SessionId) -> None:

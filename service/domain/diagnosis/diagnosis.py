@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 DEADLINE = 30.0
 """Seconds for one check."""
 _GONE = Mended(Outcome.GONE, "nothing is wrong there any more")
+_MENDS = 4
+"""Mends at the same time. Each looks again first."""
 SHOWN = 50
 """Findings of one check. If all of 10,000 sessions have the same fault, nobody reads it 10,000 times."""
 
@@ -38,6 +40,7 @@ class Doctor:
         self._surveyor = surveyor
         self._deadline = deadline
         self._run: asyncio.Task[Diagnosis] | None = None
+        self._mends = asyncio.Semaphore(_MENDS)
 
     async def diagnosis(self) -> Diagnosis:
         """Run every check. Raises nothing: a check that cannot run is a finding."""
@@ -48,11 +51,14 @@ class Doctor:
     async def mend(self, name: str, subject: str) -> Mended:
         """Mend what the check finds about the subject now. Raises a SessionError if that fails."""
         check = self._checks.get(name)
-        survey = self._surveyor.begin()
-        try:
-            return await self._mend(check, subject, survey) if check is not None else _GONE
-        finally:
-            await survey.close()
+        if check is None:
+            return _GONE
+        async with self._mends:
+            survey = self._surveyor.begin()
+            try:
+                return await self._mend(check, subject, survey)
+            finally:
+                await survey.close()
 
     async def _mend(self, check: Check, subject: str, survey: Survey) -> Mended:
         try:

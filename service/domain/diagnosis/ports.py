@@ -38,6 +38,8 @@ class ObjectFacts:
     unbound: bool = False
     """A claim that waits for a volume."""
     storage_class: str | None = None
+    kept: bool = False
+    """An uninstall of its release leaves the object."""
     not_ready: str | None = None
     """Why KEDA cannot work with a ScaledObject."""
 
@@ -50,7 +52,7 @@ class Inventory(Protocol):
     """The objects of the users' namespace."""
 
     async def objects(self) -> Sequence[ObjectFacts]:
-        """Every object, from the API server. It takes a second per thousand sessions or so."""
+        """Every object, from the API server."""
 
     async def revisions(self, uuid: SessionId) -> Sequence[ObjectFacts]:
         """The revisions of one release, from the API server."""
@@ -97,7 +99,10 @@ class RedisInspection(Protocol):
         """Keys of sessions that never expire or are too long; without ids of which there is nothing to say."""
 
     async def drop_orphans(self, uuid: SessionId) -> bool:
-        """Delete the keys of an id that has neither a record nor a claim. Returns whether it had neither."""
+        """Delete the keys of an id that has neither a record nor a claim, if the index is complete.
+
+        Returns whether it did so.
+        """
 
     async def trim(self, uuid: SessionId) -> None:
         """Cut the session's lists to their limits, as the next write to them would."""

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from service.domain.diagnosis.ports import Inventory, KeyFacts, ObjectFacts, RedisConfiguration, RedisInspection
 from service.domain.errors import IndexIncomplete
 from service.domain.names import SessionId
-from service.domain.ports import Store
+from service.domain.ports import Releases, Store
 from service.domain.queries import SessionQueries
 from service.domain.session import Session
 
@@ -19,9 +19,18 @@ _PAGE = 200
 class Survey:
     """Close it when the diagnosis is over: reads that are still running then end."""
 
-    def __init__(self, *, queries: SessionQueries, store: Store, inventory: Inventory, redis: RedisInspection) -> None:
+    def __init__(
+        self,
+        *,
+        queries: SessionQueries,
+        store: Store,
+        releases: Releases,
+        inventory: Inventory,
+        redis: RedisInspection,
+    ) -> None:
         self._queries = queries
         self._store = store
+        self._releases = releases
         self._inventory = inventory
         self._redis = redis
         self._reads: dict[str, asyncio.Task[Any]] = {}
@@ -43,6 +52,10 @@ class Survey:
 
     async def configuration(self) -> RedisConfiguration:
         return await self._once("configuration", self._redis.configuration)
+
+    async def rendered(self) -> Sequence[Mapping[str, Any]]:
+        """What the chart renders for a session now."""
+        return await self._once("rendered", self._releases.rendered)
 
     async def close(self) -> None:
         for task in self._reads.values():
@@ -80,11 +93,26 @@ class Survey:
 class Surveyor:
     """Begins surveys."""
 
-    def __init__(self, *, queries: SessionQueries, store: Store, inventory: Inventory, redis: RedisInspection) -> None:
+    def __init__(
+        self,
+        *,
+        queries: SessionQueries,
+        store: Store,
+        releases: Releases,
+        inventory: Inventory,
+        redis: RedisInspection,
+    ) -> None:
         self._queries = queries
         self._store = store
+        self._releases = releases
         self._inventory = inventory
         self._redis = redis
 
     def begin(self) -> Survey:
-        return Survey(queries=self._queries, store=self._store, inventory=self._inventory, redis=self._redis)
+        return Survey(
+            queries=self._queries,
+            store=self._store,
+            releases=self._releases,
+            inventory=self._inventory,
+            redis=self._redis,
+        )

@@ -1,5 +1,6 @@
 """The chart of the users' releases, with the values that are configured."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,6 @@ from service.domain.diagnosis.check import Check
 from service.domain.diagnosis.finding import Finding, Severity
 from service.domain.diagnosis.survey import Survey
 from service.domain.names import CONTAINER
-from service.domain.ports import Releases
 
 _PASSWORDS = frozenset({"PASSWORD", "HASHED_PASSWORD"})
 _EDITOR = "code-server"
@@ -19,10 +19,7 @@ class SignInOfImage(Check):
     name = "sign-in"
     fine = "As far as its values say, the image of the workspaces asks for no password of its own."
 
-    def __init__(self, releases: Releases) -> None:
-        self._releases = releases
-
-    async def findings(self, _survey: Survey) -> Sequence[Finding]:
+    async def findings(self, survey: Survey) -> Sequence[Finding]:
         return [
             self.finding(
                 str(container.get("image")),
@@ -32,8 +29,29 @@ class SignInOfImage(Check):
                 next_step="Set `codeServer.auth: none` in the values, and no PASSWORD in `env`, unless pods can be"
                 " reached past the gateway: docs/how-to/chart-alone.md says why.",
             )
-            for container in _workspaces(await self._releases.rendered())
+            for container in _workspaces(await survey.rendered())
             if _asks(container)
+        ]
+
+
+class Versions(Check):
+    name = "charts"
+    fine = "Every session has the service's version of the chart."
+
+    async def findings(self, survey: Survey) -> Sequence[Finding]:
+        """One for each other version: after an upgrade of the service, that is all sessions at once."""
+        current = next((found for each in await survey.rendered() if (found := _version(each))), None)
+        others = Counter(session.workload.chart for session in (await survey.sessions()).values())
+        return [
+            self.finding(
+                chart,
+                Severity.WARNING,
+                f"{number} sessions were installed by {chart}; the service has {current}.",
+                meaning="They lack what has changed since, mends of security among it.",
+                next_step="Upgrade them when nobody uses them: docs/how-to/change-sessions.md.",
+            )
+            for chart, number in others.items()
+            if chart is not None and current is not None and chart != current
         ]
 
 
@@ -41,11 +59,8 @@ class NetworkPolicies(Check):
     name = "network-policies"
     fine = "The chart has a NetworkPolicy that keeps users' pods apart."
 
-    def __init__(self, releases: Releases) -> None:
-        self._releases = releases
-
-    async def findings(self, _survey: Survey) -> Sequence[Finding]:
-        if not any(each.get("kind") == "NetworkPolicy" for each in await self._releases.rendered()):
+    async def findings(self, survey: Survey) -> Sequence[Finding]:
+        if not any(each.get("kind") == "NetworkPolicy" for each in await survey.rendered()):
             return [
                 self.finding(
                     "chart",
@@ -64,6 +79,13 @@ class NetworkPolicies(Check):
                 next_step="Try it once per cluster, from one workspace to another: docs/how-to/isolation.md.",
             )
         ]
+
+
+def _version(item: Mapping[str, Any]) -> str | None:
+    """Chart and version of a Deployment."""
+    if item.get("kind") != "Deployment":
+        return None
+    return dict(item.get("metadata", {}).get("labels") or {}).get("helm.sh/chart")
 
 
 def _workspaces(objects: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

@@ -33,10 +33,15 @@ class Installations(Check):
         self._repairs = repairs
 
     async def findings(self, survey: Survey) -> Sequence[Finding]:
-        return [
-            self._of(uuid, session)
+        broken = {
+            uuid: session
             for uuid, session in (await survey.sessions()).items()
             if session.status is RecordStatus.CREATED and self._is_broken(session, survey)
+        }
+        lost = await _not_kept(survey) if any(map(_is_removed_first, broken.values())) else frozenset()
+        return [
+            self._of(uuid, session, loses_volume=_is_removed_first(session) and uuid in lost)
+            for uuid, session in broken.items()
         ]
 
     async def mend(self, finding: Finding, survey: Survey) -> str:
@@ -50,7 +55,7 @@ class Installations(Check):
             return False  # somebody's helm is at work
         return session.workload.broken_reason is not None
 
-    def _of(self, uuid: SessionId, session: Session) -> Finding:
+    def _of(self, uuid: SessionId, session: Session, *, loses_volume: bool) -> Finding:
         release, known = session.workload.release, session.user_id != UNKNOWN_USER
         # To finish an uninstall may not be what its operator wants; a new release would restart a pod that is in use.
         removing = release is not None and release.state is ReleaseState.UNINSTALLING
@@ -60,14 +65,28 @@ class Installations(Check):
             step = f"`helm uninstall {release_name(uuid)}` finishes the removal, or {step}"
         elif awake:
             step += ". Its pod runs, and restarts if the chart has changed: wait until the user has finished"
+        if loses_volume:
+            step += ". That removes the release first, and with it the volume, which is not kept: save its files"
         return self.finding(
             uuid,
             Severity.ERROR,
             f"The session is incomplete: {session.workload.broken_reason}.",
-            meaning="It cannot wake. The user's files are safe.",
+            meaning="It cannot wake. Its volume is as it was.",
             next_step=step + ".",
-            fixable=known and not removing and not awake,
+            fixable=known and not removing and not awake and not loses_volume,
         )
+
+
+def _is_removed_first(session: Session) -> bool:
+    """Whether a repair has to uninstall the release."""
+    release = session.workload.release
+    return release is not None and release.unfinished
+
+
+async def _not_kept(survey: Survey) -> frozenset[SessionId]:
+    """The sessions whose volume goes with their release."""
+    claims = (each for each in await survey.objects() if each.kind == "persistentvolumeclaim" and not each.kept)
+    return frozenset(each.uuid for each in claims if each.uuid is not None)
 
 
 class StuckReleases(Check):

@@ -1,10 +1,15 @@
 """Pods that do not start, and sessions that an operator has paused."""
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 from service.domain.diagnosis.check import Check
 from service.domain.diagnosis.finding import Finding, Severity
 from service.domain.diagnosis.survey import Survey
+from service.domain.session import Session
+
+_GRACE = timedelta(minutes=1)
+"""For a KEDA that is busy, and for clocks that differ a little."""
 
 
 class Pods(Check):
@@ -50,6 +55,35 @@ class Pauses(Check):
             for uuid, session in (await survey.sessions()).items()
             if session.workload.paused
         ]
+
+
+class OverdueSleeps(Check):
+    """Sessions that run on although nobody uses them: KEDA should have put them to sleep."""
+
+    name = "sleeps"
+    fine = "Every session that is not in use sleeps, or is about to."
+
+    async def findings(self, survey: Survey) -> Sequence[Finding]:
+        return [
+            self.finding(
+                uuid,
+                Severity.ERROR,
+                f"The session should have slept by {due:%Y-%m-%d %H:%M:%S} UTC, and its pod still runs.",
+                meaning="It costs as if somebody used it.",
+                next_step=f"`user-pods sleep {uuid}` sends it to sleep. If there are several, look at KEDA's log.",
+            )
+            for uuid, session in (await survey.sessions()).items()
+            if (due := _due(session)) is not None and due < survey.now
+        ]
+
+
+def _due(session: Session) -> datetime | None:
+    """When a session that nobody uses should be asleep; None while it is in use or cannot sleep."""
+    workload = session.workload
+    if workload.paused or workload.replicas == 0 or session.record.queue.is_wanted or workload.last_active is None:
+        return None
+    times = workload.idle_times or session.idle_times
+    return workload.last_active + times.cooldown + 2 * times.poll + _GRACE
 
 
 class UnreadableObjects(Check):

@@ -7,19 +7,23 @@ from service.domain.diagnosis.finding import Finding, Severity
 from service.domain.diagnosis.ports import RedisInspection
 from service.domain.diagnosis.repairs import UNKNOWN_USER, Repairs
 from service.domain.diagnosis.survey import Survey
+from service.domain.errors import ClusterUnavailable
 from service.domain.names import SessionId, is_user_id
-from service.domain.ports import WorkloadCache
+from service.domain.ports import Cluster, WorkloadCache
 
 
 class OrphanKeys(Check):
     name = "redis-keys"
     fine = "Every lasting key of a session in Redis belongs to a session."
 
-    def __init__(self, redis: RedisInspection, cache: WorkloadCache) -> None:
+    def __init__(self, redis: RedisInspection, cache: WorkloadCache, cluster: Cluster) -> None:
         self._redis = redis
         self._cache = cache
+        self._cluster = cluster
 
     async def findings(self, survey: Survey) -> Sequence[Finding]:
+        if not self._cache.has_synced:
+            raise ClusterUnavailable("the workload cache is not complete yet")
         keys, known = await survey.keys(), await survey.known()
         return [
             self.finding(
@@ -35,7 +39,8 @@ class OrphanKeys(Check):
         ]
 
     async def mend(self, finding: Finding, _survey: Survey) -> str:
-        if not await self._redis.drop_orphans(SessionId(finding.subject)):
+        uuid = SessionId(finding.subject)
+        if (await self._cluster.read([uuid]))[uuid].exists or not await self._redis.drop_orphans(uuid):
             return "a session has this id by now, so its keys stay"
         return "the keys are deleted"
 
