@@ -72,7 +72,6 @@ async def test_whatever_the_service_answers_is_in_the_table_or_open_to_everybody
     served = {(route.name, route.resource.canonical) for route in routes if route.resource is not None}
     names = {name for name, path in served if path not in OPEN and not path.startswith(OPEN_BELOW)}
     assert names <= set(TABLE), "an operation that is not in the OpenAPI document needs a row as well"
-    assert names >= set(RULES)
 
 
 def test_an_operation_without_a_rule_is_for_nobody() -> None:
