@@ -15,6 +15,7 @@ HELM = {
     "manager": "helm",
     "fieldsV1": {"f:metadata": {"f:labels": {"f:helm.sh/chart": {}}}, "f:spec": {"f:template": {}}},
 }
+RESTARTED: Json = {"f:metadata": {"f:annotations": {".": {}, "f:kubectl.kubernetes.io/restartedAt": {}}}}
 IMAGE: Json = {"f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"workspace"}': {"f:image": {}}}}}}}
 
 
@@ -44,6 +45,7 @@ def test_a_change_by_hand_is_an_edit_and_names_what_was_changed() -> None:
         by("kubectl", {"f:spec": {"f:replicas": {}}}),
         by("kubectl", {"f:spec": {"f:template": {}}}, subresource="scale"),
         by("kubectl-annotate", {"f:metadata": {"f:annotations": {"f:x": {}}}}),
+        by("kubectl-rollout", {"f:spec": {"f:template": RESTARTED}}),
         by("kubectl-rollout", "x"),
         {"fieldsV1": None},
     ],

@@ -1,4 +1,4 @@
-"""The doctor as an operator runs it: the real command line on the real service, with a dozen faults planted at once."""
+"""The doctor as an operator runs it: the real command line on the real service, with thirteen faults planted."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ CLAIM, ORPHAN, STUCK, NOBODY = "doctor01", "doctor02", "doctor03", "doctor04"
 """Ids of things that belong to no session."""
 
 
-SERVER = ("parts", "redis-rights", "redis-settings", "redis-clock", "sign-in", "network-policies", "charts")
+SERVER = ("parts", "redis-rights", "redis-settings", "redis-clock", "sign-in", "network-policies")
 """Checks whose faults concern everybody."""
 
 
@@ -49,8 +49,10 @@ def deployment(uuid: str, **metadata: Any) -> Json:
 @pytest.fixture
 def server(stack: Stack) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(stack.cluster.redis_url, decode_responses=True) as client:
+        settings = {name: client.config_get(name)[name] for name in ("maxmemory-policy", "notify-keyspace-events")}
         yield client
-        client.config_set("maxmemory-policy", "noeviction")
+        for name, value in settings.items():
+            client.config_set(name, value)
 
 
 class Ward:
@@ -67,7 +69,7 @@ class Ward:
         return check in SERVER or any(uuid in subject for uuid in (*self.uuids, CLAIM, ORPHAN, STUCK, NOBODY))
 
     def plant(self) -> dict[tuple[str, str], bool]:
-        """A dozen faults: the check and subject of each, and whether it can be mended without a loss."""
+        """Thirteen faults: the check and subject of each, and whether it can be mended without a loss."""
         long_ago = int((datetime.now(UTC) - timedelta(hours=1)).timestamp())
         self.stack.cluster.apply(
             deployment(STUCK, finalizers=["example.com/stuck"]),
@@ -97,6 +99,7 @@ class Ward:
         )
         patch = json.dumps({"spec": {"template": {"spec": {"priority": None, "hostname": "by-hand"}}}})
         kubectl(self.stack, "patch", "deployment", f"user-{self.paused}", "--type=merge", "-p", patch)
+        self._plant_upgrade(self.unreadable, long_ago)
         self.server.delete(f"session:{self.unreadable}")
         self.server.set(f"session:{self.unreadable}", "not a hash")
         self.server.rpush(f"user-pods:history:{NOBODY}", "x")
@@ -105,6 +108,7 @@ class Ward:
         self.server.config_set("notify-keyspace-events", "")
         return {
             ("installation", self.unscaled): True,
+            ("releases", self.unreadable): True,
             ("pauses", self.paused): False,
             ("installation", self.pending): True,
             ("finalizers", f"deployment/user-{STUCK}"): False,
@@ -117,6 +121,16 @@ class Ward:
             ("redis-settings", "maxmemory-policy"): False,
             ("redis-settings", "notify-keyspace-events"): True,
         }
+
+    def _plant_upgrade(self, uuid: str, at: int) -> None:
+        """A second revision as of an upgrade whose helm has died."""
+        name = f"sh.helm.release.v1.user-{uuid}"
+        secret = json.loads(kubectl(self.stack, "get", "secret", f"{name}.v1", "-o", "json"))
+        labels = secret["metadata"]["labels"] | {"version": "2", "status": "pending-upgrade", "modifiedAt": str(at)}
+        metadata = {"name": f"{name}.v2", "namespace": USERS, "labels": labels}
+        self.stack.cluster.apply(
+            {"apiVersion": "v1", "kind": "Secret", "type": secret["type"], "metadata": metadata, "data": secret["data"]}
+        )
 
 
 @pytest.fixture
@@ -138,7 +152,7 @@ def found(done: "subprocess.CompletedProcess[str]") -> dict[tuple[str, str], Jso
     return {(each["check"], each["subject"]): each for each in listed}
 
 
-async def test_a_dozen_faults_are_found_and_those_are_mended_that_lose_nothing(
+async def test_thirteen_faults_are_found_and_those_are_mended_that_lose_nothing(
     run: Run, ward: Ward, caller: Caller
 ) -> None:
     async def doctor(*argv: str) -> dict[tuple[str, str], Json]:

@@ -41,8 +41,8 @@ _CONTROLLERS = frozenset({"kube-controller-manager", *SERVICE_MANAGERS})
 """Field managers that change the objects of sessions as a part of their work, beside helm and KEDA."""
 _CHART_LABEL = ("f:metadata", "f:labels", "f:helm.sh/chart")
 """Whoever sets this label applies the chart: helm, or a GitOps tool."""
-_SCALED = frozenset({"f:replicas"})
-"""What everybody may change in a Deployment: it says whether the session is awake."""
+_FREE = ("spec.replicas", ".kubectl.kubernetes.io/restartedAt")
+"""What everybody may set: whether the session is awake, and (`kubectl rollout restart`) since when its pod runs."""
 
 
 class KubeInventory:
@@ -112,9 +112,8 @@ def _edits(item: Json) -> Iterator[Edit]:
         manager = text(entry.get("manager")) or "somebody"
         if entry.get("subresource") or manager in appliers or _is_controller(manager):
             continue
-        changed = as_dict(as_dict(entry.get("fieldsV1")).get("f:spec"))
-        if changed.keys() - _SCALED:
-            fields = tuple(sorted(_paths({name: each for name, each in changed.items() if name not in _SCALED})))
+        changed = _paths(as_dict(as_dict(entry.get("fieldsV1")).get("f:spec")))
+        if fields := tuple(sorted(path for path in changed if not path.endswith(_FREE))):
             yield Edit(manager, fields, moment(entry.get("time")))
 
 
