@@ -62,6 +62,7 @@ class Dashboard:
             web.post(paths.SIGN_OUT, self._sign_in.sign_out, name=f"{PAGES}sign_out"),
             web.get(f"{paths.ASSETS}/{{digest:[0-9a-f]+}}/{{name}}", self._pages.asset, name=f"{PAGES}asset"),
             web.get(paths.ROOT, self._list, name=f"{PAGES}list_sessions"),
+            web.get(f"{paths.ROOT}/", self._list, name=f"{PAGES}list_sessions.slash"),
             web.get(paths.LIVE, self._list_live, name=f"{PAGES}list_sessions.live"),
             web.get(session, self._session, name=f"{PAGES}status"),
             web.get(f"{session}/live", self._session_live, name=f"{PAGES}status.live"),

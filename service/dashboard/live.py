@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aiohttp import web
+from aiohttp_sse import EventSourceResponse
 
-from service.dashboard.visitors import Visitors
+from service.domain.counting import counted
 from service.domain.errors import SessionError
 from service.domain.names import SessionId
 from service.domain.phase import Phase
@@ -16,6 +18,8 @@ from service.domain.request_context import current_request_id
 from service.edge.event_stream import event_stream
 from service.edge.readiness import Readiness
 from service.web import request_id
+from service.web.access import caller
+from service.web.keys import GATE
 from service.web.problems import RequestRefused
 
 _HEARTBEAT = 15
@@ -31,14 +35,21 @@ Parts = Callable[[Sequence[SessionId]], Awaitable[Mapping[str, str]]]
 
 
 class LiveStreams:
-    """At most `total` at a time."""
+    """At most `total` at a time, and `per_caller` of one key or person."""
 
-    def __init__(self, cache: WorkloadCache, readiness: Readiness, visitors: Visitors, *, total: int = 200) -> None:
+    def __init__(
+        self,
+        cache: WorkloadCache,
+        readiness: Readiness,
+        *,
+        total: int = 500,
+        per_caller: int = 100,
+    ) -> None:
         self._cache = cache
         self._readiness = readiness
-        self._visitors = visitors
         self._total = total
-        self._open = 0
+        self._per_caller = per_caller
+        self._open: Counter[str] = Counter()
 
     async def respond(
         self, request: web.Request, uuids: Sequence[SessionId], parts: Parts, *, follows_wakes: bool = False
@@ -47,7 +58,8 @@ class LiveStreams:
 
         `follows_wakes`: the parts show how far a wake has come, so they are made again each second of one.
         """
-        if self._open >= self._total:
+        name = caller(request).name_for_rates
+        if self._open.total() >= self._total or self._open[name] >= self._per_caller:
             raise RequestRefused("too-many-streams", "too many pages are live; this one shows what it has loaded")
         wanted, changed, event = frozenset(uuids), set(uuids), asyncio.Event()
 
@@ -56,30 +68,25 @@ class LiveStreams:
                 changed.add(uuid)
                 event.set()
 
-        self._open += 1
         unsubscribe = self._cache.subscribe(note)
         try:
-            headers = {request_id.HEADER: current_request_id(), "Cache-Control": "no-store"}
-            async with event_stream(request, headers, _HEARTBEAT) as response:
-                sent: dict[str, str] = {}
-                ends = time.monotonic() + _LONGEST
-                while time.monotonic() < ends and await self._is_welcome(request):
-                    for name, markup in (await _rendered(parts, changed)).items():
-                        if sent.get(name) != markup:
-                            sent[name] = markup
-                            await response.send(markup, event=name)
-                    waking = [uuid for uuid in uuids if follows_wakes and self._is_waking(uuid)]
-                    await self._until(request, event, 1 if waking else _HEARTBEAT)
-                    changed.update(waking)
-            return response
+            with counted(self._open, name):
+                headers = {request_id.HEADER: current_request_id(), "Cache-Control": "no-store"}
+                async with event_stream(request, headers, _HEARTBEAT) as response:
+                    sent: dict[str, str] = {}
+                    ends = time.monotonic() + _LONGEST
+                    while time.monotonic() < ends and await self._is_welcome(request):
+                        await _send(response, await _rendered(parts, changed), sent)
+                        waking = [uuid for uuid in uuids if follows_wakes and self._is_waking(uuid)]
+                        await self._until(request, event, 1 if waking else _HEARTBEAT)
+                        changed.update(waking)
+                return response
         finally:
             unsubscribe()
-            self._open -= 1
 
     async def _is_welcome(self, request: web.Request) -> bool:
-        with contextlib.suppress(SessionError):
-            return not self._readiness.closing and await self._visitors.session(request) is not None
-        return True  # nobody knows better at the moment
+        """Whether the visitor would still be let in: keys are revoked, and sign-ins end, while a page is open."""
+        return not self._readiness.closing and await request.app[GATE].still_admits(request)
 
     def _is_waking(self, uuid: SessionId) -> bool:
         return self._cache.workload(uuid).phase(is_wanted=False) is Phase.WAKING
@@ -97,6 +104,14 @@ class LiveStreams:
                 return
         await asyncio.sleep(_GATHER)
         event.clear()
+
+
+async def _send(response: EventSourceResponse, parts: Mapping[str, str], sent: dict[str, str]) -> None:
+    """Send what differs from what was sent before."""
+    for name, markup in parts.items():
+        if sent.get(name) != markup:
+            sent[name] = markup
+            await response.send(markup, event=name)
 
 
 async def _rendered(parts: Parts, changed: set[SessionId]) -> Mapping[str, str]:

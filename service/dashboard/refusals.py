@@ -41,7 +41,7 @@ async def explain(pages: DashboardPages, request: web.Request, handler: Handler)
     response = await handler(request)
     if response.content_type != "application/problem+json" or not isinstance(response, web.Response):
         return response
-    if not is_page(request) and not request.path.startswith(f"{paths.ROOT}/"):
+    if not is_page(request):
         return response
     slug, told = response[PROBLEM], json.loads(response.text or "{}")
     page = pages.page(

@@ -129,8 +129,7 @@ class SessionList:
 
     async def rows(self, uuids: Sequence[SessionId]) -> Sequence[Row]:
         """The rows of those sessions that the cluster still has."""
-        wanted = set(uuids)
-        return (await self._rows([each for each in self._index.sessions() if each.uuid in wanted]))[0]
+        return (await self._rows(self._index.some(uuids)))[0]
 
     async def _rows(self, shown: Sequence[IndexedSession]) -> tuple[Sequence[Row], bool]:
         try:

@@ -47,6 +47,11 @@ class SignInPages:
         to = paths.own_page(request.query.get("to", ""))
         if await self._visitors.session(request) is not None:
             raise web.HTTPSeeOther(to)
+        if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
+            # A link on another site brings no strict cookie. Loaded again by itself, the page shows who is signed in.
+            response = self._pages.page(request, "again.html", here_again=request.path_qs)
+            response.headers["Refresh"] = f"0; url={request.path_qs}"
+            return response
         return self._form(request, to, _NOT_KEPT if "kept" in request.query else "")
 
     async def by_key(self, request: web.Request) -> web.StreamResponse:

@@ -1,6 +1,6 @@
 """All sessions that the cluster has, in memory: to search, filter, sort and count them without a call."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -35,12 +35,22 @@ class SessionIndex:
 
     def sessions(self) -> Sequence[IndexedSession]:
         """In no particular order."""
+        uuids = self._cache.uuids()
         before, self._known = self._known, {}
-        for uuid in self._cache.uuids():
-            workload = self._cache.workload(uuid)
-            known = before.get(uuid)
-            self._known[uuid] = known if known and known[0] is workload else (workload, _indexed(workload))
+        for uuid in uuids:
+            self._known[uuid] = self._entry(uuid, before.get(uuid))
         return [indexed for _, indexed in self._known.values() if indexed is not None]
+
+    def some(self, uuids: Iterable[SessionId]) -> Sequence[IndexedSession]:
+        """Those of the sessions that there are. It costs the same however many others there are."""
+        found = [self._entry(uuid, self._known.get(uuid))[1] for uuid in uuids]
+        return [indexed for indexed in found if indexed is not None]
+
+    def _entry(
+        self, uuid: SessionId, known: tuple[Workload, IndexedSession | None] | None
+    ) -> tuple[Workload, IndexedSession | None]:
+        workload = self._cache.workload(uuid)
+        return known if known is not None and known[0] is workload else (workload, _indexed(workload))
 
 
 def _indexed(workload: Workload) -> IndexedSession | None:

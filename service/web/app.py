@@ -10,7 +10,7 @@ from aiohttp.typedefs import Handler
 
 from service.domain.limits import Limits
 from service.web import access, audit, docs, edge, metrics, openapi, operations
-from service.web.keys import API, BODY_SECONDS, EXPOSITION, PROBES, STREAMS, ApiParts, ProbeParts
+from service.web.keys import API, BODY_SECONDS, EXPOSITION, GATE, PROBES, STREAMS, ApiParts, ProbeParts
 from service.web.probes import middlewares
 from service.web.static_content import StaticContent
 from service.web.stream import EventStreams
@@ -61,6 +61,8 @@ def make_app(
     app.add_routes(operations.routes())
     app.router.add_get("/openapi.json", _openapi(limits or Limits()).respond)
     app.add_routes(docs.routes())
+    if gate is not None:
+        app[GATE] = gate
     if pages is not None:
         app.add_routes(pages.routes())
     return edge.serve_within(app, rest_limits.connection_limits, probes.readiness.drain)

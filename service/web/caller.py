@@ -7,13 +7,14 @@ from service.domain.permissions import Caller
 CALLER = web.RequestKey("caller", Caller)
 SESSION = web.RequestKey("session", str)
 """The id of the session that a request without one in its path is about."""
+_ROOT = "/dashboard"
 PAGES = "dashboard."
 """Begins the names of the dashboard's routes. After it comes the operation of the API that the page shows or does."""
 
 
 def is_page(request: web.BaseRequest) -> bool:
     """Whether the request is for a page of the dashboard."""
-    return isinstance(request, web.Request) and (request.match_info.route.name or "").startswith(PAGES)
+    return request.path == _ROOT or request.path.startswith(f"{_ROOT}/")
 
 
 def operation(request: web.Request) -> str | None:

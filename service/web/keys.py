@@ -17,6 +17,7 @@ from service.domain.revocation import Revocation
 from service.domain.session_counts import SessionCounter
 from service.domain.supervisor import Supervisor
 from service.edge.readiness import Readiness
+from service.web.access import Gate
 from service.web.stream import EventStreams
 
 
@@ -59,5 +60,7 @@ API = web.AppKey("api", ApiParts)
 PROBES = web.AppKey("probes", ProbeParts)
 EXPOSITION: web.AppKey[Exposition] = web.AppKey("exposition")
 STREAMS = web.AppKey("streams", EventStreams)
+GATE = web.AppKey("gate", Gate)
+"""What every request passes; missing where nobody has to say who they are."""
 BODY_SECONDS = web.AppKey("body_seconds", float)
 """Seconds within which a request's body must arrive."""

@@ -50,7 +50,7 @@ def build_dashboard(
             pages=pages,
             sign_in=SignInPages(pages, visitors, attempts, config.person_rule, forwarding),
             sessions=SessionList(SessionIndex(cache), core.queries),
-            live=LiveStreams(cache, core.readiness, visitors),
+            live=LiveStreams(cache, core.readiness),
             visitors=visitors,
         ),
         tasks={} if access is not None else {"signing keys": keyring.run},

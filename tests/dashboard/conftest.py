@@ -65,6 +65,7 @@ class Board:
     sessions: BrowserSessions
     audit: Audit
     origin: str
+    live: LiveStreams
 
     async def add_key(self, name: str, role: CallerRole, user_id: str | None = None) -> str:
         key, stored = new_api_key(name, role, user_id)
@@ -163,11 +164,12 @@ async def serving(
     rule = rule or PersonRule(user=UserRule())
     pages = DashboardPages(brand)
     attempts = SignInAttempts(provider, keyring, tickets, kind="dashboard-attempt") if provider else None
+    live = LiveStreams(world.cluster, readiness)
     dashboard = Dashboard(
         pages=pages,
         sign_in=SignInPages(pages, visitors, attempts, rule, Forwarding(scheme="https")),
         sessions=SessionList(SessionIndex(world.cluster), world.queries),
-        live=LiveStreams(world.cluster, readiness, visitors),
+        live=live,
         visitors=visitors,
     )
     parts = ApiParts(
@@ -194,7 +196,7 @@ async def serving(
     await client.start_server()
     try:
         origin = url or str(client.make_url("")).rstrip("/")
-        yield Board(world, client, file, keys, sessions, audit, origin)
+        yield Board(world, client, file, keys, sessions, audit, origin, live)
     finally:
         await client.close()
         writing.cancel()

@@ -10,6 +10,7 @@ from service.dashboard.actions import ACTIONS
 from service.domain.names import SessionId
 from service.domain.permissions import RULES, CallerRole
 from service.domain.progress import ProgressUpdate, Stage
+from service.web.access import OPEN, OPEN_BELOW
 from tests.dashboard.conftest import FRONTEND, OPERATOR, VIEWER, Board, Visitor
 from tests.domain.conftest import World
 from tests.waiting import until
@@ -154,6 +155,13 @@ async def test_a_form_without_the_sessions_token_does_nothing(board: Board, worl
     assert (await visitor.get(href(uuid, name))).status == 200
     assert (dict(world.queues.sessions), dict(world.cluster.workloads)) == before
     assert (await board.browser().post(href(uuid, name), {"form": own.form_token})).status == 401
+
+
+def test_every_page_asks_for_an_operation_of_the_apis_table(board: Board) -> None:
+    for route in board.client.app.router.routes():
+        name, path = route.name or "", route.resource.canonical if route.resource else ""
+        if path.startswith("/dashboard") and path not in OPEN and not path.startswith(OPEN_BELOW):
+            assert name.removeprefix("dashboard.").partition(".")[0] in RULES, path
 
 
 async def test_actions_and_refusals_are_in_the_same_audit_as_the_apis(board: Board, world: World) -> None:

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Literal
 
 import pytest
+from aiohttp import web
 from playwright.async_api import Browser, Page, ViewportSize, expect
 
 from service.domain.names import SessionId
@@ -128,6 +130,35 @@ async def test_the_keyboard_alone_is_enough(board: Board, page: Page) -> None:
     await expect(page.get_by_role("link", name="Send to sleep")).to_be_visible()
     board.world.cluster.change(replace(board.world.cluster.workload(uuid), replicas=1, ready=1))
     await expect(page.locator(".state")).to_have_text("Awake")
+
+
+async def test_a_link_on_another_site_opens_the_page_for_whoever_is_signed_in(board: Board, browser: Browser) -> None:
+    context = await browser.new_context()
+    await signed_in(await context.new_page(), board)
+    target = f"{board.origin}/dashboard?q=user00042"
+    async with serving_page(f'<a href="{target}">the session</a>') as elsewhere:
+        for who, heading in ((context, "Sessions"), (await browser.new_context(), "Sign in")):
+            page = await who.new_page()
+            await page.goto(elsewhere)
+            await page.get_by_role("link", name="the session").click()
+            await expect(page.get_by_role("heading", name=heading)).to_be_visible()
+            await expect(page.get_by_label("User or session id" if who is context else "API key")).to_be_visible()
+
+
+@asynccontextmanager
+async def serving_page(body: str) -> AsyncIterator[str]:
+    """A page of another site; yields its address."""
+
+    async def respond(_: web.BaseRequest) -> web.Response:
+        return web.Response(text=f"<!doctype html><title>elsewhere</title>{body}", content_type="text/html")
+
+    runner = web.ServerRunner(web.Server(respond))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://localhost:{runner.addresses[0][1]}/"
+    finally:
+        await runner.cleanup()
 
 
 async def by_keyboard(page: Page, name: str) -> None:

@@ -134,6 +134,7 @@ async def test_an_entry_is_made_anew_only_when_its_workload_changes(world: World
     assert after[uuid].phase == "waking"
     assert others[0] not in after
     assert all(after[each] is before[each] for each in others[1:])
+    assert list(index.some([uuid, others[0], others[1]])) == [after[uuid], before[others[1]]]
 
 
 async def test_a_chart_installed_by_hand_is_no_session(world: World) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 
+import pytest
 from aiohttp import ClientResponse
 
 from service.domain.names import SessionId
@@ -76,6 +77,19 @@ async def test_a_stream_ends_for_whoever_is_no_longer_signed_in(board: Board, wo
         rest = await stream.read()
     assert b"event:" not in rest
     assert (await visitor.get("/dashboard/live?ids=a0000000")).status == 303
+
+
+async def test_one_caller_does_not_take_all_streams(
+    board: Board, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(world, 1)
+    monkeypatch.setattr(board.live, "_per_caller", 2)
+    first, second = await board.visitor(VIEWER), await board.visitor(OPERATOR)
+    open_ = [await following(first, "/dashboard/live?ids=a0000000") for _ in range(2)]
+    assert (await first.get("/dashboard/live?ids=a0000000")).status == 503
+    open_.append(await following(second, "/dashboard/live?ids=a0000000"))
+    for stream in open_:
+        stream.close()
 
 
 async def test_streams_are_left_without_a_trace(board: Board, world: World) -> None:

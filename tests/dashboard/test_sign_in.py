@@ -1,5 +1,6 @@
 """Signing in to the dashboard, with an API key or at a provider, and out again."""
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
@@ -187,6 +188,16 @@ async def test_pages_say_that_nothing_may_frame_them_or_be_loaded_from_elsewhere
         assert not re.search(r"<style|style=|<script(?! src=)|\son[a-z]+=|hx-on|javascript:", page), path
 
 
+async def test_a_wrong_address_of_the_dashboard_is_a_page_that_says_so(board: Board) -> None:
+    visitor = await board.visitor(VIEWER)
+    for path in ("/dashboard/nothing", "/dashboard/sessions/ABC", "/dashboard/sessions/00000000/steal"):
+        answer = await visitor.get(path)
+        assert (answer.status, answer.content_type) == (404, "text/html"), path
+        assert "Nothing is here" in await answer.text()
+        assert (await board.browser().get(path)).status == 303
+    assert (await visitor.get("/dashboard/")).status == 200
+
+
 async def test_requests_count_against_the_rate_of_their_caller(world: World) -> None:
     rates = RateLimits(MemorySharedLevels(), per_caller=3, per_user=None)
     async with serving(world, rates=rates) as board:
@@ -259,7 +270,11 @@ async def test_everybody_else_sees_their_own_session_alone(scene: Scene, world: 
 async def test_a_revocation_ends_the_sign_in_of_its_user(scene: Scene, world: World) -> None:
     visitor, uuid = scene.board.browser(), (await world.provisioner.create("ann@example.com")).uuid
     await scene.sign_in(visitor)
+    stream = await visitor.get(f"/dashboard/sessions/{uuid}/live")
+    assert stream.status == 200
     await world.revocation.revoke(uuid, by="ops")
+    async with asyncio.timeout(20):
+        await stream.read()  # it ends, too
     answer = await visitor.get(f"/dashboard/sessions/{uuid}")
     assert answer.status == 401
     assert "access was revoked" in (await answer.text()).lower()
