@@ -15,7 +15,7 @@ from service.domain.diagnosis.diagnosis import SHOWN, Doctor
 from service.domain.diagnosis.finding import Finding, Outcome, Severity
 from service.domain.diagnosis.ports import Edit, KeyFacts, ObjectFacts, RedisConfiguration
 from service.domain.diagnosis.survey import Survey, Surveyor
-from service.domain.errors import RedisUnavailable, SessionBroken, SessionBusy, SessionUnreadable
+from service.domain.errors import IdTaken, RedisUnavailable, SessionBroken, SessionBusy, SessionUnreadable
 from service.domain.health import Health
 from service.domain.names import SessionId, release_name
 from service.domain.release import Release, ReleaseState
@@ -326,6 +326,19 @@ async def test_objects_of_a_user_without_a_session_get_their_record_again(world:
     assert (await world.doctor().mend("orphans", uuid)).outcome is Outcome.FIXED
     assert (await world.provisioner.create(ANN)).uuid == uuid
     assert await faults(world) == []
+
+
+async def test_an_id_that_somebody_else_gets_meanwhile_is_not_taken(
+    world: World, uuid: SessionId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.store.forget(uuid)
+
+    async def taken(_user: str, candidate: SessionId) -> SessionId:
+        raise IdTaken(candidate)
+
+    monkeypatch.setattr(world.store, "claim", taken)
+    with pytest.raises(SessionBroken):
+        await world.doctor().mend("orphans", uuid)
 
 
 async def test_objects_of_nobody_and_of_somebody_who_has_a_session_are_left(

@@ -9,6 +9,8 @@ from service.domain.session import Session
 UNKNOWN_USER = "unknown"
 """The user of a session whose record and objects do not say who that is."""
 
+_TAKEN = "the session's id belongs to another user by now"
+
 
 class Repairs:
     def __init__(self, provisioner: Provisioner, store: Store) -> None:
@@ -21,8 +23,11 @@ class Repairs:
 
     async def adopt(self, uuid: SessionId, user_id: str) -> None:
         """Give the session its record again. Raises SessionBroken if the user has another session."""
-        if await self._store.claim(user_id, uuid) != uuid:
-            raise SessionBroken("the user has another session, so this one stays as it is")
+        try:
+            if await self._store.claim(user_id, uuid) != uuid:
+                raise SessionBroken("the user has another session, so this one stays as it is")
+        except IdTaken as taken:
+            raise SessionBroken(_TAKEN) from taken
         await self._finish(uuid, user_id, None)
 
     async def _finish(self, uuid: SessionId, user_id: str, session: Session | None) -> None:
@@ -30,4 +35,4 @@ class Repairs:
         try:
             await self._provisioner.finish(uuid, user_id, times, wait=False)
         except IdTaken as taken:
-            raise SessionBroken("objects with the session's name belong to another user") from taken
+            raise SessionBroken(_TAKEN) from taken
