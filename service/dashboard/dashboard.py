@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from service.dashboard import actions, audit_page, forms, paths, refusals, session_page
 from service.dashboard.actions import ACTIONS, Action
 from service.dashboard.live import LiveStreams
-from service.dashboard.pages import DashboardPages, permitted, text_for
+from service.dashboard.pages import DashboardPages, permitted, see_other, text_for
 from service.dashboard.session_list import ListQuery, SessionList
 from service.dashboard.sign_in import SignInPages
 from service.dashboard.visitors import Visitors
@@ -147,8 +147,7 @@ class Dashboard:
         if link is None:
             page = paths.ROOT if action.name == "delete" else f"{paths.SESSIONS}/{uuid}"
             link = f"{page}?done={action.name}"
-        headers = {hdrs.LOCATION: link, hdrs.CACHE_CONTROL: "no-store", "Referrer-Policy": "no-referrer"}
-        return web.Response(status=303, headers=headers)
+        return see_other(link)
 
     async def _audit(self, request: web.Request) -> web.StreamResponse:
         return self._pages.page(

@@ -110,6 +110,13 @@ class DashboardPages:
         return {path.rpartition("/")[2].replace(".", "_"): f"{paths.ASSETS}/{path}" for path in self._assets}
 
 
+def see_other(url: str) -> web.Response:
+    """Lead the browser to another page, which does not learn where it comes from."""
+    return web.Response(
+        status=303, headers={hdrs.LOCATION: url, hdrs.CACHE_CONTROL: "no-store", "Referrer-Policy": "no-referrer"}
+    )
+
+
 def permitted(caller: Caller | None) -> frozenset[str]:
     """The operations that the caller may use, for one session at least."""
     return frozenset(name for name in RULES if may(caller, name))

@@ -6,15 +6,15 @@ from dataclasses import replace
 from aiohttp import hdrs, web
 
 from service.dashboard import forms, paths
-from service.dashboard.pages import DashboardPages, text
+from service.dashboard.pages import DashboardPages, see_other, text
 from service.dashboard.visitors import Visitors
 from service.domain.errors import Unavailable
 from service.domain.identity import SignInRefused
 from service.domain.people import PersonRule
 from service.domain.request_context import current_request_id
-from service.domain.sign_in_attempts import ProviderAnswer, SignInAttempts
+from service.domain.sign_in_attempts import SignInAttempts
 from service.gateway.proxy.headers import Forwarding
-from service.gateway.sign_in import cookies
+from service.gateway.sign_in import cookies, provider_answer
 from service.gateway.sign_in.failures import page_of
 from service.web.caller import CALLER
 from service.web.problems import PROBLEM
@@ -65,7 +65,7 @@ class SignInPages:
         request[CALLER], cookie = signed_in
         # By way of the form's own page, which notices when the browser has not kept the cookie.
         query = paths.sign_in(to).partition("?")[2]
-        redirect = _redirect(f"{paths.SIGN_IN}?{query}&kept" if query else f"{paths.SIGN_IN}?kept")
+        redirect = see_other(f"{paths.SIGN_IN}?{query}&kept" if query else f"{paths.SIGN_IN}?kept")
         self._visitors.keep(request, redirect, cookie)
         return redirect
 
@@ -78,7 +78,7 @@ class SignInPages:
             begun = await self._attempts.begin(to, choose_account=bool(cookies.read(request, cookies.CHOOSE)))
         except SignInRefused as refused:
             return self._refused(request, refused)
-        response = _redirect(begun.url)
+        response = see_other(begun.url)
         if (name := cookies.attempt_name(begun.state)) is not None:
             for each in cookies.surplus_attempts(request, begun.cookie):
                 cookies.add(response, each, "", 0)
@@ -89,12 +89,7 @@ class SignInPages:
         """The provider sends the browser back."""
         if self._attempts is None:
             raise web.HTTPNotFound
-        answer = ProviderAnswer(
-            state=_single(request, "state") or "",
-            code=_single(request, "code"),
-            issuer=_single(request, "iss"),
-            error=_single(request, "error"),
-        )
+        answer = provider_answer.read(request)
         name = cookies.attempt_name(answer.state)
         attempt = cookies.read(request, name) if name else ""
         client = self._forwarding.client(request)
@@ -120,7 +115,7 @@ class SignInPages:
         with contextlib.suppress(Unavailable):  # whoever it is, the browser loses the cookie
             if (session := await self._visitors.session(request)) is not None:
                 request[CALLER] = session.caller
-        response = _redirect(paths.SIGN_IN)
+        response = see_other(paths.SIGN_IN)
         self._visitors.forget(request, response)
         if self._attempts is not None:
             # Otherwise the provider would sign the same person in again without a question.
@@ -148,15 +143,3 @@ class SignInPages:
         if error.status == 403:
             response[PROBLEM] = "forbidden"
         return response
-
-
-def _single(request: web.BaseRequest, name: str) -> str | None:
-    """The parameter's value; None when it is missing, no text, or given twice."""
-    values = request.query.getall(name, ())
-    return values[0] if len(values) == 1 and values[0].isprintable() else None
-
-
-def _redirect(url: str) -> web.Response:
-    return web.Response(
-        status=303, headers={hdrs.LOCATION: url, hdrs.CACHE_CONTROL: "no-store", "Referrer-Policy": "no-referrer"}
-    )

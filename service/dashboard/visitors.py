@@ -1,13 +1,12 @@
 """Who is signed in, by the cookie of their browser."""
 
-from collections.abc import Iterator
-
 from aiohttp import hdrs, web
 
 from service.dashboard import paths
 from service.domain.browser_sessions import BrowserSession, BrowserSessions
 from service.domain.permissions import Caller
-from service.edge.addresses import is_loopback_host
+from service.edge.addresses import authority, host_of, is_loopback_host
+from service.gateway.sign_in import cookies
 from service.web.problems import RequestRefused
 
 _NAME = "user-pods-dashboard"
@@ -55,10 +54,8 @@ class Visitors:
         """Raises RequestRefused unless a page of this very origin has sent the form."""
         site = request.headers.get("Sec-Fetch-Site")
         origins = request.headers.getall(hdrs.ORIGIN, ())
-        own = [self._origin.partition("://")[2]] if self._origin else []
-        known = len(origins) == 1 and _authority(origins[0].partition("://")[2]) in map(
-            _authority, [request.host, *own]
-        )
+        own = {authority(request.host), *([host_of(self._origin)] if self._origin else [])}
+        known = len(origins) == 1 and host_of(origins[0]) in own
         # No page can set Sec-Fetch-Site. Browsers leave it out without TLS, and then say at least their origin.
         if site != "same-origin" and not (site is None and known):
             raise RequestRefused("cross-site", "forms are accepted only from the dashboard's own pages")
@@ -71,10 +68,9 @@ class Visitors:
         )
 
     def _cookie(self, request: web.BaseRequest) -> str:
-        """The cookie's value; empty when there is none, or more than one."""
-        name = self._name(request)
-        found = [value for each, value in _cookies(request) if each == name]
-        return found[0] if len(found) == 1 and len(found[0]) <= _LONGEST else ""
+        """The cookie's value; empty when there is none, more than one, or one that is too long."""
+        cookie = cookies.read(request, self._name(request))
+        return cookie if len(cookie) <= _LONGEST else ""
 
     def _name(self, request: web.BaseRequest) -> str:
         # No other host of the domain can set a cookie with this prefix.
@@ -90,15 +86,3 @@ def form_token(request: web.Request) -> str:
     """What the forms of this visitor's pages contain; empty for nobody."""
     session = request.get(_SESSION)
     return session.form_token if session is not None else ""
-
-
-def _cookies(request: web.BaseRequest) -> Iterator[tuple[str, str]]:
-    for line in request.headers.getall(hdrs.COOKIE, ()):
-        for part in line.split(";"):
-            name, _, value = part.strip().partition("=")
-            yield name, value
-
-
-def _authority(host: str) -> str:
-    """The host in lower case, without a default port."""
-    return (host.lower() if host.isascii() else host).removesuffix(":443").removesuffix(":80")

@@ -6,7 +6,6 @@ Whoever has signed in with an API key stays signed in only while that key is val
 request, by its id and a seal over what is stored of it. What the provider has said of a person holds until the end.
 """
 
-import base64
 import hmac
 import json
 import re
@@ -18,7 +17,7 @@ from datetime import timedelta
 from service.domain.api_keys import ApiKeys, key_digest
 from service.domain.keyring import Keyring
 from service.domain.permissions import PERSON, Caller, CallerRole
-from service.domain.signing_key import SEALED, SigningKey
+from service.domain.signing_key import SEALED, SigningKey, decoded, encoded
 
 _COOKIE = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<who>[A-Za-z0-9_-]{{2,1000}})\.{SEALED}")
 
@@ -64,7 +63,7 @@ class BrowserSessions:
         key = await self._keyring.verified(shape, "dashboard", cookie.rpartition(".")[0])
         if key is None:
             return None
-        who = json.loads(_decoded(shape["who"]))
+        who = json.loads(decoded(shape["who"]))
         caller = _person(who) if "person" in who else self._holder(key, who)
         return BrowserSession(caller, key.seal("dashboard-form", cookie)) if caller is not None else None
 
@@ -76,7 +75,7 @@ class BrowserSessions:
         return None
 
     def _seal(self, key: SigningKey, who: Mapping[str, object]) -> str:
-        content = f"{int(self._now()) + self.seconds}.{_encoded(json.dumps(who).encode())}.{key.id}"
+        content = f"{int(self._now()) + self.seconds}.{encoded(json.dumps(who).encode())}.{key.id}"
         return f"{content}.{key.seal('dashboard', content)}"
 
 
@@ -88,11 +87,3 @@ def _person(who: Mapping[str, object]) -> Caller:
 
 def _fingerprint(key: SigningKey, digest: bytes) -> str:
     return key.seal("dashboard-api-key", digest.hex())
-
-
-def _encoded(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
-def _decoded(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -5,7 +5,6 @@ The cookie of a signed-in user is for the gateway's own domain, never for a work
     user   <valid until>.<since>.<user id, in base64>.<key>.<seal>
 """
 
-import base64
 import re
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from service.domain.ports import Tickets, WorkloadCache
 from service.domain.provisioning import Provisioner
 from service.domain.queries import SessionQueries
 from service.domain.sign_in_attempts import ATTEMPT_SECONDS, Begun, ProviderAnswer, SignInAttempts
-from service.domain.signing_key import SEALED
+from service.domain.signing_key import SEALED, decoded, encoded
 
 _LONGEST_PATH = 1500
 """Characters of a path that an attempt remembers; its cookie must stay below 4 KB."""
@@ -99,7 +98,7 @@ class SignIn:
         user = User(user_id, self._sign_in_time(await self._find(user_id), completed.begun))
         until = int(self._now()) + self._stay
         newest = await self._keyring.newest()
-        content = f"{until}.{user.since}.{_encoded(user_id.encode())}.{newest.id}"
+        content = f"{until}.{user.since}.{encoded(user_id.encode())}.{newest.id}"
         cookie = f"{content}.{newest.seal('user', content)}"
         return SignedIn(user, cookie, self._stay, _target(completed.place))
 
@@ -115,7 +114,7 @@ class SignIn:
             return None
         if await self._keyring.verified(shape, "user", cookie.rpartition(".")[0]) is None:
             return None
-        return User(_decoded(shape["user"]).decode(), int(shape["since"]))
+        return User(decoded(shape["user"]).decode(), int(shape["since"]))
 
     async def link(self, user: User, target: Target | None) -> WorkspaceLink | None:
         """A link into the user's own workspace; None when they have to sign in again, because access was revoked.
@@ -173,11 +172,3 @@ class SignIn:
 
 def _target(place: str) -> Target | None:
     return Target(SessionId(place[:_UUID]), place[_UUID:]) if place != _NOWHERE else None
-
-
-def _encoded(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
-def _decoded(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

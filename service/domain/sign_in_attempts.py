@@ -6,7 +6,6 @@ and the code verifier) is computed from the attempt by a signing key, so the coo
     attempt   <valid until>.<nonce and place, in base64>.<key>.<seal>
 """
 
-import base64
 import hashlib
 import hmac
 import re
@@ -21,7 +20,7 @@ from service.domain.call_limit import CallLimit
 from service.domain.identity import AuthorizationRequest, IdentityProvider, SignInFailure, SignInRefused
 from service.domain.keyring import Keyring
 from service.domain.ports import Tickets
-from service.domain.signing_key import SEALED, SigningKey
+from service.domain.signing_key import SEALED, SigningKey, decoded, encoded
 
 ATTEMPT_SECONDS = 600
 """How long a user may take at the provider."""
@@ -79,7 +78,7 @@ class SignInAttempts:
     async def begin(self, place: str, *, choose_account: bool = False) -> Begun:
         """`choose_account`: the provider asks with which account, though the user is still signed in there."""
         key = await self._keyring.newest()
-        body = base64.urlsafe_b64encode(secrets.token_bytes(_NONCE) + place.encode()).decode().rstrip("=")
+        body = encoded(secrets.token_bytes(_NONCE) + place.encode())
         content = f"{int(self._now()) + ATTEMPT_SECONDS}.{body}.{key.id}"
         request = _request(key, content)
         url = await self.provider.authorization_url(replace(request, choose_account=choose_account))
@@ -127,7 +126,7 @@ def _request(key: SigningKey, content: str) -> AuthorizationRequest:
 
 
 def _place(body: str) -> str:
-    return base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))[_NONCE:].decode()
+    return decoded(body)[_NONCE:].decode()
 
 
 def _declined(error: str | None) -> SignInRefused:

@@ -10,6 +10,16 @@ SEALED = r"(?P<key>[0-9a-f]{8})\.(?P<seal>[A-Za-z0-9_-]{43})"
 """Pattern of the end of everything that is sealed: the key's id, and the seal over what is before it."""
 
 
+def encoded(data: bytes) -> str:
+    """In base64 for URLs and cookies, without padding."""
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def decoded(text: str) -> bytes:
+    """The data that `encoded` has made the text of."""
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
 @dataclass(frozen=True, slots=True)
 class SigningKey:
     """`id` names the key in everything that it has sealed."""
@@ -21,7 +31,7 @@ class SigningKey:
     def seal(self, kind: str, content: str) -> str:
         """`kind`, such as "ticket" or "pass" (a session cookie), keeps one from being accepted as another."""
         mac = hmac.digest(self.secret, f"{kind}.{content}".encode(), "sha256")
-        return base64.urlsafe_b64encode(mac).decode().rstrip("=")
+        return encoded(mac)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,17 @@ def is_loopback_host(authority: str) -> bool:
     return host.lower() == "localhost" or (address is not None and address.is_loopback)
 
 
+def authority(host: str) -> str:
+    """The host in lower case, without a default port."""
+    # Only ASCII is lower-cased: in Unicode, other letters become ASCII ones (the Kelvin sign becomes a k).
+    return (host.lower() if host.isascii() else host).removesuffix(":443").removesuffix(":80")
+
+
+def host_of(origin: str) -> str:
+    """The host of an origin, in the same form."""
+    return authority(origin.partition("://")[2])
+
+
 def is_within(address: Address | None, networks: Sequence[Network]) -> bool:
     return address is not None and any(address in network for network in networks)
 

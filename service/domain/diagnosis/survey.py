@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -16,23 +17,25 @@ T = TypeVar("T")
 _PAGE = 200
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surveyor:
+    """Begins surveys of these parts."""
+
+    queries: SessionQueries
+    store: Store
+    releases: Releases
+    inventory: Inventory
+    redis: RedisInspection
+
+    def begin(self) -> "Survey":
+        return Survey(self)
+
+
 class Survey:
     """Close it when the diagnosis is over: reads that are still running then end."""
 
-    def __init__(
-        self,
-        *,
-        queries: SessionQueries,
-        store: Store,
-        releases: Releases,
-        inventory: Inventory,
-        redis: RedisInspection,
-    ) -> None:
-        self._queries = queries
-        self._store = store
-        self._releases = releases
-        self._inventory = inventory
-        self._redis = redis
+    def __init__(self, sources: Surveyor) -> None:
+        self._sources = sources
         self._reads: dict[str, asyncio.Task[Any]] = {}
         self.now = datetime.now(UTC)
 
@@ -45,17 +48,17 @@ class Survey:
         return await self._once("known", self._read_known)
 
     async def objects(self) -> Sequence[ObjectFacts]:
-        return await self._once("objects", self._inventory.objects)
+        return await self._once("objects", self._sources.inventory.objects)
 
     async def keys(self) -> Mapping[SessionId, KeyFacts]:
-        return await self._once("keys", self._redis.keys)
+        return await self._once("keys", self._sources.redis.keys)
 
     async def configuration(self) -> RedisConfiguration:
-        return await self._once("configuration", self._redis.configuration)
+        return await self._once("configuration", self._sources.redis.configuration)
 
     async def rendered(self) -> Sequence[Mapping[str, Any]]:
         """What the chart renders for a session now."""
-        return await self._once("rendered", self._releases.rendered)
+        return await self._once("rendered", self._sources.releases.rendered)
 
     async def close(self) -> None:
         for task in self._reads.values():
@@ -73,46 +76,18 @@ class Survey:
         found: dict[SessionId, Session] = {}
         cursor: str | None = None
         while True:
-            page = await self._queries.page(cursor=cursor, limit=_PAGE)
+            page = await self._sources.queries.page(cursor=cursor, limit=_PAGE)
             found |= {session.record.uuid: session for session in page.sessions}
             cursor = page.cursor
             if cursor is None:
                 return found
 
     async def _read_known(self) -> frozenset[SessionId]:
-        if not await self._store.index_complete():
+        if not await self._sources.store.index_complete():
             raise IndexIncomplete
         found: set[SessionId] = set()
         after = ""
-        while batch := await self._store.page(after, _PAGE):
+        while batch := await self._sources.store.page(after, _PAGE):
             found.update(batch)
             after = batch[-1]
         return frozenset(found)
-
-
-class Surveyor:
-    """Begins surveys."""
-
-    def __init__(
-        self,
-        *,
-        queries: SessionQueries,
-        store: Store,
-        releases: Releases,
-        inventory: Inventory,
-        redis: RedisInspection,
-    ) -> None:
-        self._queries = queries
-        self._store = store
-        self._releases = releases
-        self._inventory = inventory
-        self._redis = redis
-
-    def begin(self) -> Survey:
-        return Survey(
-            queries=self._queries,
-            store=self._store,
-            releases=self._releases,
-            inventory=self._inventory,
-            redis=self._redis,
-        )

@@ -3,6 +3,8 @@
 from aiohttp import hdrs, web
 from multidict import istr
 
+from service.edge.addresses import authority, host_of
+
 MODE, DEST = istr("Sec-Fetch-Mode"), istr("Sec-Fetch-Dest")
 _SITE, _USER = istr("Sec-Fetch-Site"), istr("Sec-Fetch-User")
 _REQUESTED_WITH = istr("X-Requested-With")
@@ -72,10 +74,4 @@ def is_same_origin(request: web.BaseRequest) -> bool:
         # Forms of a page without a referrer have the origin null. No page can set Sec-Fetch-Site, and a sandboxed page,
         # whose origin is null too, is "cross-site".
         return True
-    return all(_authority(origin.partition("://")[2]) == _authority(request.host) for origin in origins)
-
-
-def _authority(host: str) -> str:
-    """The host in lower case, without a default port."""
-    # Only ASCII is lower-cased: in Unicode, other letters become ASCII ones (the Kelvin sign becomes a k).
-    return (host.lower() if host.isascii() else host).removesuffix(":443").removesuffix(":80")
+    return all(host_of(origin) == authority(request.host) for origin in origins)

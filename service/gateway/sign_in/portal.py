@@ -14,7 +14,6 @@ from service.domain.identity import SignInFailure, SignInRefused
 from service.domain.names import SessionId
 from service.domain.request_context import current_request_id
 from service.domain.sign_in import SignIn, Target, User
-from service.domain.sign_in_attempts import ProviderAnswer
 from service.gateway.access import sign_out
 from service.gateway.access.access_control import AccessControl
 from service.gateway.access.fetch_metadata import is_navigation
@@ -24,8 +23,9 @@ from service.gateway.access.ticket_page import is_prefetched
 from service.gateway.errors import OWN_HEADERS, GatewayError, PageKind, of_session_error
 from service.gateway.pages.pages import Pages
 from service.gateway.proxy.headers import Forwarding
-from service.gateway.sign_in import cookies
+from service.gateway.sign_in import cookies, provider_answer
 from service.gateway.sign_in.failures import SIGN_IN, SIGN_OUT, page_of
+from service.gateway.sign_in.provider_answer import single
 
 CALLBACK = "/.user-pods/callback"
 SIGNED_OUT = "/.user-pods/signed-out"
@@ -67,7 +67,7 @@ class SignInPortal:
     async def _enter(self, request: web.BaseRequest) -> web.StreamResponse:
         """Lead the user into their workspace, by way of the provider if they are not signed in."""
         _check_opened(request)
-        target = self._asked(_single(request, "return_to"))
+        target = self._asked(single(request, "return_to"))
         try:
             user = await self._sign_in.user(cookies.read(request, cookies.USER))
             if user is not None and (led := await self._lead(user, target)) is not None:
@@ -86,15 +86,9 @@ class SignInPortal:
     async def _complete(self, request: web.BaseRequest) -> web.StreamResponse:
         """The provider sends the user back."""
         _check_opened(request)
-        state = _single(request, "state") or ""
-        name = cookies.attempt_name(state)
+        answer = provider_answer.read(request)
+        name = cookies.attempt_name(answer.state)
         attempt = cookies.read(request, name) if name else ""
-        answer = ProviderAnswer(
-            state=state,
-            code=_single(request, "code"),
-            issuer=_single(request, "iss"),
-            error=_single(request, "error"),
-        )
         try:
             signed_in = await self._sign_in.complete(attempt, answer, client=self._forwarding.client(request))
         except SignInRefused as refused:
@@ -146,7 +140,7 @@ class SignInPortal:
         AccessControl.check_origin(request)
         response = _redirect(303, provider or SIGNED_OUT)
         cookies.add(response, cookies.USER, "", 0)
-        target = self._asked(_single(request, "return_to"))
+        target = self._asked(single(request, "return_to"))
         asked = quote(self._url(target), safe="") if target is not None and len(target.path) <= _LONGEST_PATH else ""
         cookies.add(response, cookies.ASKED, asked, cookies.ASKED_SECONDS if asked else 0)
         if provider is None:
@@ -182,12 +176,6 @@ class SignInPortal:
 
     def _url(self, target: Target) -> str:
         return self._origin(target.uuid) + target.path
-
-
-def _single(request: web.BaseRequest, name: str) -> str | None:
-    """The parameter's value; None when it is missing, no text, or given twice: programs might read it differently."""
-    values = request.query.getall(name, ())
-    return values[0] if len(values) == 1 and values[0].isprintable() else None
 
 
 def _check_opened(request: web.BaseRequest) -> None:
