@@ -1,7 +1,6 @@
 """Streams of events that keep pages up to date: the state of each session that they show, whenever it changes."""
 
 import asyncio
-import contextlib
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from service.domain.names import SessionId
 from service.domain.phase import Phase
 from service.domain.ports import WorkloadCache
 from service.domain.request_context import current_request_id
-from service.edge.event_stream import event_stream
+from service.edge.event_stream import event_stream, wait_for_change
 from service.edge.readiness import Readiness
 from service.web import request_id
 from service.web.access import caller
@@ -94,12 +93,8 @@ class LiveStreams:
     async def _until(self, request: web.Request, event: asyncio.Event, seconds: int) -> None:
         """Wait for a change, at most for so long. Raises ConnectionResetError when the client is gone."""
         for _ in range(seconds):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1):
-                    await event.wait()
-                    break
-            if request.transport is None or request.transport.is_closing():
-                raise ConnectionResetError
+            if await wait_for_change(request, event, 1):
+                break
             if self._readiness.closing:
                 return
         await asyncio.sleep(_GATHER)

@@ -1,5 +1,6 @@
 """Server-sent events. aiohttp-sse handles the wire format, comments and stalled clients."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -27,3 +28,13 @@ async def event_stream(
     with contextlib.suppress(ConnectionResetError, TimeoutError):
         async with response:
             yield response
+
+
+async def wait_for_change(request: web.BaseRequest, changed: asyncio.Event, seconds: float) -> bool:
+    """Whether it is set within that time. If not, raises ConnectionResetError when the client is gone."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            return await changed.wait()
+    if request.transport is None or request.transport.is_closing():
+        raise ConnectionResetError
+    return False

@@ -1,7 +1,6 @@
 """The progress of a wake as server-sent events: what has happened so far, and what happens until the wake is over."""
 
 import asyncio
-import contextlib
 import logging
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from service.domain.ports import Progress
 from service.domain.progress import events_after, has_ended
 from service.domain.request_context import current_request_id
 from service.domain.session import Session
-from service.edge.event_stream import LAST_EVENT_ID, event_stream
+from service.edge.event_stream import LAST_EVENT_ID, event_stream, wait_for_change
 from service.edge.readiness import Readiness
 from service.web import request_id
 from service.web.models import ProgressEvent
@@ -117,13 +116,7 @@ class EventStreams:
         Raises ConnectionResetError when the client is gone.
         """
         for _ in range(HEARTBEAT):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_TICK):
-                    await changed.wait()
-                    return
-            if request.transport is None or request.transport.is_closing():
-                raise ConnectionResetError
-            if not await self._is_admitted(request):
+            if await wait_for_change(request, changed, _TICK) or not await self._is_admitted(request):
                 return
 
     async def _is_admitted(self, request: web.Request) -> bool:

@@ -14,7 +14,7 @@ from service.adapters.redis.store import IDS, INDEX_COMPLETE, history_key, progr
 from service.domain.diagnosis.ports import KeyFacts, RedisConfiguration
 from service.domain.errors import NotificationsRefused, RedisDenied
 from service.domain.history import LIMIT
-from service.domain.names import SessionId, is_session_id, queue_key, session_key
+from service.domain.names import EXAMPLE_ID, SessionId, is_session_id, queue_key, session_key
 
 QUEUE_LIMIT = 100
 """Tokens of a queue that nobody minds. The service keeps three; others push too, and may not cut."""
@@ -28,8 +28,8 @@ _TRIALS: Sequence[tuple[str, Sequence[Any]]] = (
     ("run scripts (+eval, +evalsha)", ("EVAL", "return 1", "0")),
     ("tell the time (+time)", ("TIME",)),
     ("publish to the channels user-pods:* (@pubsub)", ("PUBLISH", "user-pods:ping", "")),
-    ("use keys session:*", ("EXISTS", session_key(SessionId("00000000")))),
-    ("use keys queue:*", ("EXISTS", queue_key(SessionId("00000000")))),
+    ("use keys session:*", ("EXISTS", session_key(EXAMPLE_ID))),
+    ("use keys queue:*", ("EXISTS", queue_key(EXAMPLE_ID))),
 )
 """What the service needs to do, and a command that shows whether it may."""
 
