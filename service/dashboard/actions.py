@@ -51,14 +51,14 @@ ACTIONS: Mapping[str, Action] = {
         ),
         Action(
             name="sleep", label="Send to sleep", question="Send this session to sleep?", awake_only=True,
-            effect="Its pod is stopped at once, even if somebody is using it. Programs in it end, and what is not saved"
-            " is lost. Files on its volume stay.",
+            effect="Its pod is stopped within two seconds, even if somebody is using it. Programs in it end, and what"
+            " is not saved by then is lost. Files on its volume stay.",
             done="It is being sent to sleep.",
         ),
         Action(
             name="restart", label="Restart", question="Restart this session?", awake_only=True,
-            effect="Its pod is stopped at once, and another one is started. Programs in it end, and what is not saved"
-            " is lost. Files on its volume stay.",
+            effect="Its pod is stopped within two seconds, and another one is started. Programs in it end, and what"
+            " is not saved by then is lost. Files on its volume stay.",
             done="It is being restarted.",
         ),
         Action(
