@@ -1,4 +1,4 @@
-"""Measures the wakes that this replica accepts, from the push to each stage.
+"""Measures the wakes that this replica accepts, from the push to each stage: for its metrics, and for all replicas.
 
 Only a wake that finds no pod is measured: the others are heartbeats.
 """
@@ -8,9 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from service.domain.clock import utc_now
+from service.domain.history import POD_UID_LENGTH
 from service.domain.metrics import MEASURED, SETTLED, MeasuredStage, ServiceMetrics
 from service.domain.names import SessionId
 from service.domain.progress import Stage, reached
+from service.domain.wake_times import MeasuredWake, WakeTimes
 from service.domain.workload import Workload
 
 TIMEOUT = 600.0
@@ -23,18 +26,30 @@ class _Wake:
     pushed: datetime
     skipped: frozenset[MeasuredStage]
     """Stages that the workload was past when the wake came."""
-    done: set[MeasuredStage] = field(default_factory=set)
+    done: dict[MeasuredStage, float] = field(default_factory=dict)
+    """Seconds from the push to each stage that it has reached."""
 
     def has(self, *stages: MeasuredStage) -> bool:
-        return self.done | self.skipped >= set(stages)
+        return self.done.keys() | self.skipped >= set(stages)
 
 
 class WakeTimer:
-    """`clock` returns seconds and never goes back; times are compared with KEDA's, which are of the wall clock."""
+    """`clock` returns seconds and never goes back; times are compared with KEDA's, which are of the wall clock.
 
-    def __init__(self, metrics: ServiceMetrics, clock: Callable[[], float] = time.monotonic) -> None:
+    `times` gets each wake once, when its pod is ready or nobody waits for it any more.
+    """
+
+    def __init__(
+        self,
+        metrics: ServiceMetrics,
+        times: WakeTimes,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
         self._metrics = metrics
+        self._times = times
         self._clock = clock
+        self._now = now
         self._wakes: dict[SessionId, _Wake] = {}
         """In the order of their pushes."""
 
@@ -51,8 +66,8 @@ class WakeTimer:
         """The wake has reached the stage, even if the cache was behind and seemed to be past it at the start."""
         wake = self._wakes.get(uuid)
         if wake is not None and stage not in wake.done:
-            wake.done.add(stage)
-            self._metrics.wake_reached(stage, self._clock() - wake.started)
+            wake.done[stage] = self._clock() - wake.started
+            self._metrics.wake_reached(stage, wake.done[stage])
 
     def observe(self, workload: Workload) -> None:
         """Measure the stages that the workload has reached."""
@@ -65,10 +80,20 @@ class WakeTimer:
         slept = workload.parked and workload.replicas == 0 and wake.has(Stage.SCALED, Stage.UNPARKED)
         gone = not workload.deployed or workload.deleting
         if not gone and not slept:
-            for stage in stages:
-                self.reach(uuid, stage)
+            self._reach_all(workload, wake, stages)
         if gone or slept or wake.has(*MEASURED):
             del self._wakes[uuid]
+
+    def _reach_all(self, workload: Workload, wake: _Wake, stages: frozenset[MeasuredStage]) -> None:
+        was_ready = Stage.READY in wake.done
+        for stage in stages:
+            self.reach(workload.uuid, stage)
+        if not was_ready and Stage.READY in wake.done:
+            self._note(wake, workload.pod.uid[:POD_UID_LENGTH] if workload.pod is not None else "")
+
+    def _note(self, wake: _Wake, pod: str) -> None:
+        stages = {stage: seconds for stage, seconds in wake.done.items() if isinstance(stage, Stage)}
+        self._times.note(MeasuredWake(at=self._now(), pod=pod, stages=stages))
 
     def expire(self) -> None:
         """Drop wakes that have timed out; call it periodically."""
@@ -79,3 +104,4 @@ class WakeTimer:
             del self._wakes[uuid]
             if not wake.has(Stage.READY):
                 self._metrics.wake_unfinished()
+                self._note(wake, "")

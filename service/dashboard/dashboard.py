@@ -10,6 +10,7 @@ from aiohttp.typedefs import Handler
 from service.dashboard import actions, audit_page, forms, paths, refusals, session_page
 from service.dashboard.actions import ACTIONS, Action
 from service.dashboard.live import LiveStreams
+from service.dashboard.overview import OverviewPage
 from service.dashboard.pages import DashboardPages, permitted, see_other, text_for
 from service.dashboard.session_list import ListQuery, SessionList
 from service.dashboard.sign_in import SignInPages
@@ -18,7 +19,7 @@ from service.domain.names import SESSION_ID_PATTERN, SessionId, is_session_id
 from service.domain.permissions import Caller
 from service.web.access import caller
 from service.web.caller import PAGES, operation
-from service.web.keys import API, ApiParts
+from service.web.keys import API, PROBES, ApiParts
 from service.web.problems import RequestRefused
 
 LABELS: Final[Mapping[str, str]] = {
@@ -30,6 +31,13 @@ LABELS: Final[Mapping[str, str]] = {
     "released": "Removed",
 }
 """By phase."""
+STEPS: Final[Mapping[str, str]] = {
+    "scaled": "The service asks for a pod",
+    "scheduled": "It is assigned to a node",
+    "started": "Its container starts, with its image and volume",
+    "ready": "The program in it answers",
+}
+"""By the stage that ends the step."""
 _MOST_LIVE = 50
 
 
@@ -42,6 +50,7 @@ class Dashboard:
         pages: DashboardPages,
         sign_in: SignInPages,
         sessions: SessionList,
+        overview: OverviewPage,
         live: LiveStreams,
         visitors: Visitors,
     ) -> None:
@@ -49,6 +58,7 @@ class Dashboard:
         self._pages = pages
         self._sign_in = sign_in
         self._sessions = sessions
+        self._overview = overview
         self._live = live
 
     def routes(self) -> Sequence[web.RouteDef]:
@@ -66,6 +76,7 @@ class Dashboard:
             web.get(paths.LIVE, self._list_live, name=f"{PAGES}list_sessions.live"),
             web.get(session, self._session, name=f"{PAGES}status"),
             web.get(f"{session}/live", self._session_live, name=f"{PAGES}status.live"),
+            web.get(paths.OVERVIEW, self._show_overview, name=f"{PAGES}summary"),
             web.get(paths.AUDIT, self._audit, name=f"{PAGES}audit"),
             *(
                 route
@@ -86,14 +97,24 @@ class Dashboard:
         if only is not None:
             return await self._own(request, only)
         query = ListQuery.parse(request.query)
-        behind = request.app[API].queries.behind()
         return self._pages.page(
             request,
             "sessions.html",
             list=await self._sessions.page(query),
             labels=LABELS,
-            behind=int(behind.total_seconds()) if behind is not None else 0,
+            behind=_behind(request),
             done=ACTIONS["delete"].done if request.query.get("done") == "delete" else None,
+        )
+
+    async def _show_overview(self, request: web.Request) -> web.StreamResponse:
+        return self._pages.page(
+            request,
+            "overview.html",
+            overview=await self._overview.read(request.app[PROBES].health),
+            awake_limit=request.app[API].awake_limit,
+            labels=LABELS,
+            steps=STEPS,
+            behind=_behind(request),
         )
 
     async def _own(self, request: web.Request, user_id: str) -> web.StreamResponse:
@@ -157,6 +178,12 @@ class Dashboard:
 
 def _uuid(request: web.Request) -> SessionId:
     return SessionId(request.match_info["uuid"])
+
+
+def _behind(request: web.Request) -> int:
+    """Seconds by which the cluster's data may be old; 0 when they are not."""
+    behind = request.app[API].queries.behind()
+    return int(behind.total_seconds()) if behind is not None else 0
 
 
 def _action(request: web.Request) -> Action:

@@ -23,7 +23,11 @@ from service.web.static_content import FOREVER, StaticContent
 _HERE = Path(__file__).parent
 _STYLE = Path(gateway_pages.__file__).parent / "templates" / "style.css"
 _SCRIPTS = ("vendor/htmx/htmx.min.js", "vendor/htmx/sse.min.js", "dashboard.js")
-_NAVIGATION = (("Sessions", paths.ROOT, "list_sessions"), ("Audit", paths.AUDIT, "audit"))
+_NAVIGATION = (
+    ("Sessions", paths.ROOT, "list_sessions"),
+    ("Overview", paths.OVERVIEW, "summary"),
+    ("Audit", paths.AUDIT, "audit"),
+)
 """Each page that the header leads to: its name, its path, and the operation that its visitors must be allowed."""
 _TEXTS = catalogue.LANGUAGES[catalogue.DEFAULT]
 """The dashboard is in English: operators read it beside logs and Kubernetes' words."""

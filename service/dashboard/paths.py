@@ -11,6 +11,7 @@ CALLBACK: Final = "/dashboard/callback"
 ASSETS: Final = "/dashboard/assets"
 SESSIONS: Final = "/dashboard/sessions"
 LIVE: Final = "/dashboard/live"
+OVERVIEW: Final = "/dashboard/overview"
 AUDIT: Final = "/dashboard/audit"
 _LONGEST = 1000
 """Characters of an address that a sign-in leads back to."""

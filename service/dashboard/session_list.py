@@ -148,7 +148,9 @@ class SessionList:
 
 def _indexed(session: Session) -> IndexedSession:
     record = session.record
-    return IndexedSession(record.uuid, session.user_id, session.phase, session.reason, record.created_at, "")
+    return IndexedSession(
+        record.uuid, session.user_id, session.phase, session.reason, record.created_at, awake=session.awake, searched=""
+    )
 
 
 def _filter(query: ListQuery) -> Callable[[IndexedSession], bool]:

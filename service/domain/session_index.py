@@ -22,6 +22,8 @@ class IndexedSession:
     reason: str | None
     """Why it does not get ready, in Kubernetes' own words; what hinders a wake."""
     created_at: datetime
+    awake: bool
+    """It has or wants a pod."""
     searched: str
     """User id and id, in lower case."""
 
@@ -68,5 +70,6 @@ def _indexed(workload: Workload) -> IndexedSession | None:
         phase=phase,
         reason=reason,
         created_at=workload.created_at or _LONG_AGO,
+        awake=workload.replicas > 0,
         searched=f"{workload.user_id.lower()}\n{workload.uuid}",
     )

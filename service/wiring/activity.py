@@ -31,7 +31,7 @@ def build_tracking(core: Core) -> tuple[WakeTracker, Mapping[str, Work]]:
         cache=cache,
         pod_events=core.kubernetes.pod_events,
         leadership=core.leadership,
-        timer=WakeTimer(core.metrics),
+        timer=WakeTimer(core.metrics, core.wake_times),
         progress=progress,
         transitions=transitions,
     )
@@ -39,6 +39,7 @@ def build_tracking(core: Core) -> tuple[WakeTracker, Mapping[str, Work]]:
         "wake tracker": partial(when_synced, cache, tracker.run),
         "progress writer": partial(when_synced, cache, progress.run),
         "journal writer": transitions.run,
+        "wake times": core.wake_times.run,
     }
 
 

@@ -10,6 +10,7 @@ from service.domain.history import HistoryWriter
 from service.domain.journal import Journal, Journals
 from service.domain.queries import SessionQueries
 from service.domain.supervisor import Supervisor
+from service.domain.wake_times import WakeTimes
 from service.edge.drain import Drain
 from service.edge.readiness import Readiness
 from service.settings import Settings
@@ -28,6 +29,7 @@ class Core:
     history_writer: HistoryWriter
     journal: Journal
     queries: SessionQueries
+    wake_times: WakeTimes
     leadership: Leadership
     """Always free in a process without the controller role."""
 
@@ -52,5 +54,6 @@ def build_core(
             cache=kubernetes.cache,
             idle_times=config.idle_times,
         ),
+        wake_times=WakeTimes(redis.measured_wakes),
         leadership=Leadership(),
     )

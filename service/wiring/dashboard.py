@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from service.dashboard.dashboard import Dashboard
 from service.dashboard.live import LiveStreams
+from service.dashboard.overview import OverviewPage
 from service.dashboard.pages import DashboardPages
 from service.dashboard.session_list import SessionList
 from service.dashboard.sign_in import SignInPages
@@ -42,14 +43,15 @@ def build_dashboard(
     sessions = BrowserSessions(keyring, callers.keys, stay=timedelta(seconds=config.dashboard_stay))
     visitors = Visitors(sessions, config.dashboard_url)
     attempts = SignInAttempts(provider, keyring, core.redis.tickets, kind="dashboard-attempt") if provider else None
-    pages = DashboardPages(config.brand)
+    pages, index = DashboardPages(config.brand), SessionIndex(cache)
     forwarding = Forwarding(scheme="https", trusted=config.gateway_trusted)
     return DashboardParts(
         visitors=visitors,
         dashboard=Dashboard(
             pages=pages,
             sign_in=SignInPages(pages, visitors, attempts, config.person_rule, forwarding),
-            sessions=SessionList(SessionIndex(cache), core.queries),
+            sessions=SessionList(index, core.queries),
+            overview=OverviewPage(index, core.wake_times),
             live=LiveStreams(cache, core.readiness),
             visitors=visitors,
         ),

@@ -9,6 +9,7 @@ from service.adapters.redis.client import connected
 from service.adapters.redis.companions import RedisCompanions
 from service.adapters.redis.history import RedisHistory
 from service.adapters.redis.inspection import RedisInspector
+from service.adapters.redis.measured_wakes import RedisMeasuredWakes
 from service.adapters.redis.progress import RedisProgress
 from service.adapters.redis.queues import RedisQueues
 from service.adapters.redis.shared_levels import RedisSharedLevels
@@ -29,6 +30,7 @@ class RedisParts:
     companions: RedisCompanions
     levels: RedisSharedLevels
     audit_trail: RedisAuditTrail
+    measured_wakes: RedisMeasuredWakes
     inspector: RedisInspector
 
 
@@ -45,5 +47,6 @@ async def open_redis(config: Settings) -> AsyncIterator[RedisParts]:
             companions=RedisCompanions(redis),
             levels=RedisSharedLevels(redis),
             audit_trail=RedisAuditTrail(redis, kept=config.audit_entries),
+            measured_wakes=RedisMeasuredWakes(redis),
             inspector=RedisInspector(redis),
         )

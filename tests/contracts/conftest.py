@@ -17,6 +17,7 @@ from service.adapters.redis.client import connected
 from service.adapters.redis.companions import RedisCompanions
 from service.adapters.redis.history import RedisHistory
 from service.adapters.redis.inspection import RedisInspector
+from service.adapters.redis.measured_wakes import RedisMeasuredWakes
 from service.adapters.redis.progress import RedisProgress
 from service.adapters.redis.queues import RedisQueues
 from service.adapters.redis.shared_levels import RedisSharedLevels
@@ -27,11 +28,13 @@ from service.domain.audit import AuditTrail
 from service.domain.diagnosis.ports import RedisInspection
 from service.domain.ports import Companions, History, Progress, Queues, SignOuts, Store, Tickets
 from service.domain.rate_limits import SharedLevels
+from service.domain.wake_times import MeasuredWakes
 from tests.conftest import free_port
 from tests.fakes import (
     MemoryAuditTrail,
     MemoryCompanions,
     MemoryHistory,
+    MemoryMeasuredWakes,
     MemoryProgress,
     MemoryQueues,
     MemoryRedisInspector,
@@ -55,6 +58,7 @@ class Kept:
     companions: Companions
     levels: SharedLevels
     audit: AuditTrail
+    measured: MeasuredWakes
     inspector: RedisInspection
 
 
@@ -109,6 +113,7 @@ async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIt
             MemoryCompanions(),
             MemorySharedLevels(),
             MemoryAuditTrail(kept=100),
+            MemoryMeasuredWakes(kept=100),
             MemoryRedisInspector(queues),
         )
         return
@@ -123,8 +128,9 @@ async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIt
         listening = [asyncio.create_task(each.run()) for each in (progress, sign_outs)]
         tickets, history, companions = RedisTickets(redis), RedisHistory(redis), RedisCompanions(redis)
         levels, audit = RedisSharedLevels(redis), RedisAuditTrail(redis, kept=100)
+        measured = RedisMeasuredWakes(redis, kept=100)
         wakes, inspector = RedisQueues(redis), RedisInspector(redis)
-        yield Kept(store, wakes, progress, tickets, sign_outs, history, companions, levels, audit, inspector)
+        yield Kept(store, wakes, progress, tickets, sign_outs, history, companions, levels, audit, measured, inspector)
         for each in listening:
             each.cancel()
         await asyncio.gather(*listening, return_exceptions=True)

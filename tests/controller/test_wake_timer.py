@@ -1,6 +1,8 @@
 """Wakes that find no pod are measured from their push to each stage."""
 
+import asyncio
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,9 +12,10 @@ from service.controller.wake_timer import TIMEOUT
 from service.domain.lifecycle import Step
 from service.domain.metrics import MEASURED, SETTLED, MeasuredStage, NoMetrics
 from service.domain.progress import Stage
+from service.domain.wake_times import MeasuredWake
 from service.domain.workload import Pod
 from tests.controller.simulation import START, UUID, Clock, asleep
-from tests.controller.tracking import Tracking
+from tests.controller.tracking import Tracking, settled
 from tests.fakes import MemoryCluster, MemoryQueues
 
 
@@ -35,11 +38,19 @@ class Scene:
         self.clock, self.sheet, self.cluster = Clock(), Sheet(), MemoryCluster()
         self.cluster.change(asleep())
         tracking = Tracking(self.cluster, MemoryQueues(), metrics=self.sheet, clock=self.seconds, now=self.clock)
-        self.timer, self.tracker = tracking.timer, tracking.tracker
+        self.timer, self.tracker, self._tracking = tracking.timer, tracking.tracker, tracking
         self.cluster.subscribe(self.tracker.changed)
 
     def seconds(self) -> float:
         return (self.clock() - START).total_seconds()
+
+    async def kept(self) -> Sequence[MeasuredWake]:
+        """What all replicas know of the wakes that have been measured."""
+        writing = asyncio.create_task(self._tracking.times.run())
+        await settled()
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        return self._tracking.measured.wakes
 
     async def awaken(self, seconds: float = 1) -> None:
         """From a pushed wake to a ready pod, evenly over so much time, and KEDA after as much again."""
@@ -171,3 +182,32 @@ async def test_a_session_that_is_deleted_while_waking_is_not_unfinished(scene: S
     scene.clock.pass_(TIMEOUT + 1)
     scene.timer.expire()
     assert scene.sheet.lost == 0
+
+
+async def test_a_wake_is_kept_once_for_all_replicas_when_its_pod_is_ready(scene: Scene) -> None:
+    scene.tracker.on_wake(UUID)
+    await scene.awaken(4)
+    scene.tracker.on_wake(UUID)
+    scene.cluster.change(replace(scene.cluster.workload(UUID), last_active=scene.clock() + timedelta(seconds=5)))
+    stages = {Stage.SCALED: 1, Stage.UNPARKED: 1, Stage.SCHEDULED: 2, Stage.STARTED: 3, Stage.READY: 4}
+    at = START + timedelta(seconds=4)
+    assert await scene.kept() == [MeasuredWake(at=at, pod="a", stages=stages)]
+
+
+async def test_a_wake_whose_stages_all_show_at_once_is_kept_whole(scene: Scene) -> None:
+    scene.tracker.on_wake(UUID)
+    scene.clock.pass_(2)
+    pod = Pod("0123456789", scheduled=True, started=True, ready=True)
+    scene.cluster.change(replace(scene.cluster.workload(UUID), parked=False, replicas=1, pod=pod, ready=1))
+    kept = await scene.kept()
+    assert [(wake.pod, set(wake.stages.values())) for wake in kept] == [("01234567", {2.0})]
+    assert set(kept[0].stages) == MEASURED - {SETTLED}
+
+
+async def test_a_wake_without_a_ready_pod_is_kept_without_that_stage(scene: Scene) -> None:
+    scene.tracker.on_wake(UUID)
+    await scene.cluster.scale(UUID, 1)
+    scene.clock.pass_(TIMEOUT + 1)
+    scene.timer.expire()
+    (kept,) = await scene.kept()
+    assert (kept.finished, set(kept.stages)) == (False, {Stage.SCALED})

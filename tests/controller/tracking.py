@@ -15,8 +15,17 @@ from service.domain import journal, metrics
 from service.domain.clock import utc_now
 from service.domain.journal import Journal
 from service.domain.metrics import ServiceMetrics
+from service.domain.wake_times import WakeTimes
 from tests.controller.simulation import IDLE_TIMES
-from tests.fakes import MemoryCluster, MemoryHistory, MemoryPodEvents, MemoryProgress, MemoryQueues, MemoryStore
+from tests.fakes import (
+    MemoryCluster,
+    MemoryHistory,
+    MemoryMeasuredWakes,
+    MemoryPodEvents,
+    MemoryProgress,
+    MemoryQueues,
+    MemoryStore,
+)
 
 
 async def settled() -> None:
@@ -42,7 +51,9 @@ class Tracking:
     ) -> None:
         self.leadership = Leadership(held=leads)
         self.tasks: list[asyncio.Task[None]] = []
-        self.timer = WakeTimer(metrics, clock)
+        self.measured = MemoryMeasuredWakes()
+        self.times = WakeTimes(self.measured)
+        self.timer = WakeTimer(metrics, self.times, clock, now)
         self.progress_writer = ProgressWriter(progress=progress or MemoryProgress(), queues=queues, cache=cluster)
         self.journal_writer = JournalWriter(
             store=MemoryStore(queues),
@@ -64,7 +75,7 @@ class Tracking:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        for work in (self.tracker.run, self.progress_writer.run, self.journal_writer.run):
+        for work in (self.tracker.run, self.progress_writer.run, self.journal_writer.run, self.times.run):
             self.tasks.append(asyncio.create_task(work()))
         await asyncio.sleep(0)  # from now on it follows changes
         try:

@@ -16,6 +16,7 @@ from service.adapters.prometheus.exposition import Exposition
 from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.dashboard.dashboard import Dashboard
 from service.dashboard.live import LiveStreams
+from service.dashboard.overview import OverviewPage
 from service.dashboard.pages import DashboardPages
 from service.dashboard.session_list import SessionList
 from service.dashboard.sign_in import SignInPages
@@ -34,6 +35,7 @@ from service.domain.session_counts import SessionCounter
 from service.domain.session_index import SessionIndex
 from service.domain.sign_in_attempts import SignInAttempts
 from service.domain.supervisor import Supervisor
+from service.domain.wake_times import WakeTimes
 from service.edge.drain import Drain
 from service.edge.readiness import Readiness
 from service.gateway.pages.brand import Brand
@@ -151,6 +153,8 @@ async def serving(
     url: str = "",
     brand: Brand | None = None,
     stay: timedelta = timedelta(hours=8),
+    health: Health | None = None,
+    awake_limit: int | None = None,
     port: int | None = None,
 ) -> AsyncIterator[Board]:
     file = MemoryApiKeyFile("\n".join(key.line for key in named))
@@ -165,10 +169,12 @@ async def serving(
     pages = DashboardPages(brand)
     attempts = SignInAttempts(provider, keyring, tickets, kind="dashboard-attempt") if provider else None
     live = LiveStreams(world.cluster, readiness)
+    index = SessionIndex(world.cluster)
     dashboard = Dashboard(
         pages=pages,
         sign_in=SignInPages(pages, visitors, attempts, rule, Forwarding(scheme="https")),
-        sessions=SessionList(SessionIndex(world.cluster), world.queries),
+        sessions=SessionList(index, world.queries),
+        overview=OverviewPage(index, WakeTimes(world.measured)),
         live=live,
         visitors=visitors,
     )
@@ -181,13 +187,15 @@ async def serving(
         access=access,
         audit=audit,
         counter=SessionCounter(world.cluster, world.queues),
-        awake_limit=None,
+        awake_limit=awake_limit,
         users_namespace="users",
         exposition=Exposition(metrics.registry),
         doctor=world.doctor(),
         example_url=None,
     )
-    probes = ProbeParts(health=Health({}, seconds=0), supervisor=Supervisor(limit=timedelta(0)), readiness=readiness)
+    probes = ProbeParts(
+        health=health or Health({}, seconds=0), supervisor=Supervisor(limit=timedelta(0)), readiness=readiness
+    )
     gate = Gate(keys, None, world.queries, rates, visitors)
     app = make_app(parts, probes, gate=gate, answered=metrics.answered, pages=dashboard)
     server = TestServer(app, port=port)

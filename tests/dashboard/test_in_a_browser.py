@@ -4,18 +4,21 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Literal
 
 import pytest
 from aiohttp import web
 from playwright.async_api import Browser, Page, ViewportSize, expect
 
+from service.domain.clock import utc_now
 from service.domain.names import SessionId
 from service.gateway.pages.brand import Brand, Support
 from tests.dashboard.conftest import OPERATOR, VIEWER, Board, serving
 from tests.dashboard.sessions import fill, put
 from tests.dashboard.test_list import HOSTILE
 from tests.domain.conftest import World
+from tests.domain.test_wake_times import wake
 from tests.pages import accessible, picture
 
 PHONE, DESK = ViewportSize(width=360, height=740), ViewportSize(width=1280, height=800)
@@ -188,6 +191,22 @@ async def test_confirmations_and_the_audit_are_for_everybody(board: Board, page:
     await accessible(page)
     # The refused page is the only complaint.
     assert all("404" in complaint for complaint in complaints)
+
+
+async def test_the_overview_is_for_everybody(board: Board, page: Page) -> None:
+    complaints = Complaints(page)
+    now = utc_now()
+    board.world.measured.wakes = [
+        wake(1 + number % 97 / 20, pod=str(number), at=now - timedelta(minutes=number)) for number in range(1_200)
+    ]
+    await signed_in(page, board)
+    await by_keyboard(page, "Overview")
+    await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    await expect(page.get_by_role("row", name="In all, from the wake")).to_have_count(2)
+    await seen(page, "overview")
+    await page.get_by_role("link", name="100 sessions cannot pull their image").click()
+    await expect(page.locator("#found")).to_have_text("100 of 10,000 sessions.")
+    assert complaints == []
 
 
 async def test_everything_works_without_script(board: Board, browser: Browser) -> None:

@@ -26,6 +26,7 @@ from tests.fakes import (
     MemoryCompanions,
     MemoryHistory,
     MemoryInventory,
+    MemoryMeasuredWakes,
     MemoryProgress,
     MemoryQueues,
     MemoryRedisInspector,
@@ -70,6 +71,7 @@ class World:
         self.history = MemoryHistory(self.queues.sessions)
         self.journal = Notes()
         self.trail = MemoryAuditTrail()
+        self.measured = MemoryMeasuredWakes()
         self.store = MemoryStore(self.queues, self.progress, self.history)
         self.releases = MemoryReleases(self.cluster)
         self.inventory = MemoryInventory()

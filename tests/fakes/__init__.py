@@ -11,6 +11,7 @@ from tests.fakes.companions import MemoryCompanions
 from tests.fakes.election import MemoryElection
 from tests.fakes.history import MemoryHistory
 from tests.fakes.inventory import MemoryInventory
+from tests.fakes.measured_wakes import MemoryMeasuredWakes
 from tests.fakes.pod_events import MemoryPodEvents
 from tests.fakes.progress import MemoryProgress
 from tests.fakes.queues import MemoryQueues
@@ -31,6 +32,7 @@ __all__ = [
     "MemoryElection",
     "MemoryHistory",
     "MemoryInventory",
+    "MemoryMeasuredWakes",
     "MemoryPodEvents",
     "MemoryProgress",
     "MemoryQueues",

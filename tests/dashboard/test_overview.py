@@ -1,0 +1,124 @@
+"""The overview: what operators and viewers see of all sessions at once."""
+
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+
+from service.domain.clock import utc_now
+from service.domain.errors import ClusterUnavailable, RedisUnavailable
+from service.domain.health import Health
+from service.domain.permissions import CallerRole
+from service.domain.progress import Stage
+from service.domain.wake_times import KEPT, MeasuredWake
+from tests.dashboard.conftest import FRONTEND, OPERATOR, VIEWER, Board, serving
+from tests.dashboard.sessions import fill
+from tests.domain.conftest import World
+from tests.domain.test_wake_times import wake
+
+OVERVIEW = "/dashboard/overview"
+
+
+def words(page: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", page.partition("<main")[2]).split())
+
+
+@pytest.mark.parametrize("role", [OPERATOR, VIEWER])
+async def test_it_says_how_many_sessions_are_awake_and_which_need_a_look(board: Board, role: CallerRole) -> None:
+    fill(board.world, 300)
+    visitor = await board.visitor(role)
+    page = await visitor.read(OVERVIEW)
+    assert "Have or want a pod 12; nothing limits how many may be" in words(page)
+    assert "Waking up 3 Awake 6 Does not start 3 All 300" in words(page)
+    assert "3 sessions cannot pull their image" in page
+    # Each number leads to the sessions that it counts.
+    for query in ("phase=failed", "reason=image"):
+        assert f'href="/dashboard?{query}"' in page
+        assert "3 of 300 sessions." in await visitor.read(f"/dashboard?{query}")
+    assert 'aria-current="page">Overview</a>' in page
+
+
+@pytest.mark.parametrize(
+    ("role", "user_id"), [(FRONTEND, None), (FRONTEND, "ann@example.com"), (OPERATOR, "a@b.example")]
+)
+async def test_who_may_not_see_all_sessions_gets_no_overview(board: Board, role: CallerRole, user_id: str) -> None:
+    visitor = await board.visitor(role, user_id)
+    answer = await visitor.get(OVERVIEW)
+    assert answer.status == 403
+    assert "Overview</a>" not in await answer.text()
+
+
+async def test_the_limit_of_awake_sessions_is_shown_as_far_as_it_is_used(world: World) -> None:
+    fill(world, 300)
+    for limit, expected in ((40, "Have or want a pod 12 of 40 that may be"), (12, "No further one wakes up.")):
+        async with serving(world, awake_limit=limit) as board:
+            page = await (await board.visitor(VIEWER)).read(OVERVIEW)
+        assert expected in words(page)
+        assert f'max="{limit}"' in page
+        assert 'value="12"' in page
+
+
+async def test_percentiles_are_of_the_last_hour_and_day_of_all_replicas(board: Board) -> None:
+    now = utc_now()
+    board.world.measured.wakes = [
+        *(wake(2.0, pod=f"now{number}", at=now - timedelta(minutes=1)) for number in range(10)),
+        *(wake(8.0, pod=f"then{number}", at=now - timedelta(hours=5)) for number in range(30)),
+        wake(None, at=now - timedelta(hours=6)),
+        wake(99.0, pod="old", at=now - timedelta(days=2)),
+    ]
+    page = words(await (await board.visitor(VIEWER)).read(OVERVIEW))
+    hour, day = page.partition("Last hour: 10 wakes")[2].split("Last day: 40 wakes, in seconds")
+    assert "In all, from the wake to the ready pod 2.00 2.00 2.00" in hour
+    assert "The service asks for a pod 0.50 0.50 0.50" in hour
+    assert "In all, from the wake to the ready pod 8.00 8.00 8.00" in day
+    assert "Last day: 1 wake without a ready pod after ten minutes." in day
+    assert "more wakes than are kept" not in day
+
+
+async def test_it_says_since_when_there_are_times_if_that_is_less_than_a_day(board: Board) -> None:
+    at = utc_now() - timedelta(hours=3)
+    board.world.measured.wakes = [wake(1.0, pod=str(number), at=at) for number in range(KEPT)]
+    page = await (await board.visitor(VIEWER)).read(OVERVIEW)
+    assert f"those of the last day begin at {at:%Y-%m-%d %H:%M:%S} UTC" in page
+
+
+async def test_nobody_has_woken_a_session_yet(board: Board) -> None:
+    page = words(await (await board.visitor(VIEWER)).read(OVERVIEW))
+    assert "Last hour: no session had to start a pod." in page
+    assert "Every part of the service works. No session is held up." in page
+
+
+async def test_parts_that_fail_are_named_with_the_reason(world: World) -> None:
+    async def fails() -> None:
+        raise ClusterUnavailable("<the API server does not answer>")
+
+    async def works() -> None: ...
+
+    health = Health(
+        {"redis": works, "kubernetes": fails}, seconds=60, remarks={"entry": lambda: "nobody can sign in right now"}
+    )
+    async with serving(world, health=health) as board:
+        page = await (await board.visitor(VIEWER)).read(OVERVIEW)
+    assert "<strong>kubernetes</strong>: " in page
+    assert "entry: nobody can sign in right now" in page
+    assert "<strong>redis" not in page
+    assert "<the API" not in page
+
+
+async def test_without_redis_the_rest_is_shown(board: Board) -> None:
+    async def last() -> Sequence[MeasuredWake]:
+        raise RedisUnavailable
+
+    fill(board.world, 100)
+    visitor = await board.visitor(VIEWER)
+    board.world.measured.last = last  # type: ignore[method-assign]
+    page = words(await visitor.read(OVERVIEW))
+    assert "Redis does not answer, so the times are not known." in page
+    assert "All 100" in page
+
+
+async def test_a_wake_without_any_stage_before_ready_does_no_harm(board: Board) -> None:
+    board.world.measured.wakes = [MeasuredWake(at=utc_now(), pod="a", stages={Stage.READY: 1.5})]
+    page = words(await (await board.visitor(VIEWER)).read(OVERVIEW))
+    assert "In all, from the wake to the ready pod 1.50 1.50 1.50" in page
