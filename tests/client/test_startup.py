@@ -1,19 +1,19 @@
 """The command line starts quickly: it imports what a command needs, and nothing else."""
 
+import asyncio
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from stack.stack import ROOT
+from tests.client.conftest import ServeAlone
 from user_pods_client.cli import commands
 
-_HEAVY = {"aiohttp", "requests", "rich", "urllib3", "yaml"}
-"""Not pydantic: typer reads arguments by it."""
-
-
+_HEAVY = {"aiohttp", "asyncio", "pydantic", "requests", "rich", "urllib3", "yaml"}
 _OWN = "user_pods_client.cli."
 
 
@@ -36,7 +36,8 @@ def imported_by(argv: list[str], home: Path, **more: str) -> set[str]:
 ])  # fmt: skip
 def test_only_the_module_of_the_command_is_imported(argv: list[str], module: str, tmp_path: Path) -> None:
     modules = {place.partition(".")[0] for _, place in commands._PLACES.values()}
-    assert {each for each in modules if _OWN + each in imported_by(argv, tmp_path)} == {module}
+    imported = imported_by(argv, tmp_path)
+    assert {each for each in modules if _OWN + each in imported} == {module}
 
 
 def test_completion_knows_every_command_and_imports_no_http_library(tmp_path: Path) -> None:
@@ -48,17 +49,18 @@ def test_completion_knows_every_command_and_imports_no_http_library(tmp_path: Pa
     assert set(done.stdout.split()) == set(commands._PLACES), done.stderr
 
 
-@pytest.mark.parametrize("argv", [["--version"], ["context", "list"]])
-def test_a_command_that_calls_nobody_imports_no_http_library(argv: list[str], tmp_path: Path) -> None:
-    assert imported_by(argv, tmp_path) & _HEAVY == set()
+@pytest.mark.parametrize(("argv", "needed"), [
+    (["--version"], set()),
+    (["context", "list"], set()),
+    (["--help"], {"rich"}),
+    (["list"], {"urllib3"}),
+    (["list", "-o", "yaml"], {"urllib3", "yaml"}),
+])  # fmt: skip
+async def test_a_command_imports_the_libraries_that_it_needs(
+    argv: list[str], needed: set[str], serve_alone: ServeAlone, tmp_path: Path
+) -> None:
+    async def no_sessions(_request: web.Request) -> web.Response:
+        return web.json_response({"sessions": [], "cursor": None})
 
-
-def test_help_imports_no_http_library(tmp_path: Path) -> None:
-    assert imported_by(["--help"], tmp_path) & (_HEAVY - {"rich"}) == set()
-
-
-def test_a_call_imports_one_http_library_and_only_that(tmp_path: Path) -> None:
-    code = "import sys; from user_pods_client.sync import Client; print(*sys.modules)"
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "client")}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert {"aiohttp", "asyncio", "pydantic", "requests", "rich", "yaml"} & set(done.stdout.split()) == set()
+    url = await serve_alone(no_sessions)
+    assert await asyncio.to_thread(imported_by, argv, tmp_path, USER_PODS_URL=url) & _HEAVY == needed
