@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service.dashboard import actions, audit_page, forms, paths, refusals, session_page
+from service.dashboard import actions, audit_page, findings, forms, paths, refusals, session_page
 from service.dashboard.actions import ACTIONS, Action
 from service.dashboard.live import LiveStreams
 from service.dashboard.overview import OverviewPage
@@ -18,7 +18,7 @@ from service.dashboard.visitors import Visitors
 from service.domain.names import SESSION_ID_PATTERN, SessionId, is_session_id
 from service.domain.permissions import Caller
 from service.web.access import caller
-from service.web.caller import PAGES, operation
+from service.web.caller import PAGES, SESSION, operation
 from service.web.keys import API, PROBES, ApiParts
 from service.web.problems import RequestRefused
 
@@ -77,6 +77,9 @@ class Dashboard:
             web.get(session, self._session, name=f"{PAGES}status"),
             web.get(f"{session}/live", self._session_live, name=f"{PAGES}status.live"),
             web.get(paths.OVERVIEW, self._show_overview, name=f"{PAGES}summary"),
+            web.get(paths.FINDINGS, self._findings, name=f"{PAGES}diagnosis"),
+            web.get(paths.MEND, self._ask_to_mend, name=f"{PAGES}fix"),
+            web.post(paths.MEND, self._mend, name=f"{PAGES}fix"),
             web.get(paths.AUDIT, self._audit, name=f"{PAGES}audit"),
             *(
                 route
@@ -169,6 +172,25 @@ class Dashboard:
             page = paths.ROOT if action.name == "delete" else f"{paths.SESSIONS}/{uuid}"
             link = f"{page}?done={action.name}"
         return see_other(link)
+
+    async def _findings(self, request: web.Request) -> web.StreamResponse:
+        return self._pages.page(
+            request,
+            "findings.html",
+            found=await findings.read(request.app[API].doctor, now="look" in request.query),
+            mend_path=findings.mend_path,
+            session_path=findings.session_path,
+        )
+
+    async def _ask_to_mend(self, request: web.Request) -> web.StreamResponse:
+        return self._pages.page(request, "mend.html", place=findings.place(request.query), mended=None)
+
+    async def _mend(self, request: web.Request) -> web.StreamResponse:
+        place = findings.place(await forms.read(request, self._visitors))
+        if place.uuid is not None:
+            request[SESSION] = place.uuid
+        mended = await findings.mend(request.app[API].doctor, place)
+        return self._pages.page(request, "mend.html", place=place, mended=mended)
 
     async def _audit(self, request: web.Request) -> web.StreamResponse:
         return self._pages.page(

@@ -26,6 +26,7 @@ _SCRIPTS = ("vendor/htmx/htmx.min.js", "vendor/htmx/sse.min.js", "dashboard.js")
 _NAVIGATION = (
     ("Sessions", paths.ROOT, "list_sessions"),
     ("Overview", paths.OVERVIEW, "summary"),
+    ("Findings", paths.FINDINGS, "diagnosis"),
     ("Audit", paths.AUDIT, "audit"),
 )
 """Each page that the header leads to: its name, its path, and the operation that its visitors must be allowed."""

@@ -12,6 +12,8 @@ ASSETS: Final = "/dashboard/assets"
 SESSIONS: Final = "/dashboard/sessions"
 LIVE: Final = "/dashboard/live"
 OVERVIEW: Final = "/dashboard/overview"
+FINDINGS: Final = "/dashboard/findings"
+MEND: Final = "/dashboard/findings/mend"
 AUDIT: Final = "/dashboard/audit"
 _LONGEST = 1000
 """Characters of an address that a sign-in leads back to."""

@@ -25,6 +25,7 @@ _NEXT = {
     "forbidden": "Ask an operator for a key, or a group, that may. Your own role is at the top of the page.",
     "cross-site": "Open the page again from the dashboard, and try once more.",
     "session-not-found": "Check the id. The session may have been deleted.",
+    "session-busy": "Somebody else works on the session. Try again in a moment.",
     "session-asleep": "Wake it first.",
     "session-released": "Create the session again. Its volume comes back, if it was kept.",
     "session-broken": "Create the session again, which repairs it.",

@@ -25,6 +25,7 @@ from service.domain.access import WorkspaceAccess
 from service.domain.api_keys import ApiKey, ApiKeys, new_api_key
 from service.domain.audit import Audit, AuditEntry
 from service.domain.browser_sessions import BrowserSessions
+from service.domain.diagnosis.diagnosis import Doctor
 from service.domain.health import Health
 from service.domain.identity import IdentityProvider, UserRule
 from service.domain.keyring import Keyring
@@ -68,6 +69,7 @@ class Board:
     audit: Audit
     origin: str
     live: LiveStreams
+    doctor: Doctor
 
     async def add_key(self, name: str, role: CallerRole, user_id: str | None = None) -> str:
         key, stored = new_api_key(name, role, user_id)
@@ -190,7 +192,7 @@ async def serving(
         awake_limit=awake_limit,
         users_namespace="users",
         exposition=Exposition(metrics.registry),
-        doctor=world.doctor(),
+        doctor=world.doctor(health),
         example_url=None,
     )
     probes = ProbeParts(
@@ -204,7 +206,7 @@ async def serving(
     await client.start_server()
     try:
         origin = url or str(client.make_url("")).rstrip("/")
-        yield Board(world, client, file, keys, sessions, audit, origin, live)
+        yield Board(world, client, file, keys, sessions, audit, origin, live, parts.doctor)
     finally:
         await client.close()
         writing.cancel()

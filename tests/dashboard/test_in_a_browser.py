@@ -16,6 +16,7 @@ from service.domain.names import SessionId
 from service.gateway.pages.brand import Brand, Support
 from tests.dashboard.conftest import OPERATOR, VIEWER, Board, serving
 from tests.dashboard.sessions import fill, put
+from tests.dashboard.test_findings import stuck
 from tests.dashboard.test_list import HOSTILE
 from tests.domain.conftest import World
 from tests.domain.test_wake_times import wake
@@ -206,6 +207,28 @@ async def test_the_overview_is_for_everybody(board: Board, page: Page) -> None:
     await seen(page, "overview")
     await page.get_by_role("link", name="100 sessions cannot pull their image").click()
     await expect(page.locator("#found")).to_have_text("100 of 10,000 sessions.")
+    assert complaints == []
+
+
+async def test_findings_are_looked_for_and_mended_by_keyboard(board: Board, page: Page) -> None:
+    complaints = Complaints(page)
+    uuid = await stuck(board.world)
+    await signed_in(page, board)
+    await by_keyboard(page, "Findings")
+    await expect(page.get_by_role("heading", name="Findings")).to_be_visible()
+    await by_keyboard(page, "Look now")
+    await expect(page.locator("#findings .done")).to_contain_text("Looked at")
+    await expect(page).to_have_url(re.compile(r"look=now"))
+    await page.get_by_text("What is in order").click()
+    await seen(page, "findings")
+    await by_keyboard(page, "Mend")
+    await expect(page.get_by_role("heading", name="Mend this finding?")).to_be_visible()
+    await seen(page, "mend")
+    await by_keyboard(page, "Mend")
+    await expect(page.get_by_role("heading", name="It is mended")).to_be_visible()
+    await accessible(page)
+    await by_keyboard(page, "Show the session")
+    await expect(page.get_by_text(f"Session {uuid}")).to_be_visible()
     assert complaints == []
 
 

@@ -41,6 +41,8 @@ class Doctor:
         self._deadline = deadline
         self._run: asyncio.Task[Diagnosis] | None = None
         self._mends = asyncio.Semaphore(_MENDS)
+        self.last: Diagnosis | None = None
+        """Of this process."""
 
     async def diagnosis(self) -> Diagnosis:
         """Run every check. Raises nothing: a check that cannot run is a finding."""
@@ -81,7 +83,8 @@ class Doctor:
         finally:
             await survey.close()
         findings = [finding for of_one in found for finding in of_one]
-        return Diagnosis(utc_now(), sorted(findings, key=lambda finding: RANK[finding.severity]))
+        self.last = Diagnosis(utc_now(), sorted(findings, key=lambda finding: RANK[finding.severity]))
+        return self.last
 
     async def _bounded(self, check: Check, survey: Survey) -> Sequence[Finding]:
         async with asyncio.timeout(self._deadline):

@@ -1,0 +1,73 @@
+"""What the doctor finds, and the form that has a finding mended."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import urlencode
+
+from service.dashboard import paths
+from service.domain.diagnosis.diagnosis import Diagnosis, Doctor
+from service.domain.diagnosis.finding import Finding, Mended, Severity
+from service.domain.names import is_session_id
+from service.web.problems import RequestRefused
+
+_LONGEST = {"check": 40, "subject": 300}
+"""Characters, as in the API."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """`faults`: the worst first; `fine`: what was looked at and is in order."""
+
+    at: datetime
+    faults: Sequence[Finding]
+    fine: Sequence[Finding]
+    counts: Mapping[Severity, int]
+
+    @classmethod
+    def of(cls, found: Diagnosis) -> "Findings":
+        faults = [each for each in found.findings if each.severity is not Severity.OK]
+        fine = [each for each in found.findings if each.severity is Severity.OK]
+        return cls(at=found.at, faults=faults, fine=fine, counts=Counter(each.severity for each in faults))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Names a finding."""
+
+    check: str
+    subject: str
+
+    @property
+    def uuid(self) -> str | None:
+        """The session that it is about, if it is about one."""
+        return self.subject if is_session_id(self.subject) else None
+
+
+async def read(doctor: Doctor, *, now: bool) -> Findings | None:
+    """What the doctor finds now, or found when this process looked last; None if it never has."""
+    found = await doctor.diagnosis() if now else doctor.last
+    return Findings.of(found) if found is not None else None
+
+
+def place(given: Mapping[str, str]) -> Place:
+    """Raises RequestRefused."""
+    found = Place(given.get("check", ""), given.get("subject", ""))
+    if not all(0 < len(getattr(found, name)) <= most for name, most in _LONGEST.items()):
+        raise RequestRefused("does-not-fit", "the address names no finding; choose one from the list")
+    return found
+
+
+async def mend(doctor: Doctor, at: Place) -> Mended:
+    return await doctor.mend(at.check, at.subject)
+
+
+def mend_path(finding: Finding) -> str:
+    """Where to confirm that the finding should be mended."""
+    return f"{paths.MEND}?{urlencode({'check': finding.check, 'subject': finding.subject})}"
+
+
+def session_path(finding: Finding) -> str | None:
+    """The page of the session that the finding is about, if it is about one."""
+    return f"{paths.SESSIONS}/{finding.subject}" if is_session_id(finding.subject) else None

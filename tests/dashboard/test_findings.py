@@ -1,0 +1,142 @@
+"""What the doctor finds, on a page: looked for on request, and mended by those who may."""
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from html import unescape
+from urllib.parse import quote, urlencode
+
+import pytest
+
+from service.domain.errors import RedisUnavailable
+from service.domain.health import Health
+from service.domain.names import SessionId, release_name
+from service.domain.permissions import CallerRole
+from service.domain.release import Release, ReleaseState
+from tests.dashboard.conftest import FRONTEND, OPERATOR, VIEWER, Board, serving
+from tests.dashboard.test_list import HOSTILE
+from tests.dashboard.test_overview import words
+from tests.domain.conftest import World
+
+FINDINGS, MEND = "/dashboard/findings", "/dashboard/findings/mend"
+NOBODY = SessionId("nobody00")
+
+
+async def stuck(world: World) -> SessionId:
+    """A session whose release a dead helm has left pending, which can be mended."""
+    uuid = (await world.provisioner.create("ann@example.com")).uuid
+    release = Release(release_name(uuid), 1, ReleaseState.PENDING_INSTALL, datetime.now(UTC) - timedelta(hours=1))
+    world.cluster.change(replace(world.cluster.workload(uuid), release=release))
+    return uuid
+
+
+async def test_nothing_is_looked_for_before_somebody_asks(board: Board, world: World) -> None:
+    await stuck(world)
+    visitor = await board.visitor(VIEWER)
+    assert "This process has not looked yet." in await visitor.read(FINDINGS)
+    assert board.doctor.last is None
+    page = words(await visitor.read(f"{FINDINGS}?look=now"))
+    assert re.search(r"Looked at [-0-9]+ [:0-9]+ UTC: \d errors?, \d warnings?\.", page)
+    # Who comes later sees what was found, and when.
+    at = f"Looked at {board.doctor.last.at:%Y-%m-%d %H:%M:%S} UTC"  # type: ignore[attr-defined]
+    assert at in await visitor.read(FINDINGS)
+
+
+async def test_each_finding_says_what_it_means_and_what_to_do(board: Board, world: World) -> None:
+    uuid = await stuck(world)
+    page = await (await board.visitor(VIEWER)).read(f"{FINDINGS}?look=now")
+    (finding,) = [each for each in board.doctor.last.findings if each.fixable]  # type: ignore[union-attr]
+    for part in (finding.check, finding.what, finding.meaning, finding.next_step):
+        assert part.replace("`", "") in unescape(words(page)).replace(" ,", ",").replace(" .", ".")
+    assert f'href="/dashboard/sessions/{uuid}"' in page
+    assert "<code>user-pods create ann@example.com</code>" in page
+    assert "/mend" not in page, "a viewer mends nothing"
+
+
+async def test_a_healthy_system_is_in_order(board: Board) -> None:
+    page = words(await (await board.visitor(VIEWER)).read(f"{FINDINGS}?look=now"))
+    assert "everything is in order." in page
+    assert re.search(r"What is in order \(\d\d\)", page)
+
+
+async def test_mending_is_confirmed_told_and_audited(board: Board, world: World) -> None:
+    uuid = await stuck(world)
+    visitor = await board.visitor(OPERATOR)
+    page = await visitor.read(f"{FINDINGS}?look=now")
+    (path,) = re.findall(rf'href="({MEND}\?[^"]*)"', page)
+    path = path.replace("&amp;", "&")
+    asked = await visitor.read(path)
+    assert "Mend this finding?" in asked
+    assert world.cluster.workload(uuid).release.unfinished  # type: ignore[union-attr]
+    check = re.findall(r'name="check" value="([^"]*)"', asked)[0]
+    answer = await visitor.submit(path, check=check, subject=uuid)
+    assert answer.status == 200
+    assert "It is mended" in await answer.text()
+    assert not world.cluster.workload(uuid).release.unfinished  # type: ignore[union-attr]
+    # A second time, there is nothing to do.
+    again = await visitor.submit(path, check=check, subject=uuid)
+    assert "There is nothing to mend" in await again.text()
+    entries = [each for each in await board.entries(3) if each.operation == "fix"]
+    assert [(each.uuid, each.result, each.role) for each in entries] == [(uuid, "done", OPERATOR)] * 2
+    page = words(await visitor.read(f"{FINDINGS}?look=now"))
+    assert "everything is in order" in page
+
+
+@pytest.mark.parametrize(
+    ("who", "looks", "mends"),
+    [
+        ((OPERATOR, None), 200, 200), ((VIEWER, None), 200, 403), ((FRONTEND, None), 403, 403),
+        ((OPERATOR, "ann@example.com"), 403, 403), ((VIEWER, "ann@example.com"), 403, 403),
+    ],
+)  # fmt: skip
+async def test_who_may_look_and_mend(
+    board: Board, world: World, who: tuple[CallerRole, str | None], looks: int, mends: int
+) -> None:
+    await world.provisioner.create("ann@example.com")
+    visitor = await board.visitor(*who)
+    looked = await visitor.get(f"{FINDINGS}?look=now")
+    assert looked.status == looks
+    assert ("Findings</a>" in await looked.text()) == (looks == 200)
+    place = {"check": "redis-keys", "subject": NOBODY}
+    path = f"{MEND}?check=redis-keys&subject={NOBODY}"
+    assert (await visitor.get(path)).status == mends
+    if mends == 200:
+        assert (await visitor.submit(path, **place)).status == 200
+    else:
+        session = (await visitor.read("/dashboard")).partition('name="form" value="')[2].partition('"')[0]
+        assert (await visitor.post(MEND, {"form": session, **place})).status == 403
+
+
+async def test_a_form_of_somebody_else_mends_nothing(board: Board, world: World) -> None:
+    uuid = await stuck(world)
+    visitor, place = await board.visitor(OPERATOR), {"check": "installation", "subject": uuid}
+    assert (await visitor.post(MEND, {"form": "x", **place})).status == 403
+    asked = await visitor.read(f"{MEND}?{urlencode(place)}")
+    form = asked.partition('name="form" value="')[2].partition('"')[0]
+    cross = await visitor.post(MEND, {"form": form, **place}, **{"Sec-Fetch-Site": "cross-site"})
+    assert cross.status == 403
+    assert world.cluster.workload(uuid).release.unfinished  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("query", ["", "?check=a", "?subject=b", f"?check={'x' * 41}&subject=b", "?check=&subject=b"])
+async def test_an_address_that_names_no_finding_is_refused(board: Board, query: str) -> None:
+    answer = await (await board.visitor(OPERATOR)).get(f"{MEND}{query}")
+    assert answer.status == 422
+    assert "names no finding" in await answer.text()
+
+
+async def test_what_a_finding_is_about_is_only_text(board: Board) -> None:
+    visitor = await board.visitor(OPERATOR)
+    path = f"{MEND}?check={quote('<i>')}&subject={quote(HOSTILE)}%ff%ed%a0%80"
+    assert HOSTILE not in await visitor.read(path)
+    answer = await visitor.submit(path, check="<i>", subject=HOSTILE)
+    assert (answer.status, HOSTILE in await answer.text()) == (200, False)
+
+
+async def test_a_check_that_cannot_run_is_a_finding(world: World) -> None:
+    async def fail() -> None:
+        raise RedisUnavailable
+
+    async with serving(world, health=Health({"redis": fail}, seconds=0)) as board:
+        page = words(await (await board.visitor(VIEWER)).read(f"{FINDINGS}?look=now"))
+    assert "Error parts: redis" in page
