@@ -11,7 +11,6 @@ import typer
 from service import __version__
 from service.commands import key
 from service.commands.generate import generate
-from service.commands.plan import plan
 from service.commands.serve import serve
 from service.edge.ports import PortUnusable
 from service.settings import SettingsError
@@ -38,7 +37,7 @@ def options(
     """One pod per user that sleeps when idle and wakes when its user returns."""
 
 
-for command in (serve, plan, generate):
+for command in (serve, generate):
     app.command()(command)
 app.add_typer(key.app, name="key")
 

@@ -40,6 +40,7 @@ _PANELS: Mapping[str, Mapping[str, str]] = {
         "top": "top.top",
         "doctor": "doctor.doctor",
         "audit": "audit.audit",
+        "plan": "plan.plan",
     },
 }
 """By panel of the help and by name: a module of this package, and in it a function, or a Typer with more commands."""

@@ -4,10 +4,11 @@ docs/explanation/scale.md has the runs.
 On other machines the seconds of CPU differ; connections, requests and bytes do not.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
-class Measured(NamedTuple):
+@dataclass(frozen=True)
+class Measured:
     """One constant and the line of the benchmark's table that it comes from."""
 
     value: float

@@ -2,11 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from service.commands import measured as m
-from service.commands.measured import Measured
+from user_pods_client.cli import measured as m
+from user_pods_client.cli.measured import Measured
 
 _SPARE = 2
 """Everything that is a rate is planned for twice its mean."""
@@ -49,7 +48,7 @@ class Need:
     constants: Sequence[Measured] = ()
 
 
-def plan(load: Load) -> list[Need]:
+def needs(load: Load) -> list[Need]:
     """Every need, in the order of the parts."""
     polls = (load.awake / load.poll, m.KEDA_REQUESTS_PER_POLL)
     calls = load.awake * load.calls_per_minute / 60 + load.wakes
@@ -121,26 +120,3 @@ def _need(
 def _round_up(number: float, step: int) -> int:
     """To the next multiple of `step`, at least one."""
     return max(1, math.ceil(number / step)) * step
-
-
-def table(load: Load) -> str:
-    """The plan for people."""
-    rows = [(need.part, need.what, f"{need.amount:g}", need.formula) for need in plan(load)]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = [
-        f"{part:<{widths[0]}}  {what:<{widths[1]}}  {amount:>{widths[2]}}  {formula}"
-        for part, what, amount, formula in rows
-    ]
-    constants = dict.fromkeys(constant for need in plan(load) for constant in need.constants)
-    sources = [f"{constant.value:g} {constant.unit}: {constant.line}" for constant in constants]
-    return "\n".join(
-        [*lines, "", "Measured constants, and where they come from in docs/explanation/scale.md:", *sources]
-    )
-
-
-def document(load: Load) -> dict[str, Any]:
-    """The plan for programs."""
-    return {
-        "load": asdict(load),
-        "needs": [asdict(need) | {"constants": [each._asdict() for each in need.constants]} for need in plan(load)],
-    }
