@@ -129,6 +129,11 @@ class Settings(BaseSettings):
     """Path of the chart to install, a folder or an archive. The image contains one."""
     chart_values: Path | None = None
     """Path of a YAML file with values for every user's release, for example image and resources."""
+    profiles: Path | None = None
+    """Path of a YAML file with profiles: for each name the `values` that its sessions have above `CHART_VALUES`, and
+    possibly a `description`, `roles` (who may choose it) and `limits` (`cooldown`, `background`, in seconds)."""
+    default_profile: str | None = None
+    """Profile of sessions whose creator chooses none. Empty: the common values alone."""
     helm: str = "helm"
     """The helm program, version 3 or 4: a name on PATH, or a path."""
     helm_processes: Annotated[int, Field(ge=1, le=64)] = max(2, os.cpu_count() or 2)
@@ -371,7 +376,15 @@ class Settings(BaseSettings):
         RedisAddress.parse(value.get_secret_value())
         return value
 
-    @field_validator("api_keys_file", "kubeconfig", "chart_values", "oidc_client_secret_file", mode="before")
+    @field_validator(
+        "api_keys_file",
+        "kubeconfig",
+        "chart_values",
+        "profiles",
+        "default_profile",
+        "oidc_client_secret_file",
+        mode="before",
+    )
     @classmethod
     def _empty(cls, value: Any) -> Any:
         return value or None

@@ -16,6 +16,7 @@ from user_pods_client.models import (
     IdleTimes,
     Opened,
     Phase,
+    ProfileList,
     Revoked,
     SessionList,
     Status,
@@ -24,13 +25,13 @@ from user_pods_client.models import (
 )
 
 
-def create(user_id: str, *, idle: IdleTimes | None = None) -> Call[CreatedSession]:
+def create(user_id: str, *, idle: IdleTimes | None = None, profile: str | None = None) -> Call[CreatedSession]:
     return Call(
         name="create",
         method="POST",
         path="/session/create",
         answers={201: CreatedSession, 200: CreatedSession},
-        body=_body(user_id=user_id, idle=idle),
+        body=_body(user_id=user_id, idle=idle, profile=profile),
     )
 
 
@@ -153,6 +154,15 @@ def summary() -> Call[Summary]:
         method="GET",
         path="/summary",
         answers={200: Summary},
+    )
+
+
+def profiles() -> Call[ProfileList]:
+    return Call(
+        name="profiles",
+        method="GET",
+        path="/profiles",
+        answers={200: ProfileList},
     )
 
 

@@ -89,6 +89,8 @@ class CreatedSession(Model):
     user_id: str
     """The user's name: 1 to 254 printable ASCII characters without spaces; case is kept."""
     status: Literal["created"] = "created"
+    profile: str | None
+    """The profile that the session has; null if it has none."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -200,6 +202,25 @@ class Opened(Model):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ProfileList(Model):
+    profiles: list[ProfileView]
+    """Those that the caller may choose."""
+    default: str | None
+    """The profile of sessions whose creator chooses none; null: none."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ProfileView(Model):
+    name: str
+    description: str
+    """What it is for, in the operator's words."""
+    cooldown_limit: float | None
+    """Longest cooldown in seconds of its sessions; null if there is no limit of its own."""
+    background_limit: float | None
+    """The same for the time that a working program keeps the pod awake."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ProgressEvent(Model):
     """The data of one server-sent event; its name is the `phase` too."""
 
@@ -269,6 +290,8 @@ class Status(Model):
     longer than `SCHEDULE_TIMEOUT`. Otherwise null."""
     release: ReleaseView | None
     """The Helm release; null if it was removed."""
+    profile: str | None
+    """Name of the session's profile; null if it has none."""
     created_at: datetime
     awake_since: datetime | None
     """When the pod of an awake session was created; otherwise null."""

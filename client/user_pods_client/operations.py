@@ -17,6 +17,7 @@ from user_pods_client.models import (
     IdleTimes,
     Opened,
     Phase,
+    ProfileList,
     Revoked,
     SessionList,
     Status,
@@ -32,10 +33,10 @@ class Operations(ABC):
     def _send(self, call: Call[T]) -> T:
         """The result of a call. Raises a ClientError."""
 
-    def create(self, user_id: str, *, idle: IdleTimes | None = None) -> CreatedSession:
+    def create(self, user_id: str, *, idle: IdleTimes | None = None, profile: str | None = None) -> CreatedSession:
         """Create a session. A user has one session: every call for the same `user_id` returns it. The pod is
         installed asleep."""
-        return self._send(calls.create(user_id, idle=idle))
+        return self._send(calls.create(user_id, idle=idle, profile=profile))
 
     def wake(self, uuid: str) -> Action:
         """Wake the pod. Also the heartbeat: call it on every user message."""
@@ -93,6 +94,10 @@ class Operations(ABC):
         """Count the sessions. All sessions by phase, and how many are awake of how many that may be."""
         return self._send(calls.summary())
 
+    def profiles(self) -> ProfileList:
+        """List profiles. What a create can choose from: sets of chart values that the operator has defined."""
+        return self._send(calls.profiles())
+
     def audit(
         self, *, cursor: str | None = None, limit: int = 50, uuid: str | None = None, caller: str | None = None
     ) -> AuditPage:
@@ -136,10 +141,12 @@ class AsyncOperations(ABC):
     async def _send(self, call: Call[T]) -> T:
         """The result of a call. Raises a ClientError."""
 
-    async def create(self, user_id: str, *, idle: IdleTimes | None = None) -> CreatedSession:
+    async def create(
+        self, user_id: str, *, idle: IdleTimes | None = None, profile: str | None = None
+    ) -> CreatedSession:
         """Create a session. A user has one session: every call for the same `user_id` returns it. The pod is
         installed asleep."""
-        return await self._send(calls.create(user_id, idle=idle))
+        return await self._send(calls.create(user_id, idle=idle, profile=profile))
 
     async def wake(self, uuid: str) -> Action:
         """Wake the pod. Also the heartbeat: call it on every user message."""
@@ -198,6 +205,10 @@ class AsyncOperations(ABC):
     async def summary(self) -> Summary:
         """Count the sessions. All sessions by phase, and how many are awake of how many that may be."""
         return await self._send(calls.summary())
+
+    async def profiles(self) -> ProfileList:
+        """List profiles. What a create can choose from: sets of chart values that the operator has defined."""
+        return await self._send(calls.profiles())
 
     async def audit(
         self, *, cursor: str | None = None, limit: int = 50, uuid: str | None = None, caller: str | None = None

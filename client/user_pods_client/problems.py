@@ -335,6 +335,12 @@ class Unavailable(ServiceProblem):
     slug = "unavailable"
 
 
+class UnknownProfile(ServiceProblem):
+    """422: there is no such profile."""
+
+    slug = "unknown-profile"
+
+
 class UnsupportedMediaType(ServiceProblem):
     """415: the body must be application/json, uncompressed or with gzip or deflate."""
 
@@ -402,6 +408,7 @@ BY_SLUG: dict[str, type[ServiceProblem]] = {
     "too-many-streams-of-session": TooManyStreamsOfSession,
     "unauthorized": Unauthorized,
     "unavailable": Unavailable,
+    "unknown-profile": UnknownProfile,
     "unsupported-media-type": UnsupportedMediaType,
     "uri-too-long": UriTooLong,
 }

@@ -21,6 +21,10 @@ class InvalidUserId(SessionError):
     message = "user_id must be 1 to 254 printable ASCII characters without spaces"
 
 
+class UnknownProfile(SessionError):
+    message = "there is no such profile"
+
+
 class InvalidCursor(SessionError):
     message = "the cursor is not from this service"
 

@@ -27,6 +27,8 @@ class Limits:
     cooldown: timedelta = timedelta(hours=24)
     lease: timedelta = timedelta(hours=1)
     extension: timedelta = timedelta(hours=8)
+    background: timedelta | None = None
+    """None: as long as an extension."""
 
     def idle_times(self, requested: RequestedIdleTimes, default: IdleTimes) -> IdleTimes:
         """The requested times, completed by the defaults. Raises IdleTimesRefused when they are out of bounds."""
@@ -44,7 +46,11 @@ class Limits:
         for name, given, most in (
             ("lease", requested.lease, self.lease),
             ("cooldown", requested.cooldown, self.cooldown),
-            ("time for background work", requested.background, self.extension),
+            (
+                "time for background work",
+                requested.background,
+                self.extension if self.background is None else self.background,
+            ),
         ):
             if given is not None and given > most:
                 raise IdleTimesRefused(f"the {name} may be {most.total_seconds():g} s at most")

@@ -31,6 +31,10 @@ UUID_LABEL = "uuid"
 USER_ANNOTATION = "user-pods/user-id"
 USER_HASH_LABEL = "user-pods/user-hash"
 """An e-mail address is not a valid label value, so the label has a hash and the annotation the address."""
+PROFILE_LABEL = "user-pods/profile"
+"""On the Deployment and the volume: the name of the session's profile."""
+IDLE_TIMES_ANNOTATION = "user-pods/idle-times"
+"""On the Deployment: the idle times that the session was created with, for a repair of its ScaledObject."""
 LEASE_ANNOTATION = "user-pods/lease"
 """On the ScaledObject, beside KEDA's own times: seconds that one wake keeps the queue non-empty."""
 
@@ -45,6 +49,7 @@ REVOKED_ANNOTATION = "user-pods/revoked-at"
 _ALPHABET = string.ascii_lowercase + string.digits
 _SESSION_ID = re.compile(SESSION_ID_PATTERN)
 _USER_ID = re.compile(USER_ID_PATTERN)
+_DNS_LABEL = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 def new_session_id() -> SessionId:
@@ -65,6 +70,10 @@ def is_session_id(text: str) -> bool:
 
 def is_user_id(text: str) -> bool:
     return _USER_ID.fullmatch(text) is not None
+
+
+def is_dns_label(text: str) -> bool:
+    return _DNS_LABEL.fullmatch(text) is not None
 
 
 def release_name(uuid: SessionId) -> str:

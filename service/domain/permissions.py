@@ -91,6 +91,7 @@ RULES: Mapping[str, Rule] = {
     "history": Rule(Subject.SESSION, _READS),
     "list_sessions": Rule(Subject.USER, _READS),
     "summary": Rule(Subject.SERVICE, _OVERSEES),
+    "profiles": Rule(Subject.CALLER, _READS),
     "metrics": Rule(Subject.SERVICE, _OVERSEES),
     "audit": Rule(Subject.SERVICE, frozenset({_OPERATOR})),
     "diagnosis": Rule(Subject.SERVICE, _OVERSEES),

@@ -17,7 +17,8 @@ from service.domain.progress import Event, ProgressUpdate
 from service.domain.queue_state import PushResult, QueueState
 from service.domain.record import Record
 from service.domain.signing_key import SigningKey, StoredKeys
-from service.domain.workload import Workload
+from service.domain.wanted import NOTHING_WANTED, Wanted
+from service.domain.workload import UNASSIGNED, Assignment, Workload
 
 
 class SessionLock(Protocol):
@@ -48,11 +49,16 @@ class Store(Protocol):
     async def owner(self, user_id: str) -> SessionId | None:
         """The user's session id, or None. Raises SessionUnreadable when the entry is not an id, and IndexIncomplete."""
 
-    async def claim(self, user_id: str, candidate: SessionId) -> SessionId:
+    async def claim(self, user_id: str, candidate: SessionId, wanted: Wanted = NOTHING_WANTED) -> SessionId:
         """Make `candidate` the user's id, unless the user has one already. Returns the user's id.
+
+        A claim that is made keeps what the create wants, until there is a record.
 
         Raises IdTaken when the candidate belongs to another user.
         """
+
+    async def wanted(self, uuid: SessionId) -> Wanted | None:
+        """What the unfinished create wants that has claimed the id; None if there is none."""
 
     async def release_claim(self, user_id: str, uuid: SessionId) -> None:
         """Undo a claim that has no record yet. Does nothing otherwise."""
@@ -276,8 +282,13 @@ class SigningKeys(Protocol):
 class Releases(Protocol):
     """The Helm releases of the sessions."""
 
-    async def install(self, uuid: SessionId, user_id: str, idle_times: IdleTimes) -> None:
-        """Install `user-<uuid>`, or upgrade it if it exists, in exactly one helm process."""
+    async def install(
+        self, uuid: SessionId, user_id: str, idle_times: IdleTimes, assignment: Assignment = UNASSIGNED
+    ) -> None:
+        """Install `user-<uuid>`, or upgrade it if it exists, in exactly one helm process.
+
+        Raises SessionBroken when the assigned profile is not defined.
+        """
 
     async def uninstall(self, uuid: SessionId) -> None:
         """Uninstall the release. Does nothing when it does not exist."""
@@ -285,8 +296,8 @@ class Releases(Protocol):
     async def check(self) -> None:
         """Raise unless helm runs and the chart renders with the configured values."""
 
-    async def rendered(self) -> Sequence[Mapping[str, Any]]:
-        """The objects of a session as they would be installed now."""
+    async def rendered(self) -> Mapping[str | None, Sequence[Mapping[str, Any]]]:
+        """The objects of a session as they would be installed now, by the name of its profile; None: without one."""
 
 
 class Cluster(Protocol):
@@ -301,9 +312,10 @@ class Cluster(Protocol):
     async def find(self, user_id: str) -> SessionId | None:
         """The id of the session of which the user has a Deployment or a kept volume."""
 
-    async def reserve(self, uuid: SessionId, user_id: str) -> None:
+    async def reserve(self, uuid: SessionId, user_id: str, assignment: Assignment = UNASSIGNED) -> None:
         """Create the Deployment with 0 replicas, for helm to adopt. This claims the id in the cluster.
 
+        It keeps the assignment, so that any replica can finish the session with it.
         Does nothing when the user has reserved it already. Raises IdTaken when the Deployment is another user's.
         """
 

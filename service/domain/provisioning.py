@@ -2,8 +2,8 @@
 
 A create leaves its traces in this order, so that what a crash leaves behind says how to continue:
 
-1. the *claim* in Redis: this user has this id;
-2. the *reservation* in the cluster: a Deployment of that name with 0 replicas, with the user's id on it;
+1. the *claim* in Redis: this user has this id, and wants this;
+2. the *reservation* in the cluster: a Deployment of that name with 0 replicas, with the user's id and wishes on it;
 3. the *release*: helm adopts the Deployment and adds the rest;
 4. the *record* in Redis: from now on the session exists for callers.
 
@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,6 +25,7 @@ from service.domain import names
 from service.domain.admission_queue import AdmissionQueue
 from service.domain.errors import (
     ClusterUnavailable,
+    IdleTimesRefused,
     IdTaken,
     InvalidUserId,
     SessionBroken,
@@ -38,10 +39,13 @@ from service.domain.limits import NOTHING_REQUESTED, Limits, RequestedIdleTimes
 from service.domain.metrics import SILENT, Creation, ServiceMetrics
 from service.domain.names import SessionId
 from service.domain.ports import Cluster, Queues, Releases, SessionLock, Store
+from service.domain.profiles import NO_PROFILES, Profiles
 from service.domain.queries import SessionQueries
 from service.domain.record import Record, RecordStatus
 from service.domain.release import Release
-from service.domain.workload import Workload
+from service.domain.session import Session
+from service.domain.wanted import NOTHING_WANTED, Wanted
+from service.domain.workload import Assignment, Workload
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +61,8 @@ class Created:
 
     uuid: SessionId
     fresh: bool
+    assignment: Assignment
+    """What the session has, whatever this call asked for."""
 
 
 class Provisioner:
@@ -73,6 +79,7 @@ class Provisioner:
         admission: AdmissionQueue,
         idle_times: IdleTimes,
         helm_deadline: timedelta,
+        profiles: Profiles = NO_PROFILES,
         parking: bool = True,
         limits: Limits | None = None,
         metrics: ServiceMetrics = SILENT,
@@ -88,6 +95,7 @@ class Provisioner:
         self.admission = admission
         """Where creates and deletes wait for helm."""
         self._idle_times = idle_times
+        self._profiles = profiles
         self._helm_deadline = helm_deadline
         self._parking = parking
         self._limits = limits or Limits()
@@ -99,28 +107,31 @@ class Provisioner:
 
     # --- create ---
 
-    async def create(self, user_id: str, requested: RequestedIdleTimes = NOTHING_REQUESTED) -> Created:
+    async def create(
+        self, user_id: str, requested: RequestedIdleTimes = NOTHING_REQUESTED, *, profile: str | None = None
+    ) -> Created:
         """Give the user a session: the same one for every call, concurrent ones included.
 
         The work continues if the caller disconnects, and concurrent callers for one user share it. `requested` is used
-        if this call installs the release; an existing session keeps its times. Raises InvalidUserId.
+        if this call installs the release, and `profile` if it makes the session: an existing session keeps its times
+        and its profile. Raises InvalidUserId, IdleTimesRefused.
         """
         if not names.is_user_id(user_id):
             raise InvalidUserId
-        idle_times = self._limits.idle_times(requested, self._idle_times)
+        wanted = Wanted(requested, profile)
+        self._times(wanted, profile or self._profiles.default)
         task = self._creating.get(user_id)
         if task is not None:
-            outcome = await asyncio.shield(task)
-            return Created(outcome.uuid, fresh=False)
-        task = self._background(self._create(user_id, idle_times), "create")
+            return replace(await asyncio.shield(task), fresh=False)
+        task = self._background(self._create(user_id, wanted), "create")
         self._creating[user_id] = task
         task.add_done_callback(lambda _: self._creating.pop(user_id, None))
         return await asyncio.shield(task)
 
-    async def _create(self, user_id: str, idle_times: IdleTimes) -> Created:
+    async def _create(self, user_id: str, wanted: Wanted) -> Created:
         started, outcome = time.monotonic(), Creation.FAILED
         try:
-            created = await self._find_or_install(user_id, idle_times)
+            created = await self._find_or_install(user_id, wanted)
         except Unavailable as error:
             self._note_failure("create", None, user_id, error, started)
             raise
@@ -138,41 +149,42 @@ class Provisioner:
         seconds = time.monotonic() - started
         self._journal.note(Failed(uuid=uuid, user=hashed(user_id), doing=doing, reason=str(error), seconds=seconds))
 
-    async def _find_or_install(self, user_id: str, idle_times: IdleTimes) -> Created:
+    async def _find_or_install(self, user_id: str, wanted: Wanted) -> Created:
         uuid = await self._store.owner(user_id)
-        if uuid is not None and await self._is_complete(uuid):
-            return Created(uuid, fresh=False)
+        complete = await self._complete(uuid) if uuid is not None else None
+        if complete is not None:
+            return Created(complete.record.uuid, fresh=False, assignment=complete.workload.assignment)
         with self.admission.admit():
             for _ in range(IDS_TO_TRY):
                 try:
-                    return await self.finish(await self._claim(user_id), user_id, idle_times)
+                    return await self.finish(await self._claim(user_id, wanted), user_id, wanted)
                 except IdTaken as taken:
                     log.warning("a new id is already taken; trying another one", extra={"uuid": str(taken)})
         raise SessionBusy("no free id was found; try again")
 
-    async def _is_complete(self, uuid: SessionId) -> bool:
-        """Whether a create has nothing to do."""
+    async def _complete(self, uuid: SessionId) -> Session | None:
+        """The session, if a create has nothing to do."""
         try:
             session = await self._queries.status(uuid)
         except SessionNotFound:
-            return False
-        return (
-            session.status is RecordStatus.CREATED and session.workload.broken_reason is None and not session.read_error
-        )
+            return None
+        intact = session.workload.broken_reason is None and not session.read_error
+        return session if intact and session.status is RecordStatus.CREATED else None
 
-    async def _claim(self, user_id: str) -> SessionId:
+    async def _claim(self, user_id: str, wanted: Wanted) -> SessionId:
         """The user's id: from Redis, else from what the cluster still holds of the user, else a new one."""
         uuid = await self._store.owner(user_id)
         if uuid is None:
             found = await self._cluster.find(user_id)
-            uuid = await self._store.claim(user_id, found or self._new_id())
+            uuid = await self._store.claim(user_id, found or self._new_id(), wanted)
         return uuid
 
     async def finish(
-        self, uuid: SessionId, user_id: str, idle_times: IdleTimes | None = None, *, wait: bool = True
+        self, uuid: SessionId, user_id: str, wanted: Wanted = NOTHING_WANTED, *, wait: bool = True
     ) -> Created:
         """Complete a claimed session, from whatever state it is in.
 
+        An unfinished create that is still stored decides what the session gets; `wanted` is for a session without one.
         With `wait`, wait until the session's lock is free; else raise SessionBusy. Raises IdTaken, and releases the
         claim, when the id belongs to another user in the cluster.
         """
@@ -182,7 +194,7 @@ class Provisioner:
             if record is not None and record.status is RecordStatus.DELETING:
                 await self._remove(record, lock)
                 # What the delete left (a kept volume) is the user's own: reuse the id.
-                await self._store.claim(user_id, uuid)
+                await self._store.claim(user_id, uuid, wanted)
                 workload = await self._read_workload(uuid)
             if workload.exists and workload.user_id != user_id:
                 if record is not None and workload.user_id is not None:
@@ -190,7 +202,11 @@ class Provisioner:
                 if record is None:
                     await self._store.release_claim(user_id, uuid)
                     raise IdTaken(uuid)
-            installed = await self._install(workload, user_id, idle_times or self._idle_times, lock)
+            if record is None:
+                stored = await self._store.wanted(uuid)
+                wanted = self._allowed(stored) if stored else wanted
+            assignment = self._assignment(workload, wanted)
+            installed = await self._install(workload, user_id, wanted, assignment, lock)
             if record is not None and record.queue.read_error:
                 await self._queues.clear(uuid)
             if installed or record is None or record.status is not RecordStatus.CREATED or record.read_error:
@@ -206,36 +222,75 @@ class Provisioner:
                         activity_source=record.activity_source if record else None,
                     )
                 )
-            return Created(uuid, fresh=installed)
+            return Created(uuid, fresh=installed, assignment=assignment)
 
-    async def _install(self, workload: Workload, user_id: str, idle_times: IdleTimes, lock: SessionLock) -> bool:
+    def _assignment(self, workload: Workload, wanted: Wanted) -> Assignment:
+        """That of a Deployment, once there is one. A volume's that was kept counts unless another one is wanted."""
+        if workload.deployed:
+            profile = workload.assignment.profile
+        else:
+            kept = workload.assignment.profile
+            profile = wanted.profile or (kept if self._profiles.has(kept) else self._profiles.default)
+        return Assignment(profile=profile, idle_times=workload.idle_times or workload.assignment.idle_times)
+
+    def _allowed(self, stored: Wanted) -> Wanted:
+        """What can still be had of it: since it was stored, an operator may have changed profiles and limits."""
+        if not self._profiles.has(stored.profile):
+            stored = replace(stored, profile=None)
+        try:
+            self._times(stored, stored.profile or self._profiles.default)
+        except IdleTimesRefused:
+            return replace(stored, idle_times=NOTHING_REQUESTED)
+        return stored
+
+    def _times(self, wanted: Wanted, profile: str | None) -> IdleTimes:
+        """Raises IdleTimesRefused, and SessionBroken for a profile that is not defined."""
+        found = self._profiles.find(profile)
+        if found is None:
+            return self._limits.idle_times(wanted.idle_times, self._idle_times)
+        return found.limits(self._limits).idle_times(wanted.idle_times, found.idle_times(self._idle_times))
+
+    async def _install(
+        self, workload: Workload, user_id: str, wanted: Wanted, assignment: Assignment, lock: SessionLock
+    ) -> bool:
         """Install or repair the release unless it is intact, and park it; whether helm had to run."""
         uuid, release = workload.uuid, workload.release
         if workload.broken_reason is None:
             return False
         if release is not None and self._may_be_running(release):
             raise SessionBusy(retry_after=5)
+        self._profiles.find(assignment.profile)  # raises for one that is no longer defined
+        idle_times = assignment.idle_times or self._times(wanted, assignment.profile)
+        assignment = replace(assignment, idle_times=idle_times)
+        if release is None:
+            # Before the wait for helm, so that whoever finishes this knows what was asked for.
+            await lock.confirm()
+            await self._reserve(uuid, user_id, assignment)
         async with self.admission.slot():
             await lock.confirm()
             if release is not None and release.unfinished:
                 log.warning("removing an unfinished release", extra={"uuid": uuid, "state": release.state})
                 await self._releases.uninstall(uuid)
-            try:
-                await self._cluster.reserve(uuid, user_id)
-            except IdTaken:
-                await self._store.release_claim(user_id, uuid)
-                raise
+            if release is not None:
+                await self._reserve(uuid, user_id, assignment)
             if workload.replicas == 0:
                 # A wake that was pending before the release was removed must not wake it now.
                 await self._queues.clear(uuid)
             await lock.confirm()
-            await self._releases.install(uuid, user_id, idle_times)
+            await self._releases.install(uuid, user_id, idle_times, assignment)
         if self._parking and workload.replicas == 0 and not workload.paused:
             try:
                 await self._cluster.park(uuid)
             except ClusterUnavailable:
                 log.warning("a new session is left to the controller for parking", extra={"uuid": uuid})
         return True
+
+    async def _reserve(self, uuid: SessionId, user_id: str, assignment: Assignment) -> None:
+        try:
+            await self._cluster.reserve(uuid, user_id, assignment)
+        except IdTaken:
+            await self._store.release_claim(user_id, uuid)
+            raise
 
     def _may_be_running(self, release: Release) -> bool:
         """Whether another helm process, of a dead replica or an operator, may still be working on the release."""

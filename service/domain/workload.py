@@ -20,6 +20,18 @@ class ScaledBy(StrEnum):
     """An operator, or an operator's program."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """What a session is created with, and keeps. A kept volume knows the name of its profile only."""
+
+    profile: str | None = None
+    idle_times: IdleTimes | None = None
+    """For whoever installs its ScaledObject, which has those that are in force."""
+
+
+UNASSIGNED = Assignment()
+
+
 @dataclass(frozen=True, slots=True)
 class Pod:
     """The session's pod, and how far it has started."""
@@ -45,6 +57,8 @@ class Workload:
     uuid: SessionId
     user_id: str | None = None
     """From the objects' annotation; None when there is none (a chart installed by hand)."""
+    assignment: Assignment = UNASSIGNED
+    """From the Deployment's labels; without a Deployment, from those of a kept volume."""
     release: Release | None = None
     deployed: bool = False
     """The Deployment exists."""

@@ -33,6 +33,7 @@ from service.web.models import (
     ListQuery,
     Opened,
     OpenQuery,
+    ProfileList,
     Revoked,
     SessionList,
     SleepQuery,
@@ -49,9 +50,10 @@ _CODINGS = frozenset({"identity", "gzip", "deflate"})
 async def create(request: web.Request) -> web.Response:
     body = await _body(request, CreateSession)
     access.user(request, body.user_id)
-    created = await request.app[API].provisioner.create(body.user_id, body.idle.requested())
+    request.app[API].profiles.check_choice(body.profile, access.caller(request).role)
+    created = await request.app[API].provisioner.create(body.user_id, body.idle.requested(), profile=body.profile)
     request[SESSION] = created.uuid
-    answer = _json(CreatedSession(uuid=created.uuid, user_id=body.user_id), 201 if created.fresh else 200)
+    answer = _json(CreatedSession.of(created, body.user_id), 201 if created.fresh else 200)
     answer.headers["Location"] = f"/session/{created.uuid}/status"
     return answer
 
@@ -137,6 +139,11 @@ async def delete(request: web.Request) -> web.Response:
     query = _query(request, DeleteQuery)
     await request.app[API].provisioner.delete(_uuid(request), keep_data=query.keep_data)
     return web.Response(status=204)
+
+
+async def profiles(request: web.Request) -> web.Response:
+    known = request.app[API].profiles
+    return _json(ProfileList.of(known.choosable(access.caller(request).role), known.default))
 
 
 async def health(request: web.Request) -> web.Response:

@@ -11,6 +11,7 @@ from service.domain.audit import Audit
 from service.domain.diagnosis.diagnosis import Doctor
 from service.domain.health import Health
 from service.domain.ports import Progress
+from service.domain.profiles import Profiles
 from service.domain.provisioning import Provisioner
 from service.domain.queries import SessionQueries
 from service.domain.revocation import Revocation
@@ -44,6 +45,7 @@ class ApiParts:
     activity: SessionActivity
     revocation: Revocation
     queries: SessionQueries
+    profiles: Profiles
     progress: Progress
     access: WorkspaceAccess | None
     audit: Audit

@@ -28,7 +28,9 @@ from service.domain.limits import RequestedIdleTimes
 from service.domain.names import SESSION_ID_PATTERN, USER_ID_PATTERN
 from service.domain.permissions import CallerRole
 from service.domain.phase import Phase
+from service.domain.profiles import Profile
 from service.domain.progress import Event, Stage
+from service.domain.provisioning import Created
 from service.domain.queries import Page
 from service.domain.record import RecordStatus
 from service.domain.release import ReleaseState
@@ -45,6 +47,9 @@ UserId = Annotated[
         examples=["john@example.com"],
     ),
 ]  # fmt: skip
+
+
+ProfileName = Annotated[StrictStr, Field(min_length=1, max_length=63)]
 
 
 def _whole(value: object) -> object:
@@ -113,6 +118,12 @@ class CreateSession(Body):
     idle: IdleTimes = Field(
         IdleTimes(), description="Used only if this call installs the session; an existing session keeps its times."
     )
+    profile: ProfileName | None = Field(
+        None,
+        description="Name of the profile, as `GET /profiles` lists them. Used only if this call makes the session: an"
+        " existing session keeps its profile, which the answer names.",
+        examples=["large"],
+    )
 
 
 class Activity(Body):
@@ -129,6 +140,40 @@ class CreatedSession(Answer):
     uuid: Uuid
     user_id: UserId
     status: Literal["created"] = "created"
+    profile: str | None = Field(description="The profile that the session has; null if it has none.")
+
+    @classmethod
+    def of(cls, created: Created, user_id: str) -> Self:
+        return cls(uuid=created.uuid, user_id=user_id, profile=created.assignment.profile)
+
+
+class ProfileView(Answer):
+    name: str = Field(examples=["large"])
+    description: str = Field(description="What it is for, in the operator's words.")
+    cooldown_limit: float | None = Field(
+        description="Longest cooldown in seconds of its sessions; null if there is no limit of its own."
+    )
+    background_limit: float | None = Field(
+        description="The same for the time that a working program keeps the pod awake."
+    )
+
+
+class ProfileList(Answer):
+    profiles: list[ProfileView] = Field(description="Those that the caller may choose.")
+    default: str | None = Field(description="The profile of sessions whose creator chooses none; null: none.")
+
+    @classmethod
+    def of(cls, profiles: Sequence[Profile], default: str | None) -> Self:
+        views = [
+            ProfileView(
+                name=profile.name,
+                description=profile.description,
+                cooldown_limit=profile.cooldown and profile.cooldown.total_seconds(),
+                background_limit=None if profile.background is None else profile.background.total_seconds(),
+            )
+            for profile in profiles
+        ]
+        return cls(profiles=views, default=default)
 
 
 class Action(Answer):
@@ -176,6 +221,7 @@ class Status(Answer):
         )
     )
     release: ReleaseView | None = Field(description="The Helm release; null if it was removed.")
+    profile: str | None = Field(description="Name of the session's profile; null if it has none.")
     created_at: datetime
     awake_since: datetime | None = Field(description="When the pod of an awake session was created; otherwise null.")
     last_activity: datetime | None = Field(description="The last wake or other activity; null before the first.")
@@ -215,6 +261,7 @@ class Status(Answer):
             warning=session.warning,
             release=release
             and ReleaseView(name=release.name, revision=release.revision, state=release.state, chart=workload.chart),
+            profile=workload.assignment.profile,
             created_at=record.created_at,
             awake_since=session.awake_since,
             last_activity=record.last_activity,

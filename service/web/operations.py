@@ -84,8 +84,8 @@ OPERATIONS = (
             200: Answer("The session already existed.", models.CreatedSession),
         },
         problems=(
-            *_BODY, "invalid-user-id", "idle-times-refused", "session-busy", "session-broken", "session-unreadable",
-            *_HELM,
+            *_BODY, "invalid-user-id", "unknown-profile", "idle-times-refused", "session-busy", "session-broken",
+            "session-unreadable", *_HELM,
         ),
         headers=(Header("Location", "Path of the session's status.", "/session/abc123xy/status"),),
     ),
@@ -179,6 +179,11 @@ OPERATIONS = (
         description="All sessions by phase, and how many are awake of how many that may be.",
         answers={200: Answer("The counts.", models.Summary)},
         problems=("redis-unavailable", "redis-denied", "unavailable"),
+    ),
+    Operation(
+        method="GET", path="/profiles", handler=handlers.profiles, tag=SESSIONS, summary="List profiles",
+        description="What a create can choose from: sets of chart values that the operator has defined.",
+        answers={200: Answer("The profiles that the caller may choose.", models.ProfileList)},
     ),
     Operation(
         method="GET", path="/audit", handler=handlers.audit, tag=SERVICE,

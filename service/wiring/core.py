@@ -8,6 +8,7 @@ from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.controller.leadership import Leadership
 from service.domain.history import HistoryWriter
 from service.domain.journal import Journal, Journals
+from service.domain.profiles import Profiles
 from service.domain.queries import SessionQueries
 from service.domain.supervisor import Supervisor
 from service.domain.wake_times import WakeTimes
@@ -30,12 +31,19 @@ class Core:
     journal: Journal
     queries: SessionQueries
     wake_times: WakeTimes
+    profiles: Profiles
     leadership: Leadership
     """Always free in a process without the controller role."""
 
 
 def build_core(
-    config: Settings, redis: RedisParts, kubernetes: KubernetesParts, metrics: PrometheusMetrics, drain: Drain
+    config: Settings,
+    redis: RedisParts,
+    kubernetes: KubernetesParts,
+    metrics: PrometheusMetrics,
+    *,
+    drain: Drain,
+    profiles: Profiles,
 ) -> Core:
     history_writer = HistoryWriter(redis.history)
     return Core(
@@ -55,5 +63,6 @@ def build_core(
             idle_times=config.idle_times,
         ),
         wake_times=WakeTimes(redis.measured_wakes),
+        profiles=profiles,
         leadership=Leadership(),
     )

@@ -1,19 +1,34 @@
 """Creates and deletes, by helm."""
 
+import logging
 from datetime import timedelta
 
+from service.adapters.files.profiles import read_profiles
 from service.adapters.helm.measured_releases import MeasuredReleases
-from service.adapters.helm.releases import HelmReleases, read_values
+from service.adapters.helm.releases import HelmReleases
+from service.adapters.helm.values import read_values
 from service.domain.admission_queue import AdmissionQueue
+from service.domain.errors import ChartInvalid, Unavailable, causes
 from service.domain.metrics import ServiceMetrics
 from service.domain.ports import Releases
+from service.domain.profiles import Profile, Profiles
 from service.domain.provisioning import Provisioner
 from service.settings import PREFIX, Settings, SettingsError
 from service.wiring.core import Core
 
+log = logging.getLogger(__name__)
 
-def build_releases(config: Settings, metrics: ServiceMetrics) -> Releases:
-    """Raises SettingsError for chart values that cannot work."""
+
+def load_profiles(config: Settings) -> Profiles:
+    """The profiles of the configured file. Raises SettingsError."""
+    try:
+        return Profiles(read_profiles(config.profiles) if config.profiles else (), default=config.default_profile)
+    except ValueError as error:
+        raise SettingsError(f"{PREFIX}PROFILES: {error}") from None
+
+
+async def open_releases(config: Settings, metrics: ServiceMetrics, profiles: Profiles) -> Releases:
+    """Raises SettingsError for chart values, common or of a profile, that cannot work."""
     try:
         values = config.values(read_values(config.chart_values) if config.chart_values else {})
     except ValueError as error:
@@ -25,8 +40,22 @@ def build_releases(config: Settings, metrics: ServiceMetrics) -> Releases:
         namespace=config.namespace,
         kubeconfig=config.kubeconfig,
         timeout=timedelta(seconds=config.helm_timeout),
+        profiles=profiles,
     )
+    for profile in profiles:
+        await _check_profile(releases, profile)
     return MeasuredReleases(releases, metrics)
+
+
+async def _check_profile(releases: HelmReleases, profile: Profile) -> None:
+    try:
+        await releases.check_profile(profile)
+    except ChartInvalid as error:
+        raise SettingsError(
+            f"{PREFIX}PROFILES: the chart cannot be rendered with the profile {profile.name}: {causes(error)}"
+        ) from None
+    except Unavailable as error:
+        log.warning("the profile was not checked: %s", error, extra={"profile": profile.name, "cause": causes(error)})
 
 
 def build_provisioner(core: Core, releases: Releases) -> Provisioner:
@@ -39,6 +68,7 @@ def build_provisioner(core: Core, releases: Releases) -> Provisioner:
         cluster=core.kubernetes.cluster,
         admission=AdmissionQueue(running=config.helm_processes, waiting=config.helm_queue),
         idle_times=config.idle_times,
+        profiles=core.profiles,
         helm_deadline=timedelta(seconds=config.helm_timeout),
         parking=config.parking,
         limits=config.limits,

@@ -36,7 +36,7 @@ from service.wiring.kubernetes import open_kubernetes
 from service.wiring.metrics import build_exposition
 from service.wiring.oidc import build_sign_in, open_dashboard_oidc, open_oidc
 from service.wiring.ports import Ports
-from service.wiring.provisioning import build_provisioner, build_releases
+from service.wiring.provisioning import build_provisioner, load_profiles, open_releases
 from service.wiring.redis import open_redis
 
 
@@ -61,7 +61,8 @@ async def running_service(config: Settings, ports: Ports, life: Life) -> AsyncIt
     Raises SettingsError for chart values that cannot work.
     """
     metrics = PrometheusMetrics()
-    releases = build_releases(config, metrics) if config.runs_helm else None
+    profiles = load_profiles(config)
+    releases = await open_releases(config, metrics, profiles) if config.runs_helm else None
     async with (
         open_callers(config) as callers,
         open_redis(config) as redis,
@@ -69,7 +70,7 @@ async def running_service(config: Settings, ports: Ports, life: Life) -> AsyncIt
         open_oidc(config) as provider,
         open_dashboard_oidc(config) as dashboard_provider,
     ):
-        core = build_core(config, redis, kubernetes, metrics, life.drain)
+        core = build_core(config, redis, kubernetes, metrics, drain=life.drain, profiles=profiles)
         built = build_service(core, releases, provider, callers, dashboard_provider)
         async with _running(core, ports, life, built) as address:
             yield address
@@ -141,6 +142,7 @@ def build_service(
             activity=activity,
             revocation=build_revocation(core),
             queries=core.queries,
+            profiles=core.profiles,
             progress=core.redis.progress,
             access=access,
             audit=audit,

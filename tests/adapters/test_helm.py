@@ -21,9 +21,11 @@ from service.domain.errors import (
     HelmUnavailable,
     InstallFailed,
     SessionBusy,
+    causes,
 )
 from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId, new_session_id
+from service.domain.profiles import Profile, Profiles
 from stack.stack import ROOT
 
 CHART = ROOT / "chart" / "user-pod"
@@ -86,6 +88,17 @@ async def test_a_missing_chart_is_invalid(helm: Path, tmp_path: Path, content: s
 async def test_values_that_violate_the_schema_make_the_chart_invalid(helm: Path) -> None:
     with pytest.raises(ChartInvalid):
         await releases(helm, values={**GOOD, "port": "eighty"}).check()
+
+
+async def test_the_values_of_a_profile_are_checked_by_the_chart(helm: Path) -> None:
+    good = Profile(name="large", values={"resources": {"limits": {"memory": "8Gi"}}})
+    bad = Profile(name="bad", values={"port": "eighty"})
+    all_of_them = releases(helm, profiles=Profiles([good, bad], default="large"))
+    await all_of_them.check()
+    await all_of_them.check_profile(good)
+    with pytest.raises(ChartInvalid) as refused:
+        await all_of_them.check_profile(bad)
+    assert "port" in (causes(refused.value) or "")
 
 
 async def test_an_unreachable_cluster_is_named(helm: Path, cluster: Cluster, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from service.domain.ports import Releases
 from service.domain.progress import Stage
 from service.domain.provisioning import Provisioner
 from service.domain.session_counts import SessionCounter
+from service.domain.workload import UNASSIGNED, Assignment
 from tests.domain.conftest import World
 from tests.fakes import MemoryReleases
 from tests.fakes.gauges import FakeGateway, FakeLeader, FakeReconciler, FakeStore, UnavailableCounter
@@ -40,7 +41,9 @@ def value(series: Series, name: str, **labels: str) -> float:
 class Failing(MemoryReleases):
     """Helm on a bad day."""
 
-    async def install(self, uuid: SessionId, user_id: str, idle_times: IdleTimes) -> None:
+    async def install(
+        self, uuid: SessionId, user_id: str, idle_times: IdleTimes, assignment: Assignment = UNASSIGNED
+    ) -> None:
         raise HelmTimeout
 
 

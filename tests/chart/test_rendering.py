@@ -44,6 +44,13 @@ def test_an_images_tag_that_looks_like_a_number_is_text(helm: Helm) -> None:
     assert container["image"] == "localhost/user-pods/tiny:99506e83"
 
 
+def test_a_profile_is_a_label_of_what_stays_and_never_restarts_a_pod(helm: Helm) -> None:
+    plain, large = (helm.render(RELEASE, *ADDRESS, "--set-string", f"profile={name}") for name in ("", "large"))
+    for kind in ("Deployment", "PersistentVolumeClaim"):
+        assert one(large, kind)["metadata"]["labels"].pop("user-pods/profile") == "large"
+    assert plain == large
+
+
 @pytest.mark.parametrize(
     ("file", "more"),
     [

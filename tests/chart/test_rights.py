@@ -88,5 +88,6 @@ def test_rights_to_kinds_that_releases_do_not_have_are_not_granted(helm: Helm, v
 
     assert verbs() == set()
     assert verbs("--set", f"userPod.values.{value}=true") == {"get", "create", "patch", "delete"}
+    assert verbs("--set", f"userPod.profiles.large.values.{value}=true") == {"get", "create", "patch", "delete"}
     # Releases that still have one can be removed after the value has been switched off.
     assert verbs("--set", f"rbac.keep={{{kind}}}") == {"get", "create", "patch", "delete"}

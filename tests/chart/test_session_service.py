@@ -1,5 +1,6 @@
 """The service's own chart: what it renders, what it refuses, and that the API server accepts it."""
 
+import json
 import secrets
 from dataclasses import replace
 from typing import Any
@@ -105,7 +106,22 @@ def test_changed_values_for_user_pods_restart_the_service(helm: Helm) -> None:
         (deployment,) = [item for item in render(helm, *arguments) if item["kind"] == "Deployment"]
         return str(deployment["spec"]["template"]["metadata"]["annotations"]["checksum/values"])
 
-    assert checksum() != checksum("--set", "userPod.values.port=3000")
+    profile = "userPod.profiles.large.values.port=3000"
+    assert len({checksum(), checksum("--set", "userPod.values.port=3000"), checksum("--set", profile)}) == 3
+
+
+def test_profiles_are_a_file_of_every_role_with_the_gateway_as_a_strict_policys_peer(helm: Helm) -> None:
+    given = {"small": {}, "strict": {"roles": ["operator"], "values": {"networkPolicy": {"enabled": True}}}}
+    objects = render(helm, *ROLES, "--set-json", f"userPod.profiles={json.dumps(given)}")
+    (config,) = [item for item in objects if item["kind"] == "ConfigMap" and "profiles.yaml" in item["data"]]
+    profiles = yaml.safe_load(config["data"]["profiles.yaml"])
+    (peer,) = profiles["strict"]["values"]["networkPolicy"].pop("from")
+    assert peer["podSelector"]["matchLabels"]["user-pods/gateway"] == "true"
+    assert profiles == given
+    for each in deployments(objects).values():
+        assert environment(each)["USER_PODS_PROFILES"] == "/etc/user-pods/profiles.yaml"
+    named = helm.try_("template", "session-service", str(SERVICE), "--set", "userPod.profiles.Large.values.port=3000")
+    assert named.returncode != 0
 
 
 def test_keys_with_names_are_a_file_of_the_api_alone(helm: Helm) -> None:

@@ -17,6 +17,7 @@ from aiohttp import web
 from service.domain.api_keys import new_api_key
 from service.domain.names import SessionId
 from service.domain.permissions import CallerRole
+from service.domain.profiles import Profile
 from service.domain.progress import ProgressUpdate, Stage
 from service.domain.workload import Pod
 from tests.client.conftest import KEY, Run, ServeAlone, problem
@@ -231,6 +232,22 @@ async def test_a_day_with_a_session(signed_in: Run, world: World) -> None:
     done = await signed_in("delete", uuid, "--delete-data", stdin="y\n")
     assert (done.code, "ALL FILES" in done.err) == (0, True)
     assert (await signed_in("show", uuid)).code == 3
+
+
+async def test_a_profile_is_chosen_by_name_and_an_existing_session_keeps_its_own(
+    signed_in: Run, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "This service has no profiles." in (await signed_in("profiles")).out
+    monkeypatch.setattr(world.profiles, "_by_name", {n: Profile(name=n, description="Big") for n in ("large", "gpu")})
+    assert (await signed_in("profiles", "-o", "name")).out.split() == ["large", "gpu"]
+    assert (await signed_in("profiles")).out.splitlines()[1].split() == ["large", "-", "Big"]
+    done = await signed_in("create", "ann", "--profile", "large")
+    assert (done.code, "keeps" in done.out) == (0, False)
+    done = await signed_in("create", "ann", "--profile", "gpu")
+    assert "keeps what it has: the profile large, not gpu." in done.out
+    assert ["Profile", "large"] in [line.split() for line in (await signed_in("show", "ann")).out.splitlines()]
+    done = await signed_in("create", "bob", "--profile", "huge")
+    assert (done.code, "`user-pods profiles` lists" in done.err, "gpu, large" in done.err) == (10, True, True)
 
 
 async def test_lists_are_for_people_and_for_scripts(signed_in: Run, world: World) -> None:

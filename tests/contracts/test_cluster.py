@@ -19,7 +19,9 @@ from service.domain.errors import ClusterUnavailable, IdTaken, SessionReleased
 from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId, new_session_id
 from service.domain.ports import Cluster, Releases, WorkloadCache
+from service.domain.profiles import Profile, Profiles
 from service.domain.release import ReleaseState
+from service.domain.workload import Assignment
 from stack.stack import ROOT, SERVICE, SYSTEM, USERS, Stack
 from tests.fakes import MemoryCluster, MemoryReleases
 from tests.waiting import until
@@ -38,6 +40,7 @@ def real_releases(cluster: Devcluster, helm: str, kubeconfig: Path) -> HelmRelea
         namespace=USERS,
         kubeconfig=kubeconfig,
         timeout=timedelta(seconds=20),
+        profiles=Profiles([Profile(name="small")]),
     )
 
 
@@ -91,9 +94,12 @@ async def test_a_reservation_belongs_to_one_user(parts: Parts, uuid: SessionId) 
 async def test_an_install_adopts_the_reservation_without_waking_it(parts: Parts, uuid: SessionId) -> None:
     cluster, releases = parts
     user = f"ann-{uuid}"
-    await cluster.reserve(uuid, user)
-    await releases.install(uuid, user, IDLE_TIMES)
+    assigned = Assignment(profile="small", idle_times=IDLE_TIMES)
+    await cluster.reserve(uuid, user, assigned)
+    assert (await cluster.read([uuid]))[uuid].assignment == assigned
+    await releases.install(uuid, user, IDLE_TIMES, assigned)
     workload = (await cluster.read([uuid]))[uuid]
+    assert workload.assignment == assigned
     assert workload.release is not None
     assert (workload.release.name, workload.release.revision) == (f"user-{uuid}", 1)
     assert workload.release.state is ReleaseState.DEPLOYED
@@ -103,7 +109,7 @@ async def test_an_install_adopts_the_reservation_without_waking_it(parts: Parts,
     await releases.uninstall(uuid)
     await releases.uninstall(uuid)
     left = (await cluster.read([uuid]))[uuid]
-    assert (left.released, left.volume, left.user_id) == (True, True, user)
+    assert (left.released, left.volume, left.user_id, left.assignment) == (True, True, user, assigned)
     assert await cluster.find(user) == uuid
     await cluster.delete_volume(uuid)
     await cluster.delete_volume(uuid)

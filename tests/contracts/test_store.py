@@ -15,9 +15,11 @@ from service.domain.errors import (
     SessionBusy,
     SessionNotFound,
 )
+from service.domain.limits import RequestedIdleTimes
 from service.domain.names import SessionId
 from service.domain.ports import Store
 from service.domain.record import Record, RecordStatus
+from service.domain.wanted import Wanted
 from tests.conftest import free_port
 from tests.contracts.conftest import Kept
 from tests.fakes import MemoryStore
@@ -43,6 +45,22 @@ async def test_a_claim_is_made_once_per_user_and_once_per_id(store: Store) -> No
     with pytest.raises(IdTaken):
         await store.claim("bob", A)
     assert await store.claims() == [(A, "ann")]
+
+
+async def test_a_claim_keeps_what_its_create_wants_until_there_is_a_record(store: Store) -> None:
+    times = RequestedIdleTimes(lease=timedelta(seconds=30), background=timedelta(0))
+    wanted = Wanted(times, profile="large")
+    assert await store.wanted(A) is None
+    await store.claim("ann", A, wanted)
+    await store.claim("ann", B, Wanted(profile="small"))
+    await store.claim("bob", B)
+    assert [await store.wanted(uuid) for uuid in (A, B, C)] == [wanted, Wanted(), None]
+    assert sorted(await store.unfinished(timedelta(0), 10)) == [(B, "bob"), (A, "ann")]
+    await store.save(record(A))
+    await store.release_claim("bob", B)
+    assert [await store.wanted(uuid) for uuid in (A, B)] == [None, None]
+    await store.mark_deleting(A, keep_data=True)
+    assert await store.wanted(A) is None
 
 
 async def test_one_of_two_concurrent_claims_wins(store: Store) -> None:

@@ -185,6 +185,7 @@ async def serving(
         activity=world.activity,
         revocation=world.revocation,
         queries=world.queries,
+        profiles=world.profiles,
         progress=world.progress,
         access=access,
         audit=audit,

@@ -15,6 +15,7 @@ from service.domain.idle_times import IdleTimes
 from service.domain.journal import JournalEntry
 from service.domain.names import SessionId, new_session_id
 from service.domain.observers import WakeObserver
+from service.domain.profiles import NO_PROFILES, Profiles
 from service.domain.provisioning import Provisioner
 from service.domain.queries import SessionQueries
 from service.domain.recovery import Recovery
@@ -62,6 +63,7 @@ class World:
     cluster: MemoryCluster = field(default_factory=MemoryCluster)
     new_id: Callable[[], SessionId] = new_session_id
     waiting: int = 1000
+    profiles: Profiles = NO_PROFILES
     awake_limit: int = 0
     """0: no limit."""
 
@@ -106,6 +108,7 @@ class World:
             cluster=self.cluster,
             admission=AdmissionQueue(running=2, waiting=self.waiting),
             idle_times=IdleTimes(),
+            profiles=self.profiles,
             helm_deadline=timedelta(seconds=5),
             journal=self.journal,
             new_id=lambda: self.new_id(),  # noqa: PLW0108 - a test may exchange it later

@@ -14,7 +14,7 @@ from service.domain.names import SessionId
 from service.domain.phase import Phase
 from service.domain.record import Record, RecordStatus
 from service.domain.release import Release, ReleaseState
-from service.domain.workload import Workload
+from service.domain.workload import UNASSIGNED, Assignment, Workload
 from tests.domain.conftest import World
 from tests.waiting import until
 
@@ -164,9 +164,9 @@ async def test_a_create_beyond_the_admission_queue_is_refused_with_retry_after()
     gate = asyncio.Event()
     install = world.releases.install
 
-    async def slow(uuid: SessionId, user_id: str, idle_times: IdleTimes) -> None:
+    async def slow(uuid: SessionId, user_id: str, idle_times: IdleTimes, assignment: Assignment = UNASSIGNED) -> None:
         await gate.wait()
-        await install(uuid, user_id, idle_times)
+        await install(uuid, user_id, idle_times, assignment)
 
     world.releases.install = slow  # type: ignore[method-assign]
     held = [asyncio.create_task(world.provisioner.create(f"user{i}")) for i in range(3)]
@@ -184,10 +184,10 @@ async def test_a_caller_that_disconnects_does_not_interrupt_the_install(world: W
     begun, gate = asyncio.Event(), asyncio.Event()
     install = world.releases.install
 
-    async def slow(uuid: SessionId, user_id: str, idle_times: IdleTimes) -> None:
+    async def slow(uuid: SessionId, user_id: str, idle_times: IdleTimes, assignment: Assignment = UNASSIGNED) -> None:
         begun.set()
         await gate.wait()
-        await install(uuid, user_id, idle_times)
+        await install(uuid, user_id, idle_times, assignment)
 
     world.releases.install = slow  # type: ignore[method-assign]
     caller = asyncio.create_task(world.provisioner.create(ANN))
@@ -204,7 +204,9 @@ async def test_a_caller_that_disconnects_does_not_interrupt_the_install(world: W
 async def test_a_failed_install_can_be_repeated(world: World) -> None:
     install = world.releases.install
 
-    async def failing(uuid: SessionId, user_id: str, idle_times: IdleTimes) -> None:
+    async def failing(
+        uuid: SessionId, user_id: str, idle_times: IdleTimes, assignment: Assignment = UNASSIGNED
+    ) -> None:
         raise InstallFailed
 
     world.releases.install = failing  # type: ignore[method-assign]

@@ -431,6 +431,15 @@ async def test_values_without_a_network_policy(world: World) -> None:
     assert (await the_fault(world))[:2] == ("network-policies", "chart")
 
 
+async def test_values_of_a_profile_are_looked_at_too(world: World) -> None:
+    pod = {"containers": [{"name": "workspace", "image": "codercom/code-server"}]}
+    deployment = {"kind": "Deployment", "spec": {"template": {"spec": pod}}}
+    policy = {"kind": "NetworkPolicy"}
+    world.releases.objects_by_profile = {"gpu": [deployment], "large": [deployment, policy], "small": [policy]}
+    found = [(each.check, each.subject) for each in await faults(world)]
+    assert found == [("sign-in", "codercom/code-server"), ("network-policies", "profile gpu")]
+
+
 # --- the doctor -------------------------------------------------------------------------------------------------------
 
 

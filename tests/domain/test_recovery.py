@@ -12,6 +12,8 @@ from service.domain import recovery as recovering
 from service.domain.errors import ClusterUnavailable, HelmTimeout, IdTaken, InstallFailed, SessionBusy
 from service.domain.names import SessionId
 from service.domain.recovery import Recovery
+from service.domain.wanted import NOTHING_WANTED, Wanted
+from service.domain.workload import UNASSIGNED, Assignment
 from tests.domain.conftest import World
 from tests.waiting import until
 
@@ -143,10 +145,10 @@ async def test_one_session_that_cannot_be_restored_does_not_block_the_others(wor
     world.store.index_is_complete = False
     claim = world.store.claim
 
-    async def odd(user_id: str, candidate: SessionId) -> SessionId:
+    async def odd(user_id: str, candidate: SessionId, wanted: Wanted = NOTHING_WANTED) -> SessionId:
         if candidate == uuids[0]:
             raise RuntimeError("odd")
-        return await claim(user_id, candidate)
+        return await claim(user_id, candidate, wanted)
 
     world.store.claim = odd  # type: ignore[method-assign]
     await world.recovery().run()
@@ -178,8 +180,8 @@ async def test_work_stops_once_its_lock_is_lost(world: World, step: str) -> None
 async def test_nothing_is_installed_once_the_lock_is_lost(world: World) -> None:
     reserve = world.cluster.reserve
 
-    async def frozen(uuid: SessionId, user_id: str) -> None:
-        await reserve(uuid, user_id)
+    async def frozen(uuid: SessionId, user_id: str, assignment: Assignment = UNASSIGNED) -> None:
+        await reserve(uuid, user_id, assignment)
         world.store.taken_over.add(uuid)
 
     world.cluster.reserve = frozen  # type: ignore[method-assign]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from service.domain.errors import IdTaken, SessionReleased
 from service.domain.names import SessionId
-from service.domain.workload import ScaledBy, Workload
+from service.domain.workload import UNASSIGNED, Assignment, ScaledBy, Workload
 
 
 @dataclass
@@ -29,14 +29,15 @@ class MemoryCluster:
             (w.uuid for w in self.workloads.values() if w.user_id == user_id and (w.deployed or w.volume)), None
         )
 
-    async def reserve(self, uuid: SessionId, user_id: str) -> None:
+    async def reserve(self, uuid: SessionId, user_id: str, assignment: Assignment = UNASSIGNED) -> None:
         present = self.workloads.get(uuid)
         if present is not None and present.deployed:
             if present.user_id != user_id:
                 raise IdTaken(uuid)
             return
         base = present or Workload(uuid)
-        self.change(replace(base, user_id=user_id, deployed=True, replicas=0, created_at=datetime.now(UTC)))
+        fresh = replace(base, user_id=user_id, assignment=assignment, deployed=True, replicas=0)
+        self.change(replace(fresh, created_at=datetime.now(UTC)))
 
     async def unreserve(self, uuid: SessionId) -> None:
         if uuid in self.workloads:

@@ -10,6 +10,7 @@ from service.domain.errors import IdTaken, IndexIncomplete, SessionBusy, Session
 from service.domain.names import SessionId
 from service.domain.queue_state import QueueState
 from service.domain.record import Record, RecordStatus
+from service.domain.wanted import NOTHING_WANTED, Wanted
 from tests.fakes.history import MemoryHistory
 from tests.fakes.progress import MemoryProgress
 from tests.fakes.queues import MemoryQueues
@@ -29,6 +30,8 @@ class MemoryStore:
     """Sessions whose lock another process has taken over, as set by a test."""
     half: dict[SessionId, tuple[datetime, str | None]] = field(default_factory=dict)
     """Unfinished creates and deletes: since when, and the user of a create."""
+    wishes: dict[SessionId, Wanted] = field(default_factory=dict)
+    """What unfinished creates want."""
 
     @property
     def unreadable(self) -> int:
@@ -51,7 +54,7 @@ class MemoryStore:
             raise IndexIncomplete
         return self.users.get(user_id)
 
-    async def claim(self, user_id: str, candidate: SessionId) -> SessionId:
+    async def claim(self, user_id: str, candidate: SessionId, wanted: Wanted = NOTHING_WANTED) -> SessionId:
         if user_id in self.users:
             return self.users[user_id]
         record = self.sessions.get(candidate)
@@ -60,7 +63,12 @@ class MemoryStore:
         self.users[user_id] = candidate
         self._enter(candidate)
         self.half[candidate] = (datetime.now(UTC), user_id)
+        self.wishes[candidate] = wanted
         return candidate
+
+    async def wanted(self, uuid: SessionId) -> Wanted | None:
+        _since, user = self.half.get(uuid, (None, None))
+        return self.wishes[uuid] if user is not None else None
 
     async def release_claim(self, user_id: str, uuid: SessionId) -> None:
         if uuid not in self.sessions and self.users.get(user_id) == uuid:

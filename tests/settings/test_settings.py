@@ -178,6 +178,10 @@ def test_the_process_ends_with_a_message_and_no_traceback(tmp_path: Path) -> Non
     done = subprocess.run(argv, env={"USER_PODS_CHART_VALUES": str(bad)}, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "USER_PODS_CHART_VALUES" in done.stderr
+    for env in ({"USER_PODS_PROFILES": str(bad)}, {"USER_PODS_DEFAULT_PROFILE": "large"}):
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert "USER_PODS_PROFILES" in done.stderr
 
 
 def test_the_gateway_has_a_separate_port_and_is_open_only_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:

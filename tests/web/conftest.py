@@ -145,6 +145,7 @@ async def serve(
             activity=world.activity,
             revocation=world.revocation,
             queries=world.queries,
+            profiles=world.profiles,
             progress=world.progress,
             access=access if gateway else None,
             audit=audit,

@@ -32,6 +32,7 @@ TABLE = {
     "history":        "yes yes yes | yes 404 | yes 404 | yes 404 | yes 404",
     "list_sessions":  "yes yes yes | yes no  | yes no  | yes no  | yes no",
     "summary":        "yes no  yes | no  no  | no  no  | no  no  | no  no",
+    "profiles":       "yes yes yes | yes yes | yes yes | yes yes | yes yes",
     "metrics":        "yes no  yes | no  no  | no  no  | no  no  | no  no",
     "diagnosis":      "yes no  yes | no  no  | no  no  | no  no  | no  no",
     "fix":            "yes no  no  | no  no  | no  no  | no  no  | no  no",

@@ -12,6 +12,8 @@
   session-service.hosts      the hosts of the route to the gateway, as a YAML list
   session-service.tlsSecret  the Secret with the route's certificate; empty without one
   session-service.userValues the values for every user's release, as YAML
+  session-service.profiles   the profiles, as YAML
+  session-service.allValues  the common values and those of each profile, as a YAML list
 */}}
 {{- define "session-service.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
@@ -86,6 +88,27 @@ subjects:
 {{- $_ := set $values "networkPolicy" $policy -}}
 {{- end -}}
 {{ toYaml $values }}
+{{- end }}
+
+{{- define "session-service.profiles" -}}
+{{- $common := include "session-service.userValues" . | fromYaml -}}
+{{- $peer := include "session-service.gatewayPeer" . | fromYaml -}}
+{{- $profiles := deepCopy (.Values.userPod.profiles | default dict) -}}
+{{- range $profile := $profiles -}}
+{{- $policy := dig "values" "networkPolicy" dict $profile -}}
+{{- if and $policy.enabled (not $policy.from) (not (dig "networkPolicy" "from" nil $common)) -}}
+{{- $_ := set $policy "from" (list $peer) -}}
+{{- end -}}
+{{- end -}}
+{{ toYaml $profiles }}
+{{- end }}
+
+{{- define "session-service.allValues" -}}
+{{- $all := list (.Values.userPod.values | default dict) -}}
+{{- range .Values.userPod.profiles | default dict -}}
+{{- $all = append $all (.values | default dict) -}}
+{{- end -}}
+{{ toYaml $all }}
 {{- end }}
 
 {{- define "session-service.gatewayPeer" -}}

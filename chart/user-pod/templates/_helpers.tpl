@@ -8,6 +8,7 @@ The only source of names and labels. Scopes: each takes the root context.
   user-pod.chart      chart and version, as a label
   user-pod.owner      annotation with the user's id
   user-pod.ownerHash  label with the user's hash
+  user-pod.assignment label with the session's profile
   user-pod.claim      name of the claim for the home folder
   user-pod.testSelector  labels of the pod of `helm test`, for the NetworkPolicy; the selector above does not match them
   user-pod.probe      a probe (takes the probe, not the root): helm merges maps, so the default handler yields to another
@@ -65,6 +66,12 @@ user-pods/user-id: {{ . | quote }}
 {{- define "user-pod.ownerHash" -}}
 {{- with .Values.user.id -}}
 user-pods/user-hash: {{ . | sha256sum | trunc 40 | quote }}
+{{- end -}}
+{{- end }}
+
+{{- define "user-pod.assignment" -}}
+{{- with .Values.profile -}}
+user-pods/profile: {{ . | quote }}
 {{- end -}}
 {{- end }}
 

@@ -21,6 +21,7 @@ _PANELS: Mapping[str, Mapping[str, str]] = {
         "list": "sessions.list_",
         "show": "sessions.show",
         "delete": "sessions.delete",
+        "profiles": "sessions.profiles",
     },
     "Wake and sleep": {
         "open": "activity.open_",

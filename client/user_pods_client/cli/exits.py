@@ -98,6 +98,7 @@ _STEPS_OF_TYPES = {
     "unauthorized": "The key is missing, wrong or expired. " + _LOGIN,
     "forbidden": "`user-pods whoami` shows what your key may do. Ask an operator for another one.",
     "session-not-found": _STEPS[NotFound],
+    "unknown-profile": "`user-pods profiles` lists those that you may choose.",
     "session-asleep": "`user-pods wake` wakes it.",
     "session-released": "`user-pods create` with its user's id installs it again, with the files that were kept.",
     "session-paused": "Only an operator can end the pause.",

@@ -1,6 +1,6 @@
 """Commands that create, find and delete sessions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated
@@ -11,7 +11,7 @@ from user_pods_client.cli import arguments, output
 from user_pods_client.cli.connection import connect, find
 from user_pods_client.cli.output import Format
 from user_pods_client.cli.text import ago, printable
-from user_pods_client.models import IdleTimes, Phase, Status
+from user_pods_client.models import CreatedSession, IdleTimes, Phase, ProfileList, Status
 
 _PHASES: tuple[Phase, ...] = ("asleep", "waking", "ready", "failed", "deleting", "released")
 
@@ -26,29 +26,58 @@ def _phase(value: str) -> Phase:
 def create(
     context: typer.Context,
     user: Annotated[str, typer.Argument(metavar="USER", help="The user's id, for example john@example.com.")],
+    *,
     cooldown: Annotated[
         int | None, typer.Option(help="Seconds without activity until it sleeps, if this call installs it.")
     ] = None,
     background: Annotated[
         float | None, typer.Option(help="Seconds for which a working program may keep it awake; 0: not at all.")
     ] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Profile, if this call makes the session; `user-pods profiles` lists them.")
+    ] = None,
     format_: output.Output = Format.TABLE,
 ) -> None:
     """Create the session of a user, asleep. If there is one already, it stays as it is."""
     idle = None if cooldown is None and background is None else IdleTimes(cooldown=cooldown, background=background)
     with connect(context) as pods:
-        created = pods.create(user, idle=idle)
+        created = pods.create(user, idle=idle, profile=profile)
     output.show(
         output.rendered(
             created,
             format_,
-            table=lambda: (
-                f"Session {created.uuid} of {printable(created.user_id)} is there."
-                f" `user-pods open {created.uuid}` opens it."
-            ),
+            table=lambda: "\n".join(_told(created, profile)),
             names=lambda: [created.uuid],
         )
     )
+
+
+def _told(created: CreatedSession, profile: str | None) -> Iterator[str]:
+    yield (
+        f"Session {created.uuid} of {printable(created.user_id)} is there. `user-pods open {created.uuid}` opens it."
+    )
+    if profile is not None and created.profile != profile:
+        has = f"the profile {printable(created.profile)}" if created.profile else "no profile"
+        yield f"It was there before and keeps what it has: {has}, not {printable(profile)}."
+
+
+def profiles(context: typer.Context, format_: output.Output = Format.TABLE) -> None:
+    """List the profiles that `create --profile` can choose from."""
+    with connect(context) as pods:
+        known = pods.profiles()
+    output.show(
+        output.rendered(
+            known,
+            format_,
+            table=lambda: _profiles(known),
+            names=lambda: [each.name for each in known.profiles],
+        )
+    )
+
+
+def _profiles(known: ProfileList) -> str:
+    rows = [(each.name, "yes" if each.name == known.default else "", each.description) for each in known.profiles]
+    return output.columns(("NAME", "DEFAULT", "DESCRIPTION"), rows) if rows else "This service has no profiles."
 
 
 def list_(
@@ -129,6 +158,7 @@ def _details(status: Status) -> str:
         [
             ("Id", status.uuid),
             ("User", status.session.user_id),
+            ("Profile", status.profile or ""),
             ("Phase", status.phase),
             ("Reason", status.reason or ""),
             ("Warning", status.warning or ""),

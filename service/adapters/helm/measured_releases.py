@@ -9,6 +9,7 @@ from service.domain.idle_times import IdleTimes
 from service.domain.metrics import HelmWork, ServiceMetrics
 from service.domain.names import SessionId
 from service.domain.ports import Releases
+from service.domain.workload import UNASSIGNED, Assignment
 
 
 class MeasuredReleases:
@@ -18,9 +19,11 @@ class MeasuredReleases:
         self._releases = releases
         self._metrics = metrics
 
-    async def install(self, uuid: SessionId, user_id: str, idle_times: IdleTimes) -> None:
+    async def install(
+        self, uuid: SessionId, user_id: str, idle_times: IdleTimes, assignment: Assignment = UNASSIGNED
+    ) -> None:
         with self._timed(HelmWork.INSTALL):
-            await self._releases.install(uuid, user_id, idle_times)
+            await self._releases.install(uuid, user_id, idle_times, assignment)
 
     async def uninstall(self, uuid: SessionId) -> None:
         with self._timed(HelmWork.UNINSTALL):
@@ -29,7 +32,7 @@ class MeasuredReleases:
     async def check(self) -> None:
         await self._releases.check()
 
-    async def rendered(self) -> Sequence[Mapping[str, Any]]:
+    async def rendered(self) -> Mapping[str | None, Sequence[Mapping[str, Any]]]:
         return await self._releases.rendered()
 
     @contextmanager

@@ -16,9 +16,9 @@ from typing import Any
 
 import pyhelm3
 import pyhelm3.errors
-import yaml
 from pyhelm3.command import Command
 
+from service.adapters.helm.values import own_values, session_values
 from service.domain.errors import (
     ChartInvalid,
     ClusterUnavailable,
@@ -30,6 +30,8 @@ from service.domain.errors import (
 )
 from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId, release_name
+from service.domain.profiles import NO_PROFILES, Profile, Profiles
+from service.domain.workload import UNASSIGNED, Assignment
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +121,7 @@ def _error_for(code: int, stdout: bytes, stderr: bytes) -> Exception:
 
 
 class HelmReleases:
-    """See `service.domain.ports.Releases`. `values` go to every release; the session's own override them."""
+    """See `service.domain.ports.Releases`. `values` are common to all releases; `session_values` adds the rest."""
 
     def __init__(
         self,
@@ -130,29 +132,27 @@ class HelmReleases:
         namespace: str,
         kubeconfig: Path | None,
         timeout: timedelta,
+        profiles: Profiles = NO_PROFILES,
     ) -> None:
         self._helm = helm
         self._chart_path = chart
         self._values = values
+        self._profiles = profiles
         self._namespace = namespace
         self._command = _Helm(executable=helm, kubeconfig=kubeconfig, history_max_revisions=_HISTORY)
         self._command.timeout = timeout.total_seconds()
         self._client: pyhelm3.Client | None = None
         self._chart: pyhelm3.Chart | None = None
 
-    async def install(self, uuid: SessionId, user_id: str, idle_times: IdleTimes) -> None:
+    async def install(
+        self, uuid: SessionId, user_id: str, idle_times: IdleTimes, assignment: Assignment = UNASSIGNED
+    ) -> None:
+        profile = self._profiles.find(assignment.profile)
         client, chart = await self._prepare()
-        autoscaling = {
-            "pollingInterval": int(idle_times.poll.total_seconds()),
-            "cooldownPeriod": int(idle_times.cooldown.total_seconds()),
-            "lease": idle_times.lease.total_seconds(),
-            "background": idle_times.background.total_seconds(),
-        }
         await client.install_or_upgrade_release(
             release_name(uuid),
             chart,
-            dict(self._values),
-            {"uuid": uuid, "user": {"id": user_id}, "autoscaling": autoscaling},
+            session_values(self._values, profile, own_values(uuid, user_id, idle_times, assignment)),
             namespace=self._namespace,
             create_namespace=False,
             # Only helm 4 detects conflicts. The expected one is about the image of our own reservation.
@@ -164,16 +164,26 @@ class HelmReleases:
         await client.uninstall_release(release_name(uuid), namespace=self._namespace)
 
     async def check(self) -> None:
-        """Render the chart: this runs helm, reads the chart and validates the values."""
-        await self._template()
+        """Render the chart with the default profile: this runs helm, reads the chart and validates the values."""
+        await self._template(self._profiles.find(self._profiles.default))
 
-    async def rendered(self) -> Sequence[Mapping[str, Any]]:
-        return [each for each in await self._template() if isinstance(each, dict)]
+    async def check_profile(self, profile: Profile) -> None:
+        """The same with the values of a profile. Raises ChartInvalid, whose cause has helm's words."""
+        await self._template(profile)
 
-    async def _template(self) -> Iterable[Any]:
+    async def rendered(self) -> Mapping[str | None, Sequence[Mapping[str, Any]]]:
+        return {
+            profile.name if profile else None: [
+                each for each in await self._template(profile) if isinstance(each, dict)
+            ]
+            for profile in (None, *self._profiles)
+        }
+
+    async def _template(self, profile: Profile | None) -> Iterable[Any]:
         """What the chart renders for an unused id, which is parsed as it is read."""
         uuid = SessionId("00000000")
-        values = {**self._values, "uuid": uuid, "user": {"id": "health"}}
+        assignment = Assignment(profile=profile.name if profile else None)
+        values = session_values(self._values, profile, own_values(uuid, "health", IdleTimes(), assignment))
         return await self._command.template(release_name(uuid), self._chart_path, values, namespace=self._namespace)
 
     async def _prepare(self) -> tuple[pyhelm3.Client, pyhelm3.Chart]:
@@ -189,14 +199,3 @@ class HelmReleases:
                 raise HelmUnavailable from error
             self._chart = await self._client.get_chart(self._chart_path)
         return self._client, self._chart
-
-
-def read_values(path: Path) -> dict[str, Any]:
-    """Read the operator's values file. Raises ValueError that says what is wrong."""
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} cannot be read as YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} does not hold a mapping of values")  # noqa: TRY004 - the file is wrong, not the type
-    return values

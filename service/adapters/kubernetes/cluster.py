@@ -9,12 +9,15 @@ from http import HTTPStatus
 
 from service.adapters.kubernetes.api import ApiRefused, KubeApi
 from service.adapters.kubernetes.fields import annotations, as_dict, is_terminating, moment, name_of
+from service.adapters.kubernetes.idle_times_text import to_text
 from service.adapters.kubernetes.objects import PAUSED, Kind, Objects, parse, session_id_of
 from service.adapters.kubernetes.paths import collections
 from service.domain.errors import ClusterUnavailable, IdTaken, KedaUnavailable, SessionReleased
 from service.domain.names import (
     CONTAINER,
+    IDLE_TIMES_ANNOTATION,
     PARKED_ANNOTATION,
+    PROFILE_LABEL,
     REVOKED_ANNOTATION,
     USER_ANNOTATION,
     USER_HASH_LABEL,
@@ -25,7 +28,7 @@ from service.domain.names import (
     selector_labels,
     user_hash,
 )
-from service.domain.workload import Workload
+from service.domain.workload import UNASSIGNED, Assignment, Workload
 
 _KEDA_LEASE = "operator.keda.sh"
 _KEDA_LEASE_MAX_AGE = timedelta(seconds=45)
@@ -89,7 +92,7 @@ class KubeCluster:
 
     # --- writing ---
 
-    async def reserve(self, uuid: SessionId, user_id: str) -> None:
+    async def reserve(self, uuid: SessionId, user_id: str, assignment: Assignment = UNASSIGNED) -> None:
         name, labels = release_name(uuid), selector_labels(uuid)
         body = {
             "apiVersion": "apps/v1",
@@ -102,9 +105,11 @@ class KubeCluster:
                     UUID_LABEL: uuid,
                     USER_HASH_LABEL: user_hash(user_id),
                     "app.kubernetes.io/managed-by": "Helm",
+                    **({PROFILE_LABEL: assignment.profile} if assignment.profile is not None else {}),
                 },
                 "annotations": {
                     USER_ANNOTATION: user_id,
+                    **({IDLE_TIMES_ANNOTATION: to_text(assignment.idle_times)} if assignment.idle_times else {}),
                     "meta.helm.sh/release-name": name,
                     "meta.helm.sh/release-namespace": self._namespace,
                 },

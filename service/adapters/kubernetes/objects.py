@@ -26,6 +26,7 @@ from service.adapters.kubernetes.fields import (
     seconds,
     text,
 )
+from service.adapters.kubernetes.idle_times_text import LEAST, LONGEST, from_text
 from service.adapters.kubernetes.pod_status import (
     REPLACEMENT_TIME,
     PodDelay,
@@ -41,8 +42,10 @@ from service.domain.names import (
     BACKGROUND_ANNOTATION,
     CONTAINER,
     FIELD_MANAGER,
+    IDLE_TIMES_ANNOTATION,
     LEASE_ANNOTATION,
     PARKED_ANNOTATION,
+    PROFILE_LABEL,
     REVOKED_ANNOTATION,
     USER_ANNOTATION,
     UUID_LABEL,
@@ -52,7 +55,7 @@ from service.domain.names import (
     scaler_name,
 )
 from service.domain.release import Release, ReleaseState
-from service.domain.workload import Pod, ScaledBy, Workload
+from service.domain.workload import UNASSIGNED, Assignment, Pod, ScaledBy, Workload
 
 log = logging.getLogger(__name__)
 
@@ -61,17 +64,15 @@ PAUSED_REPLICAS = "autoscaling.keda.sh/paused-replicas"
 """The service never writes this one: an operator wants KEDA to keep the pod at that number."""
 SERVICE_MANAGERS = (FIELD_MANAGER, "OpenAPI-Generator")
 """Field managers of the service. The second, its client's default, was that of former versions."""
-_MAX_IDLE_TIME = 10 * 365 * 86_400.0
-"""Seconds. A longer idle time counts as invalid."""
 _DEFAULT_TIMES = IdleTimes(cooldown=timedelta(seconds=300), poll=timedelta(seconds=30))
 """The service's own lease, and KEDA's own defaults."""
 _TIMES = {
-    "lease": (f"annotation {LEASE_ANNOTATION}", 1),
-    "cooldown": ("cooldownPeriod", 0),
-    "poll": ("pollingInterval", 1),
-    "background": (f"annotation {BACKGROUND_ANNOTATION}", 0),
+    "lease": f"annotation {LEASE_ANNOTATION}",
+    "cooldown": "cooldownPeriod",
+    "poll": "pollingInterval",
+    "background": f"annotation {BACKGROUND_ANNOTATION}",
 }
-"""Where each of the idle times is written, and the least number of seconds that is valid."""
+"""Where each of the idle times is written."""
 
 
 class Kind(StrEnum):
@@ -87,6 +88,7 @@ class Kind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Deployment:
     user_id: str | None
+    assignment: Assignment
     terminating: bool
     created_at: datetime | None
     revoked_at: datetime | None
@@ -118,6 +120,7 @@ class Scaler:
 @dataclass(frozen=True, slots=True)
 class Claim:
     user_id: str | None
+    assignment: Assignment
     terminating: bool
 
 
@@ -206,6 +209,7 @@ class Objects:
         return Workload(
             uuid,
             user_id=next(filter(None, owners), None),
+            assignment=next((part.assignment for part in (deployment, claim) if part), UNASSIGNED),
             release=release,
             deployed=deployment is not None or self._read_error(Kind.DEPLOYMENT) is not None,
             has_scaler=scaler is not None or self._read_error(Kind.SCALER) is not None,
@@ -334,6 +338,7 @@ def _deployment(item: Json) -> Deployment:
     writer, written = _last_writer(item, "f:spec", "f:replicas")
     return Deployment(
         user_id=annotations(item).get(USER_ANNOTATION),
+        assignment=_assignment(item),
         terminating=is_terminating(item),
         created_at=moment(metadata.get("creationTimestamp")),
         revoked_at=_revoked_at(item),
@@ -344,6 +349,12 @@ def _deployment(item: Json) -> Deployment:
         scaled_by=writer,
         scaled_at=written,
     )
+
+
+def _assignment(item: Json) -> Assignment:
+    idle_times = from_text(annotations(item).get(IDLE_TIMES_ANNOTATION))
+    found = Assignment(profile=labels(item).get(PROFILE_LABEL) or None, idle_times=idle_times)
+    return _shared_assignments.setdefault(found, found)
 
 
 def _revoked_at(item: Json) -> datetime | None:
@@ -386,12 +397,11 @@ def _idle_times(notes: Mapping[str, str], spec: Json) -> tuple[IdleTimes, str | 
         "background": notes.get(BACKGROUND_ANNOTATION),
     }
     for name, value in given.items():
-        shown, least = _TIMES[name]
-        time = seconds(value, least=least, most=_MAX_IDLE_TIME)
+        time = seconds(value, least=LEAST[name], most=LONGEST)
         if time is not None:
             times[name] = time
         elif value is not None:
-            invalid.append(f"{shown} is {value!r:.40}")
+            invalid.append(f"{_TIMES[name]} is {value!r:.40}")
     found = replace(_DEFAULT_TIMES, **times)
     warning = f"the ScaledObject has invalid times, so the defaults apply: {', '.join(invalid)}; correct them"
     return _shared_idle_times.setdefault(found, found), warning if invalid else None
@@ -449,6 +459,10 @@ _shared_idle_times: dict[IdleTimes, IdleTimes] = {}
 """The few distinct values, shared by all sessions to save memory."""
 
 
+_shared_assignments: dict[Assignment, Assignment] = {}
+"""The same for assignments."""
+
+
 def _revision(item: Json) -> Release | None:
     found = labels(item)
     try:
@@ -496,7 +510,7 @@ def _port(spec: Json) -> int | None:
 _PARSERS: Mapping[Kind, Callable[[Json], Part | None]] = {
     Kind.DEPLOYMENT: _deployment,
     Kind.SCALER: _scaler,
-    Kind.CLAIM: lambda item: Claim(annotations(item).get(USER_ANNOTATION), is_terminating(item)),
+    Kind.CLAIM: lambda item: Claim(annotations(item).get(USER_ANNOTATION), _assignment(item), is_terminating(item)),
     Kind.REVISION: _revision,
     Kind.POD: _pod,
 }

@@ -5,7 +5,8 @@ session:<uuid>          hash   user_id, status, created_at, written_at, released
 user-pods:users         hash   user_id -> uuid, the owners
 user-pods:ids           zset   all ids, score 0, so that pages are in the order of the ids
 user-pods:whole         string present while the index is complete
-user-pods:unfinished    hash   uuid -> when its create or delete began, and for a create a space and the user_id
+user-pods:unfinished    hash   uuid -> when its create or delete began; for a create, the user_id and what it wants (see
+                               `wishes`) follow, each after a space
 user-pods:progress:<uuid>      the last wake, see `progress`
 user-pods:history:<uuid>       the session's past, see `history`
 """
@@ -22,6 +23,7 @@ from service.adapters.redis.batch_loader import BatchLoader
 from service.adapters.redis.command_runner import CommandRunner
 from service.adapters.redis.locks import RedisLock
 from service.adapters.redis.unreadable_keys import Part
+from service.adapters.redis.wishes import from_text, to_text
 from service.domain.errors import (
     IdTaken,
     IndexIncomplete,
@@ -32,6 +34,7 @@ from service.domain.errors import (
 from service.domain.names import SessionId, is_session_id, is_user_id, queue_key, session_key
 from service.domain.ports import SessionLock
 from service.domain.record import Record
+from service.domain.wanted import NOTHING_WANTED, Wanted
 
 USERS = "user-pods:users"
 IDS = "user-pods:ids"
@@ -50,14 +53,14 @@ local now = string.format('%d.%06d', time[1], time[2])
 """
 """Lua: the time by Redis' own clock, because the clocks of replicas may differ or jump."""
 
-# KEYS users ids session unfinished; ARGV user candidate
+# KEYS users ids session unfinished; ARGV user candidate wanted
 _CLAIM = f"""{NOW}
 local mine = redis.call('HGET', KEYS[1], ARGV[1])
 if mine then return mine end
 if redis.call('ZSCORE', KEYS[2], ARGV[2]) and redis.pcall('HGET', KEYS[3], 'user_id') ~= ARGV[1] then return false end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('ZADD', KEYS[2], 0, ARGV[2])
-redis.call('HSET', KEYS[4], ARGV[2], now .. ' ' .. ARGV[1])
+redis.call('HSET', KEYS[4], ARGV[2], now .. ' ' .. ARGV[1] .. ARGV[3])
 return ARGV[2]
 """
 
@@ -109,7 +112,7 @@ _UNFINISHED = f"""{NOW}
 local found, entries = {{}}, redis.call('HGETALL', KEYS[1])
 for at = 1, #entries, 2 do
   if #found >= tonumber(ARGV[2]) then break end
-  local since, user = string.match(entries[at + 1], '^([%d.]+) ?(.*)$')
+  local since, user = string.match(entries[at + 1], '^([%d.]+) ?(%S*)')
   local old = now - (tonumber(since or '') or 0) >= tonumber(ARGV[1])
   if old and redis.call('EXISTS', 'user-pods:work:' .. entries[at]) == 0 then
     found[#found + 1] = {{entries[at], user or ''}}
@@ -193,12 +196,17 @@ class RedisStore:
             raise IndexIncomplete
         return _owner_id(uuid) if uuid else None
 
-    async def claim(self, user_id: str, candidate: SessionId) -> SessionId:
-        keys = [USERS, IDS, session_key(candidate), UNFINISHED]
-        uuid = await self._run(self._claim(keys=keys, args=[user_id, candidate]))
+    async def claim(self, user_id: str, candidate: SessionId, wanted: Wanted = NOTHING_WANTED) -> SessionId:
+        keys, wishes = [USERS, IDS, session_key(candidate), UNFINISHED], to_text(wanted)
+        uuid = await self._run(self._claim(keys=keys, args=[user_id, candidate, f" {wishes}" if wishes else ""]))
         if uuid is None:
             raise IdTaken(candidate)
         return _owner_id(uuid)
+
+    async def wanted(self, uuid: SessionId) -> Wanted | None:
+        entry = await self._run(self._redis.hget(UNFINISHED, uuid))
+        _since, user, wishes = f"{entry or ''}  ".split(" ", 2)
+        return from_text(wishes.rstrip()) if user else None
 
     async def release_claim(self, user_id: str, uuid: SessionId) -> None:
         await self._run(self._release_claim(keys=[USERS, IDS, session_key(uuid), UNFINISHED], args=[user_id, uuid]))

@@ -19,7 +19,7 @@ class Repairs:
 
     async def complete(self, session: Session) -> None:
         """Complete a session that has a record. Raises SessionBusy while another process works on it."""
-        await self._finish(session.record.uuid, session.user_id, session)
+        await self._finish(session.record.uuid, session.user_id)
 
     async def adopt(self, uuid: SessionId, user_id: str) -> None:
         """Give the session its record again. Raises SessionBroken if the user has another session."""
@@ -28,11 +28,10 @@ class Repairs:
                 raise SessionBroken("the user has another session, so this one stays as it is")
         except IdTaken as taken:
             raise SessionBroken(_TAKEN) from taken
-        await self._finish(uuid, user_id, None)
+        await self._finish(uuid, user_id)
 
-    async def _finish(self, uuid: SessionId, user_id: str, session: Session | None) -> None:
-        times = session.workload.idle_times if session is not None else None
+    async def _finish(self, uuid: SessionId, user_id: str) -> None:
         try:
-            await self._provisioner.finish(uuid, user_id, times, wait=False)
+            await self._provisioner.finish(uuid, user_id, wait=False)
         except IdTaken as taken:
             raise SessionBroken(_TAKEN) from taken

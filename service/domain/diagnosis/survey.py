@@ -56,8 +56,8 @@ class Survey:
     async def configuration(self) -> RedisConfiguration:
         return await self._once("configuration", self._sources.redis.configuration)
 
-    async def rendered(self) -> Sequence[Mapping[str, Any]]:
-        """What the chart renders for a session now."""
+    async def rendered(self) -> Mapping[str | None, Sequence[Mapping[str, Any]]]:
+        """What the chart renders for a session now, by the name of its profile; None: without one."""
         return await self._once("rendered", self._sources.releases.rendered)
 
     async def close(self) -> None:

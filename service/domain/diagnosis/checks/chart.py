@@ -1,7 +1,8 @@
 """The chart of the users' releases, with the values that are configured."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from service.domain.diagnosis.check import Check
@@ -20,17 +21,17 @@ class SignInOfImage(Check):
     fine = "As far as its values say, the image of the workspaces asks for no password of its own."
 
     async def findings(self, survey: Survey) -> Sequence[Finding]:
+        asking = (str(each.get("image")) for each in _workspaces(_all(await survey.rendered())) if _asks(each))
         return [
             self.finding(
-                str(container.get("image")),
+                image,
                 Severity.WARNING,
                 "The image of the workspaces shows a password page of its own.",
                 meaning="Users whom the gateway has let in are asked for a password that they do not know.",
                 next_step="Set `codeServer.auth: none` in the values, and no PASSWORD in `env`, unless pods can be"
                 " reached past the gateway: docs/how-to/chart-alone.md says why.",
             )
-            for container in _workspaces(await survey.rendered())
-            if _asks(container)
+            for image in dict.fromkeys(asking)
         ]
 
 
@@ -40,7 +41,7 @@ class Versions(Check):
 
     async def findings(self, survey: Survey) -> Sequence[Finding]:
         """One for each other version: after an upgrade of the service, that is all sessions at once."""
-        current = next((found for each in await survey.rendered() if (found := _version(each))), None)
+        current = next((found for each in _all(await survey.rendered()) if (found := _version(each))), None)
         others = Counter(session.workload.chart for session in (await survey.sessions()).values())
         return [
             self.finding(
@@ -60,17 +61,21 @@ class NetworkPolicies(Check):
     fine = "The chart has a NetworkPolicy that keeps users' pods apart."
 
     async def findings(self, survey: Survey) -> Sequence[Finding]:
-        if not any(each.get("kind") == "NetworkPolicy" for each in await survey.rendered()):
-            return [
-                self.finding(
-                    "chart",
-                    Severity.WARNING,
-                    "The configured values leave out the NetworkPolicy that keeps users' pods apart.",
-                    meaning="Every user can open every other awake workspace.",
-                    next_step="Set `networkPolicy.isolateUsers: true`: docs/how-to/isolation.md.",
-                )
-            ]
+        without = [
+            "chart" if profile is None else f"profile {profile}"
+            for profile, objects in (await survey.rendered()).items()
+            if not any(each.get("kind") == "NetworkPolicy" for each in objects)
+        ]
         return [
+            self.finding(
+                subject,
+                Severity.WARNING,
+                "The configured values leave out the NetworkPolicy that keeps users' pods apart.",
+                meaning="Every user can open every other awake workspace of that kind.",
+                next_step="Set `networkPolicy.isolateUsers: true`: docs/how-to/isolation.md.",
+            )
+            for subject in without
+        ] or [
             self.finding(
                 "enforcement",
                 Severity.OK,
@@ -81,6 +86,11 @@ class NetworkPolicies(Check):
         ]
 
 
+def _all(rendered: Mapping[str | None, Sequence[Mapping[str, Any]]]) -> Iterator[Mapping[str, Any]]:
+    """The objects of all profiles."""
+    return chain.from_iterable(rendered.values())
+
+
 def _version(item: Mapping[str, Any]) -> str | None:
     """Chart and version of a Deployment."""
     if item.get("kind") != "Deployment":
@@ -88,7 +98,7 @@ def _version(item: Mapping[str, Any]) -> str | None:
     return dict(item.get("metadata", {}).get("labels") or {}).get("helm.sh/chart")
 
 
-def _workspaces(objects: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+def _workspaces(objects: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     """The containers of the users' program."""
     for each in objects:
         if each.get("kind") == "Deployment":
