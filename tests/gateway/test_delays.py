@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from service.domain.names import SessionId
 from service.domain.workload import Workload
-from service.gateway.waiting.delays import LASTS, Delay, DelayKind, Delays
+from service.gateway.waiting.delays import LASTS, Delay, DelayKind, Delays, is_late
 
 _WORKLOAD = Workload(SessionId("abc123xy"))
 _MOUNT = "FailedMount: the volume is not attached yet"
@@ -62,6 +62,12 @@ def test_what_needs_somebody_to_act_is_told_at_once() -> None:
     paused, final = replace(_WORKLOAD, paused="an operator's pause"), replace(_WORKLOAD, final=True)
     assert Delays().lasting(paused, "an operator's pause") == Delay(DelayKind.PAUSED, "an operator's pause")
     assert Delays().lasting(final, "Evicted: no disk") == Delay(DelayKind.FINAL, "Evicted: no disk")
+
+
+def test_a_wake_is_late_after_three_times_the_usual_time_and_never_sooner_than_other_delays_are_told() -> None:
+    assert [is_late(waited, 2.0) for waited in (6.1, LASTS - 0.1, LASTS)] == [False, False, True]
+    assert [is_late(waited, 20.0) for waited in (LASTS, 59.9, 60)] == [False, False, True]
+    assert not is_late(3600, None)
 
 
 def test_delays_of_many_sessions_stay_within_bounds() -> None:

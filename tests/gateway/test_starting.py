@@ -12,6 +12,7 @@ import pytest
 from aiohttp import ClientResponse
 
 from service.domain.errors import RedisUnavailable
+from service.domain.journal import Ready
 from service.domain.names import SessionId
 from service.domain.workload import Pod
 from service.gateway.limits import GatewayLimits
@@ -141,6 +142,23 @@ async def test_a_resolved_delay_disappears_from_the_page(house: House) -> None:
         await next_event(stream, "warning")
         house.world.cluster.change(replace(house.world.cluster.workload(uuid), failure=None))
         assert (await next_event(stream, "warning"))["reason"] == ""
+
+
+async def test_the_page_says_that_a_wake_takes_longer_than_expected_even_if_kubernetes_does_not_say_why(
+    house: House,
+) -> None:
+    house.delay = 60
+    uuid = await house.session()
+    await house.world.history.append(Ready(uuid=uuid, user=None, seconds=0.02, pod="before"))
+    await page_shown(house, uuid)
+    async with house.http.get(house.url("/.user-pods/wake"), headers=await house.headers(uuid)) as stream:
+        late = await next_event(stream, "warning")
+        assert (late["kind"], late["reason"][:35]) == ("late", "It is taking longer than expected. ")
+        house.world.cluster.change(replace(house.world.cluster.workload(uuid), failure=_PULL))
+        explained = await next_event(stream, "warning")
+        assert (explained["kind"], explained["reason"]) == ("retried", f"Kubernetes keeps retrying. {_PULL}")
+        await heal(house, uuid)
+        await next_event(stream, "answers")
 
 
 async def test_a_timeout_reports_what_kubernetes_is_still_retrying(world: World) -> None:

@@ -16,6 +16,8 @@ LASTS = 12.0
 """Seconds after which a delay is told."""
 _SAME = 10.0
 """Seconds without the delay after which the next one is another: a pod that crashes looks fine for moments."""
+_LATE = 3
+"""So many times as long as usual is late."""
 _REMEMBERED = 10_000
 """Sessions whose delays are remembered."""
 
@@ -29,13 +31,20 @@ class DelayKind(StrEnum):
     """An operator has paused the session, so nothing happens until they resume it."""
     FINAL = "final"
     """Nothing retries it."""
+    LATE = "late"
+    """The wake takes longer than it usually does, and nothing says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delay:
     kind: DelayKind
     reason: str
-    """In Kubernetes' own words."""
+    """In Kubernetes' own words, if it says any."""
+
+
+def is_late(waited: float, usual: float | None) -> bool:
+    """Whether a wake has taken longer than people were told to expect. Both in seconds; `usual` is None if unknown."""
+    return usual is not None and waited >= max(LASTS, _LATE * usual)
 
 
 class Delays:

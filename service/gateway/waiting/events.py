@@ -21,7 +21,7 @@ from service.gateway.errors import OWN_HEADERS, GatewayError, PageKind
 from service.gateway.pages.pages import Text, text_for
 from service.gateway.proxy.pods import Upstream
 from service.gateway.request_outcome import OutcomeRecorder
-from service.gateway.waiting.delays import Delay
+from service.gateway.waiting.delays import Delay, DelayKind, is_late
 from service.gateway.waiting.pod_waiter import PodWaiter
 from service.gateway.waiting.wake_times import WakeTimes
 
@@ -56,9 +56,9 @@ class WakeEvents:
         """The stages of the wake as they happen. The last event is `answers` when the pod responds, or `failed`.
 
         `expected` says how many seconds a wake usually takes. Events of type `warning` say what delays the pod for
-        longer than an ordinary wake does; an empty one says that nothing does any more. `position` says how many
-        sessions wait when many do. When the process ends, the stream ends early: the page reconnects to another
-        replica, and resumes after the last event.
+        longer than an ordinary wake does, or that it takes longer than expected; an empty one says that this is over.
+        `position` says how many sessions wait when many do. When the process ends, the stream ends early: the page
+        reconnects to another replica, and resumes after the last event.
         """
         if request.method != hdrs.METH_GET:
             raise GatewayError(405, "Not allowed", "Use GET for the events of a wake.")
@@ -82,6 +82,7 @@ class WakeEvents:
             with self._progress.following(uuid) as changed:
                 pod.add_done_callback(lambda _: changed.set())
                 if (seconds := await self._wake_times.expected(uuid)) is not None:
+                    page.usual = seconds
                     await response.send(json.dumps({"seconds": max(1, round(seconds))}), event="expected")
                 while not pod.done() and not self._closing.is_set():
                     if changed.is_set() or time.monotonic() - read_at > HEARTBEAT:
@@ -114,6 +115,9 @@ class _WaitingPage:
         self._last_id = last_id
         self._delay: Delay | None = None
         self._position: tuple[int, int] | None = None
+        self._begun = time.monotonic()
+        self.usual: float | None = None
+        """Seconds that a wake usually takes, as the page was told."""
         self.accepted_at: datetime | None = None
         """When the wake was requested; None if the page has not seen the beginning."""
 
@@ -133,7 +137,10 @@ class _WaitingPage:
                 await self._response.send(json.dumps(data), id=event.id, event=event.stage.value)
 
     async def tell_delay(self) -> None:
-        if (delay := self._waiter.delay(self._uuid)) == self._delay:
+        delay = self._waiter.delay(self._uuid)
+        if delay is None and is_late(time.monotonic() - self._begun, self.usual):
+            delay = Delay(DelayKind.LATE, self._waiter.unanswered(self._uuid))
+        if delay == self._delay:
             return
         self._delay = delay
         data = {"reason": delay.reason, "kind": delay.kind} if delay else {"reason": ""}

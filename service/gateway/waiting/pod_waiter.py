@@ -84,6 +84,10 @@ class PodWaiter:
         """What delays the pod, if it lasts or needs somebody to act."""
         return self._delays.lasting(self._cache.workload(uuid), self.reason(uuid))
 
+    def unanswered(self, uuid: SessionId) -> str:
+        """Why nothing responds yet, for people, when Kubernetes gives no reason."""
+        return _NO_POD if self._pods.current(uuid) is None else _NO_PROGRAM
+
     def position(self, uuid: SessionId) -> tuple[int, int] | None:
         """The session's position among those that wait in this process, and their number. None unless many do."""
         if len(self._waiting) < MANY:
@@ -182,7 +186,7 @@ class PodWaiter:
             ) from None
         finally:
             responding.cancel()
-        detail = self.reason(uuid) or (_NO_POD if self._pods.current(uuid) is None else _NO_PROGRAM)
+        detail = self.reason(uuid) or self.unanswered(uuid)
         raise GatewayError(504, "The workspace did not wake in time", detail, retry_after=5, page=PageKind.SLOW)
 
     async def _wake_again(self, uuid: SessionId, wakes: bool) -> None:
