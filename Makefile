@@ -11,11 +11,18 @@ PORT ?= 8080
 GATEWAY_PORT ?= 8081
 STATE ?= .cluster
 PYTEST_ARGS ?=
+# Most tests wait more than they compute, so even two processors have work for four workers. A worker begins with a run
+# of files of its own, and takes tests of others when it is done.
+WORKERS := $(shell cores=$$(nproc); echo $$((cores > 4 ? cores : 4)))
+SPREAD := -n $(WORKERS) --dist worksteal
 # Two clusters at a time, with their output kept apart. On fewer processors, what tests time would take too long.
 SIDE_BY_SIDE := $(shell [ "$$(nproc)" -lt 4 ] || echo -j2 --output-sync=target)
 # On a busy machine of CI, a part of a cluster may be late once. Such a test gets a second try, and the summary shows the
 # first one's failure. More than three in a part are a fault.
 RERUNS := $(if $(CI),--reruns 1 --max-suite-reruns 3 --rerun-show-tracebacks)
+
+# Tests start hundreds of Python processes. Without bytecode, each of them would compile the service again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help up demo down test test-without-cluster test-on-simulated-nodes test-on-real-node test-fast cluster-test threat-model check lint bench bench-scale bench-peers bench-editor bench-idleness hammer faults lock viewer htmx generated tools docs audit
@@ -42,7 +49,7 @@ test: $(VENV)/ready ## Compile what the tests need (once), check the code, run a
 
 # The parts of `make test`. Exit code 5 says that PYTEST_ARGS chose none of a part's tests.
 test-without-cluster: $(VENV)/ready
-	@$(PY) -m pytest -n logical --dist loadfile -m "not cluster" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	@$(PY) -m pytest $(SPREAD) -m "not cluster" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-on-simulated-nodes: $(VENV)/ready
 	@$(PY) -m pytest -m "cluster and not node" $(RERUNS) $(PYTEST_ARGS) || [ $$? -eq 5 ]
@@ -52,7 +59,7 @@ test-on-real-node: $(VENV)/ready
 
 test-fast: $(VENV)/ready lint ## Checks and tests that need no cluster, no compiler, no browser and no root, in minutes
 	$(PY) -m service generate --check
-	$(PY) -m pytest -n logical --dist loadfile -m "not cluster and not compiled and not browser" $(PYTEST_ARGS)
+	$(PY) -m pytest $(SPREAD) -m "not cluster and not compiled and not browser" $(PYTEST_ARGS)
 
 cluster-test: $(VENV)/ready ## Install images and charts on the embedded cluster's real node by helmfile, and use them (four minutes)
 	$(PY) -m pytest tests/installed $(PYTEST_ARGS)
