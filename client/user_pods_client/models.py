@@ -54,14 +54,15 @@ class AuditEntry(Model):
     at: datetime
     caller: str
     """Name of the API key (`api` if it has none), `person`, `visit` (somebody who is signed in to the workspace, at
-    the gateway), or `unknown`: no valid key or token came."""
+    the gateway), `program` (`user-pods-keep-awake` in the workspace), or `unknown`: no valid key or token came."""
     role: CallerRole | None
     key: str | None
     """Id of the API key."""
     person: str | None
     """User id of the person who has called."""
     operation: str
-    """As in this document, or `other`; of a visit also `restart` and `sign_out`."""
+    """As in this document, or `other`; of a visit also `restart` and `sign_out`, of a program also
+    `end_extension`."""
     uuid: str | None
     """Id of the session, as far as the request names or makes one."""
     result: str

@@ -27,9 +27,13 @@ _NEXT = {
     "session-not-found": "Check the id. The session may have been deleted.",
     "session-busy": "Somebody else works on the session. Try again in a moment.",
     "session-asleep": "Wake it first.",
-    "session-released": "Create the session again. Its volume comes back, if it was kept.",
-    "session-broken": "Create the session again, which repairs it.",
-    "session-paused": "Remove the pause from its ScaledObject first.",
+    "session-released": (
+        "`user-pods create` with its user's id, or `POST /session/create`, installs it again, with its volume if that"
+        " was kept."
+    ),
+    "session-broken": "`user-pods create` with its user's id, or `POST /session/create`, repairs it.",
+    "session-unreadable": "`user-pods create` with its user's id, or `POST /session/create`, repairs it.",
+    "session-paused": "Only an operator can end the pause.",
     "session-deleting": "Wait until it is deleted.",
     "gateway-off": "Set GATEWAY_DOMAIN to serve workspaces by the service.",
     "awake-limit-reached": "Send another session to sleep, or raise AWAKE_LIMIT.",

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.domain.names import is_user_id
-from service.domain.permissions import PERSON, Caller, CallerRole
+from service.domain.permissions import PERSON, PROGRAM, Caller, CallerRole
 from service.domain.wake_cause import API, OPERATOR, QUEUE, VISIT
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _ID = re.compile(rf"[a-z0-9]{{{_ID_LENGTH}}}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FIELDS = frozenset({"name", "role", "id", "sha256"})
-_RESERVED = frozenset({API, VISIT, QUEUE, OPERATOR, PERSON})
+_RESERVED = frozenset({API, VISIT, QUEUE, OPERATOR, PERSON, PROGRAM})
 """Names that mean somebody else in histories."""
 KEY_ROLES = (CallerRole.OPERATOR, CallerRole.FRONTEND, CallerRole.VIEWER)
 """What a key can be: a `user` is a person."""

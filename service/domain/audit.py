@@ -1,7 +1,7 @@
 """Who has done what to which session, and with what result: every change that the API was asked for, and every refusal.
 
-Each change that was made by the API is entered. Equal heartbeats, refusals, failures and actions of visitors at the
-gateway are entered once a minute: a frontend calls `wake` on every message, and a program that fails, or a user who
+Each change that was made by the API is entered. Equal heartbeats, refusals, failures and actions at the gateway are
+entered once a minute: a frontend calls `wake` on every message, and a program that fails, or a user who
 plays with a button, may try again for ever, which must not push out the rest.
 """
 
@@ -13,13 +13,15 @@ from typing import Protocol
 
 from service.domain.background_writer import BackgroundWriter
 from service.domain.clock import utc_now
-from service.domain.permissions import Caller
+from service.domain.permissions import PROGRAM, Caller
 from service.domain.request_context import current_request_id
 from service.domain.wake_cause import VISIT
 
 DONE = "done"
 UNKNOWN = "unknown"
 """The name of a caller whom no key or token has identified."""
+_WITHOUT_KEY = frozenset({VISIT, PROGRAM})
+"""Callers at the gateway."""
 _HEARTBEATS = frozenset({"wake", "activity"})
 _REFUSALS = frozenset({"unauthorized", "forbidden", "cross-site", "too-many-requests"})
 _CONFLICT = 409
@@ -97,7 +99,7 @@ class Audit:
         if not changes and not refused:
             return
         repeats: int | None = 0
-        if result != DONE or operation in _HEARTBEATS or (caller is not None and caller.name == VISIT):
+        if result != DONE or operation in _HEARTBEATS or (caller is not None and caller.name in _WITHOUT_KEY):
             repeats = self._repeats((caller, operation, uuid if _is_of_a_session(result, status) else None, result))
         if repeats is None:
             return

@@ -20,6 +20,8 @@ class CallerRole(StrEnum):
 
 PERSON = "person"
 """The name of every caller who is a person: logs and histories hold no user ids."""
+PROGRAM = "program"
+"""The name of every program in a workspace that keeps its own pod awake."""
 
 
 class Subject(Enum):

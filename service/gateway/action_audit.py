@@ -1,4 +1,4 @@
-"""Enters in the audit what people do about their workspace at the gateway: on its own page, and in the companion."""
+"""Enters in the audit what people do about their workspace at the gateway, and what a program in it does."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from service.domain.audit import DONE, Audit
 from service.domain.errors import SessionError
 from service.domain.names import SessionId
-from service.domain.permissions import Caller, CallerRole
+from service.domain.permissions import PROGRAM, Caller, CallerRole
 from service.domain.wake_cause import VISIT
 from service.edge.problems import status_of
 
 _VISITOR = Caller(name=VISIT, role=CallerRole.USER)
 """Whoever has a sign-in to the workspace: its user, or whom they gave a link."""
+IN_THE_POD = Caller(name=PROGRAM, role=CallerRole.USER)
+"""A program in the workspace, with the rights of its user about it."""
 
 
 class ActionAudit:
@@ -21,19 +23,19 @@ class ActionAudit:
         self._audit = audit
 
     @contextmanager
-    def entering(self, operation: str, uuid: SessionId) -> Iterator[None]:
+    def entering(self, operation: str, uuid: SessionId, by: Caller = _VISITOR) -> Iterator[None]:
         """Enter the operation, with how it ends. It is named as in the API, where that has it too."""
         try:
             yield
         except SessionError as error:
             row = status_of(error)
-            self._note(operation, uuid, row.slug, row.status)
+            self._note(by, operation, uuid, row.slug, row.status)
             raise
         except Exception:
-            self._note(operation, uuid, "internal", 500)
+            self._note(by, operation, uuid, "internal", 500)
             raise
-        self._note(operation, uuid, DONE, 200)
+        self._note(by, operation, uuid, DONE, 200)
 
-    def _note(self, operation: str, uuid: SessionId, result: str, status: int) -> None:
+    def _note(self, by: Caller, operation: str, uuid: SessionId, result: str, status: int) -> None:
         if self._audit is not None:
-            self._audit.note(_VISITOR, operation, uuid=uuid, result=result, status=status, changes=True)
+            self._audit.note(by, operation, uuid=uuid, result=result, status=status, changes=True)

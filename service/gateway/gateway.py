@@ -125,8 +125,9 @@ class Gateway:
         self._activity = ActivityRecorder(activity, metrics)
         self._presence = CompanionPresence(companions, cache, self._activity)
         self._background = BackgroundRecorder(activity, metrics)
-        self._keep_awake = KeepAwake(activity, cache, ActionRate())  # a program must not use up what its user has
         rate, self._audit = ActionRate(), ActionAudit(audit)
+        programs = ActionRate()  # a program must not use up what its user has
+        self._keep_awake = KeepAwake(activity, cache, programs, self._audit)
         self._pods = Pods(cache, head_limit=limits.connection_limits.head_bytes)
         self._waiter = PodWaiter(
             activity=activity, queries=queries, cache=cache, pods=self._pods, recorder=self._activity, limits=limits

@@ -18,6 +18,7 @@ from service.domain.errors import SessionError
 from service.domain.names import SessionId
 from service.domain.ports import WorkloadCache
 from service.edge import addresses
+from service.gateway.action_audit import IN_THE_POD, ActionAudit
 from service.gateway.action_rate import ActionRate
 from service.gateway.errors import OWN_HEADERS, GatewayError, of_session_error
 from service.gateway.proxy.headers import OWN_PATHS
@@ -41,10 +42,11 @@ class _Refused(Exception):
 class KeepAwake:
     """Answers in plain text, for a shell script: until when the pod stays awake, or a sentence that says why not."""
 
-    def __init__(self, activity: SessionActivity, cache: WorkloadCache, rate: ActionRate) -> None:
+    def __init__(self, activity: SessionActivity, cache: WorkloadCache, rate: ActionRate, audit: ActionAudit) -> None:
         self._activity = activity
         self._cache = cache
         self._rate = rate
+        self._audit = audit
 
     async def respond(self, request: web.BaseRequest) -> web.Response:
         """The request is to a host that is no workspace's. Never raises."""
@@ -69,10 +71,13 @@ class KeepAwake:
             raise _Refused(403, "This address belongs to another workspace now. Try again in a few seconds.")
         self._rate.take(uuid)
         if duration == _OFF:
-            await self._activity.end_extension(uuid)
+            with self._audit.entering("end_extension", uuid, IN_THE_POD):
+                await self._activity.end_extension(uuid)
             log.info("a program in the pod no longer keeps it awake", extra={"uuid": uuid})
             return _OFF
-        until = await self._activity.extend(uuid, _parse(duration))
+        by = _parse(duration)
+        with self._audit.entering("extend", uuid, IN_THE_POD):
+            until = await self._activity.extend(uuid, by)
         log.info("a program in the pod keeps it awake", extra={"uuid": uuid, "until": until.isoformat()})
         return until.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 

@@ -426,7 +426,8 @@ class AuditEntry(Answer):
     caller: str = Field(
         description=(
             "Name of the API key (`api` if it has none), `person`, `visit` (somebody who is signed in to the workspace,"
-            " at the gateway), or `unknown`: no valid key or token came."
+            " at the gateway), `program` (`user-pods-keep-awake` in the workspace), or `unknown`: no valid key or token"
+            " came."
         ),
         examples=["shop"],
     )
@@ -434,7 +435,11 @@ class AuditEntry(Answer):
     key: str | None = Field(description="Id of the API key.")
     person: str | None = Field(description="User id of the person who has called.")
     operation: str = Field(
-        description="As in this document, or `other`; of a visit also `restart` and `sign_out`.", examples=["delete"]
+        description=(
+            "As in this document, or `other`; of a visit also `restart` and `sign_out`, of a program also"
+            " `end_extension`."
+        ),
+        examples=["delete"],
     )
     uuid: Uuid | None = Field(description="Id of the session, as far as the request names or makes one.")
     result: str = Field(description="`done`, or the type of the problem that was answered.", examples=["done"])

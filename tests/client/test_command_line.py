@@ -1,5 +1,6 @@
 """The command line against the service: sign in, create, open, find out why it slept, delete."""
 
+import asyncio
 import json
 import stat
 import threading
@@ -14,6 +15,7 @@ import pytest
 import yaml
 from aiohttp import web
 
+from service.domain import activity
 from service.domain.api_keys import new_api_key
 from service.domain.names import SessionId
 from service.domain.permissions import CallerRole
@@ -248,6 +250,18 @@ async def test_a_profile_is_chosen_by_name_and_an_existing_session_keeps_its_own
     assert ["Profile", "large"] in [line.split() for line in (await signed_in("show", "ann")).out.splitlines()]
     done = await signed_in("create", "bob", "--profile", "huge")
     assert (done.code, "`user-pods profiles` lists" in done.err, "gpu, large" in done.err) == (10, True, True)
+
+
+async def test_a_sleep_that_does_not_wait_for_pages_stops_the_pod_at_once(
+    signed_in: Run, world: World, uuid: SessionId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activity, "SAVE_TIME", timedelta(seconds=20))
+    await world.activity.wake(uuid)
+    wake_up(world, uuid)
+    await world.companions.seen(uuid, "browser")
+    async with asyncio.timeout(10):
+        assert (await signed_in("sleep", uuid, "--now")).code == 0
+    assert world.cluster.workload(uuid).replicas == 0
 
 
 async def test_lists_are_for_people_and_for_scripts(signed_in: Run, world: World) -> None:

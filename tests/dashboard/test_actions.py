@@ -184,6 +184,9 @@ async def test_what_is_not_possible_is_explained(board: Board, world: World) -> 
     page = await answer.text()
     assert "The session is asleep; wake it first." in page
     assert "Reference:" in page
+    await world.releases.uninstall(uuid)
+    gone = await (await visitor.submit(href(uuid, "wake"))).text()
+    assert "<code>user-pods create</code> with its user&#39;s id" in gone, "a command, not only its purpose"
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,18 @@ async def test_only_the_address_of_exactly_one_sessions_pod_is_known(house: Hous
     assert record(house, other).kept_until is None
 
 
+async def test_what_a_program_does_is_in_the_audit(house: House) -> None:
+    uuid, other = await house.awake(), "abc12345"
+    for claimed, duration in ((uuid, "2h"), (uuid, "1h"), (uuid, "9h"), (uuid, "off"), (uuid, "soon"), (other, "2h")):
+        await asked(house, claimed, duration)
+    assert house.audited.short() == [
+        ("program", "extend", uuid, "done"),
+        ("program", "extend", uuid, "idle-times-refused"),
+        ("program", "end_extension", uuid, "done"),
+    ], "an equal one within a minute is counted, and what asks for nothing is not entered"
+    assert {(each.role, each.key, each.person) for each in house.audited.entries} == {("user", None, None)}
+
+
 @pytest.mark.parametrize("duration", ["", "2", "0h", "-1h", "2 h", "2d", "9999999h", "é", "1h30m"])
 async def test_what_is_no_duration_is_refused(house: House, duration: str) -> None:
     uuid = await house.awake()

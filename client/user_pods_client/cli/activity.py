@@ -41,10 +41,17 @@ def wake(
     output.show(output.rendered(status, format_, table=lambda: said, names=lambda: [uuid]))
 
 
-def sleep(context: typer.Context, who: arguments.Who = "", format_: output.Output = Format.TABLE) -> None:
-    """Send a session to sleep now, even if somebody is using it. Files are kept."""
+def sleep(
+    context: typer.Context,
+    who: arguments.Who = "",
+    now: Annotated[
+        bool, typer.Option("--now", help="Do not give open pages two seconds to save: what is not saved is lost.")
+    ] = False,
+    format_: output.Output = Format.TABLE,
+) -> None:
+    """Send a session to sleep, even if somebody is using it. Files are kept, and open pages save first."""
     with connect(context) as pods:
-        done = pods.sleep(find(pods, who).uuid)
+        done = pods.sleep(find(pods, who).uuid, now=now)
     output.show(
         output.rendered(
             done,
