@@ -45,7 +45,13 @@ def stale() -> list[Path]:
 
 
 def rewrite() -> None:
-    for path, text in contents().items():
+    # The command line, whose help is one of the files, may import models that the client does not have yet.
+    _write({ROOT / name: text for name, text in client().items()})
+    _write(contents())
+
+
+def _write(files: dict[Path, str]) -> None:
+    for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 

@@ -45,9 +45,11 @@ class Stack:
         gateway_port: int = 0,
         image: Image | None = None,
         volume: bool = False,
+        users: str = USERS,
     ) -> None:
         """`gateway_port`: where workspaces can be opened, at hosts below `localhost`. 0: no gateway.
 
+        `users`: the users' namespace.
         `image`: what pods run, on the real node. None: pods are simulated. `volume`: homes outlive pods.
         """
         self.cluster = cluster
@@ -56,6 +58,7 @@ class Stack:
         self.url = f"http://{self.settings.get('HOST', '127.0.0.1')}:{port}"
         self.image = image
         self.volume = volume
+        self.users = users
         self._helm = helm
         self.name = name
 
@@ -78,12 +81,14 @@ class Stack:
 
     def prepare(self) -> None:
         """Set up as an administrator would: namespaces, KEDA's Secret, and the service's rights from its chart."""
-        namespaces = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in (USERS, SYSTEM)]
+        namespaces = [
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in (self.users, SYSTEM)
+        ]
         password = base64.b64encode(self.cluster.redis_password.encode()).decode()
         secret = {
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": {"name": _SECRET, "namespace": USERS},
+            "metadata": {"name": _SECRET, "namespace": self.users},
             "data": {"password": password},
         }
         self.cluster.apply(*namespaces)
@@ -106,7 +111,7 @@ class Stack:
         """The service's environment: its settings, and a PATH with helm."""
         settings = {
             "PORT": str(self.port),
-            "NAMESPACE": USERS,
+            "NAMESPACE": self.users,
             "KUBECONFIG": str(self.cluster.service_account(SYSTEM, SERVICE)),
             "REDIS_URL": self.cluster.redis_url,
             "CHART_VALUES": str(self.values),
@@ -132,14 +137,14 @@ class Stack:
     @property
     def values(self) -> Path:
         """The operator's values for every user's release."""
-        kind = f"-{self.image.name}" if self.image else ""
+        kind = (f"-{self.image.name}" if self.image else "") + (f"-{self.users}" if self.users != USERS else "")
         return self.cluster.state / "config" / f"user-pod{kind}.yaml"
 
     def rights(self) -> list[dict[str, Any]]:
         """The RBAC objects of the service's chart and the Secret that they name: the same rights as on a cluster."""
         helm = str(self.cluster.tools.path("helm"))
         argv = [helm, "template", SERVICE, str(ROOT / "chart" / SERVICE), "--namespace", SYSTEM]
-        argv += ["--set", f"usersNamespace={USERS},gateway.domain={GATEWAY_DOMAIN}"]
+        argv += ["--set", f"usersNamespace={self.users},gateway.domain={GATEWAY_DOMAIN}"]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode:
             raise DevclusterError(f"the service's chart cannot be rendered: {done.stderr}")

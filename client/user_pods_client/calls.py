@@ -21,6 +21,8 @@ from user_pods_client.models import (
     SessionList,
     Status,
     Summary,
+    Upgrade,
+    Upgraded,
     WhoAmI,
 )
 
@@ -163,6 +165,55 @@ def profiles() -> Call[ProfileList]:
         method="GET",
         path="/profiles",
         answers={200: ProfileList},
+    )
+
+
+def upgrade(uuid: str, *, restart: bool = False) -> Call[Upgraded]:
+    return Call(
+        name="upgrade",
+        method="POST",
+        path=f"/session/{_segment(uuid)}/upgrade",
+        answers={200: Upgraded},
+        query={"restart": restart},
+    )
+
+
+def start_upgrade(
+    *, only_asleep: bool = False, max_parallel: int = 2, canary: int = 0, max_failures: int = 2
+) -> Call[Upgrade]:
+    return Call(
+        name="start_upgrade",
+        method="POST",
+        path="/upgrade",
+        answers={202: Upgrade},
+        body=_body(only_asleep=only_asleep, max_parallel=max_parallel, canary=canary, max_failures=max_failures),
+    )
+
+
+def show_upgrade() -> Call[Upgrade]:
+    return Call(
+        name="show_upgrade",
+        method="GET",
+        path="/upgrade",
+        answers={200: Upgrade},
+    )
+
+
+def continue_upgrade() -> Call[Upgrade]:
+    return Call(
+        name="continue_upgrade",
+        method="POST",
+        path="/upgrade/continue",
+        answers={202: Upgrade},
+    )
+
+
+def stop_upgrade() -> Call[Upgrade]:
+    return Call(
+        name="stop_upgrade",
+        method="POST",
+        path="/upgrade/stop",
+        answers={202: Upgrade},
     )
 
 

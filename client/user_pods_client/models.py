@@ -24,6 +24,7 @@ ReleaseState = Literal[
     "pending-upgrade",
     "pending-rollback",
 ]
+RolloutState = Literal["running", "waiting-for-canary", "stopped", "failed", "done"]
 Severity = Literal["ok", "warning", "error"]
 SleepReason = Literal["idle", "asked", "operator", "late-zero", "false"]
 Stage = Literal[
@@ -310,6 +311,8 @@ class Status(Model):
     """End of the extension that keeps the pod awake; null without one."""
     parked: bool
     """Whether the session is parked, so that KEDA does not poll it."""
+    outdated: bool | None
+    """Whether the release was made from another chart or other chart values than new ones are; null without one."""
     behind_seconds: float | None
     """Maximum age of the cluster's data in this response while the watch is behind; otherwise null."""
 
@@ -340,6 +343,74 @@ class Summary(Model):
     """Namespace of the sessions' releases and pods."""
     behind_seconds: float | None
     """Maximum age of the cluster's data in this response while the watch is behind; otherwise null."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Upgrade(Model):
+    target: str
+    """Names the chart and the chart values from which this service makes releases."""
+    counts: UpgradeCounts
+    run: UpgradeRun | None
+    """Null when there was none, or Redis has lost it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class UpgradeCounts(Model):
+    """Sessions that have a release and a user."""
+
+    total: int
+    upgraded: int
+    asleep: int
+    """Out of date and asleep, so that an upgrade takes them next."""
+    awake: int
+    """Out of date and awake: they are upgraded when they sleep."""
+    failed: int
+    """Whose upgrade has failed."""
+    broken: int
+    """Whose release has to be repaired first, by a create, or whose profile is not defined any more."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class UpgradeFailure(Model):
+    uuid: str
+    """Id of the session."""
+    reason: str
+    """What helm, or the cluster, said."""
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class UpgradeRun(Model):
+    """The last upgrade of all sessions."""
+
+    id: str
+    target: str
+    """Names the chart and the chart values that releases get."""
+    state: RolloutState
+    only_asleep: bool
+    max_parallel: int
+    canary: int
+    max_failures: int
+    started_by: str
+    """Name of the API key, or `person`."""
+    started_at: datetime
+    ended_at: datetime | None
+    canaries: list[str]
+    """The sessions that go first."""
+    ready_canaries: list[str]
+    """Those of them that have become ready since."""
+    failures: list[UpgradeFailure]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Upgraded(Model):
+    uuid: str
+    """Id of the session."""
+    action: Literal["upgrade"]
+    changed: bool
+    """Whether helm had to run."""
+    revision: str
+    """The revision that the release has now."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -22,6 +22,8 @@ from user_pods_client.models import (
     SessionList,
     Status,
     Summary,
+    Upgrade,
+    Upgraded,
     WhoAmI,
 )
 
@@ -97,6 +99,33 @@ class Operations(ABC):
     def profiles(self) -> ProfileList:
         """List profiles. What a create can choose from: sets of chart values that the operator has defined."""
         return self._send(calls.profiles())
+
+    def upgrade(self, uuid: str, *, restart: bool = False) -> Upgraded:
+        """Upgrade a session's release. A sleeping session stays asleep. A release that fails is rolled back."""
+        return self._send(calls.upgrade(uuid, restart=restart))
+
+    def start_upgrade(
+        self, *, only_asleep: bool = False, max_parallel: int = 2, canary: int = 0, max_failures: int = 2
+    ) -> Upgrade:
+        """Start to upgrade all sessions. Sleeping sessions are upgraded at once and stay asleep, the others when they
+        sleep. While an upgrade to the same target is under way, nothing changes."""
+        return self._send(
+            calls.start_upgrade(
+                only_asleep=only_asleep, max_parallel=max_parallel, canary=canary, max_failures=max_failures
+            )
+        )
+
+    def show_upgrade(self) -> Upgrade:
+        """Get how many sessions are up to date, and the last upgrade."""
+        return self._send(calls.show_upgrade())
+
+    def continue_upgrade(self) -> Upgrade:
+        """Upgrade the rest without waiting for the canaries."""
+        return self._send(calls.continue_upgrade())
+
+    def stop_upgrade(self) -> Upgrade:
+        """Stop the upgrade of all sessions. Those that are being upgraded are finished."""
+        return self._send(calls.stop_upgrade())
 
     def audit(
         self, *, cursor: str | None = None, limit: int = 50, uuid: str | None = None, caller: str | None = None
@@ -209,6 +238,33 @@ class AsyncOperations(ABC):
     async def profiles(self) -> ProfileList:
         """List profiles. What a create can choose from: sets of chart values that the operator has defined."""
         return await self._send(calls.profiles())
+
+    async def upgrade(self, uuid: str, *, restart: bool = False) -> Upgraded:
+        """Upgrade a session's release. A sleeping session stays asleep. A release that fails is rolled back."""
+        return await self._send(calls.upgrade(uuid, restart=restart))
+
+    async def start_upgrade(
+        self, *, only_asleep: bool = False, max_parallel: int = 2, canary: int = 0, max_failures: int = 2
+    ) -> Upgrade:
+        """Start to upgrade all sessions. Sleeping sessions are upgraded at once and stay asleep, the others when they
+        sleep. While an upgrade to the same target is under way, nothing changes."""
+        return await self._send(
+            calls.start_upgrade(
+                only_asleep=only_asleep, max_parallel=max_parallel, canary=canary, max_failures=max_failures
+            )
+        )
+
+    async def show_upgrade(self) -> Upgrade:
+        """Get how many sessions are up to date, and the last upgrade."""
+        return await self._send(calls.show_upgrade())
+
+    async def continue_upgrade(self) -> Upgrade:
+        """Upgrade the rest without waiting for the canaries."""
+        return await self._send(calls.continue_upgrade())
+
+    async def stop_upgrade(self) -> Upgrade:
+        """Stop the upgrade of all sessions. Those that are being upgraded are finished."""
+        return await self._send(calls.stop_upgrade())
 
     async def audit(
         self, *, cursor: str | None = None, limit: int = 50, uuid: str | None = None, caller: str | None = None

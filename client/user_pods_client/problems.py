@@ -131,6 +131,12 @@ class MethodNotAllowed(ServiceProblem):
     slug = "method-not-allowed"
 
 
+class NoUpgrade(ServiceProblem):
+    """409: no upgrade of all sessions is under way."""
+
+    slug = "no-upgrade"
+
+
 class NotAlive(ServiceProblem):
     """503: a part of this process does not recover; `part` names it; restart the process."""
 
@@ -230,6 +236,12 @@ class SessionAsleep(ServiceProblem):
     """409: the session is asleep; wake it first."""
 
     slug = "session-asleep"
+
+
+class SessionAwake(ServiceProblem):
+    """409: the session is awake, or about to be; an upgrade could restart its pod under its user."""
+
+    slug = "session-awake"
 
 
 class SessionBroken(ServiceProblem):
@@ -347,6 +359,18 @@ class UnsupportedMediaType(ServiceProblem):
     slug = "unsupported-media-type"
 
 
+class UpgradeFailed(ServiceProblem):
+    """503: helm could not upgrade the release."""
+
+    slug = "upgrade-failed"
+
+
+class UpgradeRunning(ServiceProblem):
+    """409: another upgrade of all sessions is under way; stop it first, or wait until it is done."""
+
+    slug = "upgrade-running"
+
+
 class UriTooLong(ServiceProblem):
     """414: The request line is longer than allowed. Shorten it."""
 
@@ -375,6 +399,7 @@ BY_SLUG: dict[str, type[ServiceProblem]] = {
     "keda-unavailable": KedaUnavailable,
     "kubernetes-unavailable": KubernetesUnavailable,
     "method-not-allowed": MethodNotAllowed,
+    "no-upgrade": NoUpgrade,
     "not-alive": NotAlive,
     "not-found": NotFound,
     "not-implemented": NotImplementedProblem,
@@ -391,6 +416,7 @@ BY_SLUG: dict[str, type[ServiceProblem]] = {
     "request-header-fields-too-large": RequestHeaderFieldsTooLarge,
     "request-timeout": RequestTimeout,
     "session-asleep": SessionAsleep,
+    "session-awake": SessionAwake,
     "session-broken": SessionBroken,
     "session-busy": SessionBusy,
     "session-deleting": SessionDeleting,
@@ -410,5 +436,7 @@ BY_SLUG: dict[str, type[ServiceProblem]] = {
     "unavailable": Unavailable,
     "unknown-profile": UnknownProfile,
     "unsupported-media-type": UnsupportedMediaType,
+    "upgrade-failed": UpgradeFailed,
+    "upgrade-running": UpgradeRunning,
     "uri-too-long": UriTooLong,
 }

@@ -55,6 +55,10 @@ class SessionAsleep(SessionError):
     message = "the session is asleep; wake it first"
 
 
+class SessionAwake(SessionError):
+    message = "the session is awake, or about to be; an upgrade could restart its pod under its user"
+
+
 class SessionPaused(SessionError):
     message = "an operator has paused the session"
 
@@ -188,6 +192,21 @@ class InstallFailed(Unavailable):
 
     part = "helm"
     message = "helm could not install the release"
+
+
+class UpgradeFailed(Unavailable):
+    """The release is as it was before, unless the message says otherwise."""
+
+    part = "helm"
+    message = "helm could not upgrade the release"
+
+
+class UpgradeRunning(SessionError):
+    message = "another upgrade of all sessions is under way; stop it first, or wait until it is done"
+
+
+class NoUpgrade(SessionError):
+    message = "no upgrade of all sessions is under way"
 
 
 class IdTaken(Exception):

@@ -88,7 +88,7 @@ class Visited(JournalEntry):
 class Failed(JournalEntry):
     EVENT: ClassVar[str] = "session failed"
     doing: str
-    """`create`, `delete`, or `wake` for a failure of the pod."""
+    """`create`, `delete`, `upgrade`, or `wake` for a failure of the pod."""
     reason: str
     seconds: float | None = None
     """Since the operation began."""
@@ -101,6 +101,15 @@ class Deleted(JournalEntry):
     by: str
     """`request`, or `retention` when its release was gone for longer than the retention time."""
     keep_data: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upgraded(JournalEntry):
+    """The release has got today's chart and chart values."""
+
+    EVENT: ClassVar[str] = "session upgraded"
+    revision: str
     seconds: float
 
 

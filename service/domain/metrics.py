@@ -19,6 +19,8 @@ class Creation(StrEnum):
 
 class HelmWork(StrEnum):
     INSTALL = "install"
+    UPGRADE = "upgrade"
+    ROLLBACK = "rollback"
     UNINSTALL = "uninstall"
 
 

@@ -35,6 +35,8 @@ PROFILE_LABEL = "user-pods/profile"
 """On the Deployment and the volume: the name of the session's profile."""
 IDLE_TIMES_ANNOTATION = "user-pods/idle-times"
 """On the Deployment: the idle times that the session was created with, for a repair of its ScaledObject."""
+REVISION_ANNOTATION = "user-pods/revision"
+"""On the Deployment: the chart and the chart values that the release was made from. Rendered by the chart."""
 LEASE_ANNOTATION = "user-pods/lease"
 """On the ScaledObject, beside KEDA's own times: seconds that one wake keeps the queue non-empty."""
 

@@ -16,6 +16,7 @@ from service.domain.names import SessionId
 from service.domain.progress import Event, ProgressUpdate
 from service.domain.queue_state import PushResult, QueueState
 from service.domain.record import Record
+from service.domain.rollout import Rollout
 from service.domain.signing_key import SigningKey, StoredKeys
 from service.domain.wanted import NOTHING_WANTED, Wanted
 from service.domain.workload import UNASSIGNED, Assignment, Workload
@@ -290,6 +291,23 @@ class Releases(Protocol):
         Raises SessionBroken when the assigned profile is not defined.
         """
 
+    @property
+    def target(self) -> str:
+        """Names all revisions of new releases. The same in every replica that has the same chart and values."""
+
+    def revision(self, assignment: Assignment) -> str | None:
+        """Names the chart and the chart values of a new release with that profile; None if it is not defined."""
+
+    async def upgrade(self, workload: Workload) -> None:
+        """Bring the release to its `revision`, in one helm process. It keeps the session's user and idle times.
+
+        Never scales. A release that fails is left as the failure left it. Raises UpgradeFailed with helm's reason, and
+        SessionBroken when its profile is not defined.
+        """
+
+    async def rollback(self, uuid: SessionId, number: int) -> None:
+        """Bring the release back to its revision of that number. Raises UpgradeFailed with helm's reason."""
+
     async def uninstall(self, uuid: SessionId) -> None:
         """Uninstall the release. Does nothing when it does not exist."""
 
@@ -298,6 +316,19 @@ class Releases(Protocol):
 
     async def rendered(self) -> Mapping[str | None, Sequence[Mapping[str, Any]]]:
         """The objects of a session as they would be installed now, by the name of its profile; None: without one."""
+
+
+class Rollouts(Protocol):
+    """The last rollout, in Redis. Only one is kept."""
+
+    async def read(self) -> Rollout | None:
+        """The last one; None when there is none, or it cannot be read."""
+
+    async def replace(self, rollout: Rollout, version: int) -> bool:
+        """Store it, if the stored one has that version, 0 for none. Returns whether it did so.
+
+        The stored version is `rollout.version`, which must be another one.
+        """
 
 
 class Cluster(Protocol):

@@ -60,6 +60,8 @@ class Workload:
     assignment: Assignment = UNASSIGNED
     """From the Deployment's labels; without a Deployment, from those of a kept volume."""
     release: Release | None = None
+    installed_revision: int | None = None
+    """Number of the newest revision that helm has installed completely; None if it keeps none."""
     deployed: bool = False
     """The Deployment exists."""
     has_scaler: bool = False
@@ -86,6 +88,8 @@ class Workload:
     """The newest pod that is not terminating."""
     chart: str | None = None
     """Chart and version, for example ``user-pod-0.1.0``; None while there is only a reservation."""
+    revision: str | None = None
+    """Names the chart and the chart values of the release; None for releases of services that set none."""
     read_error: str | None = None
     """Why an object of the session cannot be read, and what repairs it. Draw no conclusion from unknown values."""
     paused: str | None = None

@@ -32,10 +32,13 @@ ERROR_STATUSES = (
     ErrorStatus(errors.SessionUnreadable, 409, "session-unreadable", gateway_status=503),
     ErrorStatus(errors.SessionDeleting, 409, "session-deleting"),
     ErrorStatus(errors.SessionAsleep, 409, "session-asleep"),
+    ErrorStatus(errors.SessionAwake, 409, "session-awake"),
     ErrorStatus(errors.SessionPaused, 409, "session-paused"),
     # To a visitor, the workspace is out of reach for a while.
     ErrorStatus(errors.AwakeLimitReached, 429, "awake-limit-reached", gateway_status=503),
     ErrorStatus(errors.IdleTimesRefused, 422, "idle-times-refused"),
+    ErrorStatus(errors.UpgradeRunning, 409, "upgrade-running"),
+    ErrorStatus(errors.NoUpgrade, 409, "no-upgrade"),
     ErrorStatus(errors.GatewayOff, 501, "gateway-off"),
     ErrorStatus(errors.SessionBusy, 409, "session-busy"),
     ErrorStatus(errors.TooManyRequests, 429, "too-many-requests"),
@@ -56,6 +59,7 @@ ERROR_STATUSES = (
     ErrorStatus(errors.HelmTimeout, 504, "helm-timeout"),
     ErrorStatus(errors.ChartInvalid, 503, "chart-invalid"),
     ErrorStatus(errors.InstallFailed, 503, "install-failed"),
+    ErrorStatus(errors.UpgradeFailed, 503, "upgrade-failed"),
     ErrorStatus(errors.Unavailable, 503, "unavailable"),
     ErrorStatus(errors.SessionError, 500, "session-error"),
 )

@@ -39,6 +39,10 @@ from service.web.models import (
     SleepQuery,
     Status,
     Summary,
+    Upgrade,
+    UpgradeAll,
+    Upgraded,
+    UpgradeQuery,
     WhoAmI,
 )
 
@@ -101,7 +105,8 @@ async def revoke(request: web.Request) -> web.Response:
 
 async def status(request: web.Request) -> web.Response:
     queries = request.app[API].queries
-    return _json(Status.of(await queries.status(_uuid(request)), queries.behind()))
+    session = await queries.status(_uuid(request))
+    return _json(Status.of(session, queries.behind(), outdated=request.app[API].upgrades.is_outdated(session.workload)))
 
 
 async def events(request: web.Request) -> web.StreamResponse:
@@ -122,7 +127,7 @@ async def list_sessions(request: web.Request) -> web.Response:
         phase=query.phase,
         awake=bool(query.awake),
     )
-    return _json(SessionList.of(page, request.app[API].queries.behind()))
+    return _json(SessionList.of(page, request.app[API].queries.behind(), request.app[API].upgrades.is_outdated))
 
 
 async def summary(request: web.Request) -> web.Response:
@@ -144,6 +149,29 @@ async def delete(request: web.Request) -> web.Response:
 async def profiles(request: web.Request) -> web.Response:
     known = request.app[API].profiles
     return _json(ProfileList.of(known.choosable(access.caller(request).role), known.default))
+
+
+async def upgrade(request: web.Request) -> web.Response:
+    uuid, query, upgrades = _uuid(request), _query(request, UpgradeQuery), request.app[API].upgrades
+    done = await upgrades.upgrade(uuid, restart=query.restart)
+    return _json(Upgraded(uuid=uuid, action="upgrade", changed=done.changed, revision=done.revision))
+
+
+async def start_upgrade(request: web.Request) -> web.Response:
+    body = await _body(request, UpgradeAll)
+    return _json(Upgrade.of(await request.app[API].rollouts.start(body.options(), by=access.caller(request).name)), 202)
+
+
+async def show_upgrade(request: web.Request) -> web.Response:
+    return _json(Upgrade.of(await request.app[API].rollouts.status()))
+
+
+async def continue_upgrade(request: web.Request) -> web.Response:
+    return _json(Upgrade.of(await request.app[API].rollouts.continue_()), 202)
+
+
+async def stop_upgrade(request: web.Request) -> web.Response:
+    return _json(Upgrade.of(await request.app[API].rollouts.stop()), 202)
 
 
 async def health(request: web.Request) -> web.Response:

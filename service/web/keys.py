@@ -15,8 +15,10 @@ from service.domain.profiles import Profiles
 from service.domain.provisioning import Provisioner
 from service.domain.queries import SessionQueries
 from service.domain.revocation import Revocation
+from service.domain.rollouts import RolloutControl
 from service.domain.session_counts import SessionCounter
 from service.domain.supervisor import Supervisor
+from service.domain.upgrading import ReleaseUpgrades
 from service.edge.readiness import Readiness
 from service.web.access import Gate
 from service.web.stream import EventStreams
@@ -42,6 +44,8 @@ class ApiParts:
     """What the other operations use. `access` is None without a gateway, `awake_limit` if any number may be awake."""
 
     provisioner: Provisioner
+    upgrades: ReleaseUpgrades
+    rollouts: RolloutControl
     activity: SessionActivity
     revocation: Revocation
     queries: SessionQueries

@@ -1,7 +1,7 @@
 """Bodies of requests and answers, as the OpenAPI document describes them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal, Self
 
@@ -34,9 +34,12 @@ from service.domain.provisioning import Created
 from service.domain.queries import Page
 from service.domain.record import RecordStatus
 from service.domain.release import ReleaseState
+from service.domain.rollout import Rollout, RolloutOptions, RolloutState
+from service.domain.rollouts import RolloutStatus
 from service.domain.session import Session
 from service.domain.session_counts import SessionCounts
 from service.domain.sleep_cause import SleepReason
+from service.domain.workload import Workload
 
 Uuid = Annotated[str, Field(pattern=f"^{SESSION_ID_PATTERN}$", description="Id of the session.", examples=["abc123xy"])]
 UserId = Annotated[
@@ -240,12 +243,17 @@ class Status(Answer):
     )
     kept_until: datetime | None = Field(description="End of the extension that keeps the pod awake; null without one.")
     parked: bool = Field(description="Whether the session is parked, so that KEDA does not poll it.")
+    outdated: bool | None = Field(
+        description=(
+            "Whether the release was made from another chart or other chart values than new ones are; null without one."
+        )
+    )
     behind_seconds: float | None = Field(
         description="Maximum age of the cluster's data in this response while the watch is behind; otherwise null."
     )
 
     @classmethod
-    def of(cls, session: Session, behind: timedelta | None) -> Self:
+    def of(cls, session: Session, behind: timedelta | None, *, outdated: bool) -> Self:
         record, workload = session.record, session.workload
         release = workload.release
         return cls(
@@ -270,6 +278,7 @@ class Status(Answer):
             kept_awake_by=session.kept_awake_by,
             kept_until=record.kept_until if session.kept_awake_by == "extension" else None,
             parked=workload.parked,
+            outdated=outdated if release is not None else None,
             behind_seconds=None if behind is None else round(behind.total_seconds(), 1),
         )
 
@@ -355,8 +364,9 @@ class SessionList(Answer):
     cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last.")
 
     @classmethod
-    def of(cls, page: Page, behind: timedelta | None) -> Self:
-        return cls(sessions=[Status.of(session, behind) for session in page.sessions], cursor=page.cursor)
+    def of(cls, page: Page, behind: timedelta | None, is_outdated: Callable[[Workload], bool]) -> Self:
+        sessions = [Status.of(each, behind, outdated=is_outdated(each.workload)) for each in page.sessions]
+        return cls(sessions=sessions, cursor=page.cursor)
 
 
 class ListQuery(Body):
@@ -552,6 +562,117 @@ class WhoAmI(Answer):
     name: str = Field(description="The key's name (`api` if it has none), or the person's user id.", examples=["shop"])
     role: CallerRole = Field(description="What the caller may do.")
     user_id: UserId | None = Field(description="The only user whom the caller may act for; null: everybody.")
+
+
+class UpgradeQuery(Body):
+    restart: QueryFlag = Field(
+        False, description="Upgrade an awake session, too: its pod is replaced if the upgrade changes it.",
+        examples=[True],
+    )  # fmt: skip
+
+
+class Upgraded(Answer):
+    uuid: Uuid
+    action: Literal["upgrade"]
+    changed: bool = Field(description="Whether helm had to run.")
+    revision: str = Field(description="The revision that the release has now.", examples=["4f0c2a9b81d3"])
+
+
+class UpgradeAll(Body):
+    only_asleep: StrictBool = Field(False, description="End without the sessions that are awake.")
+    max_parallel: Whole = Field(2, ge=1, le=64, description="Number of helm processes at the same time.")
+    canary: Whole = Field(
+        0, ge=0, le=1000,
+        description="Number of sessions that go first. The rest follows when their pods have become ready, or by"
+        " `POST /upgrade/continue`.",
+    )  # fmt: skip
+    max_failures: Whole = Field(2, ge=1, le=1000, description="The upgrade stops at the failure of this number.")
+
+    def options(self) -> RolloutOptions:
+        return RolloutOptions(**self.model_dump())
+
+
+class UpgradeCounts(Answer):
+    """Sessions that have a release and a user."""
+
+    total: int
+    upgraded: int
+    asleep: int = Field(description="Out of date and asleep, so that an upgrade takes them next.")
+    awake: int = Field(description="Out of date and awake: they are upgraded when they sleep.")
+    failed: int = Field(description="Whose upgrade has failed.")
+    broken: int = Field(
+        description="Whose release has to be repaired first, by a create, or whose profile is not defined any more."
+    )
+
+
+class UpgradeFailure(Answer):
+    uuid: Uuid
+    reason: str = Field(description="What helm, or the cluster, said.")
+    at: datetime
+
+
+class UpgradeRun(Answer):
+    """The last upgrade of all sessions."""
+
+    id: str
+    target: str = Field(
+        description="Names the chart and the chart values that releases get.", examples=["4f0c2a9b81d3"]
+    )
+    state: RolloutState
+    only_asleep: bool
+    max_parallel: int
+    canary: int
+    max_failures: int
+    started_by: str = Field(description="Name of the API key, or `person`.")
+    started_at: datetime
+    ended_at: datetime | None
+    canaries: list[Uuid] = Field(description="The sessions that go first.")
+    ready_canaries: list[Uuid] = Field(description="Those of them that have become ready since.")
+    failures: list[UpgradeFailure]
+
+    @classmethod
+    def of(cls, rollout: Rollout) -> Self:
+        options = rollout.options
+        return cls(
+            id=rollout.id,
+            target=rollout.target,
+            state=rollout.state,
+            only_asleep=options.only_asleep,
+            max_parallel=options.max_parallel,
+            canary=options.canary,
+            max_failures=options.max_failures,
+            started_by=rollout.started_by,
+            started_at=rollout.started_at,
+            ended_at=rollout.ended_at,
+            canaries=list(rollout.canaries),
+            ready_canaries=list(rollout.ready_canaries),
+            failures=[UpgradeFailure(uuid=each.uuid, reason=each.reason, at=each.at) for each in rollout.failures],
+        )
+
+
+class Upgrade(Answer):
+    target: str = Field(
+        description="Names the chart and the chart values from which this service makes releases.",
+        examples=["4f0c2a9b81d3"],
+    )
+    counts: UpgradeCounts
+    run: UpgradeRun | None = Field(description="Null when there was none, or Redis has lost it.")
+
+    @classmethod
+    def of(cls, status: RolloutStatus) -> Self:
+        counts = status.counts
+        return cls(
+            target=status.target,
+            counts=UpgradeCounts(
+                total=counts.total,
+                upgraded=counts.upgraded,
+                asleep=counts.asleep,
+                awake=counts.awake,
+                failed=counts.failed,
+                broken=counts.broken,
+            ),
+            run=status.rollout and UpgradeRun.of(status.rollout),
+        )
 
 
 class DeleteQuery(Body):

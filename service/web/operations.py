@@ -54,10 +54,11 @@ class Operation:
         return self.handler.__name__.rstrip("_")
 
 
-SESSIONS, ACTIVITY, SERVICE = "sessions", "activity", "service"
+SESSIONS, ACTIVITY, UPGRADE, SERVICE = "sessions", "activity", "upgrade", "service"
 TAGS = {
     SESSIONS: "Create, inspect and delete sessions.",
     ACTIVITY: "Wake a session, follow its wake, keep it awake, send it to sleep.",
+    UPGRADE: "Bring releases to the chart and the chart values that new ones are made from.",
     SERVICE: "The state of the service itself.",
 }
 
@@ -184,6 +185,45 @@ OPERATIONS = (
         method="GET", path="/profiles", handler=handlers.profiles, tag=SESSIONS, summary="List profiles",
         description="What a create can choose from: sets of chart values that the operator has defined.",
         answers={200: Answer("The profiles that the caller may choose.", models.ProfileList)},
+    ),
+    Operation(
+        method="POST", path="/session/{uuid}/upgrade", handler=handlers.upgrade, tag=UPGRADE,
+        summary="Upgrade a session's release",
+        description="A sleeping session stays asleep. A release that fails is rolled back.",
+        query=models.UpgradeQuery,
+        answers={200: Answer("The release is up to date.", models.Upgraded)},
+        problems=(
+            *_ID, "does-not-fit", *_USABLE, "session-awake", "session-busy", *_WRITE, "too-many-creates",
+            "helm-unavailable", "upgrade-failed",
+        ),
+    ),
+    Operation(
+        method="POST", path="/upgrade", handler=handlers.start_upgrade, tag=UPGRADE,
+        summary="Start to upgrade all sessions",
+        description="Sleeping sessions are upgraded at once and stay asleep, the others when they sleep. While an"
+        " upgrade to the same target is under way, nothing changes.",
+        body=models.UpgradeAll,
+        answers={202: Answer("The upgrade is under way.", models.Upgrade)},
+        problems=(*_BODY, "upgrade-running", "session-busy", *_WRITE),
+    ),
+    Operation(
+        method="GET", path="/upgrade", handler=handlers.show_upgrade, tag=UPGRADE,
+        summary="Get how many sessions are up to date, and the last upgrade",
+        answers={200: Answer("The numbers, and the last upgrade.", models.Upgrade)},
+        problems=_STATE,
+    ),
+    Operation(
+        method="POST", path="/upgrade/continue", handler=handlers.continue_upgrade, tag=UPGRADE,
+        summary="Upgrade the rest without waiting for the canaries",
+        answers={202: Answer("The rest follows.", models.Upgrade)},
+        problems=("no-upgrade", "session-busy", *_WRITE),
+    ),
+    Operation(
+        method="POST", path="/upgrade/stop", handler=handlers.stop_upgrade, tag=UPGRADE,
+        summary="Stop the upgrade of all sessions",
+        description="Those that are being upgraded are finished.",
+        answers={202: Answer("No further session is upgraded.", models.Upgrade)},
+        problems=("no-upgrade", "session-busy", *_WRITE),
     ),
     Operation(
         method="GET", path="/audit", handler=handlers.audit, tag=SERVICE,

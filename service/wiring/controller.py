@@ -8,12 +8,14 @@ from functools import partial
 from service.controller.collector import Collector
 from service.controller.leader import Leader
 from service.controller.reconciler import Reconciler
+from service.controller.rollout_runner import RolloutRunner
 from service.controller.wake_tracker import WakeTracker
 from service.domain.provisioning import Provisioner
 from service.domain.recovery import Recovery
 from service.domain.supervisor import Work
 from service.wiring.core import Core
 from service.wiring.kubernetes import when_synced
+from service.wiring.upgrades import Upgrades
 
 _PENDING = timedelta(seconds=1)
 """How often the leader looks at pending wakes: more often than the shortest lease requires."""
@@ -28,7 +30,7 @@ class Controller:
     tasks: Mapping[str, Work]
 
 
-def build_controller(core: Core, provisioner: Provisioner, tracker: WakeTracker) -> Controller:
+def build_controller(core: Core, provisioner: Provisioner, upgrades: Upgrades, tracker: WakeTracker) -> Controller:
     config, cache, redis = core.config, core.kubernetes.cache, core.redis
     reconciler = Reconciler(
         queues=redis.queues,
@@ -41,6 +43,7 @@ def build_controller(core: Core, provisioner: Provisioner, tracker: WakeTracker)
         observers=(tracker,),
     )
     collector = Collector(provisioner=provisioner, queries=core.queries, retention=timedelta(seconds=config.retention))
+    runner = RolloutRunner(rollouts=redis.rollouts, control=upgrades.control, upgrades=upgrades.releases, cache=cache)
     leader = Leader(
         election=core.kubernetes.election,
         leadership=core.leadership,
@@ -49,7 +52,7 @@ def build_controller(core: Core, provisioner: Provisioner, tracker: WakeTracker)
         cache=cache,
         resync_interval=timedelta(seconds=config.sweep_interval),
         pending_interval=_PENDING,
-        duties={"pod events": tracker.lead, "collector": collector.lead},
+        duties={"pod events": tracker.lead, "collector": collector.lead, "rollout": runner.lead},
         supervisor=core.supervisor,
     )
     recovery = Recovery(provisioner=provisioner, store=redis.store, cluster=core.kubernetes.cluster)

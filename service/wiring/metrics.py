@@ -9,10 +9,16 @@ from service.domain.session_counts import SessionCounter
 from service.gateway.gateway import Gateway
 from service.wiring.controller import Controller
 from service.wiring.core import Core
+from service.wiring.upgrades import Upgrades
 
 
 def build_exposition(
-    core: Core, *, controller: Controller | None, provisioner: Provisioner | None, gateway: Gateway | None
+    core: Core,
+    *,
+    controller: Controller | None,
+    provisioner: Provisioner | None,
+    upgrades: Upgrades | None,
+    gateway: Gateway | None,
 ) -> Exposition:
     sessions = gauges.SessionGauges(SessionCounter(core.kubernetes.cache, core.redis.queues))
     collectors: list[Collector] = [
@@ -25,6 +31,8 @@ def build_exposition(
         collectors += [gauges.LeaderGauges(controller.leader), gauges.ReconcilerGauges(controller.reconciler)]
     if provisioner is not None:
         collectors.append(gauges.AdmissionGauges(provisioner.admission))
+    if upgrades is not None:
+        collectors.append(gauges.ReleaseGauges(upgrades.control))
     if gateway is not None:
         collectors.append(gauges.GatewayGauges(gateway))
     for collector in collectors:

@@ -12,6 +12,7 @@ from service.adapters.redis.inspection import RedisInspector
 from service.adapters.redis.measured_wakes import RedisMeasuredWakes
 from service.adapters.redis.progress import RedisProgress
 from service.adapters.redis.queues import RedisQueues
+from service.adapters.redis.rollouts import RedisRollouts
 from service.adapters.redis.shared_levels import RedisSharedLevels
 from service.adapters.redis.sign_outs import RedisSignOuts
 from service.adapters.redis.store import RedisStore
@@ -32,6 +33,7 @@ class RedisParts:
     audit_trail: RedisAuditTrail
     measured_wakes: RedisMeasuredWakes
     inspector: RedisInspector
+    rollouts: RedisRollouts
 
 
 @asynccontextmanager
@@ -49,4 +51,5 @@ async def open_redis(config: Settings) -> AsyncIterator[RedisParts]:
             audit_trail=RedisAuditTrail(redis, kept=config.audit_entries),
             measured_wakes=RedisMeasuredWakes(redis),
             inspector=RedisInspector(redis),
+            rollouts=RedisRollouts(redis),
         )

@@ -38,6 +38,7 @@ from service.wiring.oidc import build_sign_in, open_dashboard_oidc, open_oidc
 from service.wiring.ports import Ports
 from service.wiring.provisioning import build_provisioner, load_profiles, open_releases
 from service.wiring.redis import open_redis
+from service.wiring.upgrades import Upgrades, build_upgrades
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,7 @@ class Service:
     gateway: Gateway | None
     exposition: Exposition
     provisioner: Provisioner | None
+    upgrades: Upgrades | None
     tasks: Mapping[str, Work]
 
 
@@ -90,14 +92,15 @@ async def _running(core: Core, ports: Ports, life: Life, service: Service) -> As
             await stack.enter_async_context(
                 serving(service.gateway, ports.gateway, drain=life.drain, spread=spread, shutdown_timeout=timeout)
             )
-        if service.provisioner is not None:
-            stack.push_async_callback(_finish_work, life, service.provisioner)
+        if service.provisioner is not None and service.upgrades is not None:
+            stack.push_async_callback(_finish_work, life, service.provisioner, service.upgrades)
         yield await stack.enter_async_context(running(service.api, ports.api, shutdown_timeout=timeout))
 
 
-async def _finish_work(life: Life, provisioner: Provisioner) -> None:
-    life.enter("finishing creates and deletes")
+async def _finish_work(life: Life, provisioner: Provisioner, upgrades: Upgrades) -> None:
+    life.enter("finishing creates, upgrades and deletes")
     await provisioner.close()
+    await upgrades.releases.close()
     life.enter("closing the gateway, metrics and clients")
 
 
@@ -115,9 +118,10 @@ def build_service(
     """
     role, (tracker, tracking) = core.config.role, build_tracking(core)
     provisioner = build_provisioner(core, releases) if releases is not None else None
+    upgrades = build_upgrades(core, releases, provisioner) if releases is not None and provisioner is not None else None
     controller = None
-    if provisioner is not None and role.controls:
-        controller = build_controller(core, provisioner, tracker)
+    if provisioner is not None and upgrades is not None and role.controls:
+        controller = build_controller(core, provisioner, upgrades, tracker)
     observers = (controller.reconciler, tracker) if controller is not None else (tracker,)
     activity = build_activity(core, observers)
     access = build_access(core) if role.serves_api or role.serves_gateway else None
@@ -125,7 +129,9 @@ def build_service(
     audit, gateway = Audit(core.redis.audit_trail, LogAudit()), None
     if access is not None and role.serves_gateway:
         gateway = build_gateway(core, access, activity, sign_in, audit)
-    exposition = build_exposition(core, controller=controller, provisioner=provisioner, gateway=gateway)
+    exposition = build_exposition(
+        core, controller=controller, provisioner=provisioner, upgrades=upgrades, gateway=gateway
+    )
     probes = ProbeParts(
         health=build_health(
             core, releases=releases, controller=controller, access=access, provider=provider, callers=callers
@@ -136,9 +142,11 @@ def build_service(
     pages = build_dashboard(core, callers, access, dashboard_provider)
     gate, guarding = build_gate(core, callers, pages.visitors if pages is not None else None)
     parts = None
-    if provisioner is not None and releases is not None and role.serves_api:
+    if provisioner is not None and releases is not None and upgrades is not None and role.serves_api:
         parts = ApiParts(
             provisioner=provisioner,
+            upgrades=upgrades.releases,
+            rollouts=upgrades.control,
             activity=activity,
             revocation=build_revocation(core),
             queries=core.queries,
@@ -160,6 +168,7 @@ def build_service(
         gateway=gateway,
         exposition=exposition,
         provisioner=provisioner,
+        upgrades=upgrades,
         tasks={
             "history": core.history_writer.run,
             **tracking,

@@ -4,15 +4,20 @@ import asyncio
 import base64
 import gzip
 import json
+import re
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
+import pyhelm3.errors
 import pytest
 
 from devcluster.cluster import Cluster
 from devcluster.toolchain import Tools
+from service.adapters.helm.chart_revision import revision_of
+from service.adapters.helm.reasons import reason_of
 from service.adapters.helm.releases import HelmReleases
 from service.domain.errors import (
     ChartInvalid,
@@ -21,11 +26,13 @@ from service.domain.errors import (
     HelmUnavailable,
     InstallFailed,
     SessionBusy,
+    UpgradeFailed,
     causes,
 )
 from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId, new_session_id
 from service.domain.profiles import Profile, Profiles
+from service.domain.workload import UNASSIGNED, Assignment, Workload
 from stack.stack import ROOT
 
 CHART = ROOT / "chart" / "user-pod"
@@ -134,6 +141,119 @@ def pending(release: str) -> str:
     inner["info"]["status"] = "pending-upgrade"
     packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(inner).encode()))).decode()
     return json.dumps({"data": {"release": packed}})
+
+
+def deployed(cluster: Cluster, uuid: SessionId) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(
+        cluster.kubectl("-n", "default", "get", "deployment", f"user-{uuid}", "-o", "json")
+    )
+    return found
+
+
+def shown(cluster: Cluster, uuid: SessionId) -> tuple[str, str | None, int]:
+    """The image, the revision and the replicas."""
+    found = deployed(cluster, uuid)
+    image = found["spec"]["template"]["spec"]["containers"][0]["image"]
+    return image, found["metadata"]["annotations"].get("user-pods/revision"), found["spec"]["replicas"]
+
+
+TIMES = IdleTimes(cooldown=timedelta(seconds=777), poll=timedelta(seconds=7), lease=timedelta(seconds=21.5))
+
+
+@pytest.mark.parametrize("replicas", [0, 1])
+async def test_an_upgrade_changes_the_values_of_all_and_nothing_of_the_session(
+    helm: Path, cluster: Cluster, replicas: int
+) -> None:
+    uuid, old = new_session_id(), releases(helm, kubeconfig=cluster.kubeconfig)
+    await old.install(uuid, "ann", TIMES)
+    cluster.kubectl("-n", "default", "scale", "deployment", f"user-{uuid}", f"--replicas={replicas}")
+    new = releases(helm, kubeconfig=cluster.kubeconfig, values={**GOOD, "image": {"tag": "new"}})
+    before = shown(cluster, uuid)
+    assert (before[1], before[2]) == (old.target, replicas)
+    await new.upgrade(Workload(uuid, user_id="ann", idle_times=TIMES))
+    assert shown(cluster, uuid) == ("docker.io/codercom/code-server:new", new.target, replicas)
+    assert old.target != new.target
+    scaler = json.loads(cluster.kubectl("-n", "default", "get", "scaledobject", f"user-{uuid}-scaler", "-o", "json"))
+    assert (scaler["spec"]["cooldownPeriod"], scaler["spec"]["pollingInterval"]) == (777, 7)
+    assert scaler["metadata"]["annotations"]["user-pods/lease"] == "21.5"
+    assert deployed(cluster, uuid)["metadata"]["annotations"]["user-pods/user-id"] == "ann"
+    await new.rollback(uuid, 1)
+    assert shown(cluster, uuid) == before
+    await new.uninstall(uuid)
+
+
+async def test_an_upgrade_that_the_cluster_refuses_says_why_and_can_be_rolled_back(
+    helm: Path, cluster: Cluster
+) -> None:
+    uuid, old = new_session_id(), releases(helm, kubeconfig=cluster.kubeconfig)
+    await old.install(uuid, "ann", IdleTimes())
+    cluster.kubectl("-n", "default", "scale", "deployment", f"user-{uuid}", "--replicas=0")
+    before = shown(cluster, uuid)
+    # The label's value is too long for the API server, which says so and repeats it.
+    secret = "s3cret-" * 12
+    bad = releases(helm, kubeconfig=cluster.kubeconfig, values={**GOOD, "podLabels": {"note": secret}})
+    with pytest.raises(UpgradeFailed, match="nvalid value: must be no more than 63") as raised:
+        await bad.upgrade(Workload(uuid, user_id="ann", idle_times=IdleTimes()))
+    assert "s3cret" not in str(raised.value)
+    await bad.rollback(uuid, 1)
+    assert shown(cluster, uuid) == before
+    with pytest.raises(UpgradeFailed, match="could not roll the release back"):
+        await bad.rollback(uuid, 77)
+    await bad.uninstall(uuid)
+
+
+async def test_what_somebody_has_changed_by_hand_is_not_overwritten(tools: Tools, cluster: Cluster) -> None:
+    helm, uuid = tools.path("helm"), new_session_id()
+    old = releases(helm, kubeconfig=cluster.kubeconfig)
+    await old.install(uuid, "ann", IdleTimes())
+    cluster.kubectl("-n", "default", "set", "image", f"deployment/user-{uuid}", "workspace=by/hand:1")
+    new = releases(helm, kubeconfig=cluster.kubeconfig, values={**GOOD, "image": {"tag": "new"}})
+    with pytest.raises(UpgradeFailed, match="conflict"):
+        await new.upgrade(Workload(uuid, user_id="ann", idle_times=IdleTimes()))
+    assert shown(cluster, uuid)[0] == "by/hand:1"
+    await new.uninstall(uuid)
+
+
+def test_the_revision_follows_what_releases_are_made_from(tmp_path: Path) -> None:
+    chart = tmp_path / "chart"
+    (chart / "templates").mkdir(parents=True)
+    (chart / "Chart.yaml").write_text("name: x")
+    (chart / "templates" / "a.yaml").write_text("a")
+    first = revision_of(chart, {"a": 1, "b": {"c": 2}})
+    assert re.fullmatch("[0-9a-f]{12}", first)
+    assert revision_of(chart, {"b": {"c": 2}, "a": 1}) == first
+    (chart / "README.md").write_text("words")
+    assert revision_of(chart, {"a": 1, "b": {"c": 2}}) == first
+    assert revision_of(chart, {"a": 1, "b": {"c": 3}}) != first
+    (chart / "templates" / "a.yaml").rename(chart / "templates" / "b.yaml")
+    assert revision_of(chart, {"a": 1, "b": {"c": 2}}) != first
+    assert revision_of(tmp_path / "none", {}) == revision_of(tmp_path / "nothing", {})
+
+
+def test_each_profile_has_a_revision_of_its_own() -> None:
+    def made(memory: str | None) -> HelmReleases:
+        profiles = [Profile(name="large", values={"resources": {"limits": {"memory": memory}}})] if memory else []
+        return releases(Path("helm"), profiles=Profiles(profiles))
+
+    none, small, large = made(None), made("1Gi"), made("8Gi")
+    of_large = Assignment(profile="large")
+    assert none.target == none.revision(UNASSIGNED) == small.revision(UNASSIGNED) == large.revision(UNASSIGNED)
+    assert len({none.target, small.target, large.target, small.revision(of_large), large.revision(of_large)}) == 5
+    assert none.revision(of_large) is None
+
+
+@pytest.mark.parametrize(
+    ("stderr", "reason"),
+    [
+        ("level=WARN x\nError: UPGRADE FAILED: no quota\n", "no quota"),
+        ('Error: spec: Invalid value: "a \\"b\\" c": field is immutable', "spec: Invalid value: field is immutable"),
+        ('Error: x: Invalid value: {"a":{"b":1}}: no', "x: Invalid value: no"),
+        ("Error: x: Unsupported value: abc: supported values: 1", "x: Unsupported value: supported values: 1"),
+        ("", "it gave no reason"),
+    ],
+)
+def test_a_reason_is_one_line_without_values(stderr: str, reason: str) -> None:
+    assert reason_of(pyhelm3.errors.Error(1, b"", stderr.encode())) == reason
 
 
 async def test_uninstalling_a_missing_release_succeeds(helm: Path, cluster: Cluster) -> None:

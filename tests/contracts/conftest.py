@@ -20,13 +20,14 @@ from service.adapters.redis.inspection import RedisInspector
 from service.adapters.redis.measured_wakes import RedisMeasuredWakes
 from service.adapters.redis.progress import RedisProgress
 from service.adapters.redis.queues import RedisQueues
+from service.adapters.redis.rollouts import RedisRollouts
 from service.adapters.redis.shared_levels import RedisSharedLevels
 from service.adapters.redis.sign_outs import RedisSignOuts
 from service.adapters.redis.store import RedisStore
 from service.adapters.redis.tickets import RedisTickets
 from service.domain.audit import AuditTrail
 from service.domain.diagnosis.ports import RedisInspection
-from service.domain.ports import Companions, History, Progress, Queues, SignOuts, Store, Tickets
+from service.domain.ports import Companions, History, Progress, Queues, Rollouts, SignOuts, Store, Tickets
 from service.domain.rate_limits import SharedLevels
 from service.domain.wake_times import MeasuredWakes
 from tests.conftest import free_port
@@ -38,6 +39,7 @@ from tests.fakes import (
     MemoryProgress,
     MemoryQueues,
     MemoryRedisInspector,
+    MemoryRollouts,
     MemorySharedLevels,
     MemorySignOuts,
     MemoryStore,
@@ -60,6 +62,7 @@ class Kept:
     audit: AuditTrail
     measured: MeasuredWakes
     inspector: RedisInspection
+    rollouts: Rollouts
 
 
 @pytest.fixture(scope="session")
@@ -115,6 +118,7 @@ async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIt
             MemoryAuditTrail(kept=100),
             MemoryMeasuredWakes(kept=100),
             MemoryRedisInspector(queues),
+            MemoryRollouts(),
         )
         return
     if request.param not in ports:
@@ -128,9 +132,22 @@ async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIt
         listening = [asyncio.create_task(each.run()) for each in (progress, sign_outs)]
         tickets, history, companions = RedisTickets(redis), RedisHistory(redis), RedisCompanions(redis)
         levels, audit = RedisSharedLevels(redis), RedisAuditTrail(redis, kept=100)
-        measured = RedisMeasuredWakes(redis, kept=100)
+        measured, rollouts = RedisMeasuredWakes(redis, kept=100), RedisRollouts(redis)
         wakes, inspector = RedisQueues(redis), RedisInspector(redis)
-        yield Kept(store, wakes, progress, tickets, sign_outs, history, companions, levels, audit, measured, inspector)
+        yield Kept(
+            store,
+            wakes,
+            progress,
+            tickets,
+            sign_outs,
+            history,
+            companions,
+            levels,
+            audit,
+            measured,
+            inspector,
+            rollouts,
+        )
         for each in listening:
             each.cancel()
         await asyncio.gather(*listening, return_exceptions=True)

@@ -182,6 +182,8 @@ async def serving(
     )
     parts = ApiParts(
         provisioner=world.provisioner,
+        upgrades=world.upgrades,
+        rollouts=world.rollout_control,
         activity=world.activity,
         revocation=world.revocation,
         queries=world.queries,

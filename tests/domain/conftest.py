@@ -20,6 +20,8 @@ from service.domain.provisioning import Provisioner
 from service.domain.queries import SessionQueries
 from service.domain.recovery import Recovery
 from service.domain.revocation import Revocation
+from service.domain.rollouts import RolloutControl
+from service.domain.upgrading import ReleaseUpgrades
 from service.wiring.diagnosis import System, make_doctor
 from tests.fakes import (
     MemoryAuditTrail,
@@ -32,6 +34,7 @@ from tests.fakes import (
     MemoryQueues,
     MemoryRedisInspector,
     MemoryReleases,
+    MemoryRollouts,
     MemoryStore,
 )
 
@@ -78,11 +81,25 @@ class World:
         self.releases = MemoryReleases(self.cluster)
         self.inventory = MemoryInventory()
         self.redis = MemoryRedisInspector(self.queues)
+        self.rollouts = MemoryRollouts()
         self.wake_observers: list[WakeObserver] = []
         first = self.replica()
         self.provisioner, self.activity, self.queries = first.provisioner, first.activity, first.queries
         self.revocation = Revocation(
             queries=self.queries, cluster=self.cluster, cache=self.cluster, journal=self.journal
+        )
+
+        self.upgrades = self.release_upgrades()
+        self.rollout_control = RolloutControl(rollouts=self.rollouts, upgrades=self.upgrades, cache=self.cluster)
+
+    def release_upgrades(self, *, helm_deadline: float = 5) -> ReleaseUpgrades:
+        return ReleaseUpgrades(
+            store=self.store,
+            releases=self.releases,
+            cluster=self.cluster,
+            admission=AdmissionQueue(running=4, waiting=self.waiting),
+            helm_deadline=timedelta(seconds=helm_deadline),
+            journal=self.journal,
         )
 
     def replica(self) -> Replica:

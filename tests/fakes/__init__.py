@@ -17,6 +17,7 @@ from tests.fakes.progress import MemoryProgress
 from tests.fakes.queues import MemoryQueues
 from tests.fakes.redis_inspector import MemoryRedisInspector
 from tests.fakes.releases import MemoryReleases
+from tests.fakes.rollouts import MemoryRollouts
 from tests.fakes.shared_levels import MemorySharedLevels
 from tests.fakes.sign_outs import MemorySignOuts
 from tests.fakes.signing_keys import MemorySigningKeys
@@ -38,6 +39,7 @@ __all__ = [
     "MemoryQueues",
     "MemoryRedisInspector",
     "MemoryReleases",
+    "MemoryRollouts",
     "MemorySharedLevels",
     "MemorySignOuts",
     "MemorySigningKeys",

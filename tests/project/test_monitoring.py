@@ -106,6 +106,6 @@ def test_every_metric_is_in_the_reference_and_those_named_in_the_guide_exist() -
 VOCABULARY = {
     "added", "answer", "api", "asked", "asleep", "by", "doing", "failed", "idle", "idle_since", "info", "interrupted",
     "keep_data", "last_activity", "left", "metrics", "operator", "outcome", "pod", "ready", "ready_at", "reason",
-    "request_id", "seconds", "uuid", "visit", "why",
+    "request_id", "revision", "seconds", "uuid", "visit", "why",
 }  # fmt: skip
 """Words in code type that are no metrics: members, causes and log fields."""

@@ -142,6 +142,8 @@ async def serve(
         health = Health(checks, seconds=0, parts=supervisor.failures)
         parts = ApiParts(
             provisioner=world.provisioner,
+            upgrades=world.upgrades,
+            rollouts=world.rollout_control,
             activity=world.activity,
             revocation=world.revocation,
             queries=world.queries,

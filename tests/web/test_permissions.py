@@ -8,6 +8,7 @@ from service.domain.api_keys import KEY_ROLES, new_api_key
 from service.domain.identity import UserRule
 from service.domain.people import People, PersonRule
 from service.domain.permissions import RULES, Caller, CallerRole, reach
+from service.domain.rollout import RolloutOptions
 from service.web.access import OPEN, OPEN_BELOW
 from service.web.operations import OPERATIONS
 from tests.domain.conftest import World
@@ -36,6 +37,11 @@ TABLE = {
     "metrics":        "yes no  yes | no  no  | no  no  | no  no  | no  no",
     "diagnosis":      "yes no  yes | no  no  | no  no  | no  no  | no  no",
     "fix":            "yes no  no  | no  no  | no  no  | no  no  | no  no",
+    "upgrade":        "yes no  no  | yes 404 | no  no  | no  no  | no  no",
+    "start_upgrade":  "yes no  no  | no  no  | no  no  | no  no  | no  no",
+    "show_upgrade":   "yes no  yes | no  no  | no  no  | no  no  | no  no",
+    "continue_upgrade": "yes no  no | no no  | no  no  | no  no  | no  no",
+    "stop_upgrade":   "yes no  no  | no  no  | no  no  | no  no  | no  no",
     "audit":          "yes no  no  | no  no  | no  no  | no  no  | no  no",
     "whoami":         "yes yes yes | yes yes | yes yes | yes yes | yes yes",
     "health":         "yes yes yes | yes yes | yes yes | yes yes | yes yes",
@@ -55,6 +61,7 @@ BODIES = {
     "activity": {"source": "typing"},
     "extend": {"seconds": 60},
     "fix": {"check": "records", "subject": "abc123xy"},
+    "start_upgrade": {},
 }
 ALLOWED = {"create": (200, 201), "open": (201,), "delete": (204,)}
 
@@ -104,13 +111,17 @@ async def test_who_may_do_what(serve: Serve, world: World, name: str) -> None:
         uuids = {user: (await world.provisioner.create(user)).uuid for user in (OWN, OTHER)}
         if name in ("activity", "extend"):
             await world.activity.wake(uuids[whose])
-        before = dict(world.queues.sessions)
+        if name in ("continue_upgrade", "stop_upgrade"):
+            await world.rollout_control.start(RolloutOptions(), by="ci")
+        before, rollout = dict(world.queues.sessions), world.rollouts.stored
         status, headers, body = await call(client, name, key, uuids[whose], whose)
         if expected == "yes":
             assert status in ALLOWED.get(name, (200, 202)), case
             continue
         assert status == {"no": 403, "404": 404}[expected], case
-        assert world.queues.sessions == before, f"{case} was refused, and done nevertheless"
+        assert (world.queues.sessions, world.rollouts.stored) == (before, rollout), (
+            f"{case} was refused, and done nevertheless"
+        )
         unknown = await call(client, name, key, "00000000", UNKNOWN)
         assert (status, headers, body) == unknown, f"{case} differs from an unknown one"
 

@@ -7,6 +7,7 @@ The only source of names and labels. Scopes: each takes the root context.
   user-pod.labels     labels of every object
   user-pod.chart      chart and version, as a label
   user-pod.owner      annotation with the user's id
+  user-pod.annotations  annotations of the Deployment: the user's id, and the revision
   user-pod.ownerHash  label with the user's hash
   user-pod.assignment label with the session's profile
   user-pod.claim      name of the claim for the home folder
@@ -60,6 +61,13 @@ app.kubernetes.io/instance: {{ include "user-pod.name" . | quote }}
 {{- define "user-pod.owner" -}}
 {{- with .Values.user.id -}}
 user-pods/user-id: {{ . | quote }}
+{{- end -}}
+{{- end }}
+
+{{- define "user-pod.annotations" -}}
+{{- include "user-pod.owner" . -}}
+{{- with .Values.revision }}
+user-pods/revision: {{ . | quote }}
 {{- end -}}
 {{- end }}
 

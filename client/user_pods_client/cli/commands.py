@@ -40,6 +40,7 @@ _PANELS: Mapping[str, Mapping[str, str]] = {
     "For operators": {
         "top": "top.top",
         "doctor": "doctor.doctor",
+        "upgrade": "upgrade.upgrade",
         "audit": "audit.audit",
         "plan": "plan.plan",
     },

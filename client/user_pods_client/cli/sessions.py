@@ -168,6 +168,7 @@ def _details(status: Status) -> str:
             ("Sleeps at", _at(status.sleeps_at, now)),
             ("Created", _at(status.created_at, now)),
             ("Release", release or "none"),
+            ("Out of date", "yes: `user-pods upgrade` brings it to today's chart values" if status.outdated else ""),
             ("Chart", (status.release and status.release.chart) or ""),
             ("Parked", "yes" if status.parked else "no"),
             ("Data behind", "" if status.behind_seconds is None else f"up to {status.behind_seconds:g} s"),

@@ -9,7 +9,7 @@ from service.domain.idle_times import IdleTimes
 from service.domain.metrics import HelmWork, ServiceMetrics
 from service.domain.names import SessionId
 from service.domain.ports import Releases
-from service.domain.workload import UNASSIGNED, Assignment
+from service.domain.workload import UNASSIGNED, Assignment, Workload
 
 
 class MeasuredReleases:
@@ -24,6 +24,21 @@ class MeasuredReleases:
     ) -> None:
         with self._timed(HelmWork.INSTALL):
             await self._releases.install(uuid, user_id, idle_times, assignment)
+
+    @property
+    def target(self) -> str:
+        return self._releases.target
+
+    def revision(self, assignment: Assignment) -> str | None:
+        return self._releases.revision(assignment)
+
+    async def upgrade(self, workload: Workload) -> None:
+        with self._timed(HelmWork.UPGRADE):
+            await self._releases.upgrade(workload)
+
+    async def rollback(self, uuid: SessionId, number: int) -> None:
+        with self._timed(HelmWork.ROLLBACK):
+            await self._releases.rollback(uuid, number)
 
     async def uninstall(self, uuid: SessionId) -> None:
         with self._timed(HelmWork.UNINSTALL):

@@ -8,7 +8,8 @@ import asyncio
 import logging
 import re
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,8 @@ import pyhelm3
 import pyhelm3.errors
 from pyhelm3.command import Command
 
+from service.adapters.helm.chart_revision import revision_of, target_of
+from service.adapters.helm.reasons import reason_of
 from service.adapters.helm.values import own_values, session_values
 from service.domain.errors import (
     ChartInvalid,
@@ -27,11 +30,12 @@ from service.domain.errors import (
     InstallFailed,
     SessionBusy,
     SessionError,
+    UpgradeFailed,
 )
 from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId, release_name
 from service.domain.profiles import NO_PROFILES, Profile, Profiles
-from service.domain.workload import UNASSIGNED, Assignment
+from service.domain.workload import UNASSIGNED, Assignment, Workload
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +124,17 @@ def _error_for(code: int, stdout: bytes, stderr: bytes) -> Exception:
     return error
 
 
+@contextmanager
+def _upgrade_errors(what: str) -> Iterator[None]:
+    """Give operators helm's reason, which other callers only find in the log."""
+    try:
+        yield
+    except (InstallFailed, ChartInvalid) as error:
+        raise UpgradeFailed(f"{what}: {reason_of(error.__cause__)}") from error
+    except pyhelm3.errors.ReleaseNotFoundError as error:
+        raise UpgradeFailed(f"{what}: {reason_of(error)}") from error
+
+
 class HelmReleases:
     """See `service.domain.ports.Releases`. `values` are common to all releases; `session_values` adds the rest."""
 
@@ -141,6 +156,9 @@ class HelmReleases:
         self._namespace = namespace
         self._command = _Helm(executable=helm, kubeconfig=kubeconfig, history_max_revisions=_HISTORY)
         self._command.timeout = timeout.total_seconds()
+        merged = {None: values} | {each.name: session_values(values, each, {}) for each in profiles}
+        self._revisions = {name: revision_of(chart, each) for name, each in merged.items()}
+        self._target = target_of(self._revisions)
         self._client: pyhelm3.Client | None = None
         self._chart: pyhelm3.Chart | None = None
 
@@ -152,16 +170,47 @@ class HelmReleases:
         await client.install_or_upgrade_release(
             release_name(uuid),
             chart,
-            session_values(self._values, profile, own_values(uuid, user_id, idle_times, assignment)),
+            self._session_values(profile, own_values(uuid, user_id, idle_times, assignment)),
             namespace=self._namespace,
             create_namespace=False,
             # Only helm 4 detects conflicts. The expected one is about the image of our own reservation.
             force_conflicts=client.version.major >= 4,
         )
 
+    @property
+    def target(self) -> str:
+        return self._target
+
+    def revision(self, assignment: Assignment) -> str | None:
+        return self._revisions.get(assignment.profile)
+
+    async def upgrade(self, workload: Workload) -> None:
+        if workload.user_id is None or workload.idle_times is None:
+            raise UpgradeFailed("the release has no user or no ScaledObject, so its values are not known")
+        profile = self._profiles.find(workload.assignment.profile)
+        own = own_values(workload.uuid, workload.user_id, workload.idle_times, workload.assignment)
+        client, chart = await self._prepare()
+        with _upgrade_errors("helm could not upgrade the release"):
+            # Without force: helm 4 then refuses to overwrite what somebody has changed by hand.
+            await client.install_or_upgrade_release(
+                release_name(workload.uuid),
+                chart,
+                self._session_values(profile, own),
+                namespace=self._namespace,
+                create_namespace=False,
+            )
+
+    async def rollback(self, uuid: SessionId, number: int) -> None:
+        with _upgrade_errors("helm could not roll the release back"):
+            await self._command.rollback(release_name(uuid), number, namespace=self._namespace)
+
     async def uninstall(self, uuid: SessionId) -> None:
         client, _ = await self._prepare()
         await client.uninstall_release(release_name(uuid), namespace=self._namespace)
+
+    def _session_values(self, profile: Profile | None, own: Mapping[str, Any]) -> dict[str, Any]:
+        revision = self._revisions[profile.name if profile else None]
+        return session_values(self._values, profile, {**own, "revision": revision})
 
     async def check(self) -> None:
         """Render the chart with the default profile: this runs helm, reads the chart and validates the values."""
@@ -183,7 +232,7 @@ class HelmReleases:
         """What the chart renders for an unused id, which is parsed as it is read."""
         uuid = SessionId("00000000")
         assignment = Assignment(profile=profile.name if profile else None)
-        values = session_values(self._values, profile, own_values(uuid, "health", IdleTimes(), assignment))
+        values = self._session_values(profile, own_values(uuid, "health", IdleTimes(), assignment))
         return await self._command.template(release_name(uuid), self._chart_path, values, namespace=self._namespace)
 
     async def _prepare(self) -> tuple[pyhelm3.Client, pyhelm3.Chart]:

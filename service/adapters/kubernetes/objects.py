@@ -46,6 +46,7 @@ from service.domain.names import (
     LEASE_ANNOTATION,
     PARKED_ANNOTATION,
     PROFILE_LABEL,
+    REVISION_ANNOTATION,
     REVOKED_ANNOTATION,
     USER_ANNOTATION,
     UUID_LABEL,
@@ -95,6 +96,7 @@ class Deployment:
     replicas: int
     ready: int
     chart: str | None
+    revision: str | None
     failure: str | None
     scaled_by: str | None
     """The field manager that last set the replicas."""
@@ -211,6 +213,7 @@ class Objects:
             user_id=next(filter(None, owners), None),
             assignment=next((part.assignment for part in (deployment, claim) if part), UNASSIGNED),
             release=release,
+            installed_revision=self._installed_revision(),
             deployed=deployment is not None or self._read_error(Kind.DEPLOYMENT) is not None,
             has_scaler=scaler is not None or self._read_error(Kind.SCALER) is not None,
             parked=scaler is not None and scaler.parked,
@@ -227,6 +230,7 @@ class Objects:
             ready=deployment.ready if deployment else 0,
             pod=newest.pod if newest else None,
             chart=deployment.chart if deployment else None,
+            revision=deployment.revision if deployment else None,
             read_error=read_error,
             failure=read_error or failure,
             final=read_error is not None or final,
@@ -236,6 +240,11 @@ class Objects:
             or (scaler.invalid_times if scaler else None)
             or self._read_error(Kind.CLAIM),
         )
+
+    def _installed_revision(self) -> int | None:
+        """While an upgrade runs, and after one that failed, the revision before keeps helm's status `deployed`."""
+        installed = (each.revision for each in self.revisions.values() if each.state is ReleaseState.DEPLOYED)
+        return max(installed, default=None)
 
     def _newest(self) -> PodPart | None:
         """The session's pod: the newest one that has not failed, or else the newest."""
@@ -345,6 +354,7 @@ def _deployment(item: Json) -> Deployment:
         replicas=count(spec.get("replicas"), "spec.replicas"),
         ready=count(status.get("readyReplicas") or 0, "status.readyReplicas"),
         chart=labels(item).get("helm.sh/chart"),
+        revision=_shared(annotations(item).get(REVISION_ANNOTATION)),
         failure=deployment_failure(item),
         scaled_by=writer,
         scaled_at=written,
@@ -355,6 +365,11 @@ def _assignment(item: Json) -> Assignment:
     idle_times = from_text(annotations(item).get(IDLE_TIMES_ANNOTATION))
     found = Assignment(profile=labels(item).get(PROFILE_LABEL) or None, idle_times=idle_times)
     return _shared_assignments.setdefault(found, found)
+
+
+def _shared(text: str | None) -> str | None:
+    """The same object for all sessions, to save memory."""
+    return None if text is None else sys.intern(text)
 
 
 def _revoked_at(item: Json) -> datetime | None:

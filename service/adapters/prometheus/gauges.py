@@ -64,6 +64,11 @@ class SupervisorState(Protocol):
     def restarts(self) -> Mapping[str, int]: ...
 
 
+class ReleaseState(Protocol):
+    def outdated(self) -> int:
+        """The number of sessions whose release needs an upgrade."""
+
+
 class SessionCounter(Protocol):
     async def count(self) -> SessionCounts:
         """Raises RedisUnavailable."""
@@ -121,6 +126,14 @@ class ReconcilerGauges(_Part[ReconcilerState]):
         steps = {step.value: self._part.done.get(step, 0) for step in Step}
         yield _total("steps", "Steps that the reconciler has carried out, by step.", steps, "step")
         yield _total("retries", "Reconciliations that were retried because a step failed.", self._part.retries)
+
+
+class ReleaseGauges(_Part[ReleaseState]):
+    def collect(self) -> Iterator[Metric]:
+        about = (
+            "Sessions whose release has another chart or other chart values than new ones. Every replica reports it."
+        )
+        yield _gauge("sessions_outdated", about, self._part.outdated())
 
 
 class GatewayGauges(_Part[GatewayState]):

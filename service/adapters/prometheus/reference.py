@@ -23,6 +23,9 @@ class _Sample:
     retries = 0
     traffic = Traffic(connections=0, websockets=0, held=0)
 
+    def outdated(self) -> int:
+        return 0
+
     def behind(self) -> timedelta | None:
         return None
 
@@ -44,6 +47,7 @@ def every_metric() -> PrometheusMetrics:
         gauges.AdmissionGauges(AdmissionQueue(running=1, waiting=0)),
         gauges.PartGauges(part),
         gauges.ReconcilerGauges(part),
+        gauges.ReleaseGauges(part),
         gauges.GatewayGauges(part),
         gauges.SessionGauges(part, SessionCounts()),
     ):

@@ -49,7 +49,7 @@ class Versions(Check):
                 Severity.WARNING,
                 f"{number} sessions were installed by {chart}; the service has {current}.",
                 meaning="They lack what has changed since, mends of security among it.",
-                next_step="Upgrade them when nobody uses them: docs/how-to/change-sessions.md.",
+                next_step="`user-pods upgrade --all` does it while they sleep: docs/how-to/change-sessions.md.",
             )
             for chart, number in others.items()
             if chart is not None and current is not None and chart != current

@@ -1,0 +1,216 @@
+"""The command that brings releases to the chart and the chart values of new ones."""
+
+import importlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+import user_pods_client
+from user_pods_client.cli import output
+from user_pods_client.cli.connection import connect, find
+from user_pods_client.cli.exits import ExitCode
+from user_pods_client.cli.output import Format
+from user_pods_client.cli.text import printable
+from user_pods_client.errors import NoAnswer, ServiceProblem
+from user_pods_client.models import Upgrade, UpgradeRun
+
+_PAUSE = 1.0
+"""Seconds between two looks."""
+_ACTIVE = ("running", "waiting-for-canary")
+_GOES_ON = "The upgrade goes on. `user-pods upgrade --status` shows it, `user-pods upgrade --stop` stops it."
+_ALONE = "name one session or its user, or give one of --all, --status, --continue and --stop"
+
+
+def upgrade(
+    context: typer.Context,
+    who: Annotated[str, typer.Argument(metavar="[WHO]", help="One session's id or its user's id.")] = "",
+    *,
+    all_: Annotated[bool, typer.Option("--all", help="Upgrade all sessions.")] = False,
+    only_asleep: Annotated[bool, typer.Option("--only-asleep", help="End without those that are awake.")] = False,
+    max_parallel: Annotated[int, typer.Option(min=1, max=64, help="How many at a time.")] = 2,
+    canary: Annotated[
+        int,
+        typer.Option(
+            min=0, max=1000, help="Upgrade this many first, the rest when they have become ready or by --continue."
+        ),
+    ] = 0,
+    max_failures: Annotated[int, typer.Option(min=1, max=1000, help="Stop at the failure of this number.")] = 2,
+    wait: Annotated[bool, typer.Option(help="Show how it goes on until it has ended.")] = True,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Show the upgrade of all sessions.")] = False,
+    continue_: Annotated[
+        bool, typer.Option("--continue", help="Upgrade the rest without waiting for the canaries.")
+    ] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Begin no further session.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="With WHO: upgrade it though it is awake; its pod may be replaced.")
+    ] = False,
+    format_: output.Output = Format.TABLE,
+) -> None:
+    """Upgrade releases to the chart and the chart values that new sessions get.
+
+    With --all, sleeping sessions are upgraded and stay asleep. Those in use are upgraded when they sleep. A release
+    that fails is rolled back. Run it again after an interruption: it goes on with what is left.
+    """
+    if [bool(who), all_, status, continue_, stop].count(True) != 1 or (restart and not who):
+        raise typer.BadParameter(_ALONE)
+    with connect(context) as pods:
+        if who:
+            _one(pods, who, restart=restart, format_=format_)
+        elif not all_:
+            chosen = pods.show_upgrade if status else pods.continue_upgrade if continue_ else pods.stop_upgrade
+            _show(chosen(), format_)
+        else:
+
+            def start() -> Upgrade:
+                return pods.start_upgrade(
+                    only_asleep=only_asleep, max_parallel=max_parallel, canary=canary, max_failures=max_failures
+                )
+
+            _all(pods, start, only_asleep=only_asleep, yes=yes, wait=wait, format_=format_)
+
+
+def _one(pods: "user_pods_client.Client", who: str, *, restart: bool, format_: Format) -> None:
+    done = pods.upgrade(find(pods, who).uuid, restart=restart)
+    state = "is upgraded" if done.changed else "was up to date"
+    said = f"Session {done.uuid} {state}: revision {printable(done.revision)}."
+    output.show(output.rendered(done, format_, table=lambda: said, names=lambda: [done.uuid]))
+
+
+def _all(
+    pods: "user_pods_client.Client",
+    start: Callable[[], Upgrade],
+    *,
+    only_asleep: bool,
+    yes: bool,
+    wait: bool,
+    format_: Format,
+) -> None:
+    found = pods.show_upgrade()
+    if _is_active(found.run):
+        typer.echo("An upgrade is under way already.", err=True)
+    elif _left(found) == 0:
+        _show(found, format_)
+        return
+    elif not yes:
+        typer.confirm(_question(found, only_asleep=only_asleep), abort=True, err=True)
+    found = start()
+    if not wait:
+        typer.echo(_GOES_ON, err=True)
+        _show(found, format_)
+        return
+    ended = _follow(pods, found)
+    _show(ended, format_)
+    if ended.run is None or ended.run.state != "done" or ended.run.failures:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _question(found: Upgrade, *, only_asleep: bool) -> str:
+    counts = found.counts
+    rest = "leave" if only_asleep else "those that are awake when they sleep:"
+    awake = f", and {rest} {counts.awake}{' that are awake' if only_asleep else ''}" if counts.awake else ""
+    now = counts.asleep + counts.failed
+    return f"Of {counts.total} sessions, upgrade {now} that are asleep now{awake}?"
+
+
+def _follow(pods: "user_pods_client.Client", found: Upgrade) -> Upgrade:
+    """Show how it goes on until it has ended. A service that is away for a moment ends nothing."""
+    try:
+        with _line() as show:
+            while _is_active(found.run):
+                show(_progress(found))
+                time.sleep(_PAUSE)
+                found = _look(pods, found)
+    except KeyboardInterrupt:
+        typer.echo(f"\n{_GOES_ON}", err=True)
+        raise
+    return found
+
+
+def _look(pods: "user_pods_client.Client", before: Upgrade) -> Upgrade:
+    try:
+        return pods.show_upgrade()
+    except NoAnswer:
+        return before
+    except ServiceProblem as problem:
+        if problem.status < 500 and problem.status != 429:
+            raise
+        return before
+
+
+@contextmanager
+def _line() -> Iterator[Callable[[str], None]]:
+    """Shows a line that changes on a terminal, and a line per change elsewhere."""
+    last: list[str] = []
+
+    def write(text: str) -> None:
+        if last != [text]:
+            last[:] = [text]
+            sys.stderr.write(text + "\n")
+
+    if not sys.stderr.isatty():
+        yield write
+        return
+    console: Any = importlib.import_module("rich.console").Console(stderr=True, markup=False, highlight=False)
+    text_of: Any = importlib.import_module("rich.text").Text
+    with console.status("") as spinner:
+        yield lambda text: spinner.update(text_of(text))
+
+
+def _is_active(run: UpgradeRun | None) -> bool:
+    return run is not None and run.state in _ACTIVE
+
+
+def _left(found: Upgrade) -> int:
+    return found.counts.asleep + found.counts.awake + found.counts.failed
+
+
+def _progress(found: Upgrade) -> str:
+    run, counts = found.run, found.counts
+    text = f"{counts.upgraded} of {counts.total} upgraded"
+    parts = {"to do": counts.asleep, "awake": counts.awake, "failed": counts.failed, "broken": counts.broken}
+    text = ", ".join([text, *(f"{number} {name}" for name, number in parts.items() if number)])
+    if run is not None and run.target != found.target:
+        return f"{text}; it waits: the service that answers installs another revision"
+    if run is not None and run.state == "waiting-for-canary":
+        return (
+            f"{text}; {len(run.ready_canaries)} of {run.canary} canaries have become ready."
+            " `user-pods upgrade --continue` does not wait for the others"
+        )
+    return text
+
+
+def _show(found: Upgrade, format_: Format) -> None:
+    failures = found.run.failures if found.run is not None else []
+    output.show(
+        output.rendered(
+            found, format_, table=lambda: _table(found), names=lambda: [failure.uuid for failure in failures]
+        )
+    )
+
+
+def _table(found: Upgrade) -> str:
+    run, lines = found.run, [_headline(found)]
+    if run is not None and run.canaries and _is_active(run):
+        lines.append(f"Canaries: {', '.join(run.canaries)}.")
+    if run is not None and run.failures:
+        rows = [(failure.uuid, failure.reason) for failure in run.failures]
+        lines += ["", output.columns(("FAILED", "REASON"), rows), ""]
+        lines.append("`user-pods upgrade WHO` tries one again, `user-pods upgrade --all` all that are left.")
+    return "\n".join(lines)
+
+
+def _headline(found: Upgrade) -> str:
+    run, numbers = found.run, _progress(found)
+    if run is None or (run.state == "done" and _left(found)):
+        left = _left(found)
+        state = "are up to date" if left == 0 else "can be upgraded: `user-pods upgrade --all`"
+        return f"Sessions {state}. {numbers}."
+    if run.state == "failed":
+        return f"The upgrade has stopped after {len(run.failures)} failures. {numbers}."
+    states = {"running": "is under way", "waiting-for-canary": "waits", "done": "is done", "stopped": "was stopped"}
+    return f"The upgrade {states.get(run.state, f'is {run.state}')}. {numbers}."

@@ -1,0 +1,118 @@
+"""Start, follow, continue and stop the upgrade of all sessions. The leader carries it out."""
+
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from service.domain.clock import utc_now
+from service.domain.errors import NoUpgrade, SessionBusy, UpgradeRunning
+from service.domain.ports import Rollouts, WorkloadCache
+from service.domain.rollout import Rollout, RolloutCounts, RolloutOptions, RolloutState, Standing, counts
+from service.domain.upgrading import ReleaseUpgrades
+
+_ATTEMPTS = 20
+"""Attempts at a change, while others change the rollout at the same time."""
+
+Edit = Callable[[Rollout], Rollout]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutStatus:
+    """`rollout` is the last one, if Redis has one; the counts are of this service's own target."""
+
+    target: str
+    rollout: Rollout | None
+    counts: RolloutCounts
+
+
+class RolloutControl:
+    """Any replica may use it: every change compares the version of the stored rollout."""
+
+    def __init__(
+        self,
+        *,
+        rollouts: Rollouts,
+        upgrades: ReleaseUpgrades,
+        cache: WorkloadCache,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._rollouts = rollouts
+        self._upgrades = upgrades
+        self._cache = cache
+        self._now = now
+
+    def outdated(self) -> int:
+        """How many sessions need the upgrade, by the cache."""
+        found = (self._upgrades.standing(self._cache.workload(uuid)) for uuid in self._cache.uuids())
+        return sum(stands in (Standing.ASLEEP, Standing.AWAKE, Standing.BUSY) for stands in found)
+
+    async def status(self) -> RolloutStatus:
+        return self._status(await self._rollouts.read())
+
+    async def start(self, options: RolloutOptions, *, by: str) -> RolloutStatus:
+        """Start a rollout, unless one to the same target is under way. Raises UpgradeRunning for another target."""
+        target = self._upgrades.target
+        for _ in range(_ATTEMPTS):
+            last = await self._rollouts.read()
+            if last is not None and last.active:
+                if last.target != target:
+                    raise UpgradeRunning
+                return self._status(last)
+            version = last.version if last is not None else 0
+            begun = Rollout(
+                id=secrets.token_hex(8),
+                target=target,
+                options=options,
+                started_by=by,
+                started_at=self._now(),
+                version=version + 1,
+            )
+            if await self._rollouts.replace(begun, version):
+                return self._status(begun)
+        raise SessionBusy
+
+    async def continue_(self) -> RolloutStatus:
+        """Upgrade the rest, although not all canaries have become ready. Raises NoUpgrade."""
+        return self._status(await self._change_active(Rollout.continue_))
+
+    async def stop(self) -> RolloutStatus:
+        """Begin no further session. Those that are being upgraded are finished. Raises NoUpgrade."""
+        return self._status(await self._change_active(lambda active: active.ended(RolloutState.STOPPED, self._now())))
+
+    async def _change_active(self, edit: Edit) -> Rollout:
+        last = await self._rollouts.read()
+        if last is None or not last.active:
+            raise NoUpgrade
+        changed = await self.change(last.id, edit)
+        if changed is None:
+            raise NoUpgrade
+        return changed
+
+    async def change(self, rollout_id: str, edit: Edit) -> Rollout | None:
+        """Change the rollout by `edit`, which may be called more than once. Returns None when it is another one now."""
+        for _ in range(_ATTEMPTS):
+            last = await self._rollouts.read()
+            if last is None or last.id != rollout_id:
+                return None
+            changed = edit(last)
+            if changed == last:
+                return last
+            changed = replace(changed, version=last.version + 1)
+            if await self._rollouts.replace(changed, last.version):
+                return changed
+        raise SessionBusy
+
+    def _status(self, rollout: Rollout | None) -> RolloutStatus:
+        target = self._upgrades.target
+        failures = rollout.failed if rollout is not None and rollout.target == target else frozenset()
+        standings: Counter[Standing] = Counter()
+        failed = 0
+        for uuid in self._cache.uuids():
+            stands = self._upgrades.standing(self._cache.workload(uuid))
+            if uuid in failures and stands not in (Standing.UPGRADED, Standing.NONE):
+                failed += 1
+            else:
+                standings[stands] += 1
+        return RolloutStatus(target=target, rollout=rollout, counts=counts(standings, failed))
