@@ -2,22 +2,19 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 from service.dashboard import reasons
 from service.dashboard.reasons import Group
-from service.domain.clock import utc_now
 from service.domain.errors import Unavailable
 from service.domain.health import Health
 from service.domain.phase import Phase
 from service.domain.session_index import SessionIndex
-from service.domain.wake_times import KEPT, MeasuredWake, WakeStatistics, WakeTimes
+from service.domain.wake_times import RecentWakes, WakeTimes
 
 _HEALTH_SECONDS = 2.0
 """For which a page waits for what /health says."""
-_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,24 +28,19 @@ class Overview:
     failing: Mapping[str, str] | None
     """The parts that do not work, and why; None while nobody knows."""
     remarks: Mapping[str, str]
-    hour: WakeStatistics | None
-    """None while Redis does not answer; so is `day`."""
-    day: WakeStatistics | None
-    day_begins: datetime | None
-    """When the oldest wake was that is still kept, if that is less than a day ago."""
+    wakes: RecentWakes | None
+    """None while Redis does not answer."""
 
 
 class OverviewPage:
-    def __init__(self, index: SessionIndex, wake_times: WakeTimes, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, index: SessionIndex, wake_times: WakeTimes) -> None:
         self._index = index
         self._wake_times = wake_times
-        self._now = now
 
     async def read(self, health: Health) -> Overview:
         """Costs one read of Redis, and none if somebody else has looked a moment ago."""
-        sessions, now = self._index.sessions(), self._now()
-        wakes = await self._wakes()
-        parts, remarks = await _verdict(health)
+        wakes, (parts, remarks) = await self._wakes(), await _verdict(health)
+        sessions = self._index.sessions()
         return Overview(
             total=len(sessions),
             phases=Counter(each.phase for each in sessions),
@@ -56,14 +48,12 @@ class OverviewPage:
             reasons=reasons.groups(each.reason for each in sessions if each.reason is not None),
             failing=parts,
             remarks=remarks,
-            hour=None if wakes is None else WakeStatistics.since(wakes, now - _HOUR),
-            day=None if wakes is None else WakeStatistics.since(wakes, now - _DAY),
-            day_begins=wakes[-1].at if wakes and len(wakes) >= KEPT and wakes[-1].at > now - _DAY else None,
+            wakes=wakes,
         )
 
-    async def _wakes(self) -> Sequence[MeasuredWake] | None:
+    async def _wakes(self) -> RecentWakes | None:
         try:
-            return await self._wake_times.last()
+            return await self._wake_times.recent()
         except Unavailable:
             return None
 

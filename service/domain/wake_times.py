@@ -5,17 +5,19 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from service.domain.background_writer import BackgroundWriter
+from service.domain.clock import utc_now
 from service.domain.progress import Stage
 
 KEPT: Final = 10_000
 """Wakes of all sessions together."""
 STEPS: Final = (Stage.SCALED, Stage.SCHEDULED, Stage.STARTED, Stage.READY)
 """The stages that every wake passes one after the other. A step lasts from one of them to the next."""
-_RECENT = 5.0
+_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
+_RECENT = 10.0
 """Seconds for which one read serves everybody who asks."""
 
 
@@ -102,26 +104,52 @@ def _distinct(wakes: Iterable[MeasuredWake]) -> Sequence[MeasuredWake]:
     return [*by_pod.values(), *others]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecentWakes:
+    """`day_begins`: when the oldest wake was that is still kept, if that is less than a day ago; else None."""
+
+    hour: WakeStatistics
+    day: WakeStatistics
+    day_begins: datetime | None
+
+
 class WakeTimes:
     """Keeps measured wakes in the background while `run` runs, so that no wake waits for it."""
 
-    def __init__(self, wakes: MeasuredWakes, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        wakes: MeasuredWakes,
+        *,
+        now: Callable[[], datetime] = utc_now,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`clock` returns seconds and never goes back."""
         self._wakes = wakes
         self._now = now
+        self._clock = clock
         self._writer: BackgroundWriter[MeasuredWake] = BackgroundWriter("the times of wakes", wakes.append)
         self._reading = asyncio.Lock()
-        self._read: tuple[float, Sequence[MeasuredWake]] | None = None
+        self._read: tuple[float, RecentWakes] | None = None
 
     def note(self, wake: MeasuredWake) -> None:
         """Have the wake kept soon. Returns at once."""
         self._writer.put(wake)
 
-    async def last(self) -> Sequence[MeasuredWake]:
-        """The last KEPT wakes, newest first, as they were a few seconds ago at most. Raises RedisUnavailable."""
+    async def recent(self) -> RecentWakes:
+        """As it was a few seconds ago at most. Raises RedisUnavailable."""
         async with self._reading:
-            if self._read is None or self._now() - self._read[0] >= _RECENT:
-                self._read = self._now(), await self._wakes.last()
+            if self._read is None or self._clock() - self._read[0] >= _RECENT:
+                self._read = self._clock(), await self._statistics()
             return self._read[1]
+
+    async def _statistics(self) -> RecentWakes:
+        """Other tasks run between its parts: each takes some milliseconds."""
+        wakes, now = await self._wakes.last(), self._now()
+        hour = WakeStatistics.since(wakes, now - _HOUR)
+        await asyncio.sleep(0)
+        day = WakeStatistics.since(wakes, now - _DAY)
+        overflows = len(wakes) >= KEPT and wakes[-1].at > now - _DAY
+        return RecentWakes(hour=hour, day=day, day_begins=wakes[-1].at if overflows else None)
 
     async def run(self) -> None:
         """Write until cancelled, then write the remaining wakes."""

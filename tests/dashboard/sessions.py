@@ -23,6 +23,15 @@ def fill(world: World, count: int) -> None:
 
 
 def put(world: World, number: int, user_id: str) -> SessionId:
+    record = show(world, number, user_id)
+    world.store.ids.append(record.uuid)
+    world.store.users[user_id] = record.uuid
+    world.queues.sessions[record.uuid] = record
+    return record.uuid
+
+
+def show(world: World, number: int, user_id: str) -> Record:
+    """Let the cluster have the session. Returns its record."""
     uuid = SessionId(f"a{number:07}")
     created = EPOCH + timedelta(minutes=number)
     release = Release(release_name(uuid), 1, ReleaseState.DEPLOYED, created)
@@ -40,8 +49,4 @@ def put(world: World, number: int, user_id: str) -> SessionId:
         case _:
             pass
     world.cluster.workloads[uuid] = workload
-    world.store.ids.append(uuid)
-    world.store.users[user_id] = uuid
-    record = Record(uuid, user_id, RecordStatus.CREATED, created, last_activity=created)
-    world.queues.sessions[uuid] = record
-    return uuid
+    return Record(uuid, user_id, RecordStatus.CREATED, created, last_activity=created)

@@ -4,22 +4,18 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
 from typing import Literal
 
 import pytest
 from aiohttp import web
-from playwright.async_api import Browser, Page, ViewportSize, expect
+from playwright.async_api import Browser, ConsoleMessage, Page, ViewportSize, expect
 
-from service.domain.clock import utc_now
 from service.domain.names import SessionId
 from service.gateway.pages.brand import Brand, Support
 from tests.dashboard.conftest import OPERATOR, VIEWER, Board, serving
 from tests.dashboard.sessions import fill, put
-from tests.dashboard.test_findings import stuck
 from tests.dashboard.test_list import HOSTILE
 from tests.domain.conftest import World
-from tests.domain.test_wake_times import wake
 from tests.pages import accessible, picture
 
 PHONE, DESK = ViewportSize(width=360, height=740), ViewportSize(width=1280, height=800)
@@ -35,12 +31,20 @@ async def board(world: World) -> AsyncIterator[Board]:
 
 
 class Complaints(list[str]):
-    """What a browser must not have to say: violations of the policy, and errors of scripts."""
+    """What a browser must not have to say: violations of the policy, and errors of scripts.
 
-    def __init__(self, page: Page) -> None:
+    `origin`: whose pages count; empty: all.
+    """
+
+    def __init__(self, page: Page, origin: str = "") -> None:
         super().__init__()
-        page.on("console", lambda message: self.append(message.text) if message.type == "error" else None)
+        self._origin = origin
+        page.on("console", self._note)
         page.on("pageerror", lambda error: self.append(error.message))
+
+    def _note(self, message: ConsoleMessage) -> None:
+        if message.type == "error" and message.location["url"].startswith(self._origin):
+            self.append(message.text)
 
 
 async def signed_in(page: Page, board: Board, role: str = OPERATOR) -> None:
@@ -192,44 +196,6 @@ async def test_confirmations_and_the_audit_are_for_everybody(board: Board, page:
     await accessible(page)
     # The refused page is the only complaint.
     assert all("404" in complaint for complaint in complaints)
-
-
-async def test_the_overview_is_for_everybody(board: Board, page: Page) -> None:
-    complaints = Complaints(page)
-    now = utc_now()
-    board.world.measured.wakes = [
-        wake(1 + number % 97 / 20, pod=str(number), at=now - timedelta(minutes=number)) for number in range(1_200)
-    ]
-    await signed_in(page, board)
-    await by_keyboard(page, "Overview")
-    await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
-    await expect(page.get_by_role("row", name="In all, from the wake")).to_have_count(2)
-    await seen(page, "overview")
-    await page.get_by_role("link", name="100 sessions cannot pull their image").click()
-    await expect(page.locator("#found")).to_have_text("100 of 10,000 sessions.")
-    assert complaints == []
-
-
-async def test_findings_are_looked_for_and_mended_by_keyboard(board: Board, page: Page) -> None:
-    complaints = Complaints(page)
-    uuid = await stuck(board.world)
-    await signed_in(page, board)
-    await by_keyboard(page, "Findings")
-    await expect(page.get_by_role("heading", name="Findings")).to_be_visible()
-    await by_keyboard(page, "Look now")
-    await expect(page.locator("#findings .done")).to_contain_text("Looked at")
-    await expect(page).to_have_url(re.compile(r"look=now"))
-    await page.get_by_text("What is in order").click()
-    await seen(page, "findings")
-    await by_keyboard(page, "Mend")
-    await expect(page.get_by_role("heading", name="Mend this finding?")).to_be_visible()
-    await seen(page, "mend")
-    await by_keyboard(page, "Mend")
-    await expect(page.get_by_role("heading", name="It is mended")).to_be_visible()
-    await accessible(page)
-    await by_keyboard(page, "Show the session")
-    await expect(page.get_by_text(f"Session {uuid}")).to_be_visible()
-    assert complaints == []
 
 
 async def test_everything_works_without_script(board: Board, browser: Browser) -> None:

@@ -83,8 +83,11 @@ class World:
         self.redis = MemoryRedisInspector(self.queues)
         self.rollouts = MemoryRollouts()
         self.wake_observers: list[WakeObserver] = []
-        first = self.replica()
-        self.provisioner, self.activity, self.queries = first.provisioner, first.activity, first.queries
+        self.use(self.replica())
+
+    def use(self, replica: Replica) -> None:
+        """Let its use cases be those of this world."""
+        self.provisioner, self.activity, self.queries = replica.provisioner, replica.activity, replica.queries
         self.revocation = Revocation(
             queries=self.queries, cluster=self.cluster, cache=self.cluster, journal=self.journal
         )

@@ -8,7 +8,7 @@ import pytest
 
 from service.domain.errors import RedisUnavailable
 from service.domain.progress import Stage
-from service.domain.wake_times import MeasuredWake, Percentiles, WakeStatistics, WakeTimes
+from service.domain.wake_times import KEPT, MeasuredWake, Percentiles, WakeStatistics, WakeTimes
 from tests.fakes import MemoryMeasuredWakes
 from tests.waiting import until
 
@@ -87,22 +87,33 @@ class Counting(MemoryMeasuredWakes):
 
 async def test_everybody_who_looks_at_the_same_time_shares_one_read() -> None:
     wakes, clock = Counting(wakes=[wake()]), [0.0]
-    times = WakeTimes(wakes, now=lambda: clock[0])
-    assert await asyncio.gather(*(times.last() for _ in range(20))) == [[wake()]] * 20
+    times = WakeTimes(wakes, now=lambda: NOW, clock=lambda: clock[0])
+    found = await asyncio.gather(*(times.recent() for _ in range(20)))
+    assert {each.day.wakes for each in found} == {1}
     assert wakes.reads == 1
     clock[0] = 10
-    await times.last()
+    await times.recent()
     assert wakes.reads == 2
 
 
 async def test_a_read_that_fails_is_not_kept() -> None:
     wakes = Counting(wakes=[wake()])
     wakes.away = True
-    times = WakeTimes(wakes)
+    times = WakeTimes(wakes, now=lambda: NOW)
     with pytest.raises(RedisUnavailable):
-        await times.last()
+        await times.recent()
     wakes.away = False
-    assert await times.last() == [wake()]
+    assert (await times.recent()).day.wakes == 1
+
+
+@pytest.mark.parametrize(("kept", "hours", "begins"), [(KEPT - 1, 3, False), (KEPT, 3, True), (KEPT, 25, False)])
+async def test_it_says_since_when_wakes_are_known_if_a_day_had_more_than_are_kept(
+    kept: int, hours: int, begins: bool
+) -> None:
+    oldest = NOW - timedelta(hours=hours)
+    wakes = MemoryMeasuredWakes(wakes=[wake()] * (kept - 1) + [wake(at=oldest)])
+    found = await WakeTimes(wakes, now=lambda: NOW).recent()
+    assert found.day_begins == (oldest if begins else None)
 
 
 async def test_wakes_are_kept_in_the_background() -> None:

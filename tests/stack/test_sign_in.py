@@ -9,8 +9,8 @@ import pytest
 
 from stack.stack import GATEWAY_DOMAIN, Stack
 from tests.conftest import SHORT, free_port
+from tests.oidc_provider_process import provider_process
 from tests.stack.client import Caller, until
-from tests.workspaces.test_sign_in import provider_process
 
 PERSON = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Accept": "text/html"}
 

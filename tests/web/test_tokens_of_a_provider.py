@@ -11,8 +11,8 @@ from service.domain.identity import UserRule
 from service.domain.people import People, PersonRule
 from tests.conftest import free_port
 from tests.domain.conftest import World
+from tests.oidc_provider_process import provider_process
 from tests.web.conftest import Serve
-from tests.workspaces.test_sign_in import provider_process
 
 CLIENT, BACK = "user-pods-cli", "http://127.0.0.1:1/back"
 

@@ -1,12 +1,8 @@
 """Signing in and out in a real browser, at an OpenID Connect provider that is a process of its own."""
 
 import asyncio
-import json
-import os
-import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -27,47 +23,10 @@ from service.gateway.sign_in.portal import CALLBACK, SIGNED_OUT, SignInPortal
 from tests.conftest import free_port
 from tests.domain.conftest import World
 from tests.gateway.conftest import House
+from tests.oidc_provider_process import provider_process
 from tests.pages import accessible, picture
 from tests.waiting import until
 from tests.workspaces.test_links import Local
-
-USERS = [
-    {"sub": "ann", "email": "ann@example.com", "email_verified": True},
-    {"sub": "bob", "email": "bob@example.com", "email_verified": True},
-    {"sub": "eve", "email": "eve@example.com", "email_verified": False},
-]
-
-
-@asynccontextmanager
-async def provider_process(port: int) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The provider, with these users; it answers when the context begins."""
-    argv = [sys.executable, "-W", "ignore", "-m", "oidc_provider_mock", "--port", str(port), "--require-nonce", "true"]
-    argv += [part for user in USERS for part in ("--user-claims", json.dumps(user))]
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        env={**os.environ, "AUTHLIB_INSECURE_TRANSPORT": "1"},
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        await _answers(f"http://127.0.0.1:{port}/.well-known/openid-configuration", process)
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-async def _answers(url: str, process: asyncio.subprocess.Process) -> None:
-    async with asyncio.timeout(30), aiohttp.ClientSession() as http:
-        while True:
-            assert process.returncode is None, "the provider has ended"
-            try:
-                async with http.get(url) as found:
-                    assert found.status == 200
-                    return
-            except aiohttp.ClientError:
-                await asyncio.sleep(0.1)
 
 
 @dataclass

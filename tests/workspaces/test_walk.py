@@ -14,10 +14,11 @@ from service.gateway.access.cookie_header import COOKIE
 from service.gateway.sign_in.portal import SIGNED_OUT
 from stack.calls import call
 from stack.stack import GATEWAY_DOMAIN, Stack
+from tests.oidc_provider_process import provider_process
 from tests.pages import accessible, picture
 from tests.waiting import until
 from tests.workspaces.conftest import BRAND, EDITOR_SLEEPS_AFTER
-from tests.workspaces.test_sign_in import provider_process, sign_in_as
+from tests.workspaces.test_sign_in import sign_in_as
 from tests.workspaces.vscode import asleep, loaded, opened, opened_terminal, opened_untitled, ran, text, waiting, woken
 
 TYPED, DRAFT = "typed-before-the-sleep", "a-draft-without-a-name"

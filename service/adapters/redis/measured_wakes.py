@@ -3,6 +3,7 @@
 user-pods:wakes   list   the last measured wakes of all sessions, newest first, each as JSON
 """
 
+import asyncio
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -17,8 +18,10 @@ from service.domain.progress import Stage
 from service.domain.wake_times import KEPT, MeasuredWake
 
 _KEY = "user-pods:wakes"
+_BATCH = 500
 _LONGEST = 86_400.0
 """Seconds. No wake takes longer."""
+_STAGES = {stage.value: stage for stage in Stage}
 
 # KEYS list; ARGV wake, how many are kept. A key of another type is not ours and is deleted.
 _APPEND = """
@@ -53,16 +56,20 @@ class RedisMeasuredWakes:
             entries = await self._run(command)
         except RedisKeyInvalid:
             return []  # a key of another type, which the next wake replaces
-        return [wake for wake in map(_parse, entries) if wake is not None]
+        found: list[MeasuredWake] = []
+        for start in range(0, len(entries), _BATCH):
+            found += filter(None, map(_parse, entries[start : start + _BATCH]))
+            await asyncio.sleep(0)  # other tasks run meanwhile
+        return found
 
 
 def _parse(entry: bytes) -> MeasuredWake | None:
     """The wake; None when the service cannot have written the entry."""
     try:
         stored = json.loads(entry)
-        stages = {stage: float(stored[stage]) for stage in Stage if stage in stored}
+        stages = {_STAGES[name]: float(seconds) for name, seconds in stored.items() if name in _STAGES}
         if not all(0 <= seconds <= _LONGEST for seconds in stages.values()):
             return None
         return MeasuredWake(at=datetime.fromtimestamp(stored["at"], UTC), pod=str(stored["pod"]), stages=stages)
-    except (ValueError, KeyError, TypeError, OverflowError, OSError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError, RecursionError):
         return None
