@@ -116,7 +116,8 @@ class Operations(ABC):
         )
 
     def show_upgrade(self) -> Upgrade:
-        """Get how many sessions are up to date, and the last upgrade."""
+        """Get how many sessions are up to date, and the last upgrade. Cheap enough to be asked every second. The
+        numbers are a second old at most."""
         return self._send(calls.show_upgrade())
 
     def continue_upgrade(self) -> Upgrade:
@@ -255,7 +256,8 @@ class AsyncOperations(ABC):
         )
 
     async def show_upgrade(self) -> Upgrade:
-        """Get how many sessions are up to date, and the last upgrade."""
+        """Get how many sessions are up to date, and the last upgrade. Cheap enough to be asked every second. The
+        numbers are a second old at most."""
         return await self._send(calls.show_upgrade())
 
     async def continue_upgrade(self) -> Upgrade:

@@ -163,6 +163,7 @@ async def start_upgrade(request: web.Request) -> web.Response:
 
 
 async def show_upgrade(request: web.Request) -> web.Response:
+    """Cheap enough to be asked every second: see `RolloutControl.status`."""
     return _json(Upgrade.of(await request.app[API].rollouts.status()))
 
 

@@ -209,6 +209,7 @@ OPERATIONS = (
     Operation(
         method="GET", path="/upgrade", handler=handlers.show_upgrade, tag=UPGRADE,
         summary="Get how many sessions are up to date, and the last upgrade",
+        description="Cheap enough to be asked every second. The numbers are a second old at most.",
         answers={200: Answer("The numbers, and the last upgrade.", models.Upgrade)},
         problems=_STATE,
     ),

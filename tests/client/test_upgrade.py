@@ -14,8 +14,10 @@ from service.domain.errors import UpgradeFailed
 from service.domain.names import SessionId
 from tests.client.conftest import KEY, Done, Run, ServeAlone
 from tests.domain.conftest import World
+from user_pods_client import Client
 from user_pods_client.cli import upgrade
 from user_pods_client.cli.exits import ExitCode
+from user_pods_client.models import Upgrade
 
 
 @pytest.fixture
@@ -65,12 +67,12 @@ async def test_it_asks_with_the_numbers_and_shows_how_it_goes_on(
 ) -> None:
     done = await run_("upgrade", "--all", stdin="n\n")
     assert done.code == 1
-    assert "Of 5 sessions, upgrade 4 that are asleep now, and those that are awake when they sleep: 1?" in done.err
+    assert "Of 5 sessions, upgrade 4 that are asleep now, and 1 that are in use once they sleep?" in done.err
     assert world.rollouts.stored is None
     async with leader(world):
         done = await run_("upgrade", "--all", "--only-asleep", stdin="y\n")
     assert done.code == ExitCode.DONE, done.err
-    assert "and leave 1 that are awake?" in done.err
+    assert "and leave 1 that are in use?" in done.err
     assert "4 of 5 upgraded, 1 awake" in done.out
     status = json.loads((await run_("upgrade", "--status", "-o", "json")).out)
     assert (status["counts"]["upgraded"], status["run"]["state"]) == (4, "done")
@@ -104,9 +106,34 @@ async def test_it_can_be_left_continued_and_stopped(run_: Run, world: World, uui
         assert uuids[0] in done.out
         assert (await run_("upgrade", "--continue")).code == ExitCode.DONE
         await until(run_, "4 of 5 upgraded")
-        assert "was stopped" in (await run_("upgrade", "--stop")).out
+        done = await run_("upgrade", "--stop")
+        assert "was stopped. 4 of 5 upgraded, 1 awake. `user-pods upgrade --all` goes on with what is left." in done.out
     done = await run_("upgrade", "--stop")
     assert (done.code, "`user-pods upgrade --all` starts one" in done.err) == (ExitCode.CONFLICT, True)
+
+
+@pytest.mark.parametrize("argv", [("--all", "--canary", "3"), ("--status", "-f")])
+async def test_a_second_operator_follows_the_upgrade_of_the_first(
+    run_: Run, world: World, uuids: list[SessionId], argv: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follow, loop, follows = upgrade._follow, asyncio.get_running_loop(), asyncio.Event()
+
+    def noted(pods: Client, found: Upgrade) -> Upgrade:
+        loop.call_soon_threadsafe(follows.set)
+        return follow(pods, found)
+
+    monkeypatch.setattr(upgrade, "_follow", noted)
+    assert (await run_("upgrade", "--status", "--follow")).code == ExitCode.DONE, "there is none"
+    await run_("upgrade", "--all", "--yes", "--no-wait")
+    second = asyncio.ensure_future(run_("upgrade", *argv))
+    async with leader(world), asyncio.timeout(20):
+        await follows.wait()
+        world.cluster.change(replace(world.cluster.workload(uuids[4]), replicas=0, ready=0))
+        done = await second
+    assert ("An upgrade by api is under way already" in done.err) == ("--all" in argv)
+    assert (done.code, done.out) == (ExitCode.DONE, "The upgrade is done. 5 of 5 upgraded.\n")
+    assert world.rollouts.stored is not None
+    assert world.rollouts.stored.options.canary == 0
 
 
 async def test_one_session(run_: Run, world: World, uuids: list[SessionId]) -> None:
@@ -121,7 +148,15 @@ async def test_one_session(run_: Run, world: World, uuids: list[SessionId]) -> N
 
 
 @pytest.mark.parametrize(
-    "argv", [[], ["ann", "--all"], ["--stop", "--continue"], ["--all", "--restart"], ["--all", "--max-parallel", "0"]]
+    "argv",
+    [
+        [],
+        ["ann", "--all"],
+        ["--stop", "--continue"],
+        ["--all", "--follow"],
+        ["--all", "--restart"],
+        ["--all", "--max-parallel", "0"],
+    ],
 )
 async def test_what_makes_no_sense_is_wrong_usage(run_: Run, argv: list[str]) -> None:
     assert (await run_("upgrade", *argv)).code == ExitCode.USAGE

@@ -3,19 +3,27 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from service.controller import rollout_run
 from service.controller.rollout_runner import RolloutRunner
-from service.domain.errors import NoUpgrade, RedisUnavailable, SessionError, UpgradeFailed, UpgradeRunning
+from service.domain.errors import (
+    ClusterUnavailable,
+    NoUpgrade,
+    RedisUnavailable,
+    SessionError,
+    UpgradeFailed,
+    UpgradeRunning,
+)
 from service.domain.names import SessionId
 from service.domain.release import ReleaseState
 from service.domain.rollout import Rollout, RolloutOptions, RolloutState
-from service.domain.rollouts import RolloutControl
+from service.domain.rollouts import RolloutControl, RolloutStatus
 from service.domain.workload import Workload
 from tests.domain.conftest import World
 
@@ -179,6 +187,59 @@ async def test_one_odd_session_stops_no_other(fleet: Fleet, error: SessionError)
         assert await fleet.until_ended() is RolloutState.DONE
     assert fleet.upgraded() >= {*uuids[5:]}
     assert [failure.uuid for failure in fleet.rollout.failures] == [uuids[0]]
+
+
+async def test_what_others_do_meanwhile_stops_nothing(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollout_run, "_RETRY", 0.05)
+    uuids = await fleet.fill(14)
+    fleet.releases.seconds = 0.01
+    await fleet.start()
+    async with fleet.leader():
+        await fleet.until(lambda: bool(fleet.upgraded()))
+        at_work, uninstalled, deleted = uuids[-3:]
+        await fleet.provisioner.delete(deleted, keep_data=False)
+        fleet.put(uninstalled, release=None, deployed=False, has_scaler=False)
+        release = fleet.cluster.workload(at_work).release
+        assert release is not None
+        release = replace(release, revision=2, state=ReleaseState.PENDING_UPGRADE, modified_at=datetime.now(UTC))
+        fleet.put(at_work, release=release)
+        created = (await fleet.provisioner.create("new")).uuid
+        assert await fleet.until_ended() is RolloutState.DONE
+    assert fleet.upgraded() == {*uuids, created} - {uninstalled, deleted}
+    assert created not in fleet.releases.upgrades
+    assert fleet.rollout.failures == ()
+
+
+async def test_operators_who_start_at_once_share_one_upgrade(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    uuids = await fleet.fill(4)
+    monkeypatch.setattr(fleet.rollouts, "read", fleet.interrupted(fleet.rollouts.read, random.Random(1)))  # noqa: S311
+    started = [fleet.rollout_control.start(RolloutOptions(), by=f"operator {number}") for number in range(8)]
+    answers = await asyncio.gather(*started, return_exceptions=True)
+    runs = {answer.rollout and answer.rollout.id for answer in answers if isinstance(answer, RolloutStatus)}
+    assert runs == {fleet.rollout.id}
+    async with fleet.leader():
+        await fleet.until_ended()
+    assert sorted(fleet.releases.upgrades) == uuids
+
+
+async def test_a_cluster_that_is_away_for_a_while_is_waited_for(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    uuids = await fleet.fill(6)
+    monkeypatch.setattr(rollout_run, "_RETRY", 0.05)
+    away, read = True, fleet.cluster.read
+
+    async def unsteady(uuids: Sequence[SessionId]) -> dict[SessionId, Workload]:
+        if away:
+            raise ClusterUnavailable
+        return await read(uuids)
+
+    monkeypatch.setattr(fleet.cluster, "read", unsteady)
+    await fleet.start()
+    async with fleet.leader():
+        await asyncio.sleep(0.2)
+        assert (fleet.rollout.state, fleet.upgraded()) == (RolloutState.RUNNING, set())
+        away = False
+        assert await fleet.until_ended() is RolloutState.DONE
+    assert (fleet.upgraded(), fleet.rollout.failures) == ({*uuids}, ())
 
 
 async def test_a_stop_lets_those_in_progress_finish_and_begins_no_other(fleet: Fleet) -> None:

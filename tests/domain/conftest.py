@@ -93,7 +93,9 @@ class World:
         )
 
         self.upgrades = self.release_upgrades()
-        self.rollout_control = RolloutControl(rollouts=self.rollouts, upgrades=self.upgrades, cache=self.cluster)
+        self.rollout_control = RolloutControl(
+            rollouts=self.rollouts, upgrades=self.upgrades, cache=self.cluster, recent=0
+        )
 
     def release_upgrades(self, *, helm_deadline: float = 5) -> ReleaseUpgrades:
         return ReleaseUpgrades(

@@ -423,7 +423,9 @@ async def test_sessions_of_another_version_of_the_chart(world: World, uuid: Sess
         pod: dict[str, Any] = {"spec": {"template": {"spec": {"containers": []}}}}
         labels = {"metadata": {"labels": {"helm.sh/chart": version}}}
         world.releases.objects = [{"kind": "Deployment", **labels, **pod}, {"kind": "NetworkPolicy"}]
-        assert [(each.check, each.subject) for each in await faults(world)] == found
+        faulty = await faults(world)
+        assert [(each.check, each.subject) for each in faulty] == found
+        assert all("`user-pods upgrade --all`" in (each.next_step or "") for each in faulty)
 
 
 async def test_values_without_a_network_policy(world: World) -> None:

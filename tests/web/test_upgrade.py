@@ -1,9 +1,15 @@
 """Upgrades by REST: one session, and all of them."""
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from service.domain.errors import UpgradeFailed
+from service.domain.rollout import RolloutOptions, Standing
+from service.domain.rollouts import RolloutControl
+from service.domain.workload import Workload
 from tests.domain.conftest import World
 from tests.web.conftest import Client, Serve
 
@@ -74,3 +80,23 @@ async def test_values_that_make_no_sense_are_refused(client: Client, world: Worl
     for body in bodies:
         assert (await client.post("/upgrade", json=body)).status == 422, body
     assert world.rollouts.stored is None
+
+
+async def test_many_who_look_every_moment_cost_one_count_a_second(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid = (await world.provisioner.create("ann")).uuid
+    control = RolloutControl(rollouts=world.rollouts, upgrades=world.upgrades, cache=world.cluster, recent=3600)
+    standing, counted = world.upgrades.standing, []
+
+    def noted(workload: Workload) -> Standing:
+        counted.append(workload.uuid)
+        return standing(workload)
+
+    monkeypatch.setattr(world.upgrades, "standing", noted)
+    await asyncio.gather(*(control.status() for _ in range(50)))
+    assert counted == [uuid]
+    world.releases.target = "second"
+    await control.start(RolloutOptions(), by="ci")
+    assert (await control.status()).counts.asleep == 1, "a change of the rollout counts anew"
+    assert counted == [uuid, uuid]

@@ -22,6 +22,7 @@ _PAUSE = 1.0
 """Seconds between two looks."""
 _ACTIVE = ("running", "waiting-for-canary")
 _GOES_ON = "The upgrade goes on. `user-pods upgrade --status` shows it, `user-pods upgrade --stop` stops it."
+_GO_ON = "`user-pods upgrade --all` goes on with what is left."
 _ALONE = "name one session or its user, or give one of --all, --status, --continue and --stop"
 
 
@@ -30,7 +31,9 @@ def upgrade(
     who: Annotated[str, typer.Argument(metavar="[WHO]", help="One session's id or its user's id.")] = "",
     *,
     all_: Annotated[bool, typer.Option("--all", help="Upgrade all sessions.")] = False,
-    only_asleep: Annotated[bool, typer.Option("--only-asleep", help="End without those that are awake.")] = False,
+    only_asleep: Annotated[
+        bool, typer.Option("--only-asleep", help="End without those in use, instead of waiting until they sleep.")
+    ] = False,
     max_parallel: Annotated[int, typer.Option(min=1, max=64, help="How many at a time.")] = 2,
     canary: Annotated[
         int,
@@ -42,10 +45,15 @@ def upgrade(
     wait: Annotated[bool, typer.Option(help="Show how it goes on until it has ended.")] = True,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Show the upgrade of all sessions.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="With --status: show how it goes on until it has ended.")
+    ] = False,
     continue_: Annotated[
         bool, typer.Option("--continue", help="Upgrade the rest without waiting for the canaries.")
     ] = False,
-    stop: Annotated[bool, typer.Option("--stop", help="Begin no further session.")] = False,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Begin no further session. What is being upgraded is finished.")
+    ] = False,
     restart: Annotated[
         bool, typer.Option("--restart", help="With WHO: upgrade it though it is awake; its pod may be replaced.")
     ] = False,
@@ -53,14 +61,19 @@ def upgrade(
 ) -> None:
     """Upgrade releases to the chart and the chart values that new sessions get.
 
-    With --all, sleeping sessions are upgraded and stay asleep. Those in use are upgraded when they sleep. A release
-    that fails is rolled back. Run it again after an interruption: it goes on with what is left.
+    With --all, sleeping sessions are upgraded and stay asleep. Users at work notice nothing: their sessions are
+    upgraded when they sleep, so that it may take days until all are. A release that fails is rolled back.
+
+    The service does it, so Ctrl-C ends nothing. Run it again to follow an upgrade that is under way, or to go on with
+    what is left after a stop, a failure, or a loss of Redis.
     """
-    if [bool(who), all_, status, continue_, stop].count(True) != 1 or (restart and not who):
+    if [bool(who), all_, status, continue_, stop].count(True) != 1 or (restart and not who) or (follow and not status):
         raise typer.BadParameter(_ALONE)
     with connect(context) as pods:
         if who:
             _one(pods, who, restart=restart, format_=format_)
+        elif follow:
+            _wait(pods, pods.show_upgrade(), format_)
         elif not all_:
             chosen = pods.show_upgrade if status else pods.continue_upgrade if continue_ else pods.stop_upgrade
             _show(chosen(), format_)
@@ -91,8 +104,9 @@ def _all(
     format_: Format,
 ) -> None:
     found = pods.show_upgrade()
-    if _is_active(found.run):
-        typer.echo("An upgrade is under way already.", err=True)
+    if found.run is not None and _is_active(found.run):
+        by = printable(found.run.started_by)
+        typer.echo(f"An upgrade by {by} is under way already: it goes on with its own options.", err=True)
     elif _left(found) == 0:
         _show(found, format_)
         return
@@ -103,18 +117,24 @@ def _all(
         typer.echo(_GOES_ON, err=True)
         _show(found, format_)
         return
-    ended = _follow(pods, found)
+    _wait(pods, found, format_)
+
+
+def _wait(pods: "user_pods_client.Client", found: Upgrade, format_: Format) -> None:
+    """Follow the upgrade, and end with a code that says whether it has done everything."""
+    ended = found if found.run is None else _follow(pods, found)
     _show(ended, format_)
+    if found.run is None:
+        return
     if ended.run is None or ended.run.state != "done" or ended.run.failures:
         raise typer.Exit(ExitCode.FAILED)
 
 
 def _question(found: Upgrade, *, only_asleep: bool) -> str:
     counts = found.counts
-    rest = "leave" if only_asleep else "those that are awake when they sleep:"
-    awake = f", and {rest} {counts.awake}{' that are awake' if only_asleep else ''}" if counts.awake else ""
+    rest = f"leave {counts.awake} that are in use" if only_asleep else f"{counts.awake} that are in use once they sleep"
     now = counts.asleep + counts.failed
-    return f"Of {counts.total} sessions, upgrade {now} that are asleep now{awake}?"
+    return f"Of {counts.total} sessions, upgrade {now} that are asleep now{', and ' + rest if counts.awake else ''}?"
 
 
 def _follow(pods: "user_pods_client.Client", found: Upgrade) -> Upgrade:
@@ -181,6 +201,8 @@ def _progress(found: Upgrade) -> str:
             f"{text}; {len(run.ready_canaries)} of {run.canary} canaries have become ready."
             " `user-pods upgrade --continue` does not wait for the others"
         )
+    if run is not None and _is_active(run) and counts.awake and not counts.asleep and not run.only_asleep:
+        return f"{text}; it goes on when they sleep"
     return text
 
 
@@ -210,7 +232,8 @@ def _headline(found: Upgrade) -> str:
         left = _left(found)
         state = "are up to date" if left == 0 else "can be upgraded: `user-pods upgrade --all`"
         return f"Sessions {state}. {numbers}."
-    if run.state == "failed":
-        return f"The upgrade has stopped after {len(run.failures)} failures. {numbers}."
-    states = {"running": "is under way", "waiting-for-canary": "waits", "done": "is done", "stopped": "was stopped"}
+    if run.state in ("failed", "stopped"):
+        why = f"has stopped after {len(run.failures)} failures" if run.state == "failed" else "was stopped"
+        return f"The upgrade {why}. {numbers}." + (f" {_GO_ON}" if _left(found) else "")
+    states = {"running": "is under way", "waiting-for-canary": "waits", "done": "is done"}
     return f"The upgrade {states.get(run.state, f'is {run.state}')}. {numbers}."
