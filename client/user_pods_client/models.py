@@ -333,6 +333,8 @@ class Summary(Model):
     """How many may be awake in all (`AWAKE_LIMIT`); null: any number."""
     woken_last_hour: int
     """Awake sessions whose pod was created within the last hour."""
+    wakes_last_hour: int
+    """Wakes within the last hour, of sessions that sleep again, too; 10,000 at most."""
     wakes_pending: int
     """Wakes whose pod is not ready, or that KEDA has not seen yet."""
     oldest_pending_seconds: float

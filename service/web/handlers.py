@@ -132,10 +132,14 @@ async def list_sessions(request: web.Request) -> web.Response:
 
 async def summary(request: web.Request) -> web.Response:
     parts = request.app[API]
-    counts = await parts.counter.recent()
+    counts, hour = await parts.counter.recent(), (await parts.wake_times.recent()).hour
     return _json(
         Summary.of(
-            counts, awake_limit=parts.awake_limit, namespace=parts.users_namespace, behind=parts.queries.behind()
+            counts,
+            wakes=hour.wakes + hour.unfinished,
+            awake_limit=parts.awake_limit,
+            namespace=parts.users_namespace,
+            behind=parts.queries.behind(),
         )
     )
 

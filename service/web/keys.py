@@ -19,6 +19,7 @@ from service.domain.rollouts import RolloutControl
 from service.domain.session_counts import SessionCounter
 from service.domain.supervisor import Supervisor
 from service.domain.upgrading import ReleaseUpgrades
+from service.domain.wake_times import WakeTimes
 from service.edge.readiness import Readiness
 from service.web.access import Gate
 from service.web.stream import EventStreams
@@ -54,6 +55,7 @@ class ApiParts:
     access: WorkspaceAccess | None
     audit: Audit
     counter: SessionCounter
+    wake_times: WakeTimes
     awake_limit: int | None
     users_namespace: str
     exposition: Exposition

@@ -391,6 +391,9 @@ class Summary(Answer):
     awake: int = Field(ge=0, description="Sessions that have or want a pod.")
     awake_limit: int | None = Field(description="How many may be awake in all (`AWAKE_LIMIT`); null: any number.")
     woken_last_hour: int = Field(ge=0, description="Awake sessions whose pod was created within the last hour.")
+    wakes_last_hour: int = Field(
+        ge=0, description="Wakes within the last hour, of sessions that sleep again, too; 10,000 at most."
+    )
     wakes_pending: int = Field(ge=0, description="Wakes whose pod is not ready, or that KEDA has not seen yet.")
     oldest_pending_seconds: float = Field(ge=0, description="Age of the oldest of these wakes; 0 if there is none.")
     parked: int = Field(ge=0, description="Sleeping sessions that KEDA does not poll.")
@@ -400,7 +403,9 @@ class Summary(Answer):
     )
 
     @classmethod
-    def of(cls, counts: SessionCounts, *, awake_limit: int | None, namespace: str, behind: timedelta | None) -> Self:
+    def of(
+        cls, counts: SessionCounts, *, wakes: int, awake_limit: int | None, namespace: str, behind: timedelta | None
+    ) -> Self:
         return cls(
             at=counts.at,
             sessions=counts.phases.total(),
@@ -408,6 +413,7 @@ class Summary(Answer):
             awake=counts.awake,
             awake_limit=awake_limit,
             woken_last_hour=counts.woken,
+            wakes_last_hour=wakes,
             wakes_pending=counts.pending,
             oldest_pending_seconds=round(max(0.0, counts.oldest.total_seconds()), 1),
             parked=counts.parked,

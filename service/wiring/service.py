@@ -155,6 +155,7 @@ def build_service(
             access=access,
             audit=audit,
             counter=SessionCounter(core.kubernetes.cache, core.redis.queues),
+            wake_times=core.wake_times,
             awake_limit=core.config.awake_limit or None,
             users_namespace=core.config.namespace,
             exposition=exposition,

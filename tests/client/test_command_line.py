@@ -21,6 +21,7 @@ from service.domain.names import SessionId
 from service.domain.permissions import CallerRole
 from service.domain.profiles import Profile
 from service.domain.progress import ProgressUpdate, Stage
+from service.domain.wake_times import MeasuredWake
 from service.domain.workload import Pod
 from tests.client.conftest import KEY, Run, ServeAlone, problem
 from tests.domain.conftest import World
@@ -283,11 +284,13 @@ async def test_top_shows_what_is_awake_and_why(signed_in: Run, world: World) -> 
         await world.activity.wake(uuid)
         pod = Pod(f"pod-{minutes}", ready=True, created_at=now - timedelta(minutes=minutes))
         world.cluster.change(replace(world.cluster.workload(uuid), replicas=1, ready=1, pod=pod))
+    for number in range(5):
+        await world.measured.append(MeasuredWake(at=now, pod=str(number), stages={Stage.READY: 1.0}))
     done = await signed_in("top")
     lines = done.out.splitlines()
     assert lines[:2] == [
         "4 sessions: 1 asleep, 3 ready",
-        "3 awake; 2 of them woke within the last hour",
+        "3 awake; 5 wakes within the last hour",
     ], done.err
     table = [line.split() for line in lines if line[:8] in made]
     assert [row[0] for row in table] == [made[1], made[2], made[0]], "the longest awake first"

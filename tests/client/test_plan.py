@@ -91,7 +91,9 @@ async def test_a_running_service_is_asked(
     async def answer(request: web.Request) -> web.Response:
         assert (request.path, request.headers["Authorization"]) == ("/summary", f"Bearer {KEY}")
         counts = {"sessions": 2000, "awake": now, "awake_limit": limit, "at": "2026-03-02T09:30:00Z"}
-        counts |= dict.fromkeys(("woken_last_hour", "wakes_pending", "oldest_pending_seconds", "parked"), 0)
+        counts |= dict.fromkeys(
+            ("woken_last_hour", "wakes_last_hour", "wakes_pending", "oldest_pending_seconds", "parked"), 0
+        )
         return web.json_response(counts | {"phases": {}, "users_namespace": "users", "behind_seconds": None})
 
     monkeypatch.setenv("USER_PODS_URL", await serve_alone(answer))

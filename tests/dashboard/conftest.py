@@ -171,12 +171,12 @@ async def serving(
     pages = DashboardPages(brand)
     attempts = SignInAttempts(provider, keyring, tickets, kind="dashboard-attempt") if provider else None
     live = LiveStreams(world.cluster, readiness)
-    index = SessionIndex(world.cluster)
+    index, wake_times = SessionIndex(world.cluster), WakeTimes(world.measured)
     dashboard = Dashboard(
         pages=pages,
         sign_in=SignInPages(pages, visitors, attempts, rule, Forwarding(scheme="https")),
         sessions=SessionList(index, world.queries),
-        overview=OverviewPage(index, WakeTimes(world.measured)),
+        overview=OverviewPage(index, wake_times),
         live=live,
         visitors=visitors,
     )
@@ -192,6 +192,7 @@ async def serving(
         access=access,
         audit=audit,
         counter=SessionCounter(world.cluster, world.queues),
+        wake_times=wake_times,
         awake_limit=awake_limit,
         users_namespace="users",
         exposition=Exposition(metrics.registry),

@@ -25,6 +25,7 @@ from service.domain.people import People
 from service.domain.rate_limits import RateLimits
 from service.domain.session_counts import SessionCounter
 from service.domain.supervisor import Supervisor
+from service.domain.wake_times import WakeTimes
 from service.edge.drain import Drain
 from service.edge.readiness import Readiness
 from service.web import openapi
@@ -152,6 +153,7 @@ async def serve(
             access=access if gateway else None,
             audit=audit,
             counter=SessionCounter(world.cluster, world.queues),
+            wake_times=WakeTimes(world.measured),
             awake_limit=world.awake_limit or None,
             users_namespace="users",
             exposition=exposition,

@@ -9,6 +9,7 @@ import pytest
 from service.domain.errors import ClusterUnavailable, RedisUnavailable
 from service.domain.names import SessionId
 from service.domain.record import Record
+from service.domain.wake_times import MeasuredWake
 from service.domain.workload import Pod
 from tests.domain.conftest import World
 from tests.web.conftest import Client, Serve
@@ -296,8 +297,11 @@ async def test_the_summary_counts_all_sessions_and_says_the_limit(serve: Serve, 
     await world.activity.wake(made[0])
     pod = Pod("pod", ready=True, created_at=datetime.now(UTC))
     world.cluster.change(replace(world.cluster.workload(made[0]), replicas=1, ready=1, pod=pod))
+    for minutes in (1, 59, 61):
+        await world.measured.append(MeasuredWake(at=datetime.now(UTC) - timedelta(minutes=minutes), pod="", stages={}))
     found = await (await client.get("/summary")).json()
-    assert {name: found[name] for name in ("sessions", "awake", "awake_limit", "woken_last_hour", "wakes_pending")} == {
-        "sessions": 3, "awake": 1, "awake_limit": 7, "woken_last_hour": 1, "wakes_pending": 1,
+    expected = {
+        "sessions": 3, "awake": 1, "awake_limit": 7, "woken_last_hour": 1, "wakes_last_hour": 2, "wakes_pending": 1,
     }  # fmt: skip
+    assert {name: found[name] for name in expected} == expected, "wakes of sleepers count, too"
     assert {phase: count for phase, count in found["phases"].items() if count} == {"asleep": 2, "ready": 1}

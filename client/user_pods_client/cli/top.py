@@ -99,7 +99,7 @@ def _counts(summary: Summary) -> Sequence[str]:
     limit = f" of {summary.awake_limit} that may be" if summary.awake_limit is not None else ""
     lines = [
         f"{summary.sessions} sessions{': ' if phases else ''}{phases}",
-        f"{summary.awake} awake{limit}; {summary.woken_last_hour} of them woke within the last hour",
+        f"{summary.awake} awake{limit}; {summary.wakes_last_hour} wakes within the last hour",
     ]
     if summary.wakes_pending:
         oldest = duration(summary.oldest_pending_seconds)
