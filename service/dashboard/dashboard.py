@@ -93,7 +93,7 @@ class Dashboard:
 
     @web.middleware
     async def explain(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        return await refusals.explain(self._pages, request, handler)
+        return await refusals.explain(self._pages, self._visitors, request, handler)
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         only = caller(request).user_id

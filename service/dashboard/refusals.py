@@ -7,6 +7,7 @@ from aiohttp.typedefs import Handler
 
 from service.dashboard import paths
 from service.dashboard.pages import DashboardPages
+from service.dashboard.visitors import Visitors
 from service.domain.request_context import current_request_id
 from service.web.caller import is_page
 from service.web.problems import PROBLEM
@@ -41,8 +42,13 @@ _NEXT = {
 _KEPT = (hdrs.RETRY_AFTER, hdrs.ALLOW)
 
 
-async def explain(pages: DashboardPages, request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer with a page where the API answers with a problem document. Log and audit see the same problem."""
+async def explain(
+    pages: DashboardPages, visitors: Visitors, request: web.Request, handler: Handler
+) -> web.StreamResponse:
+    """Answer with a page where the API answers with a problem document. Log and audit see the same problem.
+
+    Whoever was revoked loses their cookie: with it, the page that signs people in would lead back here.
+    """
     response = await handler(request)
     if response.content_type != "application/problem+json" or not isinstance(response, web.Response):
         return response
@@ -60,6 +66,8 @@ async def explain(pages: DashboardPages, request: web.Request, handler: Handler)
         reference=current_request_id(),
     )
     page[PROBLEM] = slug
+    if slug == "unauthorized":
+        visitors.forget(request, page)
     for name in _KEPT:
         if name in response.headers:
             page.headers[name] = response.headers[name]

@@ -7,7 +7,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from service.domain import wake_cause
 from service.domain.api_keys import ApiKeys
-from service.domain.errors import SessionNotFound, Unavailable
+from service.domain.errors import SessionError, SessionNotFound, Unavailable
 from service.domain.names import SessionId
 from service.domain.people import People, PersonNotAdmitted
 from service.domain.permissions import Caller, CallerRole, Reach, reach, user_for_rates
@@ -104,6 +104,8 @@ class Gate:
         if caller.user_id is not None and (allowed is Reach.OWN or caller.since is not None):
             about = SessionId(uuid) if uuid is not None else None
             await self._check_own(caller.user_id, about, caller.since)
+        elif caller.person is not None and caller.since is not None:
+            await self._check_revocation(caller.person, caller.since)
 
     async def _authenticate(self, header: str) -> Caller:
         scheme, _, credential = header.partition(" ")
@@ -127,11 +129,20 @@ class Gate:
         """
         if uuid is not None and not await self._queries.owns(user_id, uuid):
             raise SessionNotFound
-        if since is None:
-            return
-        own = uuid or await self._queries.session_of(user_id)
+        if since is not None:
+            self._refuse_revoked(uuid or await self._queries.session_of(user_id), since)
+
+    async def _check_revocation(self, user_id: str, since: int) -> None:
+        """Of an operator or a viewer, who looks for faults while Redis is away, too."""
+        try:
+            own = await self._queries.session_of(user_id)
+        except SessionError:
+            return  # nobody says that it was revoked
+        self._refuse_revoked(own, since)
+
+    def _refuse_revoked(self, own: SessionId | None, since: int) -> None:
         if own is not None and self._queries.revoked_since(own, since):
-            raise RequestRefused("unauthorized", "access was revoked since the token was issued; sign in again")
+            raise RequestRefused("unauthorized", "access was revoked since you signed in; sign in again")
 
 
 def middleware(gate: Gate | None) -> Middleware:

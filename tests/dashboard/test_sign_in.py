@@ -269,7 +269,11 @@ async def test_everybody_else_sees_their_own_session_alone(scene: Scene, world: 
     assert (await visitor.get(f"/dashboard/live?ids={other}")).status == 403
 
 
-async def test_a_revocation_ends_the_sign_in_of_its_user(scene: Scene, world: World) -> None:
+@pytest.mark.parametrize("groups", [[], ["support"], ["ops"]])
+async def test_a_revocation_ends_the_sign_in_of_its_user_whatever_the_role(
+    scene: Scene, world: World, groups: list[str]
+) -> None:
+    scene.provider.user |= {"groups": groups}
     visitor, uuid = scene.board.browser(), (await world.provisioner.create("ann@example.com")).uuid
     await scene.sign_in(visitor)
     stream = await visitor.get(f"/dashboard/sessions/{uuid}/live")
@@ -280,6 +284,7 @@ async def test_a_revocation_ends_the_sign_in_of_its_user(scene: Scene, world: Wo
     answer = await visitor.get(f"/dashboard/sessions/{uuid}")
     assert answer.status == 401
     assert "access was revoked" in (await answer.text()).lower()
+    assert (await visitor.get("/dashboard/sign-in")).status == 200, "whoever may still come in can sign in again"
 
 
 async def test_an_attempt_works_once_and_in_its_own_browser_only(scene: Scene) -> None:
