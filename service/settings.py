@@ -15,10 +15,11 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.adapters.redis.address import RedisAddress
+from service.domain.awake_quota import AwakeLimits
 from service.domain.identity import UserRule
 from service.domain.idle_times import IdleTimes
 from service.domain.limits import Limits
-from service.domain.names import HOST_PREFIX, SessionId, public_host
+from service.domain.names import HOST_PREFIX, SessionId, is_dns_label, public_host
 from service.domain.people import PersonRule
 from service.edge.addresses import Network
 from service.edge.connection_limits import HEADER_LIMIT, HEADER_LINES
@@ -161,6 +162,9 @@ class Settings(BaseSettings):
     awake_limit: Annotated[int, Field(ge=0)] = 0
     """Maximum number of sessions that are awake in all. Wakes of further ones get 429, and their visitors a page that
     says so. Pushes to a queue by other programs are not limited. 0: no limit."""
+    awake_limits: Annotated[dict[str, int], NoDecode] = {}
+    """The same for the sessions of each group, below the limit of all: `students=40,staff=100`. A create or its key
+    names the group; for people who sign in, it is the first of these that `OIDC_GROUPS_CLAIM` has. Empty: no limits."""
     extension_limit: Seconds = 28_800
     """Longest time in seconds for which an extension may keep a pod awake."""
     sweep_interval: Annotated[float, Field(gt=0, le=3600)] = 30
@@ -314,6 +318,11 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @field_validator("awake_limits", mode="before")
+    @classmethod
+    def _limits_of_groups(cls, value: Any) -> Any:
+        return _limits_of_groups(value) if isinstance(value, str) else value
+
     @field_validator("gateway_cookies")
     @classmethod
     def _cookies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -447,6 +456,10 @@ class Settings(BaseSettings):
         return self.api_oidc_issuer or self.oidc_issuer
 
     @property
+    def limits_on_awake(self) -> AwakeLimits:
+        return AwakeLimits(total=self.awake_limit or None, groups=self.awake_limits)
+
+    @property
     def person_rule(self) -> PersonRule:
         return PersonRule(
             user=self.user_rule,
@@ -462,6 +475,7 @@ class Settings(BaseSettings):
             groups_claim=self.oidc_groups_claim,
             groups=frozenset(self.oidc_allowed_groups),
             domains=frozenset(domain.lower() for domain in self.oidc_allowed_domains),
+            quotas=tuple(self.awake_limits),
         )
 
     @property
@@ -600,10 +614,24 @@ def reference() -> str:
             "helm_processes": "the core count",
             "oidc_client_secret": "",
             "redis_url": "redis://127.0.0.1:6379/0",
-        }.get(name, "" if field.default in (None, ()) else field.default)
+        }.get(name, "" if field.default in (None, (), {}) else field.default)
         meaning = " ".join((field.description or "").split())
         lines.append(f"| `{PREFIX}{name.upper()}` | {f'`{default}`' if default != '' else 'empty'} | {meaning} |")
     return "\n".join([*lines, ""])
+
+
+def _limits_of_groups(text: str) -> dict[str, int]:
+    """Raises ValueError with a message for the operator."""
+    found: dict[str, int] = {}
+    for part in filter(None, (each.strip() for each in text.split(","))):
+        group, _, limit = part.partition("=")
+        if not is_dns_label(group) or not re.fullmatch("[1-9][0-9]{0,8}", limit) or group in found:
+            raise ValueError(
+                f"{part!r:.80} is no limit of a group, or its second one: write students=40,staff=100, each group once,"
+                " with 1 to 63 characters out of a-z, 0-9 and dash, and 1 or more sessions"
+            )
+        found[group] = int(limit)
+    return found
 
 
 def _check_issuer(name: str, url: str) -> None:

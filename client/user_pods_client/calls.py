@@ -27,13 +27,15 @@ from user_pods_client.models import (
 )
 
 
-def create(user_id: str, *, idle: IdleTimes | None = None, profile: str | None = None) -> Call[CreatedSession]:
+def create(
+    user_id: str, *, idle: IdleTimes | None = None, profile: str | None = None, group: str | None = None
+) -> Call[CreatedSession]:
     return Call(
         name="create",
         method="POST",
         path="/session/create",
         answers={201: CreatedSession, 200: CreatedSession},
-        body=_body(user_id=user_id, idle=idle, profile=profile),
+        body=_body(user_id=user_id, idle=idle, profile=profile, group=group),
     )
 
 

@@ -93,6 +93,8 @@ class CreatedSession(Model):
     status: Literal["created"] = "created"
     profile: str | None
     """The profile that the session has; null if it has none."""
+    group: str | None
+    """The group that the session counts for; null: none."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -131,6 +133,15 @@ class Fixed(Model):
     """`fixed`, `gone` (nothing is wrong there any more), or `left` (only you can mend it)."""
     detail: str
     """What was done, or the next step."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class GroupSummary(Model):
+    group: str
+    awake: int
+    """Its sessions that have or want a pod."""
+    awake_limit: int
+    """How many of them may be awake."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -294,6 +305,8 @@ class Status(Model):
     """The Helm release; null if it was removed."""
     profile: str | None
     """Name of the session's profile; null if it has none."""
+    group: str | None
+    """Group whose limit on awake sessions it counts for; null: none."""
     created_at: datetime
     awake_since: datetime | None
     """When the pod of an awake session was created; otherwise null."""
@@ -331,6 +344,8 @@ class Summary(Model):
     """Sessions that have or want a pod."""
     awake_limit: int | None
     """How many may be awake in all (`AWAKE_LIMIT`); null: any number."""
+    groups: list[GroupSummary]
+    """Groups with a limit of their own (`AWAKE_LIMITS`)."""
     woken_last_hour: int
     """Awake sessions whose pod was created within the last hour."""
     wakes_last_hour: int

@@ -35,10 +35,12 @@ class Operations(ABC):
     def _send(self, call: Call[T]) -> T:
         """The result of a call. Raises a ClientError."""
 
-    def create(self, user_id: str, *, idle: IdleTimes | None = None, profile: str | None = None) -> CreatedSession:
+    def create(
+        self, user_id: str, *, idle: IdleTimes | None = None, profile: str | None = None, group: str | None = None
+    ) -> CreatedSession:
         """Create a session. A user has one session: every call for the same `user_id` returns it. The pod is
         installed asleep."""
-        return self._send(calls.create(user_id, idle=idle, profile=profile))
+        return self._send(calls.create(user_id, idle=idle, profile=profile, group=group))
 
     def wake(self, uuid: str) -> Action:
         """Wake the pod. Also the heartbeat: call it on every user message."""
@@ -172,11 +174,11 @@ class AsyncOperations(ABC):
         """The result of a call. Raises a ClientError."""
 
     async def create(
-        self, user_id: str, *, idle: IdleTimes | None = None, profile: str | None = None
+        self, user_id: str, *, idle: IdleTimes | None = None, profile: str | None = None, group: str | None = None
     ) -> CreatedSession:
         """Create a session. A user has one session: every call for the same `user_id` returns it. The pod is
         installed asleep."""
-        return await self._send(calls.create(user_id, idle=idle, profile=profile))
+        return await self._send(calls.create(user_id, idle=idle, profile=profile, group=group))
 
     async def wake(self, uuid: str) -> Action:
         """Wake the pod. Also the heartbeat: call it on every user message."""

@@ -52,6 +52,12 @@ class GatewayOff(ServiceProblem):
     slug = "gateway-off"
 
 
+class GroupRefused(ServiceProblem):
+    """422: the session may not be put into this group."""
+
+    slug = "group-refused"
+
+
 class HelmTimeout(ServiceProblem):
     """504: helm did not finish in time."""
 
@@ -386,6 +392,7 @@ BY_SLUG: dict[str, type[ServiceProblem]] = {
     "expectation-failed": ExpectationFailed,
     "forbidden": Forbidden,
     "gateway-off": GatewayOff,
+    "group-refused": GroupRefused,
     "helm-timeout": HelmTimeout,
     "helm-unavailable": HelmUnavailable,
     "http-version-not-supported": HttpVersionNotSupported,

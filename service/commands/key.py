@@ -23,10 +23,11 @@ def new(
     name: Annotated[str, typer.Option(help="Names the key in logs and histories, for example `shop`.")],
     role: Annotated[KeyRole, typer.Option(help="What the key may do.")],
     user: Annotated[str | None, typer.Option(help="The only user whom the key is for.")] = None,
+    group: Annotated[str | None, typer.Option(help="The group of every session that it creates.")] = None,
 ) -> None:
     """Print a new key, and the line to store, which has only its hash."""
     try:
-        key, stored = new_api_key(name, CallerRole(role), user)
+        key, stored = new_api_key(name, CallerRole(role), user, group)
     except BadKeyLine as error:
         typer.echo(f"This key cannot be made: {error}", err=True)
         raise typer.Exit(2) from None

@@ -114,7 +114,7 @@ class Dashboard:
             request,
             "overview.html",
             overview=await self._overview.read(request.app[PROBES].health),
-            awake_limit=request.app[API].awake_limit,
+            awake_limit=request.app[API].awake_limits.total,
             labels=LABELS,
             steps=STEPS,
             behind=_behind(request),

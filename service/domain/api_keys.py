@@ -1,7 +1,7 @@
 """API keys: each has a name, a role and possibly one user, and only its hash is stored.
 
     key    upk_<id>_<secret>
-    line   name=<name> role=<role> id=<id> sha256=<hash of the key> [user=<user id>]
+    line   name=<name> role=<role> id=<id> sha256=<hash of the key> [user=<user id>] [group=<group>]
 
 A key has 256 random bits, so nobody can guess it from its hash, and SHA-256 is enough: slow hashes protect secrets that
 people choose. The id finds the line, and names the key in logs.
@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.domain.names import is_user_id
+from service.domain.names import is_dns_label, is_user_id
 from service.domain.permissions import PERSON, PROGRAM, Caller, CallerRole
 from service.domain.wake_cause import API, OPERATOR, QUEUE, VISIT
 
@@ -69,15 +69,18 @@ class ApiKey:
     def line(self) -> str:
         caller = self.caller
         user = f" user={caller.user_id}" if caller.user_id is not None else ""
-        return f"name={caller.name} role={caller.role} id={caller.key_id} sha256={self.digest.hex()}{user}"
+        group = f" group={caller.group}" if caller.group is not None else ""
+        return f"name={caller.name} role={caller.role} id={caller.key_id} sha256={self.digest.hex()}{user}{group}"
 
 
-def new_api_key(name: str, role: CallerRole, user_id: str | None = None) -> tuple[str, ApiKey]:
+def new_api_key(
+    name: str, role: CallerRole, user_id: str | None = None, group: str | None = None
+) -> tuple[str, ApiKey]:
     """A new key, and what is stored of it. Raises BadKeyLine."""
-    _check_names(name, user_id)
+    _check_names(name, user_id, group)
     key_id = "".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH))
     key = f"{_PREFIX}{key_id}_{secrets.token_urlsafe(_SECRET_BYTES)}"
-    caller = Caller(name=name, role=role, user_id=user_id, key_id=key_id)
+    caller = Caller(name=name, role=role, user_id=user_id, group=group, key_id=key_id)
     return key, ApiKey(caller, key_digest(key))
 
 
@@ -85,25 +88,32 @@ def parse_line(line: str) -> ApiKey:
     """Raises BadKeyLine."""
     given = [part.partition("=")[::2] for part in line.split()]
     fields = dict(given)
-    if len(fields) != len(given) or not _FIELDS <= fields.keys() <= _FIELDS | {"user"}:
-        raise BadKeyLine("it must have name, role, id, sha256 and at most user, each once")
-    _check_names(fields["name"], fields.get("user"))
+    if len(fields) != len(given) or not _FIELDS <= fields.keys() <= _FIELDS | {"user", "group"}:
+        raise BadKeyLine("it must have name, role, id, sha256 and at most user and group, each once")
+    _check_names(fields["name"], fields.get("user"), fields.get("group"))
     if fields["role"] not in KEY_ROLES:
         raise BadKeyLine(f"its role must be one of {', '.join(KEY_ROLES)}")
     if not _ID.fullmatch(fields["id"]) or not _DIGEST.fullmatch(fields["sha256"]):
         raise BadKeyLine("its id or sha256 is not one that `key new` has printed")
-    role, user_id = CallerRole(fields["role"]), fields.get("user")
-    caller = Caller(name=fields["name"], role=role, user_id=user_id, key_id=fields["id"])
+    caller = Caller(
+        name=fields["name"],
+        role=CallerRole(fields["role"]),
+        user_id=fields.get("user"),
+        group=fields.get("group"),
+        key_id=fields["id"],
+    )
     return ApiKey(caller, bytes.fromhex(fields["sha256"]))
 
 
-def _check_names(name: str, user_id: str | None) -> None:
+def _check_names(name: str, user_id: str | None, group: str | None) -> None:
     if not _NAME.fullmatch(name):
         raise BadKeyLine("its name must have 1 to 64 characters out of a-z, 0-9, dot, dash and underscore")
     if name in _RESERVED:
         raise BadKeyLine(f"its name must be none of {', '.join(sorted(_RESERVED))}: histories use them for others")
     if user_id is not None and not is_user_id(user_id):
         raise BadKeyLine("its user is no user id: 1 to 254 printable ASCII characters without spaces")
+    if group is not None and not is_dns_label(group):
+        raise BadKeyLine("its group must have 1 to 63 characters out of a-z, 0-9 and dash")
 
 
 class ApiKeys:

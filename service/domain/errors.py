@@ -68,8 +68,14 @@ class AwakeLimitReached(SessionError):
         "as many sessions are awake as the operator allows (AWAKE_LIMIT); try again when others have gone to sleep"
     )
 
-    def __init__(self) -> None:
-        super().__init__(retry_after=30)
+    def __init__(self, group: str | None = None) -> None:
+        """`group`: the one whose own limit is reached; None: the limit of all."""
+        about = f"as many sessions of the group {group} are awake as the operator allows (AWAKE_LIMITS); try again when"
+        super().__init__(f"{about} others of it have gone to sleep" if group is not None else None, retry_after=30)
+
+
+class GroupRefused(SessionError):
+    message = "the session may not be put into this group"
 
 
 class IdleTimesRefused(SessionError):

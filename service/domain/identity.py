@@ -92,12 +92,14 @@ class UserRule:
     groups: frozenset[str] = frozenset()
     domains: frozenset[str] = frozenset()
     """Of e-mail addresses, in lower case."""
+    quotas: tuple[str, ...] = ()
+    """The groups that have a quota of awake sessions."""
 
     @property
     def claims(self) -> frozenset[str]:
         """The claims that it reads."""
         wanted = {self.claim}
-        wanted |= {self.groups_claim} if self.groups else set()
+        wanted |= {self.groups_claim} if self.groups or self.quotas else set()
         wanted |= {"email"} if self.domains else set()
         wanted |= {"email_verified"} if self.verified_email and "email" in wanted else set()
         return frozenset(wanted)
@@ -114,6 +116,11 @@ class UserRule:
         if self.groups and not self.groups & texts(claims.get(self.groups_claim)):
             raise SignInRefused(SignInFailure.NOT_ALLOWED, "the groups")
         return user_id
+
+    def group(self, claims: Mapping[str, object]) -> str | None:
+        """The group whose quota the user's session counts for: the first that has one."""
+        theirs = texts(claims.get(self.groups_claim))
+        return next((group for group in self.quotas if group in theirs), None)
 
 
 def _domain(email: object) -> str:

@@ -20,6 +20,9 @@ EXAMPLE_ID = SessionId("00000000")
 USER_ID_PATTERN = "[!-~]{1,254}"
 """Printable ASCII without spaces: safe in a header, a log line, an annotation and a terminal."""
 
+GROUP_PATTERN = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+"""A DNS label, as the names of profiles are."""
+
 HOST_PREFIX = "vs-code-"
 CHART_NAME = "user-pod"
 FIELD_MANAGER = "user-pods"
@@ -37,6 +40,8 @@ IDLE_TIMES_ANNOTATION = "user-pods/idle-times"
 """On the Deployment: the idle times that the session was created with, for a repair of its ScaledObject."""
 REVISION_ANNOTATION = "user-pods/revision"
 """On the Deployment: the chart and the chart values that the release was made from. Rendered by the chart."""
+GROUP_LABEL = "user-pods/group"
+"""On the Deployment and the volume: the group whose quota the session counts for."""
 LEASE_ANNOTATION = "user-pods/lease"
 """On the ScaledObject, beside KEDA's own times: seconds that one wake keeps the queue non-empty."""
 
@@ -51,7 +56,7 @@ REVOKED_ANNOTATION = "user-pods/revoked-at"
 _ALPHABET = string.ascii_lowercase + string.digits
 _SESSION_ID = re.compile(SESSION_ID_PATTERN)
 _USER_ID = re.compile(USER_ID_PATTERN)
-_DNS_LABEL = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_DNS_LABEL = re.compile(GROUP_PATTERN)
 
 
 def new_session_id() -> SessionId:

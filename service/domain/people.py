@@ -60,7 +60,8 @@ class PersonRule:
         only = user_id if role is CallerRole.USER else None
         since = claims["iat"]
         assert isinstance(since, int | float)  # noqa: S101 - the token's times were checked
-        return Caller(name=PERSON, role=role, user_id=only, person=user_id, since=int(since))
+        group = self.user.group(claims) if only is not None else None
+        return Caller(name=PERSON, role=role, user_id=only, group=group, person=user_id, since=int(since))
 
 
 class People:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
+from service.domain.errors import GroupRefused
 from service.domain.names import user_hash
 
 
@@ -60,6 +61,8 @@ class Caller:
     role: CallerRole
     user_id: str | None = None
     """The only user whom the caller may act for; None: everybody."""
+    group: str | None = None
+    """The group of every session that the caller creates; None: whoever may act for everybody names one."""
     key_id: str | None = None
     """The part of the API key that names it, and is no secret."""
     person: str | None = None
@@ -106,6 +109,18 @@ RULES: Mapping[str, Rule] = {
     "whoami": Rule(Subject.CALLER, _READS),
 }
 """By the name of each operation that needs a caller. One without a rule is for nobody."""
+
+
+def group_of_create(caller: Caller, asked: str | None) -> str | None:
+    """The group of a session that the caller creates. Raises GroupRefused.
+
+    Nobody chooses whose quota their own session counts for.
+    """
+    if caller.user_id is None and caller.group is None:
+        return asked
+    if asked not in (None, caller.group):
+        raise GroupRefused(f"you create sessions in {f'the group {caller.group}' if caller.group else 'no group'} only")
+    return caller.group
 
 
 def user_for_rates(operation: str, caller: Caller, uuid: str | None) -> str | None:

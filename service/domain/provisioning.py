@@ -108,17 +108,22 @@ class Provisioner:
     # --- create ---
 
     async def create(
-        self, user_id: str, requested: RequestedIdleTimes = NOTHING_REQUESTED, *, profile: str | None = None
+        self,
+        user_id: str,
+        requested: RequestedIdleTimes = NOTHING_REQUESTED,
+        *,
+        profile: str | None = None,
+        group: str | None = None,
     ) -> Created:
         """Give the user a session: the same one for every call, concurrent ones included.
 
         The work continues if the caller disconnects, and concurrent callers for one user share it. `requested` is used
-        if this call installs the release, and `profile` if it makes the session: an existing session keeps its times
-        and its profile. Raises InvalidUserId, IdleTimesRefused.
+        if this call installs the release, `profile` and `group` if it makes the session: an existing session keeps its
+        times, profile and group. Raises InvalidUserId, IdleTimesRefused.
         """
         if not names.is_user_id(user_id):
             raise InvalidUserId
-        wanted = Wanted(requested, profile)
+        wanted = Wanted(requested, profile, group)
         self._times(wanted, profile or self._profiles.default)
         task = self._creating.get(user_id)
         if task is not None:
@@ -226,12 +231,12 @@ class Provisioner:
 
     def _assignment(self, workload: Workload, wanted: Wanted) -> Assignment:
         """That of a Deployment, once there is one. A volume's that was kept counts unless another one is wanted."""
+        kept = workload.assignment
+        kept = replace(kept, idle_times=workload.idle_times or kept.idle_times)
         if workload.deployed:
-            profile = workload.assignment.profile
-        else:
-            kept = workload.assignment.profile
-            profile = wanted.profile or (kept if self._profiles.has(kept) else self._profiles.default)
-        return Assignment(profile=profile, idle_times=workload.idle_times or workload.assignment.idle_times)
+            return kept
+        profile = wanted.profile or (kept.profile if self._profiles.has(kept.profile) else self._profiles.default)
+        return replace(kept, profile=profile, group=wanted.group or kept.group)
 
     def _allowed(self, stored: Wanted) -> Wanted:
         """What can still be had of it: since it was stored, an operator may have changed profiles and limits."""

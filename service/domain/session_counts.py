@@ -26,6 +26,8 @@ class SessionCounts:
     phases: Counter[Phase] = field(default_factory=Counter)
     awake: int = 0
     """Sessions that have or want a pod."""
+    awake_groups: Counter[str] = field(default_factory=Counter)
+    """Those of them of each group."""
     woken: int = 0
     """Those of them whose pod was created within the last hour."""
     parked: int = 0
@@ -44,6 +46,8 @@ class SessionCounts:
         self.phases[phase] += 1
         if workload.replicas > 0:
             self.awake += 1
+            if (group := workload.assignment.group) is not None:
+                self.awake_groups[group] += 1
             created = workload.pod.created_at if workload.pod is not None else now
             self.woken += created is not None and now - created < _HOUR
         self.parked += workload.parked

@@ -2,7 +2,7 @@
 
 The cookie of a signed-in user is for the gateway's own domain, never for a workspace.
 
-    user   <valid until>.<since>.<user id, in base64>.<key>.<seal>
+    user   <valid until>.<since>.<user id, in base64>[.<group>].<key>.<seal>
 """
 
 import re
@@ -26,7 +26,9 @@ _LONGEST_PATH = 1500
 """Characters of a path that an attempt remembers; its cookie must stay below 4 KB."""
 _UUID = 8
 _NOWHERE = "-" * _UUID
-_USER = re.compile(rf"(?P<until>[0-9]{{1,11}})\.(?P<since>[0-9]{{1,11}})\.(?P<user>[A-Za-z0-9_-]{{2,340}})\.{SEALED}")
+_USER = re.compile(
+    rf"(?P<until>[0-9]{{1,11}})\.(?P<since>[0-9]{{1,11}})\.(?P<user>[A-Za-z0-9_-]{{2,340}})(\.(?P<group>[a-z0-9-]{{1,63}}))?\.{SEALED}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class User:
 
     user_id: str
     since: int
+    group: str | None = None
+    """Whose quota the session counts for that the user gets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +99,11 @@ class SignIn:
         """The user whom the provider has sent back. See SignInAttempts.complete."""
         completed = await self._attempts.complete(attempt, answer, client=client)
         user_id = self._rule.user_id(completed.claims)
-        user = User(user_id, self._sign_in_time(await self._find(user_id), completed.begun))
+        since = self._sign_in_time(await self._find(user_id), completed.begun)
+        user = User(user_id, since, self._rule.group(completed.claims))
         until = int(self._now()) + self._stay
-        newest = await self._keyring.newest()
-        content = f"{until}.{user.since}.{encoded(user_id.encode())}.{newest.id}"
+        newest, group = await self._keyring.newest(), f".{user.group}" if user.group is not None else ""
+        content = f"{until}.{user.since}.{encoded(user_id.encode())}{group}.{newest.id}"
         cookie = f"{content}.{newest.seal('user', content)}"
         return SignedIn(user, cookie, self._stay, _target(completed.place))
 
@@ -114,7 +119,7 @@ class SignIn:
             return None
         if await self._keyring.verified(shape, "user", cookie.rpartition(".")[0]) is None:
             return None
-        return User(decoded(shape["user"]).decode(), int(shape["since"]))
+        return User(decoded(shape["user"]).decode(), int(shape["since"]), shape["group"])
 
     async def link(self, user: User, target: Target | None) -> WorkspaceLink | None:
         """A link into the user's own workspace; None when they have to sign in again, because access was revoked.
@@ -134,7 +139,7 @@ class SignIn:
         if self._provisioner is not None:
             if not (existed or fresh):
                 return None  # with the session, a revocation may have gone: only the provider knows
-            uuid = (await self._provisioner.create(user.user_id)).uuid
+            uuid = (await self._provisioner.create(user.user_id, group=user.group)).uuid
         elif uuid is not None:
             await self._queries.check_usable(uuid)
         if uuid is None:

@@ -11,6 +11,7 @@ class Wanted:
 
     idle_times: RequestedIdleTimes = NOTHING_REQUESTED
     profile: str | None = None
+    group: str | None = None
 
 
 NOTHING_WANTED = Wanted()

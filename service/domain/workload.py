@@ -22,9 +22,11 @@ class ScaledBy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """What a session is created with, and keeps. A kept volume knows the name of its profile only."""
+    """What a session is created with, and keeps. A kept volume knows no idle times."""
 
     profile: str | None = None
+    group: str | None = None
+    """Whose quota of awake sessions it counts for."""
     idle_times: IdleTimes | None = None
     """For whoever installs its ScaledObject, which has those that are in force."""
 

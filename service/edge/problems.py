@@ -24,6 +24,7 @@ class ErrorStatus:
 ERROR_STATUSES = (
     ErrorStatus(errors.InvalidUserId, 422, "invalid-user-id"),
     ErrorStatus(errors.UnknownProfile, 422, "unknown-profile"),
+    ErrorStatus(errors.GroupRefused, 422, "group-refused"),
     ErrorStatus(errors.InvalidCursor, 422, "invalid-cursor"),
     ErrorStatus(errors.SessionNotFound, 404, "session-not-found"),
     ErrorStatus(errors.SessionReleased, 409, "session-released"),

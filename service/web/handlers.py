@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from service import __version__
 from service.domain.errors import GatewayOff
 from service.domain.names import SessionId, is_session_id, parse_session_id
+from service.domain.permissions import group_of_create
 from service.domain.request_context import current_request_id
 from service.web import access, problems
 from service.web.caller import SESSION
@@ -54,8 +55,12 @@ _CODINGS = frozenset({"identity", "gzip", "deflate"})
 async def create(request: web.Request) -> web.Response:
     body = await _body(request, CreateSession)
     access.user(request, body.user_id)
-    request.app[API].profiles.check_choice(body.profile, access.caller(request).role)
-    created = await request.app[API].provisioner.create(body.user_id, body.idle.requested(), profile=body.profile)
+    caller = access.caller(request)
+    group = group_of_create(caller, body.group)
+    request.app[API].profiles.check_choice(body.profile, caller.role)
+    created = await request.app[API].provisioner.create(
+        body.user_id, body.idle.requested(), profile=body.profile, group=group
+    )
     request[SESSION] = created.uuid
     answer = _json(CreatedSession.of(created, body.user_id), 201 if created.fresh else 200)
     answer.headers["Location"] = f"/session/{created.uuid}/status"
@@ -137,7 +142,7 @@ async def summary(request: web.Request) -> web.Response:
         Summary.of(
             counts,
             wakes=hour.wakes + hour.unfinished,
-            awake_limit=parts.awake_limit,
+            limits=parts.awake_limits,
             namespace=parts.users_namespace,
             behind=parts.queries.behind(),
         )

@@ -8,6 +8,7 @@ from aiohttp import web
 from service.domain.access import WorkspaceAccess
 from service.domain.activity import SessionActivity
 from service.domain.audit import Audit
+from service.domain.awake_quota import AwakeLimits
 from service.domain.diagnosis.diagnosis import Doctor
 from service.domain.health import Health
 from service.domain.ports import Progress
@@ -42,7 +43,7 @@ class ProbeParts:
 
 @dataclass(frozen=True, kw_only=True)
 class ApiParts:
-    """What the other operations use. `access` is None without a gateway, `awake_limit` if any number may be awake."""
+    """What the other operations use. `access` is None without a gateway."""
 
     provisioner: Provisioner
     upgrades: ReleaseUpgrades
@@ -56,7 +57,7 @@ class ApiParts:
     audit: Audit
     counter: SessionCounter
     wake_times: WakeTimes
-    awake_limit: int | None
+    awake_limits: AwakeLimits
     users_namespace: str
     exposition: Exposition
     doctor: Doctor

@@ -20,12 +20,13 @@ from pydantic.json_schema import SkipJsonSchema
 
 from service.domain.audit import AuditEntry as Audited
 from service.domain.audit import AuditPage as AuditedPage
+from service.domain.awake_quota import AwakeLimits
 from service.domain.diagnosis.diagnosis import Diagnosis as Diagnosed
 from service.domain.diagnosis.finding import Finding as Found
 from service.domain.diagnosis.finding import Mended, Outcome, Severity
 from service.domain.history import Entry, Kind
 from service.domain.limits import RequestedIdleTimes
-from service.domain.names import SESSION_ID_PATTERN, USER_ID_PATTERN
+from service.domain.names import GROUP_PATTERN, SESSION_ID_PATTERN, USER_ID_PATTERN
 from service.domain.permissions import CallerRole
 from service.domain.phase import Phase
 from service.domain.profiles import Profile
@@ -53,6 +54,7 @@ UserId = Annotated[
 
 
 ProfileName = Annotated[StrictStr, Field(min_length=1, max_length=63)]
+GroupName = Annotated[StrictStr, Field(pattern=f"^{GROUP_PATTERN}$")]
 
 
 def _whole(value: object) -> object:
@@ -127,6 +129,12 @@ class CreateSession(Body):
         " existing session keeps its profile, which the answer names.",
         examples=["large"],
     )
+    group: GroupName | None = Field(
+        None,
+        description="Group for whose limit on awake sessions (`AWAKE_LIMITS`) it counts. Used only if this call"
+        " makes the session. For callers who act for one user, and for keys of a group, it follows from who they are.",
+        examples=["students"],
+    )
 
 
 class Activity(Body):
@@ -144,10 +152,13 @@ class CreatedSession(Answer):
     user_id: UserId
     status: Literal["created"] = "created"
     profile: str | None = Field(description="The profile that the session has; null if it has none.")
+    group: str | None = Field(description="The group that the session counts for; null: none.")
 
     @classmethod
     def of(cls, created: Created, user_id: str) -> Self:
-        return cls(uuid=created.uuid, user_id=user_id, profile=created.assignment.profile)
+        return cls(
+            uuid=created.uuid, user_id=user_id, profile=created.assignment.profile, group=created.assignment.group
+        )
 
 
 class ProfileView(Answer):
@@ -225,6 +236,7 @@ class Status(Answer):
     )
     release: ReleaseView | None = Field(description="The Helm release; null if it was removed.")
     profile: str | None = Field(description="Name of the session's profile; null if it has none.")
+    group: str | None = Field(description="Group whose limit on awake sessions it counts for; null: none.")
     created_at: datetime
     awake_since: datetime | None = Field(description="When the pod of an awake session was created; otherwise null.")
     last_activity: datetime | None = Field(description="The last wake or other activity; null before the first.")
@@ -270,6 +282,7 @@ class Status(Answer):
             release=release
             and ReleaseView(name=release.name, revision=release.revision, state=release.state, chart=workload.chart),
             profile=workload.assignment.profile,
+            group=workload.assignment.group,
             created_at=record.created_at,
             awake_since=session.awake_since,
             last_activity=record.last_activity,
@@ -382,6 +395,12 @@ class ListQuery(Body):
     )  # fmt: skip
 
 
+class GroupSummary(Answer):
+    group: str = Field(examples=["students"])
+    awake: int = Field(ge=0, description="Its sessions that have or want a pod.")
+    awake_limit: int = Field(description="How many of them may be awake.")
+
+
 class Summary(Answer):
     """All sessions in numbers, at most a few seconds old."""
 
@@ -390,6 +409,7 @@ class Summary(Answer):
     phases: dict[Phase, int] = Field(description="Sessions in each phase.")
     awake: int = Field(ge=0, description="Sessions that have or want a pod.")
     awake_limit: int | None = Field(description="How many may be awake in all (`AWAKE_LIMIT`); null: any number.")
+    groups: list[GroupSummary] = Field(description="Groups with a limit of their own (`AWAKE_LIMITS`).")
     woken_last_hour: int = Field(ge=0, description="Awake sessions whose pod was created within the last hour.")
     wakes_last_hour: int = Field(
         ge=0, description="Wakes within the last hour, of sessions that sleep again, too; 10,000 at most."
@@ -404,14 +424,18 @@ class Summary(Answer):
 
     @classmethod
     def of(
-        cls, counts: SessionCounts, *, wakes: int, awake_limit: int | None, namespace: str, behind: timedelta | None
+        cls, counts: SessionCounts, *, wakes: int, limits: AwakeLimits, namespace: str, behind: timedelta | None
     ) -> Self:
         return cls(
             at=counts.at,
             sessions=counts.phases.total(),
             phases={phase: counts.phases[phase] for phase in Phase},
             awake=counts.awake,
-            awake_limit=awake_limit,
+            awake_limit=limits.total,
+            groups=[
+                GroupSummary(group=group, awake=counts.awake_groups[group], awake_limit=limit)
+                for group, limit in limits.groups.items()
+            ],
             woken_last_hour=counts.woken,
             wakes_last_hour=wakes,
             wakes_pending=counts.pending,

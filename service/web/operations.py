@@ -85,8 +85,8 @@ OPERATIONS = (
             200: Answer("The session already existed.", models.CreatedSession),
         },
         problems=(
-            *_BODY, "invalid-user-id", "unknown-profile", "idle-times-refused", "session-busy", "session-broken",
-            "session-unreadable", *_HELM,
+            *_BODY, "invalid-user-id", "unknown-profile", "group-refused", "idle-times-refused", "session-busy",
+            "session-broken", "session-unreadable", *_HELM,
         ),
         headers=(Header("Location", "Path of the session's status.", "/session/abc123xy/status"),),
     ),

@@ -54,5 +54,5 @@ def build_activity(core: Core, observers: Sequence[WakeObserver]) -> SessionActi
         limits=core.config.limits,
         observers=observers,
         journal=core.journal,
-        quota=AwakeQuota(core.kubernetes.cache, limit=core.config.awake_limit) if core.config.awake_limit else None,
+        quota=AwakeQuota(core.kubernetes.cache, limits=limits) if (limits := core.config.limits_on_awake) else None,
     )

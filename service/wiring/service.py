@@ -156,7 +156,7 @@ def build_service(
             audit=audit,
             counter=SessionCounter(core.kubernetes.cache, core.redis.queues),
             wake_times=core.wake_times,
-            awake_limit=core.config.awake_limit or None,
+            awake_limits=core.config.limits_on_awake,
             users_namespace=core.config.namespace,
             exposition=exposition,
             doctor=build_doctor(core, health=probes.health, releases=releases, provisioner=provisioner),

@@ -33,7 +33,7 @@ def test_no_text_is_an_error(text: str) -> None:
 
 def test_what_is_written_is_read_again() -> None:
     times = RequestedIdleTimes(lease=timedelta(seconds=12.5), background=timedelta(0))
-    for wanted in (NOTHING_WANTED, Wanted(times, profile="gpu"), Wanted(profile="a-1")):
+    for wanted in (NOTHING_WANTED, Wanted(times, profile="gpu"), Wanted(profile="a-1", group="b")):
         assert wishes.from_text(wishes.to_text(wanted)) == wanted
     assert wishes.to_text(NOTHING_WANTED) == ""
     idle_times = IdleTimes(lease=timedelta(seconds=12.5), background=timedelta(hours=1))

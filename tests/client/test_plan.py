@@ -94,7 +94,9 @@ async def test_a_running_service_is_asked(
         counts |= dict.fromkeys(
             ("woken_last_hour", "wakes_last_hour", "wakes_pending", "oldest_pending_seconds", "parked"), 0
         )
-        return web.json_response(counts | {"phases": {}, "users_namespace": "users", "behind_seconds": None})
+        return web.json_response(
+            counts | {"phases": {}, "groups": [], "users_namespace": "users", "behind_seconds": None}
+        )
 
     monkeypatch.setenv("USER_PODS_URL", await serve_alone(answer))
     monkeypatch.setenv("USER_PODS_TOKEN", KEY)

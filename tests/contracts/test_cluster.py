@@ -94,7 +94,7 @@ async def test_a_reservation_belongs_to_one_user(parts: Parts, uuid: SessionId) 
 async def test_an_install_adopts_the_reservation_without_waking_it(parts: Parts, uuid: SessionId) -> None:
     cluster, releases = parts
     user = f"ann-{uuid}"
-    assigned = Assignment(profile="small", idle_times=IDLE_TIMES)
+    assigned = Assignment(profile="small", group="staff", idle_times=IDLE_TIMES)
     await cluster.reserve(uuid, user, assigned)
     assert (await cluster.read([uuid]))[uuid].assignment == assigned
     await releases.install(uuid, user, IDLE_TIMES, assigned)

@@ -49,7 +49,7 @@ async def test_a_claim_is_made_once_per_user_and_once_per_id(store: Store) -> No
 
 async def test_a_claim_keeps_what_its_create_wants_until_there_is_a_record(store: Store) -> None:
     times = RequestedIdleTimes(lease=timedelta(seconds=30), background=timedelta(0))
-    wanted = Wanted(times, profile="large")
+    wanted = Wanted(times, profile="large", group="staff")
     assert await store.wanted(A) is None
     await store.claim("ann", A, wanted)
     await store.claim("ann", B, Wanted(profile="small"))

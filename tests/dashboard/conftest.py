@@ -24,6 +24,7 @@ from service.dashboard.visitors import Visitors
 from service.domain.access import WorkspaceAccess
 from service.domain.api_keys import ApiKey, ApiKeys, new_api_key
 from service.domain.audit import Audit, AuditEntry
+from service.domain.awake_quota import AwakeLimits
 from service.domain.browser_sessions import BrowserSessions
 from service.domain.diagnosis.diagnosis import Doctor
 from service.domain.health import Health
@@ -193,7 +194,7 @@ async def serving(
         audit=audit,
         counter=SessionCounter(world.cluster, world.queues),
         wake_times=wake_times,
-        awake_limit=awake_limit,
+        awake_limits=AwakeLimits(total=awake_limit),
         users_namespace="users",
         exposition=Exposition(metrics.registry),
         doctor=world.doctor(health),

@@ -1,6 +1,6 @@
 """The domain on the memory adapters."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -8,7 +8,7 @@ import pytest
 
 from service.domain.activity import SessionActivity
 from service.domain.admission_queue import AdmissionQueue
-from service.domain.awake_quota import AwakeQuota
+from service.domain.awake_quota import AwakeLimits, AwakeQuota
 from service.domain.diagnosis.diagnosis import Doctor
 from service.domain.health import Health
 from service.domain.idle_times import IdleTimes
@@ -69,6 +69,8 @@ class World:
     profiles: Profiles = NO_PROFILES
     awake_limit: int = 0
     """0: no limit."""
+    awake_limits: Mapping[str, int] = field(default_factory=dict)
+    """Of groups."""
 
     def __post_init__(self) -> None:
         self.progress = MemoryProgress()
@@ -107,6 +109,10 @@ class World:
             journal=self.journal,
         )
 
+    @property
+    def limits_on_awake(self) -> AwakeLimits:
+        return AwakeLimits(total=self.awake_limit or None, groups=self.awake_limits)
+
     def replica(self) -> Replica:
         queries = SessionQueries(
             store=self.store, history=self.history, cluster=self.cluster, cache=self.cluster, idle_times=IdleTimes()
@@ -120,7 +126,7 @@ class World:
             companions=self.companions,
             observers=self.wake_observers,
             journal=self.journal,
-            quota=AwakeQuota(self.cluster, limit=self.awake_limit) if self.awake_limit else None,
+            quota=AwakeQuota(self.cluster, limits=self.limits_on_awake) if self.limits_on_awake else None,
         )
         provisioner = Provisioner(
             queries=queries,

@@ -60,6 +60,8 @@ async def test_keys_of_one_name_are_valid_at_once_and_an_unknown_one_is_not() ->
         ("name=a role=viewer id=0123456789 sha256=zz", "its id or sha256"),
         ("name=a role=viewer id=0123456789 sha256={0} user=\u00e9", "its user is no user id"),
         ("name=a role=viewer id=0123456789 sha256={0} user=", "its user is no user id"),
+        ("name=a role=viewer id=0123456789 sha256={0} group=", "its group must"),
+        ("name=a role=viewer id=0123456789 sha256={0} group=A", "its group must"),
         ("upk_0123456789_secretsecretsecret", "must have name"),
     ],
 )

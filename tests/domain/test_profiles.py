@@ -78,9 +78,10 @@ async def test_a_create_that_died_before_helm_ran_is_finished_with_what_was_aske
 async def test_a_create_that_died_right_after_its_claim_is_finished_with_what_was_asked_for(world: World) -> None:
     uuid = SessionId("abc123xy")
     times = RequestedIdleTimes(cooldown=timedelta(seconds=30))
-    await world.store.claim(ANN, uuid, Wanted(times, profile="gpu"))
+    await world.store.claim(ANN, uuid, Wanted(times, profile="gpu", group="staff"))
     assert await world.recovery().run()
     assert assigned(world, uuid) == "gpu"
+    assert world.cluster.workload(uuid).assignment.group == "staff"
     assert cooldown(world, uuid) == timedelta(seconds=30)
 
 
@@ -128,6 +129,14 @@ async def test_a_kept_home_comes_back_with_its_profile_unless_another_is_chosen(
     await world.provisioner.delete(uuid, keep_data=True)
     again = await world.provisioner.create(ANN, profile="small")
     assert (again.uuid, again.assignment.profile) == (uuid, "small")
+
+
+async def test_a_kept_home_comes_back_in_its_group_unless_another_is_named(world: World) -> None:
+    uuid = (await world.provisioner.create(ANN, group="students")).uuid
+    await world.provisioner.delete(uuid, keep_data=True)
+    assert (await world.provisioner.create(ANN)).assignment.group == "students"
+    await world.provisioner.delete(uuid, keep_data=True)
+    assert (await world.provisioner.create(ANN, group="staff")).assignment.group == "staff"
 
 
 async def test_a_session_whose_profile_is_gone_runs_on_and_is_not_repaired_into_another(world: World) -> None:

@@ -203,6 +203,18 @@ async def test_the_domain_leads_a_new_user_through_the_provider_into_a_new_works
     assert set(browser.jar[DOMAIN]) == {cookies.USER}
 
 
+@pytest.mark.parametrize("rule", [UserRule(quotas=("staff", "students"))])
+async def test_a_new_user_gets_a_session_of_their_group_also_when_it_is_created_later(scene: Scene) -> None:
+    browser = scene.browser()
+    scene.provider.user = {**scene.provider.user, "groups": ["math", "students"]}
+    await browser.get(await scene.begin(browser))
+    (uuid,) = scene.house.world.cluster.uuids()
+    assert scene.house.world.cluster.workload(uuid).assignment.group == "students"
+    user = await scene.sign_in.user(browser.jar[DOMAIN][cookies.USER])
+    assert user is not None
+    assert (user.user_id, user.group) == ("ann@example.com", "students")
+
+
 async def test_a_workspaces_address_leads_to_the_very_page(scene: Scene) -> None:
     uuid, browser = await scene.house.awake("ann@example.com"), scene.browser()
     page = f"{scene.house.origin(uuid)}/echo?folder=/a%20b&x=1"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from service import settings
+from service.domain.awake_quota import AwakeLimits
 from service.domain.names import SessionId
 from service.role import Role
 from service.settings import Settings, SettingsError
@@ -252,3 +253,22 @@ def test_the_provider_and_who_may_come_are_settings(monkeypatch: pytest.MonkeyPa
     assert "hunter2" not in repr(loaded)
     monkeypatch.setenv("USER_PODS_OIDC_ISSUER", "http://127.0.0.1:9400")
     assert settings.load().oidc_issuer == "http://127.0.0.1:9400"
+
+
+def test_limits_of_groups_are_named_with_their_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USER_PODS_AWAKE_LIMITS", "students=40, staff=100,")
+    loaded = settings.load()
+    assert loaded.limits_on_awake == AwakeLimits(groups={"students": 40, "staff": 100})
+    assert loaded.user_rule.quotas == ("students", "staff")
+    assert "groups" in loaded.user_rule.claims
+    monkeypatch.delenv("USER_PODS_AWAKE_LIMITS")
+    assert not settings.load().limits_on_awake
+
+
+@pytest.mark.parametrize(
+    "wrong", ["students", "students=", "students=0", "students=-1", "A=1", "=1", "a=1,a=2", "a=1=2"]
+)
+def test_a_limit_of_a_group_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    monkeypatch.setenv("USER_PODS_AWAKE_LIMITS", wrong)
+    with pytest.raises(SettingsError, match="write students=40,staff=100"):
+        settings.load()

@@ -154,7 +154,7 @@ async def serve(
             audit=audit,
             counter=SessionCounter(world.cluster, world.queues),
             wake_times=WakeTimes(world.measured),
-            awake_limit=world.awake_limit or None,
+            awake_limits=world.limits_on_awake,
             users_namespace="users",
             exposition=exposition,
             doctor=world.doctor(health),

@@ -9,7 +9,7 @@ The only source of names and labels. Scopes: each takes the root context.
   user-pod.owner      annotation with the user's id
   user-pod.annotations  annotations of the Deployment: the user's id, and the revision
   user-pod.ownerHash  label with the user's hash
-  user-pod.assignment label with the session's profile
+  user-pod.assignment labels with the session's profile and group
   user-pod.claim      name of the claim for the home folder
   user-pod.testSelector  labels of the pod of `helm test`, for the NetworkPolicy; the selector above does not match them
   user-pod.probe      a probe (takes the probe, not the root): helm merges maps, so the default handler yields to another
@@ -80,6 +80,9 @@ user-pods/user-hash: {{ . | sha256sum | trunc 40 | quote }}
 {{- define "user-pod.assignment" -}}
 {{- with .Values.profile -}}
 user-pods/profile: {{ . | quote }}
+{{ end -}}
+{{- with .Values.group -}}
+user-pods/group: {{ . | quote }}
 {{- end -}}
 {{- end }}
 

@@ -98,6 +98,7 @@ _STEPS_OF_TYPES = {
     "unauthorized": "The key is missing, wrong or expired. " + _LOGIN,
     "forbidden": "`user-pods whoami` shows what your key may do. Ask an operator for another one.",
     "session-not-found": _STEPS[NotFound],
+    "group-refused": "Leave --group out: it follows from your key.",
     "unknown-profile": "`user-pods profiles` lists those that you may choose.",
     "session-awake": "`user-pods upgrade WHO --restart` upgrades it now. `user-pods wait --for=asleep` waits instead.",
     "upgrade-running": "`user-pods upgrade --status` shows it, and `user-pods upgrade --stop` stops it.",

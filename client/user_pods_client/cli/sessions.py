@@ -36,29 +36,35 @@ def create(
     profile: Annotated[
         str | None, typer.Option(help="Profile, if this call makes the session; `user-pods profiles` lists them.")
     ] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Group whose limit on awake sessions it counts for, if this call makes it.")
+    ] = None,
     format_: output.Output = Format.TABLE,
 ) -> None:
     """Create the session of a user, asleep. If there is one already, it stays as it is."""
     idle = None if cooldown is None and background is None else IdleTimes(cooldown=cooldown, background=background)
     with connect(context) as pods:
-        created = pods.create(user, idle=idle, profile=profile)
+        created = pods.create(user, idle=idle, profile=profile, group=group)
     output.show(
         output.rendered(
             created,
             format_,
-            table=lambda: "\n".join(_told(created, profile)),
+            table=lambda: "\n".join(_told(created, profile, group)),
             names=lambda: [created.uuid],
         )
     )
 
 
-def _told(created: CreatedSession, profile: str | None) -> Iterator[str]:
+def _told(created: CreatedSession, profile: str | None, group: str | None) -> Iterator[str]:
     yield (
         f"Session {created.uuid} of {printable(created.user_id)} is there. `user-pods open {created.uuid}` opens it."
     )
     if profile is not None and created.profile != profile:
         has = f"the profile {printable(created.profile)}" if created.profile else "no profile"
         yield f"It was there before and keeps what it has: {has}, not {printable(profile)}."
+    if group is not None and created.group != group:
+        counts = f"the group {printable(created.group)}" if created.group else "no group"
+        yield f"It was there before and still counts for {counts}, not {printable(group)}."
 
 
 def profiles(context: typer.Context, format_: output.Output = Format.TABLE) -> None:
@@ -159,6 +165,7 @@ def _details(status: Status) -> str:
             ("Id", status.uuid),
             ("User", status.session.user_id),
             ("Profile", status.profile or ""),
+            ("Group", status.group or ""),
             ("Phase", status.phase),
             ("Reason", status.reason or ""),
             ("Warning", status.warning or ""),

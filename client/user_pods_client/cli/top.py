@@ -101,6 +101,7 @@ def _counts(summary: Summary) -> Sequence[str]:
         f"{summary.sessions} sessions{': ' if phases else ''}{phases}",
         f"{summary.awake} awake{limit}; {summary.wakes_last_hour} wakes within the last hour",
     ]
+    lines += [f"{each.awake} of {each.awake_limit} in the group {each.group}" for each in summary.groups]
     if summary.wakes_pending:
         oldest = duration(summary.oldest_pending_seconds)
         lines.append(f"{summary.wakes_pending} wakes in progress, the oldest for {oldest}")

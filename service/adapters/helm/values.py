@@ -42,9 +42,9 @@ def own_values(uuid: SessionId, user_id: str, idle_times: IdleTimes, assignment:
             "background": idle_times.background.total_seconds(),
         },
     }
-    if assignment.profile is not None:  # a chart from before profiles knows no such value
-        own["profile"] = assignment.profile
-    return own
+    chosen = {"profile": assignment.profile, "group": assignment.group}
+    # A chart from before these knows no such values.
+    return own | {name: value for name, value in chosen.items() if value is not None}
 
 
 def _merged(below: Values, above: Values) -> dict[str, Any]:

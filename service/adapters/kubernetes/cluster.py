@@ -15,6 +15,7 @@ from service.adapters.kubernetes.paths import collections
 from service.domain.errors import ClusterUnavailable, IdTaken, KedaUnavailable, SessionReleased
 from service.domain.names import (
     CONTAINER,
+    GROUP_LABEL,
     IDLE_TIMES_ANNOTATION,
     PARKED_ANNOTATION,
     PROFILE_LABEL,
@@ -94,6 +95,7 @@ class KubeCluster:
 
     async def reserve(self, uuid: SessionId, user_id: str, assignment: Assignment = UNASSIGNED) -> None:
         name, labels = release_name(uuid), selector_labels(uuid)
+        chosen = {PROFILE_LABEL: assignment.profile, GROUP_LABEL: assignment.group}
         body = {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
@@ -105,7 +107,7 @@ class KubeCluster:
                     UUID_LABEL: uuid,
                     USER_HASH_LABEL: user_hash(user_id),
                     "app.kubernetes.io/managed-by": "Helm",
-                    **({PROFILE_LABEL: assignment.profile} if assignment.profile is not None else {}),
+                    **{name: text for name, text in chosen.items() if text is not None},
                 },
                 "annotations": {
                     USER_ANNOTATION: user_id,

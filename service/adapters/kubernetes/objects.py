@@ -42,6 +42,7 @@ from service.domain.names import (
     BACKGROUND_ANNOTATION,
     CONTAINER,
     FIELD_MANAGER,
+    GROUP_LABEL,
     IDLE_TIMES_ANNOTATION,
     LEASE_ANNOTATION,
     PARKED_ANNOTATION,
@@ -363,7 +364,10 @@ def _deployment(item: Json) -> Deployment:
 
 def _assignment(item: Json) -> Assignment:
     idle_times = from_text(annotations(item).get(IDLE_TIMES_ANNOTATION))
-    found = Assignment(profile=labels(item).get(PROFILE_LABEL) or None, idle_times=idle_times)
+    chosen = labels(item)
+    found = Assignment(
+        profile=chosen.get(PROFILE_LABEL) or None, group=chosen.get(GROUP_LABEL) or None, idle_times=idle_times
+    )
     return _shared_assignments.setdefault(found, found)
 
 

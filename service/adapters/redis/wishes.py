@@ -11,14 +11,14 @@ from service.domain.names import is_dns_label
 from service.domain.wanted import NOTHING_WANTED, Wanted
 
 _TIMES = ("lease", "cooldown", "poll", "background")
+_NAMES = ("profile", "group")
 
 
 def to_text(wanted: Wanted) -> str:
     """JSON of what was asked for, times in seconds; "" for nothing."""
     times = {name: getattr(wanted.idle_times, name) for name in _TIMES}
     fields: dict[str, Any] = {name: time.total_seconds() for name, time in times.items() if time is not None}
-    if wanted.profile is not None:
-        fields["profile"] = wanted.profile
+    fields |= {name: text for name in _NAMES if (text := getattr(wanted, name)) is not None}
     return json.dumps(fields) if fields else ""
 
 
@@ -31,11 +31,11 @@ def from_text(text: str) -> Wanted:
     if not isinstance(fields, dict):
         return NOTHING_WANTED
     times = {name: _duration(fields, name) for name in _TIMES}
-    profile = fields.get("profile")
-    return Wanted(
-        RequestedIdleTimes(**times),
-        profile=profile if isinstance(profile, str) and is_dns_label(profile) else None,
-    )
+    return Wanted(RequestedIdleTimes(**times), **{name: _label(fields.get(name)) for name in _NAMES})
+
+
+def _label(value: object) -> str | None:
+    return value if isinstance(value, str) and is_dns_label(value) else None
 
 
 def _duration(fields: Mapping[str, Any], name: str) -> timedelta | None:
