@@ -25,7 +25,7 @@ RERUNS := $(if $(CI),--reruns 1 --max-suite-reruns 3 --rerun-show-tracebacks)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo down test test-without-cluster test-on-simulated-nodes test-on-real-node test-fast cluster-test threat-model check lint bench bench-scale bench-peers bench-editor bench-idleness hammer faults lock viewer htmx generated tools docs audit
+.PHONY: help up demo down test prepared test-without-cluster test-on-simulated-nodes test-on-real-node test-fast cluster-test threat-model check lint bench bench-scale bench-peers bench-editor bench-idleness hammer faults lock viewer htmx generated tools docs audit
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -39,13 +39,17 @@ demo: $(VENV)/ready ## Show the whole loop as a timeline
 down: $(VENV)/ready ## Stop all that `make up` started; with PURGE=1 remove its data too
 	@$(PY) -m stack down --state $(STATE) $(if $(PURGE),--purge)
 
-test: $(VENV)/ready ## Compile what the tests need (once), check the code, run all tests
-	@$(PY) -m devcluster tools --extra >/dev/null
+test: prepared ## Compile and build what the tests need (once), check the code, run all tests
 	@$(MAKE) --no-print-directory check
 	@failed=0; \
 	$(MAKE) --no-print-directory test-without-cluster || failed=1; \
 	$(MAKE) --no-print-directory -k $(SIDE_BY_SIDE) test-on-simulated-nodes test-on-real-node || failed=1; \
 	exit $$failed
+
+# Before the tests, whose time is limited: the first time, this takes half an hour.
+prepared: $(VENV)/ready
+	@$(PY) -m devcluster tools --extra >/dev/null
+	@$(PY) -m images build $(IMAGES) >/dev/null
 
 # The parts of `make test`. Exit code 5 says that PYTEST_ARGS chose none of a part's tests.
 test-without-cluster: $(VENV)/ready
@@ -61,10 +65,12 @@ test-fast: $(VENV)/ready lint ## Checks and tests that need no cluster, no compi
 	$(PY) -m service generate --check
 	$(PY) -m pytest $(SPREAD) -m "not cluster and not compiled and not browser" $(PYTEST_ARGS)
 
-cluster-test: $(VENV)/ready ## Install images and charts on the embedded cluster's real node by helmfile, and use them (four minutes)
+cluster-test threat-model: IMAGES := redis session-service tiny workspace
+
+cluster-test: prepared ## Install images and charts on the embedded cluster's real node by helmfile, and use them (four minutes)
 	$(PY) -m pytest tests/installed $(PYTEST_ARGS)
 
-threat-model: $(VENV)/ready ## Let a hostile pod try everything, and write what it reached into the docs (two minutes)
+threat-model: prepared ## Let a hostile pod try everything, and write what it reached into the docs (two minutes)
 	@WRITE_THREAT_MODEL=1 $(PY) -m pytest tests/installed/test_hostile.py $(PYTEST_ARGS)
 
 check: $(VENV)/ready lint ## Format, lint, types, layers, generated files

@@ -151,6 +151,28 @@ def test_the_command_writes_the_archive_to_the_given_path(tmp_path: Path) -> Non
     assert output.read_text() == recipes.located(Name.TINY).reference
 
 
+def test_without_a_name_the_command_builds_what_this_machine_can_and_says_what_it_leaves_out(
+    monkeypatch: pytest.MonkeyPatch, recipe: list[str]
+) -> None:
+    lacking = replace(recipes._RECIPES[Name.TINY], programs=("no-such-program",))
+    monkeypatch.setattr(programs, "PACKAGES", {"no-such-program": "no-such-package"})
+    monkeypatch.setattr(recipes, "_RECIPES", dict.fromkeys(Name, lacking) | {Name.TINY: recipes._RECIPES[Name.TINY]})
+    done = CliRunner().invoke(command_line.app, ["build"])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.split() == list(map(str, recipes.located(Name.TINY)))
+    left = done.stderr.splitlines()
+    assert len([line for line in left if "no-such-package" in line]) == len(Name) - 1
+    done = CliRunner().invoke(command_line.app, ["build", "redis"])
+    assert "no-such-package" in str(done.exception)
+    assert len(recipe) == 1
+
+
+def test_only_one_image_is_copied(tmp_path: Path) -> None:
+    done = CliRunner().invoke(command_line.app, ["build", "tiny", "redis", "--output", str(tmp_path / "image.tar")])
+    assert done.exit_code == 2
+    assert "one image" in done.stderr
+
+
 def test_missing_programs_are_named_with_their_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(programs, "_PATH", str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
