@@ -21,6 +21,7 @@ from service.domain.idle_times import IdleTimes
 from service.domain.limits import Limits
 from service.domain.names import HOST_PREFIX, SessionId, is_dns_label, public_host
 from service.domain.people import PersonRule
+from service.domain.savings import Prices
 from service.edge.addresses import Network
 from service.edge.connection_limits import HEADER_LIMIT, HEADER_LINES
 from service.gateway.activity.rules import ActivityMode
@@ -95,6 +96,12 @@ class Settings(BaseSettings):
     `OIDC_ISSUER`: register `<url>/dashboard/callback` as a redirect URI of `OIDC_CLIENT_ID` there."""
     dashboard_stay: Annotated[float, Field(ge=60, le=2_592_000)] = 28_800
     """Seconds after which people sign in to the dashboard again. The default is eight hours."""
+    price_cpu: Annotated[float, Field(ge=0)] = 0
+    """What one CPU costs in an hour, for the dashboard's estimate of what sleeping saves. 0: no price is shown."""
+    price_memory: Annotated[float, Field(ge=0)] = 0
+    """The same of one GiB of memory."""
+    price_currency: Annotated[str, Field(max_length=10)] = ""
+    """The currency of these prices, as it is to be shown, for example `EUR`."""
     connections: Count = 2000
     """Maximum number of concurrent connections to `PORT`. Further ones get 503."""
     connections_per_address: Annotated[int, Field(ge=0)] = 0
@@ -445,6 +452,10 @@ class Settings(BaseSettings):
     def has_callers(self) -> bool:
         """Whether callers of the API have to say who they are."""
         return bool(self.api_keys or self.api_keys_file or self.api_oidc_audience)
+
+    @property
+    def prices(self) -> Prices:
+        return Prices(cpu=self.price_cpu, memory=self.price_memory, currency=self.price_currency)
 
     @property
     def serves_dashboard(self) -> bool:

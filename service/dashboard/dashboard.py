@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from service.dashboard import actions, audit_page, findings, forms, paths, refusals, session_page
+from service.dashboard import actions, audit_page, findings, forms, paths, refusals, session_page, upgrade_page
 from service.dashboard.actions import ACTIONS, Action
 from service.dashboard.live import LiveStreams
 from service.dashboard.overview import OverviewPage
@@ -17,6 +17,7 @@ from service.dashboard.sign_in import SignInPages
 from service.dashboard.visitors import Visitors
 from service.domain.names import SESSION_ID_PATTERN, SessionId, is_session_id
 from service.domain.permissions import Caller
+from service.domain.ports import WorkloadCache
 from service.web.access import caller
 from service.web.caller import PAGES, SESSION, operation
 from service.web.keys import API, PROBES, ApiParts
@@ -53,8 +54,10 @@ class Dashboard:
         overview: OverviewPage,
         live: LiveStreams,
         visitors: Visitors,
+        cache: WorkloadCache,
     ) -> None:
         self._visitors = visitors
+        self._cache = cache
         self._pages = pages
         self._sign_in = sign_in
         self._sessions = sessions
@@ -80,6 +83,15 @@ class Dashboard:
             web.get(paths.FINDINGS, self._findings, name=f"{PAGES}diagnosis"),
             web.get(paths.MEND, self._ask_to_mend, name=f"{PAGES}fix"),
             web.post(paths.MEND, self._mend, name=f"{PAGES}fix"),
+            web.get(paths.UPGRADE, self._upgrade, name=f"{PAGES}show_upgrade"),
+            *(
+                route
+                for step in upgrade_page.STEPS.values()
+                for route in (
+                    web.get(f"{paths.UPGRADE}/{step.name}", self._ask_to_upgrade, name=f"{PAGES}{step.operation}"),
+                    web.post(f"{paths.UPGRADE}/{step.name}", self._do_upgrade, name=f"{PAGES}{step.operation}"),
+                )
+            ),
             web.get(paths.AUDIT, self._audit, name=f"{PAGES}audit"),
             *(
                 route
@@ -115,6 +127,7 @@ class Dashboard:
             "overview.html",
             overview=await self._overview.read(request.app[PROBES].health),
             awake_limit=request.app[API].awake_limits.total,
+            currency=self._overview.prices.currency,
             labels=LABELS,
             steps=STEPS,
             behind=_behind(request),
@@ -192,6 +205,23 @@ class Dashboard:
         mended = await findings.mend(request.app[API].doctor, place)
         return self._pages.page(request, "mend.html", place=place, mended=mended)
 
+    async def _upgrade(self, request: web.Request) -> web.StreamResponse:
+        done = upgrade_page.STEPS.get(request.query.get("done", ""))
+        return self._pages.page(
+            request,
+            "upgrade.html",
+            shown=await upgrade_page.read(request.app[API], self._cache),
+            done=done.done if done is not None else None,
+        )
+
+    async def _ask_to_upgrade(self, request: web.Request) -> web.StreamResponse:
+        return self._pages.page(request, "upgrade_step.html", step=_step(request))
+
+    async def _do_upgrade(self, request: web.Request) -> web.StreamResponse:
+        form, step = await forms.read(request, self._visitors), _step(request)
+        await upgrade_page.perform(request.app[API], request, step, form)
+        return see_other(f"{paths.UPGRADE}?done={step.name}")
+
     async def _audit(self, request: web.Request) -> web.StreamResponse:
         return self._pages.page(
             request, "audit.html", audit=await audit_page.read(request.app[API].audit, request.query)
@@ -200,6 +230,10 @@ class Dashboard:
 
 def _uuid(request: web.Request) -> SessionId:
     return SessionId(request.match_info["uuid"])
+
+
+def _step(request: web.Request) -> upgrade_page.Step:
+    return upgrade_page.STEPS[request.path.rpartition("/")[2]]
 
 
 def _behind(request: web.Request) -> int:

@@ -2,14 +2,17 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from service.dashboard import reasons
 from service.dashboard.reasons import Group
+from service.domain.clock import utc_now
 from service.domain.errors import Unavailable
 from service.domain.health import Health
 from service.domain.phase import Phase
+from service.domain.savings import Prices, Savings
 from service.domain.session_index import SessionIndex
 from service.domain.wake_times import RecentWakes, WakeTimes
 
@@ -25,6 +28,9 @@ class Overview:
     phases: Mapping[Phase, int]
     awake: int
     reasons: Sequence[Group]
+    savings: Savings
+    price: float | None
+    """Of what the last day saved; None without prices."""
     failing: Mapping[str, str] | None
     """The parts that do not work, and why; None while nobody knows."""
     remarks: Mapping[str, str]
@@ -33,19 +39,30 @@ class Overview:
 
 
 class OverviewPage:
-    def __init__(self, index: SessionIndex, wake_times: WakeTimes) -> None:
+    def __init__(
+        self,
+        index: SessionIndex,
+        wake_times: WakeTimes,
+        prices: Prices | None = None,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.prices = prices or Prices()
         self._index = index
         self._wake_times = wake_times
+        self._now = now
 
     async def read(self, health: Health) -> Overview:
         """Costs one read of Redis, and none if somebody else has looked a moment ago."""
         wakes, (parts, remarks) = await self._wakes(), await _verdict(health)
         sessions = self._index.sessions()
+        savings = Savings.of(sessions, self._now())
         return Overview(
             total=len(sessions),
             phases=Counter(each.phase for each in sessions),
             awake=sum(each.awake for each in sessions),
             reasons=reasons.groups(each.reason for each in sessions if each.reason is not None),
+            savings=savings,
+            price=savings.price(self.prices),
             failing=parts,
             remarks=remarks,
             wakes=wakes,

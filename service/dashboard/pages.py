@@ -27,6 +27,7 @@ _NAVIGATION = (
     ("Sessions", paths.ROOT, "list_sessions"),
     ("Overview", paths.OVERVIEW, "summary"),
     ("Findings", paths.FINDINGS, "diagnosis"),
+    ("Upgrade", paths.UPGRADE, "show_upgrade"),
     ("Audit", paths.AUDIT, "audit"),
 )
 """Each page that the header leads to: its name, its path, and the operation that its visitors must be allowed."""

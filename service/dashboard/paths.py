@@ -14,6 +14,7 @@ LIVE: Final = "/dashboard/live"
 OVERVIEW: Final = "/dashboard/overview"
 FINDINGS: Final = "/dashboard/findings"
 MEND: Final = "/dashboard/findings/mend"
+UPGRADE: Final = "/dashboard/upgrade"
 AUDIT: Final = "/dashboard/audit"
 _LONGEST = 1000
 """Characters of an address that a sign-in leads back to."""

@@ -27,6 +27,8 @@ _NEXT = {
     "cross-site": "Open the page again from the dashboard, and try once more.",
     "session-not-found": "Check the id. The session may have been deleted.",
     "session-busy": "Somebody else works on the session. Try again in a moment.",
+    "upgrade-running": "Open the page of the upgrade. Stop that one first, or wait until it is done.",
+    "no-upgrade": "Open the page of the upgrade: it shows how the last one has ended.",
     "session-asleep": "Wake it first.",
     "session-released": (
         "`user-pods create` with its user's id, or `POST /session/create`, installs it again, with its volume if that"

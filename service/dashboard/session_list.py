@@ -149,7 +149,15 @@ class SessionList:
 def _indexed(session: Session) -> IndexedSession:
     record = session.record
     return IndexedSession(
-        record.uuid, session.user_id, session.phase, session.reason, record.created_at, awake=session.awake, searched=""
+        record.uuid,
+        session.user_id,
+        session.phase,
+        session.reason,
+        record.created_at,
+        awake=session.awake,
+        asleep_since=None,
+        requests=None,
+        searched="",
     )
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from service.domain.names import SessionId
 from service.domain.phase import Phase
 from service.domain.ports import WorkloadCache
-from service.domain.workload import Workload
+from service.domain.workload import Requests, Workload
 
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
 
@@ -24,6 +24,9 @@ class IndexedSession:
     created_at: datetime
     awake: bool
     """It has or wants a pod."""
+    asleep_since: datetime | None
+    """For how long it has been of no use at least; None unless it is asleep."""
+    requests: Requests | None
     searched: str
     """User id and id, in lower case."""
 
@@ -71,5 +74,15 @@ def _indexed(workload: Workload) -> IndexedSession | None:
         reason=reason,
         created_at=workload.created_at or _LONG_AGO,
         awake=workload.replicas > 0,
+        asleep_since=_asleep_since(workload) if phase is Phase.ASLEEP else None,
+        requests=workload.requests,
         searched=f"{workload.user_id.lower()}\n{workload.uuid}",
     )
+
+
+def _asleep_since(workload: Workload) -> datetime:
+    """KEDA scales down a cooldown after it last saw a wake; a session that was never woken has slept all its life."""
+    created = workload.created_at or _LONG_AGO
+    if workload.last_active is None or workload.idle_times is None:
+        return created
+    return max(created, workload.last_active + workload.idle_times.cooldown)

@@ -35,6 +35,16 @@ UNASSIGNED = Assignment()
 
 
 @dataclass(frozen=True, slots=True)
+class Requests:
+    """What a pod requests of its node."""
+
+    cpu: float
+    """CPUs."""
+    memory: float
+    """GiB."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pod:
     """The session's pod, and how far it has started."""
 
@@ -86,6 +96,8 @@ class Workload:
     scaled_by: ScaledBy | None = None
     """None when unknown. The API server records changes of the Deployment itself, and rarely those of its scale."""
     ready: int = 0
+    requests: Requests | None = None
+    """Of its pod, also while there is none; None when unknown."""
     pod: Pod | None = None
     """The newest pod that is not terminating."""
     chart: str | None = None

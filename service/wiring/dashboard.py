@@ -51,9 +51,10 @@ def build_dashboard(
             pages=pages,
             sign_in=SignInPages(pages, visitors, attempts, config.person_rule, forwarding),
             sessions=SessionList(index, core.queries),
-            overview=OverviewPage(index, core.wake_times),
+            overview=OverviewPage(index, core.wake_times, config.prices),
             live=LiveStreams(cache, core.readiness),
             visitors=visitors,
+            cache=cache,
         ),
         tasks={} if access is not None else {"signing keys": keyring.run},
     )

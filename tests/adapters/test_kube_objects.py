@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.adapters.kubernetes.objects import Kind, Objects, PodPart, own_address, parse, session_id_of
+from service.adapters.kubernetes.objects import Deployment, Kind, Objects, PodPart, own_address, parse, session_id_of
 from service.adapters.kubernetes.pod_addresses import PodAddresses
 from service.domain.idle_times import IdleTimes
 from service.domain.lifecycle import Step, steps
@@ -16,7 +16,7 @@ from service.domain.phase import Phase
 from service.domain.queue_state import QueueState
 from service.domain.record import Record, RecordStatus
 from service.domain.session import Session
-from service.domain.workload import Workload
+from service.domain.workload import Requests, Workload
 from tests.adapters import samples
 from tests.adapters.samples import HASH, UUID, Json
 
@@ -380,3 +380,27 @@ def test_an_address_of_two_sessions_pods_is_nobodys() -> None:
     assert (known.session("10.0.0.1"), known.session("10.0.0.2")) == (two, one)
     known.put("b-1", two, None)
     assert known.session("10.0.0.1") is None
+
+
+@pytest.mark.parametrize(
+    ("containers", "expected"),
+    [
+        ([{"resources": {"requests": {"cpu": "100m", "memory": "256Mi"}}}], Requests(cpu=0.1, memory=0.25)),
+        ([{"resources": {"requests": {"cpu": "1"}}}, {"resources": {"requests": {"memory": "1G"}}}, {}],
+         Requests(cpu=1, memory=1e9 / 2**30)),
+        ([{"resources": {"requests": {"cpu": 2, "memory": 2**31}}}], Requests(cpu=2, memory=2)),
+        ([], Requests(cpu=0, memory=0)),
+        ("x", Requests(cpu=0, memory=0)),
+        ([{"resources": {"requests": {"cpu": "lots"}}}], None),
+        ([{"resources": {"requests": {"memory": "NaN"}}}], None),
+        ([{"resources": {"requests": {"memory": "-1Gi"}}}], None),
+        ([{"resources": {"requests": {"cpu": {"a": 1}}}}], None),
+        ([{"resources": {"requests": {"cpu": "9" * 400}}}], None),
+    ],
+)  # fmt: skip
+def test_what_a_pod_requests_is_the_sum_of_its_containers(containers: Any, expected: Requests | None) -> None:
+    item = samples.deployment()
+    item["spec"]["template"] = {"spec": {"containers": containers}}
+    part = parse(Kind.DEPLOYMENT, item)
+    assert isinstance(part, Deployment)
+    assert part.requests == expected

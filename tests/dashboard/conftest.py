@@ -33,6 +33,7 @@ from service.domain.keyring import Keyring
 from service.domain.people import PersonRule
 from service.domain.permissions import CallerRole
 from service.domain.rate_limits import RateLimits
+from service.domain.savings import Prices
 from service.domain.session_counts import SessionCounter
 from service.domain.session_index import SessionIndex
 from service.domain.sign_in_attempts import SignInAttempts
@@ -158,6 +159,7 @@ async def serving(
     stay: timedelta = timedelta(hours=8),
     health: Health | None = None,
     awake_limit: int | None = None,
+    prices: Prices | None = None,
     port: int | None = None,
 ) -> AsyncIterator[Board]:
     file = MemoryApiKeyFile("\n".join(key.line for key in named))
@@ -177,9 +179,10 @@ async def serving(
         pages=pages,
         sign_in=SignInPages(pages, visitors, attempts, rule, Forwarding(scheme="https")),
         sessions=SessionList(index, world.queries),
-        overview=OverviewPage(index, wake_times),
+        overview=OverviewPage(index, wake_times, prices),
         live=live,
         visitors=visitors,
+        cache=world.cluster,
     )
     parts = ApiParts(
         provisioner=world.provisioner,

@@ -14,8 +14,10 @@ from service.adapters.redis.inspection import RedisInspector
 from service.adapters.redis.measured_wakes import RedisMeasuredWakes
 from service.adapters.redis.progress import RedisProgress
 from service.adapters.redis.queues import RedisQueues
+from service.adapters.redis.rollouts import RedisRollouts
 from service.adapters.redis.store import RedisStore
 from service.domain.record import Record
+from service.domain.rollouts import RolloutControl
 from tests.domain.conftest import World
 
 _BATCH = 1000
@@ -38,9 +40,12 @@ class RealRedisWorld(World):
             companions=RedisCompanions(redis),
             trail=RedisAuditTrail(redis, kept=1000),
             measured=RedisMeasuredWakes(redis),
+            rollouts=RedisRollouts(redis),
             redis=RedisInspector(redis),
         )
         self.use(self.replica())
+        self.upgrades = self.release_upgrades()
+        self.rollout_control = RolloutControl(rollouts=self.rollouts, upgrades=self.upgrades, cache=self.cluster)
 
     async def keep(self, records: list[Record]) -> None:
         """Write records as `RedisStore.save` does, many at a time."""

@@ -37,7 +37,7 @@ def show(world: World, number: int, user_id: str) -> Record:
     release = Release(release_name(uuid), 1, ReleaseState.DEPLOYED, created)
     workload = Workload(
         uuid, user_id=user_id, release=release, deployed=True, has_scaler=True, volume=True, created_at=created,
-        chart="user-pod-0.1.0",
+        chart="user-pod-0.1.0", revision="first",
     )  # fmt: skip
     match number % 100:
         case 1 | 2:

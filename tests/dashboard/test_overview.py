@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -11,7 +12,9 @@ from service.domain.errors import ClusterUnavailable, RedisUnavailable
 from service.domain.health import Health
 from service.domain.permissions import CallerRole
 from service.domain.progress import Stage
+from service.domain.savings import Prices
 from service.domain.wake_times import KEPT, MeasuredWake
+from service.domain.workload import Requests
 from tests.dashboard.conftest import FRONTEND, OPERATOR, VIEWER, Board, serving
 from tests.dashboard.sessions import fill
 from tests.domain.conftest import World
@@ -123,3 +126,17 @@ async def test_a_wake_without_any_stage_before_ready_does_no_harm(board: Board) 
     board.world.measured.wakes = [MeasuredWake(at=utc_now(), pod="a", stages={Stage.READY: 1.5})]
     page = words(await (await board.visitor(VIEWER)).read(OVERVIEW))
     assert "In all, from the wake to the ready pod 1.50 1.50 1.50" in page
+
+
+async def test_what_sleeping_saves_is_an_estimate_with_prices_if_there_are_any(world: World) -> None:
+    fill(world, 200)
+    requests = Requests(cpu=0.5, memory=1)
+    for uuid, workload in world.cluster.workloads.items():
+        world.cluster.workloads[uuid] = replace(workload, requests=requests, created_at=utc_now() - timedelta(days=2))
+    for prices, told in ((Prices(), False), (Prices(cpu=0.03, memory=0.004, currency="EUR"), True)):
+        async with serving(world, prices=prices) as board:
+            page = words(await (await board.visitor(VIEWER)).read(OVERVIEW))
+        assert "An estimate, by what the pods of the 192 sessions that sleep now would request." in page
+        assert "Now 96.0 CPUs and 192.0 GiB that nobody has to reserve" in page
+        assert "Last day, at least 2,304 CPU hours and 4,608 GiB hours" in page
+        assert ("87.55 EUR by your prices" in page) == told

@@ -103,6 +103,7 @@ async def act(page: Page, action: str, done: str) -> None:
     await expect(page.locator(".done")).to_contain_text(done)
 
 
+@pytest.mark.timeout(300)
 async def test_a_user_looks_after_the_own_session_and_an_operator_after_all(scene: Scene) -> None:
     async with scene.page() as (page, complaints):
         await _a_user(scene, page, complaints)
@@ -157,6 +158,7 @@ async def _an_operator(scene: Scene, page: Page) -> None:
     await act(page, "Restart", "It is being restarted.")
     await _overview(scene, page)
     await _findings(page)
+    await _upgrade(scene, page)
     await by_keyboard(page, "Audit")
     await expect(page.get_by_role("row").filter(has_text="ann@example.com").filter(has_text="extend")).to_have_count(1)
     await expect(page.get_by_role("row").filter(has_text="olga@example.com").filter(has_text="fix")).to_have_count(1)
@@ -170,6 +172,28 @@ async def _overview(scene: Scene, page: Page) -> None:
     await by_keyboard(page, "Overview")
     await expect(page.get_by_role("row", name="In all, from the wake to the ready pod 4.40 6.70 6.90")).to_have_count(2)
     await seen(page, "walk-overview")
+
+
+async def _upgrade(scene: Scene, page: Page) -> None:
+    scene.world.releases.target = "second"
+    await by_keyboard(page, "Upgrade")
+    await expect(page.get_by_role("heading", name="Upgrade")).to_be_visible()
+    await expect(page.locator(".state")).to_contain_text("10,000 sessions are out of date.")
+    await seen(page, "walk-upgrade")
+    await page.get_by_role("link", name="Upgrade").and_(page.locator(".button")).press("Enter")
+    await expect(page.get_by_role("heading", name="Upgrade all sessions?")).to_be_visible()
+    await seen(page, "walk-upgrade-start")
+    await page.get_by_role("button", name="Upgrade").press("Enter")
+    await expect(page.locator(".state")).to_contain_text("An upgrade is under way.")
+    # Without a reload, the page follows what becomes of it.
+    for number in range(1_000):
+        uuid = SessionId(f"a{number:07}")
+        workload = scene.world.cluster.workload(uuid)
+        scene.world.cluster.workloads[uuid] = replace(workload, revision="second")
+    await expect(page.get_by_text("1,000 of 10,000 sessions are up to date")).to_be_visible(timeout=20_000)
+    await page.get_by_role("link", name="Stop").press("Enter")
+    await page.get_by_role("button", name="Stop").press("Enter")
+    await expect(page.locator(".state")).to_contain_text("The last upgrade was stopped.")
 
 
 async def _findings(page: Page) -> None:

@@ -3,6 +3,7 @@
 A parsed object takes a fiftieth of its JSON's memory, so a cache of ten thousand sessions fits into a small process.
 """
 
+import functools
 import logging
 import sys
 from collections.abc import Callable, Mapping
@@ -10,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
+
+from kubernetes.utils.quantity import parse_quantity
 
 from service.adapters.kubernetes.fields import (
     Json,
@@ -57,10 +60,13 @@ from service.domain.names import (
     scaler_name,
 )
 from service.domain.release import Release, ReleaseState
-from service.domain.workload import UNASSIGNED, Assignment, Pod, ScaledBy, Workload
+from service.domain.workload import UNASSIGNED, Assignment, Pod, Requests, ScaledBy, Workload
 
 log = logging.getLogger(__name__)
 
+_GIB = 2**30
+_MOST = 1e18
+"""No pod requests more."""
 PAUSED = "autoscaling.keda.sh/paused"
 PAUSED_REPLICAS = "autoscaling.keda.sh/paused-replicas"
 """The service never writes this one: an operator wants KEDA to keep the pod at that number."""
@@ -103,6 +109,7 @@ class Deployment:
     """The field manager that last set the replicas."""
     scaled_at: str
     """When it did, by the API server's clock; empty when unknown."""
+    requests: Requests | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +237,7 @@ class Objects:
             scaled_by=_scaled_by(deployment, scaler),
             ready=deployment.ready if deployment else 0,
             pod=newest.pod if newest else None,
+            requests=deployment.requests if deployment else None,
             chart=deployment.chart if deployment else None,
             revision=deployment.revision if deployment else None,
             read_error=read_error,
@@ -359,6 +367,7 @@ def _deployment(item: Json) -> Deployment:
         failure=deployment_failure(item),
         scaled_by=writer,
         scaled_at=written,
+        requests=_requests(as_dict(as_dict(spec.get("template")).get("spec"))),
     )
 
 
@@ -374,6 +383,26 @@ def _assignment(item: Json) -> Assignment:
 def _shared(text: str | None) -> str | None:
     """The same object for all sessions, to save memory."""
     return None if text is None else sys.intern(text)
+
+
+def _requests(pod: Json) -> Requests | None:
+    """Of all containers of the pod. None for what is no quantity, which concerns only estimates."""
+    given = [as_dict(as_dict(each.get("resources")).get("requests")) for each in as_dicts(pod.get("containers"))]
+    try:
+        cpu, memory = (sum(_quantity(str(each.get(name, "0"))) for each in given) for name in ("cpu", "memory"))
+    except ValueError:
+        return None
+    found = Requests(cpu=cpu, memory=memory / _GIB)
+    return _shared_requests.setdefault(found, found)
+
+
+@functools.lru_cache(maxsize=1000)
+def _quantity(given: str) -> float:
+    """Raises ValueError."""
+    number = float(parse_quantity(given))  # type: ignore[no-untyped-call]
+    if not 0 <= number < _MOST:
+        raise ValueError(given)
+    return number
 
 
 def _revoked_at(item: Json) -> datetime | None:
@@ -474,6 +503,8 @@ def _last_writer(item: Json, *field: str) -> tuple[str | None, str]:
     return writer, written
 
 
+_shared_requests: dict[Requests, Requests] = {}
+"""The same for requests."""
 _shared_idle_times: dict[IdleTimes, IdleTimes] = {}
 """The few distinct values, shared by all sessions to save memory."""
 
