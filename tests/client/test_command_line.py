@@ -265,6 +265,35 @@ async def test_a_sleep_that_does_not_wait_for_pages_stops_the_pod_at_once(
     assert world.cluster.workload(uuid).replicas == 0
 
 
+async def test_whoever_cannot_answer_is_told_how_to_go_on(signed_in: Run, uuid: SessionId) -> None:
+    done = await signed_in("delete", uuid)
+    assert (done.code, "--yes answers without a question" in done.err) == (2, True)
+    assert (await signed_in("show", uuid)).code == 0
+
+
+async def test_where_there_is_nothing_a_sentence_says_so(signed_in: Run, uuid: SessionId) -> None:
+    assert (await signed_in("history", uuid)).out == "Nothing has happened yet.\n"
+    assert (await signed_in("list", "--phase", "failed")).out == "There are no such sessions.\n"
+    assert (await signed_in("audit", "--by", "nobody")).out == "There are no such entries.\n"
+    assert (await signed_in("list", "--phase", "failed", "-o", "json")).out == "[]\n"
+
+
+async def test_values_that_do_not_fit_are_told_in_words(signed_in: Run, uuid: SessionId) -> None:
+    done = await signed_in("create", "ann example")
+    assert (done.code, "see `errors`" in done.err) == (10, False)
+    assert "printable ASCII characters without spaces" in done.err
+    done = await signed_in("open", uuid, "--to", "https://example.com")
+    assert (done.code, "begins with /" in done.err) == (2, True)
+
+
+async def test_help_is_as_wide_as_the_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERMINAL_WIDTH", "80")
+    lines = [line.strip() for line in (await run("login", "--help")).out.splitlines()]
+    begin = next(number for number, line in enumerate(lines) if line.startswith("The key is asked for"))
+    assert all(len(line) > 60 for line in lines[begin : lines.index("", begin) - 1]), lines
+
+
 async def test_lists_are_for_people_and_for_scripts(signed_in: Run, world: World) -> None:
     made = sorted([(await world.provisioner.create(f"user-{number}")).uuid for number in range(3)])
     wake_up(world, made[1])

@@ -9,11 +9,20 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from service.domain.names import SessionId
 from service.domain.progress import ProgressUpdate, Stage
 from stack.stack import ROOT
 from tests.client.conftest import KEY
 from tests.domain.conftest import World
+
+_START = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C interrupts
+from user_pods_client.cli.__main__ import main
+main(sys.argv[1:])
+"""
 
 
 def on_a_terminal(home: Path, *argv: str, prompt: str = "", reply: str = "") -> tuple[int, str]:
@@ -22,7 +31,7 @@ def on_a_terminal(home: Path, *argv: str, prompt: str = "", reply: str = "") -> 
     The space after the prompt comes once the terminal has stopped to echo, and has dropped what was typed before.
     """
     env = {**os.environ, "PYTHONPATH": str(ROOT / "client"), "XDG_CONFIG_HOME": str(home), "TERM": "xterm"}
-    command = [sys.executable, "-m", "user_pods_client.cli", *argv]
+    command = [sys.executable, "-c", _START, *argv]
     ours, theirs = pty.openpty()
     child = subprocess.Popen(command, env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
     os.close(theirs)
@@ -45,6 +54,36 @@ def _read(terminal: int) -> bytes:
         return os.read(terminal, 65536) if select.select([terminal], [], [], 30)[0] else b""
     except OSError:
         return b""
+
+
+async def test_a_table_fits_a_narrow_terminal_and_its_ids_stay_whole(
+    url: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [
+        (await world.provisioner.create(f"user-{n}@a-rather-long-name-of-a-company.example.com")).uuid for n in "12"
+    ]
+    for name, value in (("USER_PODS_URL", url), ("USER_PODS_TOKEN", KEY)):
+        monkeypatch.setenv(name, value)
+    for uuid in made:
+        await world.activity.wake(uuid)
+        world.cluster.change(replace(world.cluster.workload(uuid), replicas=1, ready=1))
+    for command in (["list"], ["top"], ["audit"], ["history", made[0]]):
+        monkeypatch.setenv("COLUMNS", "80")
+        code, shown = await asyncio.to_thread(on_a_terminal, tmp_path, *command)
+        assert (code, max(map(len, shown.splitlines())) <= 80) == (0, True), shown
+        assert command[0] not in ("list", "top") or all(uuid in shown for uuid in made), shown
+    assert "example.com" not in (await asyncio.to_thread(on_a_terminal, tmp_path, "list"))[1]
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "example.com" in (await asyncio.to_thread(on_a_terminal, tmp_path, "list"))[1]
+
+
+async def test_ctrl_c_at_a_question_is_an_interruption(
+    url: str, uuid: SessionId, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("USER_PODS_URL", url), ("USER_PODS_TOKEN", KEY)):
+        monkeypatch.setenv(name, value)
+    code, shown = await asyncio.to_thread(on_a_terminal, tmp_path, "delete", uuid, prompt="[y/N]: ", reply="\x03")
+    assert (code, "Traceback" in shown) == (130, False), shown
 
 
 async def test_a_key_is_typed_unseen_and_a_wake_shows_its_progress(

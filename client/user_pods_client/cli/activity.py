@@ -84,6 +84,8 @@ def open_(
 
     The link is good for a short time and for one person: whoever has it gets in.
     """
+    if not to.startswith("/"):
+        raise typer.BadParameter("a place in the workspace begins with /", param_hint="--to")
     with connect(context) as pods:
         opened = pods.open(find(pods, who).uuid, to=to)
     output.show(output.rendered(opened, format_, table=lambda: printable(opened.url), names=lambda: [opened.uuid]))

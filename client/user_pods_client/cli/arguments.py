@@ -1,5 +1,6 @@
 """Arguments and options that several commands have."""
 
+import sys
 from datetime import UTC, tzinfo
 from typing import Annotated
 
@@ -31,11 +32,21 @@ Utc = Annotated[bool, typer.Option("--utc", help="Show times in UTC instead of t
 
 
 def confirm(question: str) -> None:
-    """Ask on standard error. Raises Abort for any answer but yes, and BadArgument for one that is not text."""
+    """Ask on standard error. Raises Abort for any answer but yes, and BadArgument for one that is not text, or missing.
+
+    Ctrl-C is one anywhere else, too.
+    """
     try:
-        typer.confirm(question, abort=True, err=True)
+        yes = typer.confirm(question, err=True)
     except UnicodeDecodeError:
         raise BadArgument("the answer on standard input is not text; --yes answers without a question") from None
+    except typer.Abort:
+        if sys.stdin.isatty():
+            raise KeyboardInterrupt from None
+        typer.echo(err=True)
+        raise BadArgument("no answer came on standard input; --yes answers without a question") from None
+    if not yes:
+        raise typer.Abort
 
 
 def zone(*, utc: bool) -> tzinfo | None:

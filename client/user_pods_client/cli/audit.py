@@ -117,7 +117,9 @@ def audit(
         output.rendered(
             found,
             format_,
-            table=lambda: output.columns(_HEADS, [_row(each, zone) for each in found]),
+            table=lambda: output.columns(
+                _HEADS, [_row(each, zone) for each in found], none="There are no such entries."
+            ),
             names=lambda: [each.request_id for each in found],
         )
     )

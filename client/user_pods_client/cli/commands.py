@@ -1,6 +1,7 @@
 """The commands. Each has its module, of which only the one in use is imported, so that every start is quick."""
 
 import importlib
+import inspect
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated
 
@@ -72,8 +73,13 @@ def build(names: Collection[str] = tuple(_PLACES)) -> typer.Typer:
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name, rich_help_panel=panel)
         else:
-            app.command(name, rich_help_panel=panel)(found)
+            app.command(name, help=_unwrapped(inspect.getdoc(found) or ""), rich_help_panel=panel)(found)
     return app
+
+
+def _unwrapped(text: str) -> str:
+    """Each paragraph in one line: the terminal is as wide as it is, not as the source."""
+    return "\n\n".join(" ".join(each.split()) for each in text.split("\n\n"))
 
 
 def build_for(arguments: Sequence[str]) -> typer.Typer:

@@ -38,8 +38,8 @@ class Contexts:
     def find(self, name: str) -> Context:
         """Raises BadContexts if there is none of this name."""
         if name not in self.by_name:
-            known = f"there are {', '.join(sorted(self.by_name))}" if self.by_name else "there is none at all"
-            raise BadContexts(f"there is no context {name}; {known}")
+            known = f"only {', '.join(sorted(self.by_name))}" if self.by_name else "nor any other"
+            raise BadContexts(f"there is no context {name}, {known}; `user-pods login URL` makes one")
         return self.by_name[name]
 
     def delete(self, name: str) -> None:

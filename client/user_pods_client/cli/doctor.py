@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from user_pods_client.cli import exits, output, surroundings
+from user_pods_client.cli import arguments, exits, output, surroundings
 from user_pods_client.cli.connection import connect
 from user_pods_client.cli.exits import ExitCode
 from user_pods_client.cli.output import Format
@@ -72,7 +72,7 @@ def _mend(pods: "user_pods_client.Client", fixable: Sequence[Finding], *, yes: b
     for each in fixable:
         typer.echo(f"  {printable(each.check)} {printable(each.subject)}: {printable(each.what)}", err=True)
     if not yes:
-        typer.confirm("Go on?", abort=True, err=True)
+        arguments.confirm("Go on?")
     for each in fixable:
         name = f"{printable(each.check)} {printable(each.subject)}"
         try:

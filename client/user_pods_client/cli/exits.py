@@ -122,7 +122,7 @@ def code_of(error: ClientError) -> ExitCode:
 
 def explanation(error: ClientError) -> str:
     """What happened, and what to do next; lines for stderr."""
-    lines = [f"user-pods: {printable(str(error))}"]
+    lines = [f"user-pods: {printable(str(error).removesuffix('; see `errors`'))}"]
     if isinstance(error, ServiceProblem):
         lines += [f"  {printable(pointer)}: {printable(detail)}" for pointer, detail in error.errors]
     step = _step(error)

@@ -86,7 +86,9 @@ def events(
 def _table(entries: Sequence[HistoryEntry], zone: tzinfo | None) -> str:
     now = datetime.now(UTC)
     return output.columns(
-        ("TIME", "WHAT", "BY OR CAUSE", "TOOK OR AWAKE", "NOTE"), [_row(e, now, zone) for e in entries]
+        ("TIME", "WHAT", "BY OR CAUSE", "TOOK OR AWAKE", "NOTE"),
+        [_row(e, now, zone) for e in entries],
+        none="Nothing has happened yet.",
     )
 
 

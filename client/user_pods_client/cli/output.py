@@ -3,6 +3,7 @@
 import enum
 import importlib
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,12 @@ class Format(enum.StrEnum):
 
 Output = Annotated[Format, typer.Option("--output", "-o", help="`name` prints ids only.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Print again whenever something changes, until Ctrl-C.")]
+_NOTHING = "-"
+_GAP, _NARROW_GAP = 3, 2
+"""Spaces between two columns, and where there is not enough room."""
+_NARROWEST = 6
+_IDS = frozenset({"ID", "SESSION", "REQUEST"})
+"""Columns that are copied, and so never shortened."""
 _PAUSE = 2.0
 """Seconds between two looks."""
 _SHARE = 5
@@ -44,14 +51,49 @@ def rendered(document: Any, format_: Format, *, table: Callable[[], str], names:
     return json.dumps(plain, indent=2) if format_ is Format.JSON else _yaml(plain)
 
 
-def columns(heads: Row, rows: Sequence[Row]) -> str:
-    """A table whose columns are as wide as they need to be, so that it can be cut into fields."""
-    lines = [[printable(cell) or "-" for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(heads, *lines, strict=True)]
+def columns(heads: Row, rows: Sequence[Row], none: str = "") -> str:
+    """A table whose columns are as wide as they need to be, so that it can be cut into fields; `none` without rows.
+
+    On a terminal that is too narrow for it, columns that say nothing are left out, and the widest ones are shortened.
+    """
+    lines = [[*heads], *([printable(cell) or _NOTHING for cell in row] for row in rows)]
+    if none and not rows:
+        return none
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if room is None or _width(lines, _GAP) <= room:
+        return _aligned(lines, _widths(lines), _GAP)
+    said = [number for number, column in enumerate(zip(*lines, strict=True)) if {*column[1:]} != {_NOTHING}]
+    lines = [[line[number] for number in said] for line in lines]
+    widths = _narrowed(lines[0], _widths(lines), room - _NARROW_GAP * (len(said) - 1))
+    return _aligned(lines, widths, _NARROW_GAP)
+
+
+def _widths(lines: Sequence[Row]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+
+def _width(lines: Sequence[Row], gap: int) -> int:
+    return sum(_widths(lines)) + gap * (len(lines[0]) - 1)
+
+
+def _narrowed(heads: Row, widths: Sequence[int], room: int) -> Sequence[int]:
+    """The widths without what does not fit, taken from the widest columns."""
+    found = [*widths]
+    others = [number for number, head in enumerate(heads) if head not in _IDS]
+    while sum(found) > room and (widest := max(others, key=found.__getitem__)) and found[widest] > _NARROWEST:
+        found[widest] -= 1
+    return found
+
+
+def _aligned(lines: Sequence[Row], widths: Sequence[int], gap: int) -> str:
     return "\n".join(
-        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in [[*heads], *lines]
+        (" " * gap).join(_cut(cell, width).ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
     )
+
+
+def _cut(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else f"{cell[: width - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def fields(pairs: Sequence[tuple[str, str]]) -> str:

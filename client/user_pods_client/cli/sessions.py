@@ -56,9 +56,7 @@ def create(
 
 
 def _told(created: CreatedSession, profile: str | None, group: str | None) -> Iterator[str]:
-    yield (
-        f"Session {created.uuid} of {printable(created.user_id)} is there. `user-pods open {created.uuid}` opens it."
-    )
+    yield f"{printable(created.user_id)} has the session {created.uuid}. `user-pods open {created.uuid}` opens it."
     if profile is not None and created.profile != profile:
         has = f"the profile {printable(created.profile)}" if created.profile else "no profile"
         yield f"It was there before and keeps what it has: {has}, not {printable(profile)}."
@@ -148,7 +146,7 @@ def delete(
 def _table(found: Sequence[Status]) -> str:
     now = datetime.now(UTC)
     heads = ("ID", "USER", "PHASE", "LAST ACTIVITY", "SLEEPS", "NOTE")
-    return output.columns(heads, [_row(each, now) for each in found])
+    return output.columns(heads, [_row(each, now) for each in found], none="There are no such sessions.")
 
 
 def _row(status: Status, now: datetime) -> tuple[str, ...]:

@@ -28,7 +28,9 @@ Name = Annotated[str, typer.Argument(help="The context's name.", autocompletion=
 
 
 def login(
-    url: Annotated[str, typer.Argument(help="The service's address, for example https://pods.example.com.")],
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="The service's address, for example https://pods.example.com.")
+    ],
     name: Annotated[str | None, typer.Option(help="A name for this context. Default: the service's host.")] = None,
     key_file: Annotated[Path | None, typer.Option(help="Read the key from this file.")] = None,
     no_key: Annotated[
@@ -114,7 +116,11 @@ def list_(format_: output.Output = Format.TABLE) -> None:
         output.rendered(
             document,
             format_,
-            table=lambda: output.columns(("IN USE", "NAME", "URL", "KEY"), rows),
+            table=lambda: output.columns(
+                ("IN USE", "NAME", "URL", "KEY"),
+                rows,
+                none="You are signed in nowhere: `user-pods login URL` signs in.",
+            ),
             names=lambda: [each.name for each in known.by_name.values()],
         )
     )

@@ -87,7 +87,7 @@ def _lines(look: _Look, awake: int, now: datetime) -> Sequence[str]:
     lines = [*_counts(look.summary), ""]
     if not look.sessions:
         return [*lines, "Nothing is awake."]
-    heads = ("ID", "USER", "PHASE", "AWAKE FOR", "IDLE FOR", "SLEEPS", "KEPT AWAKE BY", "NOTE")
+    heads = ("ID", "USER", "PHASE", "AWAKE FOR", "IDLE FOR", "SLEEPS", "KEPT BY", "NOTE")
     lines.append(output.columns(heads, [_row(each, now) for each in look.sessions]))
     if awake > len(look.sessions):
         lines.append(f"and {awake - len(look.sessions)} more, which a larger --limit shows")

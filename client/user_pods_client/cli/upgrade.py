@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import user_pods_client
-from user_pods_client.cli import output
+from user_pods_client.cli import arguments, output
 from user_pods_client.cli.connection import connect, find
 from user_pods_client.cli.exits import ExitCode
 from user_pods_client.cli.output import Format
@@ -111,7 +111,7 @@ def _all(
         _show(found, format_)
         return
     elif not yes:
-        typer.confirm(_question(found, only_asleep=only_asleep), abort=True, err=True)
+        arguments.confirm(_question(found, only_asleep=only_asleep))
     found = start()
     if not wait:
         typer.echo(_GOES_ON, err=True)
