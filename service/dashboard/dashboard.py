@@ -125,8 +125,7 @@ class Dashboard:
         return self._pages.page(
             request,
             "overview.html",
-            overview=await self._overview.read(request.app[PROBES].health),
-            awake_limit=request.app[API].awake_limits.total,
+            overview=await self._overview.read(request.app[PROBES].health, request.app[API].awake_limits),
             currency=self._overview.prices.currency,
             labels=LABELS,
             steps=STEPS,

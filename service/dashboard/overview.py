@@ -8,16 +8,30 @@ from datetime import datetime
 
 from service.dashboard import reasons
 from service.dashboard.reasons import Group
+from service.domain.awake_quota import AwakeLimits
 from service.domain.clock import utc_now
 from service.domain.errors import Unavailable
 from service.domain.health import Health
 from service.domain.phase import Phase
 from service.domain.savings import Prices, Savings
-from service.domain.session_index import SessionIndex
+from service.domain.session_index import IndexedSession, SessionIndex
 from service.domain.wake_times import RecentWakes, WakeTimes
 
 _HEALTH_SECONDS = 2.0
 """For which a page waits for what /health says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Awake sessions of those that may be. `group` is None for all sessions together."""
+
+    group: str | None
+    awake: int
+    limit: int
+
+    @property
+    def is_used_up(self) -> bool:
+        return self.awake >= self.limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +42,7 @@ class Overview:
     phases: Mapping[Phase, int]
     awake: int
     reasons: Sequence[Group]
+    quotas: Sequence[Quota]
     savings: Savings
     price: float | None
     """Of what the last day saved; None without prices."""
@@ -51,7 +66,7 @@ class OverviewPage:
         self._wake_times = wake_times
         self._now = now
 
-    async def read(self, health: Health) -> Overview:
+    async def read(self, health: Health, limits: AwakeLimits) -> Overview:
         """Costs one read of Redis, and none if somebody else has looked a moment ago."""
         wakes, (parts, remarks) = await self._wakes(), await _verdict(health)
         sessions = self._index.sessions()
@@ -61,6 +76,7 @@ class OverviewPage:
             phases=Counter(each.phase for each in sessions),
             awake=sum(each.awake for each in sessions),
             reasons=reasons.groups(each.reason for each in sessions if each.reason is not None),
+            quotas=_quotas(sessions, limits),
             savings=savings,
             price=savings.price(self.prices),
             failing=parts,
@@ -73,6 +89,12 @@ class OverviewPage:
             return await self._wake_times.recent()
         except Unavailable:
             return None
+
+
+def _quotas(sessions: Sequence[IndexedSession], limits: AwakeLimits) -> Sequence[Quota]:
+    awake = Counter(each.group for each in sessions if each.awake)
+    of_all = [Quota(None, awake.total(), limits.total)] if limits.total is not None else []
+    return [*of_all, *(Quota(group, awake[group], limit) for group, limit in sorted(limits.groups.items()))]
 
 
 async def _verdict(health: Health) -> tuple[Mapping[str, str] | None, Mapping[str, str]]:

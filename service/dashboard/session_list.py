@@ -155,6 +155,7 @@ def _indexed(session: Session) -> IndexedSession:
         session.reason,
         record.created_at,
         awake=session.awake,
+        group=session.workload.assignment.group,
         asleep_since=None,
         requests=None,
         searched="",

@@ -24,6 +24,8 @@ class IndexedSession:
     created_at: datetime
     awake: bool
     """It has or wants a pod."""
+    group: str | None
+    """Whose quota of awake sessions it counts for."""
     asleep_since: datetime | None
     """For how long it has been of no use at least; None unless it is asleep."""
     requests: Requests | None
@@ -74,6 +76,7 @@ def _indexed(workload: Workload) -> IndexedSession | None:
         reason=reason,
         created_at=workload.created_at or _LONG_AGO,
         awake=workload.replicas > 0,
+        group=workload.assignment.group,
         asleep_since=_asleep_since(workload) if phase is Phase.ASLEEP else None,
         requests=workload.requests,
         searched=f"{workload.user_id.lower()}\n{workload.uuid}",

@@ -158,7 +158,7 @@ async def serving(
     brand: Brand | None = None,
     stay: timedelta = timedelta(hours=8),
     health: Health | None = None,
-    awake_limit: int | None = None,
+    awake_limits: AwakeLimits | None = None,
     prices: Prices | None = None,
     port: int | None = None,
 ) -> AsyncIterator[Board]:
@@ -197,7 +197,7 @@ async def serving(
         audit=audit,
         counter=SessionCounter(world.cluster, world.queues),
         wake_times=wake_times,
-        awake_limits=AwakeLimits(total=awake_limit),
+        awake_limits=awake_limits or AwakeLimits(),
         users_namespace="users",
         exposition=Exposition(metrics.registry),
         doctor=world.doctor(health),

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from service.domain.awake_quota import AwakeLimits
 from service.domain.clock import utc_now
 from service.domain.errors import ClusterUnavailable, RedisUnavailable
 from service.domain.health import Health
@@ -14,7 +15,7 @@ from service.domain.permissions import CallerRole
 from service.domain.progress import Stage
 from service.domain.savings import Prices
 from service.domain.wake_times import KEPT, MeasuredWake
-from service.domain.workload import Requests
+from service.domain.workload import Assignment, Requests
 from tests.dashboard.conftest import FRONTEND, OPERATOR, VIEWER, Board, serving
 from tests.dashboard.sessions import fill
 from tests.domain.conftest import World
@@ -54,12 +55,26 @@ async def test_who_may_not_see_all_sessions_gets_no_overview(board: Board, role:
 
 async def test_the_limit_of_awake_sessions_is_shown_as_far_as_it_is_used(world: World) -> None:
     fill(world, 300)
-    for limit, expected in ((40, "Have or want a pod 12 of 40 that may be"), (12, "No further one wakes up.")):
-        async with serving(world, awake_limit=limit) as board:
+    for limit, expected in ((40, "All sessions: 12 of 40 that may be awake."), (12, "No further one wakes up.")):
+        async with serving(world, awake_limits=AwakeLimits(total=limit)) as board:
             page = await (await board.visitor(VIEWER)).read(OVERVIEW)
         assert expected in words(page)
         assert f'max="{limit}"' in page
         assert 'value="12"' in page
+
+
+async def test_each_group_has_its_own_limit(world: World) -> None:
+    fill(world, 300)
+    for number, (uuid, workload) in enumerate(world.cluster.workloads.items()):
+        group = ("staff", "students", None)[number // 100]
+        world.cluster.workloads[uuid] = replace(workload, assignment=Assignment(group=group))
+    async with serving(world, awake_limits=AwakeLimits(groups={"students": 4, "staff": 9, "guests": 5})) as board:
+        page = words(await (await board.visitor(VIEWER)).read(OVERVIEW))
+    assert (
+        "Group guests: 0 of 5 that may be awake. Group staff: 4 of 9 that may be awake."
+        " Group students: 4 of 4 that may be awake. No further one wakes up."
+    ) in page
+    assert "All sessions" not in page
 
 
 async def test_percentiles_are_of_the_last_hour_and_day_of_all_replicas(board: Board) -> None:
