@@ -25,7 +25,7 @@ RERUNS := $(if $(CI),--reruns 1 --max-suite-reruns 3 --rerun-show-tracebacks)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo down test prepared test-without-cluster test-on-simulated-nodes test-on-real-node test-fast cluster-test threat-model check lint bench bench-scale bench-peers bench-editor bench-idleness hammer faults lock viewer htmx generated tools docs audit
+.PHONY: help up demo down test prepared test-without-cluster test-on-simulated-nodes test-on-real-node test-fast cluster-test threat-model check lint bench bench-scale bench-peers bench-editor bench-idleness hammer fleet faults lock viewer htmx generated tools docs audit
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -102,6 +102,9 @@ bench-idleness: $(VENV)/ready ## People's patterns in a browser: does the worksp
 
 hammer: $(VENV)/ready ## Thousands of wakes at the moment of falling asleep, and what became of them
 	HAMMER_ROUNDS=60 $(PY) -m pytest tests/stack/test_hammer.py -s
+
+fleet: $(VENV)/ready ## Upgrade two hundred sessions, twenty of them in use, with a kill in the middle (three minutes)
+	FLEET_SESSIONS=200 $(PY) -m pytest tests/stack/test_upgrade.py -s
 
 faults: $(VENV)/ready ## Let one part after another fail under load, and write what was lost (10 minutes)
 	@$(PY) -m faults

@@ -372,7 +372,7 @@ class UpgradeFailed(ServiceProblem):
 
 
 class UpgradeRunning(ServiceProblem):
-    """409: another upgrade of all sessions is under way; stop it first, or wait until it is done."""
+    """409: an upgrade of all sessions to another chart or other chart values is under way; stop it first."""
 
     slug = "upgrade-running"
 

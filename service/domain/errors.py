@@ -208,7 +208,7 @@ class UpgradeFailed(Unavailable):
 
 
 class UpgradeRunning(SessionError):
-    message = "another upgrade of all sessions is under way; stop it first, or wait until it is done"
+    message = "an upgrade of all sessions to another chart or other chart values is under way; stop it first"
 
 
 class NoUpgrade(SessionError):
