@@ -131,6 +131,13 @@ async def test_a_kept_home_comes_back_with_its_profile_unless_another_is_chosen(
     assert (again.uuid, again.assignment.profile) == (uuid, "small")
 
 
+async def test_a_kept_home_comes_back_with_the_idle_times_that_are_asked_for_then(world: World) -> None:
+    uuid = (await world.provisioner.create(ANN, RequestedIdleTimes(cooldown=timedelta(seconds=30)))).uuid
+    await world.provisioner.delete(uuid, keep_data=True)
+    await world.provisioner.create(ANN, RequestedIdleTimes(cooldown=timedelta(seconds=50)))
+    assert cooldown(world, uuid) == timedelta(seconds=50)
+
+
 async def test_a_kept_home_comes_back_in_its_group_unless_another_is_named(world: World) -> None:
     uuid = (await world.provisioner.create(ANN, group="students")).uuid
     await world.provisioner.delete(uuid, keep_data=True)

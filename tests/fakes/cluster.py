@@ -41,7 +41,8 @@ class MemoryCluster:
 
     async def unreserve(self, uuid: SessionId) -> None:
         if uuid in self.workloads:
-            self.keep(replace(self.workloads[uuid], deployed=False))
+            left = self.workloads[uuid]
+            self.keep(replace(left, deployed=False, assignment=replace(left.assignment, idle_times=None)))
 
     async def scale(self, uuid: SessionId, replicas: int) -> None:
         if uuid not in self.workloads or not self.workloads[uuid].deployed:

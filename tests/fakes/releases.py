@@ -102,7 +102,8 @@ class MemoryReleases:
         if workload is not None:
             left = replace(workload, release=None, deployed=False, has_scaler=False, parked=False, replicas=0, ready=0)
             left = replace(left, idle_times=None, last_active=None, chart=None, revoked_at=None, revision=None)
-            self.cluster.keep(replace(left, installed_revision=None))
+            labels = replace(left.assignment, idle_times=None)
+            self.cluster.keep(replace(left, installed_revision=None, assignment=labels))
 
     async def check(self) -> None:
         pass
