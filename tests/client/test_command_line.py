@@ -278,6 +278,16 @@ async def test_where_there_is_nothing_a_sentence_says_so(signed_in: Run, uuid: S
     assert (await signed_in("list", "--phase", "failed", "-o", "json")).out == "[]\n"
 
 
+@pytest.mark.parametrize(("widths", "room", "narrowed"), [
+    ([50, 8], 40, [32, 8]),
+    ([8, 50], 40, [8, 32]),
+    ([50, 50], 4, [6, 6]),
+])  # fmt: skip
+def test_a_narrow_table_loses_from_its_widest_column(widths: list[int], room: int, narrowed: list[int]) -> None:
+    assert output._narrowed(("NAME", "URL"), widths, room) == narrowed
+    assert output._narrowed(("NAME", "ID"), [9, 8], room=10) == [6, 8], "an id stays whole"
+
+
 async def test_values_that_do_not_fit_are_told_in_words(signed_in: Run, uuid: SessionId) -> None:
     done = await signed_in("create", "ann example")
     assert (done.code, "see `errors`" in done.err) == (10, False)

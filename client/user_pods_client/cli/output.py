@@ -80,7 +80,10 @@ def _narrowed(heads: Row, widths: Sequence[int], room: int) -> Sequence[int]:
     """The widths without what does not fit, taken from the widest columns."""
     found = [*widths]
     others = [number for number, head in enumerate(heads) if head not in _IDS]
-    while sum(found) > room and (widest := max(others, key=found.__getitem__)) and found[widest] > _NARROWEST:
+    while sum(found) > room:
+        widest = max(others, key=found.__getitem__)
+        if found[widest] <= _NARROWEST:
+            break
         found[widest] -= 1
     return found
 
