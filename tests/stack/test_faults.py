@@ -78,19 +78,6 @@ def _ways(stack: Stack, component: str, how: str) -> tuple[Callable[[], None], C
     return lambda: cluster.stop(component), lambda: cluster.start(component)
 
 
-async def test_a_stopped_keda_is_named(stack: Stack, caller: Caller) -> None:
-    stack.cluster.stop("keda")
-    try:
-
-        async def noticed() -> bool:
-            return "keda" in (await caller.call("GET", "/health"))[1]["failing"]
-
-        await until(noticed, 70, lambda: "nobody noticed that KEDA is away")
-    finally:
-        stack.cluster.start("keda")
-    await until(lambda: healthy(caller), 30, lambda: "the service did not recover")
-
-
 async def test_an_emptied_redis_is_refilled_from_the_cluster(stack: Stack, caller: Caller, user: str) -> None:
     uuid = (await caller.create(user))[1]["uuid"]
     async with Redis.from_url(stack.cluster.redis_url) as redis:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -142,16 +143,31 @@ async def test_a_wake_survives_a_killed_service_that_is_down_longer_than_the_lea
     await caller.until(uuid, "ready", 120)
 
 
-async def test_a_wake_while_keda_is_down_is_kept_until_keda_is_back(stack: Stack, caller: Caller, uuid: str) -> None:
+@pytest.mark.timeout(240)
+async def test_a_stopped_keda_is_named_and_a_wake_is_kept_until_it_is_back(
+    stack: Stack, caller: Caller, uuid: str
+) -> None:
+    async def health() -> tuple[int, dict[str, Any]]:
+        return await caller.call("GET", "/health")
+
+    async def noticed() -> bool:
+        return "keda" in (await health())[1]["failing"]
+
+    async def healthy() -> bool:
+        return (await health())[0] == 200
+
     stack.cluster.stop("keda")
     try:
         await caller.call("POST", f"/session/{uuid}/wake")
         await caller.until(uuid, "ready", 10)
-        await asyncio.sleep(2 * float(stack.settings["LEASE"]) + 1)
+        woken = time.monotonic()
+        await until(noticed, 70, lambda: "nobody noticed that KEDA is away")
+        await asyncio.sleep(max(0, woken + 2 * float(stack.settings["LEASE"]) + 1 - time.monotonic()))
         assert (await caller.status(uuid))["queue_length"] == 1, "the lease was not renewed"
     finally:
         stack.cluster.start("keda")
     assert (await caller.status(uuid))["phase"] == "ready"
+    await until(healthy, 30, lambda: "the service did not recover")
     await parked(caller, uuid, 40)
 
 

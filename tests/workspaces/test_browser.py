@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal
 
+import pytest
 from playwright.async_api import Browser, Page, ViewportSize, expect
 
 from devcluster import node
@@ -157,6 +158,7 @@ async def test_a_page_whose_policy_forbids_the_companion_works_and_counts_as_bef
     await until(moved, 10, lambda: "what the page asks for does not count")
 
 
+@pytest.mark.timeout(180)
 async def test_every_page_of_a_workspace_says_what_to_do_on_a_desk_and_on_a_phone_in_light_and_dark(
     browser: Browser, visitor: Visitor
 ) -> None:
@@ -196,6 +198,8 @@ async def test_every_page_of_a_workspace_says_what_to_do_on_a_desk_and_on_a_phon
     visitor.kubectl("set", "env", visitor.deployment, "START_DELAY=is-no-time")  # the program ends at once
     await page.goto(address)
     await expect(page.get_by_text("This takes longer than usual.")).to_be_visible(timeout=2 * PATIENCE)
+    # The pod before it may take half a minute to end.
+    await expect(page.locator("#reason")).to_contain_text("Kubernetes keeps retrying.", timeout=3 * PATIENCE)
     await shown(page, "crashes", WAKING)
     await page.goto("about:blank")
     await visitor.nobody_waits()
