@@ -67,6 +67,17 @@ async def opened_untitled(page: Page) -> None:
     await expect(page.locator(".tab.active")).to_contain_text("Untitled-1")
 
 
+async def moved_to_a_window(page: Page) -> Page:
+    """Move the editor that is shown into a window of its own, which VS Code opens empty and fills; returns it."""
+    await page.keyboard.press("F1")
+    await page.keyboard.type("View: Move Editor into New Window", delay=20)
+    async with page.expect_popup() as opening:
+        await page.get_by_role("option", name=re.compile("^View: Move Editor into New Window")).first.click()
+    window = await opening.value
+    await expect(text(window)).to_be_visible(timeout=30_000)
+    return window
+
+
 async def previewed(page: Page, file: str) -> Locator:
     """Show the preview of a Markdown file, which is a frame in a frame; returns the preview's heading."""
     await opened(page, file)
