@@ -19,7 +19,7 @@ from service.domain.errors import IdTaken, RedisUnavailable, SessionBroken, Sess
 from service.domain.health import Health
 from service.domain.names import SessionId, release_name
 from service.domain.release import Release, ReleaseState
-from service.domain.workload import Workload
+from service.domain.workload import Pod, Workload
 from tests.domain.conftest import World
 
 ANN, LONG_AGO = "ann@example.com", timedelta(hours=1)
@@ -296,6 +296,40 @@ async def test_pauses_and_pods_that_do_not_start(world: World, uuid: SessionId) 
     assert await the_fault(world) == ("pods", uuid, Severity.ERROR, False)
     change(world, uuid, replicas=0)
     assert await faults(world) == []
+
+
+FULL = "Unschedulable: 0/3 nodes are available: 3 Insufficient memory"
+
+
+async def test_sessions_for_which_no_node_has_room_are_one_finding(world: World, uuid: SessionId) -> None:
+    others = [(await world.provisioner.create(f"{number}@example.com")).uuid for number in range(6)]
+    for each in (uuid, *others):
+        change(
+            world, each, replicas=1, blocker=f"{FULL} of {each}", pod=Pod("uid", created_at=ago(timedelta(seconds=100)))
+        )
+    (found,) = await faults(world)
+    assert (found.check, found.subject, found.severity) == ("pods", "Unschedulable", Severity.WARNING)
+    assert "7 sessions" in found.what
+    assert FULL in found.what
+    assert sum(each in found.what for each in (uuid, *others)) == 5
+    assert "`user-pods list --phase waking`" in found.next_step
+    assert "`user-pods why " in found.next_step
+
+    change(world, others[0], blocker=None, failure="ImagePullBackOff: no such image")
+    change(world, others[1], blocker=None, failure="CrashLoopBackOff: back-off", final=True)
+    found_now = {(each.subject, each.severity) for each in await faults(world)}
+    assert found_now == {
+        ("Unschedulable", Severity.WARNING), (others[0], Severity.ERROR), (others[1], Severity.ERROR),
+    }  # fmt: skip
+
+
+async def test_a_pod_that_has_only_begun_to_wait_is_no_fault(world: World, uuid: SessionId) -> None:
+    change(world, uuid, replicas=1, blocker=FULL, pod=Pod("uid", created_at=ago(timedelta(seconds=5))))
+    assert await faults(world) == []
+    change(world, uuid, blocker=None, pod=Pod("uid", created_at=ago(timedelta(minutes=1))))
+    assert await faults(world) == []
+    change(world, uuid, pod=Pod("uid", created_at=ago(timedelta(minutes=6))))
+    assert await the_fault(world) == ("pods", uuid, Severity.WARNING, False)
 
 
 async def test_a_session_that_should_sleep_and_does_not(world: World, uuid: SessionId) -> None:

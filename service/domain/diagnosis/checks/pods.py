@@ -1,42 +1,125 @@
 """Pods that do not start, and sessions that an operator has paused."""
 
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from service.domain.diagnosis.check import Check
 from service.domain.diagnosis.finding import Finding, Severity
 from service.domain.diagnosis.survey import Survey
+from service.domain.names import SessionId
+from service.domain.phase import Phase
 from service.domain.session import Session
+from service.domain.workload import Workload
 
 _GRACE = timedelta(minutes=1)
 """For a KEDA that is busy, and for clocks that differ a little."""
+_NODE_GRACE = timedelta(seconds=30)
+"""For a node that another pod is just leaving."""
+_SLOW = timedelta(minutes=5)
+"""Longer than a pod takes that nothing hinders."""
+_UNEXPLAINED = f"it has wanted one for more than {_SLOW.seconds // 60} minutes, and Kubernetes names no reason"
+_NAMED = 5
+"""Sessions of a group that are named."""
 
 
 class Pods(Check):
+    """Sessions that want a pod and do not get it, by reason: a full cluster hits many of them for one cause."""
+
     name = "pods"
-    fine = "Every pod that should run does, or is about to."
+    fine = "Every session that wants a pod has one that is ready, or is about to be."
 
     def __init__(self, *, namespace: str) -> None:
         self._namespace = namespace
 
     async def findings(self, survey: Survey) -> Sequence[Finding]:
-        found = []
-        for uuid, session in (await survey.sessions()).items():
-            workload = session.workload
-            why = workload.failure or workload.warning
-            if why is None or workload.read_error or workload.ready >= workload.replicas:
-                continue
-            found.append(
-                self.finding(
-                    uuid,
-                    Severity.ERROR if workload.failure else Severity.WARNING,
-                    f"The pod does not get ready: {why}.",
-                    meaning="Its user waits." if not workload.final else "Its user waits in vain.",
-                    next_step=f"`kubectl -n {self._namespace} describe pods -l uuid={uuid}`;"
-                    " docs/troubleshooting.md explains the usual reasons.",
-                )
+        groups: dict[str, list[_Late]] = defaultdict(list)
+        for session in (await survey.sessions()).values():
+            late = _late(session, survey.now)
+            if late is not None:
+                groups[late.kind].append(late)
+        return [self._of(kind, group) for kind, group in groups.items()]
+
+    def _of(self, kind: str, group: Sequence["_Late"]) -> Finding:
+        """For one session, or for all that wait for the same reason."""
+        first, number = group[0], len(group)
+        failed, final = any(each.failed for each in group), any(each.final for each in group)
+        describe = f"`kubectl -n {self._namespace} describe pods -l uuid={first.uuid}`"
+        if number == 1:
+            what, who = f"The pod does not get ready: {first.reason}.", "Its user waits"
+            step = f"`user-pods why {first.uuid}`, then {describe}"
+        else:
+            shown = ", ".join(each.uuid for each in group[:_NAMED]) + (", and others" if number > _NAMED else "")
+            what = f"The pods of {number} sessions do not get ready ({shown}). Of the first: {first.reason}."
+            who = "Their users wait"
+            phases = " and ".join(
+                f"`user-pods list --phase {phase}`" for phase in sorted({each.phase for each in group})
             )
-        return found
+            step = f"{phases} shows which, `user-pods why {first.uuid}` more of one. Then {describe}"
+        return self.finding(
+            first.uuid if number == 1 else kind,
+            Severity.ERROR if failed else Severity.WARNING,
+            what,
+            meaning=f"{who} in vain." if final else f"{who}.",
+            next_step=f"{step}; docs/troubleshooting.md explains the usual reasons.",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Late:
+    """A session whose pod does not get ready."""
+
+    uuid: SessionId
+    phase: Phase
+    kind: str
+    """Equal for sessions that wait for the same reason."""
+    reason: str
+    failed: bool
+    final: bool
+
+
+def _late(session: Session, now: datetime) -> _Late | None:
+    """None for a session that wants no pod, has one that is ready, or may be about to; and for a paused one."""
+    workload = session.workload
+    if session.phase not in (Phase.WAKING, Phase.FAILED) or session.read_error or workload.read_error:
+        return None
+    if workload.broken_reason or workload.paused:
+        return None
+    kind, reason = _reason(workload, _waits(session, now))
+    if reason is None:
+        return None
+    return _Late(
+        uuid=session.record.uuid,
+        phase=session.phase,
+        kind=kind,
+        reason=reason,
+        failed=workload.failure is not None,
+        final=workload.final,
+    )
+
+
+def _reason(workload: Workload, waits: timedelta) -> tuple[str, str | None]:
+    """The kind of the reason, and the reason; None if waiting is normal yet."""
+    if workload.failure:
+        return _kind(workload.failure), workload.failure
+    if workload.blocker and (workload.warning or waits > _NODE_GRACE):
+        return _kind(workload.blocker), workload.blocker
+    if workload.warning:
+        return "slow start", workload.warning
+    return "no reason known", _UNEXPLAINED if waits > _SLOW else None
+
+
+def _kind(reason: str) -> str:
+    """Kubernetes' word for it, without what differs between pods."""
+    return reason.partition(":")[0]
+
+
+def _waits(session: Session, now: datetime) -> timedelta:
+    """For how long it has wanted its pod at least. A blocker of unknown age counts."""
+    pod = session.workload.pod
+    since = pod.created_at if pod is not None and pod.created_at else session.record.queue.pending_since
+    return now - since if since is not None else _NODE_GRACE * 2
 
 
 class Pauses(Check):
