@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
 
 from user_pods_client.decoding import as_object, decode, encode
-from user_pods_client.errors import NoAnswer, ServiceProblem, UnexpectedAnswer
+from user_pods_client.errors import NoAnswer, ServiceProblem, UnexpectedAnswer, WorkspacesAddress
 from user_pods_client.problems import BY_SLUG
 
 T = TypeVar("T")
@@ -141,6 +141,9 @@ def error_of(answer: Answer) -> ServiceProblem | UnexpectedAnswer:
         return UnexpectedAnswer(f"what answers is not the service: status {answer.status} without a problem document")
     document = as_object(_json(answer)) or {}
     type_ = str(document.get("type", "about:blank"))
+    if type_ == "about:blank":  # the API gives each of its problems a type, the gateway none
+        title = document.get("title") or f"status {answer.status}"
+        return WorkspacesAddress(f"this is an address where workspaces are opened, not the API's; it answers: {title}")
     slug = type_.rpartition("/problems/")[2]
     kind = BY_SLUG.get(slug, ServiceProblem)
     part = document.get("part")

@@ -26,6 +26,10 @@ class UnexpectedAnswer(ClientError):
     """What answered is not this service, or a version that does not fit: a redirect, no JSON, a member is missing."""
 
 
+class WorkspacesAddress(UnexpectedAnswer):
+    """What answers is the service's gateway, where workspaces are opened. The API has another address."""
+
+
 class WaitTimeout(ClientError):
     """The session did not reach the phase in time."""
 

@@ -5,7 +5,7 @@ import contextlib
 import io
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from service.domain.names import SessionId
+from service.domain.progress import ProgressUpdate, Stage
 from tests.domain.conftest import World
 from tests.web.conftest import Serve, drain, exposition, metrics, serve, supervisor, world
 from user_pods_client import AsyncClient, Client
@@ -111,6 +112,19 @@ def pods(connect: Connect, url: str) -> Either:
 @pytest.fixture
 async def uuid(world: World) -> SessionId:
     return (await world.provisioner.create("ann@example.com")).uuid
+
+
+def make_ready(world: World, uuid: SessionId) -> None:
+    world.cluster.change(replace(world.cluster.workload(uuid), replicas=1, ready=1))
+
+
+async def become_ready(world: World, uuid: SessionId) -> None:
+    """Play the pod: become ready once somebody has woken the session."""
+    with world.progress.following(uuid) as changed:
+        async with asyncio.timeout(20):
+            await changed.wait()
+    make_ready(world, uuid)
+    await world.progress.write(uuid, ProgressUpdate(Stage.READY))
 
 
 def problem(status: int, slug: str, **headers: str) -> web.Response:

@@ -82,7 +82,10 @@ async def test_it_shows_what_it_will_mend_asks_mends_and_looks_again(
     assert f"installation {uuid}: fixed, the release is complete again" in done.err
     assert world.cluster.workload(uuid).has_scaler
     assert "Everything is in order." in done.out
-    assert "can be mended from here" in (await doctor("doctor", "--fix")).err
+    done = await doctor("doctor", "--fix", "--yes")
+    assert (done.code, done.err) == (ExitCode.DONE, "Nothing needs mending.\n")
+    world.redis.settings = replace(world.redis.settings, policy="volatile-lru")
+    assert "Nothing of this can be mended from here without a loss" in (await doctor("doctor", "--fix")).err
     assert [entry.operation for _, entry in world.trail.entries] == ["fix"]
 
 

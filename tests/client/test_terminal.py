@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from service.domain.names import SessionId
-from service.domain.progress import ProgressUpdate, Stage
 from stack.stack import ROOT
-from tests.client.conftest import KEY
+from tests.client.conftest import KEY, become_ready
 from tests.domain.conftest import World
 
 _START = """
@@ -93,9 +92,9 @@ async def test_a_key_is_typed_unseen_and_a_wake_shows_its_progress(
         on_a_terminal, tmp_path, "login", url, "--name", "mine", prompt="Key: ", reply=KEY
     )
     assert (code, "Context mine is in use" in shown, KEY in shown) == (0, True, False), shown
-    world.cluster.change(replace(world.cluster.workload(uuid), replicas=1, ready=1))
-    await world.progress.write(uuid, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.READY))
-    code, shown = await asyncio.to_thread(on_a_terminal, tmp_path, "wake", uuid)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(become_ready(world, uuid))
+        code, shown = await asyncio.to_thread(on_a_terminal, tmp_path, "wake", uuid)
     assert (code, f"Session {uuid} is awake" in shown, f"Waking {uuid}" in shown) == (0, True, True), shown
     code, shown = await asyncio.to_thread(on_a_terminal, tmp_path, "delete", uuid, prompt="Delete session", reply="n")
     assert (code, "keep its files" in shown) == (1, True), shown

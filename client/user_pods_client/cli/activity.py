@@ -6,11 +6,13 @@ from typing import Annotated, Literal
 
 import typer
 
+import user_pods_client
 from user_pods_client.cli import arguments, browser, output
 from user_pods_client.cli.connection import connect, find
 from user_pods_client.cli.output import Format
 from user_pods_client.cli.progress import Progress
-from user_pods_client.cli.text import printable
+from user_pods_client.cli.text import duration, printable
+from user_pods_client.models import Status
 
 
 class Goal(enum.StrEnum):
@@ -27,18 +29,32 @@ def wake(
     format_: output.Output = Format.TABLE,
 ) -> None:
     """Wake a session, and wait until it is ready."""
-    began = time.monotonic()
     with connect(context) as pods:
-        uuid = find(pods, who).uuid
-        pods.wake(uuid)
-        if wait:
-            with Progress(f"Waking {uuid}") as progress:
-                for event in pods.events(uuid, timeout=timeout):
-                    progress.show(event)
-            pods.wait_ready(uuid, timeout=max(1.0, timeout - (time.monotonic() - began)))
+        found = find(pods, who)
+        uuid = found.uuid
+        pods.wake(uuid)  # of an awake session, too: its time begins anew
         status = pods.status(uuid)
-    said = f"Session {uuid} is awake. `user-pods open {uuid}` opens it." if wait else f"Session {uuid} is waking."
-    output.show(output.rendered(status, format_, table=lambda: said, names=lambda: [uuid]))
+        was_ready = found.phase == status.phase == "ready"
+        if wait and not was_ready:
+            status = _until_ready(pods, uuid, timeout)
+    state = "is awake already" if was_ready else "is awake" if wait else "is waking"
+    opens = f" `user-pods open {uuid}` opens it." if status.phase == "ready" else ""
+    output.show(output.rendered(status, format_, table=lambda: f"Session {uuid} {state}.{opens}", names=lambda: [uuid]))
+
+
+def _until_ready(pods: "user_pods_client.Client", uuid: str, timeout: float) -> Status:
+    """Show how the wake goes on. `timeout` in seconds."""
+    deadline = time.monotonic() + timeout
+    try:
+        with Progress(f"Waking {uuid}") as progress:
+            for event in pods.events(uuid, timeout=timeout):
+                progress.show(event)
+        return pods.wait_ready(uuid, timeout=max(1.0, deadline - time.monotonic()))
+    except KeyboardInterrupt:
+        typer.echo(
+            f"\nThe wake goes on. `user-pods wait {uuid}` waits for it, `user-pods sleep {uuid}` ends it.", err=True
+        )
+        raise
 
 
 def sleep(
@@ -51,15 +67,12 @@ def sleep(
 ) -> None:
     """Send a session to sleep, even if somebody is using it. Files are kept, and open pages save first."""
     with connect(context) as pods:
-        done = pods.sleep(find(pods, who).uuid, now=now)
-    output.show(
-        output.rendered(
-            done,
-            format_,
-            table=lambda: f"Session {done.uuid} goes to sleep. `user-pods wait {done.uuid} --for=asleep` waits for it.",
-            names=lambda: [done.uuid],
-        )
-    )
+        found = find(pods, who)
+        done = pods.sleep(found.uuid, now=now)
+    said = f"Session {done.uuid} goes to sleep. `user-pods wait {done.uuid} --for=asleep` waits for it."
+    if found.phase == "asleep":
+        said = f"Session {done.uuid} is asleep already."
+    output.show(output.rendered(done, format_, table=lambda: said, names=lambda: [done.uuid]))
 
 
 def extend(
@@ -116,10 +129,25 @@ def wait(
 ) -> None:
     """Wait until a session is ready, asleep or deleted. It does not wake it."""
     with connect(context) as pods:
-        uuid = find(pods, who).uuid
+        found = find(pods, who)
+        uuid = found.uuid
+        if found.phase != goal.value:
+            typer.echo(_awaited(found, goal, timeout), err=True)
         goals: dict[Goal, Literal["ready", "asleep"]] = {Goal.READY: "ready", Goal.ASLEEP: "asleep"}
         if goal in goals:
             pods.wait(uuid, goals[goal], timeout=timeout)
         else:
             pods.wait(uuid, "deleted", timeout=timeout)
     typer.echo(f"Session {uuid} is {goal.value}.")
+
+
+def _awaited(found: Status, goal: Goal, timeout: float) -> str:
+    """What a wait is for, and what ends it if it does not end by itself."""
+    said = f"Waiting {duration(timeout).replace('.0 s', ' s')} at most until session {found.uuid} is {goal.value}."
+    if goal is Goal.READY and found.phase == "asleep":
+        return f"{said} It is asleep and does not wake by itself: `user-pods wake {found.uuid}`, or a visit, wakes it."
+    if goal is Goal.ASLEEP and found.phase in ("ready", "waking"):
+        return f"{said} It sleeps when nobody uses it: `user-pods sleep {found.uuid}` sends it to sleep now."
+    if goal is Goal.DELETED and found.phase != "deleting":
+        return f"{said} Nobody deletes it yet: `user-pods delete {found.uuid}` does."
+    return f"{said} It is {found.phase}."

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from user_pods_client.cli import text
-from user_pods_client.cli.exits import BadArgument
+from user_pods_client.cli.exits import BadArgument, NoReply
 
 Who = Annotated[
     str,
@@ -32,7 +32,7 @@ Utc = Annotated[bool, typer.Option("--utc", help="Show times in UTC instead of t
 
 
 def confirm(question: str) -> None:
-    """Ask on standard error. Raises Abort for any answer but yes, and BadArgument for one that is not text, or missing.
+    """Ask on standard error. Raises Abort for any answer but yes, NoReply for none, BadArgument for no text.
 
     Ctrl-C is one anywhere else, too.
     """
@@ -44,7 +44,7 @@ def confirm(question: str) -> None:
         if sys.stdin.isatty():
             raise KeyboardInterrupt from None
         typer.echo(err=True)
-        raise BadArgument("no answer came on standard input; --yes answers without a question") from None
+        raise NoReply("no answer came on standard input, so nothing was done") from None
     if not yes:
         raise typer.Abort
 

@@ -36,11 +36,14 @@ def doctor(
     """
     with connect(context) as pods:
         findings = _look(pods)
-        if fix:
+        fixable = [each for each in findings if each.fixable]
+        if fix and fixable:
             if format_ is Format.TABLE:
                 output.show(_table(findings))
-            _mend(pods, [each for each in findings if each.fixable], yes=yes)
+            _mend(pods, fixable, yes=yes)
             findings = _look(pods)
+        elif fix:
+            typer.echo(_nothing_to_mend(findings), err=True)
     output.show(output.rendered(findings, format_, table=lambda: _table(findings), names=lambda: _names(findings)))
     raise typer.Exit(max((_CODES.get(each.severity, ExitCode.WARNINGS) for each in findings), key=_weight))
 
@@ -63,11 +66,14 @@ def _look(pods: "user_pods_client.Client") -> Sequence[Finding]:
     )
 
 
+def _nothing_to_mend(findings: Sequence[Finding]) -> str:
+    if all(each.severity == "ok" for each in findings):
+        return "Nothing needs mending."
+    return "Nothing of this can be mended from here without a loss. Each fault says what to do."
+
+
 def _mend(pods: "user_pods_client.Client", fixable: Sequence[Finding], *, yes: bool) -> None:
     """Mend one after the other: a finding that resists keeps no other from being mended."""
-    if not fixable:
-        typer.echo("Nothing of this can be mended from here without a loss. Each line says what to do.", err=True)
-        return
     typer.echo("This will be mended; nobody loses anything by it:", err=True)
     for each in fixable:
         typer.echo(f"  {printable(each.check)} {printable(each.subject)}: {printable(each.what)}", err=True)

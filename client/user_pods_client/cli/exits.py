@@ -10,6 +10,7 @@ from user_pods_client.errors import (
     SessionFailed,
     UnexpectedAnswer,
     WaitTimeout,
+    WorkspacesAddress,
 )
 
 
@@ -27,6 +28,10 @@ class BadContexts(ClientError):
 
 class BadArgument(ClientError):
     """An argument, or an answer on standard input, is not text."""
+
+
+class NoReply(ClientError):
+    """A question was asked, and standard input ended without an answer."""
 
 
 class ExitCode(enum.IntEnum):
@@ -68,6 +73,7 @@ _OF_KIND: tuple[tuple[type[ClientError], ExitCode], ...] = (
     (NotSignedIn, ExitCode.NOT_ALLOWED),
     (BadContexts, ExitCode.USAGE),
     (BadArgument, ExitCode.USAGE),
+    (NoReply, ExitCode.USAGE),
     (NoAnswer, ExitCode.UNAVAILABLE),
     (WaitTimeout, ExitCode.TIMEOUT),
     (SessionFailed, ExitCode.FAILED),
@@ -83,12 +89,14 @@ _OF_STATUS = {
 
 _LOGIN = "Sign in with `user-pods login URL`; `user-pods context list` shows where you have."
 _ADDRESS = "`user-pods whoami` shows which address is used; check it, and that the service runs."
-_WHY = "`user-pods why` tells what happened to the session."
+_WHY = "`user-pods why WHO` tells what happened to the session."
 _STEPS: dict[type[ClientError], str] = {
     NotFound: "`user-pods list` shows the sessions, and `user-pods create` makes one.",
     NotSignedIn: _LOGIN,
     BadContexts: "",
     BadArgument: "Write it in UTF-8.",
+    NoReply: "--yes answers without a question.",
+    WorkspacesAddress: "Ask your operator for the address of the API, and sign in there with `user-pods login URL`.",
     NoAnswer: _ADDRESS,
     WaitTimeout: f"{_WHY} `--timeout 10m` waits longer.",
     SessionFailed: _WHY,
@@ -96,19 +104,21 @@ _STEPS: dict[type[ClientError], str] = {
 }
 _STEPS_OF_TYPES = {
     "unauthorized": "The key is missing, wrong or expired. " + _LOGIN,
-    "forbidden": "`user-pods whoami` shows what your key may do. Ask an operator for another one.",
+    "forbidden": "`user-pods whoami` shows your role there. Ask an operator for a key that may do this.",
     "session-not-found": _STEPS[NotFound],
     "group-refused": "Leave --group out: it follows from your key.",
     "unknown-profile": "`user-pods profiles` lists those that you may choose.",
-    "session-awake": "`user-pods upgrade WHO --restart` upgrades it now. `user-pods wait --for=asleep` waits instead.",
+    "session-awake": (
+        "`user-pods upgrade WHO --restart` upgrades it now. `user-pods wait WHO --for=asleep` waits until it sleeps."
+    ),
     "upgrade-running": "`user-pods upgrade --status` shows it, and `user-pods upgrade --stop` stops it.",
     "no-upgrade": "`user-pods upgrade --all` starts one.",
-    "session-asleep": "`user-pods wake` wakes it.",
+    "session-asleep": "`user-pods wake WHO` wakes it.",
     "session-released": "`user-pods create` with its user's id installs it again, with the files that were kept.",
     "session-paused": "Only an operator can end the pause.",
     "session-broken": "`user-pods create` with its user's id repairs it.",
     "session-unreadable": "`user-pods create` with its user's id repairs it.",
-    "session-deleting": "`user-pods wait --for=deleted` waits until it is gone.",
+    "session-deleting": "`user-pods wait WHO --for=deleted` waits until it is gone.",
     "gateway-off": "This service does not open workspaces. Ask the operator where yours is.",
 }
 
@@ -120,12 +130,14 @@ def code_of(error: ClientError) -> ExitCode:
     return next((code for kind, code in _OF_KIND if isinstance(error, kind)), ExitCode.UNEXPECTED)
 
 
-def explanation(error: ClientError) -> str:
-    """What happened, and what to do next; lines for stderr."""
+def explanation(error: ClientError, *, tried: str | None = None) -> str:
+    """What happened, and what to do next; lines for stderr. `tried`: an address that no context has yet."""
     lines = [f"user-pods: {printable(str(error).removesuffix('; see `errors`'))}"]
     if isinstance(error, ServiceProblem):
         lines += [f"  {printable(pointer)}: {printable(detail)}" for pointer, detail in error.errors]
     step = _step(error)
+    if tried is not None and step == _ADDRESS:
+        step = f"The address that was tried is {tried}. Check it, and that the service runs. Nothing was stored."
     lines += [step] if step else []
     if isinstance(error, ServiceProblem) and error.status >= 500 and error.instance:
         lines.append(f"The service's log has it as {printable(error.instance)}.")

@@ -8,11 +8,12 @@ from urllib.parse import urlsplit
 import typer
 
 from user_pods_client.address import base_url
-from user_pods_client.cli import contexts, output
+from user_pods_client.cli import contexts, exits, output
 from user_pods_client.cli.connection import Target, reach, target
 from user_pods_client.cli.contexts import Context
 from user_pods_client.cli.output import Format
 from user_pods_client.cli.text import printable
+from user_pods_client.errors import NoAnswer, UnexpectedAnswer
 from user_pods_client.models import WhoAmI
 from user_pods_client.problems import NotFound
 
@@ -50,7 +51,11 @@ def login(
     if address.startswith("http:") and host not in _LOOPBACK and not no_key:
         typer.echo("Warning: without https, everybody on the way can read the key.", err=True)
     key = None if no_key else _key(key_file)
-    found = _check(Target(address, key, "the address or the key"))
+    try:
+        found = _check(Target(address, key, "the address or the key"))
+    except (NoAnswer, UnexpectedAnswer) as error:
+        typer.echo(exits.explanation(error, tried=address), err=True, nl=False)
+        raise typer.Exit(exits.code_of(error)) from None
     with contexts.changing() as known:
         known.put(Context(name or host, address, key))
     typer.echo(f"Signed in to {address}{_as(found)}. Context {name or host} is in use.")
@@ -74,7 +79,7 @@ def logout(
 
 
 def whoami(context: typer.Context, format_: output.Output = Format.TABLE) -> None:
-    """Show which service is used, and what your key may do there."""
+    """Show which service is used, and who you are there: name, role, and for which user."""
     used = target(context)
     found = _check(used)
     document = {

@@ -1,0 +1,152 @@
+"""Each sentence of the command line fits what is the case, and names a next step that helps."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import unused_port
+
+from service.domain.errors import SessionNotFound
+from service.domain.names import SessionId
+from service.domain.progress import ProgressUpdate, Stage
+from service.gateway.errors import of_session_error
+from tests.client.conftest import KEY, Run, ServeAlone, become_ready, make_ready, problem
+from tests.domain.conftest import World
+from user_pods_client import Client, WaitTimeout
+from user_pods_client.cli.exits import ExitCode
+from user_pods_client.models import ProgressEvent
+
+
+@pytest.fixture
+def with_key(run: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("USER_PODS_URL", url)
+    monkeypatch.setenv("USER_PODS_TOKEN", KEY)
+    return run
+
+
+@pytest.mark.parametrize("command", ["delete", "revoke"])
+async def test_no_answer_at_all_is_not_a_matter_of_utf_8(with_key: Run, uuid: SessionId, command: str) -> None:
+    done = await with_key(command, uuid)
+    assert done.code == ExitCode.USAGE
+    assert "no answer came on standard input, so nothing was done\n--yes answers without a question." in done.err
+    assert "UTF-8" not in done.err
+    assert "UTF-8" in (await with_key(command, uuid, stdin=b"\xff\n")).err
+
+
+async def test_a_wait_says_at_once_what_for_and_that_a_sleeper_does_not_wake(
+    with_key: Run, uuid: SessionId, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait(*_arguments: object, timeout: float) -> None:
+        raise WaitTimeout(f"not after {timeout:g} s")
+
+    monkeypatch.setattr(Client, "wait", wait)
+    done = await with_key("wait", uuid)
+    assert (done.code, done.out) == (ExitCode.TIMEOUT, "")
+    assert done.err.startswith(
+        f"Waiting 5 min at most until session {uuid} is ready. It is asleep and does not wake by"
+    )
+    assert f"`user-pods wake {uuid}`" in done.err
+    assert f"`user-pods delete {uuid}`" in (await with_key("wait", uuid, "--for=deleted")).err
+    make_ready(world, uuid)
+    assert f"`user-pods sleep {uuid}`" in (await with_key("wait", uuid, "--for=asleep", "--timeout=9s")).err
+    monkeypatch.undo()
+
+
+async def test_a_wait_for_what_is_the_case_says_only_that(with_key: Run, uuid: SessionId) -> None:
+    done = await with_key("wait", uuid, "--for=asleep")
+    assert (done.code, done.out, done.err) == (0, f"Session {uuid} is asleep.\n", "")
+
+
+async def test_the_address_of_the_workspaces_is_not_the_api(
+    run: Run, serve_alone: ServeAlone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gateway(_: web.Request) -> web.StreamResponse:
+        return of_session_error(SessionNotFound()).response("request-1")
+
+    url = await serve_alone(gateway)
+    monkeypatch.setenv("USER_PODS_URL", url)
+    for argv in (["show", "abc123xy"], ["list"], ["whoami"], ["events", "ann"], ["login", url, "--no-key"]):
+        done = await run(*argv)
+        assert (done.code, done.out) == (ExitCode.UNEXPECTED, ""), argv
+        assert "this is an address where workspaces are opened, not the API's" in done.err
+        assert "Ask your operator for the address of the API" in done.err
+
+
+async def test_a_failed_login_names_the_address_that_was_tried(
+    run: Run, url: str, serve_alone: ServeAlone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def page(_: web.Request) -> web.StreamResponse:
+        return web.Response(text="<html>Welcome to nginx", content_type="text/html")
+
+    assert (await run("login", url, stdin=KEY)).code == 0
+    monkeypatch.setattr("random.uniform", lambda *_: 0)
+    other = (await serve_alone(page)).rstrip("/")
+    nobody = f"http://127.0.0.1:{unused_port()}"
+    for address, code in ((other, ExitCode.UNEXPECTED), (nobody, ExitCode.UNAVAILABLE)):
+        done = await run("login", address, stdin=KEY)
+        assert (done.code, done.out) == (code, "")
+        assert f"The address that was tried is {address}." in done.err
+        assert "whoami" not in done.err
+    assert url.rstrip("/") in (await run("whoami")).out, "the sign-in from before is kept"
+
+
+async def test_nothing_promises_that_whoami_lists_what_a_key_may_do(
+    run: Run, serve_alone: ServeAlone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(_: web.Request) -> web.StreamResponse:
+        return problem(403, "forbidden")
+
+    monkeypatch.setenv("USER_PODS_URL", await serve_alone(refuse))
+    done = await run("show", "abc123xy")
+    assert "`user-pods whoami` shows your role there." in done.err
+    assert "may do" not in (await run("whoami", "--help")).out
+
+
+async def test_a_sleeper_that_is_sent_to_sleep_is_asleep_already(with_key: Run, uuid: SessionId, world: World) -> None:
+    assert (await with_key("sleep", uuid)).out == f"Session {uuid} is asleep already.\n"
+    make_ready(world, uuid)
+    assert "goes to sleep" in (await with_key("sleep", uuid)).out
+
+
+async def test_waking_an_awake_session_replays_no_old_wake(with_key: Run, uuid: SessionId, world: World) -> None:
+    await world.activity.wake(uuid)
+    make_ready(world, uuid)
+    await world.progress.write(uuid, ProgressUpdate(Stage.SCALED), ProgressUpdate(Stage.READY))
+    for argv in (["wake", uuid], ["wake", uuid, "--no-wait"]):
+        done = await with_key(*argv)
+        assert (done.code, done.err) == (0, "")
+        assert done.out == f"Session {uuid} is awake already. `user-pods open {uuid}` opens it.\n"
+
+
+async def test_a_sleeper_shows_its_wake_until_it_is_awake(with_key: Run, uuid: SessionId, world: World) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(become_ready(world, uuid))
+        done = await with_key("wake", uuid)
+    assert (done.code, done.out) == (0, f"Session {uuid} is awake. `user-pods open {uuid}` opens it.\n")
+    assert f"Waking {uuid}: the wake is accepted" in done.err
+
+
+async def test_an_interrupted_wake_goes_on_and_says_so(
+    with_key: Run, uuid: SessionId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def events(*_arguments: object, **_more: object) -> Iterator[ProgressEvent]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "events", events)
+    done = await with_key("wake", uuid)
+    assert (done.code, done.out) == (ExitCode.INTERRUPTED, "")
+    assert f"The wake goes on. `user-pods wait {uuid}` waits for it" in done.err
+
+
+async def test_hints_name_the_session_where_a_command_needs_it(
+    run: Run, serve_alone: ServeAlone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slugs = iter(["session-awake", "session-asleep", "session-deleting"])
+
+    async def refuse(_: web.Request) -> web.StreamResponse:
+        return problem(409, next(slugs))
+
+    monkeypatch.setenv("USER_PODS_URL", await serve_alone(refuse))
+    for hint in ("`user-pods wait WHO --for=asleep`", "`user-pods wake WHO`", "`user-pods wait WHO --for=deleted`"):
+        assert hint in (await run("show", "abc123xy")).err
