@@ -9,7 +9,7 @@ from typing import Literal
 from user_pods_client.decoding import Model
 
 CallerRole = Literal["operator", "frontend", "viewer", "user"]
-Kind = Literal["wake", "sleep", "failure", "revocation"]
+Kind = Literal["wake", "sleep", "failure", "revocation", "upgrade"]
 Outcome = Literal["fixed", "gone", "left"]
 Phase = Literal["asleep", "waking", "ready", "failed", "deleting", "released"]
 RecordStatus = Literal["created", "released", "deleting"]
@@ -165,19 +165,21 @@ class History(Model):
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class HistoryEntry(Model):
-    """One wake, sleep, failure or revocation; what does not belong to its kind is null."""
+    """One wake, sleep, failure, revocation or upgrade; what does not belong to its kind is null."""
 
     kind: Kind
     at: datetime
-    """When it happened; for a wake, when it was accepted."""
+    """When it happened; for a wake, when it was accepted; for an upgrade, when it began."""
     by: str | None
-    """Who requested the wake or revocation: the name of the API key (`api` if it has none), `person` (by a token of
-    the identity provider), `visit` (a browser at the gateway), `queue` (a push by another program) or `operator` (a
-    scale by hand). Null if nobody did: the pod was replaced or restored."""
+    """Who requested the wake, revocation or upgrade: the name of the API key (`api` if it has none), `person` (by a
+    token of the identity provider), `visit` (a browser at the gateway), `queue` (a push by another program) or
+    `operator` (a scale by hand). Null if nobody did: the pod was replaced or restored."""
     ready_at: datetime | None
-    """For a wake: when its pod became ready; null if it never did."""
+    """For a wake: when its pod became ready; null if it never did. For an upgrade that replaced a pod: when the new
+    one became ready."""
     seconds: float | None
-    """For a wake: from accepted to ready. For a sleep: how long the session had been awake."""
+    """For a wake: from accepted to ready. For an upgrade: from the new pod's creation to ready. For a sleep: how long
+    the session had been awake."""
     cause: SleepReason | None
     """For a sleep: `idle`, `asked` (a call to sleep), `operator`, `late-zero` (KEDA's late 0, undone at once), or
     `false` (the session was in use)."""

@@ -75,7 +75,7 @@ class Operations(ABC):
         return self._send(calls.status(uuid))
 
     def history(self, uuid: str) -> History:
-        """List a session's wakes, sleeps, failures and revocations."""
+        """List a session's wakes, sleeps, failures, upgrades and revocations."""
         return self._send(calls.history(uuid))
 
     def delete(self, uuid: str, *, keep_data: bool = True) -> None:
@@ -213,7 +213,7 @@ class AsyncOperations(ABC):
         return await self._send(calls.status(uuid))
 
     async def history(self, uuid: str) -> History:
-        """List a session's wakes, sleeps, failures and revocations."""
+        """List a session's wakes, sleeps, failures, upgrades and revocations."""
         return await self._send(calls.history(uuid))
 
     async def delete(self, uuid: str, *, keep_data: bool = True) -> None:

@@ -26,7 +26,10 @@ class Transition:
     workload: Workload
     at: datetime
     since: datetime | None
-    """When the pod was first wanted; None when this replica did not see that."""
+    """When the pod was first wanted; None when this replica did not see that.
+
+    For a ready pod that has replaced another one: when it was created.
+    """
     pod: str | None
     """The uid of the life's newest pod."""
 
@@ -72,8 +75,12 @@ class PodLives:
             life = self._lives.get(workload.uuid)
             events = [] if life is not None else [LifeEvent.WANTED]
             life = life or self._lives.setdefault(workload.uuid, _Life(at))
+            replaces = life.ready is not None
             for event in events + _advance(life, workload):
-                yield Transition(event, workload, at, life.since, life.pod)
+                since = life.since
+                if event is LifeEvent.READY and replaces:
+                    since = workload.pod.created_at if workload.pod is not None else None
+                yield Transition(event, workload, at, since, life.pod)
 
 
 def _advance(life: _Life, workload: Workload) -> list[LifeEvent]:

@@ -234,7 +234,7 @@ class RolloutRun:
 
     async def _upgrade(self, uuid: SessionId) -> None:
         try:
-            await self._upgrades.upgrade(uuid)
+            await self._upgrades.upgrade(uuid, by=self._rollout.started_by)
             if self._standing(uuid) is not Standing.UPGRADED:
                 self._later[uuid] = self._clock() + _SETTLE  # the cache does not show it yet
         except SessionAwake:

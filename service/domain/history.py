@@ -1,4 +1,4 @@
-"""A session's history: its last wakes, sleeps, failures and revocations."""
+"""A session's history: its last wakes, sleeps, failures, upgrades and revocations."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from service.domain.background_writer import BackgroundWriter
-from service.domain.journal import Failed, HistoryEvent, JournalEntry, Ready, Revoked, Slept, Woken
+from service.domain.journal import Failed, HistoryEvent, JournalEntry, Ready, Revoked, Slept, Upgraded, Woken
 from service.domain.ports import History
 from service.domain.sleep_cause import SleepReason
 
@@ -14,6 +14,8 @@ LIMIT = 45
 """Journal entries kept per session: fifteen rounds of a wake, a ready pod and a sleep."""
 POD_UID_LENGTH = 8
 """Characters of a pod's uid that are kept, enough to tell a session's last pods apart."""
+_REPLACED_WITHIN = timedelta(minutes=2)
+"""After an upgrade. The pod before may take half a minute to end."""
 _DEDUP_SECONDS = 10
 """Two entries without a pod are the same within this time: two replicas may both believe that they lead."""
 
@@ -29,6 +31,8 @@ def dedup_key(event: HistoryEvent) -> str:
             return f"slept:{_life(event)}"
         case Revoked():
             return f"revoked:{event.at.timestamp():.6f}"
+        case Upgraded():
+            return f"upgraded:{event.at.timestamp():.6f}"
         case Failed():
             return f"failed:{_life(event)}:{event.reason.partition(':')[0].replace(' ', '-')[:40]}"
 
@@ -43,6 +47,7 @@ class Kind(StrEnum):
     SLEEP = "sleep"
     FAILURE = "failure"
     REVOCATION = "revocation"
+    UPGRADE = "upgrade"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,14 +56,16 @@ class Entry:
 
     kind: Kind
     at: datetime
-    """For a wake: when it was accepted."""
+    """For a wake: when it was accepted. For an upgrade: when it began."""
     request: str | None = None
     by: str | None = None
-    """Who requested the wake or the revocation; None if nobody did, because the pod was replaced or restored."""
+    """Who requested the wake, revocation or upgrade; None if nobody did: the pod was replaced or restored."""
     ready_at: datetime | None = None
-    """When the wake's pod was ready; None if it is not, or never was."""
+    """When the wake's pod was ready; None if it is not, or never was. For an upgrade: when the pod was that replaced
+    the one before, if it did that."""
     seconds: float | None = None
-    """For a wake: from accepted to ready. For a sleep: how long the session was awake."""
+    """For a wake: from accepted to ready. For an upgrade: how long the new pod took. For a sleep: how long the
+    session was awake."""
     why: SleepReason | None = None
     idle_since: datetime | None = None
     interrupted: bool = False
@@ -68,43 +75,72 @@ class Entry:
 
 
 def entries(events: Iterable[HistoryEvent]) -> Sequence[Entry]:
-    """The events as lines of a history, newest first: a wake and its ready pod are one line."""
-    lines: list[Entry] = []
-    wake: int | None = None
-    """The index of the last wake's line, until the session sleeps again."""
+    """The events as lines of a history, newest first. A wake, or an upgrade, and its ready pod are one line."""
+    lines = _Lines()
     for event in sorted(events, key=lambda event: event.at):
+        lines.add(event)
+    return lines.lines[::-1]
+
+
+class _Lines:
+    """Lines, oldest first."""
+
+    def __init__(self) -> None:
+        self.lines: list[Entry] = []
+        self._wake: int | None = None
+        """The index of the last wake's line, until the session sleeps again."""
+        self._upgrade: tuple[int, datetime] | None = None
+        """The index of the last upgrade's line, and until when a new pod is its work; until it has one."""
+
+    def add(self, event: HistoryEvent) -> None:
+        """Add an event that is not older than those before."""
         request = event.request if event.request != "-" else None
         match event:
             case Woken():
-                wake = len(lines)
-                lines.append(Entry(kind=Kind.WAKE, at=event.at, request=request, by=event.by))
-            case Ready() if wake is not None and lines[wake].ready_at is None:
-                after = (event.at - lines[wake].at).total_seconds()
-                lines[wake] = replace(lines[wake], ready_at=event.at, seconds=after)
+                self._wake, self._upgrade = len(self.lines), None
+                self.lines.append(Entry(kind=Kind.WAKE, at=event.at, request=request, by=event.by))
             case Ready():
-                wake, began = len(lines), event.at - timedelta(seconds=event.seconds or 0)
-                lines.append(Entry(kind=Kind.WAKE, at=began, ready_at=event.at, seconds=event.seconds))
+                self._add_ready(event)
             case Slept():
-                awake = event.seconds
-                if awake is None and wake is not None:
-                    awake = (event.at - lines[wake].at).total_seconds()
-                wake = None
-                lines.append(
-                    Entry(
-                        kind=Kind.SLEEP,
-                        at=event.at,
-                        request=request,
-                        seconds=awake,
-                        why=event.why,
-                        idle_since=event.idle_since,
-                        interrupted=event.interrupted,
-                    )
-                )
+                self._add_sleep(event, request)
             case Revoked():
-                lines.append(Entry(kind=Kind.REVOCATION, at=event.at, request=request, by=event.by))
+                self.lines.append(Entry(kind=Kind.REVOCATION, at=event.at, request=request, by=event.by))
+            case Upgraded():
+                self._upgrade = len(self.lines), event.at + timedelta(seconds=event.seconds) + _REPLACED_WITHIN
+                self.lines.append(Entry(kind=Kind.UPGRADE, at=event.at, request=request, by=event.by))
             case Failed():
-                lines.append(Entry(kind=Kind.FAILURE, at=event.at, request=request, reason=event.reason))
-    return lines[::-1]
+                self.lines.append(Entry(kind=Kind.FAILURE, at=event.at, request=request, reason=event.reason))
+
+    def _add_ready(self, event: Ready) -> None:
+        """The ready pod is that of the wake or the upgrade before, or nobody asked for it."""
+        began = event.at - timedelta(seconds=event.seconds or 0)
+        if self._wake is not None and self.lines[self._wake].ready_at is None:
+            wake = self.lines[self._wake]
+            after = (event.at - wake.at).total_seconds()
+            self.lines[self._wake] = replace(wake, ready_at=event.at, seconds=after)
+        elif self._upgrade is not None and began <= self._upgrade[1]:
+            number, self._upgrade = self._upgrade[0], None
+            self.lines[number] = replace(self.lines[number], ready_at=event.at, seconds=event.seconds)
+        else:
+            self._wake = len(self.lines)
+            self.lines.append(Entry(kind=Kind.WAKE, at=began, ready_at=event.at, seconds=event.seconds))
+
+    def _add_sleep(self, event: Slept, request: str | None) -> None:
+        awake = event.seconds
+        if awake is None and self._wake is not None:
+            awake = (event.at - self.lines[self._wake].at).total_seconds()
+        self._wake = self._upgrade = None
+        self.lines.append(
+            Entry(
+                kind=Kind.SLEEP,
+                at=event.at,
+                request=request,
+                seconds=awake,
+                why=event.why,
+                idle_since=event.idle_since,
+                interrupted=event.interrupted,
+            )
+        )
 
 
 class HistoryWriter:

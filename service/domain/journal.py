@@ -55,7 +55,8 @@ class Woken(JournalEntry):
 class Ready(JournalEntry):
     EVENT: ClassVar[str] = "session ready"
     seconds: float | None
-    """Since the wake was accepted, or since the pod was first wanted if no wake is known."""
+    """Since the wake was accepted. If no wake is known, since a pod was first wanted; of a pod that replaces another
+    one, since it was created. None if nobody saw that."""
     pod: str
     """The pod's uid."""
 
@@ -106,9 +107,11 @@ class Deleted(JournalEntry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upgraded(JournalEntry):
-    """The release has got today's chart and chart values."""
+    """The release has got today's chart and chart values. `at`: when that began, before a pod was replaced by it."""
 
     EVENT: ClassVar[str] = "session upgraded"
+    by: str
+    """The name of the API caller, who may have asked for an upgrade of all sessions."""
     revision: str
     seconds: float
 
@@ -122,7 +125,7 @@ class Revoked(JournalEntry):
     """The name of the API caller."""
 
 
-HistoryEvent = Woken | Ready | Slept | Failed | Revoked
+HistoryEvent = Woken | Ready | Slept | Failed | Revoked | Upgraded
 """The entries that a session's history holds."""
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from service.domain.admission_queue import AdmissionQueue
+from service.domain.clock import utc_now
 from service.domain.errors import (
     ClusterUnavailable,
     HelmUnavailable,
@@ -83,8 +84,10 @@ class ReleaseUpgrades:
         """Whether the release has another revision than new ones get, or a failed upgrade."""
         return self.standing(workload) not in (Standing.NONE, Standing.UPGRADED)
 
-    async def upgrade(self, uuid: SessionId, *, restart: bool = False) -> Upgrade:
+    async def upgrade(self, uuid: SessionId, *, by: str, restart: bool = False) -> Upgrade:
         """Upgrade the release, unless it needs nothing. Never scales, so a sleeper stays asleep.
+
+        `by`, the kind of caller, goes into the history.
 
         Continues if the caller is cancelled. An awake session is refused unless its pod may `restart`. A release that
         fails is rolled back.
@@ -92,7 +95,7 @@ class ReleaseUpgrades:
         Raises SessionAwake, UpgradeFailed with the reason, SessionBusy, HelmQueueFull, SessionNotFound,
         SessionReleased, SessionBroken, SessionDeleting, SessionUnreadable.
         """
-        return await self._finish(self._upgrade(uuid, restart=restart), "upgrade")
+        return await self._finish(self._upgrade(uuid, by=by, restart=restart), "upgrade")
 
     async def undo(self, uuid: SessionId) -> None:
         """Roll the release back to the revision before, if it is upgraded, even if its pod is restarted for that.
@@ -112,7 +115,7 @@ class ReleaseUpgrades:
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
 
-    async def _upgrade(self, uuid: SessionId, *, restart: bool) -> Upgrade:
+    async def _upgrade(self, uuid: SessionId, *, by: str, restart: bool) -> Upgrade:
         # The lock comes last: nobody who holds one waits for a slot that this holds.
         with self._admission.admit():
             async with self._admission.slot(), self._store.lock(uuid) as lock:
@@ -124,14 +127,14 @@ class ReleaseUpgrades:
                 revision = self._wanted(workload)
                 if not restart and (workload.replicas or record.queue.is_wanted):
                     raise SessionAwake
-                started = time.monotonic()
+                started, began = time.monotonic(), utc_now()
                 try:
                     await self._run(workload, lock)
                 except UpgradeFailed as error:
                     self._note_failure(workload, error, started)
                     raise
         seconds, user = time.monotonic() - started, hashed(workload.user_id)
-        self._journal.note(Upgraded(uuid=uuid, user=user, revision=revision, seconds=seconds))
+        self._journal.note(Upgraded(uuid=uuid, user=user, at=began, by=by, revision=revision, seconds=seconds))
         return Upgrade(changed=True, revision=revision)
 
     async def _undo(self, uuid: SessionId) -> None:

@@ -162,7 +162,7 @@ async def profiles(request: web.Request) -> web.Response:
 
 async def upgrade(request: web.Request) -> web.Response:
     uuid, query, upgrades = _uuid(request), _query(request, UpgradeQuery), request.app[API].upgrades
-    done = await upgrades.upgrade(uuid, restart=query.restart)
+    done = await upgrades.upgrade(uuid, by=access.caller(request).name, restart=query.restart)
     return _json(Upgraded(uuid=uuid, action="upgrade", changed=done.changed, revision=done.revision))
 
 

@@ -321,20 +321,30 @@ class ProgressEvent(Answer):
 
 
 class HistoryEntry(Answer):
-    """One wake, sleep, failure or revocation; what does not belong to its kind is null."""
+    """One wake, sleep, failure, revocation or upgrade; what does not belong to its kind is null."""
 
     kind: Kind
-    at: datetime = Field(description="When it happened; for a wake, when it was accepted.")
+    at: datetime = Field(
+        description="When it happened; for a wake, when it was accepted; for an upgrade, when it began."
+    )
     by: str | None = Field(
         description=(
-            "Who requested the wake or revocation: the name of the API key (`api` if it has none), `person` (by a token"
-            " of the identity provider), `visit` (a browser at the gateway), `queue` (a push by another program) or"
-            " `operator` (a scale by hand). Null if nobody did: the pod was replaced or restored."
+            "Who requested the wake, revocation or upgrade: the name of the API key (`api` if it has none), `person`"
+            " (by a token of the identity provider), `visit` (a browser at the gateway), `queue` (a push by another"
+            " program) or `operator` (a scale by hand). Null if nobody did: the pod was replaced or restored."
         )
     )
-    ready_at: datetime | None = Field(description="For a wake: when its pod became ready; null if it never did.")
+    ready_at: datetime | None = Field(
+        description=(
+            "For a wake: when its pod became ready; null if it never did. For an upgrade that replaced a pod: when the"
+            " new one became ready."
+        )
+    )
     seconds: float | None = Field(
-        description="For a wake: from accepted to ready. For a sleep: how long the session had been awake."
+        description=(
+            "For a wake: from accepted to ready. For an upgrade: from the new pod's creation to ready. For a sleep: how"
+            " long the session had been awake."
+        )
     )
     cause: SleepReason | None = Field(
         description=(

@@ -157,7 +157,7 @@ OPERATIONS = (
     ),
     Operation(
         method="GET", path="/session/{uuid}/history", handler=handlers.history, tag=SESSIONS,
-        summary="List a session's wakes, sleeps, failures and revocations",
+        summary="List a session's wakes, sleeps, failures, upgrades and revocations",
         answers={200: Answer("The most recent entries, about fifteen wakes.", models.History)},
         problems=(*_ID, *_STATE),
     ),

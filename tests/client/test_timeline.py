@@ -79,6 +79,15 @@ def test_every_kind_of_entry_has_a_sentence(made: HistoryEntry, sentence: str) -
     assert sentence in told(status(), made)[1]
 
 
+def test_an_upgrade_says_when_it_was_and_what_became_of_the_pod() -> None:
+    ready = {"ready_at": "2026-03-02T14:03:20Z", "seconds": 9}
+    assert told(status(phase="ready"), entry("upgrade", "14:03:00", by="shop", **ready))[1:3] == [
+        "14:03:00   Its release was upgraded by shop.",
+        "14:03:20   The upgrade had replaced the pod; the new one was ready, 9.0 s after it was created.",
+    ]
+    assert "replaced" not in " ".join(told(status(), entry("upgrade", "14:03:00", by="shop")))
+
+
 @pytest.mark.parametrize("phase", ["waking", "failed", "deleting", "released", "of the future"])
 def test_every_phase_has_a_sentence(phase: str) -> None:
     lines = told(status(phase=phase, reason="the node is full", final=False))

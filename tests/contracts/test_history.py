@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from service.adapters.redis.history import RedisHistory
 from service.adapters.redis.store import RedisStore
 from service.domain.history import LIMIT
-from service.domain.journal import REASON_LIMIT, Failed, HistoryEvent, Ready, Revoked, Slept, Woken
+from service.domain.journal import REASON_LIMIT, Failed, HistoryEvent, Ready, Revoked, Slept, Upgraded, Woken
 from service.domain.names import SessionId
 from service.domain.record import Record, RecordStatus
 from service.domain.sleep_cause import SleepReason
@@ -34,7 +34,10 @@ FAILED = Failed(uuid=A, user=None, at=after(200), request="-", doing="wake", rea
 BARE = Slept(uuid=A, user=None, at=after(300), request="-", why=SleepReason.OPERATOR)
 UNTIMED = Ready(uuid=A, user=None, at=after(400), request="-", seconds=None, pod="p3")
 REVOKED = Revoked(uuid=A, user=None, at=after(500), request="request-2", by="api")
-EVENTS: tuple[HistoryEvent, ...] = (WOKEN, READY, SLEPT, FAILED, BARE, UNTIMED, REVOKED)
+UPGRADED = Upgraded(
+    uuid=A, user=None, at=after(600), request="request-3", by="shop", revision="user-pod-0.1.0-0f", seconds=2.5
+)
+EVENTS: tuple[HistoryEvent, ...] = (WOKEN, READY, SLEPT, FAILED, BARE, UNTIMED, REVOKED, UPGRADED)
 
 
 @pytest.fixture

@@ -98,6 +98,22 @@ async def test_a_pods_life_is_journaled_with_its_times_and_causes(world: World, 
     ]
 
 
+async def test_a_pod_that_replaces_another_one_took_its_own_time_and_not_the_time_since_the_wake(
+    world: World, replica: Replica
+) -> None:
+    await world.queues.wake(UUID, IDLE_TIMES.lease)
+    await world.rise()
+    await world.ready()
+    world.clock.pass_(90)
+    created = world.clock()
+    await world.change(ready=0, pod=Pod("p2", created_at=created))
+    world.clock.pass_(9)
+    await world.change(ready=1, pod=Pod("p2", scheduled=True, started=True, ready=True, created_at=created))
+    await world.history.append(replica.noted[0])  # type: ignore[arg-type]
+    pods = [(each.pod, each.seconds) for each in replica.noted if isinstance(each, Ready)]
+    assert pods == [("p1", 0), ("p2", 9)]
+
+
 async def test_a_requested_sleep_carries_the_id_of_the_request(world: World, replica: Replica) -> None:
     await world.rise()
     replica.noted.clear()

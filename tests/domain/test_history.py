@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from service.domain.errors import RedisUnavailable
 from service.domain.history import Entry, HistoryWriter, Kind, entries
-from service.domain.journal import Created, Failed, HistoryEvent, Ready, Slept, Woken
+from service.domain.journal import Created, Failed, HistoryEvent, Ready, Slept, Upgraded, Woken
 from service.domain.metrics import Creation
 from service.domain.names import SessionId
 from service.domain.sleep_cause import SleepReason
@@ -60,6 +60,29 @@ def test_a_restored_pod_is_an_unrequested_wake() -> None:
     assert healed[0] == Entry(kind=Kind.WAKE, at=after(150), ready_at=after(150.2), seconds=0.2)
     replaced = entries([ready(30, pod="p2"), ready(1), woken(0)])
     assert [(entry.by, entry.at) for entry in replaced] == [(None, after(30)), ("api", NOW)]
+
+
+def upgraded(seconds: float) -> Upgraded:
+    return Upgraded(uuid=UUID, user=None, at=after(seconds), request="request-2", by="shop", revision="2", seconds=1)
+
+
+def test_an_upgrade_and_the_pod_that_it_replaced_are_one_entry() -> None:
+    upgrade, wake = entries([ready(120, took=8, pod="p2"), upgraded(100), ready(1), woken(0)])
+    assert upgrade == Entry(
+        kind=Kind.UPGRADE, at=after(100), request="request-2", by="shop", ready_at=after(120), seconds=8
+    )
+    assert (wake.kind, wake.ready_at) == (Kind.WAKE, after(1))
+
+
+def test_an_upgrade_has_only_the_pod_that_it_replaced() -> None:
+    evicted = entries([ready(9000, took=8, pod="p3"), ready(120, took=8, pod="p2"), upgraded(100), ready(1), woken(0)])
+    assert [(entry.kind, entry.at) for entry in evicted] == [
+        (Kind.WAKE, after(8992)), (Kind.UPGRADE, after(100)), (Kind.WAKE, NOW),
+    ]  # fmt: skip
+    later = entries([ready(9000, took=8, pod="p2"), upgraded(100), ready(1), woken(0)])
+    assert [(entry.kind, entry.ready_at) for entry in later[:2]] == [(Kind.WAKE, after(9000)), (Kind.UPGRADE, None)]
+    asleep = entries([ready(151, took=1, pod="p2"), woken(150), upgraded(100), slept(90)])
+    assert [(entry.kind, entry.ready_at) for entry in asleep[:2]] == [(Kind.WAKE, after(151)), (Kind.UPGRADE, None)]
 
 
 def test_the_awake_time_is_observed_or_derived_from_the_wake() -> None:

@@ -52,34 +52,35 @@ async def begun(world: World) -> None:
 async def test_an_upgrade_keeps_what_is_the_sessions_own_and_wakes_nobody(world: World, uuid: SessionId) -> None:
     before = world.cluster.workload(uuid)
     assert world.upgrades.is_outdated(before)
-    assert (await world.upgrades.upgrade(uuid)).changed
+    assert (await world.upgrades.upgrade(uuid, by="shop")).changed
     after = world.cluster.workload(uuid)
     assert state(world, uuid) == ("second", ReleaseState.DEPLOYED, 0)
     assert (after.user_id, after.idle_times, after.parked) == (before.user_id, before.idle_times, before.parked)
     assert not world.upgrades.is_outdated(after)
-    assert not (await world.upgrades.upgrade(uuid)).changed
+    assert not (await world.upgrades.upgrade(uuid, by="shop")).changed
     assert world.releases.upgrades == [uuid]
     assert [entry.EVENT for entry in world.journal.entries] == ["session created", "session upgraded"]
+    assert getattr(world.journal.entries[-1], "by", None) == "shop"
 
 
 async def test_an_awake_session_is_upgraded_only_if_its_pod_may_restart(world: World, uuid: SessionId) -> None:
     world.cluster.change(replace(world.cluster.workload(uuid), replicas=1, ready=1))
     with pytest.raises(SessionAwake):
-        await world.upgrades.upgrade(uuid)
-    assert (await world.upgrades.upgrade(uuid, restart=True)).changed
+        await world.upgrades.upgrade(uuid, by="shop")
+    assert (await world.upgrades.upgrade(uuid, by="shop", restart=True)).changed
     assert state(world, uuid) == ("second", ReleaseState.DEPLOYED, 1)
 
 
 async def test_a_wake_that_no_controller_has_seen_yet_keeps_the_upgrade_away(world: World, uuid: SessionId) -> None:
     await world.queues.wake(uuid, timedelta(seconds=10))
     with pytest.raises(SessionAwake):
-        await world.upgrades.upgrade(uuid)
+        await world.upgrades.upgrade(uuid, by="shop")
     assert world.releases.upgrades == []
 
 
 async def test_a_wake_in_the_middle_is_carried_out(world: World, uuid: SessionId) -> None:
     world.releases.seconds = 0.05
-    work = asyncio.create_task(world.upgrades.upgrade(uuid))
+    work = asyncio.create_task(world.upgrades.upgrade(uuid, by="shop"))
     await begun(world)
     await world.activity.wake(uuid, by="ann")
     await world.cluster.scale(uuid, 1)
@@ -93,11 +94,11 @@ async def test_a_failed_upgrade_is_rolled_back_and_gives_its_reason(
 ) -> None:
     world.releases.failing[uuid] = error
     with pytest.raises(UpgradeFailed, match=f"{error}; it is rolled back"):
-        await world.upgrades.upgrade(uuid)
+        await world.upgrades.upgrade(uuid, by="shop")
     assert state(world, uuid) == ("first", ReleaseState.DEPLOYED, 0)
     assert world.journal.entries[-1].EVENT == "session failed"
     del world.releases.failing[uuid]
-    assert (await world.upgrades.upgrade(uuid)).changed
+    assert (await world.upgrades.upgrade(uuid, by="shop")).changed
     assert state(world, uuid) == ("second", ReleaseState.DEPLOYED, 0)
 
 
@@ -110,12 +111,12 @@ async def test_a_failed_rollback_is_part_of_the_reason(
     world.releases.failing[uuid] = UpgradeFailed("no quota")
     monkeypatch.setattr(world.releases, "rollback", fail)
     with pytest.raises(UpgradeFailed, match="no quota; it could not be rolled back either"):
-        await world.upgrades.upgrade(uuid)
+        await world.upgrades.upgrade(uuid, by="shop")
     assert "that neither" in caplog.text
     assert world.upgrades.is_outdated(world.cluster.workload(uuid)), "although the objects have the new revision"
     monkeypatch.undo()
     world.releases.failing.clear()
-    assert (await world.upgrades.upgrade(uuid)).changed
+    assert (await world.upgrades.upgrade(uuid, by="shop")).changed
     assert state(world, uuid) == ("second", ReleaseState.DEPLOYED, 0)
 
 
@@ -127,15 +128,15 @@ async def test_a_part_that_is_away_is_no_failure_of_the_release(
 
     world.releases.failing[uuid] = HelmUnavailable()
     with pytest.raises(HelmUnavailable):
-        await world.upgrades.upgrade(uuid)
+        await world.upgrades.upgrade(uuid, by="shop")
     world.releases.failing[uuid] = ClusterUnavailable()
     monkeypatch.setattr(world.cluster, "check", away)
     with pytest.raises(ClusterUnavailable):
-        await world.upgrades.upgrade(uuid)
+        await world.upgrades.upgrade(uuid, by="shop")
     monkeypatch.undo()
     # The API server answers, so it was a webhook that did not.
     with pytest.raises(UpgradeFailed):
-        await world.upgrades.upgrade(uuid)
+        await world.upgrades.upgrade(uuid, by="shop")
     assert state(world, uuid) == ("first", ReleaseState.DEPLOYED, 0)
 
 
@@ -148,11 +149,11 @@ async def test_what_a_dead_helm_has_left_is_rolled_back_first_once_it_must_be_de
     world.cluster.change(replace(workload, release=pending, revision="second"))
     assert world.upgrades.standing(world.cluster.workload(uuid)) is Standing.BUSY
     with pytest.raises(SessionBusy):
-        await world.upgrades.upgrade(uuid)
+        await world.upgrades.upgrade(uuid, by="shop")
     old = replace(pending, modified_at=datetime.now(UTC) - timedelta(seconds=6))
     world.cluster.change(replace(workload, release=old, revision="second"))
     assert world.upgrades.standing(world.cluster.workload(uuid)) is Standing.ASLEEP
-    assert (await world.upgrades.upgrade(uuid)).changed
+    assert (await world.upgrades.upgrade(uuid, by="shop")).changed
     assert (world.releases.rollbacks, world.releases.upgrades) == ([uuid], [uuid])
     assert state(world, uuid) == ("second", ReleaseState.DEPLOYED, 0)
 
@@ -168,27 +169,27 @@ async def test_what_cannot_be_upgraded_is_refused_with_the_reason(world: World, 
     ):
         world.cluster.change(changed)
         with pytest.raises(error):
-            await world.upgrades.upgrade(uuid)
+            await world.upgrades.upgrade(uuid, by="shop")
     world.cluster.change(workload)
     world.queues.unreadable_queues[uuid] = "a string"
     with pytest.raises(SessionUnreadable):
-        await world.upgrades.upgrade(uuid)
+        await world.upgrades.upgrade(uuid, by="shop")
     world.queues.unreadable_queues.clear()
     async with world.store.lock(uuid):
         with pytest.raises(SessionBusy):
-            await world.upgrades.upgrade(uuid)
+            await world.upgrades.upgrade(uuid, by="shop")
     await world.store.mark_deleting(uuid, keep_data=True)
     with pytest.raises(SessionDeleting):
-        await world.upgrades.upgrade(uuid)
+        await world.upgrades.upgrade(uuid, by="shop")
     await world.store.forget(uuid)
     with pytest.raises(SessionNotFound):
-        await world.upgrades.upgrade(uuid)
+        await world.upgrades.upgrade(uuid, by="shop")
     assert world.releases.upgrades == []
 
 
 async def test_a_caller_that_leaves_interrupts_nothing(world: World, uuid: SessionId) -> None:
     world.releases.seconds = 0.05
-    work = asyncio.create_task(world.upgrades.upgrade(uuid))
+    work = asyncio.create_task(world.upgrades.upgrade(uuid, by="shop"))
     await begun(world)
     work.cancel()
     await world.upgrades.close()
@@ -198,7 +199,7 @@ async def test_a_caller_that_leaves_interrupts_nothing(world: World, uuid: Sessi
 async def test_an_upgrade_is_undone_by_the_revision_before(world: World, uuid: SessionId) -> None:
     await world.upgrades.undo(uuid)
     assert world.releases.rollbacks == []
-    await world.upgrades.upgrade(uuid)
+    await world.upgrades.upgrade(uuid, by="shop")
     await world.upgrades.undo(uuid)
     assert state(world, uuid) == ("first", ReleaseState.DEPLOYED, 0)
 
@@ -209,7 +210,7 @@ async def test_a_release_of_an_earlier_service_is_outdated_and_keeps_its_idle_ti
     times = IdleTimes(cooldown=timedelta(seconds=11))
     world.cluster.change(replace(world.cluster.workload(uuid), revision=None, idle_times=times))
     assert world.upgrades.is_outdated(world.cluster.workload(uuid))
-    await world.upgrades.upgrade(uuid)
+    await world.upgrades.upgrade(uuid, by="shop")
     assert world.cluster.workload(uuid).idle_times == times
 
 
@@ -221,8 +222,8 @@ async def test_each_profile_has_a_revision_of_its_own(world: World) -> None:
     world.releases.of_profiles = {"large": "second", "gone": None}
     stands = [world.upgrades.standing(world.cluster.workload(uuid)) for uuid in (large, gone, plain)]
     assert stands == [Standing.ASLEEP, Standing.BROKEN, Standing.UPGRADED]
-    assert await world.upgrades.upgrade(large) == Upgrade(changed=True, revision="second")
+    assert await world.upgrades.upgrade(large, by="shop") == Upgrade(changed=True, revision="second")
     assert world.cluster.workload(large).assignment.profile == "large"
     with pytest.raises(SessionBroken, match="'gone' is no longer defined"):
-        await world.upgrades.upgrade(gone)
+        await world.upgrades.upgrade(gone, by="shop")
     assert world.releases.upgrades == [large]

@@ -23,7 +23,7 @@ def history(
     watch: output.Watch = False,
     utc: arguments.Utc = False,
 ) -> None:
-    """List the last wakes, sleeps, failures and revocations, newest first. `why` tells the same in sentences."""
+    """List the last wakes, sleeps, failures, upgrades and revocations, newest first. `why` tells them in sentences."""
     with connect(context) as pods:
         uuid = find(pods, who).uuid
 
@@ -95,4 +95,6 @@ def _table(entries: Sequence[HistoryEntry], zone: tzinfo | None) -> str:
 def _row(entry: HistoryEntry, now: datetime, zone: tzinfo | None) -> tuple[str, ...]:
     took = "" if entry.seconds is None else duration(entry.seconds)
     note = "a program was working" if entry.interrupted else entry.reason or ""
+    if entry.kind == "upgrade" and entry.ready_at is not None:
+        note = "it replaced the pod"
     return clock(entry.at, now, zone), entry.kind, entry.by or entry.cause or "", took, note

@@ -72,6 +72,10 @@ def _moments(entry: HistoryEntry) -> Iterator[Moment]:
         yield Moment(entry.at, _sleep(entry))
     elif kind == "failure":
         yield Moment(entry.at, f"Failed: {entry.reason or 'the reason is not known'}.")
+    elif kind == "upgrade":
+        yield Moment(entry.at, f"Its release was upgraded{f' by {entry.by}' if entry.by else ''}.")
+        if entry.ready_at is not None:
+            yield Moment(entry.ready_at, _replaced(entry))
     elif kind == "revocation":
         yield Moment(entry.at, f"All sign-ins to it were revoked{f' by {entry.by}' if entry.by else ''}.")
     else:
@@ -86,6 +90,12 @@ def _wake(entry: HistoryEntry) -> str:
     if entry.ready_at is None:
         return f"{began}; it did not become ready."
     return f"{began}; ready after {duration(entry.seconds or 0)}."
+
+
+def _replaced(entry: HistoryEntry) -> str:
+    """Of an upgrade."""
+    took = f", {duration(entry.seconds)} after it was created" if entry.seconds is not None else ""
+    return f"The upgrade had replaced the pod; the new one was ready{took}."
 
 
 def _sleep(entry: HistoryEntry) -> str:
