@@ -12,6 +12,11 @@ class NoAnswer(ClientError):
     """No answer came: the service cannot be reached, the connection broke, or time ran out."""
 
 
+_UNKNOWN_NAME = frozenset({"NameResolutionError", "ClientConnectorDNSError"})
+_NO_CONNECTION = frozenset({"NewConnectionError", "ClientConnectorError"})
+"""Exceptions of urllib3 and of aiohttp."""
+
+
 def no_answer(url: str, kind: str, *, late: bool, insecure: bool) -> NoAnswer:
     """The error in words, in place of an HTTP library's: its exceptions name its objects, and may hold the request
     with its token. `kind`: that exception's name."""
@@ -19,7 +24,11 @@ def no_answer(url: str, kind: str, *, late: bool, insecure: bool) -> NoAnswer:
         return NoAnswer(f"{url} does not answer in time")
     if insecure:
         return NoAnswer(f"the certificate of {url} is not trusted, or it does not speak TLS")
-    return NoAnswer(f"{url} cannot be reached, or the connection broke ({kind})")
+    if kind in _UNKNOWN_NAME:
+        return NoAnswer(f"{url} cannot be reached: no address is known for its name")
+    if kind in _NO_CONNECTION:
+        return NoAnswer(f"{url} cannot be reached: nothing listens there, or no network leads to it")
+    return NoAnswer(f"the connection to {url} broke")
 
 
 class UnexpectedAnswer(ClientError):

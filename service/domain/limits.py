@@ -7,6 +7,15 @@ from service.domain.errors import IdleTimesRefused
 from service.domain.idle_times import IdleTimes
 
 
+def in_words(time: timedelta) -> str:
+    """`8 h`, `1 h 30 min`, `90 s`, `0.5 s`: as people write it."""
+    seconds = time.total_seconds()
+    if seconds < 60 or seconds % 60:
+        return f"{seconds:g} s"
+    hours, minutes = divmod(int(seconds) // 60, 60)
+    return " ".join(f"{number} {unit}" for number, unit in ((hours, "h"), (minutes, "min")) if number)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestedIdleTimes:
     """Idle times that the creator of a session may choose; None means the service's default."""
@@ -53,10 +62,10 @@ class Limits:
             ),
         ):
             if given is not None and given > most:
-                raise IdleTimesRefused(f"the {name} may be {most.total_seconds():g} s at most")
+                raise IdleTimesRefused(f"the {name} may be {in_words(most)} at most")
         return idle_times
 
     def check_extension(self, by: timedelta) -> None:
         """Raises IdleTimesRefused."""
         if by > self.extension:
-            raise IdleTimesRefused(f"a session can be kept awake for {self.extension.total_seconds():g} s at most")
+            raise IdleTimesRefused(f"a session can be kept awake for {in_words(self.extension)} at most")

@@ -56,7 +56,7 @@ async def test_it_is_listed_for_people_and_filtered(signed_in: Run, world: World
     ):
         await world.trail.append(each)
     lines = (await signed_in("audit")).out.splitlines()
-    assert lines[0].split()[:4] == ["TIME", "WHO", "ROLE", "DID"]
+    assert lines[0].split() == ["TIME", "WHO", "ROLE", "DID", "SESSION", "RESULT", "REPEATS", "REQUEST"]
     assert ["bob" in lines[1], "forbidden" in lines[2]] == [True, True]
     assert await names(signed_in) == ["3", "2", "1", "0"]
     assert await names(signed_in, "--since", "1h") == ["3", "2", "1"]

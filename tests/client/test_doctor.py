@@ -15,6 +15,7 @@ from aiohttp import web
 
 from devcluster.certificates import Authority
 from service.domain.api_keys import new_api_key
+from service.domain.diagnosis.ports import RedisConfiguration
 from service.domain.names import SessionId
 from service.domain.permissions import CallerRole
 from tests.client.conftest import KEY, Run, ServeAlone, problem
@@ -43,11 +44,25 @@ def break_scaler(world: World, uuid: SessionId) -> None:
 async def test_a_healthy_system_is_one_line_per_check(doctor: Run, uuid: SessionId) -> None:
     done = await doctor("doctor")
     assert (done.code, done.err) == (ExitCode.DONE, "")
-    assert "Everything is in order." in done.out
-    assert all(line.startswith(("ok ", "Everything")) for line in done.out.splitlines() if line)
-    checks = {line.split()[1].rstrip(":") for line in done.out.splitlines()[:-2]}
+    lines = done.out.splitlines()
+    assert lines[-1] == "All that was checked is in order. Not checked: 2."
+    assert [line.split()[:2] for line in lines[:2]] == [["?", "keda:"], ["?", "network-policies:"]], done.out
+    assert all(line.startswith("ok ") for line in lines[2:-2])
+    checks = {line.split()[1].rstrip(":") for line in lines[:-2]}
     assert {"redis-rights", "clock", "version", "dns"} <= checks
     assert (await doctor("doctor", "-o", "name")).out == ""
+
+
+async def test_what_cannot_be_seen_is_not_shown_as_fine(doctor: Run, world: World, uuid: SessionId) -> None:
+    world.redis.settings = RedisConfiguration()
+    done = await doctor("doctor")
+    assert done.code == ExitCode.DONE
+    assert "?        redis-settings: Redis does not let the service read its settings." in done.out
+    assert done.out.endswith("All that was checked is in order. Not checked: 3.\n")
+    break_scaler(world, uuid)
+    assert "Errors: 1. Warnings: 0. Not checked: 3. `user-pods doctor --fix`" in (await doctor("doctor")).out
+    listed = json.loads((await doctor("doctor", "-o", "json")).out)
+    assert {each["severity"] for each in listed} == {"error", "ok"}, "scripts see what the service says"
 
 
 async def test_warnings_and_errors_have_exit_codes_and_say_what_to_do(
@@ -62,7 +77,7 @@ async def test_warnings_and_errors_have_exit_codes_and_say_what_to_do(
     done = await doctor("doctor")
     assert done.code == ExitCode.UNAVAILABLE
     assert done.out.startswith(f"ERROR    installation {uuid} (can be mended by --fix)\n")
-    assert "Errors: 1. Warnings: 1. `user-pods doctor --fix` mends 1 of them." in done.out
+    assert "Errors: 1. Warnings: 1. Not checked: 2. `user-pods doctor --fix` mends 1 of them." in done.out
     listed = json.loads((await doctor("doctor", "-o", "json")).out)
     assert [each["severity"] for each in listed[:3]] == ["error", "warning", "ok"]
     assert (await doctor("doctor", "-o", "name")).out.splitlines() == [
@@ -81,7 +96,7 @@ async def test_it_shows_what_it_will_mend_asks_mends_and_looks_again(
     assert done.code == ExitCode.DONE, done
     assert f"installation {uuid}: fixed, the release is complete again" in done.err
     assert world.cluster.workload(uuid).has_scaler
-    assert "Everything is in order." in done.out
+    assert "All that was checked is in order." in done.out
     done = await doctor("doctor", "--fix", "--yes")
     assert (done.code, done.err) == (ExitCode.DONE, "Nothing needs mending.\n")
     world.redis.settings = replace(world.redis.settings, policy="volatile-lru")

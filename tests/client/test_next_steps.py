@@ -7,12 +7,15 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import unused_port
 
+from service.domain.api_keys import new_api_key
 from service.domain.errors import SessionNotFound
 from service.domain.names import SessionId
+from service.domain.permissions import CallerRole
 from service.domain.progress import ProgressUpdate, Stage
 from service.gateway.errors import of_session_error
 from tests.client.conftest import KEY, Run, ServeAlone, become_ready, make_ready, problem
 from tests.domain.conftest import World
+from tests.web.conftest import Serve
 from user_pods_client import Client, WaitTimeout
 from user_pods_client.cli.exits import ExitCode
 from user_pods_client.models import ProgressEvent
@@ -150,3 +153,71 @@ async def test_hints_name_the_session_where_a_command_needs_it(
     monkeypatch.setenv("USER_PODS_URL", await serve_alone(refuse))
     for hint in ("`user-pods wait WHO --for=asleep`", "`user-pods wake WHO`", "`user-pods wait WHO --for=deleted`"):
         assert hint in (await run("show", "abc123xy")).err
+
+
+async def test_who_may_not_upgrade_is_not_told_to(
+    with_key: Run, serve: Serve, uuid: SessionId, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.releases.target = "second"
+    assert f"yes: `user-pods upgrade {uuid}` brings it" in (await with_key("show", uuid)).out
+    key, stored = new_api_key("ann", CallerRole.FRONTEND, "ann@example.com")
+    monkeypatch.setenv("USER_PODS_URL", str((await serve(named=[stored])).make_url("/")))
+    monkeypatch.setenv("USER_PODS_TOKEN", key)
+    done = await with_key("show")
+    assert ("yes: an operator can bring it" in done.out, "user-pods upgrade" in done.out) == (True, False), done
+
+
+async def test_a_key_for_one_user_extends_by_a_time_alone(
+    with_key: Run, serve: Serve, uuid: SessionId, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.activity.wake(uuid)
+    make_ready(world, uuid)
+    done = await with_key("extend", "1h")
+    assert (done.code, "name a session or its user" in done.err) == (ExitCode.USAGE, True)
+    for argv in ([], [uuid]):
+        done = await with_key("extend", *argv)
+        assert (done.code, done.out) == (ExitCode.USAGE, "")
+        assert "user-pods extend john@example.com 2h" in " ".join(done.err.split()).replace(" │ │ ", " "), done.err
+    key, stored = new_api_key("ann", CallerRole.FRONTEND, "ann@example.com")
+    monkeypatch.setenv("USER_PODS_URL", str((await serve(named=[stored])).make_url("/")))
+    monkeypatch.setenv("USER_PODS_TOKEN", key)
+    assert f"Session {uuid} stays awake until" in (await with_key("extend", "1h")).out
+    done = await with_key("extend", "9h")
+    assert (done.code, "8 h at most" in done.err) == (ExitCode.REFUSED, True), done.err
+
+
+async def test_a_create_says_what_an_existing_session_did_not_take(with_key: Run, world: World) -> None:
+    asked = ["create", "ann", "--cooldown", "60", "--background", "0", "--group", "students"]
+    done = await with_key(*asked)
+    assert (done.code, done.err) == (0, "")
+    for more in ([], ["-o", "name"]):
+        done = await with_key("create", "ann", "--cooldown", "90", "--background", "5", "--group", "staff", *more)
+        assert "keeps its idle times, not --cooldown 90 and --background 5." in done.err
+        assert "still counts for the group students, not staff." in done.err
+    await world.releases.uninstall(SessionId(done.out.strip()))
+    done = await with_key("create", "ann", "--cooldown", "90")
+    assert (done.code, done.err) == (0, ""), "it was installed anew, with what was asked for"
+
+
+async def test_an_empty_list_says_how_to_begin(with_key: Run) -> None:
+    assert (await with_key("list")).out == "There are no sessions yet. `user-pods create USER` makes one.\n"
+    assert (await with_key("list", "--user", "ann")).out == "There are no such sessions.\n"
+
+
+async def test_one_is_not_counted_as_several(with_key: Run, uuid: SessionId) -> None:
+    assert (await with_key("wake", uuid, "--no-wait")).code == 0
+    lines = (await with_key("top")).out.splitlines()
+    assert lines[0].startswith("1 session: ")
+    assert any(line.startswith("1 wake in progress") for line in lines), lines
+
+
+async def test_no_answer_is_told_without_names_of_exceptions(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.uniform", lambda *_: 0)
+    for url, said in (
+        (f"http://127.0.0.1:{unused_port()}", "nothing listens there, or no network leads to it"),
+        ("http://nobody.invalid", "no address is known for its name"),
+    ):
+        monkeypatch.setenv("USER_PODS_URL", url)
+        done = await run("list")
+        assert (done.code, "Error" in done.err) == (ExitCode.UNAVAILABLE, False), done.err
+        assert f"user-pods: {url} cannot be reached: {said}\n" in done.err

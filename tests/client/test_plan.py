@@ -34,6 +34,7 @@ loads = st.builds(
 async def test_the_example_in_the_docs_is_what_the_command_prints(run: Run) -> None:
     command = "user-pods plan --sessions 10000 --awake 500 --wakes-per-minute 300 --explain"
     done = await run(*shlex.split(command)[1:])
+    assert max(map(len, done.out.splitlines())) <= 80
     assert f"$ {command}\n{done.out}```" in _DOC.read_text()
 
 

@@ -7,6 +7,7 @@ import select
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from service.domain.names import SessionId
 from stack.stack import ROOT
 from tests.client.conftest import KEY, become_ready
 from tests.domain.conftest import World
+from user_pods_client.cli import progress
+from user_pods_client.models import ProgressEvent
 
 _START = """
 import fcntl, sys, termios
@@ -83,6 +86,17 @@ async def test_ctrl_c_at_a_question_is_an_interruption(
         monkeypatch.setenv(name, value)
     code, shown = await asyncio.to_thread(on_a_terminal, tmp_path, "delete", uuid, prompt="[y/N]: ", reply="\x03")
     assert (code, "Traceback" in shown) == (130, False), shown
+
+
+def test_the_time_of_a_wake_goes_on_between_its_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)  # type: ignore[attr-defined]
+    shown = progress.Progress("Waking abc123xy")
+    now = 104.25
+    shown.show(ProgressEvent(phase="scaled", at=datetime.now(UTC), seconds=2.0, reason=None, final=False))
+    assert str(shown.__rich__()) == "Waking abc123xy for 4.2 s: a pod is wanted (2.0 s)"
+    now = 165.0
+    assert str(shown.__rich__()) == "Waking abc123xy for 1 min 5 s: a pod is wanted (2.0 s)"
 
 
 async def test_a_key_is_typed_unseen_and_a_wake_shows_its_progress(

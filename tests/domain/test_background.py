@@ -153,5 +153,5 @@ def test_a_creator_may_choose_the_limit_up_to_that_of_extensions() -> None:
     limits = Limits(extension=timedelta(hours=8))
     for asked, found in ((None, LIMIT), (timedelta(0), timedelta(0)), (timedelta(hours=8), timedelta(hours=8))):
         assert limits.idle_times(RequestedIdleTimes(background=asked), TIMES).background == found
-    with pytest.raises(IdleTimesRefused, match="background work may be 28800 s at most"):
+    with pytest.raises(IdleTimesRefused, match="background work may be 8 h at most"):
         limits.idle_times(RequestedIdleTimes(background=timedelta(hours=9)), TIMES)

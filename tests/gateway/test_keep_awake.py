@@ -88,7 +88,7 @@ async def test_what_is_no_duration_is_refused(house: House, duration: str) -> No
 async def test_the_limit_of_extensions_holds(house: House) -> None:
     uuid = await house.awake()
     status, text = await asked(house, uuid, "9h")
-    assert (status, "28800 s at most" in text) == (422, True)
+    assert (status, "8 h at most" in text) == (422, True)
 
 
 async def test_nothing_but_a_short_form_by_post_is_read(house: House) -> None:

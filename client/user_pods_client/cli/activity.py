@@ -7,12 +7,14 @@ from typing import Annotated, Literal
 import typer
 
 import user_pods_client
-from user_pods_client.cli import arguments, browser, output
+from user_pods_client.cli import arguments, browser, output, text
 from user_pods_client.cli.connection import connect, find
 from user_pods_client.cli.output import Format
 from user_pods_client.cli.progress import Progress
 from user_pods_client.cli.text import duration, printable
 from user_pods_client.models import Status
+
+_EXTEND = "`user-pods extend john@example.com 2h`, or `user-pods extend 2h` with a key for one user"
 
 
 class Goal(enum.StrEnum):
@@ -76,11 +78,22 @@ def sleep(
 
 
 def extend(
-    context: typer.Context, who: arguments.Named, duration: arguments.Duration, format_: output.Output = Format.TABLE
+    context: typer.Context,
+    who: arguments.Who = "",
+    time_: Annotated[
+        str, typer.Argument(metavar="DURATION", help="For example 90s, 30m, 2h, 1h30m.", show_default=False)
+    ] = "",
+    format_: output.Output = Format.TABLE,
 ) -> None:
     """Keep an awake session awake for a time from now, whether it is used or not."""
+    # Alone, the only argument is the time: Click itself would take it for the first one.
+    who, time_ = (who, time_) if time_ else ("", who)
+    try:
+        seconds = text.seconds(time_)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}: {_EXTEND}", param_hint="DURATION") from None
     with connect(context) as pods:
-        done = pods.extend(find(pods, who).uuid, duration)
+        done = pods.extend(find(pods, who).uuid, seconds)
     until = f"{done.kept_until.astimezone():%Y-%m-%d %H:%M:%S}" if done.kept_until else "the end of that time"
     said = f"Session {done.uuid} stays awake until {until}."
     output.show(output.rendered(done, format_, table=lambda: said, names=lambda: [done.uuid]))

@@ -23,7 +23,6 @@ def _seconds(value: str) -> int:
         raise typer.BadParameter(str(error)) from None
 
 
-Duration = Annotated[int, typer.Argument(parser=_seconds, metavar="DURATION", help="For example 90s, 30m, 2h, 1h30m.")]
 Timeout = Annotated[int, typer.Option(parser=_seconds, metavar="DURATION", help="How long to wait at most.")]
 Since = Annotated[
     int | None, typer.Option(parser=_seconds, metavar="DURATION", help="Only of the last 30m, 2h or 1d, for example.")

@@ -21,7 +21,7 @@ _PAUSE = 2.0
 """Seconds between two looks for new entries."""
 _LATE = timedelta(seconds=30)
 """How much later than a newer one an entry may appear: each replica writes its own in the background."""
-_HEADS = ("TIME", "WHO", "ROLE", "DID", "SESSION", "RESULT", "EQUAL BEFORE", "REQUEST")
+_HEADS = ("TIME", "WHO", "ROLE", "DID", "SESSION", "RESULT", "REPEATS", "REQUEST")
 
 
 class _Filter:

@@ -9,8 +9,8 @@ import user_pods_client
 from user_pods_client.cli import contexts
 from user_pods_client.cli.exits import NotFound, NotSignedIn
 from user_pods_client.models import Status
+from user_pods_client.problems import Forbidden, SessionNotFound
 from user_pods_client.problems import NotFound as NoSuchPath
-from user_pods_client.problems import SessionNotFound
 
 URL, TOKEN = "USER_PODS_URL", "USER_PODS_TOKEN"
 
@@ -67,7 +67,13 @@ def find(pods: "user_pods_client.Client", who: str) -> Status:
             return pods.status(who)
         except SessionNotFound:
             pass
-    found = pods.list_sessions(user_id=user, limit=1).sessions
+    try:
+        found = pods.list_sessions(user_id=user, limit=1).sessions
+    except Forbidden:
+        # A key for one user: nobody learns by it whether somebody else has a session, or which ids there are.
+        if pods.whoami().user_id in (None, user):
+            raise
+        found = []
     if not found:
         raise NotFound(f"there is no session with the id or user {user}")
     return found[0]

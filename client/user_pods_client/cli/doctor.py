@@ -1,5 +1,6 @@
 """The command that looks for faults, and has those mended that lose nothing."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +19,11 @@ from user_pods_client.problems import NotFound
 if TYPE_CHECKING:
     import user_pods_client
 
-_MARKS = {"error": "ERROR  ", "warning": "WARNING", "ok": "ok     "}
+_MARKS = {"error": "ERROR  ", "warning": "WARNING", "unseen": "?      ", "ok": "ok     "}
+_UNSEEN = frozenset(
+    {("network-policies", "enforcement"), ("redis-settings", "notify-keyspace-events"), ("keda", "version")}
+)
+"""Check and subject of what the service, where it says ok, could not look at: docs/how-to/doctor.md has the reasons."""
 _CODES = {"error": ExitCode.UNAVAILABLE, "warning": ExitCode.WARNINGS, "ok": ExitCode.DONE}
 
 
@@ -61,9 +66,14 @@ def _look(pods: "user_pods_client.Client") -> Sequence[Finding]:
     now = datetime.now(UTC)
     seen = surroundings.findings(found, now=now)
     order = [*_MARKS]
-    return sorted(
-        [*found.findings, *seen], key=lambda each: order.index(each.severity) if each.severity in order else 0
-    )
+    return sorted([*found.findings, *seen], key=lambda each: order.index(sign) if (sign := _sign(each)) in order else 0)
+
+
+def _sign(finding: Finding) -> str:
+    """One of _MARKS, or a severity that this version does not know."""
+    if finding.severity == "ok" and (finding.check, finding.subject) in _UNSEEN:
+        return "unseen"
+    return finding.severity
 
 
 def _nothing_to_mend(findings: Sequence[Finding]) -> str:
@@ -97,7 +107,7 @@ def _table(findings: Sequence[Finding]) -> str:
 
 
 def _lines(finding: Finding) -> Sequence[str]:
-    mark = _MARKS.get(finding.severity, finding.severity.ljust(7))
+    mark = _MARKS.get(_sign(finding), finding.severity.ljust(7))
     if finding.severity == "ok":
         more = f" {finding.next_step}" if finding.next_step else ""
         return [printable(f"{mark}  {finding.check}: {finding.what}{more}")]
@@ -110,12 +120,14 @@ def _lines(finding: Finding) -> Sequence[str]:
 
 
 def _summary(findings: Sequence[Finding]) -> str:
-    errors, warnings = (sum(each.severity == severity for each in findings) for severity in ("error", "warning"))
+    signs = Counter(map(_sign, findings))
+    errors, warnings, unseen = signs["error"], signs["warning"], signs["unseen"]
     if not errors and not warnings:
-        return "Everything is in order."
+        return "Everything is in order." if not unseen else f"All that was checked is in order. Not checked: {unseen}."
     fixable = sum(each.fixable for each in findings)
     rest = f" `user-pods doctor --fix` mends {fixable} of them." if fixable else ""
-    return f"Errors: {errors}. Warnings: {warnings}.{rest}"
+    checked = f" Not checked: {unseen}." if unseen else ""
+    return f"Errors: {errors}. Warnings: {warnings}.{checked}{rest}"
 
 
 def _names(findings: Sequence[Finding]) -> Sequence[str]:

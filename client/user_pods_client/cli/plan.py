@@ -1,6 +1,7 @@
 """The command that computes what a number of sessions needs."""
 
 import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated
@@ -136,8 +137,13 @@ def _lines(load: Load, assumptions: Sequence[_Assumption], found: Sequence[Need]
 
 def _explanation(found: Sequence[Need]) -> Iterator[str]:
     for each in found:
-        yield f"{each.part}: {each.what} = {each.formula}"
+        yield from _wrapped(f"{each.part}: {each.what} = {each.formula}")
     yield ""
     yield "Measured (docs/explanation/scale.md), each with its line there:"
     for constant in dict.fromkeys(constant for each in found for constant in each.constants):
-        yield f"  {constant.value:g} {constant.unit}: {constant.line}"
+        yield from _wrapped(f"  {constant.value:g} {constant.unit}: {constant.line}")
+
+
+def _wrapped(line: str) -> Sequence[str]:
+    """In the width of a terminal that nobody has widened."""
+    return textwrap.wrap(line, 80, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import time
 from typing import Any, Self
 
 from user_pods_client.cli.text import duration, printable
@@ -32,12 +33,14 @@ class Progress:
 
     def __init__(self, title: str) -> None:
         self._title = title
+        self._began = time.monotonic()
+        self._last = ""
         self._spinner: Any = None
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
             console = importlib.import_module("rich.console").Console(stderr=True, markup=False, highlight=False)
-            self._spinner = console.status(self._title)
+            self._spinner = console.status(self)
             self._spinner.start()
         return self
 
@@ -46,8 +49,12 @@ class Progress:
             self._spinner.stop()
 
     def show(self, event: ProgressEvent) -> None:
-        text = f"{self._title}: {sentence(event)}"
-        if self._spinner is not None:
-            self._spinner.update(importlib.import_module("rich.text").Text(text))
-        else:
-            sys.stderr.write(text + "\n")
+        self._last = sentence(event)
+        if self._spinner is None:
+            sys.stderr.write(f"{self._title}: {self._last}\n")
+
+    def __rich__(self) -> Any:
+        """Drawn again and again, so that its time goes on."""
+        passed = duration(time.monotonic() - self._began)
+        text = f"{self._title} for {passed}{f': {self._last}' if self._last else ''}"
+        return importlib.import_module("rich.text").Text(text)

@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
+import user_pods_client
 from user_pods_client.cli import arguments, output
 from user_pods_client.cli.connection import connect, find
 from user_pods_client.cli.output import Format
 from user_pods_client.cli.text import ago, printable
 from user_pods_client.models import CreatedSession, IdleTimes, Phase, ProfileList, Status
+from user_pods_client.problems import NotFound
 
+_NONE = "There are no sessions yet. `user-pods create USER` makes one."
 _PHASES: tuple[Phase, ...] = ("asleep", "waking", "ready", "failed", "deleting", "released")
 
 
@@ -44,19 +47,24 @@ def create(
     """Create the session of a user, asleep. If there is one already, it stays as it is."""
     idle = None if cooldown is None and background is None else IdleTimes(cooldown=cooldown, background=background)
     with connect(context) as pods:
+        # What the service answers does not tell whether it took the idle times.
+        before = pods.list_sessions(user_id=user, limit=1).sessions if idle is not None else []
         created = pods.create(user, idle=idle, profile=profile, group=group)
-    output.show(
-        output.rendered(
-            created,
-            format_,
-            table=lambda: "\n".join(_told(created, profile, group)),
-            names=lambda: [created.uuid],
-        )
-    )
+    said = f"{printable(created.user_id)} has the session {created.uuid}. `user-pods open {created.uuid}` opens it."
+    output.show(output.rendered(created, format_, table=lambda: said, names=lambda: [created.uuid]))
+    if any(each.release is not None for each in before):
+        typer.echo(f"It was there before and keeps its idle times, not {_options(cooldown, background)}.", err=True)
+    for remark in _kept(created, profile, group):
+        typer.echo(remark, err=True)
 
 
-def _told(created: CreatedSession, profile: str | None, group: str | None) -> Iterator[str]:
-    yield f"{printable(created.user_id)} has the session {created.uuid}. `user-pods open {created.uuid}` opens it."
+def _options(cooldown: int | None, background: float | None) -> str:
+    given = {"--cooldown": cooldown, "--background": background}
+    return " and ".join(f"{name} {value:g}" for name, value in given.items() if value is not None)
+
+
+def _kept(created: CreatedSession, profile: str | None, group: str | None) -> Iterator[str]:
+    """What was asked for, and the session has otherwise."""
     if profile is not None and created.profile != profile:
         has = f"the profile {printable(created.profile)}" if created.profile else "no profile"
         yield f"It was there before and keeps what it has: {has}, not {printable(profile)}."
@@ -100,9 +108,10 @@ def list_(
 
         def read() -> str:
             chosen = _phase(phase) if phase else None
+            none = "There are no such sessions." if user or chosen else _NONE
             found = list(islice(pods.sessions(user_id=user, phase=chosen, page_size=min(limit or 200, 200)), limit))
             return output.rendered(
-                found, format_, table=lambda: _table(found), names=lambda: [each.uuid for each in found]
+                found, format_, table=lambda: _table(found, none=none), names=lambda: [each.uuid for each in found]
             )
 
         output.watch(read, again=watch)
@@ -119,9 +128,21 @@ def show(
 
         def read() -> str:
             found = find(pods, who)
-            return output.rendered(found, format_, table=lambda: _details(found), names=lambda: [found.uuid])
+            return output.rendered(
+                found,
+                format_,
+                table=lambda: _details(found, upgrades=bool(found.outdated) and _is_operator(pods)),
+                names=lambda: [found.uuid],
+            )
 
         output.watch(read, again=watch)
+
+
+def _is_operator(pods: "user_pods_client.Client") -> bool:
+    try:
+        return pods.whoami().role == "operator"
+    except NotFound:  # a service of before there were roles
+        return True
 
 
 def delete(
@@ -143,10 +164,10 @@ def delete(
     typer.echo(f"Session {found.uuid} of {printable(found.session.user_id)} is deleted.")
 
 
-def _table(found: Sequence[Status]) -> str:
+def _table(found: Sequence[Status], *, none: str) -> str:
     now = datetime.now(UTC)
     heads = ("ID", "USER", "PHASE", "LAST ACTIVITY", "SLEEPS", "NOTE")
-    return output.columns(heads, [_row(each, now) for each in found], none="There are no such sessions.")
+    return output.columns(heads, [_row(each, now) for each in found], none=none)
 
 
 def _row(status: Status, now: datetime) -> tuple[str, ...]:
@@ -155,9 +176,16 @@ def _row(status: Status, now: datetime) -> tuple[str, ...]:
     return status.uuid, status.session.user_id, status.phase, last, sleeps, note[:80]
 
 
-def _details(status: Status) -> str:
+def _details(status: Status, *, upgrades: bool) -> str:
+    """`upgrades`: whether the reader may upgrade it."""
     now = datetime.now(UTC)
     release = status.release and f"{status.release.name}, revision {status.release.revision}, {status.release.state}"
+    outdated = "yes: "
+    outdated += (
+        f"`user-pods upgrade {status.uuid}` brings it to today's chart values"
+        if upgrades
+        else "an operator can bring it to today's chart values"
+    )
     return output.fields(
         [
             ("Id", status.uuid),
@@ -173,7 +201,7 @@ def _details(status: Status) -> str:
             ("Sleeps at", _at(status.sleeps_at, now)),
             ("Created", _at(status.created_at, now)),
             ("Release", release or "none"),
-            ("Out of date", "yes: `user-pods upgrade` brings it to today's chart values" if status.outdated else ""),
+            ("Out of date", outdated if status.outdated else ""),
             ("Chart", (status.release and status.release.chart) or ""),
             ("Parked", "yes" if status.parked else "no"),
             ("Data behind", "" if status.behind_seconds is None else f"up to {status.behind_seconds:g} s"),

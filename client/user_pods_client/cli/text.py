@@ -43,6 +43,11 @@ def duration(value: float) -> str:
     return f"{whole} s"
 
 
+def count(number: int, noun: str) -> str:
+    """`1 session`, `2 sessions`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def clock(at: datetime, now: datetime, zone: tzinfo | None) -> str:
     """The time of day, with the date if that is not today's. `zone` None: this machine's."""
     local, today = at.astimezone(zone), now.astimezone(zone).date()

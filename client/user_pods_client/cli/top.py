@@ -13,7 +13,7 @@ import typer
 from user_pods_client.cli import output
 from user_pods_client.cli.connection import connect
 from user_pods_client.cli.output import Format
-from user_pods_client.cli.text import ago, duration
+from user_pods_client.cli.text import ago, count, duration
 from user_pods_client.models import Status, Summary
 
 _PAUSE = 5.0
@@ -95,16 +95,16 @@ def _lines(look: _Look, awake: int, now: datetime) -> Sequence[str]:
 
 
 def _counts(summary: Summary) -> Sequence[str]:
-    phases = ", ".join(f"{count} {phase}" for phase, count in summary.phases.items() if count)
+    phases = ", ".join(f"{number} {phase}" for phase, number in summary.phases.items() if number)
     limit = f" of {summary.awake_limit} that may be" if summary.awake_limit is not None else ""
     lines = [
-        f"{summary.sessions} sessions{': ' if phases else ''}{phases}",
-        f"{summary.awake} awake{limit}; {summary.wakes_last_hour} wakes within the last hour",
+        f"{count(summary.sessions, 'session')}{': ' if phases else ''}{phases}",
+        f"{summary.awake} awake{limit}; {count(summary.wakes_last_hour, 'wake')} within the last hour",
     ]
     lines += [f"{each.awake} of {each.awake_limit} in the group {each.group}" for each in summary.groups]
     if summary.wakes_pending:
         oldest = duration(summary.oldest_pending_seconds)
-        lines.append(f"{summary.wakes_pending} wakes in progress, the oldest for {oldest}")
+        lines.append(f"{count(summary.wakes_pending, 'wake')} in progress, the oldest for {oldest}")
     if summary.behind_seconds is not None:
         lines.append(f"What the service knows of the cluster is up to {duration(summary.behind_seconds)} old.")
     return lines

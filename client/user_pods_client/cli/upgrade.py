@@ -14,7 +14,7 @@ from user_pods_client.cli import arguments, output
 from user_pods_client.cli.connection import connect, find
 from user_pods_client.cli.exits import ExitCode
 from user_pods_client.cli.output import Format
-from user_pods_client.cli.text import printable
+from user_pods_client.cli.text import count, printable
 from user_pods_client.errors import NoAnswer, ServiceProblem
 from user_pods_client.models import Upgrade, UpgradeRun
 
@@ -133,8 +133,8 @@ def _wait(pods: "user_pods_client.Client", found: Upgrade, format_: Format) -> N
 def _question(found: Upgrade, *, only_asleep: bool) -> str:
     counts = found.counts
     rest = f"leave {counts.awake} that are in use" if only_asleep else f"{counts.awake} that are in use once they sleep"
-    now = counts.asleep + counts.failed
-    return f"Of {counts.total} sessions, upgrade {now} that are asleep now{', and ' + rest if counts.awake else ''}?"
+    now = f"{counts.asleep + counts.failed} that are asleep now"
+    return f"Of {count(counts.total, 'session')}, upgrade {now}{', and ' + rest if counts.awake else ''}?"
 
 
 def _follow(pods: "user_pods_client.Client", found: Upgrade) -> Upgrade:
@@ -233,7 +233,7 @@ def _headline(found: Upgrade) -> str:
         state = "are up to date" if left == 0 else "can be upgraded: `user-pods upgrade --all`"
         return f"Sessions {state}. {numbers}."
     if run.state in ("failed", "stopped"):
-        why = f"has stopped after {len(run.failures)} failures" if run.state == "failed" else "was stopped"
+        why = f"has stopped after {count(len(run.failures), 'failure')}" if run.state == "failed" else "was stopped"
         return f"The upgrade {why}. {numbers}." + (f" {_GO_ON}" if _left(found) else "")
     states = {"running": "is under way", "waiting-for-canary": "waits", "done": "is done"}
     return f"The upgrade {states.get(run.state, f'is {run.state}')}. {numbers}."
