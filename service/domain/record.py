@@ -47,6 +47,8 @@ class Record:
     """The last request for sleep; later activity makes it void."""
     sleep_due: datetime | None = None
     """When a request for sleep is carried out, so that pages can save before; a wake makes it void."""
+    renewed_until: datetime | None = None
+    """Until when the service has last renewed the lease of a wake that came through it, while its pod was late."""
     released_at: datetime | None = None
     """When the release was first found missing; None while there is one."""
     keep_data: bool = True

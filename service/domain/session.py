@@ -1,12 +1,15 @@
 """A session: its record and its workload, and the status that follows from them."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from service.domain.idle_times import IdleTimes
 from service.domain.phase import Phase
 from service.domain.record import Record, RecordStatus
 from service.domain.workload import Workload
+
+_CLOCKS = timedelta(seconds=2)
+"""How far the clocks of Redis and the service may be apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,4 +121,11 @@ class Session:
             return self.record.activity_source or "queue"
         if self.record.keeps_working(now, idle_times):
             return "background"
-        return (self.record.queue.pending_since and self.record.activity_source) or "queue"
+        return (self._is_filled_by_activity(idle_times) and self.record.activity_source) or "queue"
+
+    def _is_filled_by_activity(self, idle_times: IdleTimes) -> bool:
+        """Whether the queue outlasts the activity's lease only because the service has renewed it for a late pod."""
+        last, renewed, queue = self.record.last_activity, self.record.renewed_until, self.record.queue
+        if queue.pending_since is not None:
+            return last is not None and last >= queue.pending_since - idle_times.lease
+        return renewed is not None and queue.lease_until is not None and queue.lease_until <= renewed + _CLOCKS

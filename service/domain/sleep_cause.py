@@ -102,9 +102,19 @@ def _asked(record: Record, after: Workload, awake_since: datetime | None) -> boo
 
 
 def _last_use(record: Record, after: Workload, at: datetime, idle_times: IdleTimes) -> datetime | None:
-    """The last activity, or the time when KEDA last saw a queue that somebody else filled later."""
+    """The last activity, or the time when KEDA last saw a queue that somebody else filled later.
+
+    An extension, a late pod and a working program keep the queue filled without being a use.
+    """
     noted = record.last_activity if record.last_activity is None or record.last_activity <= at else None
     seen = after.last_active if after.last_active is None or after.last_active <= at else None
     if noted is None or seen is None:
         return noted or seen
-    return seen if seen > noted + idle_times.lease else noted
+    ours = [noted + idle_times.lease]
+    if record.kept_until is not None:
+        ours.append(record.kept_until - idle_times.cooldown + idle_times.poll)  # when an extension's lease expires
+    if record.renewed_until is not None:
+        ours.append(record.renewed_until)
+    if record.last_output is not None and idle_times.background:
+        ours.append(min(record.last_output + idle_times.lease, noted + idle_times.background))
+    return seen if seen > max(ours) + _ROUNDING else noted

@@ -37,7 +37,7 @@ def test_an_idle_sleep_is_told_from_the_last_input_on() -> None:
     assert told(status(), slept, woken) == [
         "Session abc123xy of ann@example.com is asleep.",
         "13:20:00   Woken by a visit in a browser; ready after 4.2 s.",
-        "13:58:00   Last activity before the sleep. The lease began to run out.",
+        "13:58:00   Last activity before the sleep.",
         (
             "14:02:02   Went to sleep: nobody had used it for 4 min 2 s. It had been awake for 42 min 2 s."
             " A program was still working in it."
@@ -86,6 +86,30 @@ def test_an_upgrade_says_when_it_was_and_what_became_of_the_pod() -> None:
         "14:03:20   The upgrade had replaced the pod; the new one was ready, 9.0 s after it was created.",
     ]
     assert "replaced" not in " ".join(told(status(), entry("upgrade", "14:03:00", by="shop")))
+
+
+def test_a_wake_under_way_says_for_how_long_and_what_it_waits_for() -> None:
+    woken, failed = entry("wake", "14:08:20", by="shop"), entry("wake", "13:00:00", by="api")
+    waking = {"phase": "waking", "sleeps_at": None}
+    full = told(status(**waking, replicas=1, reason="Unschedulable: wait for scheduling.."), woken, failed)
+    assert full[1].endswith("it did not become ready.")
+    assert full[2].endswith("shop; it has been waking for 1 min 40 s: Unschedulable: wait for scheduling.")
+    assert "What delays it: Unschedulable: wait for scheduling." in full
+    for more, stage in (
+        ({"replicas": 0}, "its pod has not been requested yet."),
+        ({"replicas": 1}, "its pod is being created."),
+        ({"replicas": 1, "awake_since": "2026-03-02T14:08:21Z"}, "its pod is there and is not ready yet."),
+    ):
+        assert told(status(**waking, **more), woken)[1].endswith(stage)
+    assert "did not become ready" in " ".join(told(status(), entry("sleep", "14:09:00", cause="asked"), woken))
+
+
+def test_a_wake_that_was_the_last_activity_is_told_once() -> None:
+    woken = entry("wake", "13:57:48.020", by="api", ready_at="2026-03-02T13:57:50Z", seconds=2)
+    slept = entry("sleep", "14:00:00", cause="idle", idle_since="2026-03-02T13:57:48Z")
+    lines = told(status(), slept, woken)
+    assert [line for line in lines if "activity" in line] == []
+    assert "nobody had used it for 2 min 12 s" in lines[2]
 
 
 @pytest.mark.parametrize("phase", ["waking", "failed", "deleting", "released", "of the future"])

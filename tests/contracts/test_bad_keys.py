@@ -117,7 +117,7 @@ FIELDS: list[tuple[str, Any]] = [
     ("status", None), ("status", "zombie"), ("status", ODD),
     ("activity_source", ODD), ("activity_source", "a\nb"), ("keep_data", "maybe"),
     *((name, value) for name in ("created_at", "last_activity", "last_output", "kept_until", "written_at",
-                                 "released_at", "sleep_asked_at", "sleep_due_at")
+                                 "released_at", "sleep_asked_at", "sleep_due_at", "renewed_until")
       for value in ("soon", "inf", "-inf", "nan", "1e300", "-1e18", ODD)),
 ]  # fmt: skip
 
@@ -134,7 +134,15 @@ async def test_a_record_with_an_invalid_field_is_reported_and_a_save_repairs_it(
     assert name in record.read_error
     assert f"redis-cli DEL session:{A}" in record.read_error
     record.read_error.encode()  # fit to be shown
-    times = ("last_activity", "last_output", "kept_until", "written_at", "sleep_asked_at", "sleep_due_at")
+    times = (
+        "last_activity",
+        "last_output",
+        "kept_until",
+        "written_at",
+        "sleep_asked_at",
+        "sleep_due_at",
+        "renewed_until",
+    )
     await redis.hdel(f"session:{A}", "activity_source", *times)
     await store.save(Record(A, f"user-{A}", RecordStatus.CREATED, NOW))
     assert (await store.record(A)).read_error is None

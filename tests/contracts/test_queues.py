@@ -83,6 +83,20 @@ async def test_an_extension_is_no_activity_and_is_never_shortened(kept: Kept) ->
     assert record.queue.lease_until - datetime.now(UTC) > timedelta(minutes=59)
 
 
+async def test_a_renewal_is_noted_if_the_pending_wake_came_through_the_service(kept: Kept) -> None:
+    await kept.queues.renew(A, LEASE)
+    assert (await kept.store.record(A)).renewed_until is None
+    await kept.queues.clear(A)
+    await kept.queues.wake(A, LEASE)
+    await kept.queues.renew(A, timedelta(minutes=5))
+    record = await kept.store.record(A)
+    assert record.renewed_until is not None
+    assert record.queue.lease_until is not None
+    assert abs(record.renewed_until - record.queue.lease_until) < timedelta(seconds=2)
+    await kept.queues.clear(A)
+    assert (await kept.store.record(A)).renewed_until is None
+
+
 async def test_background_work_fills_the_queue_up_to_its_limit_and_is_no_activity(kept: Kept) -> None:
     await kept.queues.heartbeat(A, "input", LEASE / 100)
     activity = (await kept.store.record(A)).last_activity

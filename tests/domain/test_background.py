@@ -155,3 +155,21 @@ def test_a_creator_may_choose_the_limit_up_to_that_of_extensions() -> None:
         assert limits.idle_times(RequestedIdleTimes(background=asked), TIMES).background == found
     with pytest.raises(IdleTimesRefused, match="background work may be 8 h at most"):
         limits.idle_times(RequestedIdleTimes(background=timedelta(hours=9)), TIMES)
+
+
+def test_a_late_pod_is_kept_awake_by_its_wake_and_not_by_another_program() -> None:
+    now = datetime.now(UTC)
+    workload = Workload(
+        UUID, release=Release("user-abc123xy", 1, ReleaseState.DEPLOYED, now), deployed=True, has_scaler=True,
+        replicas=1, ready=1,
+    )  # fmt: skip
+    until = now + timedelta(seconds=10)
+    woken = Record(
+        UUID, "ann", RecordStatus.CREATED, now, last_activity=now - timedelta(minutes=2), activity_source="wake",
+        renewed_until=until, queue=QueueState(1, until),
+    )  # fmt: skip
+    assert Session(woken, workload).kept_awake_by == "wake"
+    pending = replace(woken, renewed_until=None, queue=QueueState(1, until, woken.last_activity))
+    assert Session(pending, workload).kept_awake_by == "wake"
+    for queue in (QueueState(1, until + timedelta(minutes=1)), QueueState(1), QueueState(1, until, now)):
+        assert Session(replace(woken, queue=queue), workload).kept_awake_by == "queue"

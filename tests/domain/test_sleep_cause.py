@@ -1,6 +1,6 @@
 """Why a pod ended, from the record and the workload right after it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -90,3 +90,20 @@ def test_a_sleep_has_one_cause(case: Case, why: SleepReason, since: float | None
     after = Workload(UUID, scaled_by=case.by, last_active=ago(case.seen), idle_times=IDLE_TIMES)
     cause = sleep_cause(record, after, at=AT, awake_since=ago(case.awake))
     assert cause == SleepCause(why, ago(since), "request-1" if why is SleepReason.ASKED else None)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param({"kept_until": 0}, id="extension"),
+        pytest.param({"renewed_until": 119}, id="late-pod"),
+        pytest.param({"last_output": 134}, id="working-program"),
+    ],
+)
+def test_what_keeps_a_session_awake_without_being_a_use_is_not_its_last_use(what: dict[str, float]) -> None:
+    record = Record(UUID, "ann", RecordStatus.CREATED, AT, last_activity=ago(222))
+    times = IdleTimes(lease=timedelta(seconds=15), cooldown=timedelta(seconds=120), background=timedelta(hours=1))
+    after = Workload(UUID, scaled_by=KEDA, last_active=ago(121), idle_times=times)
+    assert sleep_cause(record, after, at=AT).idle_since == ago(121)
+    kept = replace(record, **{name: ago(seconds) for name, seconds in what.items()})  # type: ignore[arg-type]
+    assert sleep_cause(kept, after, at=AT).idle_since == ago(222)

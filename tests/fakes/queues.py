@@ -90,7 +90,9 @@ class MemoryQueues:
         self.drop(uuid)
         if uuid in self.sessions:
             ask = SleepRequest(self.clock(), asked) if asked else self.sessions[uuid].sleep_request
-            self.sessions[uuid] = replace(self.sessions[uuid], kept_until=None, sleep_request=ask, sleep_due=None)
+            self.sessions[uuid] = replace(
+                self.sessions[uuid], kept_until=None, sleep_request=ask, sleep_due=None, renewed_until=None
+            )
         return True
 
     async def read(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, QueueState]:
@@ -101,6 +103,9 @@ class MemoryQueues:
         return [uuid for uuid in ordered if self.waiting[uuid] <= self.clock() - age][:limit]
 
     async def renew(self, uuid: SessionId, lease: timedelta) -> None:
+        record, since = self.sessions.get(uuid), self.waiting.get(uuid)
+        if record is not None and since is not None and record.last_activity and record.last_activity >= since:
+            self.sessions[uuid] = replace(record, renewed_until=self.clock() + lease)
         self._extend(uuid, max(1, self.queue(uuid).tokens), lease)
         self.waiting.setdefault(uuid, self.clock())
 

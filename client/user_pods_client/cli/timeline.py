@@ -24,6 +24,8 @@ _KEEPERS = {
     "queue": "another program, which pushes to its queue",
     "wake": "the last wake",
 }
+_SAME = timedelta(seconds=1)
+"""A wake is an activity, too: the two are noted one after the other."""
 
 
 @dataclass(frozen=True)
@@ -55,23 +57,54 @@ class Timeline:
 
 def of(status: Status, entries: Sequence[HistoryEntry], now: datetime, zone: tzinfo | None = None) -> Timeline:
     """The timeline of a session from its status and its history, newest first. `zone` None: this machine's."""
-    moments = sorted((each for entry in entries for each in _moments(entry)), key=lambda each: each.at)
+    told = sorted(entries, key=lambda each: each.at)
+    moments = sorted(
+        (
+            each
+            for number, entry in enumerate(told)
+            for each in _moments(entry, told[:number], _wait(status, told, entry, now))
+        ),
+        key=lambda each: each.at,
+    )
     last = status.last_activity
     if last is not None and status.phase in ("ready", "waking") and all(each.at < last for each in moments):
         moments.append(Moment(last, f"Last activity ({status.activity_source or 'its source is not known'})."))
     return Timeline(_headline(status), tuple(moments), tuple(_outlook(status, now, zone)))
 
 
-def _moments(entry: HistoryEntry) -> Iterator[Moment]:
+def _wait(status: Status, entries: Sequence[HistoryEntry], entry: HistoryEntry, now: datetime) -> str:
+    """What a wake waits for that is still under way; empty for any other entry. `entries`: the oldest first."""
+    rounds = [each for each in entries if each.kind in ("wake", "sleep")]
+    if not rounds or entry is not rounds[-1] or entry.kind != "wake" or entry.ready_at is not None:
+        return ""
+    if status.phase not in ("waking", "failed"):
+        return ""
+    waits = duration(max(0.0, (now - entry.at) / timedelta(seconds=1)))
+    return f"it has been waking for {waits}: {_stage(status)}"
+
+
+def _stage(status: Status) -> str:
+    if status.reason:
+        return status.reason.rstrip(".")
+    if status.replicas == 0:
+        return "its pod has not been requested yet"
+    if status.awake_since is None:
+        return "its pod is being created"
+    return "its pod is there and is not ready yet"
+
+
+def _moments(entry: HistoryEntry, before: Sequence[HistoryEntry], wait: str) -> Iterator[Moment]:
+    """`before`: the entries before it. `wait`: what a wake waits for that is still under way, or empty."""
     kind: str = entry.kind  # a newer service may have more
     if kind == "wake":
-        yield Moment(entry.at, _wake(entry))
+        yield Moment(entry.at, _wake(entry, wait))
     elif kind == "sleep":
-        if entry.idle_since is not None:
-            yield Moment(entry.idle_since, "Last activity before the sleep. The lease began to run out.")
+        woken = max((each.at for each in before if each.kind == "wake"), default=None)
+        if entry.idle_since is not None and (woken is None or entry.idle_since > woken + _SAME):
+            yield Moment(entry.idle_since, "Last activity before the sleep.")
         yield Moment(entry.at, _sleep(entry))
     elif kind == "failure":
-        yield Moment(entry.at, f"Failed: {entry.reason or 'the reason is not known'}.")
+        yield Moment(entry.at, f"Failed: {(entry.reason or 'the reason is not known').rstrip('.')}.")
     elif kind == "upgrade":
         yield Moment(entry.at, f"Its release was upgraded{f' by {entry.by}' if entry.by else ''}.")
         if entry.ready_at is not None:
@@ -82,11 +115,13 @@ def _moments(entry: HistoryEntry) -> Iterator[Moment]:
         yield Moment(entry.at, f"{kind}, which this version of user-pods does not know.")
 
 
-def _wake(entry: HistoryEntry) -> str:
+def _wake(entry: HistoryEntry, wait: str) -> str:
     if entry.by is None:
         began = "Its pod was replaced or restored"
     else:
         began = f"Woken by {_WAKERS.get(entry.by, f'a caller with the API key {entry.by}')}"
+    if wait:
+        return f"{began}; {wait}."
     if entry.ready_at is None:
         return f"{began}; it did not become ready."
     return f"{began}; ready after {duration(entry.seconds or 0)}."
@@ -123,7 +158,7 @@ def _headline(status: Status) -> str:
 def _outlook(status: Status, now: datetime, zone: tzinfo | None) -> Iterator[str]:
     """What is true now, and what comes next."""
     if status.reason:
-        yield f"{'Reason' if status.phase == 'failed' else 'What delays it'}: {status.reason}."
+        yield f"{'Reason' if status.phase == 'failed' else 'What delays it'}: {status.reason.rstrip('.')}."
     if status.phase == "failed":
         yield "It does not recover by itself." if status.final else "Kubernetes tries again."
     if status.phase == "asleep":
@@ -133,7 +168,7 @@ def _outlook(status: Status, now: datetime, zone: tzinfo | None) -> Iterator[str
     if status.phase in ("ready", "waking"):
         yield from _sleep_ahead(status, now, zone)
     if status.warning:
-        yield f"Needs attention: {status.warning}."
+        yield f"Needs attention: {status.warning.rstrip('.')}."
 
 
 def _sleep_ahead(status: Status, now: datetime, zone: tzinfo | None) -> Iterator[str]:

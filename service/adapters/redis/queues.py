@@ -3,7 +3,7 @@
 queue:<uuid>        list   wake tokens (the time of each push); its expiry is the lease
 user-pods:pending   zset   uuid -> the oldest push whose wake is still pending, in seconds since 1970
 session:<uuid>      hash   last_activity, activity_source, last_output, kept_until, pushed_at, sleep_asked_at,
-                           sleep_asked_in, sleep_due_at: written here, read with the record
+                           sleep_asked_in, sleep_due_at, renewed_until: written here, read with the record
 """
 
 import contextlib
@@ -107,6 +107,12 @@ local kind = redis.call('TYPE', KEYS[2]).ok
 if kind ~= 'list' and kind ~= 'none' then return 0 end
 if redis.call('LLEN', KEYS[2]) == 0 then redis.call('RPUSH', KEYS[2], now) end
 if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
+-- Of a wake through the service, and not of a push by another program, which notes no activity.
+local since, last = redis.call('ZSCORE', KEYS[3], ARGV[1]), redis.pcall('HGET', KEYS[1], 'last_activity')
+last = type(last) == 'string' and tonumber(last)
+if since and last and last >= tonumber(since) then
+  redis.pcall('HSET', KEYS[1], 'renewed_until', string.format('%.6f', now + ARGV[2] / 1000))
+end
 return redis.call('ZADD', KEYS[3], 'NX', now, ARGV[1])
 """
 
@@ -140,7 +146,7 @@ _CLEAR = f"""{NOW}
 if redis.call('TYPE', KEYS[1]).ok == 'hash' then
   local due = redis.call('HGET', KEYS[1], 'sleep_due_at')
   if ARGV[3] ~= '' and tonumber(due or '') ~= tonumber(ARGV[3]) then return 0 end
-  redis.call('HDEL', KEYS[1], 'kept_until', 'pushed_at', 'sleep_due_at')
+  redis.call('HDEL', KEYS[1], 'kept_until', 'pushed_at', 'sleep_due_at', 'renewed_until')
   -- In a full Redis nobody can be told later who asked; the sleep itself takes no room.
   if ARGV[2] ~= '' then redis.pcall('HSET', KEYS[1], 'sleep_asked_at', now, 'sleep_asked_in', ARGV[2]) end
 end

@@ -55,6 +55,7 @@ def _read(uuid: SessionId, fields: Mapping[str, str], queue: QueueState) -> Reco
         kept_until=_moment(fields, "kept_until"),
         sleep_request=_sleep_request(fields),
         sleep_due=_moment(fields, "sleep_due_at"),
+        renewed_until=_moment(fields, "renewed_until"),
         released_at=_moment(fields, "released_at"),
         keep_data=_flag(fields, "keep_data"),
         queue=queue,
