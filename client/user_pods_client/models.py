@@ -440,3 +440,5 @@ class WhoAmI(Model):
     """What the caller may do."""
     user_id: str | None
     """The only user whom the caller may act for; null: everybody."""
+    key_required: bool | None
+    """Whether the service asks for a key or a token. Otherwise everybody on its machine is an operator."""

@@ -25,7 +25,7 @@ OPEN = frozenset(
 """Paths that need no key, since they reveal nothing about users."""
 _DOTS_OF_A_TOKEN = 2
 OPEN_BELOW = ("/docs/", "/problems/", "/dashboard/assets/")
-_LOCAL = Caller(name=wake_cause.API, role=CallerRole.OPERATOR)
+LOCAL = Caller(name=wake_cause.API, role=CallerRole.OPERATOR)
 """Any program on this machine, where there are no keys."""
 
 
@@ -155,7 +155,7 @@ def middleware(gate: Gate | None) -> Middleware:
         if gate is not None:
             await gate.admit(request)
         elif request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin"):
-            request[CALLER] = _LOCAL
+            request[CALLER] = LOCAL
         else:
             # A web page in the same machine's browser must not use what is there for programs.
             raise RequestRefused("cross-site", "pages of other sites may not call a service without keys")

@@ -216,7 +216,14 @@ async def fix(request: web.Request) -> web.Response:
 
 async def whoami(request: web.Request) -> web.Response:
     caller = access.caller(request)
-    return _json(WhoAmI(name=caller.person or caller.name, role=caller.role, user_id=caller.user_id))
+    return _json(
+        WhoAmI(
+            name=caller.person or caller.name,
+            role=caller.role,
+            user_id=caller.user_id,
+            key_required=caller is not access.LOCAL,
+        )
+    )
 
 
 async def metrics(request: web.Request) -> web.Response:

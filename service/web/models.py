@@ -602,6 +602,9 @@ class WhoAmI(Answer):
     name: str = Field(description="The key's name (`api` if it has none), or the person's user id.", examples=["shop"])
     role: CallerRole = Field(description="What the caller may do.")
     user_id: UserId | None = Field(description="The only user whom the caller may act for; null: everybody.")
+    key_required: bool | None = Field(
+        description="Whether the service asks for a key or a token. Otherwise everybody on its machine is an operator."
+    )
 
 
 class UpgradeQuery(Body):

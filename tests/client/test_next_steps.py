@@ -94,6 +94,19 @@ async def test_a_failed_login_names_the_address_that_was_tried(
     assert url.rstrip("/") in (await run("whoami")).out, "the sign-in from before is kept"
 
 
+async def test_a_service_without_keys_does_not_make_a_login_look_checked(run: Run, serve: Serve) -> None:
+    url = str((await serve()).make_url("/")).rstrip("/")
+    done = await run("login", url, "--name", "local", stdin="any-key\n")
+    assert done.err == ""
+    assert (done.code, done.out) == (
+        0,
+        f"The service at {url} asks for no key. Yours was not checked and is not stored. Context local is in use.\n",
+    )
+    assert "none" in (await run("context", "show")).out
+    again = await run("login", url, "--name", "local", "--no-key")
+    assert again.out == f"The service at {url} asks for no key. Context local is in use.\n"
+
+
 async def test_nothing_promises_that_whoami_lists_what_a_key_may_do(
     run: Run, serve_alone: ServeAlone, monkeypatch: pytest.MonkeyPatch
 ) -> None:

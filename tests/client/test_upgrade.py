@@ -136,6 +136,21 @@ async def test_a_second_operator_follows_the_upgrade_of_the_first(
     assert world.rollouts.stored.options.canary == 0
 
 
+async def test_a_service_that_installs_another_revision_by_now_says_how_to_go_on(
+    run_: Run, world: World, uuids: list[SessionId]
+) -> None:
+    assert (await run_("upgrade", "--all", "--yes", "--no-wait")).code == ExitCode.DONE
+    world.releases.target = "third"
+    done = await run_("upgrade", "--status")
+    assert "the service that answers installs another revision" in done.out
+    assert "`user-pods upgrade --stop` ends this upgrade, and `user-pods upgrade --all` begins one" in done.out
+    stopped = (await run_("upgrade", "--stop")).out
+    assert ("was stopped" in stopped, "it waits" in stopped) == (True, False)
+    async with leader(world):
+        assert (await run_("upgrade", "--all", "--yes", "--only-asleep")).code == ExitCode.DONE
+    assert world.cluster.workload(uuids[0]).revision == "third"
+
+
 async def test_one_session(run_: Run, world: World, uuids: list[SessionId]) -> None:
     assert "Out of date" in (await run_("show", uuids[0])).out
     user = world.cluster.workload(uuids[0]).user_id or ""

@@ -150,10 +150,12 @@ async def test_a_key_says_who_it_is_and_names_its_caller_in_histories(serve: Ser
     client = await serve(["k" * 16], named=[stored])
     headers = {"Authorization": f"Bearer {key}"}
     assert await (await client.get("/whoami", headers=headers)).json() == {
-        "name": "shop", "role": "frontend", "user_id": None,
+        "name": "shop", "role": "frontend", "user_id": None, "key_required": True,
     }  # fmt: skip
     former = await client.get("/whoami", headers={"Authorization": f"Bearer {'k' * 16}"})
-    assert await former.json() == {"name": "api", "role": "operator", "user_id": None}
+    assert await former.json() == {
+        "name": "api", "role": "operator", "user_id": None, "key_required": True,
+    }  # fmt: skip
     uuid = (await world.provisioner.create(OWN)).uuid
     await client.post(f"/session/{uuid}/wake", headers=headers)
     assert [getattr(entry, "by", None) for entry in world.journal.entries][-1] == "shop"

@@ -56,8 +56,13 @@ def login(
     except (NoAnswer, UnexpectedAnswer) as error:
         typer.echo(exits.explanation(error, tried=address), err=True, nl=False)
         raise typer.Exit(exits.code_of(error)) from None
+    needless = found is not None and found.key_required is False
     with contexts.changing() as known:
-        known.put(Context(name or host, address, key))
+        known.put(Context(name or host, address, None if needless else key))
+    if needless:
+        ignored = " Yours was not checked and is not stored." if key else ""
+        typer.echo(f"The service at {address} asks for no key.{ignored} Context {name or host} is in use.")
+        return
     typer.echo(f"Signed in to {address}{_as(found)}. Context {name or host} is in use.")
 
 

@@ -23,6 +23,10 @@ _PAUSE = 1.0
 _ACTIVE = ("running", "waiting-for-canary")
 _GOES_ON = "The upgrade goes on. `user-pods upgrade --status` shows it, `user-pods upgrade --stop` stops it."
 _GO_ON = "`user-pods upgrade --all` goes on with what is left."
+_OTHERWISE = (
+    "Once all its replicas do, `user-pods upgrade --stop` ends this upgrade, and `user-pods upgrade --all` begins one"
+    " to their revision"
+)
 _ALONE = "name one session or its user, or give one of --all, --status, --continue and --stop"
 
 
@@ -194,8 +198,8 @@ def _progress(found: Upgrade) -> str:
     text = f"{counts.upgraded} of {counts.total} upgraded"
     parts = {"to do": counts.asleep, "awake": counts.awake, "failed": counts.failed, "broken": counts.broken}
     text = ", ".join([text, *(f"{number} {name}" for name, number in parts.items() if number)])
-    if run is not None and run.target != found.target:
-        return f"{text}; it waits: the service that answers installs another revision"
+    if run is not None and _is_active(run) and run.target != found.target:
+        return f"{text}; it waits: the service that answers installs another revision. {_OTHERWISE}"
     if run is not None and run.state == "waiting-for-canary":
         return (
             f"{text}; {len(run.ready_canaries)} of {run.canary} canaries have become ready."
