@@ -353,7 +353,7 @@ class Summary(Model):
     wakes_last_hour: int
     """Wakes within the last hour, of sessions that sleep again, too; 10,000 at most."""
     wakes_pending: int
-    """Wakes whose pod is not ready, or that KEDA has not seen yet."""
+    """Wakes whose pod is not ready."""
     oldest_pending_seconds: float
     """Age of the oldest of these wakes; 0 if there is none."""
     parked: int

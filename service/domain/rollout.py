@@ -44,6 +44,10 @@ class Standing(StrEnum):
     """It has no release, is being deleted, or was installed by hand, without a user."""
 
 
+OUTDATED = frozenset({Standing.ASLEEP, Standing.AWAKE, Standing.BUSY})
+"""Sessions that need the upgrade and can have it, now or later."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutOptions:
     only_asleep: bool = False

@@ -11,7 +11,7 @@ from datetime import datetime
 from service.domain.clock import utc_now
 from service.domain.errors import NoUpgrade, SessionBusy, UpgradeRunning
 from service.domain.ports import Rollouts, WorkloadCache
-from service.domain.rollout import Rollout, RolloutCounts, RolloutOptions, RolloutState, Standing, counts
+from service.domain.rollout import OUTDATED, Rollout, RolloutCounts, RolloutOptions, RolloutState, Standing, counts
 from service.domain.upgrading import ReleaseUpgrades
 
 _ATTEMPTS = 20
@@ -58,7 +58,7 @@ class RolloutControl:
     def outdated(self) -> int:
         """How many sessions need the upgrade, by the cache."""
         found = (self._upgrades.standing(self._cache.workload(uuid)) for uuid in self._cache.uuids())
-        return sum(stands in (Standing.ASLEEP, Standing.AWAKE, Standing.BUSY) for stands in found)
+        return sum(stands in OUTDATED for stands in found)
 
     async def status(self) -> RolloutStatus:
         """The last rollout and the counts, cheap enough for pages that ask every second.

@@ -38,6 +38,10 @@ class SessionCounts:
     """Wakes that KEDA is not known to have taken over."""
     oldest: timedelta = timedelta(0)
     """The age of the oldest of those."""
+    waking: int = 0
+    """Those of them whose pod is not ready."""
+    oldest_waking: timedelta = timedelta(0)
+    """The age of the oldest of these."""
 
     def add(self, workload: Workload, queue: QueueState, now: datetime) -> None:
         phase = Phase.DELETING if workload.deleting else workload.phase(is_wanted=queue.is_wanted)
@@ -56,6 +60,9 @@ class SessionCounts:
         if queue.pending_since is not None:
             self.pending += 1
             self.oldest = max(self.oldest, now - queue.pending_since)
+            if phase is not Phase.READY:
+                self.waking += 1
+                self.oldest_waking = max(self.oldest_waking, now - queue.pending_since)
 
 
 class SessionCounter:

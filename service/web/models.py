@@ -424,7 +424,7 @@ class Summary(Answer):
     wakes_last_hour: int = Field(
         ge=0, description="Wakes within the last hour, of sessions that sleep again, too; 10,000 at most."
     )
-    wakes_pending: int = Field(ge=0, description="Wakes whose pod is not ready, or that KEDA has not seen yet.")
+    wakes_pending: int = Field(ge=0, description="Wakes whose pod is not ready.")
     oldest_pending_seconds: float = Field(ge=0, description="Age of the oldest of these wakes; 0 if there is none.")
     parked: int = Field(ge=0, description="Sleeping sessions that KEDA does not poll.")
     users_namespace: str = Field(description="Namespace of the sessions' releases and pods.")
@@ -448,8 +448,8 @@ class Summary(Answer):
             ],
             woken_last_hour=counts.woken,
             wakes_last_hour=wakes,
-            wakes_pending=counts.pending,
-            oldest_pending_seconds=round(max(0.0, counts.oldest.total_seconds()), 1),
+            wakes_pending=counts.waking,
+            oldest_pending_seconds=round(max(0.0, counts.oldest_waking.total_seconds()), 1),
             parked=counts.parked,
             users_namespace=namespace,
             behind_seconds=None if behind is None else round(behind.total_seconds(), 1),

@@ -20,16 +20,20 @@ from service.domain.health import Health
 from service.domain.ports import Cluster, Releases, Store, WorkloadCache
 from service.domain.provisioning import Provisioner
 from service.domain.queries import SessionQueries
+from service.domain.upgrading import ReleaseUpgrades
 from service.wiring.core import Core
 
 
-def build_doctor(core: Core, *, health: Health, releases: Releases, provisioner: Provisioner) -> Doctor:
+def build_doctor(
+    core: Core, *, health: Health, releases: Releases, provisioner: Provisioner, upgrades: ReleaseUpgrades
+) -> Doctor:
     config = core.config
     return make_doctor(
         System(
             health=health,
             releases=releases,
             provisioner=provisioner,
+            upgrades=upgrades,
             queries=core.queries,
             store=core.redis.store,
             redis=core.redis.inspector,
@@ -51,6 +55,7 @@ class System:
     health: Health
     releases: Releases
     provisioner: Provisioner
+    upgrades: ReleaseUpgrades
     queries: SessionQueries
     store: Store
     redis: RedisInspection
@@ -92,6 +97,6 @@ def make_doctor(system: System, *, namespace: str, keda_namespace: str, stuck_af
         UnboundClaims(namespace=namespace),
         SignInOfImage(),
         NetworkPolicies(),
-        Versions(),
+        Versions(system.upgrades),
     ]
     return Doctor(checks, surveyor)

@@ -159,7 +159,13 @@ def build_service(
             awake_limits=core.config.limits_on_awake,
             users_namespace=core.config.namespace,
             exposition=exposition,
-            doctor=build_doctor(core, health=probes.health, releases=releases, provisioner=provisioner),
+            doctor=build_doctor(
+                core,
+                health=probes.health,
+                releases=releases,
+                provisioner=provisioner,
+                upgrades=upgrades.releases,
+            ),
             example_url=core.config.origin(EXAMPLE_ID) if core.config.gateway_domain else None,
         )
     return Service(

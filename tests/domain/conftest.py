@@ -148,6 +148,7 @@ class World:
             health=health or Health({}, seconds=0),
             releases=self.releases,
             provisioner=self.provisioner,
+            upgrades=self.upgrades,
             queries=self.queries,
             store=self.store,
             redis=self.redis,

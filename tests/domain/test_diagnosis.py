@@ -462,6 +462,16 @@ async def test_sessions_of_another_version_of_the_chart(world: World, uuid: Sess
         assert all("`user-pods upgrade --all`" in (each.next_step or "") for each in faulty)
 
 
+async def test_sessions_that_an_upgrade_of_all_would_change(world: World, uuid: SessionId) -> None:
+    world.releases.target = "second"
+    (found,) = await faults(world)
+    assert (found.check, found.subject, found.severity) == ("charts", "revision", Severity.WARNING)
+    assert "1 session was" in found.what
+    assert "`user-pods upgrade --all`" in found.next_step
+    await world.upgrades.upgrade(uuid, by="shop")
+    assert await faults(world) == []
+
+
 async def test_values_without_a_network_policy(world: World) -> None:
     world.releases.objects = [{"kind": "Service"}]
     assert (await the_fault(world))[:2] == ("network-policies", "chart")

@@ -64,6 +64,17 @@ async def test_a_wake_that_keda_has_not_seen_is_pending_since_its_push(world: Wo
     assert timedelta(seconds=90) <= counted.oldest < timedelta(seconds=100)
 
 
+async def test_a_wake_whose_pod_is_ready_is_over_although_keda_has_not_seen_it(world: World) -> None:
+    uuid = (await world.provisioner.create("ann")).uuid
+    await world.activity.wake(uuid)
+    world.queues.waiting[uuid] -= timedelta(seconds=90)
+    waking = await SessionCounter(world.cluster, world.queues).count()
+    assert (waking.waking, waking.oldest_waking >= timedelta(seconds=90)) == (1, True)
+    world.cluster.change(replace(world.cluster.workload(uuid), replicas=1, ready=1))
+    ready = await SessionCounter(world.cluster, world.queues).count()
+    assert (ready.waking, ready.oldest_waking, ready.pending) == (0, timedelta(0), 1)
+
+
 async def test_sessions_of_several_reads_are_all_counted(world: World) -> None:
     for number in range(1201):
         put(world, number, WHOLE)

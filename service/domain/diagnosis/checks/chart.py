@@ -9,6 +9,9 @@ from service.domain.diagnosis.check import Check
 from service.domain.diagnosis.finding import Finding, Severity
 from service.domain.diagnosis.survey import Survey
 from service.domain.names import CONTAINER
+from service.domain.rollout import OUTDATED
+from service.domain.upgrading import ReleaseUpgrades
+from service.domain.workload import Workload
 
 _PASSWORDS = frozenset({"PASSWORD", "HASHED_PASSWORD"})
 _EDITOR = "code-server"
@@ -37,12 +40,19 @@ class SignInOfImage(Check):
 
 class Versions(Check):
     name = "charts"
-    fine = "Every session has the service's version of the chart."
+    fine = "Every session has the chart and the chart values that new ones get."
+
+    def __init__(self, upgrades: ReleaseUpgrades) -> None:
+        self._upgrades = upgrades
 
     async def findings(self, survey: Survey) -> Sequence[Finding]:
         """One for each other version: after an upgrade of the service, that is all sessions at once."""
         current = next((found for each in _all(await survey.rendered()) if (found := _version(each))), None)
-        others = Counter(session.workload.chart for session in (await survey.sessions()).values())
+        workloads = [session.workload for session in (await survey.sessions()).values()]
+        others = Counter(workload.chart for workload in workloads)
+        return [*self._other_charts(others, current), *self._other_values(workloads, current)]
+
+    def _other_charts(self, others: Mapping[str | None, int], current: str | None) -> Sequence[Finding]:
         return [
             self.finding(
                 chart,
@@ -53,6 +63,25 @@ class Versions(Check):
             )
             for chart, number in others.items()
             if chart is not None and current is not None and chart != current
+        ]
+
+    def _other_values(self, workloads: Iterable[Workload], current: str | None) -> Sequence[Finding]:
+        """By the measure of an upgrade of all sessions, beyond those that have another version of the chart."""
+        number = sum(
+            self._upgrades.standing(workload) in OUTDATED and (current is None or workload.chart in (None, current))
+            for workload in workloads
+        )
+        if not number:
+            return []
+        return [
+            self.finding(
+                "revision",
+                Severity.WARNING,
+                f"{number} {'session was' if number == 1 else 'sessions were'} installed with another revision of"
+                " chart and chart values than new ones get.",
+                meaning="They lack what has changed since, in the image or the values, mends of security among it.",
+                next_step="`user-pods upgrade --all` does it while they sleep: docs/how-to/change-sessions.md.",
+            )
         ]
 
 
