@@ -249,7 +249,8 @@ async def test_idle_times_are_typed_strictly(client: Client, world: World, idle:
 
 
 @pytest.mark.parametrize(
-    ("idle", "bound"), [('{"cooldown": 86401}', "86400"), ('{"lease": 3601}', "3600"), ('{"lease": 4}', "at least 12")]
+    ("idle", "bound"),
+    [('{"cooldown": 86401}', "24 h at most"), ('{"lease": 3601}', "1 h at most"), ('{"lease": 4}', "at least 12")],
 )
 async def test_an_exceeded_limit_is_named(client: Client, idle: str, bound: str) -> None:
     answer = await client.post("/session/create", data=f'{{"user_id": "ann", "idle": {idle}}}', headers=JSON)
