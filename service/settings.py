@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.adapters.redis.address import RedisAddress
 from service.domain.awake_quota import AwakeLimits
+from service.domain.expiry import ExpiryRule
 from service.domain.identity import UserRule
 from service.domain.idle_times import IdleTimes
 from service.domain.limits import Limits
@@ -38,6 +39,8 @@ REMOVED = frozenset({"GATEWAY_COMPRESSION"})
 _PACKAGE = Path(__file__).resolve().parent
 _CHARTS = (_PACKAGE / "_chart" / "user-pod", _PACKAGE.parent / "chart" / "user-pod")
 """In the wheel the chart is package data. In a checkout and in the image it is beside the package."""
+_SHORTEST_LIFE = 3600
+"""Seconds. Whoever means days by 90 is told, rather than all sessions deleted."""
 _LABEL = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
@@ -180,6 +183,19 @@ class Settings(BaseSettings):
     """Seconds after which another replica takes over when the leader dies (the duration of its lease)."""
     parks_per_second: Annotated[float, Field(gt=0)] = 50
     """Maximum number of sessions parked per second. It protects the API server when many fall asleep at once."""
+    session_lifetime: Annotated[float, Field(ge=0, le=315_360_000)] = 0
+    """Seconds after its creation at which a session is deleted; an awake one is sent to sleep first. Its volume is kept
+    for its user's next session. 0: never; else 3600 at least."""
+    session_dormancy: Annotated[float, Field(ge=0, le=315_360_000)] = 0
+    """The same after so many seconds without being awake. 0: never; else 3600 at least."""
+    deletion_warning: Annotated[float, Field(ge=3600, le=31_536_000)] = 259_200
+    """Seconds before such a deletion at which the user is warned, at least. The default is three days. It counts anew
+    after an hour in which the service did not run."""
+    deletions_per_hour: Annotated[int, Field(ge=0, le=3600)] = 60
+    """Maximum number of such deletions in an hour, so that a mistake can be noticed and stopped. 0: only warn."""
+    keep_limit: Seconds = 2_592_000
+    """Longest time in seconds for which a call of `keep` keeps a session from such a deletion. The default is 30
+    days."""
     retention: Seconds = 2_592_000
     """Seconds for which a session is kept as `released` after its release was uninstalled. The default is 30 days."""
     schedule_timeout: Annotated[float, Field(ge=0)] = 120
@@ -329,6 +345,13 @@ class Settings(BaseSettings):
     @classmethod
     def _limits_of_groups(cls, value: Any) -> Any:
         return _limits_of_groups(value) if isinstance(value, str) else value
+
+    @field_validator("session_lifetime", "session_dormancy")
+    @classmethod
+    def _expires(cls, value: float) -> float:
+        if 0 < value < _SHORTEST_LIFE:
+            raise ValueError(f"write seconds, {_SHORTEST_LIFE} at least, or 0 for sessions that stay")
+        return value
 
     @field_validator("gateway_cookies")
     @classmethod
@@ -522,7 +545,17 @@ class Settings(BaseSettings):
     @property
     def limits(self) -> Limits:
         return Limits(
-            cooldown=timedelta(seconds=self.cooldown_limit), extension=timedelta(seconds=self.extension_limit)
+            cooldown=timedelta(seconds=self.cooldown_limit),
+            extension=timedelta(seconds=self.extension_limit),
+            sparing=timedelta(seconds=self.keep_limit),
+        )
+
+    @property
+    def expiry_rule(self) -> ExpiryRule:
+        return ExpiryRule(
+            lifetime=timedelta(seconds=self.session_lifetime) if self.session_lifetime else None,
+            dormancy=timedelta(seconds=self.session_dormancy) if self.session_dormancy else None,
+            warning=timedelta(seconds=self.deletion_warning),
         )
 
     @property

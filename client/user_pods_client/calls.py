@@ -19,6 +19,7 @@ from user_pods_client.models import (
     ProfileList,
     Revoked,
     SessionList,
+    Spared,
     Status,
     Summary,
     Upgrade,
@@ -74,6 +75,16 @@ def extend(uuid: str, seconds: int) -> Call[Action]:
         method="POST",
         path=f"/session/{_segment(uuid)}/extend",
         answers={202: Action},
+        body=_body(seconds=seconds),
+    )
+
+
+def keep(uuid: str, seconds: int) -> Call[Spared]:
+    return Call(
+        name="keep",
+        method="POST",
+        path=f"/session/{_segment(uuid)}/keep",
+        answers={202: Spared},
         body=_body(seconds=seconds),
     )
 

@@ -9,7 +9,8 @@ from typing import Literal
 from user_pods_client.decoding import Model
 
 CallerRole = Literal["operator", "frontend", "viewer", "user"]
-Kind = Literal["wake", "sleep", "failure", "revocation", "upgrade"]
+ExpiryReason = Literal["lifetime", "dormancy"]
+Kind = Literal["wake", "sleep", "failure", "revocation", "upgrade", "deletion-warning"]
 Outcome = Literal["fixed", "gone", "left"]
 Phase = Literal["asleep", "waking", "ready", "failed", "deleting", "released"]
 RecordStatus = Literal["created", "released", "deleting"]
@@ -285,6 +286,15 @@ class SessionRecord(Model):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Spared(Model):
+    uuid: str
+    """Id of the session."""
+    action: Literal["keep"]
+    spared_until: datetime
+    """The session is not deleted before; an earlier call may reach further."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Status(Model):
     uuid: str
     """Id of the session."""
@@ -324,6 +334,14 @@ class Status(Model):
     by another program), or `cooldown`."""
     kept_until: datetime | None
     """End of the extension that keeps the pod awake; null without one."""
+    deletes_at: datetime | None
+    """When the service deletes the session if nothing changes (`SESSION_LIFETIME`, `SESSION_DORMANCY`); a wake or
+    `keep` may move it. Null: never, or nobody can say: while it is awake (unless `SESSION_LIFETIME` is set), broken,
+    released or paused."""
+    deletes_because: ExpiryReason | None
+    """`lifetime`: since its creation; `dormancy`: since it was last awake. Null without `deletes_at`."""
+    deletion_warning: bool = False
+    """Whether that is so soon that its user is being warned."""
     parked: bool
     """Whether the session is parked, so that KEDA does not poll it."""
     outdated: bool | None

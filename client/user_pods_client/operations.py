@@ -20,6 +20,7 @@ from user_pods_client.models import (
     ProfileList,
     Revoked,
     SessionList,
+    Spared,
     Status,
     Summary,
     Upgrade,
@@ -58,6 +59,11 @@ class Operations(ABC):
     def extend(self, uuid: str, seconds: int) -> Action:
         """Keep the pod awake for a time. Counts from now, regardless of activity."""
         return self._send(calls.extend(uuid, seconds))
+
+    def keep(self, uuid: str, seconds: int) -> Spared:
+        """Keep the session from deletion for a time. From the deletion that `deletes_at` announces, not from that by
+        `DELETE`. It wakes nothing."""
+        return self._send(calls.keep(uuid, seconds))
 
     def open(self, uuid: str, *, to: str = "/") -> Opened:
         """Get a link to the workspace. The link signs a browser in and works once. Give it to the session's user
@@ -196,6 +202,11 @@ class AsyncOperations(ABC):
     async def extend(self, uuid: str, seconds: int) -> Action:
         """Keep the pod awake for a time. Counts from now, regardless of activity."""
         return await self._send(calls.extend(uuid, seconds))
+
+    async def keep(self, uuid: str, seconds: int) -> Spared:
+        """Keep the session from deletion for a time. From the deletion that `deletes_at` announces, not from that by
+        `DELETE`. It wakes nothing."""
+        return await self._send(calls.keep(uuid, seconds))
 
     async def open(self, uuid: str, *, to: str = "/") -> Opened:
         """Get a link to the workspace. The link signs a browser in and works once. Give it to the session's user

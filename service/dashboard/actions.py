@@ -27,6 +27,8 @@ class Action:
     done: str
     awake_only: bool = False
     asleep_only: bool = False
+    warned_only: bool = False
+    """Only while its user is warned of a deletion by the service."""
     grave: bool = False
     """Something is lost for good, or somebody is thrown out."""
 
@@ -48,6 +50,12 @@ ACTIONS: Mapping[str, Action] = {
             name="extend", label="Keep awake", question="Keep this session awake?", awake_only=True,
             effect="It does not go to sleep before that time, whether somebody uses it or not.",
             done="It stays awake for that time.",
+        ),
+        Action(
+            name="keep", label="Keep", question="Keep this session?", warned_only=True,
+            effect="The service does not delete it for now, whatever its age and however long it sleeps. It wakes"
+            " nothing.",
+            done="It is not deleted for now.",
         ),
         Action(
             name="sleep", label="Send to sleep", question="Send this session to sleep?", awake_only=True,
@@ -90,6 +98,7 @@ def offered(session: Session, *, opens: bool) -> tuple[Action, ...]:
         for action in ACTIONS.values()
         if (session.awake or not action.awake_only)
         and (phase is Phase.ASLEEP or not action.asleep_only)
+        and (session.deletion_warned or not action.warned_only)
         and (phase not in _GONE or action.name == "delete")
         and (opens or action.name != "open")
     )
@@ -117,6 +126,8 @@ async def perform(
             await parts.activity.restart(uuid, by=by, request=current_request_id())
         case "extend":
             await parts.activity.extend(uuid, _duration(form.get("hours", "")))
+        case "keep":
+            await parts.activity.keep(uuid, parts.activity.longest_sparing)
         case "revoke":
             await parts.revocation.revoke(uuid, by=by)
         case "delete":

@@ -110,6 +110,18 @@ class SessionActivity:
         lease = max(idle_times.lease, by - idle_times.cooldown + idle_times.poll)
         return await self._queues.keep_awake(uuid, datetime.now(UTC) + by, lease)
 
+    async def keep(self, uuid: SessionId, by: timedelta) -> datetime:
+        """Keep a session from deletion for `by` from now, asleep or awake. Returns until when.
+
+        Raises IdleTimesRefused, SessionNotFound, SessionDeleting, SessionUnreadable.
+        """
+        self._limits.check_sparing(by)
+        return await self._queues.spare(uuid, datetime.now(UTC) + by)
+
+    @property
+    def longest_sparing(self) -> timedelta:
+        return self._limits.sparing
+
     @property
     def longest_extension(self) -> timedelta:
         return self._limits.extension

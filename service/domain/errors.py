@@ -78,6 +78,10 @@ class GroupRefused(SessionError):
     message = "the session may not be put into this group"
 
 
+class SessionInUse(SessionError):
+    message = "the session is in use again, or an operator is at work on it"
+
+
 class IdleTimesRefused(SessionError):
     message = "these idle times are not possible"
 

@@ -6,7 +6,18 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from service.domain.background_writer import BackgroundWriter
-from service.domain.journal import Failed, HistoryEvent, JournalEntry, Ready, Revoked, Slept, Upgraded, Woken
+from service.domain.expiry import ExpiryReason
+from service.domain.journal import (
+    ExpiryAnnounced,
+    Failed,
+    HistoryEvent,
+    JournalEntry,
+    Ready,
+    Revoked,
+    Slept,
+    Upgraded,
+    Woken,
+)
 from service.domain.ports import History
 from service.domain.sleep_cause import SleepReason
 
@@ -20,7 +31,7 @@ _DEDUP_SECONDS = 10
 """Two entries without a pod are the same within this time: two replicas may both believe that they lead."""
 
 
-def dedup_key(event: HistoryEvent) -> str:
+def dedup_key(event: HistoryEvent) -> str:  # noqa: PLR0911 - one for each kind
     """Equal for two entries about the same event, different otherwise; contains no spaces."""
     match event:
         case Woken():
@@ -33,6 +44,8 @@ def dedup_key(event: HistoryEvent) -> str:
             return f"revoked:{event.at.timestamp():.6f}"
         case Upgraded():
             return f"upgraded:{event.at.timestamp():.6f}"
+        case ExpiryAnnounced():
+            return f"expires:{event.why}:{event.due.timestamp():.0f}"
         case Failed():
             return f"failed:{_life(event)}:{event.reason.partition(':')[0].replace(' ', '-')[:40]}"
 
@@ -48,6 +61,7 @@ class Kind(StrEnum):
     FAILURE = "failure"
     REVOCATION = "revocation"
     UPGRADE = "upgrade"
+    DELETION_WARNING = "deletion-warning"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +85,12 @@ class Entry:
     interrupted: bool = False
     """For a sleep: a program was still working."""
     reason: str | None = None
-    """For a failure: Kubernetes' own words."""
+    """For a failure: Kubernetes' own words. For a warning: when and why the session will be deleted."""
+
+
+def _announced(event: ExpiryAnnounced) -> str:
+    why = "of its age" if event.why is ExpiryReason.LIFETIME else "nobody has used it for a long time"
+    return f"it will be deleted on {event.due:%Y-%m-%d at %H:%M UTC} because {why}"
 
 
 def entries(events: Iterable[HistoryEvent]) -> Sequence[Entry]:
@@ -108,6 +127,8 @@ class _Lines:
             case Upgraded():
                 self._upgrade = len(self.lines), event.at + timedelta(seconds=event.seconds) + _REPLACED_WITHIN
                 self.lines.append(Entry(kind=Kind.UPGRADE, at=event.at, request=request, by=event.by))
+            case ExpiryAnnounced():
+                self.lines.append(Entry(kind=Kind.DELETION_WARNING, at=event.at, reason=_announced(event)))
             case Failed():
                 self.lines.append(Entry(kind=Kind.FAILURE, at=event.at, request=request, reason=event.reason))
 

@@ -10,6 +10,7 @@ from typing import ClassVar, Protocol
 
 from service.domain import names
 from service.domain.clock import utc_now
+from service.domain.expiry import ExpiryReason
 from service.domain.metrics import Creation
 from service.domain.names import SessionId
 from service.domain.request_context import current_request_id
@@ -100,7 +101,7 @@ class Failed(JournalEntry):
 class Deleted(JournalEntry):
     EVENT: ClassVar[str] = "session deleted"
     by: str
-    """`request`, or `retention` when its release was gone for longer than the retention time."""
+    """`request`, `lifetime` or `dormancy`; `retention` when its release was gone for longer than the retention time."""
     keep_data: bool
     seconds: float
 
@@ -125,7 +126,16 @@ class Revoked(JournalEntry):
     """The name of the API caller."""
 
 
-HistoryEvent = Woken | Ready | Slept | Failed | Revoked | Upgraded
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpiryAnnounced(JournalEntry):
+    """From now on, the session's user is warned that it will be deleted."""
+
+    EVENT: ClassVar[str] = "session expires"
+    why: ExpiryReason
+    due: datetime
+
+
+HistoryEvent = Woken | Ready | Slept | Failed | Revoked | Upgraded | ExpiryAnnounced
 """The entries that a session's history holds."""
 
 

@@ -38,6 +38,8 @@ class Limits:
     extension: timedelta = timedelta(hours=8)
     background: timedelta | None = None
     """None: as long as an extension."""
+    sparing: timedelta = timedelta(days=30)
+    """For how long a session may be kept from deletion."""
 
     def idle_times(self, requested: RequestedIdleTimes, default: IdleTimes) -> IdleTimes:
         """The requested times, completed by the defaults. Raises IdleTimesRefused when they are out of bounds."""
@@ -64,6 +66,12 @@ class Limits:
             if given is not None and given > most:
                 raise IdleTimesRefused(f"the {name} may be {in_words(most)} at most")
         return idle_times
+
+    def check_sparing(self, by: timedelta) -> None:
+        """Raises IdleTimesRefused."""
+        if by > self.sparing:
+            most = in_words(self.sparing)
+            raise IdleTimesRefused(f"a session can be kept from deletion for {most} at most, from now")
 
     def check_extension(self, by: timedelta) -> None:
         """Raises IdleTimesRefused."""

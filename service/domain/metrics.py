@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal, Protocol
 
+from service.domain.expiry import ExpiryReason
 from service.domain.progress import Stage
 
 
@@ -159,6 +160,9 @@ class ServiceMetrics(Protocol):
     def pod_restored(self, seconds: float) -> None:
         """A pod that was lost is wanted again, `seconds` later."""
 
+    def expired(self, reason: ExpiryReason) -> None:
+        """The service has deleted a session on its own."""
+
     def false_sleep(self) -> None:
         """KEDA put a session to sleep before its last activity plus cooldown, and nobody had asked for it."""
 
@@ -172,6 +176,7 @@ class NoMetrics:
     def wake_unfinished(self) -> None: ...
     def pod_lost(self) -> None: ...
     def pod_restored(self, seconds: float) -> None: ...
+    def expired(self, reason: ExpiryReason) -> None: ...
     def false_sleep(self) -> None: ...
     def request_ended(self, outcome: RequestOutcome) -> None: ...
     def wait_ended(self, who: Waiter, seconds: float) -> None: ...

@@ -21,6 +21,8 @@ class CallerRole(StrEnum):
 
 PERSON = "person"
 """The name of every caller who is a person: logs and histories hold no user ids."""
+SERVICE = "_service"
+"""The name of the service itself, where it acts without a request. No key can have it."""
 PROGRAM = "program"
 """The name of every program in a workspace that keeps its own pod awake."""
 
@@ -88,6 +90,7 @@ RULES: Mapping[str, Rule] = {
     "activity": Rule(Subject.SESSION, _ACTS),
     "extend": Rule(Subject.SESSION, _ACTS),
     "open": Rule(Subject.SESSION, _ACTS),
+    "keep": Rule(Subject.SESSION, _ACTS),
     "revoke": Rule(Subject.SESSION, _ACTS),
     "delete": Rule(Subject.SESSION, _ACTS),
     "restart": Rule(Subject.SESSION, _ACTS),  # a sleep and a wake, at once: the dashboard has it, the API has both

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from service.domain.expiry import Expired, ExpiryWarning
 from service.domain.idle_times import IdleTimes
 from service.domain.journal import HistoryEvent
 from service.domain.names import SessionId
@@ -88,8 +89,21 @@ class Store(Protocol):
     async def page(self, after: str, limit: int) -> Sequence[SessionId]:
         """Up to `limit` ids greater than `after` (which may be ""), ascending. Includes claims without a record."""
 
-    async def mark_deleting(self, uuid: SessionId, *, keep_data: bool) -> None:
-        """Set the record's status to deleting. Raises SessionNotFound."""
+    async def mark_deleting(self, uuid: SessionId, *, keep_data: bool, expired: Expired | None = None) -> None:
+        """Set the record's status to deleting. Raises SessionNotFound.
+
+        With `expired`, raises SessionInUse if that is no longer so: another warning or none is stored, somebody has
+        spared it, is deleting it, or (with `idle_since`) its queue wants it awake or somebody has used it since.
+        """
+
+    async def note_warning(self, uuid: SessionId, warning: ExpiryWarning | None) -> None:
+        """Store what its user is told about its deletion; None: it stays. Nothing happens to an unreadable record."""
+
+    async def note_round(self, gap: timedelta) -> tuple[datetime, datetime]:
+        """Note that all sessions are being checked for expiry. Returns since when that has happened without a gap.
+
+        And the store's own time. A gap is longer than `gap`, or its clock was set back.
+        """
 
     async def note_released(self, uuid: SessionId, at: datetime | None) -> datetime | None:
         """Note when the release was first found missing, unless that is noted already. Returns the noted time.
@@ -143,6 +157,12 @@ class Queues(Protocol):
 
     async def keep_awake(self, uuid: SessionId, until: datetime, lease: timedelta) -> datetime:
         """The same for an extension until that time, which `lease` must reach. Returns the latest extension's end."""
+
+    async def spare(self, uuid: SessionId, until: datetime) -> datetime:
+        """Keep the session from deletion until that time, and end the warning. Returns the latest such time.
+
+        Raises SessionNotFound, SessionDeleting, SessionUnreadable.
+        """
 
     async def end_extension(self, uuid: SessionId, lease: timedelta) -> None:
         """Remove the extension, and shorten the queue's expiry to `lease`. Raises SessionNotFound."""

@@ -30,9 +30,11 @@ from service.domain.errors import (
     InvalidUserId,
     SessionBroken,
     SessionBusy,
+    SessionInUse,
     SessionNotFound,
     Unavailable,
 )
+from service.domain.expiry import Expired
 from service.domain.idle_times import IdleTimes
 from service.domain.journal import Deleted, Failed, Journal, hashed
 from service.domain.limits import NOTHING_REQUESTED, Limits, RequestedIdleTimes
@@ -303,27 +305,47 @@ class Provisioner:
 
     # --- delete ---
 
-    async def delete(self, uuid: SessionId, *, keep_data: bool, wait: bool = True) -> None:
+    async def delete(
+        self,
+        uuid: SessionId,
+        *,
+        keep_data: bool,
+        wait: bool = True,
+        by: str = "request",
+        expired: Expired | None = None,
+    ) -> None:
         """Remove release, keys and, unless `keep_data`, the volume. Continues if the caller disconnects.
 
         If a dependency is unavailable, `Recovery` finishes the rest later. With `wait`, wait until the session's lock
-        is free; otherwise raise SessionBusy.
+        is free; otherwise raise SessionBusy. `by` goes into the journal. With `expired`, raises SessionInUse if
+        that is no longer so.
         """
-        await asyncio.shield(self._background(self._delete(uuid, keep_data=keep_data, wait=wait), "delete"))
+        work = self._delete(uuid, keep_data=keep_data, wait=wait, by=by, expired=expired)
+        await asyncio.shield(self._background(work, "delete"))
 
-    async def _delete(self, uuid: SessionId, *, keep_data: bool, wait: bool) -> None:
+    async def _delete(self, uuid: SessionId, *, keep_data: bool, wait: bool, by: str, expired: Expired | None) -> None:
         started, record = time.monotonic(), await self._store.record(uuid)
         try:
             with self.admission.admit():
                 async with self._locked(uuid, wait=wait) as lock:
-                    await self._store.mark_deleting(uuid, keep_data=keep_data)
-                    await self._remove(await self._store.record(uuid), lock)
+                    if expired is not None:
+                        await self._check_expired(uuid, expired)
+                    await self._store.mark_deleting(uuid, keep_data=keep_data, expired=expired)
+                    await self._remove(await self._store.record(uuid), lock, by)
         except Unavailable as error:
             if wait:  # otherwise Recovery asked, which tries again
                 self._note_failure("delete", uuid, record.user_id, error, started)
             raise
 
-    async def _remove(self, record: Record, lock: SessionLock) -> None:
+    async def _check_expired(self, uuid: SessionId, expired: Expired) -> None:
+        """The cluster itself may know of a pod or a pause that the cache has not seen yet. Raises SessionInUse."""
+        workload, since = await self._read_workload(uuid), expired.idle_since
+        if workload.paused or workload.broken_reason or workload.read_error:
+            raise SessionInUse
+        if since is not None and (workload.replicas or (workload.last_active and workload.last_active > since)):
+            raise SessionInUse
+
+    async def _remove(self, record: Record, lock: SessionLock, by: str = "request") -> None:
         """The second half of a delete, repeatable from any point: release, volume, and the keys last."""
         started = time.monotonic()
         await self._queues.clear(record.uuid)
@@ -337,7 +359,7 @@ class Provisioner:
             await lock.confirm()
             await self._cluster.delete_volume(record.uuid)
         await lock.confirm()
-        await self._forget(record, "request", time.monotonic() - started)
+        await self._forget(record, by, time.monotonic() - started)
 
     async def collect(self, uuid: SessionId, retention: timedelta) -> bool:
         """Delete the keys of a session whose release has been gone for `retention`; returns whether it did so.

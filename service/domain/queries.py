@@ -14,6 +14,7 @@ from service.domain.errors import (
     SessionReleased,
     SessionUnreadable,
 )
+from service.domain.expiry import NEVER, ExpiryRule
 from service.domain.history import Entry, entries
 from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId
@@ -39,13 +40,21 @@ class SessionQueries:
     """Answers from Redis and the workload cache. `idle_times` are those of sessions that have none of their own."""
 
     def __init__(
-        self, *, store: Store, history: History, cluster: Cluster, cache: WorkloadCache, idle_times: IdleTimes
+        self,
+        *,
+        store: Store,
+        history: History,
+        cluster: Cluster,
+        cache: WorkloadCache,
+        idle_times: IdleTimes,
+        expiry_rule: ExpiryRule = NEVER,
     ) -> None:
         self._store = store
         self._history = history
         self._cluster = cluster
         self._cache = cache
         self._idle_times = idle_times
+        self._expiry_rule = expiry_rule
 
     async def status(self, uuid: SessionId) -> Session:
         """Raises SessionNotFound, IndexIncomplete."""
@@ -162,7 +171,7 @@ class SessionQueries:
             if workloads[record.uuid].broken_reason and record.written_at and now - record.written_at < _SETTLING
         ]
         workloads |= await self._cluster.read(doubtful)
-        return [Session(record, workloads[record.uuid], self._idle_times) for record in records]
+        return [Session(record, workloads[record.uuid], self._idle_times, self._expiry_rule) for record in records]
 
 
 def _parse_cursor(cursor: str | None) -> str:

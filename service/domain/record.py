@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from service.domain.expiry import ExpiryWarning
 from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId
 from service.domain.queue_state import QueueState
@@ -49,6 +50,10 @@ class Record:
     """When a request for sleep is carried out, so that pages can save before; a wake makes it void."""
     renewed_until: datetime | None = None
     """Until when the service has last renewed the lease of a wake that came through it, while its pod was late."""
+    spared_until: datetime | None = None
+    """Somebody wants the session kept from deletion until then."""
+    deletion_warning: ExpiryWarning | None = None
+    """What its user has been told about its deletion by the service; None while it stays."""
     released_at: datetime | None = None
     """When the release was first found missing; None while there is one."""
     keep_data: bool = True

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from service.domain.expiry import NEVER, Expiry, ExpiryRule
 from service.domain.idle_times import IdleTimes
 from service.domain.phase import Phase
 from service.domain.record import Record, RecordStatus
@@ -20,6 +21,7 @@ class Session:
     workload: Workload
     idle_times: IdleTimes = field(default_factory=IdleTimes)
     """The idle times of a workload that has none of its own."""
+    expiry_rule: ExpiryRule = NEVER
 
     @property
     def read_error(self) -> str | None:
@@ -87,6 +89,40 @@ class Session:
     def awake_since(self) -> datetime | None:
         """When the pod of an awake session was created. A replaced pod begins anew."""
         return self.workload.pod.created_at if self.awake and self.workload.pod is not None else None
+
+    @property
+    def last_awake(self) -> datetime:
+        """The latest time at which it is known to have been awake or wanted; its creation at least."""
+        record, workload = self.record, self.workload
+        known = (record.last_activity, record.last_output, record.kept_until, workload.last_active, workload.created_at)
+        return max(each for each in (record.created_at, *known) if each)
+
+    @property
+    def expiry(self) -> Expiry | None:
+        """When the service deletes it if nothing changes. None: never, or nobody can say.
+
+        Nobody can say that of a session that is broken, unreadable or paused: its user may have been kept from using
+        it, and an operator is about to look at it.
+        """
+        workload = self.workload
+        doubtful = workload.broken_reason or self.read_error or workload.read_error or workload.paused
+        if doubtful or workload.created_at is None or self.status is not RecordStatus.CREATED:
+            return None
+        asleep = self.phase is Phase.ASLEEP and workload.pod is None
+        return self.expiry_rule.expiry(
+            datetime.now(UTC),
+            # A record may be wrong, or be that of an earlier session with this id. The cluster knows better.
+            created_at=max(self.record.created_at, workload.created_at),
+            last_awake=self.last_awake if asleep else None,
+            spared_until=self.record.spared_until,
+            warning=self.record.deletion_warning,
+        )
+
+    @property
+    def deletion_warned(self) -> bool:
+        """Whether its user is warned of a deletion by the service."""
+        expiry = self.expiry
+        return expiry is not None and datetime.now(UTC) >= expiry.warn_at
 
     @property
     def sleeps_at(self) -> datetime | None:

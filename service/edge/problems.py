@@ -41,6 +41,7 @@ ERROR_STATUSES = (
     ErrorStatus(errors.UpgradeRunning, 409, "upgrade-running"),
     ErrorStatus(errors.NoUpgrade, 409, "no-upgrade"),
     ErrorStatus(errors.GatewayOff, 501, "gateway-off"),
+    ErrorStatus(errors.SessionInUse, 409, "session-busy"),
     ErrorStatus(errors.SessionBusy, 409, "session-busy"),
     ErrorStatus(errors.TooManyRequests, 429, "too-many-requests"),
     ErrorStatus(errors.HelmQueueFull, 429, "too-many-creates"),

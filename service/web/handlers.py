@@ -38,6 +38,8 @@ from service.web.models import (
     Revoked,
     SessionList,
     SleepQuery,
+    Spared,
+    Sparing,
     Status,
     Summary,
     Upgrade,
@@ -89,6 +91,12 @@ async def extend(request: web.Request) -> web.Response:
     uuid, body = _uuid(request), await _body(request, Extension)
     until = await request.app[API].activity.extend(uuid, timedelta(seconds=body.seconds))
     return _json(Action(uuid=uuid, action="extend", kept_until=until), 202)
+
+
+async def keep(request: web.Request) -> web.Response:
+    uuid, body = _uuid(request), await _body(request, Sparing)
+    until = await request.app[API].activity.keep(uuid, timedelta(seconds=body.seconds))
+    return _json(Spared(uuid=uuid, action="keep", spared_until=until), 202)
 
 
 async def open_(request: web.Request) -> web.Response:

@@ -24,6 +24,7 @@ from service.domain.awake_quota import AwakeLimits
 from service.domain.diagnosis.diagnosis import Diagnosis as Diagnosed
 from service.domain.diagnosis.finding import Finding as Found
 from service.domain.diagnosis.finding import Mended, Outcome, Severity
+from service.domain.expiry import ExpiryReason
 from service.domain.history import Entry, Kind
 from service.domain.limits import RequestedIdleTimes
 from service.domain.names import GROUP_PATTERN, SESSION_ID_PATTERN, USER_ID_PATTERN
@@ -147,6 +148,10 @@ class Extension(Body):
     seconds: Whole = Field(ge=1, le=31_536_000, description="How long the session stays awake from now.")
 
 
+class Sparing(Body):
+    seconds: Whole = Field(ge=1, le=31_536_000, description="How long the session is kept from deletion from now.")
+
+
 class CreatedSession(Answer):
     uuid: Uuid
     user_id: UserId
@@ -195,6 +200,12 @@ class Action(Answer):
     action: Literal["wake", "sleep", "activity", "extend"]
     queue_length: int | None = Field(None, ge=0, description="Tokens in the wake queue after a wake.")
     kept_until: datetime | None = Field(None, description="After an extension: until when the pod stays awake.")
+
+
+class Spared(Answer):
+    uuid: Uuid
+    action: Literal["keep"]
+    spared_until: datetime = Field(description="The session is not deleted before; an earlier call may reach further.")
 
 
 class Revoked(Answer):
@@ -254,6 +265,15 @@ class Status(Answer):
         )
     )
     kept_until: datetime | None = Field(description="End of the extension that keeps the pod awake; null without one.")
+    deletes_at: datetime | None = Field(
+        description="When the service deletes the session if nothing changes (`SESSION_LIFETIME`, `SESSION_DORMANCY`);"
+        " a wake or `keep` may move it. Null: never, or nobody can say: while it is awake (unless"
+        " `SESSION_LIFETIME` is set), broken, released or paused."
+    )
+    deletes_because: ExpiryReason | None = Field(
+        description="`lifetime`: since its creation; `dormancy`: since it was last awake. Null without `deletes_at`."
+    )
+    deletion_warning: bool = Field(False, description="Whether that is so soon that its user is being warned.")
     parked: bool = Field(description="Whether the session is parked, so that KEDA does not poll it.")
     outdated: bool | None = Field(
         description=(
@@ -267,7 +287,7 @@ class Status(Answer):
     @classmethod
     def of(cls, session: Session, behind: timedelta | None, *, outdated: bool) -> Self:
         record, workload = session.record, session.workload
-        release = workload.release
+        release, expiry = workload.release, session.expiry
         return cls(
             uuid=record.uuid,
             session=SessionRecord(user_id=session.user_id, status=session.status),
@@ -290,6 +310,9 @@ class Status(Answer):
             sleeps_at=session.sleeps_at,
             kept_awake_by=session.kept_awake_by,
             kept_until=record.kept_until if session.kept_awake_by == "extension" else None,
+            deletes_at=expiry.at if expiry else None,
+            deletes_because=expiry.reason if expiry else None,
+            deletion_warning=session.deletion_warned,
             parked=workload.parked,
             outdated=outdated if release is not None else None,
             behind_seconds=None if behind is None else round(behind.total_seconds(), 1),

@@ -120,6 +120,16 @@ OPERATIONS = (
         problems=(*_ID, *_BODY, "idle-times-refused", *_USABLE, "session-asleep", *_WRITE),
     ),
     Operation(
+        method="POST", path="/session/{uuid}/keep", handler=handlers.keep, tag=ACTIVITY,
+        summary="Keep the session from deletion for a time",
+        description="From the deletion that `deletes_at` announces, not from that by `DELETE`. It wakes nothing.",
+        body=models.Sparing,
+        answers={202: Answer("It is not deleted before `spared_until`.", models.Spared)},
+        problems=(
+            *_ID, *_BODY, "idle-times-refused", "session-deleting", "session-unreadable", *_WRITE,
+        ),
+    ),
+    Operation(
         method="POST", path="/session/{uuid}/open", handler=handlers.open_, tag=ACTIVITY,
         summary="Get a link to the workspace",
         description="The link signs a browser in and works once. Give it to the session's user only.",

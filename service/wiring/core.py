@@ -61,6 +61,7 @@ def build_core(
             cluster=kubernetes.cluster,
             cache=kubernetes.cache,
             idle_times=config.idle_times,
+            expiry_rule=config.expiry_rule,
         ),
         wake_times=WakeTimes(redis.measured_wakes),
         profiles=profiles,

@@ -28,7 +28,11 @@ def build_exposition(
         sessions,
     ]
     if controller is not None:
-        collectors += [gauges.LeaderGauges(controller.leader), gauges.ReconcilerGauges(controller.reconciler)]
+        collectors += [
+            gauges.LeaderGauges(controller.leader),
+            gauges.ReconcilerGauges(controller.reconciler),
+            gauges.ExpirerGauges(controller.expirer),
+        ]
     if provisioner is not None:
         collectors.append(gauges.AdmissionGauges(provisioner.admission))
     if upgrades is not None:

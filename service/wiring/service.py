@@ -119,14 +119,14 @@ def build_service(
     role, (tracker, tracking) = core.config.role, build_tracking(core)
     provisioner = build_provisioner(core, releases) if releases is not None else None
     upgrades = build_upgrades(core, releases, provisioner) if releases is not None and provisioner is not None else None
-    controller = None
+    audit, controller = Audit(core.redis.audit_trail, LogAudit()), None
     if provisioner is not None and upgrades is not None and role.controls:
-        controller = build_controller(core, provisioner, upgrades, tracker)
+        controller = build_controller(core, provisioner, upgrades, tracker, audit)
     observers = (controller.reconciler, tracker) if controller is not None else (tracker,)
     activity = build_activity(core, observers)
     access = build_access(core) if role.serves_api or role.serves_gateway else None
     sign_in = build_sign_in(core, provider, access, provisioner) if provider and access else None
-    audit, gateway = Audit(core.redis.audit_trail, LogAudit()), None
+    gateway = None
     if access is not None and role.serves_gateway:
         gateway = build_gateway(core, access, activity, sign_in, audit)
     exposition = build_exposition(
@@ -184,7 +184,7 @@ def build_service(
             **({"sign-outs": core.redis.sign_outs.run} if gateway is not None else {}),
             **guarding,
             **(pages.tasks if pages is not None else {}),
-            **({"audit": audit.run} if parts is not None or gateway is not None else {}),
+            **({"audit": audit.run} if parts is not None or gateway is not None or controller is not None else {}),
             **({"entrance": access.run} if access is not None else {}),
         },
     )

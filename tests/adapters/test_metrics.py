@@ -8,10 +8,18 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.adapters.helm.measured_releases import MeasuredReleases
 from service.adapters.prometheus.exposition import Exposition
-from service.adapters.prometheus.gauges import GatewayGauges, LeaderGauges, ReconcilerGauges, SessionGauges, StoreGauges
+from service.adapters.prometheus.gauges import (
+    ExpirerGauges,
+    GatewayGauges,
+    LeaderGauges,
+    ReconcilerGauges,
+    SessionGauges,
+    StoreGauges,
+)
 from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.domain.admission_queue import AdmissionQueue
 from service.domain.errors import HelmQueueFull, HelmTimeout
+from service.domain.expiry import ExpiryReason
 from service.domain.idle_times import IdleTimes
 from service.domain.lifecycle import Step
 from service.domain.metrics import ActivitySource, Creation, RequestOutcome, Slow, Traffic, Waiter
@@ -23,7 +31,7 @@ from service.domain.session_counts import SessionCounter
 from service.domain.workload import UNASSIGNED, Assignment
 from tests.domain.conftest import World
 from tests.fakes import MemoryReleases
-from tests.fakes.gauges import FakeGateway, FakeLeader, FakeReconciler, FakeStore, UnavailableCounter
+from tests.fakes.gauges import FakeExpirer, FakeGateway, FakeLeader, FakeReconciler, FakeStore, UnavailableCounter
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -141,6 +149,17 @@ async def test_states_and_totals_are_read_at_the_scrape(metrics: PrometheusMetri
     leader.leads, leader.listens, reconciler.done = True, True, {Step.PARK: 5}
     after = await scrape(metrics)
     assert (value(after, "leader"), value(after, "steps_total", step="park"), value(after, "listening")) == (1, 5, 1)
+
+
+async def test_deletions_ahead_are_reported_by_the_leader_alone(metrics: PrometheusMetrics) -> None:
+    expirer = FakeExpirer()
+    metrics.registry.register(ExpirerGauges(expirer))
+    assert not [name for name, _ in await scrape(metrics) if name == "user_pods_sessions_expiring"]
+    expirer.warned = {ExpiryReason.DORMANCY: 3}
+    metrics.expired(ExpiryReason.LIFETIME)
+    series = await scrape(metrics)
+    assert [value(series, "sessions_expiring", reason=reason) for reason in ExpiryReason] == [0, 3]
+    assert [value(series, "sessions_expired_total", reason=reason) for reason in ExpiryReason] == [1, 0]
 
 
 async def test_sessions_that_cannot_be_read_are_counted(metrics: PrometheusMetrics) -> None:

@@ -220,6 +220,9 @@ async def test_a_day_with_a_session(signed_in: Run, world: World) -> None:
     done = await signed_in("extend", uuid, "1h30m", "-o", "json")
     kept = datetime.fromisoformat(json.loads(done.out)["kept_until"])
     assert timedelta(minutes=89) < kept - datetime.now(UTC) < timedelta(minutes=91)
+    done = await signed_in("keep", uuid, "2d", "-o", "json")
+    spared = datetime.fromisoformat(json.loads(done.out)["spared_until"])
+    assert timedelta(hours=47) < spared - datetime.now(UTC) < timedelta(hours=49)
     done = await signed_in("open", uuid, "--no-browser", "--to", "/?folder=/home")
     assert done.out.startswith(f"https://vs-code-{uuid}.example.com/")
     assert (await signed_in("revoke", uuid, "--yes")).code == 0

@@ -71,6 +71,7 @@ def test_an_awake_session_says_what_keeps_it_awake_and_when_it_sleeps() -> None:
             "replaced or restored; ready after 9.0 s",
         ),
         (entry("failure", "14:00:00", reason="OOMKilled"), "Failed: OOMKilled"),
+        (entry("deletion-warning", "14:00:00", reason="it will be deleted"), "Warning: it will be deleted."),
         (entry("revocation", "14:00:00", by="api"), "revoked by api"),
         (entry("renamed", "14:00:00"), "does not know"),
     ],

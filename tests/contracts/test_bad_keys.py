@@ -117,7 +117,8 @@ FIELDS: list[tuple[str, Any]] = [
     ("status", None), ("status", "zombie"), ("status", ODD),
     ("activity_source", ODD), ("activity_source", "a\nb"), ("keep_data", "maybe"),
     *((name, value) for name in ("created_at", "last_activity", "last_output", "kept_until", "written_at",
-                                 "released_at", "sleep_asked_at", "sleep_due_at", "renewed_until")
+                                 "released_at", "sleep_asked_at", "sleep_due_at", "renewed_until",
+                                 "spared_until")
       for value in ("soon", "inf", "-inf", "nan", "1e300", "-1e18", ODD)),
 ]  # fmt: skip
 
@@ -142,6 +143,7 @@ async def test_a_record_with_an_invalid_field_is_reported_and_a_save_repairs_it(
         "sleep_asked_at",
         "sleep_due_at",
         "renewed_until",
+        "spared_until",
     )
     await redis.hdel(f"session:{A}", "activity_source", *times)
     await store.save(Record(A, f"user-{A}", RecordStatus.CREATED, NOW))

@@ -8,8 +8,19 @@ from redis.asyncio import Redis
 
 from service.adapters.redis.history import RedisHistory
 from service.adapters.redis.store import RedisStore
+from service.domain.expiry import ExpiryReason
 from service.domain.history import LIMIT
-from service.domain.journal import REASON_LIMIT, Failed, HistoryEvent, Ready, Revoked, Slept, Upgraded, Woken
+from service.domain.journal import (
+    REASON_LIMIT,
+    ExpiryAnnounced,
+    Failed,
+    HistoryEvent,
+    Ready,
+    Revoked,
+    Slept,
+    Upgraded,
+    Woken,
+)
 from service.domain.names import SessionId
 from service.domain.record import Record, RecordStatus
 from service.domain.sleep_cause import SleepReason
@@ -37,7 +48,10 @@ REVOKED = Revoked(uuid=A, user=None, at=after(500), request="request-2", by="api
 UPGRADED = Upgraded(
     uuid=A, user=None, at=after(600), request="request-3", by="shop", revision="user-pod-0.1.0-0f", seconds=2.5
 )
-EVENTS: tuple[HistoryEvent, ...] = (WOKEN, READY, SLEPT, FAILED, BARE, UNTIMED, REVOKED, UPGRADED)
+EXPIRES = ExpiryAnnounced(
+    uuid=A, user=None, at=after(700), request="-", why=ExpiryReason.DORMANCY, due=after(86_400.25)
+)
+EVENTS: tuple[HistoryEvent, ...] = (WOKEN, READY, SLEPT, FAILED, BARE, UNTIMED, REVOKED, UPGRADED, EXPIRES)
 
 
 @pytest.fixture

@@ -7,14 +7,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from redis.asyncio import Redis
 
-from service.adapters.redis.store import RedisStore
+from service.adapters.redis.store import EXPIRY, RedisStore
 from service.domain.errors import (
     IdTaken,
     IndexIncomplete,
     RedisUnavailable,
     SessionBusy,
+    SessionDeleting,
+    SessionInUse,
     SessionNotFound,
 )
+from service.domain.expiry import Expired, ExpiryReason, ExpiryWarning
 from service.domain.limits import RequestedIdleTimes
 from service.domain.names import SessionId
 from service.domain.ports import Store
@@ -26,6 +29,8 @@ from tests.fakes import MemoryStore
 
 A, B, C = map(SessionId, ("aaaaaaaa", "12345678", "1e234567"))
 NOW = datetime(2026, 1, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+
+WARNING = ExpiryWarning(at=NOW, due=NOW + timedelta(days=3), reason=ExpiryReason.DORMANCY)
 
 
 def record(uuid: SessionId, user_id: str = "ann") -> Record:
@@ -61,6 +66,112 @@ async def test_a_claim_keeps_what_its_create_wants_until_there_is_a_record(store
     assert [await store.wanted(uuid) for uuid in (A, B)] == [None, None]
     await store.mark_deleting(A, keep_data=True)
     assert await store.wanted(A) is None
+
+
+async def test_the_warning_of_a_deletion_is_noted_once_and_taken_back(store: Store) -> None:
+    later = replace(WARNING, at=NOW + timedelta(microseconds=999_999), reason=ExpiryReason.LIFETIME)
+    await store.note_warning(A, WARNING)
+    assert await store.records([A]) == []
+    await store.save(record(A))
+    for warning in (WARNING, later, None):
+        await store.note_warning(A, warning)
+        assert (await store.record(A)).deletion_warning == warning
+
+
+async def test_rounds_without_a_gap_are_told_from_others(store: Store) -> None:
+    since, now = await store.note_round(timedelta(hours=1))
+    assert since == now
+    assert abs(now - datetime.now(UTC)) < timedelta(seconds=10)
+    again, later = await store.note_round(timedelta(hours=1))
+    assert (again, later > now) == (since, True)
+    fresh, now = await store.note_round(timedelta(0))
+    assert fresh == now > since
+
+
+@pytest.mark.parametrize(
+    "odd", [{"since": "nan", "last": "nan"}, {"last": "soon"}, {"since": "1"}, {"since": "1", "last": "99999999999"}]
+)
+async def test_odd_times_of_the_last_round_count_as_a_gap(redis_port: int, odd: dict[str, str]) -> None:
+    async with Redis(port=redis_port, decode_responses=True) as redis:
+        await redis.flushall()
+        for name, time in odd.items():
+            await redis.hset(EXPIRY, name, time)
+        since, now = await RedisStore(redis).note_round(timedelta(days=10_000_000))
+    assert since == now
+
+
+@pytest.mark.parametrize("odd", ["", "x", "1 2", "1 2 age", "nan inf lifetime", "1 2 lifetime 3", "1e300 1 dormancy"])
+async def test_a_warning_that_cannot_be_read_was_not_given(redis_port: int, odd: str) -> None:
+    async with Redis(port=redis_port, decode_responses=True) as redis:
+        store = RedisStore(redis)
+        await redis.flushall()
+        await store.save(record(A))
+        await redis.hset(f"session:{A}", "deletion_warning", odd)
+        found = await store.record(A)
+        assert (found.read_error, found.deletion_warning) == (None, None)
+        with pytest.raises(SessionInUse):
+            await store.mark_deleting(A, keep_data=True, expired=Expired(WARNING, None))
+        await store.note_warning(A, WARNING)
+        assert (await store.record(A)).deletion_warning == WARNING
+
+
+async def test_a_key_of_rounds_that_cannot_be_read_keeps_every_session(redis_port: int) -> None:
+    async with Redis(port=redis_port, decode_responses=True) as redis:
+        await redis.flushall()
+        await redis.set(EXPIRY, "x")
+        with pytest.raises(RedisUnavailable):
+            await RedisStore(redis).note_round(timedelta(hours=1))
+
+
+async def test_a_record_that_cannot_be_read_is_not_marked_deleting_by_its_age(redis_port: int) -> None:
+    async with Redis(port=redis_port, decode_responses=True) as redis:
+        await redis.flushall()
+        await redis.set(f"session:{A}", "x")
+        with pytest.raises(SessionInUse):
+            await RedisStore(redis).mark_deleting(A, keep_data=True, expired=Expired(WARNING, NOW))
+        assert await redis.get(f"session:{A}") == "x"
+
+
+async def test_a_session_that_somebody_has_used_since_is_not_marked_deleting(kept: Kept) -> None:
+    store, lease = kept.store, timedelta(seconds=30)
+    for uuid, user in ((A, "ann"), (B, "bob"), (C, "joe")):
+        await store.save(replace(record(uuid, user), last_activity=NOW))
+    await kept.queues.wake(A, lease)
+    await kept.queues.spare(B, datetime.now(UTC) + timedelta(days=1))
+    for uuid in (A, B, C):
+        await store.note_warning(uuid, WARNING)
+    tomorrow, other = datetime.now(UTC) + timedelta(days=1), replace(WARNING, due=NOW + timedelta(days=4))
+    for uuid, expired in (
+        (A, Expired(WARNING, tomorrow)),
+        (B, Expired(WARNING, NOW)),
+        (B, Expired(WARNING, None)),
+        (C, Expired(WARNING, NOW - timedelta(seconds=1))),
+        (C, Expired(other, NOW)),
+        (C, Expired(other, None)),
+    ):
+        with pytest.raises(SessionInUse):
+            await store.mark_deleting(uuid, keep_data=True, expired=expired)
+        assert (await store.record(uuid)).status is RecordStatus.CREATED
+    await store.mark_deleting(C, keep_data=True, expired=Expired(WARNING, NOW))
+    assert (await store.record(C)).status is RecordStatus.DELETING
+    with pytest.raises(SessionInUse):
+        await store.mark_deleting(C, keep_data=True, expired=Expired(WARNING, None))
+    with pytest.raises(SessionDeleting):
+        await kept.queues.spare(C, NOW)
+    await store.mark_deleting(A, keep_data=True, expired=Expired(WARNING, None))
+    assert (await store.record(A)).status is RecordStatus.DELETING, "age alone does not ask who uses it"
+
+
+async def test_whoever_spares_a_session_ends_its_warning_and_the_latest_time_counts(kept: Kept) -> None:
+    store, queues, later = kept.store, kept.queues, NOW + timedelta(days=2)
+    with pytest.raises(SessionNotFound):
+        await queues.spare(A, NOW)
+    await store.save(record(A))
+    await store.note_warning(A, WARNING)
+    assert await queues.spare(A, later) == later
+    assert await queues.spare(A, NOW) == later
+    found = await store.record(A)
+    assert (found.spared_until, found.deletion_warning, found.queue.is_wanted) == (later, None, False)
 
 
 async def test_one_of_two_concurrent_claims_wins(store: Store) -> None:

@@ -2,11 +2,13 @@
 
 import asyncio
 import re
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from service.dashboard.actions import ACTIONS
+from service.domain.expiry import ExpiryRule
 from service.domain.names import SessionId
 from service.domain.permissions import RULES, CallerRole
 from service.domain.progress import ProgressUpdate, Stage
@@ -91,6 +93,21 @@ async def test_opening_leads_into_the_workspace_and_nowhere_else(board: Board, w
     assert answer.headers["Referrer-Policy"] == "no-referrer"
     other = await visitor.get(href(uuid, "sleep"))
     assert "form-action 'self';" in other.headers["Content-Security-Policy"]
+
+
+async def test_a_session_that_will_be_deleted_says_so_and_can_be_kept(board: Board, world: World) -> None:
+    visitor, uuid = await board.visitor(FRONTEND, OWN), await awake(world, OWN)
+    world.queries._expiry_rule = ExpiryRule(lifetime=timedelta(days=10), warning=timedelta(days=3))
+    assert href(uuid, "keep") not in await visitor.read(href(uuid))
+    old = datetime.now(UTC) - timedelta(days=9)
+    world.queues.sessions[uuid] = replace(world.queues.sessions[uuid], created_at=old)
+    world.cluster.change(replace(world.cluster.workload(uuid), created_at=old))
+    page = await visitor.read(href(uuid))
+    assert "This workspace will be deleted on" in page
+    assert href(uuid, "keep") in page
+    page = await done(visitor, uuid, "keep")
+    assert "It is not deleted for now." in page
+    assert "will be deleted" not in page
 
 
 async def test_a_page_offers_what_makes_sense_and_what_its_visitor_may(board: Board, world: World) -> None:

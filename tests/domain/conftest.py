@@ -10,6 +10,7 @@ from service.domain.activity import SessionActivity
 from service.domain.admission_queue import AdmissionQueue
 from service.domain.awake_quota import AwakeLimits, AwakeQuota
 from service.domain.diagnosis.diagnosis import Doctor
+from service.domain.expiry import NEVER, ExpiryRule
 from service.domain.health import Health
 from service.domain.idle_times import IdleTimes
 from service.domain.journal import JournalEntry
@@ -72,6 +73,8 @@ class World:
     awake_limits: Mapping[str, int] = field(default_factory=dict)
     """Of groups."""
 
+    expiry_rule: ExpiryRule = NEVER
+
     def __post_init__(self) -> None:
         self.progress = MemoryProgress()
         self.companions = MemoryCompanions()
@@ -115,7 +118,12 @@ class World:
 
     def replica(self) -> Replica:
         queries = SessionQueries(
-            store=self.store, history=self.history, cluster=self.cluster, cache=self.cluster, idle_times=IdleTimes()
+            store=self.store,
+            history=self.history,
+            cluster=self.cluster,
+            cache=self.cluster,
+            idle_times=IdleTimes(),
+            expiry_rule=self.expiry_rule,
         )
         activity = SessionActivity(
             queries=queries,

@@ -8,11 +8,16 @@ from hypothesis import strategies as st
 
 from service.domain import api_keys
 from service.domain.api_keys import KEY_ROLES, ApiKeys, ApiKeysUnreadable, BadKeyLine, new_api_key, parse_line
-from service.domain.permissions import Caller, CallerRole
+from service.domain.permissions import SERVICE, Caller, CallerRole
 from tests.fakes import MemoryApiKeyFile
 from tests.waiting import until
 
 FRONTEND, VIEWER = CallerRole.FRONTEND, CallerRole.VIEWER
+
+
+def test_no_key_has_the_name_under_which_the_service_itself_acts() -> None:
+    with pytest.raises(BadKeyLine, match="its name must have"):
+        new_api_key(SERVICE, FRONTEND)
 
 
 @given(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from service.domain.errors import RedisUnavailable
+from service.domain.expiry import ExpiryReason
 from service.domain.lifecycle import Step
 from service.domain.metrics import Traffic
 from service.domain.session_counts import SessionCounts
@@ -24,6 +25,11 @@ class FakeReconciler:
 @dataclass
 class FakeStore:
     unreadable: int = 0
+
+
+@dataclass
+class FakeExpirer:
+    warned: Mapping[ExpiryReason, int] | None = None
 
 
 @dataclass

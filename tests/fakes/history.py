@@ -4,7 +4,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 
 from service.domain.history import LIMIT, POD_UID_LENGTH, dedup_key
-from service.domain.journal import HistoryEvent, Revoked, Upgraded, Woken
+from service.domain.journal import ExpiryAnnounced, HistoryEvent, Revoked, Upgraded, Woken
 from service.domain.names import SessionId
 
 
@@ -22,7 +22,7 @@ class MemoryHistory:
         events = self.kept.setdefault(event.uuid, [])
         if any(dedup_key(event) == dedup_key(each) for each in events):
             return False
-        if not isinstance(event, Woken | Revoked | Upgraded) and event.pod is not None:
+        if not isinstance(event, Woken | Revoked | Upgraded | ExpiryAnnounced) and event.pod is not None:
             event = replace(event, pod=event.pod[:POD_UID_LENGTH])
         events.insert(0, replace(event, user=None))
         del events[LIMIT:]

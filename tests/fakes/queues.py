@@ -61,6 +61,16 @@ class MemoryQueues:
         self._push(uuid, left)
         return True
 
+    async def spare(self, uuid: SessionId, until: datetime) -> datetime:
+        record = self.sessions.get(uuid)
+        if record is None:
+            raise SessionNotFound
+        if record.status is RecordStatus.DELETING:
+            raise SessionDeleting
+        latest = max(until, record.spared_until or until)
+        self.sessions[uuid] = replace(record, spared_until=latest, deletion_warning=None)
+        return latest
+
     async def end_extension(self, uuid: SessionId, lease: timedelta) -> None:
         if uuid not in self.sessions:
             raise SessionNotFound

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from service.domain.errors import IdTaken, IndexIncomplete, SessionBusy, SessionNotFound
+from service.domain.errors import IdTaken, IndexIncomplete, SessionBusy, SessionInUse, SessionNotFound
+from service.domain.expiry import Expired, ExpiryWarning
 from service.domain.names import SessionId
 from service.domain.queue_state import QueueState
 from service.domain.record import Record, RecordStatus
@@ -32,6 +33,8 @@ class MemoryStore:
     """Unfinished creates and deletes: since when, and the user of a create."""
     wishes: dict[SessionId, Wanted] = field(default_factory=dict)
     """What unfinished creates want."""
+    rounds: tuple[datetime, datetime] | None = None
+    """Of checks for expiry: since when without a gap, and the last one."""
 
     @property
     def unreadable(self) -> int:
@@ -98,6 +101,8 @@ class MemoryStore:
             last_output=kept.last_output if kept else None,
             kept_until=kept.kept_until if kept else None,
             sleep_request=kept.sleep_request if kept else None,
+            spared_until=kept.spared_until if kept else None,
+            deletion_warning=kept.deletion_warning if kept else None,
         )
 
     async def record(self, uuid: SessionId) -> Record:
@@ -117,11 +122,36 @@ class MemoryStore:
         start = bisect.bisect_right(self.ids, after) if after else 0
         return self.ids[start : start + limit]
 
-    async def mark_deleting(self, uuid: SessionId, *, keep_data: bool) -> None:
+    async def note_warning(self, uuid: SessionId, warning: ExpiryWarning | None) -> None:
+        if uuid in self.sessions:
+            self.sessions[uuid] = replace(self.sessions[uuid], deletion_warning=warning)
+
+    async def note_round(self, gap: timedelta) -> tuple[datetime, datetime]:
+        now = datetime.now(UTC)
+        since, last = self.rounds or (now, now)
+        if not timedelta(0) <= now - last <= gap:
+            since = now
+        self.rounds = since, now
+        return since, now
+
+    async def mark_deleting(self, uuid: SessionId, *, keep_data: bool, expired: Expired | None = None) -> None:
         if uuid not in self.sessions:
             raise SessionNotFound
+        if expired is not None and not self._still(uuid, expired):
+            raise SessionInUse
         self.sessions[uuid] = replace(self.sessions[uuid], status=RecordStatus.DELETING, keep_data=keep_data)
         self.half[uuid] = (datetime.now(UTC), None)
+
+    def _still(self, uuid: SessionId, expired: Expired) -> bool:
+        record, since = self.sessions[uuid], expired.idle_since
+        if record.status is not RecordStatus.CREATED or record.deletion_warning != expired.warning:
+            return False
+        if record.spared_until is not None and record.spared_until > datetime.now(UTC):
+            return False
+        used = (record.last_activity, record.last_output, record.kept_until)
+        return since is None or not (
+            self.queues.queue(uuid).is_wanted or any(at is not None and at > since for at in used)
+        )
 
     async def note_released(self, uuid: SessionId, at: datetime | None) -> datetime | None:
         if uuid not in self.sessions:

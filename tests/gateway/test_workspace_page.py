@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from service.domain.expiry import ExpiryRule
 from service.domain.history import Entry, Kind
 from service.domain.journal import Failed, Ready, Slept, Woken
 from service.domain.metrics import ActivitySource
@@ -59,6 +60,26 @@ async def test_a_sleeping_workspace_has_a_page_that_does_not_wake_it(house: Hous
     await asyncio.sleep(0.05)
     assert house.world.cluster.workload(uuid).replicas == 0
     assert not house.world.queues.queue(uuid).is_wanted
+
+
+async def test_a_workspace_that_will_be_deleted_says_so_and_can_be_kept(house: House) -> None:
+    uuid = await house.session()
+    assert "will be deleted" not in await shown(house, uuid)
+    rule = ExpiryRule(lifetime=timedelta(days=10), warning=timedelta(days=3))
+    house.world.queries._expiry_rule = rule
+    record = house.world.store.sessions[uuid]
+    old = datetime.now(UTC) - timedelta(days=9)
+    house.world.store.sessions[uuid] = replace(record, created_at=old)
+    house.world.cluster.change(replace(house.world.cluster.workload(uuid), created_at=old))
+    page = await shown(house, uuid)
+    assert "This workspace will be deleted on <time" in page
+    assert "when they reach a certain age" in page
+    assert '<input type="hidden" name="action" value="keep">' in page
+    status, headers, _ = await post(house, uuid, "action=keep")
+    assert (status, headers["Location"]) == (303, f"{_PAGE}?done=keep")
+    page = await shown(house, uuid, f"{_PAGE}?done=keep")
+    assert "it is not deleted for now" in page
+    assert "will be deleted" not in page
 
 
 async def test_an_awake_workspace_shows_when_it_sleeps_and_why_it_is_awake(house: House) -> None:

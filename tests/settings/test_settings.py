@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from service import settings
 from service.domain.awake_quota import AwakeLimits
+from service.domain.expiry import ExpiryRule
 from service.domain.names import SessionId
 from service.role import Role
 from service.settings import Settings, SettingsError
@@ -22,6 +24,14 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_defaults_can_be_used() -> None:
     loaded = settings.load()
     assert (loaded.host, loaded.port, loaded.lease, loaded.cooldown) == ("127.0.0.1", 8080, 15, 120)
+
+
+def test_no_session_is_ever_deleted_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not settings.load().expiry_rule
+    monkeypatch.setenv("USER_PODS_DELETION_WARNING", "3600")
+    assert not settings.load().expiry_rule
+    monkeypatch.setenv("USER_PODS_SESSION_DORMANCY", "7776000")
+    assert settings.load().expiry_rule == ExpiryRule(dormancy=timedelta(days=90), warning=timedelta(hours=1))
 
 
 @pytest.mark.parametrize(
@@ -46,6 +56,11 @@ def test_the_defaults_can_be_used() -> None:
         ("API_OIDC_AUDIENCE", "user-pods", "API_OIDC_ISSUER: write a complete URL"),
         ("LEASE", "11", "USER_PODS_LEASE must be at least"),
         ("POLLING_INTERVAL", "30", "= 62"),
+        ("SESSION_LIFETIME", "365", "write seconds, 3600 at least, or 0"),
+        ("SESSION_DORMANCY", "90", "write seconds, 3600 at least, or 0"),
+        ("SESSION_DORMANCY", "-1", "greater than or equal to 0"),
+        ("DELETION_WARNING", "3", "greater than or equal to 3600"),
+        ("DELETION_WARNING", "0", "greater than or equal to 3600"),
         ("HELM_TIMEOUT", "1", "5"),
         ("HOST", "0.0.0.0", "USER_PODS_API_KEYS is empty"),
         ("GATEWAY_DOMAIN", "Not a domain", "should match pattern"),

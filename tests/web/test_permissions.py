@@ -25,6 +25,7 @@ TABLE = {
     "sleep":          "yes yes no  | yes 404 | yes 404 | no  no  | yes 404",
     "activity":       "yes yes no  | yes 404 | yes 404 | no  no  | yes 404",
     "extend":         "yes yes no  | yes 404 | yes 404 | no  no  | yes 404",
+    "keep":           "yes yes no  | yes 404 | yes 404 | no  no  | yes 404",
     "open":           "yes yes no  | yes 404 | yes 404 | no  no  | yes 404",
     "revoke":         "yes yes no  | yes 404 | yes 404 | no  no  | yes 404",
     "delete":         "yes yes no  | yes 404 | yes 404 | no  no  | yes 404",
@@ -60,6 +61,7 @@ COLUMNS = [
 BODIES = {
     "activity": {"source": "typing"},
     "extend": {"seconds": 60},
+    "keep": {"seconds": 60},
     "fix": {"check": "records", "subject": "abc123xy"},
     "start_upgrade": {},
 }

@@ -15,6 +15,7 @@ from user_pods_client.cli.text import duration, printable
 from user_pods_client.models import Status
 
 _EXTEND = "`user-pods extend john@example.com 2h`, or `user-pods extend 2h` with a key for one user"
+_KEEP = "`user-pods keep john@example.com 14d`, or `user-pods keep 14d` with a key for one user"
 
 
 class Goal(enum.StrEnum):
@@ -77,25 +78,46 @@ def sleep(
     output.show(output.rendered(done, format_, table=lambda: said, names=lambda: [done.uuid]))
 
 
+_Duration = Annotated[
+    str, typer.Argument(metavar="DURATION", help="For example 90s, 30m, 2h, 1h30m, 14d.", show_default=False)
+]
+
+
+def _who_and_seconds(who: str, time_: str, usage: str) -> tuple[str, int]:
+    """Alone, the only argument is the time: Click itself would take it for the first one."""
+    who, time_ = (who, time_) if time_ else ("", who)
+    try:
+        return who, text.seconds(time_)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}: {usage}", param_hint="DURATION") from None
+
+
 def extend(
     context: typer.Context,
     who: arguments.Who = "",
-    time_: Annotated[
-        str, typer.Argument(metavar="DURATION", help="For example 90s, 30m, 2h, 1h30m.", show_default=False)
-    ] = "",
+    time_: _Duration = "",
     format_: output.Output = Format.TABLE,
 ) -> None:
     """Keep an awake session awake for a time from now, whether it is used or not."""
-    # Alone, the only argument is the time: Click itself would take it for the first one.
-    who, time_ = (who, time_) if time_ else ("", who)
-    try:
-        seconds = text.seconds(time_)
-    except ValueError as error:
-        raise typer.BadParameter(f"{error}: {_EXTEND}", param_hint="DURATION") from None
+    who, seconds = _who_and_seconds(who, time_, _EXTEND)
     with connect(context) as pods:
         done = pods.extend(find(pods, who).uuid, seconds)
     until = f"{done.kept_until.astimezone():%Y-%m-%d %H:%M:%S}" if done.kept_until else "the end of that time"
     said = f"Session {done.uuid} stays awake until {until}."
+    output.show(output.rendered(done, format_, table=lambda: said, names=lambda: [done.uuid]))
+
+
+def keep(
+    context: typer.Context,
+    who: arguments.Who = "",
+    time_: _Duration = "",
+    format_: output.Output = Format.TABLE,
+) -> None:
+    """Keep a session from the deletion that `show` announces, for a time from now. It wakes nothing."""
+    who, seconds = _who_and_seconds(who, time_, _KEEP)
+    with connect(context) as pods:
+        done = pods.keep(find(pods, who).uuid, seconds)
+    said = f"Session {done.uuid} is not deleted before {done.spared_until.astimezone():%Y-%m-%d %H:%M:%S}."
     output.show(output.rendered(done, format_, table=lambda: said, names=lambda: [done.uuid]))
 
 

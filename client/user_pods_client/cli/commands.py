@@ -29,6 +29,7 @@ _PANELS: Mapping[str, Mapping[str, str]] = {
         "wake": "activity.wake",
         "sleep": "activity.sleep",
         "extend": "activity.extend",
+        "keep": "activity.keep",
         "wait": "activity.wait",
         "revoke": "activity.revoke",
     },

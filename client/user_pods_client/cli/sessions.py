@@ -199,6 +199,7 @@ def _details(status: Status, *, upgrades: bool) -> str:
             ("Kept awake by", status.kept_awake_by or ""),
             ("Kept until", _at(status.kept_until, now)),
             ("Sleeps at", _at(status.sleeps_at, now)),
+            ("Deleted at", _at(status.deletes_at, now, status.deletes_because)),
             ("Created", _at(status.created_at, now)),
             ("Release", release or "none"),
             ("Out of date", outdated if status.outdated else ""),

@@ -109,6 +109,8 @@ def _moments(entry: HistoryEntry, before: Sequence[HistoryEntry], wait: str) -> 
         yield Moment(entry.at, f"Its release was upgraded{f' by {entry.by}' if entry.by else ''}.")
         if entry.ready_at is not None:
             yield Moment(entry.ready_at, _replaced(entry))
+    elif kind == "deletion-warning":
+        yield Moment(entry.at, f"Warning: {entry.reason or 'it will be deleted'}.")
     elif kind == "revocation":
         yield Moment(entry.at, f"All sign-ins to it were revoked{f' by {entry.by}' if entry.by else ''}.")
     else:

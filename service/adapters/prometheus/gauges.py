@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from service.domain.admission_queue import AdmissionQueue
 from service.domain.errors import Unavailable
+from service.domain.expiry import ExpiryReason
 from service.domain.lifecycle import Step
 from service.domain.metrics import Traffic
 from service.domain.phase import Phase
@@ -56,6 +57,12 @@ class ReconcilerState(Protocol):
 class GatewayState(Protocol):
     @property
     def traffic(self) -> Traffic: ...
+
+
+class ExpirerState(Protocol):
+    @property
+    def warned(self) -> Mapping[ExpiryReason, int] | None:
+        """Sessions whose users are warned of a deletion; None while another replica leads."""
 
 
 class SupervisorState(Protocol):
@@ -126,6 +133,14 @@ class ReconcilerGauges(_Part[ReconcilerState]):
         steps = {step.value: self._part.done.get(step, 0) for step in Step}
         yield _total("steps", "Steps that the reconciler has carried out, by step.", steps, "step")
         yield _total("retries", "Reconciliations that were retried because a step failed.", self._part.retries)
+
+
+class ExpirerGauges(_Part[ExpirerState]):
+    def collect(self) -> Iterator[Metric]:
+        if (warned := self._part.warned) is not None:
+            counts = {reason.value: warned.get(reason, 0) for reason in ExpiryReason}
+            about = "Sessions whose users are warned of a deletion, by its reason; only the leader reports it."
+            yield _gauge("sessions_expiring", about, counts, "reason")
 
 
 class ReleaseGauges(_Part[ReleaseState]):

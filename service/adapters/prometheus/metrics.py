@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Info, Proce
 
 from service import __version__
 from service.adapters.prometheus.gauges import PREFIX
+from service.domain.expiry import ExpiryReason
 from service.domain.metrics import (
     MEASURED,
     ActivitySource,
@@ -75,6 +76,11 @@ class PrometheusMetrics:
             "false_sleeps",
             "Sessions that KEDA put to sleep before last activity plus cooldown; reported by the leader.",
         )
+        self._expired = self._counter(
+            "sessions_expired",
+            "Sessions deleted by `SESSION_LIFETIME` or `SESSION_DORMANCY`, by which; reported by the leader.",
+            reason=ExpiryReason,
+        )
         requests = self._counter("gateway_requests", "Requests to the gateway, by outcome.", outcome=RequestOutcome)
         self._visits = {outcome: requests.labels(outcome) for outcome in RequestOutcome}
         self._waits = self._histogram(
@@ -128,6 +134,9 @@ class PrometheusMetrics:
 
     def false_sleep(self) -> None:
         self._early.inc()
+
+    def expired(self, reason: ExpiryReason) -> None:
+        self._expired.labels(reason).inc()
 
     # --- the GatewayMetrics ---
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from service.adapters.prometheus import gauges
 from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.domain.admission_queue import AdmissionQueue
+from service.domain.expiry import ExpiryReason
 from service.domain.lifecycle import Step
 from service.domain.metrics import Traffic
 from service.domain.session_counts import SessionCounts
@@ -21,6 +22,7 @@ class _Sample:
     restarts: Mapping[str, int] = {"leader": 0}
     done: Mapping[Step, int] = {}
     retries = 0
+    warned: Mapping[ExpiryReason, int] = {}
     traffic = Traffic(connections=0, websockets=0, held=0)
 
     def outdated(self) -> int:
@@ -47,6 +49,7 @@ def every_metric() -> PrometheusMetrics:
         gauges.AdmissionGauges(AdmissionQueue(running=1, waiting=0)),
         gauges.PartGauges(part),
         gauges.ReconcilerGauges(part),
+        gauges.ExpirerGauges(part),
         gauges.ReleaseGauges(part),
         gauges.GatewayGauges(part),
         gauges.SessionGauges(part, SessionCounts()),

@@ -20,7 +20,17 @@ from service.adapters.redis.command_runner import CommandRunner
 from service.adapters.redis.store import history_key
 from service.domain.errors import RedisKeyInvalid
 from service.domain.history import LIMIT, POD_UID_LENGTH, dedup_key
-from service.domain.journal import REASON_LIMIT, Failed, HistoryEvent, Ready, Revoked, Slept, Upgraded, Woken
+from service.domain.journal import (
+    REASON_LIMIT,
+    ExpiryAnnounced,
+    Failed,
+    HistoryEvent,
+    Ready,
+    Revoked,
+    Slept,
+    Upgraded,
+    Woken,
+)
 from service.domain.names import SessionId, session_key
 
 log = logging.getLogger(__name__)
@@ -72,6 +82,7 @@ class RedisHistory:
 _KINDS: Mapping[str, type[HistoryEvent]] = {
     "woken": Woken, "ready": Ready, "slept": Slept, "failed": Failed, "revoked": Revoked,
     "upgraded": Upgraded,
+    "expires": ExpiryAnnounced,
 }  # fmt: skip
 _READERS: Mapping[str, TypeAdapter[HistoryEvent]] = {name: TypeAdapter(kind) for name, kind in _KINDS.items()}
 _NOT_STORED = ("uuid", "user")

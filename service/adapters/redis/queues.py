@@ -70,6 +70,18 @@ local first = redis.call('ZADD', KEYS[3], 'NX', now, ARGV[1])
 return {{redis.call('LLEN', KEYS[2]), first}}
 """
 
+# KEYS session; ARGV until. Returns the latest such time, -1 without a session, -2 while it is being deleted.
+_SPARE = """
+local status = redis.pcall('HGET', KEYS[1], 'status')
+if type(status) == 'table' then return {'', redis.call('TYPE', KEYS[1]).ok} end
+if not status then return -1 end
+if status == 'deleting' then return -2 end
+local spared = tonumber(redis.call('HGET', KEYS[1], 'spared_until') or '')
+if not spared or not (spared >= tonumber(ARGV[1])) then redis.call('HSET', KEYS[1], 'spared_until', ARGV[1]) end
+redis.call('HDEL', KEYS[1], 'deletion_warning')
+return redis.call('HGET', KEYS[1], 'spared_until')
+"""
+
 # KEYS session queue pending; ARGV uuid lease-milliseconds milliseconds-after-the-last-activity limit
 # Returns 1 when it has filled the queue, and 0 otherwise.
 _BACKGROUND = f"""{NOW}
@@ -182,6 +194,7 @@ class RedisQueues:
         self._push = script(_PUSH)
         self._background = script(_BACKGROUND)
         self._end_extension = script(_END_EXTENSION)
+        self._spare = script(_SPARE)
         self._renew = script(_RENEW)
         self._pending = script(_PENDING)
         self._settle = script(_SETTLE)
@@ -204,6 +217,14 @@ class RedisQueues:
         keys = [session_key(uuid), queue_key(uuid), PENDING]
         args: list[str | int] = [uuid, _milliseconds(lease), _milliseconds(limit), QUEUE_LIMIT]
         return bool(await self._run(self._background(keys=keys, args=args)))
+
+    async def spare(self, uuid: SessionId, until: datetime) -> datetime:
+        found = await self._run(self._spare(keys=[session_key(uuid)], args=[until.timestamp()]))
+        if isinstance(found, list):
+            raise _unreadable(uuid, *found)
+        if isinstance(found, int):
+            raise {-1: SessionNotFound, -2: SessionDeleting}[found]
+        return records.moment(found) or until
 
     async def end_extension(self, uuid: SessionId, lease: timedelta) -> None:
         keys = [session_key(uuid), queue_key(uuid)]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from service.adapters.redis import unreadable_keys
+from service.domain.expiry import ExpiryReason, ExpiryWarning
 from service.domain.names import SessionId, is_user_id
 from service.domain.queue_state import QueueState
 from service.domain.record import Record, RecordStatus, SleepRequest
@@ -56,6 +57,8 @@ def _read(uuid: SessionId, fields: Mapping[str, str], queue: QueueState) -> Reco
         sleep_request=_sleep_request(fields),
         sleep_due=_moment(fields, "sleep_due_at"),
         renewed_until=_moment(fields, "renewed_until"),
+        spared_until=_moment(fields, "spared_until"),
+        deletion_warning=_warning(fields.get("deletion_warning", "")),
         released_at=_moment(fields, "released_at"),
         keep_data=_flag(fields, "keep_data"),
         queue=queue,
@@ -100,6 +103,20 @@ def _flag(fields: Mapping[str, str], name: str) -> bool:
 def _sleep_request(fields: Mapping[str, str]) -> SleepRequest | None:
     at = _moment(fields, "sleep_asked_at")
     return SleepRequest(at, _text(fields, "sleep_asked_in")) if at else None
+
+
+def warning_text(warning: ExpiryWarning) -> str:
+    return f"{warning.at.timestamp():.6f} {warning.due.timestamp():.6f} {warning.reason}"
+
+
+def _warning(text: str) -> ExpiryWarning | None:
+    """A warning that cannot be read was not given: its user is warned again, and nothing is deleted before."""
+    try:
+        at, due, reason = text.split(" ")
+        since, until = moment(at), moment(due)
+        return ExpiryWarning(at=since, due=until, reason=ExpiryReason(reason)) if since and until else None
+    except ValueError:
+        return None
 
 
 def moment(text: str | float | None) -> datetime | None:

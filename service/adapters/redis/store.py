@@ -13,7 +13,7 @@ user-pods:history:<uuid>       the session's past, see `history`
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from redis.asyncio import Redis
@@ -28,9 +28,11 @@ from service.domain.errors import (
     IdTaken,
     IndexIncomplete,
     RedisKeyInvalid,
+    SessionInUse,
     SessionNotFound,
     SessionUnreadable,
 )
+from service.domain.expiry import Expired, ExpiryWarning
 from service.domain.names import SessionId, is_session_id, is_user_id, queue_key, session_key
 from service.domain.ports import SessionLock
 from service.domain.record import Record
@@ -43,6 +45,8 @@ PENDING = "user-pods:pending"
 PROGRESS = "user-pods:progress"
 """The channel that carries the id of a session whose progress has changed, and the prefix of its key."""
 UNFINISHED = "user-pods:unfinished"
+EXPIRY = "user-pods:expiry"
+"""When sessions were last checked for expiry (`last`), and since when that has had no gap (`since`)."""
 _TYPES = {USERS: "hash", IDS: "zset", INDEX_COMPLETE: "string", PENDING: "zset", UNFINISHED: "hash"}
 """The types of the keys that all sessions depend on."""
 _BATCH_SIZE = 100
@@ -89,14 +93,48 @@ if type(user) == 'string' and redis.call('HGET', KEYS[1], user) == ARGV[1] then 
 return 1
 """
 
-# KEYS session unfinished; ARGV keep_data uuid
+# KEYS session unfinished queue pending; ARGV keep_data uuid, and for one that has expired: warning idle_since ('' if
+# that does not matter). Returns 1, 0 when there is no such session, and -1 when it has not expired any more.
 _MARK_DELETING = f"""{NOW}
 local type = redis.call('TYPE', KEYS[1]).ok
 if type == 'none' then return 0 end
+if ARGV[3] ~= '' then
+  if type ~= 'hash' or redis.call('HGET', KEYS[1], 'status') ~= 'created' then return -1 end
+  if redis.call('HGET', KEYS[1], 'deletion_warning') ~= ARGV[3] then return -1 end
+  local spared = tonumber(redis.call('HGET', KEYS[1], 'spared_until') or '')
+  if spared and spared > tonumber(now) then return -1 end
+end
+if ARGV[4] ~= '' then
+  if redis.call('EXISTS', KEYS[3]) == 1 or redis.call('ZSCORE', KEYS[4], ARGV[2]) then return -1 end
+  for _, name in ipairs({{'last_activity', 'last_output', 'kept_until'}}) do
+    local at = tonumber(redis.call('HGET', KEYS[1], name) or '')
+    if at and at > tonumber(ARGV[4]) then return -1 end
+  end
+end
 if type ~= 'hash' then redis.call('DEL', KEYS[1]) end
 redis.call('HSET', KEYS[1], 'status', 'deleting', 'keep_data', ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[2], now)
 return 1
+"""
+
+# KEYS session; ARGV warning ('' for none)
+_NOTE_WARNING = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return 0 end
+if ARGV[1] == '' then return redis.call('HDEL', KEYS[1], 'deletion_warning') end
+return redis.call('HSET', KEYS[1], 'deletion_warning', ARGV[1])
+"""
+
+# KEYS expiry; ARGV gap-seconds
+_NOTE_ROUND = f"""{NOW}
+local since, last = unpack(redis.call('HMGET', KEYS[1], 'since', 'last'))
+since, last = tonumber(since or ''), tonumber(last or '')
+local passed = last and now - last
+if not (since and passed and passed >= 0 and passed <= tonumber(ARGV[1])) then
+  since = now
+  redis.call('HSET', KEYS[1], 'since', now)
+end
+redis.call('HSET', KEYS[1], 'last', now)
+return {{string.format('%.6f', since), now}}
 """
 
 # KEYS session; ARGV released_at ('' for none)
@@ -170,6 +208,8 @@ class RedisStore:
         self._release_claim = script(_RELEASE_CLAIM)
         self._forget = script(_FORGET)
         self._mark_deleting = script(_MARK_DELETING)
+        self._note_warning = script(_NOTE_WARNING)
+        self._note_round = script(_NOTE_ROUND)
         self._note_released = script(_NOTE_RELEASED)
         self._unfinished = script(_UNFINISHED)
         self._read = script(_READ)
@@ -290,10 +330,23 @@ class RedisStore:
             last = max(later)
         return found[:limit]
 
-    async def mark_deleting(self, uuid: SessionId, *, keep_data: bool) -> None:
-        keys = [session_key(uuid), UNFINISHED]
-        if not await self._run(self._mark_deleting(keys=keys, args=[int(keep_data), uuid])):
+    async def mark_deleting(self, uuid: SessionId, *, keep_data: bool, expired: Expired | None = None) -> None:
+        keys = [session_key(uuid), UNFINISHED, queue_key(uuid), PENDING]
+        warning = records.warning_text(expired.warning) if expired else ""
+        since = f"{expired.idle_since.timestamp():.6f}" if expired and expired.idle_since else ""
+        marked = await self._run(self._mark_deleting(keys=keys, args=[int(keep_data), uuid, warning, since]))
+        if not marked:
             raise SessionNotFound
+        if marked < 0:
+            raise SessionInUse
+
+    async def note_warning(self, uuid: SessionId, warning: ExpiryWarning | None) -> None:
+        text = records.warning_text(warning) if warning else ""
+        await self._run(self._note_warning(keys=[session_key(uuid)], args=[text]))
+
+    async def note_round(self, gap: timedelta) -> tuple[datetime, datetime]:
+        since, now = await self._run(self._note_round(keys=[EXPIRY], args=[gap.total_seconds()]))
+        return datetime.fromtimestamp(float(since), UTC), datetime.fromtimestamp(float(now), UTC)
 
     async def note_released(self, uuid: SessionId, at: datetime | None) -> datetime | None:
         since = await self._run(self._note_released(keys=[session_key(uuid)], args=[at.timestamp() if at else ""]))

@@ -29,13 +29,21 @@ _LONGEST = 366 * 24 * 3600
 class Action(StrEnum):
     STAY = "stay"
     """Keep it awake for `seconds`."""
+    KEEP = "keep"
+    """Keep it from deletion, for as long as the operator allows."""
     SLEEP = "sleep"
     RESTART = "restart"
     WAKE = "wake"
     """Wake it, and lead to the path `to`."""
 
 
-_OPERATIONS = {Action.STAY: "extend", Action.SLEEP: "sleep", Action.RESTART: "restart", Action.WAKE: "wake"}
+_OPERATIONS = {
+    Action.STAY: "extend",
+    Action.KEEP: "keep",
+    Action.SLEEP: "sleep",
+    Action.RESTART: "restart",
+    Action.WAKE: "wake",
+}
 """What the audit calls them: as the API does, where it has them too."""
 
 
@@ -82,6 +90,8 @@ class Actions:
         match action:
             case Action.STAY:
                 await self._activity.extend(uuid, seconds)
+            case Action.KEEP:
+                await self._activity.keep(uuid, self._activity.longest_sparing)
             case Action.SLEEP:
                 await self._activity.sleep(uuid, request=current_request_id())
             case Action.RESTART:

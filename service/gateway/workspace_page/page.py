@@ -13,7 +13,7 @@ from service.gateway.workspace_page.actions import Action, Actions
 from service.gateway.workspace_page.view import view
 
 PATH = "/.user-pods/"
-_DONE = frozenset({Action.STAY, Action.SLEEP})
+_DONE = frozenset({Action.STAY, Action.KEEP, Action.SLEEP})
 """Actions that lead back to the page, which says that they are done."""
 
 

@@ -47,6 +47,10 @@ class View:
     why_name: str
     reason: str | None
     """What the log and Kubernetes say about the state, if anything."""
+    deletes_at: datetime | None
+    """When the service deletes it, if that is soon."""
+    deletes_because: str | None
+    """Another key."""
     hours: Sequence[int]
     """How long it may be kept awake, of what the page offers."""
     history: Sequence[Line]
@@ -56,7 +60,7 @@ def view(session: Session, history: Iterable[Entry], *, longest_extension: float
     """`longest_extension` is in seconds."""
     source = session.kept_awake_by
     why = _key("own.why", source) if source else None
-    record = session.record
+    record, expiry = session.record, session.expiry if session.deletion_warned else None
     return View(
         state=f"own.state.{session.phase}",
         awake=session.awake,
@@ -68,6 +72,8 @@ def view(session: Session, history: Iterable[Entry], *, longest_extension: float
         why_time=record.kept_until if source == "extension" else record.last_activity,
         why_name=source or "",
         reason=session.reason or session.warning,
+        deletes_at=expiry.at if expiry else None,
+        deletes_because=f"own.deletes.{expiry.reason}" if expiry else None,
         hours=[hours for hours in _HOURS if hours * 3600 <= longest_extension],
         history=[_line(entry) for entry in history][:_LINES],
     )
@@ -96,11 +102,20 @@ def _failure(entry: Entry) -> Line:
     return Line(at=entry.at, what="own.failure", reason=entry.reason)
 
 
+def _deletion_warning(entry: Entry) -> Line:
+    return Line(at=entry.at, what="own.deletion-warning", reason=entry.reason)
+
+
 def _other(entry: Entry) -> Line:
     return Line(at=entry.at, what=_key("own", entry.kind), name=entry.kind)
 
 
-_LINE_OF: Mapping[Kind, Callable[[Entry], Line]] = {Kind.WAKE: _wake, Kind.SLEEP: _sleep, Kind.FAILURE: _failure}
+_LINE_OF: Mapping[Kind, Callable[[Entry], Line]] = {
+    Kind.WAKE: _wake,
+    Kind.SLEEP: _sleep,
+    Kind.FAILURE: _failure,
+    Kind.DELETION_WARNING: _deletion_warning,
+}
 
 
 def _key(prefix: str, name: str) -> str:
