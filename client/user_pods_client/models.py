@@ -357,7 +357,7 @@ class Summary(Model):
     at: datetime
     """When they were counted."""
     sessions: int
-    """Sessions that the cluster has anything of."""
+    """Sessions. A deleted one of which only files are kept is none."""
     phases: dict[str, int]
     """Sessions in each phase."""
     awake: int

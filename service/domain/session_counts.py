@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from service.domain.phase import Phase
-from service.domain.ports import Queues, WorkloadCache
+from service.domain.ports import Queues, Store, WorkloadCache
 from service.domain.queue_state import QueueState
+from service.domain.record import RecordStatus
 from service.domain.workload import Workload
 
 _BATCH = 500
@@ -20,7 +21,7 @@ _HOUR = timedelta(hours=1)
 
 @dataclass(slots=True)
 class SessionCounts:
-    """One count. Records are not read, so a delete counts once its objects are being deleted."""
+    """One count. Of sessions with a release, no record is read: a delete counts once its objects are being deleted."""
 
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     phases: Counter[Phase] = field(default_factory=Counter)
@@ -66,7 +67,16 @@ class SessionCounts:
 
 
 class SessionCounter:
-    def __init__(self, cache: WorkloadCache, queues: Queues, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        cache: WorkloadCache,
+        queues: Queues,
+        *,
+        store: Store | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """With the `store`, released sessions are those with a record, as in lists: kept files alone are none."""
+        self._store = store
         self._cache = cache
         self._queues = queues
         self._now = now
@@ -88,4 +98,18 @@ class SessionCounter:
             for uuid, queue in queues.items():
                 counts.add(self._cache.workload(uuid), queue, now)
             await asyncio.sleep(0)
+        if self._store is not None:
+            counts.phases[Phase.RELEASED] = 0
+            await self._add_released(self._store, counts)
         return counts
+
+    async def _add_released(self, store: Store, counts: SessionCounts) -> None:
+        """Only the records are read of which the cluster has neither release nor Deployment."""
+        after = ""
+        while batch := await store.page(after, _BATCH):
+            gone = [uuid for uuid in batch if self._cache.workload(uuid).released]
+            for record in await store.records(gone) if gone else ():
+                deleting = record.status is RecordStatus.DELETING
+                counts.phases[Phase.DELETING if deleting else Phase.RELEASED] += 1
+            after = batch[-1]
+            await asyncio.sleep(0)

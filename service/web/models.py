@@ -438,7 +438,7 @@ class Summary(Answer):
     """All sessions in numbers, at most a few seconds old."""
 
     at: datetime = Field(description="When they were counted.")
-    sessions: int = Field(ge=0, description="Sessions that the cluster has anything of.")
+    sessions: int = Field(ge=0, description="Sessions. A deleted one of which only files are kept is none.")
     phases: dict[Phase, int] = Field(description="Sessions in each phase.")
     awake: int = Field(ge=0, description="Sessions that have or want a pod.")
     awake_limit: int | None = Field(description="How many may be awake in all (`AWAKE_LIMIT`); null: any number.")

@@ -154,7 +154,7 @@ def build_service(
             progress=core.redis.progress,
             access=access,
             audit=audit,
-            counter=SessionCounter(core.kubernetes.cache, core.redis.queues),
+            counter=SessionCounter(core.kubernetes.cache, core.redis.queues, store=core.redis.store),
             wake_times=core.wake_times,
             awake_limits=core.config.limits_on_awake,
             users_namespace=core.config.namespace,

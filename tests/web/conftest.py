@@ -152,7 +152,7 @@ async def serve(
             progress=world.progress,
             access=access if gateway else None,
             audit=audit,
-            counter=SessionCounter(world.cluster, world.queues),
+            counter=SessionCounter(world.cluster, world.queues, store=world.store),
             wake_times=WakeTimes(world.measured),
             awake_limits=world.limits_on_awake,
             users_namespace="users",

@@ -10,7 +10,7 @@ from service.domain.errors import ClusterUnavailable, RedisUnavailable
 from service.domain.names import SessionId
 from service.domain.record import Record
 from service.domain.wake_times import MeasuredWake
-from service.domain.workload import Pod
+from service.domain.workload import Pod, Workload
 from tests.domain.conftest import World
 from tests.web.conftest import Client, Serve
 
@@ -288,6 +288,17 @@ async def test_only_awake_sessions_are_read_for_a_list_of_them(
     assert [each["uuid"] for each in ready["sessions"]] == awake[1:]
     assert (await (await client.get(f"/session/{made[0]}/status")).json())["awake_since"] is None
     assert (await client.get("/sessions?awake=maybe")).status == 422
+
+
+async def test_the_summary_and_the_list_have_the_same_released_sessions(serve: Serve, world: World) -> None:
+    client = await serve()
+    for number in range(2):
+        uuid = (await world.provisioner.create(f"user-{number}")).uuid
+        world.cluster.change(Workload(uuid, user_id=f"user-{number}", volume=True))
+    world.cluster.change(Workload(SessionId("deleted0"), user_id="gone", volume=True))
+    listed = (await (await client.get("/sessions?phase=released")).json())["sessions"]
+    summary = await (await client.get("/summary")).json()
+    assert (len(listed), summary["phases"]["released"], summary["sessions"]) == (2, 2, 2)
 
 
 async def test_the_summary_counts_all_sessions_and_says_the_limit(serve: Serve, world: World) -> None:
