@@ -91,6 +91,10 @@ class Call(Generic[T]):
         return decode(kind, _json(answer))
 
 
+DASHBOARD: Call[None] = Call(name="dashboard", method="GET", path="/dashboard/sign-in", answers={200: None})
+"""Not an operation of the API: it looks whether the page is there on which people sign in."""
+
+
 class Attempts:
     """Decides whether one call is sent again, and when."""
 

@@ -10,7 +10,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, SSLError
 
 from user_pods_client.address import Token, base_url
-from user_pods_client.call import Answer, Attempts, Call
+from user_pods_client.call import DASHBOARD, Answer, Attempts, Call
 from user_pods_client.errors import NoAnswer, no_answer
 from user_pods_client.following import Following
 from user_pods_client.models import AuditEntry, Phase, ProgressEvent, Status
@@ -79,6 +79,11 @@ class Client(Operations):
             cursor = page.cursor
             if cursor is None:
                 return
+
+    def dashboard(self) -> str:
+        """The address of the dashboard, where people sign in. Raises NotFound where the service has none."""
+        self._send(DASHBOARD)
+        return f"{self.url}/dashboard"
 
     def wait_ready(self, uuid: str, *, timeout: float = 300.0) -> Status:
         """Wait until the pod is ready; it does not wake it. Raises WaitTimeout, or SessionFailed if it is in vain."""

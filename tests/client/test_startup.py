@@ -11,7 +11,8 @@ from aiohttp import web
 
 from stack.stack import ROOT
 from tests.client.conftest import ServeAlone
-from user_pods_client.cli import commands
+from user_pods_client.cli import commands, contexts
+from user_pods_client.cli.contexts import Context
 
 _HEAVY = {"aiohttp", "asyncio", "pydantic", "requests", "rich", "urllib3", "yaml"}
 _OWN = "user_pods_client.cli."
@@ -40,13 +41,41 @@ def test_only_the_module_of_the_command_is_imported(argv: list[str], module: str
     assert {each for each in modules if _OWN + each in imported} == {module}
 
 
-def test_completion_knows_every_command_and_imports_no_http_library(tmp_path: Path) -> None:
-    words = {"_USER_PODS_COMPLETE": "complete_bash", "COMP_WORDS": "user-pods ", "COMP_CWORD": "1"}
-    assert imported_by([], tmp_path, **words) & _HEAVY == set()
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "client"), "XDG_CONFIG_HOME": str(tmp_path), **words}
+def completing(line: str) -> dict[str, str]:
+    """What bash sets for a line that ends at the cursor."""
+    return {"_USER_PODS_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+
+
+def completed(line: str, home: Path) -> set[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "client"), "XDG_CONFIG_HOME": str(home), **completing(line)}
     command = [sys.executable, "-c", "from user_pods_client.cli.__main__ import main; main([])"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    assert set(done.stdout.split()) == set(commands._PLACES), done.stderr
+    assert done.stderr == ""
+    return set(done.stdout.split())
+
+
+def test_completion_knows_every_command_and_imports_no_http_library(tmp_path: Path) -> None:
+    assert imported_by([], tmp_path, **completing("user-pods ")) & _HEAVY == set()
+    assert completed("user-pods ", tmp_path) == set(commands._PLACES)
+
+
+def test_completion_knows_values_of_options_and_names_of_contexts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phases = {"asleep", "waking", "ready", "failed", "deleting", "released"}
+    assert completed("user-pods list --phase ", tmp_path) == phases
+    assert completed("user-pods list --phase re", tmp_path) == {"ready", "released"}
+    assert completed("user-pods wait ann --for ", tmp_path) == {"ready", "asleep", "deleted"}
+    assert completed("user-pods list -o ", tmp_path) == {"table", "json", "yaml", "name"}
+    assert completed("user-pods -c ", tmp_path) == set()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with contexts.changing() as known:
+        for name in ("school", "shop", "work"):
+            known.put(Context(name, "https://x.example.com"))
+    assert completed("user-pods -c s", tmp_path) == {"school", "shop"}
+    assert completed("user-pods context use ", tmp_path) == {"school", "shop", "work"}
+    contexts.path().chmod(0o644)
+    assert completed("user-pods -c s", tmp_path) == set(), "a file that is not used says nothing into the line"
 
 
 @pytest.mark.parametrize(("argv", "needed"), [

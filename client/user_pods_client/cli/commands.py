@@ -23,6 +23,7 @@ _PANELS: Mapping[str, Mapping[str, str]] = {
         "show": "sessions.show",
         "delete": "sessions.delete",
         "profiles": "sessions.profiles",
+        "dashboard": "dashboard.dashboard",
     },
     "Wake and sleep": {
         "open": "activity.open_",
@@ -100,10 +101,18 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _contexts(incomplete: str) -> list[str]:
+    found: list[str] = importlib.import_module("user_pods_client.cli.contexts").beginning(incomplete)
+    return found
+
+
 def _options(
     context: typer.Context,
     name: Annotated[
-        str | None, typer.Option("--context", "-c", help="Use this context, whatever the environment says.")
+        str | None,
+        typer.Option(
+            "--context", "-c", help="Use this context, whatever the environment says.", autocompletion=_contexts
+        ),
     ] = None,
     _version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")

@@ -66,6 +66,14 @@ def read() -> Contexts:
         raise BadContexts(f"{file} cannot be read; remove it, and sign in again with `user-pods login`") from None
 
 
+def beginning(incomplete: str) -> list[str]:
+    """Names that begin so, for the shell's completion: none from a file that cannot be used."""
+    try:
+        return [name for name in read().by_name if name.startswith(incomplete)]
+    except BadContexts:
+        return []
+
+
 @contextmanager
 def changing() -> Iterator[Contexts]:
     """The contexts, to change them. They are written at the end; nobody else changes them meanwhile."""

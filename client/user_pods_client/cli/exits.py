@@ -26,6 +26,10 @@ class BadContexts(ClientError):
     """The file with the contexts cannot be used."""
 
 
+class NoDashboard(ClientError):
+    """The service has no dashboard."""
+
+
 class BadArgument(ClientError):
     """An argument, or an answer on standard input, is not text."""
 
@@ -74,6 +78,7 @@ _OF_KIND: tuple[tuple[type[ClientError], ExitCode], ...] = (
     (BadContexts, ExitCode.USAGE),
     (BadArgument, ExitCode.USAGE),
     (NoReply, ExitCode.USAGE),
+    (NoDashboard, ExitCode.UNAVAILABLE),
     (NoAnswer, ExitCode.UNAVAILABLE),
     (WaitTimeout, ExitCode.TIMEOUT),
     (SessionFailed, ExitCode.FAILED),
@@ -97,6 +102,7 @@ _STEPS: dict[type[ClientError], str] = {
     BadArgument: "Write it in UTF-8.",
     NoReply: "--yes answers without a question.",
     WorkspacesAddress: "Ask your operator for the address of the API, and sign in there with `user-pods login URL`.",
+    NoDashboard: "It is there only where callers need a key or a token, and where its operator has not turned it off.",
     NoAnswer: _ADDRESS,
     WaitTimeout: f"{_WHY} `--timeout 10m` waits longer.",
     SessionFailed: _WHY,

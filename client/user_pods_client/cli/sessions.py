@@ -26,6 +26,10 @@ def _phase(value: str) -> Phase:
     raise typer.BadParameter(f"choose one of {', '.join(_PHASES)}")
 
 
+def _phases(incomplete: str) -> list[str]:
+    return [phase for phase in _PHASES if phase.startswith(incomplete)]
+
+
 def create(
     context: typer.Context,
     user: Annotated[str, typer.Argument(metavar="USER", help="The user's id, for example john@example.com.")],
@@ -97,7 +101,8 @@ def list_(
     *,
     user: Annotated[str | None, typer.Option(help="Only this user's session.")] = None,
     phase: Annotated[
-        str | None, typer.Option(parser=_phase, metavar="PHASE", help=f"Only one of {', '.join(_PHASES)}.")
+        str | None,
+        typer.Option(parser=_phase, metavar="PHASE", help=f"Only one of {', '.join(_PHASES)}.", autocompletion=_phases),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many. Default: all.")] = None,
     format_: output.Output = Format.TABLE,

@@ -20,12 +20,7 @@ from user_pods_client.problems import NotFound
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-def _names(incomplete: str) -> list[str]:
-    """Contexts, for the shell's completion."""
-    return [name for name in contexts.read().by_name if name.startswith(incomplete)]
-
-
-Name = Annotated[str, typer.Argument(help="The context's name.", autocompletion=_names)]
+Name = Annotated[str, typer.Argument(help="The context's name.", autocompletion=contexts.beginning)]
 
 
 def login(
@@ -68,7 +63,8 @@ def login(
 
 def logout(
     name: Annotated[
-        str | None, typer.Argument(help="The context's name. Default: the one in use.", autocompletion=_names)
+        str | None,
+        typer.Argument(help="The context's name. Default: the one in use.", autocompletion=contexts.beginning),
     ] = None,
 ) -> None:
     """Forget a context's key. The service keeps it valid: if it is lost, have an operator revoke it."""
@@ -145,7 +141,7 @@ def use(name: Name) -> None:
 
 
 @context.command("show")
-def show(name: Annotated[str | None, typer.Argument(autocompletion=_names)] = None) -> None:
+def show(name: Annotated[str | None, typer.Argument(autocompletion=contexts.beginning)] = None) -> None:
     """Show a context, by default the one in use. Its key is not shown."""
     known = contexts.read()
     if not (name or known.current):
