@@ -76,7 +76,7 @@ async def desk(serve: Serve, world: World) -> AsyncIterator[Desk]:
 async def test_a_person_reaches_their_own_session_and_nobody_elses(desk: Desk) -> None:
     ann, bob = [(await desk.world.provisioner.create(user)).uuid for user in (ANN, BOB)]
     token = desk.token()
-    assert await desk.call(token) == (200, {"name": ANN, "role": "user", "user_id": ANN})
+    assert await desk.call(token) == (200, {"name": ANN, "role": "user", "user_id": ANN, "key_required": True})
     assert (await desk.call(token, f"/session/{ann}/wake", "POST"))[0] == 202
     assert [getattr(entry, "by", None) for entry in desk.world.journal.entries][-1] == "person"
     refused, unknown = [(await desk.call(token, f"/session/{each}/wake", "POST"))[1] for each in (bob, "00000000")]
@@ -95,7 +95,7 @@ async def test_a_person_reaches_their_own_session_and_nobody_elses(desk: Desk) -
 )  # fmt: skip
 async def test_groups_give_roles(desk: Desk, groups: object, role: str, only: str | None) -> None:
     status, caller = await desk.call(desk.token(groups=groups))
-    assert (status, caller) == (200, {"name": ANN, "role": role, "user_id": only})
+    assert (status, caller) == (200, {"name": ANN, "role": role, "user_id": only, "key_required": True})
 
 
 def without(name: str) -> Callable[[Claims], Claims]:
