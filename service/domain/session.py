@@ -104,6 +104,8 @@ class Session:
         Nobody can say that of a session that is broken, unreadable or paused: its user may have been kept from using
         it, and an operator is about to look at it.
         """
+        if not self.expiry_rule:
+            return None  # as by default: every status asks
         workload = self.workload
         doubtful = workload.broken_reason or self.read_error or workload.read_error or workload.paused
         if doubtful or workload.created_at is None or self.status is not RecordStatus.CREATED:
