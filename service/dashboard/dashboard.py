@@ -189,7 +189,7 @@ class Dashboard:
         return self._pages.page(
             request,
             "findings.html",
-            found=await findings.read(request.app[API].doctor, now="look" in request.query),
+            shown=await findings.read(request.app[API].doctor, now="look" in request.query),
             mend_path=findings.mend_path,
             session_path=findings.session_path,
         )

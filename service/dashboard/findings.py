@@ -7,8 +7,8 @@ from datetime import datetime
 from urllib.parse import urlencode
 
 from service.dashboard import paths
-from service.domain.diagnosis.diagnosis import Diagnosis, Doctor
-from service.domain.diagnosis.finding import Finding, Mended, Severity
+from service.domain.diagnosis.diagnosis import Doctor, Recalled
+from service.domain.diagnosis.finding import Diagnosis, Finding, Mended, Severity
 from service.domain.names import is_session_id
 from service.web.problems import RequestRefused
 
@@ -45,10 +45,27 @@ class Place:
         return self.subject if is_session_id(self.subject) else None
 
 
-async def read(doctor: Doctor, *, now: bool) -> Findings | None:
-    """What the doctor finds now, or found when this process looked last; None if it never has."""
-    found = await doctor.diagnosis() if now else doctor.last
-    return Findings.of(found) if found is not None else None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """`found`: None if nobody has looked."""
+
+    found: Findings | None
+    looking_since: datetime | None = None
+    of_all: bool = True
+    """Whether it is the last of all replicas; False while Redis does not answer."""
+
+    @classmethod
+    def of(cls, recalled: Recalled) -> "Shown":
+        return cls(
+            found=Findings.of(recalled.last) if recalled.last is not None else None,
+            looking_since=recalled.looking_since,
+            of_all=recalled.of_all,
+        )
+
+
+async def read(doctor: Doctor, *, now: bool) -> Shown:
+    """What the doctor finds now, or what any replica has found last."""
+    return Shown(found=Findings.of(await doctor.diagnosis())) if now else Shown.of(await doctor.recall())
 
 
 def place(given: Mapping[str, str]) -> Place:

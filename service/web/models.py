@@ -21,7 +21,7 @@ from pydantic.json_schema import SkipJsonSchema
 from service.domain.audit import AuditEntry as Audited
 from service.domain.audit import AuditPage as AuditedPage
 from service.domain.awake_quota import AwakeLimits
-from service.domain.diagnosis.diagnosis import Diagnosis as Diagnosed
+from service.domain.diagnosis.finding import Diagnosis as Diagnosed
 from service.domain.diagnosis.finding import Finding as Found
 from service.domain.diagnosis.finding import Mended, Outcome, Severity
 from service.domain.expiry import ExpiryReason

@@ -13,7 +13,7 @@ from service.domain.diagnosis.checks.pods import OverdueSleeps, Pauses, Pods, Un
 from service.domain.diagnosis.checks.redis_keys import LongLists, OrphanKeys, UnreadableRecords
 from service.domain.diagnosis.checks.redis_server import RedisClock, RedisRights, RedisSettings
 from service.domain.diagnosis.diagnosis import Doctor
-from service.domain.diagnosis.ports import Inventory, RedisInspection
+from service.domain.diagnosis.ports import Diagnoses, Inventory, RedisInspection
 from service.domain.diagnosis.repairs import Repairs
 from service.domain.diagnosis.survey import Surveyor
 from service.domain.health import Health
@@ -40,6 +40,7 @@ def build_doctor(
             cluster=core.kubernetes.cluster,
             cache=core.kubernetes.cache,
             inventory=core.kubernetes.inventory,
+            diagnoses=core.redis.diagnoses,
         ),
         namespace=config.namespace,
         keda_namespace=config.keda_namespace,
@@ -62,6 +63,7 @@ class System:
     cluster: Cluster
     cache: WorkloadCache
     inventory: Inventory
+    diagnoses: Diagnoses
 
 
 def make_doctor(system: System, *, namespace: str, keda_namespace: str, stuck_after: timedelta) -> Doctor:
@@ -99,4 +101,4 @@ def make_doctor(system: System, *, namespace: str, keda_namespace: str, stuck_af
         NetworkPolicies(),
         Versions(system.upgrades),
     ]
-    return Doctor(checks, surveyor)
+    return Doctor(checks, surveyor, system.diagnoses)

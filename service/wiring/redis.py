@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from service.adapters.redis.audit_trail import RedisAuditTrail
 from service.adapters.redis.client import connected
 from service.adapters.redis.companions import RedisCompanions
+from service.adapters.redis.diagnoses import RedisDiagnoses
 from service.adapters.redis.history import RedisHistory
 from service.adapters.redis.inspection import RedisInspector
 from service.adapters.redis.measured_wakes import RedisMeasuredWakes
@@ -34,6 +35,7 @@ class RedisParts:
     measured_wakes: RedisMeasuredWakes
     inspector: RedisInspector
     rollouts: RedisRollouts
+    diagnoses: RedisDiagnoses
 
 
 @asynccontextmanager
@@ -52,4 +54,5 @@ async def open_redis(config: Settings) -> AsyncIterator[RedisParts]:
             measured_wakes=RedisMeasuredWakes(redis),
             inspector=RedisInspector(redis),
             rollouts=RedisRollouts(redis),
+            diagnoses=RedisDiagnoses(redis),
         )

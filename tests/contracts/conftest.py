@@ -15,6 +15,7 @@ from devcluster.processes import Processes, Program, environment
 from service.adapters.redis.audit_trail import RedisAuditTrail
 from service.adapters.redis.client import connected
 from service.adapters.redis.companions import RedisCompanions
+from service.adapters.redis.diagnoses import RedisDiagnoses
 from service.adapters.redis.history import RedisHistory
 from service.adapters.redis.inspection import RedisInspector
 from service.adapters.redis.measured_wakes import RedisMeasuredWakes
@@ -26,7 +27,7 @@ from service.adapters.redis.sign_outs import RedisSignOuts
 from service.adapters.redis.store import RedisStore
 from service.adapters.redis.tickets import RedisTickets
 from service.domain.audit import AuditTrail
-from service.domain.diagnosis.ports import RedisInspection
+from service.domain.diagnosis.ports import Diagnoses, RedisInspection
 from service.domain.ports import Companions, History, Progress, Queues, Rollouts, SignOuts, Store, Tickets
 from service.domain.rate_limits import SharedLevels
 from service.domain.wake_times import MeasuredWakes
@@ -34,6 +35,7 @@ from tests.conftest import free_port
 from tests.fakes import (
     MemoryAuditTrail,
     MemoryCompanions,
+    MemoryDiagnoses,
     MemoryHistory,
     MemoryMeasuredWakes,
     MemoryProgress,
@@ -63,6 +65,7 @@ class Kept:
     measured: MeasuredWakes
     inspector: RedisInspection
     rollouts: Rollouts
+    diagnoses: Diagnoses
 
 
 @pytest.fixture(scope="session")
@@ -119,6 +122,7 @@ async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIt
             MemoryMeasuredWakes(kept=100),
             MemoryRedisInspector(queues),
             MemoryRollouts(),
+            MemoryDiagnoses(),
         )
         return
     if request.param not in ports:
@@ -147,6 +151,7 @@ async def kept(request: pytest.FixtureRequest, ports: dict[str, int]) -> AsyncIt
             measured,
             inspector,
             rollouts,
+            RedisDiagnoses(redis),
         )
         for each in listening:
             each.cancel()

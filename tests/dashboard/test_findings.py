@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
+from typing import NoReturn
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -33,19 +34,60 @@ async def stuck(world: World) -> SessionId:
 async def test_nothing_is_looked_for_before_somebody_asks(board: Board, world: World) -> None:
     await stuck(world)
     visitor = await board.visitor(VIEWER)
-    assert "This process has not looked yet." in await visitor.read(FINDINGS)
-    assert board.doctor.last is None
+    assert "Nobody has looked within the last week." in await visitor.read(FINDINGS)
+    assert (await world.diagnoses.read()).last is None
     page = words(await visitor.read(f"{FINDINGS}?look=now"))
     assert re.search(r"Looked at [-0-9]+ [:0-9]+ UTC: \d errors?, \d warnings?\.", page)
     # Who comes later sees what was found, and when.
-    at = f"Looked at {board.doctor.last.at:%Y-%m-%d %H:%M:%S} UTC"  # type: ignore[attr-defined]
+    last = world.diagnoses.kept.last
+    assert last is not None
+    at = f"Looked at {last.at:%Y-%m-%d %H:%M:%S} UTC"
     assert at in await visitor.read(FINDINGS)
+
+
+async def test_every_replica_shows_what_any_of_them_has_found_last(world: World) -> None:
+    uuid = await stuck(world)
+    async with serving(world) as one, serving(world) as other:
+        await (await one.visitor(VIEWER)).read(f"{FINDINGS}?look=now")
+        visitor = await other.visitor(VIEWER)
+        assert f"/dashboard/sessions/{uuid}" in await visitor.read(FINDINGS)
+        at = datetime.now(UTC)
+        await world.diagnoses.begin(at)
+        page = await visitor.read(FINDINGS)
+        assert f"Somebody has been looking since {at:%Y-%m-%d %H:%M:%S} UTC." in page
+        assert f"/dashboard/sessions/{uuid}" in page
+
+
+async def test_without_redis_it_shows_what_the_process_itself_has_found_and_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> NoReturn:
+        raise RedisUnavailable
+
+    uuid = await stuck(world)
+    async with serving(world) as one, serving(world) as other:
+        for name in ("read", "begin", "keep"):
+            monkeypatch.setattr(world.diagnoses, name, fail)
+        looks, visits = await one.visitor(VIEWER), await other.visitor(VIEWER)
+        await looks.read(f"{FINDINGS}?look=now")
+        page = await looks.read(FINDINGS)
+        assert f"/dashboard/sessions/{uuid}" in page
+        assert "Redis does not answer" in page
+        page = await visits.read(FINDINGS)
+        assert "Redis does not answer" in page
+        assert "This process has not looked yet." in page
+        monkeypatch.undo()
+        # What could not be kept is kept as soon as somebody looks at it again.
+        await looks.read(FINDINGS)
+        page = await visits.read(FINDINGS)
+        assert f"/dashboard/sessions/{uuid}" in page
+        assert "Redis does not answer" not in page
 
 
 async def test_each_finding_says_what_it_means_and_what_to_do(board: Board, world: World) -> None:
     uuid = await stuck(world)
     page = await (await board.visitor(VIEWER)).read(f"{FINDINGS}?look=now")
-    (finding,) = [each for each in board.doctor.last.findings if each.fixable]  # type: ignore[union-attr]
+    (finding,) = [each for each in world.diagnoses.kept.last.findings if each.fixable]  # type: ignore[union-attr]
     for part in (finding.check, finding.what, finding.meaning, finding.next_step):
         assert part.replace("`", "") in unescape(words(page)).replace(" ,", ",").replace(" .", ".")
     assert f'href="/dashboard/sessions/{uuid}"' in page

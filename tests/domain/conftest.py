@@ -28,6 +28,7 @@ from tests.fakes import (
     MemoryAuditTrail,
     MemoryCluster,
     MemoryCompanions,
+    MemoryDiagnoses,
     MemoryHistory,
     MemoryInventory,
     MemoryMeasuredWakes,
@@ -87,6 +88,7 @@ class World:
         self.inventory = MemoryInventory()
         self.redis = MemoryRedisInspector(self.queues)
         self.rollouts = MemoryRollouts()
+        self.diagnoses = MemoryDiagnoses()
         self.wake_observers: list[WakeObserver] = []
         self.use(self.replica())
 
@@ -163,6 +165,7 @@ class World:
             cluster=self.cluster,
             cache=self.cluster,
             inventory=self.inventory,
+            diagnoses=self.diagnoses,
         )
         return make_doctor(system, namespace="users", keda_namespace="keda", stuck_after=timedelta(minutes=1))
 

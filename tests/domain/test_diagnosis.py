@@ -11,7 +11,7 @@ import pytest
 
 from service.domain.diagnosis.check import Check
 from service.domain.diagnosis.checks.installation import KEPT
-from service.domain.diagnosis.diagnosis import SHOWN, Doctor
+from service.domain.diagnosis.diagnosis import KEPT_CHARACTERS, SHOWN, Doctor
 from service.domain.diagnosis.finding import Finding, Outcome, Severity
 from service.domain.diagnosis.ports import Edit, KeyFacts, ObjectFacts, RedisConfiguration
 from service.domain.diagnosis.survey import Survey, Surveyor
@@ -520,7 +520,7 @@ def doctor(world: World, *checks: Check, deadline: float = 5) -> Doctor:
     surveyor = Surveyor(
         queries=world.queries, store=world.store, releases=world.releases, inventory=world.inventory, redis=world.redis
     )
-    return Doctor(checks, surveyor, deadline=deadline)
+    return Doctor(checks, surveyor, world.diagnoses, deadline=deadline)
 
 
 @pytest.mark.parametrize("outcome", [RedisUnavailable(), ZeroDivisionError("private"), 60.0])
@@ -580,3 +580,45 @@ async def test_few_mends_run_at_the_same_time(world: World) -> None:
 async def test_nothing_is_mended_that_no_check_finds(world: World) -> None:
     for check, subject in (("nonsense", "x"), ("records", "x"), ("records", "all"), ("redis-rights", "all")):
         assert (await world.doctor().mend(check, subject)).outcome is Outcome.GONE
+
+
+async def test_what_is_kept_for_others_is_bounded_and_the_worst_of_it(world: World) -> None:
+    class Talks(Check):
+        name = "talks"
+        fine = "It is silent."
+
+        async def findings(self, survey: Survey) -> Sequence[Finding]:
+            return [
+                self.finding(str(number), Severity.ERROR, "x" * (KEPT_CHARACTERS // 10), meaning="m", next_step="n")
+                for number in range(20)
+            ]
+
+    several = doctor(world, Calm(0), Talks())
+    found = (await several.diagnosis()).findings
+    kept = (await several.recall()).last
+    assert kept is not None
+    assert kept.findings[:9] == found[:9]
+    assert [each.what for each in kept.findings[9:]] == [f"{len(found) - 9} more findings were too many to keep."]
+    assert kept == world.diagnoses.kept.last
+
+
+async def test_a_replica_that_died_while_it_looked_is_not_waited_for(world: World) -> None:
+    several = doctor(world, Calm(0), deadline=5)
+    await world.diagnoses.begin(ago(timedelta(seconds=9)))
+    assert (await several.recall()).looking_since is not None
+    await world.diagnoses.begin(ago(timedelta(seconds=11)))
+    assert (await several.recall()).looking_since is None
+
+
+async def test_others_know_that_it_looks_while_it_does(world: World) -> None:
+    seen = []
+
+    class Sees(Odd):
+        async def findings(self, survey: Survey) -> Sequence[Finding]:
+            await asyncio.sleep(0)
+            seen.append((await doctor(world).recall()).looking_since)
+            return []
+
+    await doctor(world, Sees(0)).diagnosis()
+    assert seen != [None]
+    assert (await doctor(world).recall()).looking_since is None

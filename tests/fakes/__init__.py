@@ -8,6 +8,7 @@ from tests.fakes.audit_trail import MemoryAuditTrail
 from tests.fakes.bearer_tokens import MemoryBearerTokens
 from tests.fakes.cluster import MemoryCluster
 from tests.fakes.companions import MemoryCompanions
+from tests.fakes.diagnoses import MemoryDiagnoses
 from tests.fakes.election import MemoryElection
 from tests.fakes.history import MemoryHistory
 from tests.fakes.inventory import MemoryInventory
@@ -30,6 +31,7 @@ __all__ = [
     "MemoryBearerTokens",
     "MemoryCluster",
     "MemoryCompanions",
+    "MemoryDiagnoses",
     "MemoryElection",
     "MemoryHistory",
     "MemoryInventory",

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from service.domain.clock import utc_now
 from service.domain.diagnosis.check import Check
-from service.domain.diagnosis.finding import RANK, Finding, Mended, Outcome, Severity
+from service.domain.diagnosis.finding import RANK, Diagnosis, Finding, Mended, Outcome, Severity
+from service.domain.diagnosis.ports import Diagnoses, KeptDiagnoses
 from service.domain.diagnosis.survey import Survey, Surveyor
 from service.domain.errors import SessionError, Unavailable, causes
 
@@ -23,25 +24,34 @@ SHOWN = 50
 """Findings of one check. If all of 10,000 sessions have the same fault, nobody reads it 10,000 times."""
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """The findings, the worst first, and when they were made."""
+KEPT_CHARACTERS = 250_000
+"""Of the findings that are kept for who comes later: some hundred."""
 
-    at: datetime
-    findings: Sequence[Finding]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recalled:
+    """What was found last, and whether somebody looks now."""
+
+    last: Diagnosis | None
+    looking_since: datetime | None = None
+    of_all: bool = True
+    """Of all replicas; False while Redis does not answer: then of this process alone."""
 
 
 class Doctor:
     """Concurrent callers share one run of the checks."""
 
-    def __init__(self, checks: Sequence[Check], surveyor: Surveyor, *, deadline: float = DEADLINE) -> None:
+    def __init__(
+        self, checks: Sequence[Check], surveyor: Surveyor, diagnoses: Diagnoses, *, deadline: float = DEADLINE
+    ) -> None:
         """`deadline`: seconds for one check."""
+        self._diagnoses = diagnoses
         self._checks = {check.name: check for check in checks}
         self._surveyor = surveyor
         self._deadline = deadline
         self._run: asyncio.Task[Diagnosis] | None = None
         self._mends = asyncio.Semaphore(_MENDS)
-        self.last: Diagnosis | None = None
+        self._last: Diagnosis | None = None
         """Of this process."""
 
     async def diagnosis(self) -> Diagnosis:
@@ -49,6 +59,22 @@ class Doctor:
         if self._run is None or self._run.done():
             self._run = asyncio.create_task(self._diagnose(), name="diagnosis")
         return await asyncio.shield(self._run)
+
+    async def recall(self) -> Recalled:
+        """What any replica has found last, without looking."""
+        own = self._last
+        try:
+            kept = await self._diagnoses.read()
+            if own is not None and (kept.last is None or kept.last.at < own.at):
+                # It could not be kept when it was made, or Redis has been emptied.
+                await self._diagnoses.keep(_shortened(own))
+                kept = KeptDiagnoses(last=own)
+        except SessionError as error:
+            log.warning("what was found last cannot be read: %s", error, extra={"cause": causes(error)})
+            return Recalled(last=own, of_all=False)
+        since = kept.looking_since
+        looks = since is not None and utc_now() - since < timedelta(seconds=self._deadline * 2)
+        return Recalled(last=kept.last, looking_since=since if looks else None)
 
     async def mend(self, name: str, subject: str) -> Mended:
         """Mend what the check finds about the subject now. Raises a SessionError if that fails."""
@@ -77,14 +103,24 @@ class Doctor:
         return Mended(Outcome.FIXED, done)
 
     async def _diagnose(self) -> Diagnosis:
+        noting = asyncio.create_task(self._share(self._diagnoses.begin(utc_now())))
         survey = self._surveyor.begin()
         try:
             found = await asyncio.gather(*(self._checked(check, survey) for check in self._checks.values()))
         finally:
             await survey.close()
         findings = [finding for of_one in found for finding in of_one]
-        self.last = Diagnosis(utc_now(), sorted(findings, key=lambda finding: RANK[finding.severity]))
-        return self.last
+        self._last = Diagnosis(utc_now(), tuple(sorted(findings, key=lambda finding: RANK[finding.severity])))
+        await noting
+        await self._share(self._diagnoses.keep(_shortened(self._last)))
+        return self._last
+
+    async def _share(self, telling: Awaitable[None]) -> None:
+        """Tell other replicas. While that is not possible, the diagnosis goes on without them."""
+        try:
+            await telling
+        except SessionError as error:
+            log.warning("other replicas do not hear of a diagnosis: %s", error, extra={"cause": causes(error)})
 
     async def _bounded(self, check: Check, survey: Survey) -> Sequence[Finding]:
         async with asyncio.timeout(self._deadline):
@@ -130,3 +166,25 @@ def _rest(check: Check, left_out: Sequence[Finding]) -> Sequence[Finding]:
             next_step="Mend those that are shown, then run `user-pods doctor` again.",
         )
     ]
+
+
+def _shortened(found: Diagnosis) -> Diagnosis:
+    """As much of it as is kept, the worst first. The last finding says how many are left out."""
+    size, kept = 0, 0
+    for finding in found.findings:
+        size += sum(map(len, (finding.subject, finding.what, finding.meaning, finding.next_step)))
+        if size > KEPT_CHARACTERS:
+            break
+        kept += 1
+    rest = found.findings[kept:]
+    if not rest:
+        return found
+    left_out = Finding(
+        check="doctor",
+        subject="others",
+        severity=rest[0].severity,
+        what=f"{len(rest)} more findings were too many to keep.",
+        meaning="These are the worst.",
+        next_step="Mend those that are shown, then look again.",
+    )
+    return Diagnosis(found.at, (*found.findings[:kept], left_out))

@@ -1,6 +1,7 @@
 """What a diagnosis finds."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 
@@ -33,6 +34,14 @@ class Finding:
     """What to do: a command, or where to read on; empty if there is nothing to do."""
     fixable: bool = False
     """Whether the service can mend it without losing anything of anybody's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The findings, the worst first, and when they were made."""
+
+    at: datetime
+    findings: tuple[Finding, ...]
 
 
 class Outcome(StrEnum):

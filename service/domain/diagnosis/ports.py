@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from service.domain.diagnosis.finding import Diagnosis
 from service.domain.names import SessionId
 
 
@@ -109,3 +110,24 @@ class RedisInspection(Protocol):
 
     async def enable_notifications(self) -> None:
         """Switch on the keyspace notifications that the service needs, beside those that are on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptDiagnoses:
+    """What is known of the diagnoses of all replicas."""
+
+    last: Diagnosis | None = None
+    looking_since: datetime | None = None
+    """When a replica last began to look, if it has not said that it is done. It may have died meanwhile."""
+
+
+class Diagnoses(Protocol):
+    """The last diagnosis of any replica, for a week. What cannot be read counts as none."""
+
+    async def read(self) -> KeptDiagnoses: ...
+
+    async def begin(self, at: datetime) -> None:
+        """Note that a replica looks, since then."""
+
+    async def keep(self, diagnosis: Diagnosis) -> None:
+        """Replace the last one, and the note that a replica looks."""
