@@ -85,12 +85,12 @@ class AsyncClient(AsyncOperations):
                 return
 
     async def audit_entries(
-        self, *, uuid: str | None = None, caller: str | None = None, page_size: int = 200
+        self, *, uuid: str | None = None, caller: str | None = None, user_id: str | None = None, page_size: int = 200
     ) -> AsyncIterator[AuditEntry]:
         """Every entry of the audit, newest first, page by page. What is entered meanwhile is not among them."""
         cursor: str | None = None
         while True:
-            page = await self.audit(cursor=cursor, limit=page_size, uuid=uuid, caller=caller)
+            page = await self.audit(cursor=cursor, limit=page_size, uuid=uuid, caller=caller, user_id=user_id)
             for entry in page.entries:
                 yield entry
             cursor = page.cursor

@@ -231,14 +231,19 @@ def stop_upgrade() -> Call[Upgrade]:
 
 
 def audit(
-    *, cursor: str | None = None, limit: int = 50, uuid: str | None = None, caller: str | None = None
+    *,
+    cursor: str | None = None,
+    limit: int = 50,
+    uuid: str | None = None,
+    caller: str | None = None,
+    user_id: str | None = None,
 ) -> Call[AuditPage]:
     return Call(
         name="audit",
         method="GET",
         path="/audit",
         answers={200: AuditPage},
-        query={"cursor": cursor, "limit": limit, "uuid": uuid, "caller": caller},
+        query={"cursor": cursor, "limit": limit, "uuid": uuid, "caller": caller, "user_id": user_id},
     )
 
 

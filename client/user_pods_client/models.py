@@ -67,6 +67,8 @@ class AuditEntry(Model):
     `end_extension`."""
     uuid: str | None
     """Id of the session, as far as the request names or makes one."""
+    user_id: str | None
+    """The session's user, where the service knew that without a look-up; also once it is deleted."""
     result: str
     """`done`, or the type of the problem that was answered."""
     status: int

@@ -137,11 +137,17 @@ class Operations(ABC):
         return self._send(calls.stop_upgrade())
 
     def audit(
-        self, *, cursor: str | None = None, limit: int = 50, uuid: str | None = None, caller: str | None = None
+        self,
+        *,
+        cursor: str | None = None,
+        limit: int = 50,
+        uuid: str | None = None,
+        caller: str | None = None,
+        user_id: str | None = None,
     ) -> AuditPage:
         """List who has done what. Every change that callers of the API have asked for, and every refusal. A page may
         be short although more follow: rely on `cursor`."""
-        return self._send(calls.audit(cursor=cursor, limit=limit, uuid=uuid, caller=caller))
+        return self._send(calls.audit(cursor=cursor, limit=limit, uuid=uuid, caller=caller, user_id=user_id))
 
     def diagnosis(self) -> Diagnosis:
         """Find faults of the whole system. Looks at Redis, the cluster and every session: up to half a minute. A
@@ -282,11 +288,17 @@ class AsyncOperations(ABC):
         return await self._send(calls.stop_upgrade())
 
     async def audit(
-        self, *, cursor: str | None = None, limit: int = 50, uuid: str | None = None, caller: str | None = None
+        self,
+        *,
+        cursor: str | None = None,
+        limit: int = 50,
+        uuid: str | None = None,
+        caller: str | None = None,
+        user_id: str | None = None,
     ) -> AuditPage:
         """List who has done what. Every change that callers of the API have asked for, and every refusal. A page may
         be short although more follow: rely on `cursor`."""
-        return await self._send(calls.audit(cursor=cursor, limit=limit, uuid=uuid, caller=caller))
+        return await self._send(calls.audit(cursor=cursor, limit=limit, uuid=uuid, caller=caller, user_id=user_id))
 
     async def diagnosis(self) -> Diagnosis:
         """Find faults of the whole system. Looks at Redis, the cluster and every session: up to half a minute. A

@@ -69,12 +69,12 @@ class Client(Operations):
                 return
 
     def audit_entries(
-        self, *, uuid: str | None = None, caller: str | None = None, page_size: int = 200
+        self, *, uuid: str | None = None, caller: str | None = None, user_id: str | None = None, page_size: int = 200
     ) -> Iterator[AuditEntry]:
         """Every entry of the audit, newest first, page by page. What is entered meanwhile is not among them."""
         cursor: str | None = None
         while True:
-            page = self.audit(cursor=cursor, limit=page_size, uuid=uuid, caller=caller)
+            page = self.audit(cursor=cursor, limit=page_size, uuid=uuid, caller=caller, user_id=user_id)
             yield from page.entries
             cursor = page.cursor
             if cursor is None:

@@ -173,7 +173,15 @@ class Expirer:
         expired = Expired(expiry.warning, None if by_age else session.last_awake)
         await self._provisioner.delete(uuid, keep_data=True, wait=False, by=expiry.reason, expired=expired)
         self._metrics.expired(expiry.reason)
-        self._audit.note(_SERVICE, f"delete:{expiry.reason}", uuid=uuid, result=DONE, status=204, changes=True)
+        self._audit.note(
+            _SERVICE,
+            f"delete:{expiry.reason}",
+            uuid=uuid,
+            user_id=session.record.user_id,
+            result=DONE,
+            status=204,
+            changes=True,
+        )
 
     def _may_try(self, uuid: SessionId) -> bool:
         later = self._later.get(uuid)

@@ -12,6 +12,7 @@ from service.domain.phase import Phase
 from service.domain.request_context import current_request_id
 from service.domain.session import Session
 from service.web.access import caller
+from service.web.caller import USER
 from service.web.keys import ApiParts
 from service.web.problems import RequestRefused
 
@@ -131,7 +132,7 @@ async def perform(
         case "revoke":
             await parts.revocation.revoke(uuid, by=by)
         case "delete":
-            await parts.provisioner.delete(uuid, keep_data=form.get("volume") != "delete")
+            request[USER] = await parts.provisioner.delete(uuid, keep_data=form.get("volume") != "delete")
         case _:
             return await _link(parts, uuid)
     return None

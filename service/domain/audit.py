@@ -13,7 +13,9 @@ from typing import Protocol
 
 from service.domain.background_writer import BackgroundWriter
 from service.domain.clock import utc_now
+from service.domain.names import SessionId
 from service.domain.permissions import PROGRAM, Caller
+from service.domain.ports import WorkloadCache
 from service.domain.request_context import current_request_id
 from service.domain.wake_cause import VISIT
 
@@ -24,6 +26,7 @@ _WITHOUT_KEY = frozenset({VISIT, PROGRAM})
 """Callers at the gateway."""
 _HEARTBEATS = frozenset({"wake", "activity"})
 _REFUSALS = frozenset({"unauthorized", "forbidden", "cross-site", "too-many-requests"})
+_NOT_FOUND = "session-not-found"
 _CONFLICT = 409
 _AWAKE_LIMIT = "awake-limit-reached"
 _REPEAT_SECONDS = 60.0
@@ -38,7 +41,7 @@ _Equal = tuple[Caller | None, str, str | None, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
-    """One request. It contains no credential, and nothing of its body or query."""
+    """One request. It contains no credential, and of its body or query only the user whose session it has created."""
 
     caller: str
     role: str | None = None
@@ -48,6 +51,8 @@ class AuditEntry:
     """The user id of a person."""
     operation: str
     uuid: str | None = None
+    user_id: str | None = None
+    """The session's user, where that was known without a look-up."""
     result: str
     """`done`, or the type of the problem that was answered."""
     status: int
@@ -55,6 +60,30 @@ class AuditEntry:
     """How many equal requests since the entry before were left out."""
     at: datetime = field(default_factory=utc_now)
     request: str = field(default_factory=current_request_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditFilter:
+    """Which entries are asked for; None: any."""
+
+    uuid: str | None = None
+    caller: str | None = None
+    """The name of a caller, or a person's user id."""
+    user_id: str | None = None
+    """The session's user."""
+    text: str | None = None
+    """Any of the three."""
+
+    def has(self, entry: AuditEntry) -> bool:
+        return (
+            self.uuid in (None, entry.uuid)
+            and self.caller in (None, entry.caller, entry.person)
+            and self.user_id in (None, entry.user_id)
+            and self.text in (None, entry.uuid, entry.caller, entry.person, entry.user_id)
+        )
+
+
+EVERY_ENTRY = AuditFilter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +110,38 @@ class AuditLog(Protocol):
 
 
 class Audit:
-    """Enters requests in the log at once, and in the trail in the background while `run` runs."""
+    """Enters requests in the log at once, and in the trail in the background while `run` runs.
 
-    def __init__(self, trail: AuditTrail, log: AuditLog, *, now: Callable[[], float] = time.monotonic) -> None:
+    `cache` knows whose most sessions are.
+    """
+
+    def __init__(
+        self, trail: AuditTrail, log: AuditLog, cache: WorkloadCache, *, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._trail = trail
         self._log = log
+        self._cache = cache
         self._now = now
         self._writer: BackgroundWriter[AuditEntry] = BackgroundWriter("the audit trail", trail.append)
         self._repeated: dict[_Equal, tuple[float, int]] = {}
         """When an entry was made, and how many equal ones have been left out since."""
 
+    def user_of(self, uuid: str | None) -> str | None:
+        """The session's user, as far as the cache knows: ask it before a session is deleted."""
+        return self._cache.workload(SessionId(uuid)).user_id if uuid is not None else None
+
     def note(
-        self, caller: Caller | None, operation: str, *, uuid: str | None, result: str, status: int, changes: bool
+        self,
+        caller: Caller | None,
+        operation: str,
+        *,
+        uuid: str | None,
+        result: str,
+        status: int,
+        changes: bool,
+        user_id: str | None = None,
     ) -> None:
-        """Enter a request, if it `changes` something or is refused."""
+        """Enter a request, if it `changes` something or is refused. `user_id`: the session's, if it is known."""
         refused = result in _REFUSALS or _is_of_no_session_of_theirs(caller, result)
         if not changes and not refused:
             return
@@ -110,6 +157,8 @@ class Audit:
             person=caller.person if caller is not None else None,
             operation=operation,
             uuid=uuid,
+            # Whose a session is that the caller was told nothing of is not looked up.
+            user_id=(user_id or self.user_of(uuid)) if result != _NOT_FOUND else None,
             result=result,
             status=status,
             repeats=repeats,
@@ -117,17 +166,15 @@ class Audit:
         self._log.note(entry)
         self._writer.put(entry)
 
-    async def page(self, *, cursor: str | None, limit: int, uuid: str | None, caller: str | None) -> AuditPage:
-        """Entries of that session, and of that caller: a name, or a person's user id. A page may be short although more
-        follow: go by the cursor.
-        """
+    async def page(self, *, cursor: str | None, limit: int, chosen: AuditFilter = EVERY_ENTRY) -> AuditPage:
+        """Entries that were asked for. A page may be short although more follow: go by the cursor."""
         found: list[AuditEntry] = []
         for _ in range(_SCANS):
-            size = limit if uuid is None and caller is None else _SCAN
+            size = limit if chosen == EVERY_ENTRY else _SCAN
             batch = await self._trail.before(cursor, size)
             for place, entry in batch:
                 cursor = place
-                if entry is not None and uuid in (None, entry.uuid) and caller in (None, entry.caller, entry.person):
+                if entry is not None and chosen.has(entry):
                     found.append(entry)
                     if len(found) == limit:
                         return AuditPage(found, cursor)
@@ -160,4 +207,4 @@ def _is_of_a_session(result: str, status: int) -> bool:
 
 def _is_of_no_session_of_theirs(caller: Caller | None, result: str) -> bool:
     """Whether a caller with one user has asked for a session that is not theirs, or does not exist."""
-    return caller is not None and caller.user_id is not None and result == "session-not-found"
+    return caller is not None and caller.user_id is not None and result == _NOT_FOUND

@@ -313,17 +313,20 @@ class Provisioner:
         wait: bool = True,
         by: str = "request",
         expired: Expired | None = None,
-    ) -> None:
-        """Remove release, keys and, unless `keep_data`, the volume. Continues if the caller disconnects.
+    ) -> str:
+        """Remove release, keys and, unless `keep_data`, the volume. Returns whose it was: what its record says.
+
+        Continues if the caller disconnects.
 
         If a dependency is unavailable, `Recovery` finishes the rest later. With `wait`, wait until the session's lock
         is free; otherwise raise SessionBusy. `by` goes into the journal. With `expired`, raises SessionInUse if
         that is no longer so.
         """
         work = self._delete(uuid, keep_data=keep_data, wait=wait, by=by, expired=expired)
-        await asyncio.shield(self._background(work, "delete"))
+        gone: str = await asyncio.shield(self._background(work, "delete"))
+        return gone
 
-    async def _delete(self, uuid: SessionId, *, keep_data: bool, wait: bool, by: str, expired: Expired | None) -> None:
+    async def _delete(self, uuid: SessionId, *, keep_data: bool, wait: bool, by: str, expired: Expired | None) -> str:
         started, record = time.monotonic(), await self._store.record(uuid)
         try:
             with self.admission.admit():
@@ -336,6 +339,7 @@ class Provisioner:
             if wait:  # otherwise Recovery asked, which tries again
                 self._note_failure("delete", uuid, record.user_id, error, started)
             raise
+        return record.user_id
 
     async def _check_expired(self, uuid: SessionId, expired: Expired) -> None:
         """The cluster itself may know of a pod or a pause that the cache has not seen yet. Raises SessionInUse."""

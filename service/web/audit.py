@@ -4,13 +4,16 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from service.domain.audit import DONE, Audit
-from service.web.caller import CALLER, SESSION, operation
+from service.web.caller import CALLER, SESSION, USER, operation
 from service.web.problems import PROBLEM
 
 
 def middleware(audit: Audit) -> Middleware:
     @web.middleware
     async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
+        changes = request.method not in ("GET", "HEAD")
+        uuid = request.match_info.get("uuid")
+        user = audit.user_of(uuid) if changes else None  # now: nobody knows it once the session is deleted
         response = await handler(request)
         asked = operation(request)
         if asked is None:
@@ -18,10 +21,11 @@ def middleware(audit: Audit) -> Middleware:
         audit.note(
             request.get(CALLER),
             asked,
-            uuid=request.match_info.get("uuid") or request.get(SESSION),
+            uuid=uuid or request.get(SESSION),
             result=response.get(PROBLEM, DONE),
             status=response.status,
-            changes=request.method not in ("GET", "HEAD"),
+            changes=changes,
+            user_id=request.get(USER) or user,
         )
         return response
 

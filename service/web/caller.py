@@ -7,6 +7,8 @@ from service.domain.permissions import Caller
 CALLER = web.RequestKey("caller", Caller)
 SESSION = web.RequestKey("session", str)
 """The id of the session that a request without one in its path is about."""
+USER = web.RequestKey("user", str)
+"""That session's user, or another one's whose record had to be read anyway."""
 _ROOT = "/dashboard"
 PAGES = "dashboard."
 """Begins the names of the dashboard's routes. After it comes the operation of the API that the page shows or does."""

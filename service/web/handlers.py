@@ -9,12 +9,13 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from service import __version__
+from service.domain.audit import AuditFilter
 from service.domain.errors import GatewayOff
 from service.domain.names import SessionId, is_session_id, parse_session_id
 from service.domain.permissions import group_of_create
 from service.domain.request_context import current_request_id
 from service.web import access, problems
-from service.web.caller import SESSION
+from service.web.caller import SESSION, USER
 from service.web.keys import API, BODY_SECONDS, EXPOSITION, PROBES, STREAMS
 from service.web.models import (
     Action,
@@ -63,7 +64,7 @@ async def create(request: web.Request) -> web.Response:
     created = await request.app[API].provisioner.create(
         body.user_id, body.idle.requested(), profile=body.profile, group=group
     )
-    request[SESSION] = created.uuid
+    request[SESSION], request[USER] = created.uuid, body.user_id
     answer = _json(CreatedSession.of(created, body.user_id), 201 if created.fresh else 200)
     answer.headers["Location"] = f"/session/{created.uuid}/status"
     return answer
@@ -159,7 +160,7 @@ async def summary(request: web.Request) -> web.Response:
 
 async def delete(request: web.Request) -> web.Response:
     query = _query(request, DeleteQuery)
-    await request.app[API].provisioner.delete(_uuid(request), keep_data=query.keep_data)
+    request[USER] = await request.app[API].provisioner.delete(_uuid(request), keep_data=query.keep_data)
     return web.Response(status=204)
 
 
@@ -205,7 +206,9 @@ async def health(request: web.Request) -> web.Response:
 async def audit(request: web.Request) -> web.Response:
     query = _query(request, AuditQuery)
     page = await request.app[API].audit.page(
-        cursor=query.cursor, limit=query.limit, uuid=query.uuid, caller=query.caller
+        cursor=query.cursor,
+        limit=query.limit,
+        chosen=AuditFilter(uuid=query.uuid, caller=query.caller, user_id=query.user_id),
     )
     return _json(AuditPage.of(page))
 

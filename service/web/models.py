@@ -515,6 +515,10 @@ class AuditEntry(Answer):
         examples=["delete"],
     )
     uuid: Uuid | None = Field(description="Id of the session, as far as the request names or makes one.")
+    user_id: str | None = Field(
+        description="The session's user, where the service knew that without a look-up; also once it is deleted.",
+        examples=["john@example.com"],
+    )
     result: str = Field(description="`done`, or the type of the problem that was answered.", examples=["done"])
     status: int
     repeats: int = Field(
@@ -536,6 +540,7 @@ class AuditEntry(Answer):
             person=entry.person,
             operation=entry.operation,
             uuid=entry.uuid,
+            user_id=entry.user_id,
             result=entry.result,
             status=entry.status,
             repeats=entry.repeats,
@@ -560,6 +565,9 @@ class AuditQuery(Body):
     uuid: Uuid | SkipJsonSchema[None] = Field(None, description="Only requests about this session.")
     caller: Annotated[str, Field(max_length=254)] | SkipJsonSchema[None] = Field(
         None, description="Only requests of this caller: a key's name, or a person's user id.", examples=["shop"]
+    )
+    user_id: UserId | SkipJsonSchema[None] = Field(
+        None, description="Only requests about sessions of this user, deleted ones included."
     )
 
 

@@ -119,7 +119,7 @@ def build_service(
     role, (tracker, tracking) = core.config.role, build_tracking(core)
     provisioner = build_provisioner(core, releases) if releases is not None else None
     upgrades = build_upgrades(core, releases, provisioner) if releases is not None and provisioner is not None else None
-    audit, controller = Audit(core.redis.audit_trail, LogAudit()), None
+    audit, controller = Audit(core.redis.audit_trail, LogAudit(), core.kubernetes.cache), None
     if provisioner is not None and upgrades is not None and role.controls:
         controller = build_controller(core, provisioner, upgrades, tracker, audit)
     observers = (controller.reconciler, tracker) if controller is not None else (tracker,)

@@ -52,11 +52,11 @@ async def test_it_is_listed_for_people_and_filtered(signed_in: Run, world: World
         entry(0, minutes=200),
         entry(1, minutes=50, operation="sleep", uuid=uuid),
         entry(2, minutes=20, result="forbidden", status=403, caller="ci"),
-        entry(3, minutes=10, person="bob", caller="person"),
+        entry(3, minutes=10, person="bob", caller="person", user_id="o'neil@example.com"),
     ):
         await world.trail.append(each)
     lines = (await signed_in("audit")).out.splitlines()
-    assert lines[0].split() == ["TIME", "WHO", "ROLE", "DID", "SESSION", "RESULT", "REPEATS", "REQUEST"]
+    assert lines[0].split() == ["TIME", "WHO", "ROLE", "DID", "SESSION", "USER", "RESULT", "REPEATS", "REQUEST"]
     assert ["bob" in lines[1], "forbidden" in lines[2]] == [True, True]
     assert await names(signed_in) == ["3", "2", "1", "0"]
     assert await names(signed_in, "--since", "1h") == ["3", "2", "1"]
@@ -66,7 +66,11 @@ async def test_it_is_listed_for_people_and_filtered(signed_in: Run, world: World
     assert await names(signed_in, "ann") == ["1"]
     assert await names(signed_in, "abc123xy", "--limit", "2") == ["3", "2"], "a session that is no longer there"
     assert json.loads((await signed_in("audit", "-o", "json", "--by", "ci")).out)[0]["result"] == "forbidden"
-    assert (await signed_in("audit", "carol@example.com")).code == 3
+    assert await names(signed_in, "--user", "o'neil@example.com") == ["3"]
+    assert "o'neil@example.com" in lines[1]
+    unknown = await signed_in("audit", "carol@example.com")
+    assert unknown.code == 3
+    assert "user-pods audit --user carol@example.com" in unknown.err, "it may have been deleted"
 
 
 async def test_following_shows_each_new_entry_once(

@@ -1,5 +1,6 @@
 """What the domain relies on in the AuditTrail: in memory, on the Redis at hand, and on the oldest supported, 6.2."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -13,7 +14,8 @@ from tests.contracts.conftest import Kept
 
 FULL = AuditEntry(
     caller="shop", role="frontend", key="k3v09x1m2q", person="john@example.com", operation="delete", uuid="abc123xy",
-    result="done", status=204, repeats=3, at=datetime(2026, 3, 2, 9, 30, 0, 123000, tzinfo=UTC), request="request-1",
+    user_id="ann@example.com", result="done", status=204, repeats=3, request="request-1",
+    at=datetime(2026, 3, 2, 9, 30, 0, 123000, tzinfo=UTC),
 )  # fmt: skip
 BARE = AuditEntry(caller="unknown", operation="other", result="unauthorized", status=401, at=FULL.at, request="-")
 
@@ -50,6 +52,18 @@ async def test_the_oldest_entries_make_room(kept: Kept) -> None:
 async def test_a_cursor_of_somebody_else_is_refused(kept: Kept, cursor: str) -> None:
     with pytest.raises(InvalidCursor):
         await kept.audit.before(cursor, 10)
+
+
+async def test_an_entry_of_a_service_that_knew_no_users_of_sessions_can_be_read(redis_port: int) -> None:
+    async with Redis(port=redis_port, decode_responses=True) as redis:
+        await redis.flushall()
+        stored = {
+            "caller": "shop", "operation": "delete", "uuid": "abc123xy", "result": "done", "status": 204,
+            "at": "2026-03-02T09:30:00.123+00:00", "request": "request-1",
+        }  # fmt: skip
+        await redis.xadd("user-pods:audit", {"entry": json.dumps(stored)})
+        ((_, entry),) = await RedisAuditTrail(redis, kept=100).before(None, 10)
+        assert entry == replace(FULL, role=None, key=None, person=None, user_id=None, repeats=0)
 
 
 async def test_what_others_wrote_there_hides_no_entry(redis_port: int) -> None:

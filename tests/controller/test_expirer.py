@@ -15,7 +15,7 @@ import pytest
 from service.adapters.log.audit import LogAudit
 from service.controller import expirer as expirer_module
 from service.controller.expirer import Expirer
-from service.domain.audit import Audit, AuditEntry
+from service.domain.audit import Audit, AuditEntry, AuditFilter
 from service.domain.errors import ClusterUnavailable, InstallFailed, RedisUnavailable, SessionInUse
 from service.domain.expiry import Expired, ExpiryReason, ExpiryRule, ExpiryWarning
 from service.domain.journal import Deleted, ExpiryAnnounced
@@ -67,7 +67,7 @@ def expirer(
         activity=replica.activity,
         provisioner=replica.provisioner,
         journal=world.journal,
-        audit=audit or Audit(world.trail, LogAudit()),
+        audit=audit or Audit(world.trail, LogAudit(), world.cluster),
         interval=timedelta(minutes=5),
         per_hour=per_hour,
         metrics=metrics or Sheet(),
@@ -488,16 +488,17 @@ async def test_a_session_that_is_too_old_sleeps_before_it_is_deleted(world: Worl
         await scale(uuid, replicas)
 
     world.cluster.scale = noted  # type: ignore[method-assign]
-    trail = Audit(world.trail, LogAudit())
+    trail = Audit(world.trail, LogAudit(), world.cluster)
     await expirer(world, trail).expire()
     assert scaled == [0]
     assert uuid not in world.store.sessions
     writing = asyncio.create_task(trail.run())
     entries: list[AuditEntry] = []
+    chosen = AuditFilter(uuid=uuid, caller=SERVICE, user_id="ann")
     async with asyncio.timeout(5):
         while not entries:
             await asyncio.sleep(0)
-            entries = list((await trail.page(cursor=None, limit=10, uuid=uuid, caller=SERVICE)).entries)
+            entries = list((await trail.page(cursor=None, limit=10, chosen=chosen)).entries)
     writing.cancel()
     await asyncio.gather(writing, return_exceptions=True)
     assert [(entry.operation, entry.result) for entry in entries] == [("delete:lifetime", "done")]

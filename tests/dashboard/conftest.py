@@ -85,7 +85,7 @@ class Board:
     async def entries(self, count: int) -> Sequence[AuditEntry]:
         """What the audit has, newest first, once it has that many entries."""
         await until(lambda: self.world.trail.added >= count)
-        return (await self.audit.page(cursor=None, limit=99, uuid=None, caller=None)).entries
+        return (await self.audit.page(cursor=None, limit=99)).entries
 
     def browser(self) -> "Visitor":
         return Visitor(self)
@@ -168,7 +168,7 @@ async def serving(
     sessions = BrowserSessions(keyring, keys, stay=stay)
     visitors = Visitors(sessions, url)
     readiness = Readiness(SyncedCache(), Drain())
-    audit, metrics = Audit(world.trail, LogAudit()), PrometheusMetrics()
+    audit, metrics = Audit(world.trail, LogAudit(), world.cluster), PrometheusMetrics()
     access = WorkspaceAccess(tickets, keyring, world.cluster, origin=lambda uuid: f"https://vs-code-{uuid}.example.com")
     rule = rule or PersonRule(user=UserRule())
     pages = DashboardPages(brand)

@@ -4,6 +4,7 @@ import asyncio
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 import pytest
 
@@ -261,18 +262,34 @@ async def test_operators_read_the_audit_and_nobody_else(board: Board, world: Wor
     page = await operator.read("/dashboard/audit")
     assert "unauthorized" in page
     assert f'href="{href(uuid)}"' in page
-    of_session = await operator.read(f"/dashboard/audit?uuid={uuid}")
-    assert "unauthorized" not in of_session
-    assert "sleep" in of_session
-    assert "sign_in" not in await operator.read("/dashboard/audit?caller=nobody")
-    assert "unauthorized" in await operator.read("/dashboard/audit?caller=unknown")
-    for odd in ("uuid=%ff", "caller=%00", "caller=%22%3E%3Cimg", "uuid=../x", "caller=" + "a" * 3000, "x=1"):
+    for about in (f"q={uuid}", f"q={OWN}", f"uuid={uuid}"):
+        of_session = await operator.read(f"/dashboard/audit?{about}")
+        assert "unauthorized" not in of_session
+        assert "sleep" in of_session
+    assert "sign_in" not in await operator.read("/dashboard/audit?q=nobody")
+    assert "unauthorized" in await operator.read("/dashboard/audit?q=unknown")
+    assert "unauthorized" in await operator.read("/dashboard/audit?caller=unknown"), "a bookmark of an earlier page"
+    for odd in ("q=%ff", "q=%00", "q=%22%3E%3Cimg", "uuid=../x", "q=" + "a" * 3000, "x=1"):
         assert "<img" not in await operator.read(f"/dashboard/audit?{odd}")
     assert (await operator.get("/dashboard/audit?cursor=%ff")).status == 422
     for role, only in ((VIEWER, None), (FRONTEND, None), (OPERATOR, OWN)):
         visitor = await board.visitor(CallerRole(role), only)
         assert (await visitor.get("/dashboard/audit")).status == 403
         assert "/dashboard/audit" not in await visitor.read(href(uuid))
+
+
+async def test_a_search_for_a_deleted_session_leads_operators_to_what_was_done_to_it(
+    board: Board, world: World
+) -> None:
+    operator, viewer, uuid = await board.visitor(OPERATOR), await board.visitor(VIEWER), await awake(world, OWN)
+    await awake(world, "somebody")
+    await operator.submit(href(uuid, "delete"), volume="delete")
+    await board.entries(3)
+    link = f"/dashboard/audit?q={quote(OWN)}"
+    assert link in await operator.read(f"/dashboard?q={quote(OWN)}")
+    assert "/dashboard/audit" not in await viewer.read(f"/dashboard?q={quote(OWN)}")
+    page = await operator.read(link)
+    assert (page.count("<tr>"), "delete" in page) == (2, True)
 
 
 async def test_the_audit_has_pages(board: Board, world: World) -> None:

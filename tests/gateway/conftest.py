@@ -154,7 +154,7 @@ class House:
             metrics=self.metrics,
             ready=lambda: self.ready,
             journal=self.world.journal,
-            audit=Audit(self.world.trail, self.audited),
+            audit=Audit(self.world.trail, self.audited, self.world.cluster),
         )
         async with self.stack:
             connector = TCPConnector(force_close=True, limit=0)

@@ -69,7 +69,7 @@ async def expirer(stack: Stack, shown: Sequence[SessionId], notes: Notes) -> Asy
                 activity=build_activity(core, ()),
                 provisioner=build_provisioner(core, wanted),
                 journal=notes,
-                audit=Audit(redis.audit_trail, LogAudit()),
+                audit=Audit(redis.audit_trail, LogAudit(), kubernetes.cache),
                 interval=timedelta(minutes=1),
                 per_hour=3600,
             )

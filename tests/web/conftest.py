@@ -127,7 +127,7 @@ async def serve(
     # Looked up at each call: a test exchanges them.
     checks = {"redis": lambda: world.store.ping(), "kubernetes": lambda: world.cluster.check()}  # noqa: PLW0108
 
-    audit = Audit(world.trail, LogAudit())
+    audit = Audit(world.trail, LogAudit(), world.cluster)
     writing = asyncio.create_task(audit.run())
 
     async def start(

@@ -104,7 +104,7 @@ async def test_heartbeats_and_repeated_refusals_are_entered_once_a_minute_and_co
         def note(self, entry: audit_module.AuditEntry) -> None:
             noted.append((entry.caller, entry.operation, entry.uuid, entry.result, entry.repeats))
 
-    audit = Audit(MemoryAuditTrail(), Log(), now=lambda: clock[0])
+    audit = Audit(MemoryAuditTrail(), Log(), world.cluster, now=lambda: clock[0])
 
     def note(
         operation: str, uuid: str, result: str = "done", caller: Any = SHOP_STORED.caller, status: int = 200
@@ -169,6 +169,38 @@ async def test_it_is_read_page_by_page_and_by_session_or_caller(client: Client, 
     assert (refused.status, (await refused.json())["type"]) == (422, "/problems/invalid-cursor")
 
 
+async def test_what_was_done_to_a_users_sessions_is_found_after_they_were_deleted(client: Client, world: World) -> None:
+    await call(client, SHOP, "POST", "/session/create", user_id="ann")
+    first = world.store.users["ann"]
+    await call(client, SHOP, "POST", f"/session/{first}/wake")
+    await call(client, SHOP, "DELETE", f"/session/{first}")
+    await call(client, SHOP, "POST", "/session/create", user_id="ann")
+    second = world.store.users["ann"]
+    del world.cluster.workloads[second]  # an operator has removed the release and the volume
+    await call(client, SHOP, "DELETE", f"/session/{second}")
+    await call(client, SHOP, "POST", "/session/create", user_id="bob")
+    await until(lambda: world.trail.added == 6)
+    found = await entries(client, "?user_id=ann")
+    assert [(entry["operation"], entry["uuid"]) for entry in found] == [
+        ("delete", second), ("create", second), ("delete", first), ("wake", first), ("create", first),
+    ]  # fmt: skip
+    assert {entry["user_id"] for entry in found} == {"ann"}
+    assert await entries(client, "?user_id=ann&caller=ci") == []
+
+
+async def test_it_does_not_look_up_whose_the_session_is_that_a_caller_was_told_nothing_of(
+    client: Client, world: World
+) -> None:
+    bob = (await world.provisioner.create("bob")).uuid
+    assert await call(client, CI, "DELETE", f"/session/{bob}") == 404
+    assert await call(client, "wrong", "DELETE", f"/session/{bob}") == 401
+    await until(lambda: world.trail.added == 2)
+    found = await entries(client)
+    assert [(entry["result"], entry["user_id"]) for entry in found] == [
+        ("unauthorized", "bob"), ("session-not-found", None),
+    ]  # fmt: skip
+
+
 async def test_it_has_a_logger_of_its_own_and_no_secret_or_user_id(
     client: Client, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -180,15 +212,19 @@ async def test_it_has_a_logger_of_its_own_and_no_secret_or_user_id(
         await call(client, SHOP, "POST", "/session/create", user_id="carol@example.com")
         await call(client, "upk_0123456789_stolen-and-wrong", "POST", f"/session/{uuid}/wake")
     lines = [vars(record) for record in caplog.records if record.name == "service.audit"]
-    assert [(line["caller"], line["operation"], line["result"], line.get("person")) for line in lines] == [
-        ("person", "open", "done", user_hash("bob")),
-        ("shop", "create", "done", None),
-        ("unknown", "wake", "unauthorized", None),
+    bob, carol = user_hash("bob"), user_hash("carol@example.com")
+    members = ("caller", "operation", "result", "person", "user")
+    assert [tuple(line.get(name) for name in members) for line in lines] == [
+        ("person", "open", "done", bob, bob),
+        ("shop", "create", "done", None, carol),
+        ("unknown", "wake", "unauthorized", None, bob),
     ]
     await until(lambda: world.trail.added == 3)
-    everything = f"{lines} {json.dumps(await entries(client))}"
-    for secret in (TOKEN, SHOP[15:], "secret-path", "stolen-and-wrong", "carol"):
-        assert secret not in everything
+    kept = json.dumps(await entries(client))
+    for secret in (TOKEN, SHOP[15:], "secret-path", "stolen-and-wrong"):
+        assert secret not in f"{lines} {kept}"
+    assert "carol" not in str(lines)
+    assert "carol" in kept, "Redis has the ids of users, as the records do"
 
 
 async def test_without_keys_changes_are_entered_too(serve: Serve, world: World) -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import islice, takewhile
+from shlex import quote
 from typing import Annotated, NoReturn
 
 import typer
@@ -12,6 +13,7 @@ import typer
 import user_pods_client
 from user_pods_client.cli import arguments, output
 from user_pods_client.cli.connection import connect, find, is_id
+from user_pods_client.cli.exits import NotFound
 from user_pods_client.cli.output import Format
 from user_pods_client.cli.text import clock, printable
 from user_pods_client.decoding import to_json
@@ -21,17 +23,25 @@ _PAUSE = 2.0
 """Seconds between two looks for new entries."""
 _LATE = timedelta(seconds=30)
 """How much later than a newer one an entry may appear: each replica writes its own in the background."""
-_HEADS = ("TIME", "WHO", "ROLE", "DID", "SESSION", "RESULT", "REPEATS", "REQUEST")
+_HEADS = ("TIME", "WHO", "ROLE", "DID", "SESSION", "USER", "RESULT", "REPEATS", "REQUEST")
 
 
 class _Filter:
-    """Which entries are asked for. The service filters by session and caller, the rest is done here."""
+    """Which entries are asked for. The service filters by session, caller and user, the rest is done here."""
 
     def __init__(
-        self, *, uuid: str | None, caller: str | None, operation: str | None, failed: bool, since: datetime | None
+        self,
+        *,
+        uuid: str | None,
+        caller: str | None,
+        user: str | None,
+        operation: str | None,
+        failed: bool,
+        since: datetime | None,
     ) -> None:
         self._uuid = uuid
         self._caller = caller
+        self._user = user
         self._operation = operation
         self._failed = failed
         self._since = since
@@ -39,7 +49,7 @@ class _Filter:
     def entries(self, pods: "user_pods_client.Client", since: datetime | None = None) -> Iterator[AuditEntry]:
         """Newest first; those after `since` alone."""
         start = max(filter(None, (since, self._since)), default=None)
-        found = pods.audit_entries(uuid=self._uuid, caller=self._caller)
+        found = pods.audit_entries(uuid=self._uuid, caller=self._caller, user_id=self._user)
         if start is not None:
             # Entries of several replicas are only nearly in the order of their times.
             recent = takewhile(lambda each: each.at >= start - _LATE, found)
@@ -87,11 +97,16 @@ def audit(
     context: typer.Context,
     who: Annotated[
         str,
-        typer.Argument(metavar="WHO", help="Only this session: its id or its user's. A deleted one: its id."),
+        typer.Argument(
+            metavar="WHO", help="Only this session: its id or its user's. A deleted one: its id, or --user."
+        ),
     ] = "",
     *,
     by: Annotated[
         str | None, typer.Option(metavar="CALLER", help="Only this caller: a key's name, or a person's user id.")
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option(metavar="USER", help="Only this user's sessions, deleted ones included.")
     ] = None,
     operation: Annotated[str | None, typer.Option(help="Only this operation, for example delete.")] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only what was refused or failed.")] = False,
@@ -107,8 +122,14 @@ def audit(
     start = None if since is None else datetime.now(UTC) - timedelta(seconds=since)
     zone = arguments.zone(utc=utc)
     with connect(context) as pods:
-        uuid = who if is_id(who) else find(pods, who).uuid if who else None
-        chosen = _Filter(uuid=uuid, caller=by, operation=operation, failed=failed, since=start)
+        chosen = _Filter(
+            uuid=_uuid(pods, who) if who else None,
+            caller=by,
+            user=user,
+            operation=operation,
+            failed=failed,
+            since=start,
+        )
         tail = _Tail(pods, chosen) if follow else None
         found = list(islice(chosen.entries(pods), limit))
         if tail is not None:
@@ -123,6 +144,16 @@ def audit(
             names=lambda: [each.request_id for each in found],
         )
     )
+
+
+def _uuid(pods: "user_pods_client.Client", who: str) -> str:
+    """Raises NotFound."""
+    if is_id(who):
+        return who
+    try:
+        return find(pods, who).uuid
+    except NotFound as error:
+        raise NotFound(f"{error}; if it was deleted, try `user-pods audit --user {quote(who)}`") from None
 
 
 def _print(entry: AuditEntry, format_: Format, zone: tzinfo | None) -> None:
@@ -141,6 +172,7 @@ def _row(entry: AuditEntry, zone: tzinfo | None) -> tuple[str, ...]:
         entry.role or "",
         entry.operation,
         entry.uuid or "",
+        entry.user_id or "",
         entry.result,
         str(entry.repeats or ""),
         entry.request_id,

@@ -1,4 +1,4 @@
-"""Writes each audit entry as one log line of the logger `service.audit`. A person is a hash there, as users always are
+"""Writes each audit entry as one log line of the logger `service.audit`. People and users are hashes there, as always
 in logs."""
 
 import logging
@@ -21,6 +21,7 @@ class LogAudit:
             "person": user_hash(entry.person) if entry.person is not None else None,
             "operation": entry.operation,
             "uuid": entry.uuid,
+            "user": user_hash(entry.user_id) if entry.user_id is not None else None,
             "result": entry.result,
             "status": entry.status,
             "repeats": entry.repeats or None,
