@@ -229,7 +229,7 @@ class Settings(BaseSettings):
     gateway_home_url: str = ""
     """URL of your frontend's page that signs users in and returns them with a ticket. A browser without access is
     redirected there, with `return_to`: the workspace's URL that it asked for. Every page of the gateway links there.
-    Empty: pages have no link."""
+    Empty: pages say whom to ask."""
     gateway_ticket: Annotated[float, Field(ge=1, le=3600)] = 60
     """Seconds for which the URL that `open` returns is valid."""
     gateway_stay: Annotated[float, Field(ge=60)] = 43_200

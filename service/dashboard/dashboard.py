@@ -160,7 +160,7 @@ class Dashboard:
     async def _states(self, parts: ApiParts, visitor: Caller, uuids: Sequence[SessionId]) -> Mapping[str, str]:
         shown = await session_page.read(parts, uuids[0])
         return {
-            "state": self._pages.part("now.html", shown=shown, text=text_for(visitor)),
+            "state": self._pages.part("now.html", shown=shown, text=text_for(visitor), caller=visitor),
             "actions": self._pages.part("actions.html", shown=shown, permitted=permitted(visitor)),
         }
 

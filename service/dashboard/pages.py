@@ -16,6 +16,7 @@ from service.dashboard.visitors import form_token
 from service.domain.permissions import RULES, Caller, Reach, reach
 from service.gateway.pages import pages as gateway_pages
 from service.gateway.pages.brand import Brand
+from service.gateway.pages.pages import next_step
 from service.gateway.texts import catalogue
 from service.web.caller import CALLER
 from service.web.static_content import FOREVER, StaticContent
@@ -42,9 +43,9 @@ _FOR_OTHERS = {
 
 
 class DashboardPages:
-    """`brand` is on all of them, as on the gateway's."""
+    """`brand` is on all of them, as on the gateway's. `home`: the users' start page, if there is one."""
 
-    def __init__(self, brand: Brand | None = None) -> None:
+    def __init__(self, brand: Brand | None = None, home: str | None = None) -> None:
         self._brand = brand or Brand()
         self._assets = _assets(self._brand)
         self._templates = Environment(
@@ -59,7 +60,9 @@ class DashboardPages:
             asset=self._paths_by_name(),
             brand=self._brand,
             form_field=FIELD,
+            home=home,
             navigation=_NAVIGATION,
+            next_step=next_step,
             paths=paths,
             text=text,
             when=when,

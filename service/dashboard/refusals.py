@@ -38,6 +38,7 @@ _NEXT = {
     "session-unreadable": "`user-pods create` with its user's id, or `POST /session/create`, repairs it.",
     "session-paused": "Only an operator can end the pause.",
     "session-deleting": "Wait until it is deleted.",
+    "not-found": "Check the address, or begin at the start.",
     "gateway-off": "Set GATEWAY_DOMAIN to serve workspaces by the service.",
     "awake-limit-reached": "Send another session to sleep, or raise AWAKE_LIMIT.",
 }
@@ -65,6 +66,7 @@ async def explain(
         detail=_sentence(str(told.get("detail", ""))),
         next=_NEXT.get(slug) or ("Try again in a moment." if hdrs.RETRY_AFTER in response.headers else ""),
         signs_in=paths.sign_in(request.raw_path) if slug == "unauthorized" else None,
+        gone=request.match_info.get("uuid") if slug == "session-not-found" else None,
         reference=current_request_id(),
     )
     page[PROBLEM] = slug

@@ -136,6 +136,7 @@ class SignInPages:
             detail=text(f"page.{error.page}.text"),
             next=text(f"page.{error.page}.next"),
             signs_in=paths.SIGN_IN,
+            gone=None,
             reference=current_request_id(),
         )
         if error.retry_after is not None:

@@ -20,6 +20,8 @@ _UNREADABLE = (
     "The service cannot read its data about this session. Your files are not affected. Ask your operator:"
     " the session's status says what to repair."
 )
+_CREATE_AGAIN = "Its release is gone. `POST /session/create` or `user-pods create USER` brings it back at this address."
+_CREATE_AFTERWARDS = "Once that is done, `POST /session/create` or `user-pods create USER` makes a new one."
 _NO_SIGNING_KEYS = "The service cannot read its signing keys yet. Try again in a moment."
 NO_SUCH_WORKSPACE = (
     "No workspace has this address. Check it, or open your workspace again from the page that led you here."
@@ -131,10 +133,10 @@ class GatewayError(Exception):
 _TEXTS: dict[type[errors.SessionError], tuple[str, str | None, int | None, PageKind]] = {
     errors.SessionNotFound: ("No such workspace", NO_SUCH_WORKSPACE, None, PageKind.UNKNOWN),
     errors.SessionReleased: (
-        "The workspace was removed", "Create it again to bring it back.", None, PageKind.REMOVED,
+        "The workspace was removed", _CREATE_AGAIN, None, PageKind.REMOVED,
     ),
     errors.SessionDeleting: (
-        "The workspace is being deleted", "Wait until that is done, then create it again.", None, PageKind.DELETING,
+        "The workspace is being deleted", _CREATE_AFTERWARDS, None, PageKind.DELETING,
     ),
     errors.SessionBroken: ("The workspace is broken", None, None, PageKind.BROKEN),
     errors.SessionUnreadable: ("The workspace is broken", _UNREADABLE, None, PageKind.BROKEN),

@@ -111,6 +111,7 @@ class Gateway:
         self._hosts = hosts
         self._pages = pages or Pages()
         self._home = home
+        self._start_page = home.url if home is not None else None
         self._portal = portal
         self._forwarding = forwarding
         self._script = script
@@ -138,6 +139,7 @@ class Gateway:
             wake_times=WakeTimes(queries),
             metrics=metrics,
             closing=self._closing,
+            home=self._start_page,
         )
         self._workspace_page = WorkspacePage(
             activity=activity,
@@ -146,6 +148,7 @@ class Gateway:
             queries=queries,
             pages=self._pages,
             signs_out=limits.closed,
+            home=self._start_page,
         )
         self._queues = RequestQueues(
             limit=limits.session_requests, size=limits.queued_requests, timeout=self._hold_timeout
@@ -231,8 +234,7 @@ class Gateway:
                 refusal.page = PageKind.SIGN_IN_LOOP
         name = request_context.current_request_id()
         if is_navigation(request) or is_form(request):
-            home = self._home.url if self._home is not None else None
-            response = self._pages.refusal(request, refusal, name=name, home=home)
+            response = self._pages.refusal(request, refusal, name=name, home=self._start_page)
         else:
             response = refusal.response(name)
         if refusal.status == HTTPStatus.BAD_REQUEST:
@@ -267,7 +269,7 @@ class Gateway:
         """The session that the request is for."""
         uuid = self._hosts.session(request.host)
         if uuid is None:
-            home = self._home.url if self._home is not None and self._hosts.is_domain(request.host) else None
+            home = self._start_page if self._hosts.is_domain(request.host) else None
             raise GatewayError(404, "No such workspace", NO_SUCH_WORKSPACE, page=PageKind.UNKNOWN, sign_in=home)
         return uuid
 
@@ -344,7 +346,9 @@ class Gateway:
                         await (self._waiter.wake(uuid) if browser is None else self._waiter.check_wanted(uuid))
                         outcome.ended(RequestOutcome.PAGE)
                         name = request_context.current_request_id()
-                        return waiting_page(self._pages, request, self._waiter.delay(uuid), name=name)
+                        return waiting_page(
+                            self._pages, request, self._waiter.delay(uuid), name=name, home=self._start_page
+                        )
                     upstream = await self._waiter.hold(uuid, outcome=outcome, deadline=deadline, wakes=wakes)
                 elif not background:
                     self._record_visit(uuid, browser)

@@ -20,7 +20,7 @@ from service.domain.supervisor import Work
 from service.gateway.proxy.headers import Forwarding
 from service.wiring.callers import Callers
 from service.wiring.core import Core
-from service.wiring.gateway import build_keyring
+from service.wiring.gateway import build_keyring, home_page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,9 @@ def build_dashboard(
     sessions = BrowserSessions(keyring, callers.keys, stay=timedelta(seconds=config.dashboard_stay))
     visitors = Visitors(sessions, config.dashboard_url)
     attempts = SignInAttempts(provider, keyring, core.redis.tickets, kind="dashboard-attempt") if provider else None
-    pages, index = DashboardPages(config.brand), SessionIndex(cache)
+    start = home_page(config) if config.gateway_domain else None
+    pages = DashboardPages(config.brand, start.url if start is not None else None)
+    index = SessionIndex(cache)
     forwarding = Forwarding(scheme="https", trusted=config.gateway_trusted)
     return DashboardParts(
         visitors=visitors,

@@ -84,7 +84,7 @@ def build_gateway(
         limits=_limits(config),
         script=CompanionScript() if config.gateway_companion else None,
         pages=pages,
-        home=_home(config),
+        home=home_page(config),
         portal=SignInPortal(sign_in, hosts, config.origin, pages, forwarding) if sign_in is not None else None,
         metrics=core.metrics,
         ready=core.readiness.is_ready,
@@ -93,7 +93,7 @@ def build_gateway(
     )
 
 
-def _home(config: Settings) -> Home | None:
+def home_page(config: Settings) -> Home | None:
     """Where browsers without access sign in: at the gateway's own domain, or at the operator's frontend."""
     if config.oidc_issuer:
         return Home(config.domain_origin + SIGN_IN, config.origin, sign_out_url=config.domain_origin + SIGN_OUT)

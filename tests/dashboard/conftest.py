@@ -156,6 +156,7 @@ async def serving(
     rates: RateLimits | None = None,
     url: str = "",
     brand: Brand | None = None,
+    home: str | None = None,
     stay: timedelta = timedelta(hours=8),
     health: Health | None = None,
     awake_limits: AwakeLimits | None = None,
@@ -171,7 +172,7 @@ async def serving(
     audit, metrics = Audit(world.trail, LogAudit(), world.cluster), PrometheusMetrics()
     access = WorkspaceAccess(tickets, keyring, world.cluster, origin=lambda uuid: f"https://vs-code-{uuid}.example.com")
     rule = rule or PersonRule(user=UserRule())
-    pages = DashboardPages(brand)
+    pages = DashboardPages(brand, home)
     attempts = SignInAttempts(provider, keyring, tickets, kind="dashboard-attempt") if provider else None
     live = LiveStreams(world.cluster, readiness)
     index, wake_times = SessionIndex(world.cluster), WakeTimes(world.measured)

@@ -14,7 +14,7 @@ from service.domain.names import SessionId
 from service.domain.permissions import RULES, CallerRole
 from service.domain.progress import ProgressUpdate, Stage
 from service.web.access import OPEN, OPEN_BELOW
-from tests.dashboard.conftest import FRONTEND, OPERATOR, VIEWER, Board, Visitor
+from tests.dashboard.conftest import FRONTEND, OPERATOR, VIEWER, Board, Visitor, serving
 from tests.domain.conftest import World
 from tests.waiting import until
 
@@ -205,6 +205,26 @@ async def test_what_is_not_possible_is_explained(board: Board, world: World) -> 
     await world.releases.uninstall(uuid)
     gone = await (await visitor.submit(href(uuid, "wake"))).text()
     assert "<code>user-pods create</code> with its user&#39;s id" in gone, "a command, not only its purpose"
+
+
+@pytest.mark.parametrize("home", [None, "https://app.example.com/start"])
+async def test_a_removed_or_missing_workspace_is_no_dead_end(world: World, home: str | None) -> None:
+    async with serving(world, home=home) as board:
+        operator, user = await board.visitor(OPERATOR), await board.visitor(CallerRole.FRONTEND, OWN)
+        missing = await user.read("/dashboard")
+        uuid = await awake(world, OWN)
+        await world.releases.uninstall(uuid)
+        removed = await user.read(href(uuid))
+        for page in (missing, removed):
+            if home:
+                assert f'href="{home}">Go to your start page</a>' in page
+            else:
+                assert "sk your operator to create" in page
+        assert "<code>user-pods create</code> with its user" in await operator.read(href(uuid))
+        await operator.submit(href(uuid, "delete"), volume="delete")
+        gone = await (await operator.get(href(uuid))).text()
+        assert f'href="/dashboard/audit?q={uuid}"' in gone
+        assert "/dashboard/audit" not in await (await user.get(href(uuid))).text()
 
 
 @pytest.mark.parametrize(

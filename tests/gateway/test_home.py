@@ -1,5 +1,6 @@
 """Without access: people are led to the page that signs them in, and programs are told so."""
 
+import re
 from collections.abc import AsyncIterator
 from urllib.parse import parse_qs, urlsplit
 
@@ -141,10 +142,11 @@ async def test_the_domain_itself_leads_to_the_start_page(house: House) -> None:
     assert (await answer(house, "/", {"Host": DOMAIN}))[0] == 404
 
 
-async def test_without_a_home_pages_have_no_link(world: World) -> None:
+async def test_without_a_home_pages_link_nowhere_else_and_say_whom_to_ask(world: World) -> None:
     async with House(world).open() as house:
         uuid = await house.session()
         status, body = await answer(house, "/", {"Host": house.host(uuid), **PERSON})
         assert status == 401
-        assert b"<a " not in body
+        assert re.findall(rb'<a [^>]*href="([^"]*)"', body) == [b""], "to try again"
         assert b"from the page that led you here" in body
+        assert b"ask your operator" in body

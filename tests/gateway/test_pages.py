@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
 from service.gateway.errors import GatewayError, PageKind
 from service.gateway.limits import GatewayLimits
@@ -49,6 +50,26 @@ def heading(text: str) -> str:
 def test_every_kind_of_page_has_its_texts(kind: PageKind, language: str) -> None:
     texts = catalogue.LANGUAGES[language]
     assert all(texts[f"page.{kind}.{part}"] for part in ("title", "text", "next"))
+
+
+@pytest.mark.parametrize("home", [None, "https://app.example.com/start"])
+@pytest.mark.parametrize("kind", PageKind)
+def test_no_page_is_a_dead_end(kind: PageKind, home: str | None) -> None:
+    request = make_mocked_request("GET", "/work", headers={"Host": "vs-code-abc123xy.example.com"})
+    body = Pages().refusal(request, GatewayError(503, "Away", "Away.", page=kind), name="1", home=home).text or ""
+    main = body.partition("<main>")[2].partition("<details>")[0]
+    assert re.search(r'<a class="button[^"]*" href=|<button\b', main), "something to press"
+    assert home is None or kind in (PageKind.ASLEEP, PageKind.NOT_AWAKE) or f'href="{home}"' in main
+
+
+@pytest.mark.parametrize(("language", "ask"), [("en", "your operator"), ("de", "Ihre Administration")])
+@pytest.mark.parametrize("kind", [PageKind.REMOVED, PageKind.DELETING, PageKind.UNKNOWN, PageKind.NOT_SIGNED_IN])
+def test_without_a_start_page_it_says_whom_to_ask(kind: PageKind, language: str, ask: str) -> None:
+    request = make_mocked_request("GET", "/work", headers={"Accept-Language": language})
+    body = Pages().refusal(request, GatewayError(503, "Away", "Away.", page=kind), name="1").text or ""
+    assert ask in body
+    assert "tart page" not in body
+    assert "Startseite" not in body
 
 
 @pytest.mark.parametrize(
@@ -157,6 +178,9 @@ async def test_the_page_of_a_removed_workspace_says_how_to_get_it_back(house: Ho
     )
     status, _, text = await page(house, "/", await house.person(uuid))
     assert (status, heading(text)) == (409, "The workspace was removed")
+    first, _, details = text.partition("<details>")
+    assert "Ask your operator to create it again" in first
+    assert "user-pods create USER" in details
 
 
 async def test_too_many_requests_get_a_page_that_offers_to_try_again(world: World) -> None:

@@ -63,7 +63,7 @@ def _rendered(pages: Pages, request: web.BaseRequest, name: str) -> web.Response
         case "signed-out":
             return sign_out.workspace_left(pages, request, _HOME, f"{_HOME}/everywhere")
         case _:
-            return waiting_page(pages, request, delay, name=_REFERENCE)
+            return waiting_page(pages, request, delay, name=_REFERENCE, home=_HOME)
 
 
 _OTHERS = ("waiting", "delayed", "open", "sign-out", "signed-out")

@@ -259,8 +259,21 @@ async def test_a_removed_workspace_has_a_page_too(house: House) -> None:
     )
     page = await shown(house, uuid)
     assert state(page) == "Removed"
-    assert catalogue.LANGUAGES["en"]["page.removed.next"] in page
+    assert catalogue.LANGUAGES["en"]["page.removed.ask"] in page
+    assert 'href="">Try again</a>' in page
+    assert "Reference: <code>" in page, "for the operator"
     assert 'href="/"' not in page, "it leads nowhere"
+
+
+async def test_the_page_of_a_removed_workspace_leads_to_the_start_page(world: World) -> None:
+    async with House(world, home="https://app.example.com/start").open() as house:
+        uuid = await house.session()
+        house.world.cluster.change(
+            replace(house.world.cluster.workload(uuid), release=None, deployed=False, has_scaler=False)
+        )
+        page = await shown(house, uuid)
+        assert catalogue.LANGUAGES["en"]["page.removed.next"] in page
+        assert 'href="https://app.example.com/start">Go to your start page</a>' in page
 
 
 async def test_programs_that_use_another_method_are_told(house: House) -> None:

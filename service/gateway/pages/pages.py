@@ -1,7 +1,7 @@
 """Renders the gateway's pages. Nothing on them comes from another host."""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from aiohttp import hdrs, web
@@ -18,8 +18,12 @@ Text = Callable[..., str]
 _NONE, _SELF = "'none'", "'self'"
 _RETRIED = frozenset(
     {
+        PageKind.BROKEN,
         PageKind.BUSY,
         PageKind.FAILED,
+        PageKind.FULL,
+        PageKind.NOT_OPENED,
+        PageKind.PAUSED,
         PageKind.SIGN_IN_BUSY,
         PageKind.SIGN_IN_UNAVAILABLE,
         PageKind.SLOW,
@@ -28,11 +32,21 @@ _RETRIED = frozenset(
         PageKind.UNAVAILABLE,
     }
 )
-"""What another try may get past."""
+"""What another try may get past, now or once an operator has done something."""
 _RESTARTED = frozenset({PageKind.FAILED, PageKind.SLOW, PageKind.STOPPED})
 """What a restart of the workspace may help against."""
 _WOKEN = frozenset({PageKind.ASLEEP, PageKind.NOT_AWAKE})
 """What a wake gets past."""
+_OWN_PAGE: tuple[str, str] = ("page.workspace", "/.user-pods/")
+_OWN_LINKS: Mapping[PageKind, tuple[str, str]] = {
+    PageKind.LINK_USED: ("page.open_workspace", "/"),
+    PageKind.NOT_FOUND: ("page.open_workspace", "/"),
+    PageKind.REFUSED: ("page.open_workspace", "/"),
+    PageKind.TOO_LONG: _OWN_PAGE,
+}
+"""Text and URL of the way on in the same workspace."""
+_AT_HOME = frozenset({PageKind.DELETING, PageKind.REMOVED, PageKind.UNKNOWN})
+"""What the start page gets past. Without one, the catalogue's `page.<kind>.ask` says whom to ask."""
 _LONGEST_PATH = 2000
 """Characters of a path that a form contains."""
 _SIGNED_IN_AGAIN = frozenset({PageKind.NOT_SIGNED_IN, PageKind.LINK_USED})
@@ -89,6 +103,8 @@ class Pages:
 
         The page links to where the reader signs in, or else to `home`, if there is one.
         """
+        signs_in = error.sign_in is not None and error.page in _SIGNED_IN_AGAIN
+        links = _links(error, home)
         response = self.render(
             request,
             "refusal.html",
@@ -96,12 +112,12 @@ class Pages:
             kind=error.page.value,
             error=error,
             reference=name,
-            retry=error.page in _RETRIED,
+            next="page.next.sign_in" if signs_in else next_step(error.page, home or error.sign_in),
+            retry=error.page in _RETRIED or not (links or error.page in _WOKEN),
             restart=error.page in _RESTARTED,
             forms=error.page in _WOKEN,
             wakes=_path(request) if error.page in _WOKEN else None,
-            signs_in=error.sign_in is not None and error.page in _SIGNED_IN_AGAIN,
-            links=_links(error, home),
+            links=links,
         )
         if error.page in _WOKEN:
             own_forms(response)
@@ -112,6 +128,11 @@ class Pages:
                 # the page: checkers of accessibility refuse those.
                 response.headers["Refresh"] = str(error.retry_after)
         return response
+
+
+def next_step(kind: str, home: str | None) -> str:
+    """The key of the text that says what to do next. `home` is the reader's start page, if there is one."""
+    return f"page.{kind}.{'ask' if kind in _AT_HOME and home is None else 'next'}"
 
 
 def own_forms(response: web.Response) -> None:
@@ -131,7 +152,8 @@ def _links(error: GatewayError, home: str | None) -> Sequence[tuple[str, str]]:
         return error.links
     if error.sign_in:
         return [("page.sign_in", error.sign_in)]
-    return [("page.home", home)] if home else []
+    own = [_OWN_LINKS[error.page]] if error.page in _OWN_LINKS else []
+    return [*own, *([("page.home", home)] if home else [])]
 
 
 def language_of(request: web.BaseRequest) -> str:

@@ -18,7 +18,7 @@ from service.domain.progress import Stage, events_after
 from service.edge.event_stream import LAST_EVENT_ID, event_stream
 from service.gateway.activity.rules import is_background
 from service.gateway.errors import OWN_HEADERS, GatewayError, PageKind
-from service.gateway.pages.pages import Text, text_for
+from service.gateway.pages.pages import Text, next_step, text_for
 from service.gateway.proxy.pods import Upstream
 from service.gateway.request_outcome import OutcomeRecorder
 from service.gateway.waiting.delays import Delay, DelayKind, is_late
@@ -35,7 +35,10 @@ change may go unnoticed."""
 
 
 class WakeEvents:
-    """Streams wakes to waiting pages. When `closing` is set, the process ends and every stream does."""
+    """Streams wakes to waiting pages. When `closing` is set, the process ends and every stream does.
+
+    `home` is the readers' start page.
+    """
 
     def __init__(
         self,
@@ -45,12 +48,14 @@ class WakeEvents:
         wake_times: WakeTimes,
         metrics: GatewayMetrics,
         closing: asyncio.Event,
+        home: str | None = None,
     ) -> None:
         self._waiter = waiter
         self._progress = progress
         self._wake_times = wake_times
         self._metrics = metrics
         self._closing = closing
+        self._home = home
 
     async def stream(self, request: web.BaseRequest, uuid: SessionId, outcome: OutcomeRecorder) -> web.StreamResponse:
         """The stages of the wake as they happen. The last event is `answers` when the pod responds, or `failed`.
@@ -96,7 +101,7 @@ class WakeEvents:
                             await changed.wait()
             if pod.done():
                 await page.tell_progress()
-                await response.send(*_last(pod, text_for(request)))
+                await response.send(*_last(pod, text_for(request), self._home))
                 if pod.exception() is None and page.accepted_at is not None:
                     self._wake_times.record((utc_now() - page.accepted_at).total_seconds())
         return response
@@ -154,7 +159,7 @@ class _WaitingPage:
         await self._response.send(json.dumps(data), event="position")
 
 
-def _last(pod: "asyncio.Task[Upstream]", text: Text) -> tuple[str, None, str]:
+def _last(pod: "asyncio.Task[Upstream]", text: Text, home: str | None) -> tuple[str, None, str]:
     """Data, id and name of the last event."""
     error = pod.exception()
     if error is None:
@@ -162,5 +167,5 @@ def _last(pod: "asyncio.Task[Upstream]", text: Text) -> tuple[str, None, str]:
     title = error.title if isinstance(error, GatewayError) else "Your workspace could not be started"
     reason = str(error) or "A part of the system does not answer. Try again in a moment."
     kind = error.page if isinstance(error, GatewayError) else PageKind.UNAVAILABLE
-    page = {part: text(f"page.{kind}.{part}") for part in ("title", "text", "next")}
+    page = {part: text(f"page.{kind}.{part}") for part in ("title", "text")} | {"next": text(next_step(kind, home))}
     return json.dumps({"title": title, "reason": reason, "page": page}), None, "failed"

@@ -5,10 +5,11 @@ from aiohttp import hdrs, web
 from service.domain.activity import SessionActivity
 from service.domain.names import SessionId
 from service.domain.queries import SessionQueries
+from service.domain.request_context import current_request_id
 from service.gateway.action_audit import ActionAudit
 from service.gateway.action_rate import ActionRate
 from service.gateway.errors import OWN_HEADERS, GatewayError
-from service.gateway.pages.pages import Pages, own_forms
+from service.gateway.pages.pages import Pages, next_step, own_forms
 from service.gateway.workspace_page.actions import Action, Actions
 from service.gateway.workspace_page.view import view
 
@@ -18,7 +19,7 @@ _DONE = frozenset({Action.STAY, Action.KEEP, Action.SLEEP})
 
 
 class WorkspacePage:
-    """`signs_out`: people have a session cookie, so that the page offers to sign out."""
+    """`signs_out`: people have a session cookie, so that the page offers to sign out. `home`: their start page."""
 
     def __init__(
         self,
@@ -29,12 +30,14 @@ class WorkspacePage:
         queries: SessionQueries,
         pages: Pages,
         signs_out: bool,
+        home: str | None = None,
     ) -> None:
         self._actions = Actions(activity, rate, audit)
         self._longest_extension = activity.longest_extension
         self._queries = queries
         self._pages = pages
         self._signs_out = signs_out
+        self._home = home
 
     async def respond(self, request: web.BaseRequest, uuid: SessionId) -> web.Response:
         """The page, or the redirect after an action. The caller has checked access, and that no other site asks.
@@ -65,6 +68,9 @@ class WorkspacePage:
             limit=int(limit),
             done=done if done in _DONE else None,
             signs_out=self._signs_out,
+            home=self._home,
+            next_step=next_step,
+            reference=current_request_id(),
         )
         own_forms(response)
         return response
