@@ -1,8 +1,9 @@
 """Who has done what to which session, and with what result: every change that the API was asked for, and every refusal.
 
-Each change that was made by the API is entered. Equal heartbeats, refusals, failures and actions at the gateway are
-entered once a minute: a frontend calls `wake` on every message, and a program that fails, or a user who
-plays with a button, may try again for ever, which must not push out the rest.
+Each change that was made by the API is entered. Entered once a minute, if they are equal, are heartbeats, refusals,
+failures, actions at the gateway, sign-ins to the dashboard, and all but deletes of callers with one user: a frontend
+calls `wake` on every message, and a program that fails, or a user who plays with a button, may try again for ever,
+which must not push out the rest.
 """
 
 import time
@@ -25,6 +26,9 @@ UNKNOWN = "unknown"
 _WITHOUT_KEY = frozenset({VISIT, PROGRAM})
 """Callers at the gateway."""
 _HEARTBEATS = frozenset({"wake", "activity"})
+_SIGN_INS = frozenset({"sign_in", "sign_out"})
+"""Of the dashboard: no rate of requests limits them."""
+_LOSES = "delete"
 _REFUSALS = frozenset({"unauthorized", "forbidden", "cross-site", "too-many-requests"})
 _NOT_FOUND = "session-not-found"
 _CONFLICT = 409
@@ -146,7 +150,7 @@ class Audit:
         if not changes and not refused:
             return
         repeats: int | None = 0
-        if result != DONE or operation in _HEARTBEATS or (caller is not None and caller.name in _WITHOUT_KEY):
+        if result != DONE or _is_cheap(caller, operation):
             repeats = self._repeats((caller, operation, uuid if _is_of_a_session(result, status) else None, result))
         if repeats is None:
             return
@@ -198,6 +202,13 @@ class Audit:
             self._repeated.pop(next(iter(self._repeated)))
         self._repeated[key] = (now, 0)
         return left_out
+
+
+def _is_cheap(caller: Caller | None, operation: str) -> bool:
+    """Whether a caller who is not to be trusted with the whole audit may have it done again and again."""
+    if caller is None or caller.name in _WITHOUT_KEY or operation in _HEARTBEATS | _SIGN_INS:
+        return True
+    return caller.user_id is not None and operation != _LOSES
 
 
 def _is_of_a_session(result: str, status: int) -> bool:

@@ -68,6 +68,21 @@ async def test_elsewhere_than_on_this_machine_the_cookie_needs_https(board: Boar
     assert (await visitor.get("/dashboard", Host="sessions.example.com")).status == 303
 
 
+@pytest.mark.parametrize("space", ["\u00a0", "\u0085", "\u2000", "\u2028", "\u3000"])
+async def test_a_workspace_can_set_no_cookie_that_looks_like_one_of_the_dashboards_own_host(
+    board: Board, space: str
+) -> None:
+    """A browser keeps such a name for any host of the domain: it does not begin with `__Host-`."""
+    host, visitor, other = {"Host": "sessions.example.com"}, board.browser(), board.browser()
+    for each in (visitor, other):
+        key = await board.add_key(f"ops-{id(each)}", OPERATOR)
+        await each.post("/dashboard/sign-in", {"key": key}, Origin="https://sessions.example.com", **host)
+    ((name, cookie),) = other.jar.items()
+    assert (await board.browser().get("/dashboard", Cookie=f"{space}{name}={cookie}", **host)).status == 303
+    visitor.jar[f"{space}{name}"] = cookie
+    assert (await visitor.get("/dashboard", **host)).status == 200
+
+
 async def test_a_browser_that_keeps_no_cookie_is_told_so(board: Board) -> None:
     answer = await board.browser().sign_in(await board.add_key("ops", OPERATOR))
     page = await board.browser().read(answer.headers["Location"])
@@ -120,6 +135,17 @@ async def test_signing_out_removes_the_cookie(board: Board) -> None:
     answer = await visitor.post("/dashboard/sign-out", {})
     assert (answer.status, answer.headers["Location"]) == (303, "/dashboard/sign-in")
     assert visitor.jar == {}
+
+
+async def test_whoever_is_not_signed_in_cannot_push_others_out_of_the_audit(board: Board) -> None:
+    stranger, visitor = board.browser(), await board.visitor(OPERATOR)
+    for _ in range(5):
+        assert (await stranger.post("/dashboard/sign-out", {})).status == 303
+    await visitor.post("/dashboard/sign-out", {})
+    entries = await board.entries(3)
+    assert [(each.caller, each.operation) for each in entries] == [
+        ("operator-all", "sign_out"), ("unknown", "sign_out"), ("operator-all", "sign_in"),
+    ]  # fmt: skip
 
 
 async def test_a_changed_cookie_and_another_ones_seal_are_refused(board: Board) -> None:

@@ -236,6 +236,20 @@ async def test_whoever_is_signed_in_goes_straight_to_their_workspace(scene: Scen
     assert len(scene.provider.calls) == calls
 
 
+@pytest.mark.parametrize("space", ["\u00a0", "\u0085", "\u2000", "\u3000"])
+async def test_a_workspace_can_set_no_cookie_that_looks_like_the_domains_own(scene: Scene, space: str) -> None:
+    """A browser keeps such a name for any host of the domain: it does not begin with `__Host-`."""
+    browser, other = scene.browser(), scene.browser()
+    await scene.enter(browser)
+    cookie = browser.jar[DOMAIN][cookies.USER]
+    other.jar[DOMAIN] = {f"{space}{cookies.USER}": cookie}
+    answer = await other.get(f"{ORIGIN}{SIGN_IN}")
+    assert (answer.status, answer.location.startswith(scene.provider.issuer)) == (302, True)
+    browser.jar[DOMAIN][f"{space}{cookies.USER}"] = cookie
+    answer = await browser.get(f"{ORIGIN}{SIGN_IN}")
+    assert answer.location.startswith("https://vs-code-")
+
+
 async def test_several_tabs_can_sign_in_at_once(scene: Scene) -> None:
     await scene.house.awake("ann@example.com")
     browser = scene.browser()

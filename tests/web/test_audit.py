@@ -147,11 +147,26 @@ async def test_heartbeats_and_repeated_refusals_are_entered_once_a_minute_and_co
     assert len(audit._repeated) <= 20
 
 
+async def test_no_user_pushes_others_out_of_it_by_what_costs_nothing(client: Client, world: World) -> None:
+    """A person's token, or a key for one user, may be in the hands of a stranger."""
+    assert await call(client, TOKEN, "POST", "/session/create", user_id="bob") == 201
+    uuid = world.store.users["bob"]
+    for _ in range(3):
+        assert await call(client, TOKEN, "POST", "/session/create", user_id="bob") == 200
+        assert await call(client, TOKEN, "POST", f"/session/{uuid}/keep", seconds=3600) == 202
+    assert await call(client, SHOP, "POST", "/session/create", user_id="bob") == 200
+    assert await call(client, SHOP, "POST", "/session/create", user_id="bob") == 200
+    await until(lambda: world.trail.added >= 4)
+    assert [short(entry)[:2] for entry in await entries(client)] == [
+        ("shop", "create"), ("shop", "create"), ("person", "keep"), ("person", "create"),
+    ]  # fmt: skip
+
+
 async def test_it_is_read_page_by_page_and_by_session_or_caller(client: Client, world: World) -> None:
     ann, bob = [(await world.provisioner.create(user)).uuid for user in ("ann", "bob")]
-    for _ in range(3):
+    for operation, body in (("sleep", {}), ("keep", {"seconds": 3600}), ("revoke", {})):
         await call(client, SHOP, "POST", f"/session/{ann}/sleep")
-        await call(client, TOKEN, "POST", f"/session/{bob}/sleep")
+        await call(client, TOKEN, "POST", f"/session/{bob}/{operation}", **body)
     await until(lambda: world.trail.added == 6)
     assert [entry["uuid"] for entry in await entries(client, f"?uuid={ann}")] == [ann] * 3
     assert [entry["uuid"] for entry in await entries(client, "?caller=shop")] == [ann] * 3

@@ -66,5 +66,7 @@ def _until(value: str) -> int:
 def _all(request: web.BaseRequest) -> Iterator[tuple[str, str]]:
     for line in request.headers.getall(hdrs.COOKIE, ()):
         for part in line.split(";"):
-            name, _, value = part.strip().partition("=")
+            # No other space, which `strip` alone would remove: with one before the name, browsers take the prefix for a
+            # part of any name, and keep the cookie for every host of the domain.
+            name, _, value = part.strip(" \t").partition("=")
             yield name, value
