@@ -34,7 +34,7 @@ Parts = Callable[[Sequence[SessionId]], Awaitable[Mapping[str, str]]]
 
 
 class LiveStreams:
-    """At most `total` at a time, and `per_caller` of one key or person."""
+    """At most `total` at a time, `per_caller` of one key or person, and `per_user` of whoever sees one session only."""
 
     def __init__(
         self,
@@ -43,11 +43,13 @@ class LiveStreams:
         *,
         total: int = 500,
         per_caller: int = 100,
+        per_user: int = 16,
     ) -> None:
         self._cache = cache
         self._readiness = readiness
         self._total = total
         self._per_caller = per_caller
+        self._per_user = per_user
         self._open: Counter[str] = Counter()
 
     async def respond(
@@ -57,8 +59,10 @@ class LiveStreams:
 
         `follows_wakes`: the parts show how far a wake has come, so they are made again each second of one.
         """
-        name = caller(request).name_for_rates
-        if self._open.total() >= self._total or self._open[name] >= self._per_caller:
+        visitor = caller(request)
+        name = visitor.name_for_rates
+        most = self._per_caller if visitor.user_id is None else self._per_user
+        if self._open.total() >= self._total or self._open[name] >= most:
             raise RequestRefused("too-many-streams", "too many pages are live; this one shows what it has loaded")
         wanted, changed, event = frozenset(uuids), set(uuids), asyncio.Event()
 
@@ -70,7 +74,11 @@ class LiveStreams:
         unsubscribe = self._cache.subscribe(note)
         try:
             with counted(self._open, name):
-                headers = {request_id.HEADER: current_request_id(), "Cache-Control": "no-store"}
+                headers = {
+                    request_id.HEADER: current_request_id(),
+                    "Cache-Control": "no-store",
+                    "Cross-Origin-Resource-Policy": "same-origin",
+                }
                 async with event_stream(request, headers, _HEARTBEAT) as response:
                     sent: dict[str, str] = {}
                     ends = time.monotonic() + _LONGEST

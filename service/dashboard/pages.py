@@ -100,6 +100,7 @@ class DashboardPages:
                 "Referrer-Policy": "same-origin",
                 "X-Content-Type-Options": "nosniff",
                 "Cross-Origin-Opener-Policy": "same-origin",
+                "Cross-Origin-Resource-Policy": "same-origin",
             },
         )
 

@@ -6,6 +6,7 @@ from service.dashboard import paths
 from service.domain.browser_sessions import BrowserSession, BrowserSessions
 from service.domain.permissions import Caller
 from service.edge.addresses import authority, host_of, is_loopback_host
+from service.gateway.access.fetch_metadata import is_navigation
 from service.gateway.sign_in import cookies
 from service.web.problems import RequestRefused
 
@@ -26,6 +27,7 @@ class Visitors:
 
     async def visitor(self, request: web.Request) -> Caller:
         """Raises RequestRefused, and for a page that was opened without a sign-in a redirect to where to sign in."""
+        self._check_purpose(request)
         session = await self.session(request)
         if session is not None:
             request[_SESSION] = session
@@ -59,6 +61,16 @@ class Visitors:
         # No page can set Sec-Fetch-Site. Browsers leave it out without TLS, and then say at least their origin.
         if site != "same-origin" and not (site is None and known):
             raise RequestRefused("cross-site", "forms are accepted only from the dashboard's own pages")
+
+    @staticmethod
+    def _check_purpose(request: web.BaseRequest) -> None:
+        """Raises RequestRefused for what another site's page loads, instead of leading its user here.
+
+        To a browser workspaces are the same site, so it sends the cookie with what their pages load. They cannot read
+        the answer, but could learn from how long it takes, or use up the visitor's streams.
+        """
+        if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site") and not is_navigation(request):
+            raise RequestRefused("cross-site", "pages of other sites may lead here, and load nothing from here")
 
     def _set(self, request: web.BaseRequest, response: web.StreamResponse, value: str, seconds: int) -> None:
         secure = "; Secure" if self._is_secure(request) else ""

@@ -42,6 +42,36 @@ async def following(visitor: Visitor, path: str) -> ClientResponse:
     return stream
 
 
+async def test_few_users_cannot_use_up_the_streams_of_all(board: Board, world: World) -> None:
+    uuid = (await world.provisioner.create("ann")).uuid
+    visitor, operator = await board.visitor(OPERATOR, "ann"), await board.visitor(OPERATOR)
+    path = f"/dashboard/sessions/{uuid}/live"
+    streams = [await following(visitor, path) for _ in range(16)]
+    assert (await visitor.get(path)).status == 503
+    streams += [await following(operator, path) for _ in range(20)]
+    for stream in streams:
+        stream.close()
+
+
+@pytest.mark.parametrize(
+    "path", ["/dashboard", "/dashboard?q=ann", "/dashboard/live?ids=a0000000", "/dashboard/findings?look"]
+)
+@pytest.mark.parametrize("site", ["same-site", "cross-site"])
+async def test_a_page_of_a_workspace_loads_nothing_from_here_for_its_visitor(
+    board: Board, world: World, path: str, site: str
+) -> None:
+    """A workspace is the same site, so the browser sends the cookie: by how long it takes, its page could learn."""
+    fill(world, 1)
+    visitor = await board.visitor(OPERATOR)
+    for mode, dest in (("no-cors", "image"), ("cors", "empty"), ("navigate", "iframe")):
+        fetch = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": dest}
+        assert (await visitor.get(path, **fetch)).status == 403
+    opened = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    answer = await visitor.get("/dashboard", **opened)
+    assert answer.status == 200, "a link may lead here"
+    assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
 async def test_each_row_follows_its_session(board: Board, world: World) -> None:
     fill(world, 5)
     stream = await following(await board.visitor(VIEWER), "/dashboard/live?ids=a0000000,a0000001,zzz")
