@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from itertools import islice
 
 from service.domain.errors import (
     HelmQueueFull,
@@ -57,6 +58,8 @@ class RolloutRun:
         poll: float,
     ) -> None:
         self._rollout = rollout
+        self._over = rollout.failed
+        """Sessions that are not tried again."""
         self._control = control
         self._upgrades = upgrades
         self._cache = cache
@@ -131,7 +134,7 @@ class RolloutRun:
         self._due.pop(uuid, None)
         self._later.pop(uuid, None)
         self._awake.discard(uuid)
-        if uuid in self._running or uuid in self._impossible or uuid in self._failed or uuid in self._rollout.failed:
+        if uuid in self._running or uuid in self._impossible or uuid in self._failed or uuid in self._over:
             return
         match self._upgrades.standing(self._cache.workload(uuid)):
             case Standing.ASLEEP:
@@ -150,8 +153,8 @@ class RolloutRun:
         saved = await self._control.change(self._rollout.id, self._observe)
         if saved is None:
             return False
-        self._rollout = saved
-        for uuid in saved.failed & self._failed.keys():
+        self._rollout, self._over = saved, saved.failed
+        for uuid in self._over & self._failed.keys():
             del self._failed[uuid]
         return saved.active
 
@@ -175,8 +178,9 @@ class RolloutRun:
         # One that was deleted is no canary any more.
         canaries = [c for c in rollout.canaries if c in failed or self._standing(c) is not Standing.NONE]
         room = rollout.options.canary - len(canaries)
-        canaries += [uuid for uuid in self._due if uuid not in canaries][: max(0, room)]
-        ready = tuple(c for c in canaries if c in rollout.ready_canaries or self._is_ready(c))
+        chosen_before, ready_before = frozenset(canaries), frozenset(rollout.ready_canaries)
+        canaries += islice((uuid for uuid in self._due if uuid not in chosen_before), max(0, room))
+        ready = tuple(c for c in canaries if c in ready_before or self._is_ready(c))
         rollout = replace(rollout, canaries=tuple(canaries), ready_canaries=ready)
         if len(ready) == rollout.options.canary:
             return rollout.continue_()
@@ -198,12 +202,13 @@ class RolloutRun:
         rollout, now = self._rollout, self._clock()
         if not rollout.canaries_only:
             return
+        failed = rollout.failed | {*self._failed}
         for uuid in rollout.canaries:
             workload = self._cache.workload(uuid)
             failing = workload.replicas > 0 and workload.failure is not None
-            if not failing or self._standing(uuid) is not Standing.UPGRADED or uuid in rollout.failed | {*self._failed}:
+            if not failing or self._standing(uuid) is not Standing.UPGRADED or uuid in failed:
                 self._failing.pop(uuid, None)
-            elif uuid not in self._running:
+            elif uuid not in self._running and uuid not in self._later:
                 since = self._failing.setdefault(uuid, now)
                 if workload.final or now - since >= _FAILING:
                     self._start(uuid, self._undo(uuid, f"its pod does not start: {workload.failure}"))
@@ -267,3 +272,4 @@ class RolloutRun:
             self._failed[uuid] = f"{reason}; it could not be rolled back: {error}"
         except Exception as error:  # noqa: BLE001 - it is logged, and tried again
             log.warning("a canary is rolled back later: %r", error, extra={"uuid": uuid})
+            self._later[uuid] = self._clock() + _RETRY

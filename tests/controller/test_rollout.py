@@ -21,7 +21,7 @@ from service.domain.errors import (
     UpgradeRunning,
 )
 from service.domain.names import SessionId
-from service.domain.release import ReleaseState
+from service.domain.release import Release, ReleaseState
 from service.domain.rollout import Rollout, RolloutOptions, RolloutState
 from service.domain.rollouts import RolloutControl, RolloutStatus
 from service.domain.workload import Workload
@@ -313,6 +313,60 @@ async def test_a_canary_whose_pod_fails_is_rolled_back_and_the_rest_does_not_fol
         assert fleet.upgraded() == {second}
         assert fleet.rollout.state is RolloutState.WAITING_FOR_CANARY
         assert "InvalidImageName; it is rolled back" in fleet.rollout.failures[0].reason
+
+
+async def test_a_canary_that_cannot_be_rolled_back_yet_is_not_tried_again_at_once(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fleet.fill(3)
+    await fleet.start(canary=1)
+    tried = 0
+
+    async def away(uuid: SessionId, number: int) -> None:
+        nonlocal tried
+        tried += 1
+        raise ClusterUnavailable
+
+    monkeypatch.setattr(fleet.releases, "rollback", away)
+    async with fleet.leader():
+        await fleet.until(lambda: fleet.rollout.state is RolloutState.WAITING_FOR_CANARY)
+        (canary,) = fleet.rollout.canaries
+        fleet.put(canary, replicas=1, failure="InvalidImageName", final=True)
+        await fleet.until(lambda: tried > 0)
+        await asyncio.sleep(0.5)
+    assert tried == 1
+
+
+class Compared(str):
+    """An id that counts how often one is compared."""
+
+    __slots__ = ()
+    times = 0
+
+    def __eq__(self, other: object) -> bool:
+        Compared.times += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+async def test_a_thousand_canaries_do_not_keep_the_leader_busy(fleet: Fleet) -> None:
+    await fleet.fill(0)
+    await fleet.start(canary=1000)
+    run = rollout_run.RolloutRun(
+        fleet.rollout, control=fleet.rollout_control, upgrades=fleet.upgrades, cache=fleet.cluster,
+        now=lambda: datetime.now(UTC), poll=1,
+    )  # fmt: skip
+    others = [SessionId(Compared(f"{number:08}")) for number in range(4000)]
+    run._due = dict.fromkeys(others[2000:])
+    canaries = tuple(others[:1000])
+    for uuid in canaries:
+        fleet.cluster.change(
+            Workload(uuid, user_id="ann", release=Release("r", 1, ReleaseState.DEPLOYED, datetime.now(UTC)))
+        )
+    Compared.times = 0
+    run._observe_canaries(replace(fleet.rollout, canaries=canaries, ready_canaries=canaries[::-1]))
+    assert Compared.times < 50_000
 
 
 async def test_a_canary_that_is_deleted_is_replaced(fleet: Fleet) -> None:
