@@ -72,6 +72,8 @@ class Expirer:
         self._allowed = min(1.0, self._most)
         """How many sessions may be deleted now."""
         self._counted = time.monotonic()
+        self._noted: datetime | None = None
+        """The last round of this process, by Redis' clock: a backup of Redis does not have it."""
         self._later: dict[SessionId, tuple[Backoff, float]] = {}
         """Sessions that have failed: when to try again."""
         self.warned: Mapping[ExpiryReason, int] | None = None
@@ -93,7 +95,8 @@ class Expirer:
         """Look at every session once."""
         if not self._rule or self._queries.behind() is not None:
             return
-        since, now = await self._store.note_round(self._gap)
+        since, now = await self._store.note_round(self._gap, self._noted)
+        self._noted = now
         if abs(now - datetime.now(UTC)) > _MOST_SKEW:
             log.error("no session is warned or deleted: the clocks of Redis and of this replica differ too much")
             return

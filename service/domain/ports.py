@@ -99,10 +99,11 @@ class Store(Protocol):
     async def note_warning(self, uuid: SessionId, warning: ExpiryWarning | None) -> None:
         """Store what its user is told about its deletion; None: it stays. Nothing happens to an unreadable record."""
 
-    async def note_round(self, gap: timedelta) -> tuple[datetime, datetime]:
+    async def note_round(self, gap: timedelta, known: datetime | None = None) -> tuple[datetime, datetime]:
         """Note that all sessions are being checked for expiry. Returns since when that has happened without a gap.
 
-        And the store's own time. A gap is longer than `gap`, or its clock was set back.
+        And the store's own time. A gap is longer than `gap`, or its clock was set back, or it has lost the round that
+        was noted at `known`, and so what users have asked for since.
         """
 
     async def note_released(self, uuid: SessionId, at: datetime | None) -> datetime | None:

@@ -82,8 +82,12 @@ async def test_rounds_without_a_gap_are_told_from_others(store: Store) -> None:
     since, now = await store.note_round(timedelta(hours=1))
     assert since == now
     assert abs(now - datetime.now(UTC)) < timedelta(seconds=10)
-    again, later = await store.note_round(timedelta(hours=1))
+    again, later = await store.note_round(timedelta(hours=1), now)
     assert (again, later > now) == (since, True)
+    lost, now = await store.note_round(timedelta(hours=1), later + timedelta(microseconds=1))
+    assert lost == now > later
+    since = (await store.note_round(timedelta(hours=1), now))[0]
+    assert since == lost
     fresh, now = await store.note_round(timedelta(0))
     assert fresh == now > since
 

@@ -386,14 +386,35 @@ async def test_an_empty_redis_restarts_every_warning(world: World) -> None:
     assert uuid in world.store.sessions
 
 
+@pytest.mark.parametrize("backup", [timedelta(minutes=10), None])
+async def test_a_backup_of_redis_that_is_minutes_old_restarts_every_warning(
+    world: World, backup: timedelta | None
+) -> None:
+    """Whoever has asked meanwhile to keep a session has seen that it is kept."""
+    uuid = await too_old(world)
+    duty = expirer(world)
+    duty._allowed = 0
+    await duty.expire()
+    assert world.store.sessions[uuid].deletion_warning is not None
+    world.store.rounds = (ago(10), datetime.now(UTC) - backup) if backup else None
+    duty._allowed = duty._most
+    await duty.expire()
+    assert uuid in world.store.sessions
+    found = world.store.sessions[uuid].deletion_warning
+    assert found is not None
+    assert found.due > datetime.now(UTC) + 2.9 * DAY
+    await duty.expire()
+    assert world.store.sessions[uuid].deletion_warning == found
+
+
 async def test_nothing_happens_while_the_clock_differs_from_that_of_redis(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uuid, fresh = await dormant(world), await made(world, "bob")
     note_round = world.store.note_round
 
-    async def late(gap: timedelta) -> tuple[datetime, datetime]:
-        since, now = await note_round(gap)
+    async def late(gap: timedelta, known: datetime | None = None) -> tuple[datetime, datetime]:
+        since, now = await note_round(gap, known)
         return since, now - timedelta(minutes=2)
 
     monkeypatch.setattr(world.store, "note_round", late)

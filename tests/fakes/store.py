@@ -126,10 +126,11 @@ class MemoryStore:
         if uuid in self.sessions:
             self.sessions[uuid] = replace(self.sessions[uuid], deletion_warning=warning)
 
-    async def note_round(self, gap: timedelta) -> tuple[datetime, datetime]:
+    async def note_round(self, gap: timedelta, known: datetime | None = None) -> tuple[datetime, datetime]:
         now = datetime.now(UTC)
         since, last = self.rounds or (now, now)
-        if not timedelta(0) <= now - last <= gap:
+        lost = known is not None and (self.rounds is None or last < known)
+        if lost or not timedelta(0) <= now - last <= gap:
             since = now
         self.rounds = since, now
         return since, now

@@ -124,12 +124,13 @@ if ARGV[1] == '' then return redis.call('HDEL', KEYS[1], 'deletion_warning') end
 return redis.call('HSET', KEYS[1], 'deletion_warning', ARGV[1])
 """
 
-# KEYS expiry; ARGV gap-seconds
+# KEYS expiry; ARGV gap-seconds, a time that a round was noted at ('' for none)
 _NOTE_ROUND = f"""{NOW}
 local since, last = unpack(redis.call('HMGET', KEYS[1], 'since', 'last'))
 since, last = tonumber(since or ''), tonumber(last or '')
 local passed = last and now - last
-if not (since and passed and passed >= 0 and passed <= tonumber(ARGV[1])) then
+local lost = ARGV[2] ~= '' and not (last and last >= tonumber(ARGV[2]))
+if lost or not (since and passed and passed >= 0 and passed <= tonumber(ARGV[1])) then
   since = now
   redis.call('HSET', KEYS[1], 'since', now)
 end
@@ -344,8 +345,9 @@ class RedisStore:
         text = records.warning_text(warning) if warning else ""
         await self._run(self._note_warning(keys=[session_key(uuid)], args=[text]))
 
-    async def note_round(self, gap: timedelta) -> tuple[datetime, datetime]:
-        since, now = await self._run(self._note_round(keys=[EXPIRY], args=[gap.total_seconds()]))
+    async def note_round(self, gap: timedelta, known: datetime | None = None) -> tuple[datetime, datetime]:
+        noted = f"{known.timestamp():.6f}" if known else ""
+        since, now = await self._run(self._note_round(keys=[EXPIRY], args=[gap.total_seconds(), noted]))
         return datetime.fromtimestamp(float(since), UTC), datetime.fromtimestamp(float(now), UTC)
 
     async def note_released(self, uuid: SessionId, at: datetime | None) -> datetime | None:
