@@ -123,6 +123,9 @@ class Settings(BaseSettings):
     )
     namespace: Annotated[str, Field(pattern=f"^{_LABEL}$")] = "users"
     """Namespace of the users' releases. It must exist: the service has no right to create namespaces."""
+    namespace_policies: bool = False
+    """Whether NetworkPolicies of that namespace admit only the gateway to workspaces, at their port, as the chart's
+    `users.networkPolicies` do. `user-pods doctor` then tries whether the cluster's network enforces them."""
     kubeconfig: Path | None = None
     """Path of a kubeconfig file. Empty: use the pod's own ServiceAccount, as in a cluster."""
     kube_timeout: Annotated[float, Field(gt=0, le=60)] = 5

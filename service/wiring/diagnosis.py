@@ -3,17 +3,19 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from service.adapters.network.port_probe import TcpPortProbe
 from service.domain.diagnosis.check import Check
-from service.domain.diagnosis.checks.chart import NetworkPolicies, SignInOfImage, Versions
+from service.domain.diagnosis.checks.chart import SignInOfImage, Versions
 from service.domain.diagnosis.checks.installation import Installations, Revisions, StuckReleases
 from service.domain.diagnosis.checks.keda import ScaledObjects
+from service.domain.diagnosis.checks.network import NetworkPolicies
 from service.domain.diagnosis.checks.objects import EditedObjects, OrphanObjects, StuckDeletions, UnboundClaims
 from service.domain.diagnosis.checks.parts import Parts
 from service.domain.diagnosis.checks.pods import OverdueSleeps, Pauses, Pods, UnreadableObjects
 from service.domain.diagnosis.checks.redis_keys import LongLists, OrphanKeys, UnreadableRecords
 from service.domain.diagnosis.checks.redis_server import RedisClock, RedisRights, RedisSettings
 from service.domain.diagnosis.diagnosis import Doctor
-from service.domain.diagnosis.ports import Diagnoses, Inventory, RedisInspection
+from service.domain.diagnosis.ports import Diagnoses, Inventory, PortProbe, RedisInspection
 from service.domain.diagnosis.repairs import Repairs
 from service.domain.diagnosis.survey import Surveyor
 from service.domain.health import Health
@@ -41,6 +43,9 @@ def build_doctor(
             cache=core.kubernetes.cache,
             inventory=core.kubernetes.inventory,
             diagnoses=core.redis.diagnoses,
+            probe=TcpPortProbe(),
+            shared_policies=config.namespace_policies,
+            in_cluster=config.kubeconfig is None,
         ),
         namespace=config.namespace,
         keda_namespace=config.keda_namespace,
@@ -64,6 +69,11 @@ class System:
     cache: WorkloadCache
     inventory: Inventory
     diagnoses: Diagnoses
+    probe: PortProbe
+    shared_policies: bool = False
+    """NetworkPolicies of the namespace admit only the gateway to workspaces."""
+    in_cluster: bool = True
+    """This process runs in a pod."""
 
 
 def make_doctor(system: System, *, namespace: str, keda_namespace: str, stuck_after: timedelta) -> Doctor:
@@ -98,7 +108,7 @@ def make_doctor(system: System, *, namespace: str, keda_namespace: str, stuck_af
         StuckDeletions(stuck_after=stuck_after, namespace=namespace),
         UnboundClaims(namespace=namespace),
         SignInOfImage(),
-        NetworkPolicies(),
+        NetworkPolicies(system.probe, system.upgrades, shared=system.shared_policies, in_cluster=system.in_cluster),
         Versions(system.upgrades),
     ]
     return Doctor(checks, surveyor, system.diagnoses)

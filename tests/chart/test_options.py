@@ -135,7 +135,8 @@ def test_variables_volumes_and_mounts_can_be_added(helm: Helm) -> None:
 
 def own_variables(helm: Helm) -> set[str]:
     audience = "API_OIDC_AUDIENCE"  # with this setting the chart sets another one
-    objects = render(helm, *EVERYTHING, "--set", f"settings.{audience}=user-pods")
+    more = ("--set", f"settings.{audience}=user-pods,users.networkPolicies.enabled=true")
+    objects = render(helm, *EVERYTHING, *more)
     return {
         variable["name"]
         for deployment in of_kind(objects, "Deployment")
@@ -152,6 +153,7 @@ def test_the_schema_refuses_exactly_the_variables_that_the_chart_sets(helm: Helm
         "DRAIN_SECONDS",
         "SHUTDOWN_TIMEOUT",
         "GATEWAY_INTERNAL_URL",
+        "NAMESPACE_POLICIES",
     }  # the chart's value yields to these
     settings = {name.removeprefix("USER_PODS_") for name in own if name.startswith("USER_PODS_")} - chosen
     (refused,) = [names for names, allowed in schema["settings"]["patternProperties"].items() if allowed is False]

@@ -70,6 +70,28 @@ def test_the_namespace_enforces_the_restricted_standard_and_outlives_the_release
     assert namespace["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
 
 
+def told(helm: Helm, *more: str) -> dict[str, str]:
+    """The setting that says whether there are policies, by the Deployments that have it."""
+    containers = {
+        each["metadata"]["name"]: each["spec"]["template"]["spec"]["containers"][0]["env"]
+        for each in of_kind(render(helm, *more), "Deployment")
+    }
+    return {
+        name: variable["value"]
+        for name, env in containers.items()
+        for variable in env
+        if variable["name"] == "USER_PODS_NAMESPACE_POLICIES"
+    }
+
+
+def test_the_service_is_told_of_the_policies_where_it_looks_for_faults(helm: Helm) -> None:
+    assert told(helm, "--set", "usersNamespace=users") == {}
+    assert told(helm, *ALL) == {"session-service": "true"}
+    assert told(helm, *ALL, "--set", "roles.separate=true") == {"session-service-api": "true"}
+    own = ("--set-string", "settings.NAMESPACE_POLICIES=false")
+    assert told(helm, *ALL, *own) == {"session-service": "false"}
+
+
 @pytest.mark.parametrize("value", ["users.create=true", "users.networkPolicies.enabled=true"])
 def test_the_services_own_namespace_is_not_taken_for_the_users(helm: Helm, value: str) -> None:
     done = helm.try_("template", "session-service", str(SERVICE), "--set", value)

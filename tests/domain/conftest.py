@@ -32,6 +32,7 @@ from tests.fakes import (
     MemoryHistory,
     MemoryInventory,
     MemoryMeasuredWakes,
+    MemoryPortProbe,
     MemoryProgress,
     MemoryQueues,
     MemoryRedisInspector,
@@ -75,6 +76,8 @@ class World:
     """Of groups."""
 
     expiry_rule: ExpiryRule = NEVER
+    shared_policies: bool = False
+    in_cluster: bool = True
 
     def __post_init__(self) -> None:
         self.progress = MemoryProgress()
@@ -89,6 +92,7 @@ class World:
         self.redis = MemoryRedisInspector(self.queues)
         self.rollouts = MemoryRollouts()
         self.diagnoses = MemoryDiagnoses()
+        self.network = MemoryPortProbe()
         self.wake_observers: list[WakeObserver] = []
         self.use(self.replica())
 
@@ -166,6 +170,9 @@ class World:
             cache=self.cluster,
             inventory=self.inventory,
             diagnoses=self.diagnoses,
+            probe=self.network,
+            shared_policies=self.shared_policies,
+            in_cluster=self.in_cluster,
         )
         return make_doctor(system, namespace="users", keda_namespace="keda", stuck_after=timedelta(minutes=1))
 

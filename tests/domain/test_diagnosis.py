@@ -13,7 +13,7 @@ from service.domain.diagnosis.check import Check
 from service.domain.diagnosis.checks.installation import KEPT
 from service.domain.diagnosis.diagnosis import KEPT_CHARACTERS, SHOWN, Doctor
 from service.domain.diagnosis.finding import Finding, Outcome, Severity
-from service.domain.diagnosis.ports import Edit, KeyFacts, ObjectFacts, RedisConfiguration
+from service.domain.diagnosis.ports import Edit, KeyFacts, ObjectFacts, RedisConfiguration, Reply
 from service.domain.diagnosis.survey import Survey, Surveyor
 from service.domain.errors import IdTaken, RedisUnavailable, SessionBroken, SessionBusy, SessionUnreadable
 from service.domain.health import Health
@@ -484,6 +484,121 @@ async def test_values_of_a_profile_are_looked_at_too(world: World) -> None:
     world.releases.objects_by_profile = {"gpu": [deployment], "large": [deployment, policy], "small": [policy]}
     found = [(each.check, each.subject) for each in await faults(world)]
     assert found == [("sign-in", "codercom/code-server"), ("network-policies", "profile gpu")]
+
+
+# --- whether policies are enforced ------------------------------------------------------------------------------------
+
+ADDRESS, PORT, CLOSED = "10.1.0.7", 8080, 9
+FOR_THE_GATEWAY = {
+    "kind": "NetworkPolicy",
+    "spec": {"policyTypes": ["Ingress", "Egress"], "ingress": [{"from": [{}], "ports": [{"port": "http"}]}]},
+}
+FOR_ALL_BUT_USERS = {"kind": "NetworkPolicy", "spec": {"policyTypes": ["Ingress"], "ingress": [{"from": [{}]}]}}
+YES, RESET, SILENT = Reply.ACCEPTED, Reply.RESET, Reply.NONE
+
+
+def awaken(world: World, uuid: SessionId, address: str = ADDRESS, age: timedelta = LONG_AGO, **more: Any) -> None:
+    pod = Pod("uid", address=address, port=PORT, ready=True, created_at=ago(age))
+    change(world, uuid, **{"replicas": 1, "ready": 1, "pod": pod, **more})
+    world.network.replies[address, PORT] = [YES]
+
+
+async def enforcement(world: World) -> Finding:
+    """What is said of the network."""
+    found = (await world.doctor().diagnosis()).findings
+    (said,) = [each for each in found if each.check == "network-policies" and each.subject != "all"]
+    return said
+
+
+@pytest.fixture(params=["of the namespace", "of each release"])
+def closing(request: pytest.FixtureRequest, world: World) -> World:
+    """Policies that admit the service at the workspace's port alone."""
+    if request.param == "of the namespace":
+        world.shared_policies, world.releases.objects = True, []
+    else:
+        world.releases.objects = [FOR_THE_GATEWAY]
+    return world
+
+
+@pytest.mark.parametrize(("reply", "words"), [(SILENT, "gave no answer"), (Reply.REJECTED, "was rejected")])
+async def test_a_network_that_stops_what_no_policy_opens_enforces_them(
+    closing: World, uuid: SessionId, reply: Reply, words: str
+) -> None:
+    awaken(closing, uuid)
+    closing.network.replies[ADDRESS, CLOSED] = [reply]
+    said = await enforcement(closing)
+    assert (said.subject, said.severity) == ("enforced", Severity.OK)
+    assert f"the pod of {uuid} answers" in said.what
+    assert words in said.what
+    assert closing.network.tried == [(ADDRESS, PORT), (ADDRESS, CLOSED), (ADDRESS, PORT)]
+
+
+async def test_a_pod_that_answers_where_no_policy_opens_shows_that_the_network_ignores_them(
+    closing: World, uuid: SessionId
+) -> None:
+    awaken(closing, uuid)
+    assert await the_fault(closing) == ("network-policies", "enforcement", Severity.ERROR, False)
+    said = await enforcement(closing)
+    assert uuid in said.what
+    assert "docs/how-to/isolation.md" in said.next_step
+
+
+@pytest.mark.parametrize(
+    ("own", "closed", "words"),
+    [
+        ([SILENT], [SILENT], "does not answer this process at its own port, 8080"),
+        ([RESET], [RESET], "does not answer this process"),
+        ([Reply.UNREACHABLE], [Reply.UNREACHABLE], "does not answer this process"),
+        ([YES], [YES], "a proxy such as a service mesh's"),
+        ([YES], [Reply.REFUSED], "does not say whether"),
+        ([YES], [Reply.UNREACHABLE], "this process's own system"),
+        ([YES, SILENT], [SILENT], "went away"),
+    ],
+)
+async def test_what_proves_nothing_is_not_taken_for_a_proof(
+    closing: World, uuid: SessionId, own: list[Reply], closed: list[Reply], words: str
+) -> None:
+    awaken(closing, uuid)
+    closing.network.replies = {(ADDRESS, PORT): own, (ADDRESS, CLOSED): closed}
+    said = await enforcement(closing)
+    assert (said.subject, said.severity) == ("enforcement", Severity.OK)
+    assert words in said.what
+    assert "docs/how-to/isolation.md" in said.next_step
+
+
+async def test_one_pod_is_tried_the_oldest_of_those_with_the_policies_of_today(closing: World, uuid: SessionId) -> None:
+    others = [(await closing.provisioner.create(f"{number}@example.com")).uuid for number in range(5)]
+    awaken(closing, uuid, "10.1.0.1", timedelta(hours=2))
+    awaken(closing, others[0], "10.1.0.2", timedelta(hours=1))
+    awaken(closing, others[1], "10.1.0.3", timedelta(hours=3), revision="older")
+    awaken(closing, others[2], "10.1.0.4", timedelta(hours=3), ready=0)
+    awaken(closing, others[3], "10.1.0.5", timedelta(hours=3), replicas=0, ready=0)
+    awaken(closing, others[4], "10.1.0.6", timedelta(hours=3), pod=None)
+    closing.network.replies["10.1.0.1", CLOSED] = [SILENT]
+    assert (await enforcement(closing)).subject == "enforced"
+    assert {address for address, _ in closing.network.tried} == {"10.1.0.1"}
+
+
+async def test_nothing_is_tried_where_it_would_show_nothing(world: World, uuid: SessionId) -> None:
+    world.releases.objects = [FOR_THE_GATEWAY]
+    assert "no workspace is awake" in (await enforcement(world)).what
+    awaken(world, uuid)
+    world.in_cluster = False
+    assert "outside of the cluster" in (await enforcement(world)).what
+    world.in_cluster = True
+    world.releases.objects = [FOR_ALL_BUT_USERS]
+    assert "admit the service at every port" in (await enforcement(world)).what
+    # Policies add up.
+    world.releases.objects = [FOR_THE_GATEWAY, FOR_ALL_BUT_USERS]
+    assert "admit the service at every port" in (await enforcement(world)).what
+    world.shared_policies = True
+    assert "admit the service at every port" in (await enforcement(world)).what
+    assert world.network.tried == []
+
+
+async def test_releases_need_no_policy_where_the_namespace_has_them(world: World) -> None:
+    world.releases.objects, world.shared_policies = [{"kind": "Service"}], True
+    assert await faults(world) == []
 
 
 # --- the doctor -------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from tests.fakes.history import MemoryHistory
 from tests.fakes.inventory import MemoryInventory
 from tests.fakes.measured_wakes import MemoryMeasuredWakes
 from tests.fakes.pod_events import MemoryPodEvents
+from tests.fakes.port_probe import MemoryPortProbe
 from tests.fakes.progress import MemoryProgress
 from tests.fakes.queues import MemoryQueues
 from tests.fakes.redis_inspector import MemoryRedisInspector
@@ -37,6 +38,7 @@ __all__ = [
     "MemoryInventory",
     "MemoryMeasuredWakes",
     "MemoryPodEvents",
+    "MemoryPortProbe",
     "MemoryProgress",
     "MemoryQueues",
     "MemoryRedisInspector",

@@ -48,6 +48,28 @@ async def test_a_user_is_served_by_their_pod_which_sleeps_when_they_leave(
     installation.cluster.kubectl("-n", USERS, "wait", "--for=delete", *pods)
 
 
+async def test_the_doctor_proves_that_the_network_enforces_policies_and_wakes_nobody_by_it(
+    http: aiohttp.ClientSession, user: User
+) -> None:
+    said: dict[str, object] = {}
+    async with http.get(f"{user.installation.url('gateway')}/", headers=user.headers) as answer:
+        assert answer.status == 200
+
+    async def is_proved() -> bool:
+        """Not by a pod that falls asleep meanwhile."""
+        await user.caller.call("POST", f"/session/{user.uuid}/wake")
+        status, diagnosis = await user.caller.call("GET", "/diagnosis")
+        assert status == 200
+        found = [each for each in diagnosis["findings"] if each["check"] == "network-policies"]
+        assert {each["severity"] for each in found} == {"ok"}, found
+        said.update({each["subject"]: each["what"] for each in found})
+        return "enforced" in said
+
+    await until(is_proved, 60, lambda: str(said))
+    _log.info("%s", said["enforced"])
+    await user.caller.until(user.uuid, "asleep", 40)
+
+
 async def test_a_rolling_upgrade_loses_no_request_and_websockets_are_back_at_once(
     installation: Installation, http: aiohttp.ClientSession, user: User
 ) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 from typing import Protocol
 
 from service.domain.diagnosis.finding import Diagnosis
@@ -131,3 +132,26 @@ class Diagnoses(Protocol):
 
     async def keep(self, diagnosis: Diagnosis) -> None:
         """Replace the last one, and the note that a replica looks."""
+
+
+class Reply(Enum):
+    """What becomes of a TCP connection to a port of a pod."""
+
+    ACCEPTED = "accepted"
+    RESET = "reset"
+    """The pod itself refuses it: nothing listens there."""
+    REJECTED = "rejected"
+    """Something on the way refuses it, by ICMP."""
+    REFUSED = "refused"
+    """One of these two; the system does not say which."""
+    NONE = "none"
+    """No answer within two seconds."""
+    UNREACHABLE = "unreachable"
+    """The connection does not leave this system."""
+
+
+class PortProbe(Protocol):
+    """What the cluster's network lets through, from this process."""
+
+    async def reply(self, address: str, port: int) -> Reply:
+        """Try one connection, send nothing, and close it."""

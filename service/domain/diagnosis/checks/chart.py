@@ -85,36 +85,6 @@ class Versions(Check):
         ]
 
 
-class NetworkPolicies(Check):
-    name = "network-policies"
-    fine = "The chart has a NetworkPolicy that keeps users' pods apart."
-
-    async def findings(self, survey: Survey) -> Sequence[Finding]:
-        without = [
-            "chart" if profile is None else f"profile {profile}"
-            for profile, objects in (await survey.rendered()).items()
-            if not any(each.get("kind") == "NetworkPolicy" for each in objects)
-        ]
-        return [
-            self.finding(
-                subject,
-                Severity.WARNING,
-                "The configured values leave out the NetworkPolicy that keeps users' pods apart.",
-                meaning="Every user can open every other awake workspace of that kind.",
-                next_step="Set `networkPolicy.isolateUsers: true`: docs/how-to/isolation.md.",
-            )
-            for subject in without
-        ] or [
-            self.finding(
-                "enforcement",
-                Severity.OK,
-                "Whether the cluster's network enforces NetworkPolicies cannot be seen from here.",
-                meaning="Some networks ignore them, without a word.",
-                next_step="Try it once per cluster, from one workspace to another: docs/how-to/isolation.md.",
-            )
-        ]
-
-
 def _all(rendered: Mapping[str | None, Sequence[Mapping[str, Any]]]) -> Iterator[Mapping[str, Any]]:
     """The objects of all profiles."""
     return chain.from_iterable(rendered.values())
