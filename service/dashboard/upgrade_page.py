@@ -77,12 +77,6 @@ class UpgradePage:
         return self.status.rollout is not None and self.status.rollout.active
 
     @property
-    def left(self) -> int:
-        """Sessions that a new upgrade would take."""
-        counts = self.status.counts
-        return counts.asleep + counts.awake + counts.failed
-
-    @property
     def elsewhere(self) -> bool:
         """Whether the upgrade installs another revision than this process would: they are of different versions."""
         rollout = self.status.rollout
@@ -105,7 +99,7 @@ async def read(parts: ApiParts, cache: WorkloadCache) -> UpgradePage:
 def _offered(page: UpgradePage) -> Sequence[Step]:
     """What makes sense now."""
     if not page.active:
-        return [STEPS["start"]] if page.left else []
+        return [STEPS["start"]] if page.status.counts.outdated else []
     rollout = page.status.rollout
     waits = rollout is not None and rollout.state is RolloutState.WAITING_FOR_CANARY
     return [STEPS["continue"], STEPS["stop"]] if waits else [STEPS["stop"]]

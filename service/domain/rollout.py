@@ -133,6 +133,11 @@ class RolloutCounts:
     broken: int
     """That cannot be upgraded: a create has to repair them first, or their profile is not defined any more."""
 
+    @property
+    def outdated(self) -> int:
+        """Those that a new upgrade would take, now or later."""
+        return self.asleep + self.awake + self.failed
+
 
 def standing(workload: Workload, revision: str | None) -> Standing:
     """How the session stands in an upgrade to the revision. None: the one of a profile that is not defined any more."""

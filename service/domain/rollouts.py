@@ -55,10 +55,9 @@ class RolloutControl:
         self._counting = asyncio.Lock()
         self._last: tuple[float, RolloutStatus] | None = None
 
-    def outdated(self) -> int:
-        """How many sessions need the upgrade, by the cache."""
-        found = (self._upgrades.standing(self._cache.workload(uuid)) for uuid in self._cache.uuids())
-        return sum(stands in OUTDATED for stands in found)
+    async def counts(self) -> RolloutCounts:
+        """As in `status`. Raises RedisUnavailable."""
+        return (await self.status()).counts
 
     async def status(self) -> RolloutStatus:
         """The last rollout and the counts, cheap enough for pages that ask every second.
@@ -142,7 +141,7 @@ class RolloutControl:
             if number % _BATCH == 0:
                 await asyncio.sleep(0)
             stands = self._upgrades.standing(self._cache.workload(uuid))
-            if uuid in failures and stands not in (Standing.UPGRADED, Standing.NONE):
+            if uuid in failures and stands in OUTDATED:
                 failed += 1
             else:
                 standings[stands] += 1

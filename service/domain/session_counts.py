@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from service.domain.names import SessionId
 from service.domain.phase import Phase
 from service.domain.ports import Queues, Store, WorkloadCache
 from service.domain.queue_state import QueueState
@@ -14,6 +15,8 @@ from service.domain.record import RecordStatus
 from service.domain.workload import Workload
 
 _BATCH = 500
+_PAGE = 2000
+"""Ids that are read at once."""
 _RECENT = 5.0
 """Seconds for which a count serves everybody who asks."""
 _HOUR = timedelta(hours=1)
@@ -21,7 +24,10 @@ _HOUR = timedelta(hours=1)
 
 @dataclass(slots=True)
 class SessionCounts:
-    """One count. Of sessions with a release, no record is read: a delete counts once its objects are being deleted."""
+    """One count. Of sessions with a release, no record is read: a delete counts once its objects are being deleted.
+
+    Released sessions are those with a record, as in lists: kept files alone are none.
+    """
 
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     phases: Counter[Phase] = field(default_factory=Counter)
@@ -44,11 +50,14 @@ class SessionCounts:
     oldest_waking: timedelta = timedelta(0)
     """The age of the oldest of these."""
 
-    def add(self, workload: Workload, queue: QueueState, now: datetime) -> None:
+    def add(self, workload: Workload, queue: QueueState, now: datetime) -> bool:
+        """Returns whether it has a phase: a released session has that of its record, if there is one."""
         phase = Phase.DELETING if workload.deleting else workload.phase(is_wanted=queue.is_wanted)
         if queue.read_error and phase not in (Phase.DELETING, Phase.RELEASED):
             phase = Phase.FAILED
-        self.phases[phase] += 1
+        has_phase = phase is not Phase.RELEASED and not (phase is Phase.DELETING and workload.released)
+        if has_phase:
+            self.phases[phase] += 1
         if workload.replicas > 0:
             self.awake += 1
             if (group := workload.assignment.group) is not None:
@@ -64,6 +73,7 @@ class SessionCounts:
             if phase is not Phase.READY:
                 self.waking += 1
                 self.oldest_waking = max(self.oldest_waking, now - queue.pending_since)
+        return has_phase
 
 
 class SessionCounter:
@@ -71,14 +81,13 @@ class SessionCounter:
         self,
         cache: WorkloadCache,
         queues: Queues,
+        store: Store,
         *,
-        store: Store | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """With the `store`, released sessions are those with a record, as in lists: kept files alone are none."""
-        self._store = store
         self._cache = cache
         self._queues = queues
+        self._store = store
         self._now = now
         self._counting = asyncio.Lock()
         self._last: tuple[float, SessionCounts] | None = None
@@ -92,24 +101,23 @@ class SessionCounter:
 
     async def count(self) -> SessionCounts:
         """Count all sessions, in batches between which other tasks run. Raises RedisUnavailable."""
-        counts, uuids = SessionCounts(), list(self._cache.uuids())
+        counts, uuids, installed = SessionCounts(), list(self._cache.uuids()), set[SessionId]()
         for start in range(0, len(uuids), _BATCH):
             queues, now = await self._queues.read(uuids[start : start + _BATCH]), datetime.now(UTC)
             for uuid, queue in queues.items():
-                counts.add(self._cache.workload(uuid), queue, now)
+                if counts.add(self._cache.workload(uuid), queue, now):
+                    installed.add(uuid)
             await asyncio.sleep(0)
-        if self._store is not None:
-            counts.phases[Phase.RELEASED] = 0
-            await self._add_released(self._store, counts)
+        await self._add_released(counts, installed)
         return counts
 
-    async def _add_released(self, store: Store, counts: SessionCounts) -> None:
+    async def _add_released(self, counts: SessionCounts, installed: set[SessionId]) -> None:
         """Only the records are read of which the cluster has neither release nor Deployment."""
-        after = ""
-        while batch := await store.page(after, _BATCH):
-            gone = [uuid for uuid in batch if self._cache.workload(uuid).released]
-            for record in await store.records(gone) if gone else ():
+        gone, after = list[SessionId](), ""
+        while page := await self._store.page(after, _PAGE):
+            gone += [uuid for uuid in page if uuid not in installed and self._cache.workload(uuid).released]
+            after = page[-1]
+        for start in range(0, len(gone), _BATCH):
+            for record in await self._store.records(gone[start : start + _BATCH]):
                 deleting = record.status is RecordStatus.DELETING
                 counts.phases[Phase.DELETING if deleting else Phase.RELEASED] += 1
-            after = batch[-1]
-            await asyncio.sleep(0)

@@ -1,5 +1,7 @@
 """The metrics page: a collector for each part that this process runs."""
 
+from typing import Any
+
 from prometheus_client.registry import Collector
 
 from service.adapters.prometheus import gauges
@@ -15,17 +17,17 @@ from service.wiring.upgrades import Upgrades
 def build_exposition(
     core: Core,
     *,
+    counter: SessionCounter,
     controller: Controller | None,
     provisioner: Provisioner | None,
     upgrades: Upgrades | None,
     gateway: Gateway | None,
 ) -> Exposition:
-    sessions = gauges.SessionGauges(SessionCounter(core.kubernetes.cache, core.redis.queues))
+    counted: list[gauges.CountedGauges[Any]] = [gauges.SessionGauges(counter.recent)]
     collectors: list[Collector] = [
         gauges.WatchGauges(core.kubernetes.cache),
         gauges.StoreGauges(core.redis.store),
         gauges.PartGauges(core.supervisor),
-        sessions,
     ]
     if controller is not None:
         collectors += [
@@ -36,9 +38,9 @@ def build_exposition(
     if provisioner is not None:
         collectors.append(gauges.AdmissionGauges(provisioner.admission))
     if upgrades is not None:
-        collectors.append(gauges.ReleaseGauges(upgrades.control))
+        counted.append(gauges.ReleaseGauges(upgrades.control.counts))
     if gateway is not None:
         collectors.append(gauges.GatewayGauges(gateway))
-    for collector in collectors:
+    for collector in (*collectors, *counted):
         core.metrics.registry.register(collector)
-    return Exposition(core.metrics.registry, sessions)
+    return Exposition(core.metrics.registry, *counted)

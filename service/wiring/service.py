@@ -129,8 +129,9 @@ def build_service(
     gateway = None
     if access is not None and role.serves_gateway:
         gateway = build_gateway(core, access, activity, sign_in, audit)
+    counter = SessionCounter(core.kubernetes.cache, core.redis.queues, core.redis.store)
     exposition = build_exposition(
-        core, controller=controller, provisioner=provisioner, upgrades=upgrades, gateway=gateway
+        core, counter=counter, controller=controller, provisioner=provisioner, upgrades=upgrades, gateway=gateway
     )
     probes = ProbeParts(
         health=build_health(
@@ -154,7 +155,7 @@ def build_service(
             progress=core.redis.progress,
             access=access,
             audit=audit,
-            counter=SessionCounter(core.kubernetes.cache, core.redis.queues, store=core.redis.store),
+            counter=counter,
             wake_times=core.wake_times,
             awake_limits=core.config.limits_on_awake,
             users_namespace=core.config.namespace,

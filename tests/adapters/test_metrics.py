@@ -1,7 +1,10 @@
 """The metrics count events, read gauges at the scrape, and have no series that grow with users."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -9,16 +12,19 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.adapters.helm.measured_releases import MeasuredReleases
 from service.adapters.prometheus.exposition import Exposition
 from service.adapters.prometheus.gauges import (
+    CountedGauges,
     ExpirerGauges,
     GatewayGauges,
     LeaderGauges,
     ReconcilerGauges,
+    ReleaseGauges,
     SessionGauges,
     StoreGauges,
 )
 from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.domain.admission_queue import AdmissionQueue
-from service.domain.errors import HelmQueueFull, HelmTimeout
+from service.domain.clock import utc_now
+from service.domain.errors import HelmQueueFull, HelmTimeout, RedisUnavailable
 from service.domain.expiry import ExpiryReason
 from service.domain.idle_times import IdleTimes
 from service.domain.lifecycle import Step
@@ -27,17 +33,18 @@ from service.domain.names import SessionId
 from service.domain.ports import Releases
 from service.domain.progress import Stage
 from service.domain.provisioning import Provisioner
+from service.domain.rollout import RolloutOptions
 from service.domain.session_counts import SessionCounter
 from service.domain.workload import UNASSIGNED, Assignment
 from tests.domain.conftest import World
 from tests.fakes import MemoryReleases
-from tests.fakes.gauges import FakeExpirer, FakeGateway, FakeLeader, FakeReconciler, FakeStore, UnavailableCounter
+from tests.fakes.gauges import FakeExpirer, FakeGateway, FakeLeader, FakeReconciler, FakeStore
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-async def scrape(metrics: PrometheusMetrics, sessions: SessionGauges | None = None) -> Series:
-    page, _ = await Exposition(metrics.registry, sessions)()
+async def scrape(metrics: PrometheusMetrics, *counted: CountedGauges[Any]) -> Series:
+    page, _ = await Exposition(metrics.registry, *counted)()
     families = text_string_to_metric_families(page.decode())
     return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
 
@@ -170,19 +177,68 @@ async def test_sessions_that_cannot_be_read_are_counted(metrics: PrometheusMetri
     assert value(await scrape(metrics), "sessions_unreadable") == 2
 
 
-async def test_without_redis_session_counts_are_missing_and_everything_else_is_reported(
-    metrics: PrometheusMetrics,
+async def test_without_redis_counts_are_missing_and_everything_else_is_reported(
+    world: World, metrics: PrometheusMetrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sessions = SessionGauges(UnavailableCounter())
-    metrics.registry.register(sessions)
-    metrics.registry.register(LeaderGauges(FakeLeader()))
-    names = {name for name, _ in await scrape(metrics, sessions)}
+    away = False
+
+    def until_away(read: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def reading(*arguments: object) -> Any:
+            if away:
+                raise RedisUnavailable
+            return await read(*arguments)
+
+        return reading
+
+    for port in (world.queues, world.rollouts):
+        monkeypatch.setattr(port, "read", until_away(port.read))
+    await world.provisioner.create("ann@example.com")
+    sessions = SessionGauges(SessionCounter(world.cluster, world.queues, world.store).count)
+    releases = ReleaseGauges(world.rollout_control.counts)
+    for each in (sessions, releases, LeaderGauges(FakeLeader())):
+        metrics.registry.register(each)
+    counts = {"user_pods_sessions", "user_pods_wakes_pending", "user_pods_sessions_outdated"}
+    assert counts < {name for name, _ in await scrape(metrics, sessions, releases)}
+    away = True
+    names = {name for name, _ in await scrape(metrics, sessions, releases)}
     assert "user_pods_leader" in names
-    assert not {"user_pods_sessions", "user_pods_wakes_pending"} & names
+    assert not counts & names
+
+
+async def test_outdated_sessions_are_counted_as_the_upgrade_counts_them_while_other_tasks_run(
+    world: World, metrics: PrometheusMetrics
+) -> None:
+    first = (await world.provisioner.create("u")).uuid
+    sleeper = world.cluster.workload(first)
+    for number in range(2000):
+        world.cluster.change(replace(sleeper, uuid=SessionId(f"{number:08d}"), user_id=f"u{number}"))
+    world.cluster.change(replace(sleeper, replicas=1, ready=1))
+    world.cluster.change(replace(sleeper, uuid=SessionId("00000001"), has_scaler=False))
+    world.releases.target = "second"
+    started = (await world.rollout_control.start(RolloutOptions(), by="ci")).rollout
+    assert started is not None
+    for uuid in (SessionId("00000001"), SessionId("00000002")):
+        await world.rollout_control.change(started.id, lambda it, uuid=uuid: it.with_failure(uuid, "no", utc_now()))  # type: ignore[misc]
+    releases, turns = ReleaseGauges(world.rollout_control.counts), 0
+    metrics.registry.register(releases)
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    working = asyncio.create_task(others())
+    series = await scrape(metrics, releases)
+    working.cancel()
+    counts = (await world.rollout_control.status()).counts
+    assert value(series, "sessions_outdated") == counts.outdated == 2000, "all but the one that a create must repair"
+    assert (counts.asleep, counts.awake, counts.failed, counts.broken) == (1998, 1, 1, 1)
+    assert turns >= 5
 
 
 async def test_the_size_of_a_scrape_does_not_grow_with_users(world: World, metrics: PrometheusMetrics) -> None:
-    sessions = SessionGauges(SessionCounter(world.cluster, world.queues))
+    sessions = SessionGauges(SessionCounter(world.cluster, world.queues, world.store).count)
     metrics.registry.register(sessions)
     provisioner = metered(world, metrics)
 

@@ -196,7 +196,7 @@ async def serving(
         progress=world.progress,
         access=access,
         audit=audit,
-        counter=SessionCounter(world.cluster, world.queues),
+        counter=SessionCounter(world.cluster, world.queues, world.store),
         wake_times=wake_times,
         awake_limits=awake_limits or AwakeLimits(),
         users_namespace="users",

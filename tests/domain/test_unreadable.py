@@ -96,7 +96,7 @@ async def test_the_reconciler_leaves_an_unreadable_session_alone_and_wakes_the_o
 
 
 async def test_an_unreadable_session_is_counted_as_failed(world: World, pair: tuple[SessionId, SessionId]) -> None:
-    counted = await SessionCounter(world.cluster, world.queues).count()
+    counted = await SessionCounter(world.cluster, world.queues, world.store).count()
     assert counted.phases == {Phase.FAILED: 1, Phase.ASLEEP: 1}
     assert world.store.unreadable == 1
 

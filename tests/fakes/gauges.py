@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from service.domain.errors import RedisUnavailable
 from service.domain.expiry import ExpiryReason
 from service.domain.lifecycle import Step
 from service.domain.metrics import Traffic
-from service.domain.session_counts import SessionCounts
 
 
 @dataclass
@@ -35,10 +33,3 @@ class FakeExpirer:
 @dataclass
 class FakeGateway:
     traffic: Traffic
-
-
-class UnavailableCounter:
-    """Counts sessions while Redis is unavailable."""
-
-    async def count(self) -> SessionCounts:
-        raise RedisUnavailable

@@ -15,6 +15,7 @@ from jsonschema import ValidationError
 
 from service.adapters.log.audit import LogAudit
 from service.adapters.prometheus.exposition import Exposition
+from service.adapters.prometheus.gauges import SessionGauges
 from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.domain.access import WorkspaceAccess
 from service.domain.api_keys import ApiKey, ApiKeys
@@ -58,8 +59,15 @@ def metrics() -> PrometheusMetrics:
 
 
 @pytest.fixture
-def exposition(metrics: PrometheusMetrics) -> Exposition:
-    return Exposition(metrics.registry)
+def counter(world: World) -> SessionCounter:
+    return SessionCounter(world.cluster, world.queues, world.store)
+
+
+@pytest.fixture
+def exposition(metrics: PrometheusMetrics, counter: SessionCounter) -> Exposition:
+    sessions = SessionGauges(counter.recent)
+    metrics.registry.register(sessions)
+    return Exposition(metrics.registry, sessions)
 
 
 @pytest.fixture
@@ -107,6 +115,8 @@ class Documented:
 async def serve(
     world: World,
     metrics: PrometheusMetrics,
+    *,
+    counter: SessionCounter,
     exposition: Exposition,
     supervisor: Supervisor,
     drain: Drain,
@@ -152,7 +162,7 @@ async def serve(
             progress=world.progress,
             access=access if gateway else None,
             audit=audit,
-            counter=SessionCounter(world.cluster, world.queues, store=world.store),
+            counter=counter,
             wake_times=WakeTimes(world.measured),
             awake_limits=world.limits_on_awake,
             users_namespace="users",

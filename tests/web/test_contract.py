@@ -290,7 +290,7 @@ async def test_only_awake_sessions_are_read_for_a_list_of_them(
     assert (await client.get("/sessions?awake=maybe")).status == 422
 
 
-async def test_the_summary_and_the_list_have_the_same_released_sessions(serve: Serve, world: World) -> None:
+async def test_summary_list_and_metrics_have_the_same_released_sessions(serve: Serve, world: World) -> None:
     client = await serve()
     for number in range(2):
         uuid = (await world.provisioner.create(f"user-{number}")).uuid
@@ -299,6 +299,7 @@ async def test_the_summary_and_the_list_have_the_same_released_sessions(serve: S
     listed = (await (await client.get("/sessions?phase=released")).json())["sessions"]
     summary = await (await client.get("/summary")).json()
     assert (len(listed), summary["phases"]["released"], summary["sessions"]) == (2, 2, 2)
+    assert 'user_pods_sessions{phase="released"} 2.0\n' in await (await client.get("/metrics")).text()
 
 
 async def test_the_summary_counts_all_sessions_and_says_the_limit(serve: Serve, world: World) -> None:

@@ -4,7 +4,8 @@ A part that this process does not run has no collector, and so no series.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Generic, Protocol, TypeVar
 
@@ -17,6 +18,7 @@ from service.domain.expiry import ExpiryReason
 from service.domain.lifecycle import Step
 from service.domain.metrics import Traffic
 from service.domain.phase import Phase
+from service.domain.rollout import RolloutCounts
 from service.domain.session_counts import SessionCounts
 from service.domain.supervisor import PartState
 
@@ -69,16 +71,6 @@ class SupervisorState(Protocol):
     def states(self) -> Mapping[str, PartState]: ...
     @property
     def restarts(self) -> Mapping[str, int]: ...
-
-
-class ReleaseState(Protocol):
-    def outdated(self) -> int:
-        """The number of sessions whose release needs an upgrade."""
-
-
-class SessionCounter(Protocol):
-    async def count(self) -> SessionCounts:
-        """Raises RedisUnavailable."""
 
 
 class _Part(Collector, Generic[T]):
@@ -143,14 +135,6 @@ class ExpirerGauges(_Part[ExpirerState]):
             yield _gauge("sessions_expiring", about, counts, "reason")
 
 
-class ReleaseGauges(_Part[ReleaseState]):
-    def collect(self) -> Iterator[Metric]:
-        about = (
-            "Sessions whose release has another chart or other chart values than new ones. Every replica reports it."
-        )
-        yield _gauge("sessions_outdated", about, self._part.outdated())
-
-
 class GatewayGauges(_Part[GatewayState]):
     def collect(self) -> Iterator[Metric]:
         traffic = self._part.traffic
@@ -160,26 +144,42 @@ class GatewayGauges(_Part[GatewayState]):
         yield _gauge("gateway_queued", "Requests that wait for other requests of their session.", traffic.queued)
 
 
-class SessionGauges(Collector):
-    """Without counts (Redis is unavailable) these families are missing: unknown is not 0."""
+class CountedGauges(Collector, Generic[T]):
+    """Gauges of a count. Without one (Redis is unavailable) their families are missing: unknown is not 0."""
 
-    def __init__(self, counter: SessionCounter, counts: SessionCounts | None = None) -> None:
-        self._counter = counter
+    def __init__(self, count: Callable[[], Awaitable[T]], counts: T | None = None) -> None:
+        """`count` raises RedisUnavailable."""
+        self._count = count
         self._counts = counts
 
     async def refresh(self) -> None:
-        """Count the sessions; call it before each scrape, since a collector cannot wait for Redis."""
+        """Count; call it before each scrape, since a collector can neither wait nor let other tasks run."""
         try:
-            self._counts = await self._counter.count()
+            self._counts = await self._count()
         except Unavailable as unavailable:
             log.warning("sessions are not counted: %s does not answer", unavailable.part)
             self._counts = None
 
     def collect(self) -> Iterator[Metric]:
-        counts = self._counts
-        if counts is None:
-            return
-        about = "Sessions by phase; released ones only while a kept volume is left. Every replica reports the same."
+        if self._counts is not None:
+            yield from self._families(self._counts)
+
+    @abstractmethod
+    def _families(self, counts: T) -> Iterator[Metric]: ...
+
+
+class ReleaseGauges(CountedGauges[RolloutCounts]):
+    def _families(self, counts: RolloutCounts) -> Iterator[Metric]:
+        about = (
+            "Sessions that an upgrade of all would take: their release has another chart or other chart values than"
+            " new ones, or a failed upgrade. Every replica reports it."
+        )
+        yield _gauge("sessions_outdated", about, counts.outdated)
+
+
+class SessionGauges(CountedGauges[SessionCounts]):
+    def _families(self, counts: SessionCounts) -> Iterator[Metric]:
+        about = "Sessions by phase, as `GET /summary` counts them. Every replica reports the same."
         yield _gauge("sessions", about, {phase.value: counts.phases[phase] for phase in Phase}, "phase")
         yield _gauge("sessions_parked", "Parked sessions, which KEDA ignores.", counts.parked)
         yield _gauge("queues_filled", "Sessions whose wake queue is not empty.", counts.queued)

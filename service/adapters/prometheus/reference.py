@@ -1,7 +1,9 @@
 """docs/reference/metrics.md, made from what is registered."""
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 from service.adapters.prometheus import gauges
 from service.adapters.prometheus.metrics import PrometheusMetrics
@@ -9,6 +11,7 @@ from service.domain.admission_queue import AdmissionQueue
 from service.domain.expiry import ExpiryReason
 from service.domain.lifecycle import Step
 from service.domain.metrics import Traffic
+from service.domain.rollout import counts
 from service.domain.session_counts import SessionCounts
 from service.domain.supervisor import PartState
 
@@ -25,17 +28,15 @@ class _Sample:
     warned: Mapping[ExpiryReason, int] = {}
     traffic = Traffic(connections=0, websockets=0, held=0)
 
-    def outdated(self) -> int:
-        return 0
-
     def behind(self) -> timedelta | None:
         return None
 
     def states(self) -> Mapping[str, PartState]:
         return {"leader": PartState(None, "", ended=False)}
 
-    async def count(self) -> SessionCounts:
-        return SessionCounts()
+
+async def _count() -> Any:
+    return None
 
 
 def every_metric() -> PrometheusMetrics:
@@ -50,9 +51,9 @@ def every_metric() -> PrometheusMetrics:
         gauges.PartGauges(part),
         gauges.ReconcilerGauges(part),
         gauges.ExpirerGauges(part),
-        gauges.ReleaseGauges(part),
+        gauges.ReleaseGauges(_count, counts(Counter(), failed=0)),
         gauges.GatewayGauges(part),
-        gauges.SessionGauges(part, SessionCounts()),
+        gauges.SessionGauges(_count, SessionCounts()),
     ):
         metrics.registry.register(collector)
     return metrics
