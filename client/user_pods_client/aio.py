@@ -10,7 +10,7 @@ import aiohttp
 import yarl
 
 from user_pods_client.address import Token, base_url
-from user_pods_client.call import DASHBOARD, Answer, Attempts, Call
+from user_pods_client.call import DASHBOARD, Answer, Attempts, Body, Call
 from user_pods_client.errors import NoAnswer, no_answer
 from user_pods_client.following import Following
 from user_pods_client.models import AuditEntry, Phase, ProgressEvent, Status
@@ -158,7 +158,7 @@ class AsyncClient(AsyncOperations):
     async def _exchange(self, call: Call[Any]) -> Answer | NoAnswer:
         try:
             async with self._request(call, self._timeout) as response:
-                return _answer(response, await response.read())
+                return _answer(response, await _body(response))
         except (aiohttp.ClientError, OSError) as error:
             return self._no_answer(error)
 
@@ -170,7 +170,7 @@ class AsyncClient(AsyncOperations):
                 while response.status == 200 and not following.is_over and (piece := await response.content.readany()):
                     for event in following.feed(piece):
                         yield event
-                following.end(_answer(response, b"" if response.status == 200 else await response.read()))
+                following.end(_answer(response, b"" if response.status == 200 else await _body(response)))
         except (aiohttp.ClientError, OSError) as error:
             following.end(self._no_answer(error))
 
@@ -199,6 +199,14 @@ class AsyncClient(AsyncOperations):
                 connector=connector, cookie_jar=aiohttp.DummyCookieJar(), middlewares=[_send_once]
             )
         return self._opened
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """The whole body, within the time of the request. Raises as `Body.add`."""
+    body = Body()
+    async for piece in response.content.iter_any():
+        body.add(piece)
+    return body.whole()
 
 
 def _answer(response: aiohttp.ClientResponse, body: bytes) -> Answer:

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import math
 import random
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -19,6 +21,8 @@ REPEATABLE = frozenset({"create", "wake", "activity", "extend", "fix"})
 """POSTs that may be sent twice: the second changes nothing more. After `sleep` and `revoke` a user may have come back
 in between, and `open` makes a link each time."""
 _TRANSIENT = frozenset({429, 503})
+_MOST_BYTES = 64 * 1024 * 1024
+"""Of an answer. The largest of the service's own, the diagnosis of 10,000 sessions that all fail, has a tenth of it."""
 _LONGEST_WAIT = 30.0
 """Seconds: a call that shall wait longer fails at once, and says how long."""
 
@@ -39,6 +43,28 @@ class Answer:
     def retry_after(self) -> float | None:
         given = self.headers.get("retry-after", "")
         return float(given) if given.isascii() and given.isdigit() and len(given) < 6 else None
+
+
+class Body:
+    """The body of an answer, collected piece by piece. What answers may be no service, and never end."""
+
+    def __init__(self, seconds: float = math.inf) -> None:
+        """`seconds`: until it must have ended."""
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._ends = time.monotonic() + seconds
+
+    def add(self, piece: bytes) -> None:
+        """Raises UnexpectedAnswer when it is too large, TimeoutError when it is too late."""
+        self._size += len(piece)
+        if self._size > _MOST_BYTES:
+            raise UnexpectedAnswer(f"what answers is not the service: more than {_MOST_BYTES >> 20} MB")
+        if time.monotonic() > self._ends:
+            raise TimeoutError
+        self._pieces.append(piece)
+
+    def whole(self) -> bytes:
+        return b"".join(self._pieces)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, SSLError
 
 from user_pods_client.address import Token, base_url
-from user_pods_client.call import DASHBOARD, Answer, Attempts, Call
+from user_pods_client.call import DASHBOARD, Answer, Attempts, Body, Call
 from user_pods_client.errors import NoAnswer, no_answer
 from user_pods_client.following import Following
 from user_pods_client.models import AuditEntry, Phase, ProgressEvent, Status
@@ -136,20 +136,19 @@ class Client(Operations):
     def _exchange(self, call: Call[Any]) -> Answer | NoAnswer:
         try:
             response = self._request(call, urllib3.Timeout(connect=min(10.0, self._timeout), read=self._timeout))
-            return _answer(response, response.data)
+            return _answer(response, _body(response, self._timeout))
         except (HTTPError, OSError) as error:
             return self._no_answer(error)
 
     def _stream(self, following: Following) -> Iterator[ProgressEvent]:
         """The events of one connection."""
         try:
-            response = self._request(
-                following.call(), urllib3.Timeout(connect=10.0, read=following.silence), stream=True
-            )
+            response = self._request(following.call(), urllib3.Timeout(connect=10.0, read=following.silence))
             with contextlib.closing(response):
                 while response.status == 200 and not following.is_over and (piece := response.read1(65536)):
                     yield from following.feed(piece)
-                following.end(_answer(response, b"" if response.status == 200 else response.read()))
+                body = b"" if response.status == 200 else _body(response, self._timeout)
+                following.end(_answer(response, body))
         except (HTTPError, OSError) as error:
             following.end(self._no_answer(error))
 
@@ -157,7 +156,7 @@ class Client(Operations):
         kind = type(error).__name__
         return no_answer(self.url, kind, late="Timeout" in kind, insecure=isinstance(error, ssl.SSLError | SSLError))
 
-    def _request(self, call: Call[Any], timeout: urllib3.Timeout, *, stream: bool = False) -> urllib3.BaseHTTPResponse:
+    def _request(self, call: Call[Any], timeout: urllib3.Timeout) -> urllib3.BaseHTTPResponse:
         headers = {"Accept": "*/*", "User-Agent": "user-pods-client", **call.headers}
         if self._token is not None:
             headers["Authorization"] = self._token.header()
@@ -168,8 +167,21 @@ class Client(Operations):
             headers=headers,
             timeout=timeout,
             redirect=False,
-            preload_content=not stream,
+            preload_content=False,
         )
+
+
+def _body(response: urllib3.BaseHTTPResponse, seconds: float) -> bytes:
+    """The whole body, which leaves the connection to the next call. Raises as `Body.add`; then it is closed."""
+    body = Body(seconds)
+    try:
+        while piece := response.read1(65536):
+            body.add(piece)
+    except BaseException:
+        response.close()
+        raise
+    response.release_conn()
+    return body.whole()
 
 
 def _answer(response: urllib3.BaseHTTPResponse, body: bytes) -> Answer:

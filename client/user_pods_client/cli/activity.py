@@ -54,7 +54,7 @@ def _until_ready(pods: "user_pods_client.Client", uuid: str, timeout: float) -> 
                 progress.show(event)
         return pods.wait_ready(uuid, timeout=max(1.0, deadline - time.monotonic()))
     except KeyboardInterrupt:
-        typer.echo(
+        output.say(
             f"\nThe wake goes on. `user-pods wait {uuid}` waits for it, `user-pods sleep {uuid}` ends it.", err=True
         )
         raise
@@ -138,7 +138,7 @@ def open_(
         opened = pods.open(find(pods, who).uuid, to=to)
     output.show(output.rendered(opened, format_, table=lambda: printable(opened.url), names=lambda: [opened.uuid]))
     if start_browser and not browser.show(opened.url):
-        typer.echo("No browser could be started here: open the link in one yourself.", err=True)
+        output.say("No browser could be started here: open the link in one yourself.", err=True)
 
 
 def revoke(
@@ -153,7 +153,7 @@ def revoke(
         if not yes:
             arguments.confirm(f"Sign every browser out of session {found.uuid} of {user}?")
         pods.revoke(found.uuid)
-    typer.echo(f"All sign-ins to session {found.uuid} are refused from now on. A new link opens it again.")
+    output.say(f"All sign-ins to session {found.uuid} are refused from now on. A new link opens it again.")
 
 
 def wait(
@@ -167,13 +167,13 @@ def wait(
         found = find(pods, who)
         uuid = found.uuid
         if found.phase != goal.value:
-            typer.echo(_awaited(found, goal, timeout), err=True)
+            output.say(_awaited(found, goal, timeout), err=True)
         goals: dict[Goal, Literal["ready", "asleep"]] = {Goal.READY: "ready", Goal.ASLEEP: "asleep"}
         if goal in goals:
             pods.wait(uuid, goals[goal], timeout=timeout)
         else:
             pods.wait(uuid, "deleted", timeout=timeout)
-    typer.echo(f"Session {uuid} is {goal.value}.")
+    output.say(f"Session {uuid} is {goal.value}.")
 
 
 def _awaited(found: Status, goal: Goal, timeout: float) -> str:

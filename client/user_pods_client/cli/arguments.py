@@ -36,7 +36,7 @@ def confirm(question: str) -> None:
     Ctrl-C is one anywhere else, too.
     """
     try:
-        yes = typer.confirm(question, err=True)
+        yes = typer.confirm(text.printable(question), err=True)
     except UnicodeDecodeError:
         raise BadArgument("the answer on standard input is not text; --yes answers without a question") from None
     except typer.Abort:

@@ -48,7 +48,7 @@ def doctor(
             _mend(pods, fixable, yes=yes)
             findings = _look(pods)
         elif fix:
-            typer.echo(_nothing_to_mend(findings), err=True)
+            output.say(_nothing_to_mend(findings), err=True)
     output.show(output.rendered(findings, format_, table=lambda: _table(findings), names=lambda: _names(findings)))
     raise typer.Exit(max((_CODES.get(each.severity, ExitCode.WARNINGS) for each in findings), key=_weight))
 
@@ -84,9 +84,9 @@ def _nothing_to_mend(findings: Sequence[Finding]) -> str:
 
 def _mend(pods: "user_pods_client.Client", fixable: Sequence[Finding], *, yes: bool) -> None:
     """Mend one after the other: a finding that resists keeps no other from being mended."""
-    typer.echo("This will be mended; nobody loses anything by it:", err=True)
+    output.say("This will be mended; nobody loses anything by it:", err=True)
     for each in fixable:
-        typer.echo(f"  {printable(each.check)} {printable(each.subject)}: {printable(each.what)}", err=True)
+        output.say(f"  {printable(each.check)} {printable(each.subject)}: {printable(each.what)}", err=True)
     if not yes:
         arguments.confirm("Go on?")
     for each in fixable:
@@ -96,9 +96,9 @@ def _mend(pods: "user_pods_client.Client", fixable: Sequence[Finding], *, yes: b
         except ServiceProblem as problem:
             if exits.code_of(problem) is ExitCode.NOT_ALLOWED:
                 raise
-            typer.echo(f"{name}: not mended. {exits.explanation(problem).rstrip()}", err=True)
+            output.say(f"{name}: not mended. {exits.explanation(problem).rstrip()}", err=True)
         else:
-            typer.echo(f"{name}: {done.outcome}, {printable(done.detail)}", err=True)
+            output.say(f"{name}: {done.outcome}, {printable(done.detail)}", err=True)
 
 
 def _table(findings: Sequence[Finding]) -> str:

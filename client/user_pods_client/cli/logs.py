@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from user_pods_client import problems
-from user_pods_client.cli import arguments
+from user_pods_client.cli import arguments, output
 from user_pods_client.cli.connection import connect, find
 from user_pods_client.models import Status
 
@@ -35,8 +35,8 @@ def logs(
     command += ["-f"] if follow else []
     command += ["--previous"] if previous else []
     for remark in _remarks(found, namespace):
-        typer.echo(remark, err=True)
-    typer.echo(shlex.join(command))
+        output.say(remark, err=True)
+    output.say(shlex.join(command))
 
 
 def _remarks(status: Status, namespace: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from user_pods_client.cli.text import printable
+from user_pods_client.cli.text import lines, printable
 from user_pods_client.decoding import to_json
 from user_pods_client.errors import NoAnswer, ServiceProblem
 
@@ -42,11 +42,11 @@ _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 
 
 def rendered(document: Any, format_: Format, *, table: Callable[[], str], names: Callable[[], Sequence[str]]) -> str:
-    """The document in this format. `table` and `names` are only called for their own."""
+    """The document in this format, without control characters. `table` and `names` are only called for their own."""
     if format_ is Format.TABLE:
-        return table()
+        return lines(table())
     if format_ is Format.NAME:
-        return "\n".join(names())
+        return "\n".join(map(printable, names()))
     plain = to_json(document)
     return json.dumps(plain, indent=2) if format_ is Format.JSON else _yaml(plain)
 
@@ -56,16 +56,16 @@ def columns(heads: Row, rows: Sequence[Row], none: str = "") -> str:
 
     On a terminal that is too narrow for it, columns that say nothing are left out, and the widest ones are shortened.
     """
-    lines = [[*heads], *([printable(cell) or _NOTHING for cell in row] for row in rows)]
+    table = [[*heads], *([printable(cell) or _NOTHING for cell in row] for row in rows)]
     if none and not rows:
         return none
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    if room is None or _width(lines, _GAP) <= room:
-        return _aligned(lines, _widths(lines), _GAP)
-    said = [number for number, column in enumerate(zip(*lines, strict=True)) if {*column[1:]} != {_NOTHING}]
-    lines = [[line[number] for number in said] for line in lines]
-    widths = _narrowed(lines[0], _widths(lines), room - _NARROW_GAP * (len(said) - 1))
-    return _aligned(lines, widths, _NARROW_GAP)
+    if room is None or _width(table, _GAP) <= room:
+        return _aligned(table, _widths(table), _GAP)
+    said = [number for number, column in enumerate(zip(*table, strict=True)) if {*column[1:]} != {_NOTHING}]
+    table = [[line[number] for number in said] for line in table]
+    widths = _narrowed(table[0], _widths(table), room - _NARROW_GAP * (len(said) - 1))
+    return _aligned(table, widths, _NARROW_GAP)
 
 
 def _widths(lines: Sequence[Row]) -> list[int]:
@@ -108,6 +108,11 @@ def fields(pairs: Sequence[tuple[str, str]]) -> str:
 def show(text: str) -> None:
     if text:
         typer.echo(text)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a sentence, in which words of the service may be."""
+    typer.echo(lines(text), err=err)
 
 
 def watch(read: Callable[[], str], *, again: bool, pause: float = _PAUSE) -> None:

@@ -57,9 +57,9 @@ def create(
     said = f"{printable(created.user_id)} has the session {created.uuid}. `user-pods open {created.uuid}` opens it."
     output.show(output.rendered(created, format_, table=lambda: said, names=lambda: [created.uuid]))
     if any(each.release is not None for each in before):
-        typer.echo(f"It was there before and keeps its idle times, not {_options(cooldown, background)}.", err=True)
+        output.say(f"It was there before and keeps its idle times, not {_options(cooldown, background)}.", err=True)
     for remark in _kept(created, profile, group):
-        typer.echo(remark, err=True)
+        output.say(remark, err=True)
 
 
 def _options(cooldown: int | None, background: float | None) -> str:
@@ -166,7 +166,7 @@ def delete(
             question = f"Delete session {found.uuid} of {printable(found.session.user_id)} {data}?"
             arguments.confirm(question)
         pods.delete(found.uuid, keep_data=not delete_data)
-    typer.echo(f"Session {found.uuid} of {printable(found.session.user_id)} is deleted.")
+    output.say(f"Session {found.uuid} of {printable(found.session.user_id)} is deleted.")
 
 
 def _table(found: Sequence[Status], *, none: str) -> str:

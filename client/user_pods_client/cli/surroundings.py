@@ -85,8 +85,20 @@ def _clock(diagnosis: Diagnosis, now: datetime) -> Finding:
 
 def _workspaces(url: str, now: datetime, resolve: Resolve, trust: ssl.SSLContext | None) -> Sequence[Finding]:
     """Whether browsers reach workspaces of any id."""
-    example = urlsplit(url)
-    host, port = example.hostname or "", example.port or (443 if example.scheme == "https" else 80)
+    try:
+        example = urlsplit(url)
+        host, port = example.hostname or "", example.port or (443 if example.scheme == "https" else 80)
+    except ValueError:
+        return [
+            _finding(
+                "dns",
+                "gateway",
+                "error",
+                f"What the service gives as a workspace's address is none: {url}.",
+                meaning="Links to workspaces lead nowhere.",
+                next_step="Set GATEWAY_DOMAIN to a domain's name.",
+            )
+        ]
     if host.endswith("localhost"):
         return [_finding("dns", host, "ok", f"Browsers resolve {host} without DNS, to this machine.")]
     some, others = (host.replace(_EXAMPLE, _new_id(), 1) for _ in range(2))

@@ -9,9 +9,16 @@ _DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9
 
 def printable(text: str) -> str:
     """Without control characters, which could take over a terminal: some texts come from pods and users."""
+    if text.isprintable():
+        return text
     return "".join(
         each if each.isprintable() else " " if each.isspace() else "\N{REPLACEMENT CHARACTER}" for each in text
     )
+
+
+def lines(text: str) -> str:
+    """The same for a text of several lines."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def is_utf8(text: str) -> bool:
