@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 
+from service.domain.backoff import Backoff
 from service.domain.errors import (
     HelmQueueFull,
     IndexIncomplete,
@@ -89,14 +90,12 @@ class RolloutRun:
             while await self._step():
                 await asyncio.sleep(_GAP)
                 await self._wait()
-            await asyncio.gather(*self._running.values())
-            await self._save()
-            return self._rollout.state.value
         finally:
             unsubscribe()
-            for task in self._running.values():
-                task.cancel()  # what it waits for goes on
-            await asyncio.gather(*self._running.values(), return_exceptions=True)
+            # It goes on if this replica does not lead any more: nobody else learns how these upgrades end.
+            rest = self._upgrades.go_on(self._enter_the_rest(), "reasons of failed upgrades")
+        await asyncio.shield(rest)
+        return self._rollout.state.value
 
     async def _wait(self) -> None:
         try:
@@ -117,7 +116,7 @@ class RolloutRun:
         except (Unavailable, SessionBusy) as error:
             log.info("the upgrade of all sessions waits: %s", error)
             return True
-        if goes_on:
+        if goes_on and not self._upgrades.closing:
             self._begin()
         return goes_on
 
@@ -160,13 +159,17 @@ class RolloutRun:
 
     def _observe(self, rollout: Rollout) -> Rollout:
         """The rollout with what is known here. Changes nothing itself."""
-        for uuid, reason in self._failed.items():
-            rollout = rollout.with_failure(uuid, reason, self._now())
+        rollout = self._with_failures(rollout)
         if not rollout.active:
             return rollout
         if self._is_nothing_left(rollout):
             return rollout.ended(RolloutState.DONE, self._now())
         return self._observe_canaries(rollout) if rollout.canaries_only else rollout
+
+    def _with_failures(self, rollout: Rollout) -> Rollout:
+        for uuid, reason in self._failed.items():
+            rollout = rollout.with_failure(uuid, reason, self._now())
+        return rollout
 
     def _is_nothing_left(self, rollout: Rollout) -> bool:
         if self._running or self._later:
@@ -212,6 +215,22 @@ class RolloutRun:
                 since = self._failing.setdefault(uuid, now)
                 if workload.final or now - since >= _FAILING:
                     self._start(uuid, self._undo(uuid, f"its pod does not start: {workload.failure}"))
+
+    async def _enter_the_rest(self) -> None:
+        """Enter the reasons of failures that are known, and of the upgrades in progress, once Redis can store them."""
+        await asyncio.gather(*self._running.values())
+        backoff = Backoff(self._poll, _RETRY)
+        while self._failed:
+            try:
+                self._rollout = await self._control.change(self._rollout.id, self._with_failures) or self._rollout
+            except (Unavailable, SessionBusy) as error:
+                if not backoff.failures:
+                    log.warning("failed upgrades are not in the list yet: %s", error, extra={"failed": [*self._failed]})
+                if self._upgrades.closing:
+                    return
+                await asyncio.sleep(backoff.next())
+            else:
+                self._failed.clear()
 
     # --- the work ---
 

@@ -67,6 +67,8 @@ class ReleaseUpgrades:
         self._helm_deadline = helm_deadline
         self._journal = journal
         self._running: set[asyncio.Task[Any]] = set()
+        self.closing = False
+        """Whether the process ends, so that a rollout shall begin no further upgrade."""
 
     @property
     def target(self) -> str:
@@ -104,16 +106,21 @@ class ReleaseUpgrades:
         """
         await self._finish(self._undo(uuid), "undo an upgrade")
 
+    def go_on(self, work: Coroutine[Any, Any, T], name: str) -> "asyncio.Task[T]":
+        """Do work that ends with nobody who waits for it; `close` waits."""
+        task = asyncio.create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
     async def close(self) -> None:
         """Wait for the work in progress: a helm in the middle of an upgrade may finish."""
+        self.closing = True
         while self._running:
             await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _finish(self, work: Coroutine[Any, Any, T], name: str) -> T:
-        task = asyncio.create_task(work, name=name)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
+        return await asyncio.shield(self.go_on(work, name))
 
     async def _upgrade(self, uuid: SessionId, *, by: str, restart: bool) -> Upgrade:
         # The lock comes last: nobody who holds one waits for a slot that this holds.

@@ -83,6 +83,8 @@ async def _running(core: Core, ports: Ports, life: Life, service: Service) -> As
     config, supervisor, timeout = core.config, core.supervisor, core.config.shutdown_timeout
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(core.kubernetes.cache.running(supervisor))
+        if service.upgrades is not None:
+            stack.push_async_callback(service.upgrades.releases.close)  # what the leader leaves behind when it ends
         await stack.enter_async_context(supervisor.running(service.tasks))
         if ports.metrics:
             metrics = make_metrics(service.exposition, header_limit=config.header_limit)

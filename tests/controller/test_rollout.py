@@ -24,10 +24,13 @@ from service.domain.names import SessionId
 from service.domain.release import Release, ReleaseState
 from service.domain.rollout import Rollout, RolloutOptions, RolloutState
 from service.domain.rollouts import RolloutControl, RolloutStatus
+from service.domain.upgrading import ReleaseUpgrades
 from service.domain.workload import Workload
 from tests.domain.conftest import World
 
 NO = UpgradeFailed("no quota")
+PROMISED = ("upgrade", "undo an upgrade", "reasons of failed upgrades")
+"""Tasks that go on when a leader does not lead any more."""
 
 
 class Fleet(World):
@@ -43,8 +46,8 @@ class Fleet(World):
     def put(self, uuid: SessionId, **changes: object) -> None:
         self.cluster.change(replace(self.cluster.workload(uuid), **changes))  # type: ignore[arg-type]
 
-    def runner(self) -> RolloutRunner:
-        upgrades = self.release_upgrades(helm_deadline=0.05)  # a process of its own
+    def runner(self, upgrades: ReleaseUpgrades | None = None) -> RolloutRunner:
+        upgrades = upgrades or self.release_upgrades(helm_deadline=0.05)  # a process of its own
         control = RolloutControl(rollouts=self.rollouts, upgrades=upgrades, cache=self.cluster)
         return RolloutRunner(rollouts=self.rollouts, control=control, upgrades=upgrades, cache=self.cluster, poll=0.02)
 
@@ -57,7 +60,7 @@ class Fleet(World):
         finally:
             leads.cancel()
             await asyncio.gather(leads, return_exceptions=True)
-            left = [task for task in asyncio.all_tasks() if task.get_name() in ("upgrade", "undo an upgrade")]
+            left = [task for task in asyncio.all_tasks() if task.get_name() in PROMISED]
             for task in left if killed else ():
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
@@ -257,6 +260,63 @@ async def test_a_stop_lets_those_in_progress_finish_and_begins_no_other(fleet: F
     assert 0 < len(done) < 10
     with pytest.raises(NoUpgrade):
         await fleet.rollout_control.stop()
+
+
+async def test_the_reason_of_a_failure_after_a_stop_waits_until_redis_is_back(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> bool:
+        raise RedisUnavailable
+
+    uuids = await fleet.fill(3)
+    fleet.releases.seconds = 0.3
+    fleet.releases.failing = dict.fromkeys(uuids, NO)
+    await fleet.start(max_parallel=1)
+    async with fleet.leader():
+        await fleet.until(lambda: bool(fleet.releases.at_work))
+        await fleet.rollout_control.stop()
+        with monkeypatch.context() as patch:
+            patch.setattr(fleet.rollouts, "replace", away)
+            await fleet.until(lambda: not fleet.releases.at_work)
+            await asyncio.sleep(0.2)
+            assert not fleet.rollout.failures
+        await fleet.until(lambda: bool(fleet.rollout.failures))
+    assert [(each.uuid, each.reason) for each in fleet.rollout.failures] == [(uuids[0], "no quota; it is rolled back")]
+    assert fleet.rollout.state is RolloutState.STOPPED
+
+
+async def test_a_failure_is_named_although_its_leader_does_not_lead_any_more(fleet: Fleet) -> None:
+    uuids = await fleet.fill(3)
+    fleet.releases.seconds = 0.1
+    fleet.releases.failing = dict.fromkeys(uuids, NO)
+    await fleet.start(max_parallel=1)
+    async with fleet.leader():
+        await fleet.until(lambda: bool(fleet.releases.at_work))
+        await fleet.rollout_control.stop()
+    assert [each.uuid for each in fleet.rollout.failures] == uuids[:1]
+
+
+async def test_a_process_that_ends_begins_no_upgrade_and_does_not_wait_for_a_redis_that_is_away(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> bool:
+        raise RedisUnavailable
+
+    uuids = await fleet.fill(6)
+    fleet.releases.seconds = 0.1
+    fleet.releases.failing[uuids[0]] = NO
+    await fleet.start(max_parallel=1)
+    upgrades = fleet.release_upgrades()
+    leads = asyncio.create_task(fleet.runner(upgrades).lead())
+    await fleet.until(lambda: bool(fleet.releases.at_work))
+    async with asyncio.timeout(5):
+        await upgrades.close()
+        monkeypatch.setattr(fleet.rollouts, "replace", away)
+        leads.cancel()
+        await asyncio.gather(leads, return_exceptions=True)
+        await upgrades.close()
+    assert (fleet.releases.upgrades, fleet.upgraded()) == (uuids[:1], set())
+    assert fleet.rollout.active
 
 
 async def test_a_second_start_is_the_same_rollout_and_one_of_another_service_is_refused(fleet: Fleet) -> None:
