@@ -13,14 +13,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from service.domain.activity import SessionActivity
-from service.domain.audit import DONE, Audit
 from service.domain.backoff import Backoff
 from service.domain.errors import SessionError, SessionInUse, SessionNotFound, Unavailable
 from service.domain.expiry import Expired, Expiry, ExpiryReason, ExpiryRule
 from service.domain.journal import ExpiryAnnounced, Journal, hashed
-from service.domain.metrics import SILENT, ServiceMetrics
 from service.domain.names import SessionId
-from service.domain.permissions import SERVICE, Caller, CallerRole
 from service.domain.ports import Store
 from service.domain.provisioning import Provisioner
 from service.domain.queries import SessionQueries
@@ -36,7 +33,6 @@ _MOST_SKEW = timedelta(minutes=1)
 """Between this replica's clock and Redis'."""
 _PAGE = 200
 _LONGEST_BACKOFF = 3600.0
-_SERVICE = Caller(name=SERVICE, role=CallerRole.OPERATOR)
 
 
 class Expirer:
@@ -51,10 +47,8 @@ class Expirer:
         activity: SessionActivity,
         provisioner: Provisioner,
         journal: Journal,
-        audit: Audit,
         interval: timedelta,
         per_hour: int,
-        metrics: ServiceMetrics = SILENT,
     ) -> None:
         """`interval`: between two rounds; `per_hour`: the most deletions in an hour."""
         self._rule = rule
@@ -63,8 +57,6 @@ class Expirer:
         self._activity = activity
         self._provisioner = provisioner
         self._journal = journal
-        self._audit = audit
-        self._metrics = metrics
         self._gap = min(_GAP, rule.warning / _GAP_OF_WARNING)
         self._interval = min(interval, self._gap / 4).total_seconds()
         self._per_second = per_hour / 3600
@@ -174,17 +166,7 @@ class Expirer:
         if by_age and session.awake:
             await self._activity.sleep(uuid, request=f"deletion-{expiry.reason}")
         expired = Expired(expiry.warning, None if by_age else session.last_awake)
-        await self._provisioner.delete(uuid, keep_data=True, wait=False, by=expiry.reason, expired=expired)
-        self._metrics.expired(expiry.reason)
-        self._audit.note(
-            _SERVICE,
-            f"delete:{expiry.reason}",
-            uuid=uuid,
-            user_id=session.record.user_id,
-            result=DONE,
-            status=204,
-            changes=True,
-        )
+        await self._provisioner.delete(uuid, keep_data=True, wait=False, expired=expired)
 
     def _may_try(self, uuid: SessionId) -> bool:
         later = self._later.get(uuid)

@@ -35,6 +35,7 @@ from service.domain.errors import (
     Unavailable,
 )
 from service.domain.expiry import Expired
+from service.domain.expiry_notes import ExpiryNotes
 from service.domain.idle_times import IdleTimes
 from service.domain.journal import Deleted, Failed, Journal, hashed
 from service.domain.limits import NOTHING_REQUESTED, Limits, RequestedIdleTimes
@@ -86,6 +87,7 @@ class Provisioner:
         limits: Limits | None = None,
         metrics: ServiceMetrics = SILENT,
         journal: Journal = journals.SILENT,
+        expiries: ExpiryNotes | None = None,
         new_id: Callable[[], SessionId] = names.new_session_id,
     ) -> None:
         """`helm_deadline` is how long a helm process may run: an unfinished release older than that is abandoned."""
@@ -103,6 +105,7 @@ class Provisioner:
         self._limits = limits or Limits()
         self._metrics = metrics
         self._journal = journal
+        self._expiries = expiries
         self._new_id = new_id
         self._creating: dict[str, asyncio.Task[Created]] = {}
         self._running: set[asyncio.Task[Any]] = set()
@@ -311,7 +314,6 @@ class Provisioner:
         *,
         keep_data: bool,
         wait: bool = True,
-        by: str = "request",
         expired: Expired | None = None,
     ) -> str:
         """Remove release, keys and, unless `keep_data`, the volume. Returns whose it was: what its record says.
@@ -319,14 +321,14 @@ class Provisioner:
         Continues if the caller disconnects.
 
         If a dependency is unavailable, `Recovery` finishes the rest later. With `wait`, wait until the session's lock
-        is free; otherwise raise SessionBusy. `by` goes into the journal. With `expired`, raises SessionInUse if
+        is free; otherwise raise SessionBusy. With `expired`, raises SessionInUse if
         that is no longer so.
         """
-        work = self._delete(uuid, keep_data=keep_data, wait=wait, by=by, expired=expired)
+        work = self._delete(uuid, keep_data=keep_data, wait=wait, expired=expired)
         gone: str = await asyncio.shield(self._background(work, "delete"))
         return gone
 
-    async def _delete(self, uuid: SessionId, *, keep_data: bool, wait: bool, by: str, expired: Expired | None) -> str:
+    async def _delete(self, uuid: SessionId, *, keep_data: bool, wait: bool, expired: Expired | None) -> str:
         started, record = time.monotonic(), await self._store.record(uuid)
         try:
             with self.admission.admit():
@@ -334,7 +336,7 @@ class Provisioner:
                     if expired is not None:
                         await self._check_expired(uuid, expired)
                     await self._store.mark_deleting(uuid, keep_data=keep_data, expired=expired)
-                    await self._remove(await self._store.record(uuid), lock, by)
+                    await self._remove(await self._store.record(uuid), lock)
         except Unavailable as error:
             if wait:  # otherwise Recovery asked, which tries again
                 self._note_failure("delete", uuid, record.user_id, error, started)
@@ -349,7 +351,7 @@ class Provisioner:
         if since is not None and (workload.replicas or (workload.last_active and workload.last_active > since)):
             raise SessionInUse
 
-    async def _remove(self, record: Record, lock: SessionLock, by: str = "request") -> None:
+    async def _remove(self, record: Record, lock: SessionLock) -> None:
         """The second half of a delete, repeatable from any point: release, volume, and the keys last."""
         started = time.monotonic()
         await self._queues.clear(record.uuid)
@@ -363,7 +365,9 @@ class Provisioner:
             await lock.confirm()
             await self._cluster.delete_volume(record.uuid)
         await lock.confirm()
-        await self._forget(record, by, time.monotonic() - started)
+        await self._forget(record, record.expired or "request", time.monotonic() - started)
+        if record.expired is not None and self._expiries is not None:
+            self._expiries.deleted(record, record.expired)
 
     async def collect(self, uuid: SessionId, retention: timedelta) -> bool:
         """Delete the keys of a session whose release has been gone for `retention`; returns whether it did so.

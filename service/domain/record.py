@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from service.domain.expiry import ExpiryWarning
+from service.domain.expiry import ExpiryReason, ExpiryWarning
 from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId
 from service.domain.queue_state import QueueState
@@ -58,6 +58,8 @@ class Record:
     """When the release was first found missing; None while there is one."""
     keep_data: bool = True
     """While deleting: whether the volume outlives the session."""
+    expired: ExpiryReason | None = None
+    """While deleting: why the service began it; None for a request."""
     queue: QueueState = field(default_factory=QueueState)
     read_error: str | None = None
     """Why the record cannot be read, and what repairs it."""

@@ -11,7 +11,6 @@ from service.controller.leader import Leader
 from service.controller.reconciler import Reconciler
 from service.controller.rollout_runner import RolloutRunner
 from service.controller.wake_tracker import WakeTracker
-from service.domain.audit import Audit
 from service.domain.provisioning import Provisioner
 from service.domain.recovery import Recovery
 from service.domain.supervisor import Work
@@ -37,9 +36,7 @@ class Controller:
     tasks: Mapping[str, Work]
 
 
-def build_controller(
-    core: Core, provisioner: Provisioner, upgrades: Upgrades, tracker: WakeTracker, audit: Audit
-) -> Controller:
+def build_controller(core: Core, provisioner: Provisioner, upgrades: Upgrades, tracker: WakeTracker) -> Controller:
     config, cache, redis = core.config, core.kubernetes.cache, core.redis
     reconciler = Reconciler(
         queues=redis.queues,
@@ -60,10 +57,8 @@ def build_controller(
         activity=build_activity(core, (reconciler, tracker)),
         provisioner=provisioner,
         journal=core.journal,
-        audit=audit,
         interval=timedelta(seconds=config.sweep_interval * _SWEEPS_PER_ROUND),
         per_hour=config.deletions_per_hour,
-        metrics=core.metrics,
     )
     leader = Leader(
         election=core.kubernetes.election,

@@ -8,7 +8,9 @@ from service.adapters.helm.measured_releases import MeasuredReleases
 from service.adapters.helm.releases import HelmReleases
 from service.adapters.helm.values import read_values
 from service.domain.admission_queue import AdmissionQueue
+from service.domain.audit import Audit
 from service.domain.errors import ChartInvalid, Unavailable, causes
+from service.domain.expiry_notes import ExpiryNotes
 from service.domain.metrics import ServiceMetrics
 from service.domain.ports import Releases
 from service.domain.profiles import Profile, Profiles
@@ -58,7 +60,7 @@ async def _check_profile(releases: HelmReleases, profile: Profile) -> None:
         log.warning("the profile was not checked: %s", error, extra={"profile": profile.name, "cause": causes(error)})
 
 
-def build_provisioner(core: Core, releases: Releases) -> Provisioner:
+def build_provisioner(core: Core, releases: Releases, audit: Audit) -> Provisioner:
     config = core.config
     return Provisioner(
         queries=core.queries,
@@ -74,4 +76,5 @@ def build_provisioner(core: Core, releases: Releases) -> Provisioner:
         limits=config.limits,
         metrics=core.metrics,
         journal=core.journal,
+        expiries=ExpiryNotes(audit, core.metrics),
     )

@@ -119,11 +119,12 @@ def build_service(
     of the API need neither key nor token. `dashboard_provider` is that provider as the dashboard calls it.
     """
     role, (tracker, tracking) = core.config.role, build_tracking(core)
-    provisioner = build_provisioner(core, releases) if releases is not None else None
+    audit = Audit(core.redis.audit_trail, LogAudit(), core.kubernetes.cache)
+    provisioner = build_provisioner(core, releases, audit) if releases is not None else None
     upgrades = build_upgrades(core, releases, provisioner) if releases is not None and provisioner is not None else None
-    audit, controller = Audit(core.redis.audit_trail, LogAudit(), core.kubernetes.cache), None
+    controller = None
     if provisioner is not None and upgrades is not None and role.controls:
-        controller = build_controller(core, provisioner, upgrades, tracker, audit)
+        controller = build_controller(core, provisioner, upgrades, tracker)
     observers = (controller.reconciler, tracker) if controller is not None else (tracker,)
     activity = build_activity(core, observers)
     access = build_access(core) if role.serves_api or role.serves_gateway else None

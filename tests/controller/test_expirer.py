@@ -18,6 +18,7 @@ from service.controller.expirer import Expirer
 from service.domain.audit import Audit, AuditEntry, AuditFilter
 from service.domain.errors import ClusterUnavailable, InstallFailed, RedisUnavailable, SessionInUse
 from service.domain.expiry import Expired, ExpiryReason, ExpiryRule, ExpiryWarning
+from service.domain.expiry_notes import ExpiryNotes
 from service.domain.journal import Deleted, ExpiryAnnounced
 from service.domain.metrics import NoMetrics
 from service.domain.names import SessionId
@@ -59,7 +60,8 @@ def expirer(
 ) -> Expirer:
     """The rule of a second one may differ from the world's, as in a replica with other settings."""
     world.expiry_rule = rule
-    replica = world.replica()
+    audit = audit or Audit(world.trail, LogAudit(), world.cluster)
+    replica = world.replica(ExpiryNotes(audit, metrics or Sheet()))
     return Expirer(
         rule=rule,
         queries=replica.queries,
@@ -67,11 +69,23 @@ def expirer(
         activity=replica.activity,
         provisioner=replica.provisioner,
         journal=world.journal,
-        audit=audit or Audit(world.trail, LogAudit(), world.cluster),
         interval=timedelta(minutes=5),
         per_hour=per_hour,
-        metrics=metrics or Sheet(),
     )
+
+
+async def entries(trail: Audit, uuid: SessionId) -> list[AuditEntry]:
+    """What the service has done to the session of ann, once that is written."""
+    writing = asyncio.create_task(trail.run())
+    found: list[AuditEntry] = []
+    chosen = AuditFilter(uuid=uuid, caller=SERVICE, user_id="ann")
+    async with asyncio.timeout(5):
+        while not found:
+            await asyncio.sleep(0)
+            found = list((await trail.page(cursor=None, limit=10, chosen=chosen)).entries)
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    return found
 
 
 def ago(days: float) -> datetime:
@@ -457,9 +471,17 @@ async def test_a_deletion_that_a_crash_interrupts_is_finished_and_keeps_the_home
         await expirer(world).expire()
     assert world.store.sessions[uuid].status is RecordStatus.DELETING
     monkeypatch.setattr(world.releases, "uninstall", uninstall)
-    assert await world.recovery().run()
+    sheet, trail = Sheet(), Audit(world.trail, LogAudit(), world.cluster)
+    recoveries = []
+    for _ in range(2):
+        world.use(world.replica(ExpiryNotes(trail, sheet)))
+        recoveries.append(world.recovery())
+    await asyncio.gather(*(each.run() for each in recoveries))
     assert uuid not in world.store.sessions
     assert world.cluster.workload(uuid).volume
+    assert sheet.expired_by == [DORMANCY]
+    assert [(entry.operation, entry.user_id) for entry in await entries(trail, uuid)] == [("delete:dormancy", "ann")]
+    assert [entry.by for entry in world.journal.entries if isinstance(entry, Deleted)] == ["dormancy"]
 
 
 async def test_a_warning_that_could_not_be_stored_was_not_given(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -513,16 +535,7 @@ async def test_a_session_that_is_too_old_sleeps_before_it_is_deleted(world: Worl
     await expirer(world, trail).expire()
     assert scaled == [0]
     assert uuid not in world.store.sessions
-    writing = asyncio.create_task(trail.run())
-    entries: list[AuditEntry] = []
-    chosen = AuditFilter(uuid=uuid, caller=SERVICE, user_id="ann")
-    async with asyncio.timeout(5):
-        while not entries:
-            await asyncio.sleep(0)
-            entries = list((await trail.page(cursor=None, limit=10, chosen=chosen)).entries)
-    writing.cancel()
-    await asyncio.gather(writing, return_exceptions=True)
-    assert [(entry.operation, entry.result) for entry in entries] == [("delete:lifetime", "done")]
+    assert [(entry.operation, entry.result) for entry in await entries(trail, uuid)] == [("delete:lifetime", "done")]
 
 
 async def test_the_duty_outlasts_an_outage_and_reports_nothing_once_another_replica_leads(

@@ -11,6 +11,7 @@ from service.domain.admission_queue import AdmissionQueue
 from service.domain.awake_quota import AwakeLimits, AwakeQuota
 from service.domain.diagnosis.diagnosis import Doctor
 from service.domain.expiry import NEVER, ExpiryRule
+from service.domain.expiry_notes import ExpiryNotes
 from service.domain.health import Health
 from service.domain.idle_times import IdleTimes
 from service.domain.journal import JournalEntry
@@ -122,7 +123,7 @@ class World:
     def limits_on_awake(self) -> AwakeLimits:
         return AwakeLimits(total=self.awake_limit or None, groups=self.awake_limits)
 
-    def replica(self) -> Replica:
+    def replica(self, expiries: ExpiryNotes | None = None) -> Replica:
         queries = SessionQueries(
             store=self.store,
             history=self.history,
@@ -153,6 +154,7 @@ class World:
             profiles=self.profiles,
             helm_deadline=timedelta(seconds=5),
             journal=self.journal,
+            expiries=expiries,
             new_id=lambda: self.new_id(),  # noqa: PLW0108 - a test may exchange it later
         )
         return Replica(provisioner, activity, queries)

@@ -140,7 +140,10 @@ class MemoryStore:
             raise SessionNotFound
         if expired is not None and not self._still(uuid, expired):
             raise SessionInUse
-        self.sessions[uuid] = replace(self.sessions[uuid], status=RecordStatus.DELETING, keep_data=keep_data)
+        reason = expired.warning.reason if expired else self.sessions[uuid].expired
+        self.sessions[uuid] = replace(
+            self.sessions[uuid], status=RecordStatus.DELETING, keep_data=keep_data, expired=reason
+        )
         self.half[uuid] = (datetime.now(UTC), None)
 
     def _still(self, uuid: SessionId, expired: Expired) -> bool:

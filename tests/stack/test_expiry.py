@@ -60,6 +60,7 @@ async def expirer(stack: Stack, shown: Sequence[SessionId], notes: Notes) -> Asy
             expiry_rule=RULE,
         )
         queries.shown = shown
+        audit = Audit(redis.audit_trail, LogAudit(), kubernetes.cache)
         async with kubernetes.cache.running():
             await kubernetes.cache.wait_synced()
             yield Expirer(
@@ -67,9 +68,8 @@ async def expirer(stack: Stack, shown: Sequence[SessionId], notes: Notes) -> Asy
                 queries=queries,
                 store=redis.store,
                 activity=build_activity(core, ()),
-                provisioner=build_provisioner(core, wanted),
+                provisioner=build_provisioner(core, wanted, audit),
                 journal=notes,
-                audit=Audit(redis.audit_trail, LogAudit(), kubernetes.cache),
                 interval=timedelta(minutes=1),
                 per_hour=3600,
             )

@@ -38,6 +38,7 @@ def record(uuid: SessionId, fields: Mapping[str, str], type_: str, queue: QueueS
         RecordStatus.DELETING if deleting else RecordStatus.CREATED,
         created_at=_EPOCH,
         keep_data=fields.get("keep_data") != "0",
+        expired=_expired(fields),
         queue=queue,
         read_error=unreadable_keys.record_error(uuid, problem),
     )
@@ -61,6 +62,7 @@ def _read(uuid: SessionId, fields: Mapping[str, str], queue: QueueState) -> Reco
         deletion_warning=_warning(fields.get("deletion_warning", "")),
         released_at=_moment(fields, "released_at"),
         keep_data=_flag(fields, "keep_data"),
+        expired=_expired(fields),
         queue=queue,
     )
 
@@ -98,6 +100,11 @@ def _flag(fields: Mapping[str, str], name: str) -> bool:
     if text not in ("0", "1"):
         raise _Malformed(f"has a {name} that is neither 0 nor 1")
     return text == "1"
+
+
+def _expired(fields: Mapping[str, str]) -> ExpiryReason | None:
+    """What cannot be read delays no delete."""
+    return {reason.value: reason for reason in ExpiryReason}.get(fields.get("expired", ""))
 
 
 def _sleep_request(fields: Mapping[str, str]) -> SleepRequest | None:

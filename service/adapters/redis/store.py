@@ -1,7 +1,7 @@
 """The Store port on Redis (6.2 or newer, one primary). Every change of more than one key is one Lua script.
 
-session:<uuid>          hash   user_id, status, created_at, written_at, released_at, keep_data (times in seconds since
-                               1970), and the activity that `queues` writes
+session:<uuid>          hash   user_id, status, created_at, written_at, released_at, keep_data, expired (times in
+                               seconds since 1970), and the activity that `queues` writes
 user-pods:users         hash   user_id -> uuid, the owners
 user-pods:ids           zset   all ids, score 0, so that pages are in the order of the ids
 user-pods:whole         string present while the index is complete
@@ -94,7 +94,7 @@ return 1
 """
 
 # KEYS session unfinished queue pending; ARGV keep_data uuid, and for one that has expired: warning idle_since ('' if
-# that does not matter). Returns 1, 0 when there is no such session, and -1 when it has not expired any more.
+# that does not matter) reason. Returns 1, 0 when there is no such session, and -1 when it has not expired any more.
 _MARK_DELETING = f"""{NOW}
 local type = redis.call('TYPE', KEYS[1]).ok
 if type == 'none' then return 0 end
@@ -113,6 +113,7 @@ if ARGV[4] ~= '' then
 end
 if type ~= 'hash' then redis.call('DEL', KEYS[1]) end
 redis.call('HSET', KEYS[1], 'status', 'deleting', 'keep_data', ARGV[1])
+if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'expired', ARGV[5]) end
 redis.call('HSET', KEYS[2], ARGV[2], now)
 return 1
 """
@@ -335,7 +336,8 @@ class RedisStore:
         keys = [session_key(uuid), UNFINISHED, queue_key(uuid), PENDING]
         warning = records.warning_text(expired.warning) if expired else ""
         since = f"{expired.idle_since.timestamp():.6f}" if expired and expired.idle_since else ""
-        marked = await self._run(self._mark_deleting(keys=keys, args=[int(keep_data), uuid, warning, since]))
+        reason = expired.warning.reason if expired else ""
+        marked = await self._run(self._mark_deleting(keys=keys, args=[int(keep_data), uuid, warning, since, reason]))
         if not marked:
             raise SessionNotFound
         if marked < 0:
