@@ -99,6 +99,9 @@ class Settings(BaseSettings):
     `OIDC_ISSUER`: register `<url>/dashboard/callback` as a redirect URI of `OIDC_CLIENT_ID` there."""
     dashboard_stay: Annotated[float, Field(ge=60, le=2_592_000)] = 28_800
     """Seconds after which people sign in to the dashboard again. The default is eight hours."""
+    dashboard_recheck: Annotated[float, Field(ge=60, le=2_592_000)] = 3600
+    """Seconds after which the dashboard leads operators and viewers who have signed in at the provider there again,
+    to learn their groups. Whoever is still signed in at the provider notices nothing."""
     price_cpu: Annotated[float, Field(ge=0)] = 0
     """What one CPU costs in an hour, for the dashboard's estimate of what sleeping saves. 0: no price is shown."""
     price_memory: Annotated[float, Field(ge=0)] = 0

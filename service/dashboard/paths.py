@@ -26,6 +26,11 @@ def sign_in(back_to: str) -> str:
     return SIGN_IN if page == ROOT else f"{SIGN_IN}?to={quote(page, safe='')}"
 
 
+def at_provider(back_to: str) -> str:
+    """Where to sign in at the identity provider, to be led back to that page of the dashboard."""
+    return f"{PROVIDER}?to={quote(own_page(back_to), safe='')}"
+
+
 def own_page(path: str) -> str:
     """The path, if it is one of a page of the dashboard; else that of the first page."""
     if len(path) > _LONGEST or not path.isascii() or not path.isprintable() or "\\" in path:

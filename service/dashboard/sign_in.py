@@ -45,7 +45,8 @@ class SignInPages:
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         to = paths.own_page(request.query.get("to", ""))
-        if await self._visitors.session(request) is not None:
+        session = await self._visitors.session(request)
+        if session is not None and not session.overdue:
             raise web.HTTPSeeOther(to)
         if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
             # A link on another site brings no strict cookie. Loaded again by itself, the page shows who is signed in.

@@ -12,6 +12,8 @@ from service.web.problems import RequestRefused
 
 _NAME = "user-pods-dashboard"
 _LONGEST = 2000
+_FILLING_IN = 900
+"""Seconds that somebody may take over a form."""
 _SESSION = web.RequestKey("dashboard session", BrowserSession)
 
 
@@ -26,15 +28,22 @@ class Visitors:
         self._origin = origin
 
     async def visitor(self, request: web.Request) -> Caller:
-        """Raises RequestRefused, and for a page that was opened without a sign-in a redirect to where to sign in."""
+        """Raises RequestRefused, and for a page that was opened without a sign-in a redirect to where to sign in.
+
+        Operators and viewers whose role has to be asked for again are led by way of the provider, which asks them
+        nothing while they are signed in there. A form that they have begun to fill in is still accepted.
+        """
         self._check_purpose(request)
         session = await self.session(request)
-        if session is not None:
+        reads = request.method in (hdrs.METH_GET, hdrs.METH_HEAD)
+        if session is not None and session.overdue <= (0 if reads else _FILLING_IN):
             request[_SESSION] = session
             return session.caller
-        if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
+        if not reads:
             raise RequestRefused("unauthorized", "you are not signed in, or no longer; sign in and try again")
-        target = paths.sign_in(request.raw_path)
+        if "text/event-stream" in request.headers.get(hdrs.ACCEPT, ""):
+            raise web.HTTPNoContent  # the page notices, and loads itself again
+        target = paths.sign_in(request.raw_path) if session is None else paths.at_provider(request.raw_path)
         if request.headers.get("HX-Request"):
             raise web.HTTPNoContent(headers={"HX-Redirect": target})
         raise web.HTTPSeeOther(target)

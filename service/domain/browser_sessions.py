@@ -3,7 +3,8 @@
     cookie   <valid until>.<who, in base64>.<key>.<seal>
 
 Whoever has signed in with an API key stays signed in only while that key is valid: its line is looked up again for each
-request, by its id and a seal over what is stored of it. What the provider has said of a person holds until the end.
+request, by its id and a seal over what is stored of it. What the provider has said of a person holds until the end, but
+what makes operators and viewers of them is to be asked for again before.
 """
 
 import hmac
@@ -28,17 +29,29 @@ class BrowserSession:
 
     caller: Caller
     form_token: str
+    overdue: float = 0
+    """For how many seconds the provider should have been asked again what its person may do; 0: it need not be."""
 
 
 class BrowserSessions:
-    """`stay`: how long somebody stays signed in. Every coroutine may raise SigningKeysUnavailable."""
+    """`stay`: how long somebody stays signed in. `recheck`: how long the role of an operator or a viewer holds.
+
+    Every coroutine may raise SigningKeysUnavailable.
+    """
 
     def __init__(
-        self, keyring: Keyring, keys: ApiKeys, *, stay: timedelta, now: Callable[[], float] = time.time
+        self,
+        keyring: Keyring,
+        keys: ApiKeys,
+        *,
+        stay: timedelta,
+        recheck: timedelta,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._keyring = keyring
         self._keys = keys
         self._now = now
+        self._recheck = recheck.total_seconds()
         self.seconds = int(stay.total_seconds())
 
     async def sign_in(self, api_key: str) -> tuple[Caller, str] | None:
@@ -65,7 +78,15 @@ class BrowserSessions:
             return None
         who = json.loads(decoded(shape["who"]))
         caller = _person(who) if "person" in who else self._holder(key, who)
-        return BrowserSession(caller, key.seal("dashboard-form", cookie)) if caller is not None else None
+        if caller is None:
+            return None
+        return BrowserSession(caller, key.seal("dashboard-form", cookie), self._overdue(caller))
+
+    def _overdue(self, caller: Caller) -> float:
+        """A person who reaches only their own session keeps it, and an API key is looked up for each request."""
+        if caller.person is None or caller.since is None or caller.role is CallerRole.USER:
+            return 0
+        return max(0, self._now() - caller.since - self._recheck)
 
     def _holder(self, key: SigningKey, who: Mapping[str, str]) -> Caller | None:
         """Whose API key it is, while that key is valid."""

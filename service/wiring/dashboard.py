@@ -40,7 +40,12 @@ def build_dashboard(
     if callers is None or not config.serves_dashboard:
         return None
     keyring = access.keyring if access is not None else build_keyring(core)
-    sessions = BrowserSessions(keyring, callers.keys, stay=timedelta(seconds=config.dashboard_stay))
+    sessions = BrowserSessions(
+        keyring,
+        callers.keys,
+        stay=timedelta(seconds=config.dashboard_stay),
+        recheck=timedelta(seconds=config.dashboard_recheck),
+    )
     visitors = Visitors(sessions, config.dashboard_url)
     attempts = SignInAttempts(provider, keyring, core.redis.tickets, kind="dashboard-attempt") if provider else None
     start = home_page(config) if config.gateway_domain else None

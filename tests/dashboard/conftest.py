@@ -166,7 +166,7 @@ async def serving(
     file = MemoryApiKeyFile("\n".join(key.line for key in named))
     keys, keyring, tickets = ApiKeys(file, former), Keyring(MemorySigningKeys()), MemoryTickets()
     await keys.load()
-    sessions = BrowserSessions(keyring, keys, stay=stay)
+    sessions = BrowserSessions(keyring, keys, stay=stay, recheck=timedelta(hours=1))
     visitors = Visitors(sessions, url)
     readiness = Readiness(SyncedCache(), Drain())
     audit, metrics = Audit(world.trail, LogAudit(), world.cluster), PrometheusMetrics()

@@ -1,6 +1,7 @@
 """The dashboard in Chromium, with 10,000 sessions behind it. Pictures of it are in tests/pictures/ afterwards."""
 
 import re
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 from aiohttp import web
 from playwright.async_api import Browser, ConsoleMessage, Page, ViewportSize, expect
 
+from service.dashboard import live
 from service.domain.names import SessionId
 from service.gateway.pages.brand import Brand, Support
 from tests.dashboard.conftest import OPERATOR, VIEWER, Board, serving
@@ -63,6 +65,18 @@ async def seen(page: Page, name: str) -> None:
             await page.set_viewport_size(size)
             await picture(page, f"dashboard-{name}-{device}-{scheme}")
             await accessible(page)
+
+
+async def test_a_live_page_whose_sign_in_has_ended_leads_to_the_next_one_by_itself(
+    board: Board, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_HEARTBEAT", 0.2)
+    await signed_in(page, board)
+    await page.goto(f"{board.origin}/dashboard?q=user04242")
+    await expect(page.locator("#found")).to_have_text("1 of 10,000 sessions.")
+    board.sessions._now = lambda: time.time() + 9 * 3600
+    await expect(page.get_by_role("heading", name="Sign in")).to_be_visible(timeout=20_000)
+    await expect(page).to_have_url(re.compile("to=.*user04242"))
 
 
 async def test_operators_find_a_session_among_ten_thousand(board: Board, page: Page) -> None:

@@ -50,7 +50,7 @@ async def test_the_cookie_is_for_this_site_alone_and_holds_no_key(
     (line,) = answer.headers.getall("Set-Cookie")
     assert line.startswith(f"{COOKIE}=")
     assert line.endswith("; Path=/; Max-Age=28800; HttpOnly; SameSite=Strict")
-    secret = key.rpartition("_")[2]
+    secret = key.split("_", 2)[2]
     assert secret not in line + page + answer.headers["Location"] + str([vars(each) for each in caplog.records])
     assert secret not in str(await board.entries(1))
 
@@ -311,6 +311,72 @@ async def test_a_revocation_ends_the_sign_in_of_its_user_whatever_the_role(
     assert answer.status == 401
     assert "access was revoked" in (await answer.text()).lower()
     assert (await visitor.get("/dashboard/sign-in")).status == 200, "whoever may still come in can sign in again"
+
+
+async def led_by_the_provider(scene: Scene, visitor: Visitor, path: str) -> aiohttp.ClientResponse:
+    """The page, after it has led to the provider, which asks nothing and sends the browser back."""
+    led = await visitor.get(path)
+    assert led.status == 303
+    assert parse_qs(urlsplit(led.headers["Location"]).query) == {"to": [path]}
+    begun = await visitor.get(led.headers["Location"])
+    assert "prompt" not in parse_qs(urlsplit(begun.headers["Location"]).query)
+    scene.board.sessions._now = time.time
+    back = await visitor.get(f"/dashboard/callback?{scene.provider.sign_in(begun.headers['Location'])}")
+    assert back.headers["Refresh"] == f"0; url={path}"
+    return await visitor.get(path)
+
+
+async def test_the_provider_is_asked_again_each_hour_what_an_operator_may_do(scene: Scene, world: World) -> None:
+    scene.provider.user |= {"groups": ["ops"]}
+    visitor, uuid = scene.board.browser(), (await world.provisioner.create("bob@example.com")).uuid
+    await scene.sign_in(visitor)
+    path = f"/dashboard/sessions/{uuid}"
+    scene.board.sessions._now = lambda: time.time() + 3500
+    assert (await visitor.get(path)).status == 200
+    scene.board.sessions._now = lambda: time.time() + 3700
+    assert (await led_by_the_provider(scene, visitor, path)).status == 200
+    scene.provider.user |= {"groups": []}
+    scene.board.sessions._now = lambda: time.time() + 3700
+    assert (await led_by_the_provider(scene, visitor, path)).status == 404, "no operator any more"
+    scene.board.sessions._now = lambda: time.time() + 7 * 3600
+    assert (await visitor.get("/dashboard")).status == 200, "who sees only their own session keeps it"
+
+
+async def test_a_form_that_was_begun_is_accepted_though_the_role_is_to_be_asked_for_again(
+    scene: Scene, world: World
+) -> None:
+    scene.provider.user |= {"groups": ["ops"]}
+    visitor, uuid = scene.board.browser(), (await world.provisioner.create("bob@example.com")).uuid
+    await scene.sign_in(visitor)
+    path = f"/dashboard/sessions/{uuid}/revoke"
+    field = re.search(r'name="([^"]+)" value="([^"]+)"', await visitor.read(path))
+    assert field
+    scene.board.sessions._now = lambda: time.time() + 3600 + 800
+    assert (await visitor.post(path, {field[1]: field[2]})).status == 303
+    scene.board.sessions._now = lambda: time.time() + 3600 + 1000
+    assert (await visitor.post(path, {field[1]: field[2]})).status == 401, "not for ever"
+
+
+async def test_a_live_page_learns_that_it_has_to_be_loaded_again(scene: Scene, world: World) -> None:
+    scene.provider.user |= {"groups": ["support"]}
+    visitor, uuid = scene.board.browser(), (await world.provisioner.create("bob@example.com")).uuid
+    await scene.sign_in(visitor)
+    stream = await visitor.get(f"/dashboard/sessions/{uuid}/live")
+    scene.board.sessions._now = lambda: time.time() + 3700
+    async with asyncio.timeout(20):
+        await stream.read()  # it ends
+    again = await visitor.get(f"/dashboard/sessions/{uuid}/live", Accept="text/event-stream")
+    assert (again.status, "Set-Cookie" in again.headers) == (204, False)
+    part = await visitor.get("/dashboard?q=b", **{"HX-Request": "true"})
+    assert (part.status, part.headers["HX-Redirect"]) == (204, "/dashboard/provider?to=%2Fdashboard%3Fq%3Db")
+
+
+async def test_while_the_provider_is_away_an_operator_can_use_a_key(scene: Scene) -> None:
+    scene.provider.user |= {"groups": ["ops"]}
+    visitor = scene.board.browser()
+    await scene.sign_in(visitor)
+    scene.board.sessions._now = lambda: time.time() + 3700
+    assert 'name="key"' in await visitor.read("/dashboard/sign-in")
 
 
 async def test_an_attempt_works_once_and_in_its_own_browser_only(scene: Scene) -> None:
