@@ -98,6 +98,8 @@ class CreatedSession(Model):
     """The profile that the session has; null if it has none."""
     group: str | None
     """The group that the session counts for; null: none."""
+    warning: str | None
+    """What may be a mistake: other groups have a limit (`AWAKE_LIMITS`), and this one has none."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -24,6 +24,10 @@ class AwakeLimits:
     def __bool__(self) -> bool:
         return self.total is not None or bool(self.groups)
 
+    def overlooks(self, group: str | None) -> bool:
+        """Whether other groups have a limit, and this one has none: its name may be mistyped."""
+        return bool(self.groups) and group is not None and group not in self.groups
+
 
 @dataclass(slots=True)
 class _Places:

@@ -12,7 +12,7 @@ from service import __version__
 from service.domain.audit import AuditFilter
 from service.domain.errors import GatewayOff
 from service.domain.names import SessionId, is_session_id, parse_session_id
-from service.domain.permissions import group_of_create
+from service.domain.permissions import CallerRole, group_of_create
 from service.domain.request_context import current_request_id
 from service.web import access, problems
 from service.web.caller import SESSION, USER
@@ -65,9 +65,19 @@ async def create(request: web.Request) -> web.Response:
         body.user_id, body.idle.requested(), profile=body.profile, group=group
     )
     request[SESSION], request[USER] = created.uuid, body.user_id
-    answer = _json(CreatedSession.of(created, body.user_id), 201 if created.fresh else 200)
+    warning = _warning_of_group(request, created.assignment.group)
+    answer = _json(CreatedSession.of(created, body.user_id, warning), 201 if created.fresh else 200)
     answer.headers["Location"] = f"/session/{created.uuid}/status"
     return answer
+
+
+def _warning_of_group(request: web.Request, group: str | None) -> str | None:
+    """For whoever names groups. Which ones have a limit is for operators alone."""
+    limits, caller = request.app[API].awake_limits, access.caller(request)
+    if caller.user_id is not None or not limits.overlooks(group):
+        return None
+    known = f"; those with one are {', '.join(limits.groups)}" if caller.role is CallerRole.OPERATOR else ""
+    return f"the group {group} has no limit of its own{known}"
 
 
 async def wake(request: web.Request) -> web.Response:

@@ -158,12 +158,14 @@ class CreatedSession(Answer):
     status: Literal["created"] = "created"
     profile: str | None = Field(description="The profile that the session has; null if it has none.")
     group: str | None = Field(description="The group that the session counts for; null: none.")
+    warning: str | None = Field(
+        description="What may be a mistake: other groups have a limit (`AWAKE_LIMITS`), and this one has none."
+    )
 
     @classmethod
-    def of(cls, created: Created, user_id: str) -> Self:
-        return cls(
-            uuid=created.uuid, user_id=user_id, profile=created.assignment.profile, group=created.assignment.group
-        )
+    def of(cls, created: Created, user_id: str, warning: str | None = None) -> Self:
+        assigned = created.assignment
+        return cls(uuid=created.uuid, user_id=user_id, profile=assigned.profile, group=assigned.group, warning=warning)
 
 
 class ProfileView(Answer):

@@ -212,6 +212,17 @@ async def test_a_create_says_what_an_existing_session_did_not_take(with_key: Run
     assert (done.code, done.err) == (0, ""), "it was installed anew, with what was asked for"
 
 
+async def test_a_create_warns_of_a_group_without_a_limit(
+    run: Run, serve: Serve, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.awake_limits = {"students": 40}
+    monkeypatch.setenv("USER_PODS_URL", str((await serve(keys=[KEY])).make_url("/")))
+    monkeypatch.setenv("USER_PODS_TOKEN", KEY)
+    done = await run("create", "ann", "--group", "studnets", "-o", "name")
+    assert done.code == 0
+    assert done.err == "Warning: the group studnets has no limit of its own; those with one are students.\n"
+
+
 async def test_an_empty_list_says_how_to_begin(with_key: Run) -> None:
     assert (await with_key("list")).out == "There are no sessions yet. `user-pods create USER` makes one.\n"
     assert (await with_key("list", "--user", "ann")).out == "There are no such sessions.\n"

@@ -26,7 +26,7 @@ async def created(client: Client) -> str:
 async def test_create_answers_201_once_and_200_afterwards(client: Client) -> None:
     first = await client.post("/session/create", json=ANN)
     body = await first.json()
-    assert (first.status, set(body)) == (201, {"uuid", "user_id", "status", "profile", "group"})
+    assert (first.status, set(body)) == (201, {"uuid", "user_id", "status", "profile", "group", "warning"})
     assert (body["user_id"], body["status"]) == (ANN["user_id"], "created")
     assert first.headers["Location"] == f"/session/{body['uuid']}/status"
     second = await client.post("/session/create", json=ANN)

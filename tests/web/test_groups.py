@@ -50,6 +50,27 @@ async def test_a_full_group_holds_up_nobody_else(client: Client, world: World) -
     assert (await (await client.get(f"/session/{one}/status")).json())["group"] == "students"
 
 
+async def test_a_group_without_a_limit_is_a_label_and_whoever_names_it_is_warned(serve: Serve) -> None:
+    root, stored_root = new_api_key("root", CallerRole.OPERATOR)
+    shop, stored_shop = new_api_key("shop", CallerRole.FRONTEND)
+    own, stored_own = new_api_key("own", CallerRole.FRONTEND, "joe", group="studnets")
+    client = await serve(named=[stored_root, stored_shop, stored_own])
+
+    async def warning(key: str, user_id: str, **more: str) -> str | None:
+        headers = {"Authorization": f"Bearer {key}"}
+        answer = await client.post("/session/create", json={"user_id": user_id, **more}, headers=headers)
+        assert answer.status in (200, 201)
+        found: str | None = (await answer.json())["warning"]
+        return found
+
+    assert await warning(root, "ann", group="students") is None
+    assert await warning(root, "bob") is None
+    told = "the group studnets has no limit of its own"
+    assert await warning(shop, "eve", group="studnets") == told, "which there are is for operators"
+    assert await warning(root, "eve") == f"{told}; those with one are students, staff"
+    assert await warning(own, "joe") is None, "nobody chooses the group of their own session"
+
+
 async def test_an_existing_session_stays_in_its_group(client: Client) -> None:
     await create(client, "ann", "students")
     again = await client.post("/session/create", json={"user_id": "ann", "group": "staff"})

@@ -68,13 +68,15 @@ def _options(cooldown: int | None, background: float | None) -> str:
 
 
 def _kept(created: CreatedSession, profile: str | None, group: str | None) -> Iterator[str]:
-    """What was asked for, and the session has otherwise."""
+    """What was asked for and the session has otherwise, and what may be a mistake."""
     if profile is not None and created.profile != profile:
         has = f"the profile {printable(created.profile)}" if created.profile else "no profile"
         yield f"It was there before and keeps what it has: {has}, not {printable(profile)}."
     if group is not None and created.group != group:
         counts = f"the group {printable(created.group)}" if created.group else "no group"
         yield f"It was there before and still counts for {counts}, not {printable(group)}."
+    if created.warning:
+        yield f"Warning: {printable(created.warning)}."
 
 
 def profiles(context: typer.Context, format_: output.Output = Format.TABLE) -> None:
