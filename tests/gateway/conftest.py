@@ -382,6 +382,8 @@ class Scripted:
         self.heads: list[bytes] = []
         self.over = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
+        self.connections = 0
+        """How many there have been with a request."""
 
     def end_connections(self) -> None:
         for writer in self._writers:
@@ -389,9 +391,12 @@ class Scripted:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        is_new = True
         try:
             while True:
                 self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+                self.connections += is_new
+                is_new = False
                 writer.write(self._said)
                 if self._ends:
                     break

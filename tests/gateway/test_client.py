@@ -5,16 +5,44 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from itertools import count
 
 import pytest
 from aiohttp import ClientPayloadError, ClientResponse
 
+from service.domain.names import SessionId
 from service.domain.workload import Pod
 from tests.gateway.conftest import Headers, House, answer, raw, scripted
 
 LARGE = 20_000_000
 _LATIN = 'attachment; filename="M\udcfcller.pdf"'
 """With a byte that is no UTF-8, as aiohttp keeps it."""
+
+
+@contextlib.asynccontextmanager
+async def in_pieces(house: House, said: bytes) -> AsyncIterator[SessionId]:
+    """An awake session whose pod sends its nth answer in two pieces, of which the first has n bytes."""
+    cuts, over = count(1), asyncio.Event()
+    serving: set[asyncio.Task[None] | None] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            cut = next(cuts)
+            for piece in (said[:cut], said[cut:]):
+                writer.write(piece)
+                for _ in range(20):  # the gateway, in the same loop, reads it
+                    await asyncio.sleep(0)
+            await over.wait()
+        writer.close()
+
+    uuid = await house.session()
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        house.pod_at(uuid, server.sockets[0].getsockname()[1])
+        yield uuid
+        over.set()
+        await asyncio.gather(*filter(None, serving))
 
 
 async def chunks() -> AsyncIterator[bytes]:
@@ -258,6 +286,62 @@ async def test_an_endless_response_head_is_a_502(house: House, said: bytes) -> N
     async with scripted(house, said) as (uuid, _):
         status, body = await answer(house, "/", await house.headers(uuid))
     assert (status, json.loads(body)["title"]) == (502, "The workspace sent an invalid response")
+
+
+@pytest.mark.parametrize(
+    "surplus",
+    [b"surplus", b"7\r\nsurplus\r\n0\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", b"\r\n\r\n" * 9],
+    ids=["text", "chunks", "an answer", "blank lines"],
+)
+@pytest.mark.parametrize(
+    ("method", "head", "status"),
+    [
+        ("HEAD", b"200 OK\r\nContent-Length: 7", 200),
+        ("HEAD", b"200 OK\r\nTransfer-Encoding: chunked", 200),
+        ("HEAD", b"404 Not Found", 404),
+        ("HEAD", b"103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK", 200),
+        ("GET", b"204 No Content", 204),
+        ("GET", b"103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 204 No Content", 204),
+        ("DELETE", b"204 No Content\r\nContent-Length: 7", 204),
+        ("GET", b'304 Not Modified\r\nETag: "1"', 304),
+        ("GET", b"304 Not Modified\r\nContent-Length: 700", 304),
+    ],
+)
+async def test_a_body_where_none_may_be_is_left_out_and_its_connection_ends(
+    house: House, method: str, head: bytes, status: int, surplus: bytes
+) -> None:
+    async with scripted(house, b"HTTP/1.1 %s\r\n\r\n%s" % (head, surplus)) as (uuid, pod):
+        headers = await house.headers(uuid)
+        for number in range(1, 4):
+            assert await answer(house, "/", headers, method) == (status, b"")
+            assert pod.connections == number
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n"),
+        ("HEAD", b"HTTP/1.1 200 OK\nContent-Length: 7\n\n"),
+        ("GET", b"HTTP/1.1 204 No Content\r\n\r\n"),
+        ("GET", b'HTTP/1.1 304 Not Modified\r\nETag: "1"\r\n\r\n'),
+    ],
+)
+async def test_a_connection_stays_open_after_an_answer_that_may_have_no_body(
+    house: House, method: str, said: bytes
+) -> None:
+    async with scripted(house, said) as (uuid, pod):
+        headers = await house.headers(uuid)
+        for _ in range(3):
+            assert (await answer(house, "/", headers, method))[1] == b""
+        assert pod.connections == 1
+
+
+async def test_a_surplus_body_in_pieces_is_left_out_too(house: House) -> None:
+    said = b"HTTP/1.1 204 No Content\r\nX-Own: 1\r\n\r\nsurplus"
+    async with in_pieces(house, said) as uuid:
+        headers = await house.headers(uuid)
+        for cut in range(1, len(said)):
+            assert await answer(house, "/", headers) == (204, b""), cut
 
 
 # --- connections ---

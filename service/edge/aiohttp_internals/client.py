@@ -1,4 +1,4 @@
-"""An HTTP client for a proxy, made of the parts of aiohttp's client. It differs from that in five ways.
+"""An HTTP client for a proxy, made of the parts of aiohttp's client. It differs from that in six ways.
 
 - A target is sent byte for byte. yarl, which aiohttp takes targets from, drops an empty query (`/x?`).
 - Headers are sent byte for byte (heads.py), and none is added.
@@ -6,6 +6,8 @@
 - A response whose body is malformed in the middle is cut off. aiohttp leaves its readers waiting.
 - An early response is read. A server may respond (413, 401, a redirect) and close before the upload has ended. aiohttp
   then finds that it cannot write, and gives up without looking for a response.
+- A body where none may be (an answer to HEAD, 204, 304) is left out, and its connection is not used again. To aiohttp,
+  it is the beginning of another response, which fails the one before.
 
 tests/gateway/test_client.py fails when a new aiohttp behaves differently.
 """
@@ -13,6 +15,7 @@ tests/gateway/test_client.py fails when a new aiohttp behaves differently.
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from http import HTTPStatus
@@ -25,6 +28,7 @@ from aiohttp import (
     ClientPayloadError,
     ClientRequest,
     ClientResponse,
+    ClientResponseError,
     ClientSession,
     ClientTimeout,
     ConnectionTimeoutError,
@@ -47,6 +51,10 @@ _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 _MAX_REST = 2**20
 """Bytes that are read at most from a connection that has broken."""
 _READ_SIZE = 2**16
+_BLANK_LINE = re.compile(rb"\n\r?\n")
+_STATUS_ENDS = len(b"HTTP/1.1 200")
+_BODILESS = frozenset(str(status).encode() for status in (*range(100, 200), 204, 304))
+"""Statuses after whose head no body may come. After most below 200, another head follows."""
 
 
 class _Protocol(ResponseHandler):
@@ -56,17 +64,52 @@ class _Protocol(ResponseHandler):
     """A request has been made over it."""
     head_left = 0
     """Bytes that the head of the expected response may still have; 0 when none is expected."""
+    _begin = b""
+    """Of that head, up to its status."""
+    _line_end = b""
+    """The last bytes of it, where its end is looked for."""
+    _has_surplus = False
+    """A body came where none may be. Everything from there on is left out."""
 
     def data_received(self, data: bytes) -> None:
+        if self._has_surplus:
+            return
         left = self.head_left
         if not left or len(data) <= left:
             self._take(data)
             return
         self._take(data[:left])
-        if not self._exception:
+        if not self._exception and not self._has_surplus:
             super().data_received(data[left:])
 
     def _take(self, data: bytes) -> None:
+        """Pass it on; but where no body may follow a head, pass on the head alone."""
+        while self.head_left:
+            self._begin = (self._begin + data)[:_STATUS_ENDS]
+            if not self._may_have_no_body():
+                break
+            known = self._line_end
+            end = _BLANK_LINE.search(known + data)
+            if end is None:
+                self._line_end = (known + data)[-2:]
+                break
+            cut = end.end() - len(known)
+            head, data = data[:cut], data[cut:]
+            self._begin = self._line_end = b""
+            self._feed(head)
+            if not data:
+                return
+            if not self.head_left and not self._upgraded:
+                self._has_surplus = True
+                self.force_close()
+                return
+        self._feed(data)
+
+    def _may_have_no_body(self) -> bool:
+        """Also while too little of the head has arrived to know."""
+        return self._skip_payload or len(self._begin) < _STATUS_ENDS or self._begin[9:] in _BODILESS
+
+    def _feed(self, data: bytes) -> None:
         super().data_received(data)
         if self.head_left:
             self.head_left -= len(data)
@@ -79,6 +122,7 @@ class _Protocol(ResponseHandler):
         """A head is complete. After that of an interim response, except a switch of protocols, another one follows."""
         if data[0].code >= HTTPStatus.OK or data[0].code == HTTPStatus.SWITCHING_PROTOCOLS:
             self.head_left = 0
+            self._begin = self._line_end = b""
         super().feed_data(data, size)
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
@@ -196,7 +240,8 @@ class OriginClient:
     ) -> ClientResponse:
         """Return the response as soon as its head has arrived. Raises ClientError, and RuntimeError once closed.
 
-        The server may have closed a kept connection just now: requests that are safe to repeat are sent again.
+        The server may have closed a kept connection just now, or have sent more of the response before: requests that
+        are safe to repeat are sent again.
         """
         repeatable = data is None and method in _IDEMPOTENT
         while True:
@@ -208,7 +253,7 @@ class OriginClient:
             was_kept, protocol.was_used = protocol.was_used, True
             try:
                 return await self._send(request, target, connection, protocol)
-            except (ClientOSError, ServerDisconnectedError):
+            except (ClientOSError, ClientResponseError, ServerDisconnectedError):
                 if not (was_kept and repeatable):
                     raise
 
