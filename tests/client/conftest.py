@@ -16,11 +16,11 @@ from aiohttp.test_utils import TestServer
 from service.domain.names import SessionId
 from service.domain.progress import ProgressUpdate, Stage
 from tests.domain.conftest import World
-from tests.web.conftest import Serve, drain, exposition, metrics, serve, supervisor, world
+from tests.web.conftest import Serve, counter, drain, exposition, metrics, serve, supervisor, world
 from user_pods_client import AsyncClient, Client
 from user_pods_client.cli.__main__ import main
 
-__all__ = ["drain", "exposition", "metrics", "serve", "supervisor", "world"]
+__all__ = ["counter", "drain", "exposition", "metrics", "serve", "supervisor", "world"]
 
 KEY = "a-key-of-a-frontend-0123456789abcdef"
 
