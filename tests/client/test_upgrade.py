@@ -39,10 +39,11 @@ async def uuids(world: World) -> list[SessionId]:
 
 @contextlib.asynccontextmanager
 async def leader(world: World) -> AsyncIterator[None]:
+    upgrades = world.release_upgrades()  # a process of its own
     runner = RolloutRunner(
         rollouts=world.rollouts,
         control=world.rollout_control,
-        upgrades=world.upgrades,
+        upgrades=upgrades,
         cache=world.cluster,
         poll=0.02,
     )
@@ -50,7 +51,7 @@ async def leader(world: World) -> AsyncIterator[None]:
     yield
     leads.cancel()
     await asyncio.gather(leads, return_exceptions=True)
-    await world.upgrades.close()
+    await upgrades.close()
 
 
 async def until(run_: Run, said: str) -> Done:
