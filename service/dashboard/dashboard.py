@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -40,6 +40,10 @@ STEPS: Final[Mapping[str, str]] = {
 }
 """By the stage that ends the step."""
 _MOST_LIVE = 50
+_PATHS: Final[Mapping[str, Any]] = {"mend_path": findings.mend_path, "session_path": findings.session_path}
+"""Where findings lead to."""
+_OF_A_SCRIPT = "HX-Request"
+"""The header by which htmx says that it asks."""
 
 
 class Dashboard:
@@ -81,6 +85,7 @@ class Dashboard:
             web.get(f"{session}/live", self._session_live, name=f"{PAGES}status.live"),
             web.get(paths.OVERVIEW, self._show_overview, name=f"{PAGES}summary"),
             web.get(paths.FINDINGS, self._findings, name=f"{PAGES}diagnosis"),
+            web.get(paths.LOOK, self._look, name=f"{PAGES}diagnosis.live"),
             web.get(paths.MEND, self._ask_to_mend, name=f"{PAGES}fix"),
             web.post(paths.MEND, self._mend, name=f"{PAGES}fix"),
             web.get(paths.UPGRADE, self._upgrade, name=f"{PAGES}show_upgrade"),
@@ -186,13 +191,29 @@ class Dashboard:
         return see_other(link)
 
     async def _findings(self, request: web.Request) -> web.StreamResponse:
-        return self._pages.page(
-            request,
-            "findings.html",
-            shown=await findings.read(request.app[API].doctor, now="look" in request.query),
-            mend_path=findings.mend_path,
-            session_path=findings.session_path,
-        )
+        doctor, asked = request.app[API].doctor, "look" in request.query
+        # A page that can follow the look begins it by `_look`, at whichever replica that reaches.
+        run, follows = doctor.running, asked and request.headers.get(_OF_A_SCRIPT) == "true"
+        if follows or (run is not None and not asked):
+            looking = findings.Looking.at(run, joined=True) if run is not None else None
+            return self._pages.page(request, "findings.html", follows=True, looking=looking)
+        shown = await findings.read(doctor, now=asked)
+        return self._pages.page(request, "findings.html", follows=False, shown=shown, **_PATHS)
+
+    async def _look(self, request: web.Request) -> web.StreamResponse:
+        """Look for faults, or join whoever does."""
+        doctor = request.app[API].doctor
+        joined = doctor.running is not None
+        run, visitor = doctor.begin(), caller(request)
+
+        def parts() -> Mapping[str, str]:
+            if not run.is_over:
+                looking = findings.Looking.at(run, joined=joined)
+                return {"looking": self._pages.part("looking.html", looking=looking)}
+            shown = findings.Shown(found=findings.Findings.of(run.result))
+            return {"found": self._pages.part("found.html", shown=shown, permitted=permitted(visitor), **_PATHS)}
+
+        return await self._live.follow(request, run, parts)
 
     async def _ask_to_mend(self, request: web.Request) -> web.StreamResponse:
         return self._pages.page(request, "mend.html", place=findings.place(request.query), mended=None)

@@ -9,11 +9,14 @@ from urllib.parse import urlencode
 from service.dashboard import paths
 from service.domain.diagnosis.diagnosis import Doctor, Recalled
 from service.domain.diagnosis.finding import Diagnosis, Finding, Mended, Severity
+from service.domain.diagnosis.run import Run, RunProgress
 from service.domain.names import is_session_id
 from service.web.problems import RequestRefused
 
 _LONGEST = {"check": 40, "subject": 300}
 """Characters, as in the API."""
+_STEP = 5
+"""Seconds. What takes longer is slow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,24 @@ class Shown:
 async def read(doctor: Doctor, *, now: bool) -> Shown:
     """What the doctor finds now, or what any replica has found last."""
     return Shown(found=Findings.of(await doctor.diagnosis())) if now else Shown.of(await doctor.recall())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looking:
+    """A run that goes on. `joined`: somebody else has begun it."""
+
+    began: datetime
+    joined: bool
+    progress: RunProgress
+
+    @classmethod
+    def at(cls, run: Run, *, joined: bool) -> "Looking":
+        return cls(began=run.began, joined=joined, progress=run.progress)
+
+    @property
+    def seconds(self) -> int:
+        """For how long, in steps, so that a page need not change each second."""
+        return int(self.progress.seconds) // _STEP * _STEP
 
 
 def place(given: Mapping[str, str]) -> Place:

@@ -3,12 +3,14 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 
 from service.domain.counting import counted
+from service.domain.diagnosis.run import Run
 from service.domain.errors import SessionError
 from service.domain.names import SessionId
 from service.domain.phase import Phase
@@ -26,6 +28,8 @@ _HEARTBEAT = 15
 _GATHER = 0.25
 """Seconds for which changes are gathered: a start changes a session several times a second."""
 
+DONE = "done"
+"""The event at the end of what ends by itself."""
 _LONGEST = 600
 """Seconds after which a stream ends. The browser opens another one, and passes access control again."""
 
@@ -59,11 +63,6 @@ class LiveStreams:
 
         `follows_wakes`: the parts show how far a wake has come, so they are made again each second of one.
         """
-        visitor = caller(request)
-        name = visitor.name_for_rates
-        most = self._per_caller if visitor.user_id is None else self._per_user
-        if self._open.total() >= self._total or self._open[name] >= most:
-            raise RequestRefused("too-many-streams", "too many pages are live; this one shows what it has loaded")
         wanted, changed, event = frozenset(uuids), set(uuids), asyncio.Event()
 
         def note(uuid: SessionId) -> None:
@@ -73,23 +72,51 @@ class LiveStreams:
 
         unsubscribe = self._cache.subscribe(note)
         try:
-            with counted(self._open, name):
-                headers = {
-                    request_id.HEADER: current_request_id(),
-                    "Cache-Control": "no-store",
-                    "Cross-Origin-Resource-Policy": "same-origin",
-                }
-                async with event_stream(request, headers, _HEARTBEAT) as response:
-                    sent: dict[str, str] = {}
-                    ends = time.monotonic() + _LONGEST
-                    while time.monotonic() < ends and await self._is_welcome(request):
-                        await _send(response, await _rendered(parts, changed), sent)
-                        waking = [uuid for uuid in uuids if follows_wakes and self._is_waking(uuid)]
-                        await self._until(request, event, 1 if waking else _HEARTBEAT)
-                        changed.update(waking)
-                return response
+            async with self._stream(request) as response:
+                sent: dict[str, str] = {}
+                ends = time.monotonic() + _LONGEST
+                while time.monotonic() < ends and await self._is_welcome(request):
+                    await _send(response, await _rendered(parts, changed), sent)
+                    waking = [uuid for uuid in uuids if follows_wakes and self._is_waking(uuid)]
+                    await self._until(request, event, 1 if waking else _HEARTBEAT)
+                    changed.update(waking)
+            return response
         finally:
             unsubscribe()
+
+    async def follow(
+        self, request: web.Request, run: Run, parts: Callable[[], Mapping[str, str]]
+    ) -> web.StreamResponse:
+        """Send the parts when the run has come further, and each second, until it is over. Raises RequestRefused.
+
+        The last event is `done`: a browser that came back would begin another run.
+        """
+        async with self._stream(request) as response:
+            sent: dict[str, str] = {}
+            while await self._is_welcome(request):
+                changed, is_over = run.changed, run.is_over
+                await _send(response, parts(), sent)
+                if is_over:
+                    await response.send("", event=DONE)
+                    break
+                await self._until(request, changed, 1)
+        return response
+
+    @asynccontextmanager
+    async def _stream(self, request: web.Request) -> AsyncIterator[EventSourceResponse]:
+        visitor = caller(request)
+        name = visitor.name_for_rates
+        most = self._per_caller if visitor.user_id is None else self._per_user
+        if self._open.total() >= self._total or self._open[name] >= most:
+            raise RequestRefused("too-many-streams", "too many pages are live; this one shows what it has loaded")
+        headers = {
+            request_id.HEADER: current_request_id(),
+            "Cache-Control": "no-store",
+            "Cross-Origin-Resource-Policy": "same-origin",
+        }
+        with counted(self._open, name):
+            async with event_stream(request, headers, _HEARTBEAT) as response:
+                yield response
 
     async def _is_welcome(self, request: web.Request) -> bool:
         """Whether the visitor would still be let in: keys are revoked, and sign-ins end, while a page is open."""

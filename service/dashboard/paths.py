@@ -13,6 +13,7 @@ SESSIONS: Final = "/dashboard/sessions"
 LIVE: Final = "/dashboard/live"
 OVERVIEW: Final = "/dashboard/overview"
 FINDINGS: Final = "/dashboard/findings"
+LOOK: Final = "/dashboard/findings/live"
 MEND: Final = "/dashboard/findings/mend"
 UPGRADE: Final = "/dashboard/upgrade"
 AUDIT: Final = "/dashboard/audit"
@@ -40,7 +41,7 @@ def own_page(path: str) -> str:
     except ValueError:
         return ROOT
     below = parts.path == ROOT or parts.path.startswith(f"{ROOT}/")
-    signs_in = parts.path in (SIGN_IN, SIGN_OUT, PROVIDER, CALLBACK, LIVE)
+    signs_in = parts.path in (SIGN_IN, SIGN_OUT, PROVIDER, CALLBACK, LIVE, LOOK)
     if parts.scheme or parts.netloc or not below or ".." in parts.path or signs_in:
         return ROOT
     return path.partition("#")[0]

@@ -19,6 +19,7 @@ from service.domain.diagnosis.ports import RedisConfiguration
 from service.domain.names import SessionId
 from service.domain.permissions import CallerRole
 from tests.client.conftest import KEY, Run, ServeAlone, problem
+from tests.client.test_terminal import on_a_terminal
 from tests.conftest import free_port
 from tests.domain.conftest import World
 from tests.web.conftest import Serve
@@ -139,6 +140,16 @@ async def test_a_service_without_a_diagnosis_is_too_old(
     monkeypatch.setenv("USER_PODS_URL", await serve_alone(refuse))
     done = await run("doctor")
     assert (done.code, "older than this command" in done.err) == (ExitCode.UNEXPECTED, True)
+
+
+async def test_on_a_terminal_it_says_what_it_waits_for(
+    serve: Serve, world: World, uuid: SessionId, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("USER_PODS_URL", str((await serve(keys=[KEY], gateway=False)).make_url("/")))
+    monkeypatch.setenv("USER_PODS_TOKEN", KEY)
+    code, shown = await asyncio.to_thread(on_a_terminal, tmp_path, "doctor")
+    assert (code, "All that was checked is in order." in shown) == (0, True), shown
+    assert "Looking for faults for " in shown, shown
 
 
 async def test_texts_of_others_cannot_take_over_the_terminal(doctor: Run, world: World, uuid: SessionId) -> None:

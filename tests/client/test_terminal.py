@@ -99,6 +99,18 @@ def test_the_time_of_a_wake_goes_on_between_its_stages(monkeypatch: pytest.Monke
     assert str(shown.__rich__()) == "Waking abc123xy for 1 min 5 s: a pod is wanted (2.0 s)"
 
 
+def test_what_it_waits_for_is_said_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)  # type: ignore[attr-defined]
+    with progress.Progress("Looking for faults") as shown:
+        shown.note("the service looks at Redis")
+        now = 112.0
+        assert str(shown.__rich__()) == "Looking for faults for 12 s: the service looks at Redis"
+    assert capsys.readouterr().err == ""
+
+
 async def test_a_key_is_typed_unseen_and_a_wake_shows_its_progress(
     url: str, world: World, uuid: SessionId, tmp_path: Path
 ) -> None:

@@ -1,6 +1,8 @@
 """What the doctor finds, on a page: looked for on request, and mended by those who may."""
 
+import asyncio
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
@@ -8,7 +10,9 @@ from typing import NoReturn
 from urllib.parse import quote, urlencode
 
 import pytest
+from aiohttp import ClientResponse
 
+from service.domain.diagnosis.ports import ObjectFacts
 from service.domain.errors import RedisUnavailable
 from service.domain.health import Health
 from service.domain.names import SessionId, release_name
@@ -16,10 +20,11 @@ from service.domain.permissions import CallerRole
 from service.domain.release import Release, ReleaseState
 from tests.dashboard.conftest import FRONTEND, OPERATOR, VIEWER, Board, serving
 from tests.dashboard.test_list import HOSTILE
+from tests.dashboard.test_live import event, following
 from tests.dashboard.test_overview import words
 from tests.domain.conftest import World
 
-FINDINGS, MEND = "/dashboard/findings", "/dashboard/findings/mend"
+FINDINGS, MEND, LOOK = "/dashboard/findings", "/dashboard/findings/mend", "/dashboard/findings/live"
 NOBODY = SessionId("nobody00")
 
 
@@ -182,3 +187,87 @@ async def test_a_check_that_cannot_run_is_a_finding(world: World) -> None:
     async with serving(world, health=Health({"redis": fail}, seconds=0)) as board:
         page = words(await (await board.visitor(VIEWER)).read(f"{FINDINGS}?look=now"))
     assert "Error parts: redis" in page
+
+
+# --- while it looks ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def slow(board: Board, world: World, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """What needs the cluster's objects waits until this is set."""
+    go, read = asyncio.Event(), world.inventory.objects
+
+    async def wait() -> Sequence[ObjectFacts]:
+        await go.wait()
+        return await read()
+
+    monkeypatch.setattr(world.inventory, "objects", wait)
+    return go
+
+
+def plain(markup: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", markup).split())
+
+
+async def of_name(stream: ClientResponse, name: str, text: str = "") -> str:
+    """The next event of that name that contains the text."""
+    while True:
+        found = await event(stream)
+        if found[0] == name and text in plain(found[1]):
+            return found[1]
+
+
+async def test_a_look_says_what_it_still_looks_at_and_what_it_has_found(
+    board: Board, world: World, slow: asyncio.Event
+) -> None:
+    uuid = await stuck(world)
+    world.redis.denied = ["run scripts"]
+    visitor = await board.visitor(OPERATOR)
+    page = await visitor.read(FINDINGS)
+    assert "sse-connect" not in page
+    # The button leads to a page that follows the look, without having begun one: any replica may serve the stream.
+    asked = await visitor.get(f"{FINDINGS}?look=now", **{"HX-Request": "true"})
+    page = await asked.text()
+    assert f'sse-connect="{LOOK}" sse-close="done"' in page
+    assert board.doctor.running is None
+    stream = await following(visitor, LOOK)
+    # What failed is told at once.
+    looking = plain(await of_name(stream, "looking", "Error redis-rights: run scripts."))
+    done, total = map(int, re.findall(r"(\d+) of (\d+) checks are done\.", looking)[0])
+    assert 0 < done < total
+    assert {"releases", "edits"} <= set(looking.partition("Still looking: ")[2].partition(".")[0].split(", "))
+    assert "for 5 s: " in plain(await of_name(stream, "looking", "Still looking, "))
+    slow.set()
+    found = await of_name(stream, "found")
+    assert f"/dashboard/sessions/{uuid}" in found
+    assert f"{MEND}?check=installation" in found
+    assert (await event(stream))[0] == "done"
+    assert await stream.read() == b""
+
+
+async def test_who_comes_meanwhile_joins_the_look_of_somebody_else(
+    board: Board, world: World, slow: asyncio.Event
+) -> None:
+    uuid = await stuck(world)
+    one, other = await board.visitor(OPERATOR), await board.visitor(VIEWER)
+    first = await following(one, LOOK)
+    await of_name(first, "looking")
+    run = board.doctor.running
+    assert run is not None
+    page = await other.read(FINDINGS)
+    assert f"Somebody began this look at {run.began:%Y-%m-%d %H:%M:%S} UTC." in page
+    second = await following(other, LOOK)
+    assert "Somebody began this look" in await of_name(second, "looking")
+    slow.set()
+    found = await of_name(second, "found")
+    assert f"/dashboard/sessions/{uuid}" in found
+    assert MEND not in found, "a viewer mends nothing"
+    assert MEND in await of_name(first, "found")
+    kept = (await world.diagnoses.read()).last
+    assert kept is not None
+    assert kept.at == (await run.diagnosis()).at
+
+
+async def test_a_frontend_follows_no_look(board: Board) -> None:
+    assert (await (await board.visitor(FRONTEND)).get(LOOK)).status == 403
+    assert board.doctor.running is None

@@ -11,9 +11,10 @@ import pytest
 
 from service.domain.diagnosis.check import Check
 from service.domain.diagnosis.checks.installation import KEPT
-from service.domain.diagnosis.diagnosis import KEPT_CHARACTERS, SHOWN, Doctor
+from service.domain.diagnosis.diagnosis import KEPT_CHARACTERS, Doctor
 from service.domain.diagnosis.finding import Finding, Outcome, Severity
 from service.domain.diagnosis.ports import Edit, KeyFacts, ObjectFacts, RedisConfiguration, Reply
+from service.domain.diagnosis.run import SHOWN
 from service.domain.diagnosis.survey import Survey, Surveyor
 from service.domain.errors import IdTaken, RedisUnavailable, SessionBroken, SessionBusy, SessionUnreadable
 from service.domain.health import Health
@@ -737,3 +738,41 @@ async def test_others_know_that_it_looks_while_it_does(world: World) -> None:
     await doctor(world, Sees(0)).diagnosis()
     assert seen != [None]
     assert (await doctor(world).recall()).looking_since is None
+
+
+class Held(Odd):
+    """Ends when it is let go."""
+
+    name = "held"
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.go = asyncio.Event()
+
+    async def findings(self, survey: Survey) -> Sequence[Finding]:
+        await self.go.wait()
+        return []
+
+
+async def test_a_run_says_which_checks_are_done_and_what_failed_before_it_is_over(world: World) -> None:
+    held = Held()
+    several = doctor(world, held, Odd(RedisUnavailable()), Calm(2))
+    run = several.begin()
+    assert (run.progress.done, run.progress.total) == (0, 3)
+    assert set(run.progress.running) == {"held", "odd", "calm"}
+    while run.progress.done < 2:
+        await run.changed.wait()
+    assert run.progress.running == ("held",)
+    # Those that failed come first, at once.
+    assert [(each.check, each.severity) for each in run.progress.faults] == [
+        ("odd", Severity.ERROR), ("calm", Severity.WARNING), ("calm", Severity.WARNING),
+    ]  # fmt: skip
+    assert (several.begin(), several.running) == (run, run)
+    over = run.changed
+    held.go.set()
+    found = await run.diagnosis()
+    await over.wait()
+    assert run.is_over
+    assert run.progress.done == 3
+    assert run.result is found
+    assert several.begin() is not run

@@ -11,6 +11,7 @@ from user_pods_client.cli import arguments, exits, output, surroundings
 from user_pods_client.cli.connection import connect
 from user_pods_client.cli.exits import ExitCode
 from user_pods_client.cli.output import Format
+from user_pods_client.cli.progress import Progress
 from user_pods_client.cli.text import printable
 from user_pods_client.errors import ServiceProblem, UnexpectedAnswer
 from user_pods_client.models import Finding
@@ -59,12 +60,15 @@ def _weight(code: ExitCode) -> int:
 
 def _look(pods: "user_pods_client.Client") -> Sequence[Finding]:
     """What the service finds, and what is seen from here; the worst first."""
-    try:
-        found = pods.diagnosis()
-    except NotFound:
-        raise UnexpectedAnswer("the service is older than this command, and has no diagnosis; upgrade it") from None
-    now = datetime.now(UTC)
-    seen = surroundings.findings(found, now=now)
+    with Progress("Looking for faults") as progress:
+        progress.note("the service looks at Redis, the cluster and every session, half a minute at most")
+        try:
+            found = pods.diagnosis()
+        except NotFound:
+            raise UnexpectedAnswer("the service is older than this command, and has no diagnosis; upgrade it") from None
+        now = datetime.now(UTC)
+        progress.note("this machine tries DNS and the certificate")
+        seen = surroundings.findings(found, now=now)
     order = [*_MARKS]
     return sorted([*found.findings, *seen], key=lambda each: order.index(sign) if (sign := _sign(each)) in order else 0)
 

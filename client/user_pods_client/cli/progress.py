@@ -53,6 +53,10 @@ class Progress:
         if self._spinner is None:
             sys.stderr.write(f"{self._title}: {self._last}\n")
 
+    def note(self, text: str) -> None:
+        """Say on a terminal what it waits for. Elsewhere, the result is enough."""
+        self._last = text
+
     def __rich__(self) -> Any:
         """Drawn again and again, so that its time goes on."""
         passed = duration(time.monotonic() - self._began)

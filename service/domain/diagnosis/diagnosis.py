@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 
 from service.domain.clock import utc_now
 from service.domain.diagnosis.check import Check
-from service.domain.diagnosis.finding import RANK, Diagnosis, Finding, Mended, Outcome, Severity
+from service.domain.diagnosis.finding import Diagnosis, Finding, Mended, Outcome, Severity
 from service.domain.diagnosis.ports import Diagnoses, KeptDiagnoses
+from service.domain.diagnosis.run import Run, bounded
 from service.domain.diagnosis.survey import Survey, Surveyor
 from service.domain.errors import SessionError, Unavailable, causes
 
@@ -20,8 +21,6 @@ DEADLINE = 30.0
 _GONE = Mended(Outcome.GONE, "nothing is wrong there any more")
 _MENDS = 4
 """Mends at the same time. Each looks again first."""
-SHOWN = 50
-"""Findings of one check. If all of 10,000 sessions have the same fault, nobody reads it 10,000 times."""
 
 
 KEPT_CHARACTERS = 250_000
@@ -49,16 +48,25 @@ class Doctor:
         self._checks = {check.name: check for check in checks}
         self._surveyor = surveyor
         self._deadline = deadline
-        self._run: asyncio.Task[Diagnosis] | None = None
+        self._run: Run | None = None
         self._mends = asyncio.Semaphore(_MENDS)
         self._last: Diagnosis | None = None
         """Of this process."""
 
     async def diagnosis(self) -> Diagnosis:
         """Run every check. Raises nothing: a check that cannot run is a finding."""
-        if self._run is None or self._run.done():
-            self._run = asyncio.create_task(self._diagnose(), name="diagnosis")
-        return await asyncio.shield(self._run)
+        return await self.begin().diagnosis()
+
+    def begin(self) -> Run:
+        """Begin a run, or join the one that goes on."""
+        if self._run is None or self._run.is_over:
+            self._run = Run([*self._checks.values()], self._look, deadline=self._deadline)
+        return self._run
+
+    @property
+    def running(self) -> Run | None:
+        """The run that goes on in this process."""
+        return self._run if self._run is not None and not self._run.is_over else None
 
     async def recall(self) -> Recalled:
         """What any replica has found last, without looking."""
@@ -90,7 +98,7 @@ class Doctor:
 
     async def _mend(self, check: Check, subject: str, survey: Survey) -> Mended:
         try:
-            found = await self._bounded(check, survey)
+            found = await bounded(check, survey, self._deadline)
         except TimeoutError:
             raise Unavailable(f"the check {check.name} did not end within {self._deadline:g} s") from None
         finding = next((each for each in found if each.subject == subject), None)
@@ -102,15 +110,14 @@ class Doctor:
         log.info("a finding was mended: %s", done, extra={"check": check.name, "subject": subject})
         return Mended(Outcome.FIXED, done)
 
-    async def _diagnose(self) -> Diagnosis:
-        noting = asyncio.create_task(self._share(self._diagnoses.begin(utc_now())))
+    async def _look(self, run: Run) -> Diagnosis:
+        noting = asyncio.create_task(self._share(self._diagnoses.begin(run.began)))
         survey = self._surveyor.begin()
         try:
-            found = await asyncio.gather(*(self._checked(check, survey) for check in self._checks.values()))
+            found = await run.findings(survey)
         finally:
             await survey.close()
-        findings = [finding for of_one in found for finding in of_one]
-        self._last = Diagnosis(utc_now(), tuple(sorted(findings, key=lambda finding: RANK[finding.severity])))
+        self._last = Diagnosis(utc_now(), found)
         await noting
         await self._share(self._diagnoses.keep(_shortened(self._last)))
         return self._last
@@ -121,51 +128,6 @@ class Doctor:
             await telling
         except SessionError as error:
             log.warning("other replicas do not hear of a diagnosis: %s", error, extra={"cause": causes(error)})
-
-    async def _bounded(self, check: Check, survey: Survey) -> Sequence[Finding]:
-        async with asyncio.timeout(self._deadline):
-            return await check.findings(survey)
-
-    async def _checked(self, check: Check, survey: Survey) -> Sequence[Finding]:
-        try:
-            found = await self._bounded(check, survey)
-        except TimeoutError:
-            return [_not_run(check, f"it did not end within {self._deadline:g} s")]
-        except SessionError as error:
-            log.warning("a check cannot run: %s", error, extra={"check": check.name, "cause": causes(error)})
-            return [_not_run(check, str(error))]
-        except Exception:
-            log.exception("a check failed", extra={"check": check.name})
-            return [_not_run(check, "the check itself failed; the service's log says why")]
-        if all(finding.severity is Severity.OK for finding in found):
-            return [check.finding("all", Severity.OK, check.fine, meaning=""), *found]
-        worst = sorted(found, key=lambda finding: RANK[finding.severity])
-        return [*worst[:SHOWN], *_rest(check, worst[SHOWN:])]
-
-
-def _not_run(check: Check, why: str) -> Finding:
-    return check.finding(
-        "the check",
-        Severity.ERROR,
-        f"This could not be checked: {why}.",
-        meaning="What it looks for may be there or not.",
-        next_step="Mend the parts that /health names, then run `user-pods doctor` again.",
-    )
-
-
-def _rest(check: Check, left_out: Sequence[Finding]) -> Sequence[Finding]:
-    """One finding that stands for those that are too many to show."""
-    if not left_out:
-        return []
-    return [
-        check.finding(
-            "others",
-            left_out[0].severity,
-            f"There are {len(left_out)} more of these.",
-            meaning="So many at once usually have one cause.",
-            next_step="Mend those that are shown, then run `user-pods doctor` again.",
-        )
-    ]
 
 
 def _shortened(found: Diagnosis) -> Diagnosis:
