@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from service.domain import wake_cause
@@ -13,6 +13,7 @@ from service.domain.people import People, PersonNotAdmitted
 from service.domain.permissions import Caller, CallerRole, Reach, reach, user_for_rates
 from service.domain.queries import SessionQueries
 from service.domain.rate_limits import RateLimits
+from service.edge.addresses import is_loopback_host
 from service.web.caller import CALLER, is_page, operation
 from service.web.problems import RequestRefused
 
@@ -154,11 +155,17 @@ def middleware(gate: Gate | None) -> Middleware:
             return await handler(request)
         if gate is not None:
             await gate.admit(request)
-        elif request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin"):
-            request[CALLER] = LOCAL
-        else:
+        elif request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             # A web page in the same machine's browser must not use what is there for programs.
             raise RequestRefused("cross-site", "pages of other sites may not call a service without keys")
+        elif not is_loopback_host(request.headers.get(hdrs.HOST, "localhost")):
+            # A page's own name may lead to this machine, too: then the browser takes the two for one site.
+            raise RequestRefused(
+                "cross-site",
+                "without keys, call the service as localhost or 127.0.0.1; API_KEYS lets it have other names",
+            )
+        else:
+            request[CALLER] = LOCAL
         return await handler(request)
 
     return check

@@ -222,6 +222,21 @@ async def test_probes_and_the_api_document_are_open(serve: Serve) -> None:
         assert (await client.get(path)).status == 200, path
 
 
+@pytest.mark.parametrize(
+    "host", ["evil.test", "evil.test:8080", "localhost.evil.test", "127.0.0.1.evil.test:80", "192.0.2.1"]
+)
+async def test_without_keys_a_page_whose_name_leads_to_this_machine_is_refused(client: Client, host: str) -> None:
+    """To a browser, the page and the service are one site then, and without TLS it says nothing of sites."""
+    answer = await client.post("/session/abc123xy/wake", headers={"Host": host})
+    assert answer.status == 403
+    assert (await answer.json())["type"] == "/problems/cross-site"
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:8080"])
+async def test_without_keys_this_machine_may_have_any_of_its_names(client: Client, host: str) -> None:
+    assert (await client.post("/session/abc123xy/wake", headers={"Host": host})).status == 404
+
+
 async def test_without_keys_requests_from_other_sites_are_refused(client: Client) -> None:
     answer = await client.post("/session/abc123xy/wake", headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status == 403

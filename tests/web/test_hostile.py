@@ -26,7 +26,7 @@ from tests.wire import asked, said, split
 
 KEY = "k" * 16
 JSON = {"Content-Type": "application/json"}
-CREATE = b"POST /session/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+CREATE = b"POST /session/create HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 ANN = b'{"user_id": "ann"}'
 
 
@@ -77,7 +77,7 @@ async def test_only_known_paths_are_logged(client: Client, world: World, caplog:
 async def test_no_header_value_causes_a_server_error(client: Client, world: World, header: str, value: bytes) -> None:
     uuid = (await world.provisioner.create("ann")).uuid
     for line in (f"GET /session/{uuid}/status", "GET /docs", "GET /metrics", "POST /session/create"):
-        head = f"{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n{header}: ".encode()
+        head = f"{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n{header}: ".encode()
         assert split(await said(port(client), head + value + b"\r\n\r\n"))[0].status < 500
 
 

@@ -62,8 +62,8 @@ def say(*pieces: bytes, reset: bool = False, listen: bool = True) -> Misbehaviou
     return act
 
 
-HEAD = b"POST /session/create HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
-EVENTS = b"GET /session/UUID/events HTTP/1.1\r\nHost: a\r\n\r\n"
+HEAD = b"POST /session/create HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+EVENTS = b"GET /session/UUID/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
 MISBEHAVIOURS = [
     pytest.param(post(b"{"), id="no-json"),
     pytest.param(post(b"\xff\xfe"), id="no-utf-8"),
