@@ -100,7 +100,9 @@ class Visitors:
     def _is_secure(self, request: web.BaseRequest) -> bool:
         if self._origin:
             return self._origin.startswith("https://")
-        return not is_loopback_host(request.host)
+        # A proxy with TLS may call the service by its own address on this machine.
+        behind_tls = request.headers.get("X-Forwarded-Proto", "").lower().startswith("https")
+        return behind_tls or not is_loopback_host(request.host)
 
 
 def form_token(request: web.Request) -> str:

@@ -83,6 +83,17 @@ async def test_a_workspace_can_set_no_cookie_that_looks_like_one_of_the_dashboar
     assert (await visitor.get("/dashboard", **host)).status == 200
 
 
+async def test_behind_a_proxy_on_this_machine_the_cookie_needs_https(board: Board) -> None:
+    """It may not pass the browser's host on. Without the prefix, any workspace could set the cookie."""
+    visitor, key, proxied = board.browser(), await board.add_key("ops", OPERATOR), {"X-Forwarded-Proto": "https"}
+    (line,) = (await visitor.post("/dashboard/sign-in", {"key": key}, **proxied)).headers.getall("Set-Cookie")
+    assert line.startswith(f"__Host-{COOKIE}=")
+    assert line.endswith("; Secure")
+    assert (await visitor.get("/dashboard", **proxied)).status == 200
+    visitor.jar = {COOKIE: visitor.jar[f"__Host-{COOKIE}"]}
+    assert (await visitor.get("/dashboard", **proxied)).status == 303
+
+
 async def test_a_browser_that_keeps_no_cookie_is_told_so(board: Board) -> None:
     answer = await board.browser().sign_in(await board.add_key("ops", OPERATOR))
     page = await board.browser().read(answer.headers["Location"])
