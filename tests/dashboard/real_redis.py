@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from service.adapters.redis.audit_trail import RedisAuditTrail
 from service.adapters.redis.client import connected
 from service.adapters.redis.companions import RedisCompanions
+from service.adapters.redis.diagnoses import RedisDiagnoses
 from service.adapters.redis.history import RedisHistory
 from service.adapters.redis.inspection import RedisInspector
 from service.adapters.redis.measured_wakes import RedisMeasuredWakes
@@ -41,6 +42,7 @@ class RealRedisWorld(World):
             trail=RedisAuditTrail(redis, kept=1000),
             measured=RedisMeasuredWakes(redis),
             rollouts=RedisRollouts(redis),
+            diagnoses=RedisDiagnoses(redis),
             redis=RedisInspector(redis),
         )
         self.use(self.replica())
