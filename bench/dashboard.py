@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import psutil
@@ -19,7 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from service.domain.clock import utc_now
+from service.domain.cluster_facts import Node
 from service.domain.wake_times import KEPT
+from service.domain.workload import Pod, Requests
 from tests.dashboard.conftest import OPERATOR, serving
 from tests.dashboard.real_redis import on_redis
 from tests.dashboard.sessions import show
@@ -27,6 +29,7 @@ from tests.domain.test_wake_times import wake
 from tests.redis_servers import redis_server
 
 _RUNS = 30
+_REQUESTS = Requests(cpu=0.1, memory=0.25)
 _PAUSE = 0.01
 _PAGES = {
     "first page": "/dashboard",
@@ -65,6 +68,11 @@ async def main(sessions: int) -> None:
     with redis_server() as server:
         async with on_redis(server.port) as world:
             await world.keep([show(world, number, f"user{number:05}@example.com") for number in range(sessions)])
+            world.facts.allowed = True
+            world.facts.machines = [Node(name=f"n{number}", cpu=64, memory=256, pods=110) for number in range(100)]
+            for number, (uuid, workload) in enumerate(world.cluster.workloads.items()):
+                pod = Pod("pod", node=f"n{number % 100}") if workload.replicas else None
+                world.cluster.workloads[uuid] = replace(workload, requests=_REQUESTS, pod=pod)
             now = utc_now()
             for number in range(KEPT):
                 at = now - timedelta(days=1) * (number / KEPT)

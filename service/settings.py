@@ -135,6 +135,9 @@ class Settings(BaseSettings):
     """Timeout in seconds of one request to the Kubernetes API."""
     keda_namespace: str = "keda"
     """Namespace of KEDA's operator. /health reads its Lease there to see whether KEDA works. Empty: skip that check."""
+    cluster_facts: bool = False
+    """Read nodes, for the room on them, and KEDA's version, storage classes and HPAs, for `/diagnosis`. The chart's
+    `rbac.clusterFacts` gives the right to do so. Off: do not ask for them."""
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     """URL of Redis: `redis://[user:password@]host:port/database`, or `rediss://` for TLS. With Sentinels:
     `redis+sentinel://[user:password@]host:port,host:port/master/database` (`rediss+sentinel://` for TLS), and

@@ -112,6 +112,7 @@ class Stack:
         settings = {
             "PORT": str(self.port),
             "NAMESPACE": self.users,
+            "CLUSTER_FACTS": "true",
             "KUBECONFIG": str(self.cluster.service_account(SYSTEM, SERVICE)),
             "REDIS_URL": self.cluster.redis_url,
             "CHART_VALUES": str(self.values),
@@ -144,14 +145,15 @@ class Stack:
         """The RBAC objects of the service's chart and the Secret that they name: the same rights as on a cluster."""
         helm = str(self.cluster.tools.path("helm"))
         argv = [helm, "template", SERVICE, str(ROOT / "chart" / SERVICE), "--namespace", SYSTEM]
-        argv += ["--set", f"usersNamespace={self.users},gateway.domain={GATEWAY_DOMAIN}"]
+        argv += ["--set", f"usersNamespace={self.users},gateway.domain={GATEWAY_DOMAIN},rbac.clusterFacts=true"]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode:
             raise DevclusterError(f"the service's chart cannot be rendered: {done.stderr}")
-        wanted = ("ServiceAccount", "Role", "RoleBinding", "Secret")
+        wanted = ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "Secret")
         objects = [item for item in yaml.safe_load_all(done.stdout) if item and item["kind"] in wanted]
         for item in objects:
-            item["metadata"].setdefault("namespace", SYSTEM)
+            if not item["kind"].startswith("Cluster"):
+                item["metadata"].setdefault("namespace", SYSTEM)
         return objects
 
     def _ready(self) -> bool:

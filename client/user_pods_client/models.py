@@ -25,6 +25,7 @@ ReleaseState = Literal[
     "pending-upgrade",
     "pending-rollback",
 ]
+Resource = Literal["cpu", "memory", "pods"]
 RolloutState = Literal["running", "waiting-for-canary", "stopped", "failed", "done"]
 Severity = Literal["ok", "warning", "error"]
 SleepReason = Literal["idle", "asked", "operator", "late-zero", "false"]
@@ -213,6 +214,40 @@ class IdleTimes(Model):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class NodeCapacity(Model):
+    """What the nodes that take pods of sessions have, and what the pods of awake sessions request of it.  Of the
+    nodes that exist now: what an autoscaler could add is not counted. Other pods on these nodes are not either, so
+    `room` is an upper bound."""
+
+    at: datetime
+    """When the nodes were read."""
+    nodes: int
+    """Nodes that take pods of sessions."""
+    nodes_left_out: int
+    """Nodes that are cordoned or not ready, or whose labels or taints keep such pods away."""
+    cpu: float
+    """CPUs that these nodes have for pods."""
+    cpu_requested: float
+    """CPUs that awake sessions request on them."""
+    memory_gib: float
+    """Memory that these nodes have for pods, in GiB."""
+    memory_gib_requested: float
+    """Memory that awake sessions request."""
+    pods: int
+    """Pods that these nodes run at most."""
+    pods_requested: int
+    """Pods of awake sessions on them."""
+    session_cpu: float | None
+    """CPUs that most sessions request; null if there is no session."""
+    session_memory_gib: float | None
+    """Memory that most sessions request, in GiB; null likewise."""
+    room: int | None
+    """How many more sessions of that size may be awake, at most; null if there is no session."""
+    limited_by: Resource | None
+    """What runs out first."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Opened(Model):
     uuid: str
     url: str
@@ -380,6 +415,9 @@ class Summary(Model):
     """Age of the oldest of these wakes; 0 if there is none."""
     parked: int
     """Sleeping sessions that KEDA does not poll."""
+    capacity: NodeCapacity | None
+    """Room on the nodes; null unless the service may see nodes (`CLUSTER_FACTS`), and while the API server does not
+    answer."""
     users_namespace: str
     """Namespace of the sessions' releases and pods."""
     behind_seconds: float | None

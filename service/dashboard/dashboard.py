@@ -15,6 +15,7 @@ from service.dashboard.pages import DashboardPages, permitted, see_other, text_f
 from service.dashboard.session_list import ListQuery, SessionList
 from service.dashboard.sign_in import SignInPages
 from service.dashboard.visitors import Visitors
+from service.domain.cluster_facts import HOW_TO_GRANT
 from service.domain.names import SESSION_ID_PATTERN, SessionId, is_session_id
 from service.domain.permissions import Caller
 from service.domain.ports import WorkloadCache
@@ -39,6 +40,7 @@ STEPS: Final[Mapping[str, str]] = {
     "ready": "The program in it answers",
 }
 """By the stage that ends the step."""
+RESOURCES: Final[Mapping[str, str]] = {"cpu": "the CPUs", "memory": "the memory", "pods": "the number of pods"}
 _MOST_LIVE = 50
 _PATHS: Final[Mapping[str, Any]] = {"mend_path": findings.mend_path, "session_path": findings.session_path}
 """Where findings lead to."""
@@ -130,7 +132,11 @@ class Dashboard:
         return self._pages.page(
             request,
             "overview.html",
-            overview=await self._overview.read(request.app[PROBES].health, request.app[API].awake_limits),
+            overview=await self._overview.read(
+                request.app[PROBES].health, request.app[API].awake_limits, request.app[API].capacity
+            ),
+            resources=RESOURCES,
+            how_to_grant=HOW_TO_GRANT,
             currency=self._overview.prices.currency,
             labels=LABELS,
             steps=STEPS,

@@ -9,6 +9,7 @@ from datetime import datetime
 from service.dashboard import reasons
 from service.dashboard.reasons import Group
 from service.domain.awake_quota import AwakeLimits
+from service.domain.capacity import Capacity, ClusterCapacity, Unseen
 from service.domain.clock import utc_now
 from service.domain.errors import Unavailable
 from service.domain.health import Health
@@ -43,6 +44,7 @@ class Overview:
     awake: int
     reasons: Sequence[Group]
     quotas: Sequence[Quota]
+    capacity: Capacity | Unseen
     savings: Savings
     price: float | None
     """Of what the last day saved; None without prices."""
@@ -66,9 +68,9 @@ class OverviewPage:
         self._wake_times = wake_times
         self._now = now
 
-    async def read(self, health: Health, limits: AwakeLimits) -> Overview:
-        """Costs one read of Redis, and none if somebody else has looked a moment ago."""
-        wakes, (parts, remarks) = await self._wakes(), await _verdict(health)
+    async def read(self, health: Health, limits: AwakeLimits, capacity: ClusterCapacity) -> Overview:
+        """Costs one read of Redis and one of the nodes, and none if somebody else has looked a moment ago."""
+        wakes, (parts, remarks), room = await asyncio.gather(self._wakes(), _verdict(health), capacity.read())
         sessions = self._index.sessions()
         savings = Savings.of(sessions, self._now())
         return Overview(
@@ -77,6 +79,7 @@ class OverviewPage:
             awake=sum(each.awake for each in sessions),
             reasons=reasons.groups(each.reason for each in sessions if each.reason is not None),
             quotas=_quotas(sessions, limits),
+            capacity=room,
             savings=savings,
             price=savings.price(self.prices),
             failing=parts,

@@ -92,6 +92,11 @@ def scaler_name(uuid: SessionId) -> str:
     return f"user-{uuid}-scaler"
 
 
+def autoscaler_name(uuid: SessionId) -> str:
+    """The HorizontalPodAutoscaler that KEDA makes while it polls the session's queue."""
+    return f"keda-hpa-{scaler_name(uuid)}"
+
+
 def session_key(uuid: SessionId) -> str:
     return f"session:{uuid}"
 

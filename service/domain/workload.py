@@ -8,6 +8,7 @@ from enum import StrEnum
 from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId
 from service.domain.phase import Phase
+from service.domain.placement import ANYWHERE, Placement
 from service.domain.release import Release, ReleaseState
 
 
@@ -53,6 +54,7 @@ class Pod:
     port: int | None = None
     """The port that the workspace listens on."""
     scheduled: bool = False
+    node: str | None = None
     started: bool = False
     """The workspace container runs."""
     ready: bool = False
@@ -98,6 +100,8 @@ class Workload:
     ready: int = 0
     requests: Requests | None = None
     """Of its pod, also while there is none; None when unknown."""
+    placement: Placement = ANYWHERE
+    """Which nodes its pod may run on."""
     pod: Pod | None = None
     """The newest pod that is not terminating."""
     chart: str | None = None

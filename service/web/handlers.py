@@ -162,6 +162,7 @@ async def summary(request: web.Request) -> web.Response:
             counts,
             wakes=hour.wakes + hour.unfinished,
             limits=parts.awake_limits,
+            capacity=await parts.capacity.read(),
             namespace=parts.users_namespace,
             behind=parts.queries.behind(),
         )

@@ -9,6 +9,7 @@ from service.domain.access import WorkspaceAccess
 from service.domain.activity import SessionActivity
 from service.domain.audit import Audit
 from service.domain.awake_quota import AwakeLimits
+from service.domain.capacity import ClusterCapacity
 from service.domain.diagnosis.diagnosis import Doctor
 from service.domain.health import Health
 from service.domain.ports import Progress
@@ -58,6 +59,7 @@ class ApiParts:
     counter: SessionCounter
     wake_times: WakeTimes
     awake_limits: AwakeLimits
+    capacity: ClusterCapacity
     users_namespace: str
     exposition: Exposition
     doctor: Doctor

@@ -21,6 +21,7 @@ from pydantic.json_schema import SkipJsonSchema
 from service.domain.audit import AuditEntry as Audited
 from service.domain.audit import AuditPage as AuditedPage
 from service.domain.awake_quota import AwakeLimits
+from service.domain.capacity import Capacity, Resource, Unseen
 from service.domain.diagnosis.finding import Diagnosis as Diagnosed
 from service.domain.diagnosis.finding import Finding as Found
 from service.domain.diagnosis.finding import Mended, Outcome, Severity
@@ -436,6 +437,51 @@ class GroupSummary(Answer):
     awake_limit: int = Field(description="How many of them may be awake.")
 
 
+class NodeCapacity(Answer):
+    """What the nodes that take pods of sessions have, and what the pods of awake sessions request of it.
+
+    Of the nodes that exist now: what an autoscaler could add is not counted. Other pods on these nodes are not either,
+    so `room` is an upper bound.
+    """
+
+    at: datetime = Field(description="When the nodes were read.")
+    nodes: int = Field(ge=0, description="Nodes that take pods of sessions.")
+    nodes_left_out: int = Field(
+        ge=0, description="Nodes that are cordoned or not ready, or whose labels or taints keep such pods away."
+    )
+    cpu: float = Field(ge=0, description="CPUs that these nodes have for pods.", examples=[48])
+    cpu_requested: float = Field(ge=0, description="CPUs that awake sessions request on them.", examples=[12.5])
+    memory_gib: float = Field(ge=0, description="Memory that these nodes have for pods, in GiB.", examples=[180.4])
+    memory_gib_requested: float = Field(ge=0, description="Memory that awake sessions request.", examples=[25])
+    pods: int = Field(ge=0, description="Pods that these nodes run at most.", examples=[330])
+    pods_requested: int = Field(ge=0, description="Pods of awake sessions on them.", examples=[25])
+    session_cpu: float | None = Field(description="CPUs that most sessions request; null if there is no session.")
+    session_memory_gib: float | None = Field(description="Memory that most sessions request, in GiB; null likewise.")
+    room: int | None = Field(
+        description="How many more sessions of that size may be awake, at most; null if there is no session."
+    )
+    limited_by: Resource | None = Field(description="What runs out first.")
+
+    @classmethod
+    def of(cls, found: Capacity) -> Self:
+        size = found.size
+        return cls(
+            at=found.at,
+            nodes=found.nodes,
+            nodes_left_out=found.left_out,
+            cpu=round(found.allocatable.cpu, 3),
+            cpu_requested=round(found.requested.cpu, 3),
+            memory_gib=round(found.allocatable.memory, 3),
+            memory_gib_requested=round(found.requested.memory, 3),
+            pods=found.allocatable.pods,
+            pods_requested=found.requested.pods,
+            session_cpu=None if size is None else round(size.cpu, 3),
+            session_memory_gib=None if size is None else round(size.memory, 3),
+            room=found.room,
+            limited_by=found.limited_by,
+        )
+
+
 class Summary(Answer):
     """All sessions in numbers, at most a few seconds old."""
 
@@ -452,6 +498,10 @@ class Summary(Answer):
     wakes_pending: int = Field(ge=0, description="Wakes whose pod is not ready.")
     oldest_pending_seconds: float = Field(ge=0, description="Age of the oldest of these wakes; 0 if there is none.")
     parked: int = Field(ge=0, description="Sleeping sessions that KEDA does not poll.")
+    capacity: NodeCapacity | None = Field(
+        description="Room on the nodes; null unless the service may see nodes (`CLUSTER_FACTS`), and while the API"
+        " server does not answer."
+    )
     users_namespace: str = Field(description="Namespace of the sessions' releases and pods.")
     behind_seconds: float | None = Field(
         description="Maximum age of the cluster's data in this response while the watch is behind; otherwise null."
@@ -459,7 +509,14 @@ class Summary(Answer):
 
     @classmethod
     def of(
-        cls, counts: SessionCounts, *, wakes: int, limits: AwakeLimits, namespace: str, behind: timedelta | None
+        cls,
+        counts: SessionCounts,
+        *,
+        wakes: int,
+        limits: AwakeLimits,
+        capacity: Capacity | Unseen,
+        namespace: str,
+        behind: timedelta | None,
     ) -> Self:
         return cls(
             at=counts.at,
@@ -476,6 +533,7 @@ class Summary(Answer):
             wakes_pending=counts.waking,
             oldest_pending_seconds=round(max(0.0, counts.oldest_waking.total_seconds()), 1),
             parked=counts.parked,
+            capacity=NodeCapacity.of(capacity) if isinstance(capacity, Capacity) else None,
             users_namespace=namespace,
             behind_seconds=None if behind is None else round(behind.total_seconds(), 1),
         )

@@ -4,16 +4,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from service.adapters.network.port_probe import TcpPortProbe
+from service.domain.cluster_facts import ClusterFacts
 from service.domain.diagnosis.check import Check
 from service.domain.diagnosis.checks.chart import SignInOfImage, Versions
 from service.domain.diagnosis.checks.installation import Installations, Revisions, StuckReleases
-from service.domain.diagnosis.checks.keda import ScaledObjects
+from service.domain.diagnosis.checks.keda import Autoscalers, Keda
 from service.domain.diagnosis.checks.network import NetworkPolicies
 from service.domain.diagnosis.checks.objects import EditedObjects, OrphanObjects, StuckDeletions, UnboundClaims
 from service.domain.diagnosis.checks.parts import Parts
 from service.domain.diagnosis.checks.pods import OverdueSleeps, Pauses, Pods, UnreadableObjects
 from service.domain.diagnosis.checks.redis_keys import LongLists, OrphanKeys, UnreadableRecords
 from service.domain.diagnosis.checks.redis_server import RedisClock, RedisRights, RedisSettings
+from service.domain.diagnosis.checks.storage import StorageClasses
 from service.domain.diagnosis.diagnosis import Doctor
 from service.domain.diagnosis.ports import Diagnoses, Inventory, PortProbe, RedisInspection
 from service.domain.diagnosis.repairs import Repairs
@@ -46,6 +48,7 @@ def build_doctor(
             probe=TcpPortProbe(),
             shared_policies=config.namespace_policies,
             in_cluster=config.kubeconfig is None,
+            facts=core.kubernetes.facts,
         ),
         namespace=config.namespace,
         keda_namespace=config.keda_namespace,
@@ -69,6 +72,7 @@ class System:
     cache: WorkloadCache
     inventory: Inventory
     diagnoses: Diagnoses
+    facts: ClusterFacts
     probe: PortProbe
     shared_policies: bool = False
     """NetworkPolicies of the namespace admit only the gateway to workspaces."""
@@ -98,7 +102,8 @@ def make_doctor(system: System, *, namespace: str, keda_namespace: str, stuck_af
         Pods(namespace=namespace),
         Pauses(),
         OverdueSleeps(),
-        ScaledObjects(system.cache, namespace=namespace, keda_namespace=keda_namespace),
+        Keda(system.cache, system.facts, namespace=namespace, keda_namespace=keda_namespace),
+        Autoscalers(system.cache, system.facts, namespace=namespace),
         StuckReleases(system.inventory, system.store, namespace=namespace),
         Revisions(system.inventory, system.store),
         OrphanObjects(
@@ -107,6 +112,7 @@ def make_doctor(system: System, *, namespace: str, keda_namespace: str, stuck_af
         EditedObjects(namespace=namespace),
         StuckDeletions(stuck_after=stuck_after, namespace=namespace),
         UnboundClaims(namespace=namespace),
+        StorageClasses(system.facts, namespace=namespace),
         SignInOfImage(),
         NetworkPolicies(system.probe, system.upgrades, shared=system.shared_policies, in_cluster=system.in_cluster),
         Versions(system.upgrades),

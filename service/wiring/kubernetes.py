@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from service.adapters.kubernetes.api import KubeApi, connect
 from service.adapters.kubernetes.cluster import KubeCluster
+from service.adapters.kubernetes.cluster_facts import KubeClusterFacts
 from service.adapters.kubernetes.election import KubeElection
 from service.adapters.kubernetes.inventory import KubeInventory
 from service.adapters.kubernetes.pod_events import KubePodEvents
@@ -23,6 +24,7 @@ class KubernetesParts:
     cache: KubeWorkloadCache
     cluster: KubeCluster
     inventory: KubeInventory
+    facts: KubeClusterFacts
     pod_events: KubePodEvents
     election: KubeElection
     signing_keys: KubeSigningKeys
@@ -43,6 +45,12 @@ async def open_kubernetes(config: Settings) -> AsyncIterator[KubernetesParts]:
                 schedule_timeout=schedule_timeout,
             ),
             inventory=KubeInventory(api, namespace=config.namespace),
+            facts=KubeClusterFacts(
+                api,
+                namespace=config.namespace,
+                keda_namespace=config.keda_namespace or None,
+                allowed=config.cluster_facts,
+            ),
             pod_events=KubePodEvents(api, namespace=config.namespace),
             election=KubeElection(
                 api,

@@ -10,6 +10,7 @@ from service.adapters.log.audit import LogAudit
 from service.adapters.prometheus.exposition import Exposition
 from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.domain.audit import Audit
+from service.domain.capacity import ClusterCapacity
 from service.domain.identity import IdentityProvider
 from service.domain.names import EXAMPLE_ID
 from service.domain.ports import Releases
@@ -161,6 +162,7 @@ def build_service(
             counter=counter,
             wake_times=core.wake_times,
             awake_limits=core.config.limits_on_awake,
+            capacity=ClusterCapacity(core.kubernetes.facts, core.kubernetes.cache),
             users_namespace=core.config.namespace,
             exposition=exposition,
             doctor=build_doctor(

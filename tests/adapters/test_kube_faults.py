@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,11 +15,14 @@ from aiohttp import web
 from service.adapters.kubernetes import api as kube_api
 from service.adapters.kubernetes.api import KubeApi, connect
 from service.adapters.kubernetes.cluster import KubeCluster
+from service.adapters.kubernetes.cluster_facts import KubeClusterFacts
 from service.adapters.kubernetes.election import KubeElection
 from service.adapters.kubernetes.pod_events import KubePodEvents
 from service.adapters.kubernetes.workload_cache import KubeWorkloadCache
+from service.domain.cluster_facts import KedaOperator, Node
 from service.domain.errors import ClusterUnavailable
 from service.domain.names import SessionId
+from service.domain.placement import Taint
 from service.domain.progress import Stage
 from tests.adapters import samples
 from tests.adapters.samples import UUID, Json
@@ -111,6 +115,10 @@ def a_cluster(kube: KubeApi) -> KubeCluster:
     return KubeCluster(kube, namespace="users", keda_namespace="keda", schedule_timeout=SCHEDULE_TIMEOUT)
 
 
+def some_facts(kube: KubeApi, *, allowed: bool = True) -> KubeClusterFacts:
+    return KubeClusterFacts(kube, namespace="users", keda_namespace="keda", allowed=allowed)
+
+
 NONSENSE = [
     "<html>maintenance</html>",
     "",
@@ -136,6 +144,93 @@ async def test_an_answer_that_does_not_come_from_the_api_counts_as_no_answer(
             await call()
     with pytest.raises(ClusterUnavailable):
         await anext(aiter(KubePodEvents(kube, namespace="users").updates()))
+    facts = some_facts(kube)
+    for read in (facts.storage_classes, facts.autoscalers, facts.nodes):
+        with pytest.raises(ClusterUnavailable):
+            await read()
+
+
+async def test_facts_that_the_service_has_no_right_to_see_are_unknown_and_no_error(
+    fake: FakeApi, kube: KubeApi
+) -> None:
+    fake.lists = says("forbidden", 403)
+    facts = some_facts(kube)
+    assert (await facts.keda(), await facts.storage_classes(), await facts.autoscalers()) == (None, None, None)
+    assert await facts.nodes() is None
+    assert fake.count["list"] == 4
+    # Who has not been given the right does not fill the audit log with refused calls.
+    withheld = some_facts(kube, allowed=False)
+    assert (await withheld.keda(), await withheld.storage_classes(), await withheld.autoscalers()) == (None, None, None)
+    assert await withheld.nodes() is None
+    assert fake.count["list"] == 4
+    fake.lists = says("gone", 401)
+    for read in (facts.keda, facts.storage_classes, facts.autoscalers, facts.nodes):
+        with pytest.raises(ClusterUnavailable):
+            await read()
+
+
+def a_node(name: str, *, ready: str = "True", allocatable: Json | None = None, **spec: object) -> Json:
+    had = {"cpu": "3920m", "memory": "16Gi", "pods": "110"}
+    return {
+        "metadata": {"name": name, "labels": {"pool": "users"}},
+        "spec": spec,
+        "status": {
+            "allocatable": had if allocatable is None else allocatable,
+            "conditions": [{"type": "Ready", "status": ready}],
+        },
+    }
+
+
+async def test_nodes_say_what_they_have_for_pods_and_which_they_take(fake: FakeApi, kube: KubeApi) -> None:
+    taints = [
+        {"key": "a", "value": "b", "effect": "NoSchedule"},
+        {"key": "c", "effect": "NoExecute"},
+        {"key": "soft", "effect": "PreferNoSchedule"},
+        7,
+    ]
+    fake.items["nodes"] = [
+        a_node("plain"),
+        a_node("cordoned", unschedulable=True),
+        a_node("away", ready="Unknown"),
+        a_node("tainted", taints=taints),
+        a_node("odd", allocatable={"cpu": "lots", "memory": None, "pods": "-1"}, taints="x"),
+        {"status": "x"},
+    ]
+    found = await some_facts(kube).nodes()
+    assert found is not None
+    whole = Node(name="plain", cpu=3.92, memory=16, pods=110, labels={"pool": "users"})
+    assert list(found) == [
+        whole,
+        replace(whole, name="cordoned", usable=False),
+        replace(whole, name="away", usable=False),
+        replace(whole, name="tainted", taints=(Taint("a", "b", "NoSchedule"), Taint("c", "", "NoExecute"))),
+        replace(whole, name="odd", cpu=0, memory=0, pods=0),
+        Node(name="", cpu=0, memory=0, pods=0, usable=False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "version"),
+    [
+        ("ghcr.io/kedacore/keda:2.21.0", None, "2.21.0"),
+        ("mirror.example.com:5000/keda:v2.15.1-debug@sha256:1", "2.14.0", "2.15.1"),
+        ("mirror.example.com:5000/keda@sha256:1", "2.14.0", "2.14.0"),
+        ("ghcr.io/kedacore/keda:main", None, None),
+        (7, "latest", None),
+    ],
+)
+async def test_keda_s_version_is_that_of_its_image_or_of_its_chart(
+    fake: FakeApi, kube: KubeApi, image: object, label: str | None, version: str | None
+) -> None:
+    containers = [{"name": "proxy", "image": "proxy:9.9.9"}, {"name": "keda-operator", "image": image}]
+    deployment = {
+        "metadata": {"labels": {"app.kubernetes.io/version": label}},
+        "spec": {"template": {"spec": {"containers": containers}}},
+    }
+    fake.lists = says(json.dumps(deployment))
+    assert await some_facts(kube).keda() == KedaOperator(version)
+    fake.lists = says("not found", 404)
+    assert await some_facts(kube).keda() == KedaOperator(None)
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])

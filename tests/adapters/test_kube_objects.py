@@ -13,6 +13,7 @@ from service.domain.idle_times import IdleTimes
 from service.domain.lifecycle import Step, steps
 from service.domain.names import SessionId
 from service.domain.phase import Phase
+from service.domain.placement import ANYWHERE, Placement, Requirement, Toleration
 from service.domain.queue_state import QueueState
 from service.domain.record import Record, RecordStatus
 from service.domain.session import Session
@@ -404,3 +405,52 @@ def test_what_a_pod_requests_is_the_sum_of_its_containers(containers: Any, expec
     part = parse(Kind.DEPLOYMENT, item)
     assert isinstance(part, Deployment)
     assert part.requests == expected
+
+
+def test_a_pod_has_the_requests_that_it_got_and_a_sleeper_those_of_its_deployment() -> None:
+    sizes = ({"cpu": "1"}, {"cpu": "2"})
+    deployment, pod = samples.deployment(), samples.pod()
+    deployment["spec"]["template"] = {"spec": {"containers": [{"resources": {"requests": sizes[0]}}]}}
+    pod["spec"]["containers"] = [{"resources": {"requests": sizes[1]}}]
+    assert together(deployment=deployment).requests == Requests(cpu=1, memory=0)
+    found = together(deployment=deployment, pod=pod)
+    assert found.requests == Requests(cpu=2, memory=0)
+    assert found.pod is not None
+    assert found.pod.node == "n"
+
+
+def placed(**pod: Any) -> Placement:
+    item = samples.deployment()
+    item["spec"]["template"] = {"spec": pod}
+    part = parse(Kind.DEPLOYMENT, item)
+    assert isinstance(part, Deployment)
+    return part.placement
+
+
+def test_where_a_pod_may_run_is_read_from_selector_affinity_and_tolerations() -> None:
+    assert placed() == ANYWHERE
+    wanted: Json = {"key": "zone", "operator": "NotIn", "values": ["x", 7]}
+    terms = {"nodeSelectorTerms": [{"matchExpressions": [wanted]}, {}]}
+    found = placed(
+        nodeSelector={"pool": "users"},
+        affinity={"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}},
+        tolerations=[
+            {"key": "users", "operator": "Exists", "effect": "NoSchedule"},
+            {"key": "a", "value": "b"},
+            {"operator": "Exists"},
+        ],
+    )
+    assert found == Placement(
+        tolerations=(Toleration("users", None, "NoSchedule"), Toleration("a", "b", ""), Toleration("", None, "")),
+        terms=((Requirement("pool", "In", ("users",)), Requirement("zone", "NotIn", ("x",))),),
+    )
+    # The same object for all sessions with it.
+    assert placed(nodeSelector={"a": "b"}) is placed(nodeSelector={"a": "b"})
+    none: Json = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{}]}}}
+    assert not placed(affinity=none).accepts({"any": "label"}, [])
+
+
+@pytest.mark.parametrize("junk", [None, 7, "x", [7], {"nodeAffinity": [], "a": 7}])
+def test_a_malformed_placement_means_anywhere(junk: Any) -> None:
+    found = placed(nodeSelector=junk if not isinstance(junk, dict) else {"a": 7}, affinity=junk, tolerations=junk)
+    assert found.accepts({}, [])

@@ -9,7 +9,7 @@ from tests.chart.conftest import CHART, Helm
 SERVICE = CHART.parent / "session-service"
 
 Right = tuple[str, str, str, str, str]
-"""Namespace, API group, resource with its subresource, verb, name of the only object ("": any)."""
+"""Namespace ("": the whole cluster), API group, resource with its subresource, verb, name of one object ("": any)."""
 
 
 def render(helm: Helm, *arguments: str) -> list[dict[str, Any]]:
@@ -23,9 +23,9 @@ def of_kind(objects: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 
 def rights(objects: list[dict[str, Any]]) -> dict[str, set[Right]]:
     """What each ServiceAccount may do, by its name."""
-    roles = {_place(item): item["rules"] for item in of_kind(objects, "Role")}
+    roles = {_place(item): item["rules"] for kind in ("Role", "ClusterRole") for item in of_kind(objects, kind)}
     found: dict[str, set[Right]] = {}
-    for binding in of_kind(objects, "RoleBinding"):
+    for binding in (*of_kind(objects, "RoleBinding"), *of_kind(objects, "ClusterRoleBinding")):
         namespace = binding["metadata"].get("namespace", "")
         rules = roles[namespace, binding["roleRef"]["name"]]
         for subject in binding["subjects"]:

@@ -95,9 +95,10 @@ def test_the_services_values_fit_its_chart_and_its_secrets_are_made(helmfile: He
     }
     made = {item["metadata"]["name"] for item in helmfile.render("credentials")}
     assert wanted | {"redis-password", "redis-config", "redis-probe"} <= made
-    for item in service:
-        if item["kind"] in ("ClusterRole", "ClusterRoleBinding"):
-            raise AssertionError(item)
+    (cluster_role,) = of_kind(service, "ClusterRole")
+    assert {verb for rule in cluster_role["rules"] for verb in rule["verbs"]} == {"list"}
+    (binding,) = of_kind(service, "ClusterRoleBinding")
+    assert binding["roleRef"]["name"] == cluster_role["metadata"]["name"]
 
 
 def test_every_environment_guards_the_users_namespace(helmfile: Helmfile) -> None:

@@ -22,7 +22,7 @@ ROUTES = (
     *("--set-json", 'gateway.certificate.issuerRef={"kind":"ClusterIssuer","name":"dns"}'),
 )
 SEPARATE = ("--set", "roles.separate=true")
-EVERYTHING = (*DOMAIN, *OIDC, *SEPARATE, "--set", "metrics.enabled=true,apiKeys.named.name=keys")
+EVERYTHING = (*DOMAIN, *OIDC, *SEPARATE, "--set", "metrics.enabled=true,apiKeys.named.name=keys,rbac.clusterFacts=true")
 
 
 def only(objects: list[dict[str, Any]], kind: str) -> dict[str, Any]:

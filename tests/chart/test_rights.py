@@ -1,4 +1,4 @@
-"""What the service's Roles grant: nothing cluster-wide, and to each role only what it does."""
+"""What the service's Roles grant: nothing cluster-wide unless asked, and to each role only what it does."""
 
 from dataclasses import replace
 
@@ -9,6 +9,7 @@ from tests.chart.rendering import Right, of_kind, render, rights
 
 BASE = ("--set", "usersNamespace=users,gateway.domain=pods.example.com")
 SEPARATE = (*BASE, "--set", "roles.separate=true")
+FACTS = ("--set", "rbac.clusterFacts=true")
 
 
 def granted(helm: Helm, *arguments: str) -> dict[str, set[Right]]:
@@ -26,6 +27,48 @@ def test_no_right_is_cluster_wide_or_unlimited_or_reaches_into_a_pod(helm: Helm,
             assert verb not in ("impersonate", "bind", "escalate", "deletecollection")
             assert not resource.startswith(("pods/", "serviceaccounts", "roles", "rolebindings"))
         assert {right for right in held if right[2] == "pods" and right[3] not in ("list", "watch")} == set()
+
+
+def test_cluster_facts_are_a_few_lists_for_the_api_alone(helm: Helm) -> None:
+    without, apart = granted(helm, *SEPARATE), granted(helm, *SEPARATE, *FACTS)
+    more = {name: held - without[name] for name, held in apart.items()}
+    assert more == {
+        "session-service-api": {
+            ("", "", "nodes", "list", ""),
+            ("", "storage.k8s.io", "storageclasses", "list", ""),
+            ("keda", "apps", "deployments", "get", "keda-operator"),
+            ("users", "autoscaling", "horizontalpodautoscalers", "list", ""),
+        },
+        "session-service-controller": set(),
+        "session-service-gateway": set(),
+    }
+    assert granted(helm, *BASE, *FACTS)["session-service"] == set.union(*apart.values())
+    assert "keda" not in {
+        right[0] for right in granted(helm, *BASE, *FACTS, "--set", "keda.namespace=")["session-service"]
+    }
+
+
+def test_only_who_has_the_right_to_cluster_facts_asks_for_them(helm: Helm) -> None:
+    def asking(*arguments: str) -> set[str]:
+        return {
+            item["metadata"]["name"]
+            for item in of_kind(render(helm, *arguments), "Deployment")
+            for variable in item["spec"]["template"]["spec"]["containers"][0]["env"]
+            if variable["name"] == "USER_PODS_CLUSTER_FACTS" and variable["value"] == "true"
+        }
+
+    assert asking(*SEPARATE) == asking(*BASE) == set()
+    assert asking(*SEPARATE, *FACTS) == {"session-service-api"}
+    assert asking(*BASE, *FACTS) == {"session-service"}
+
+
+def test_two_releases_of_the_same_name_have_cluster_roles_of_their_own(helm: Helm) -> None:
+    def names(namespace: str) -> set[str]:
+        objects = render(replace(helm, namespace=namespace), *BASE, *FACTS)
+        return {item["metadata"]["name"] for item in objects if item["kind"].startswith("ClusterRole")}
+
+    assert len(names("one")) == len(names("two")) == 1
+    assert names("one") != names("two")
 
 
 def test_in_its_own_namespace_the_service_reads_one_secret_only(helm: Helm) -> None:

@@ -17,12 +17,13 @@ from aiohttp import web
 
 from service.domain import activity
 from service.domain.api_keys import new_api_key
+from service.domain.cluster_facts import Node
 from service.domain.names import SessionId
 from service.domain.permissions import CallerRole
 from service.domain.profiles import Profile
 from service.domain.progress import ProgressUpdate, Stage
 from service.domain.wake_times import MeasuredWake
-from service.domain.workload import Pod
+from service.domain.workload import Pod, Requests
 from tests.client.conftest import KEY, Run, ServeAlone, problem
 from tests.domain.conftest import World
 from tests.web.conftest import Serve
@@ -340,6 +341,34 @@ async def test_top_shows_what_is_awake_and_why(signed_in: Run, world: World) -> 
     found = json.loads((await signed_in("top", "-o", "json", "--limit", "1", "--sort", "user")).out)
     assert ([each["uuid"] for each in found["sessions"]], found["summary"]["awake"]) == (made[:1], 3)
     assert "and 2 more" in (await signed_in("top", "--limit", "1")).out
+
+
+@pytest.mark.parametrize(
+    ("nodes", "told"),
+    [
+        (None, []),
+        (
+            [Node(name="a", cpu=2.25, memory=16, pods=110)],
+            ["room on 1 node for at most 3 more of the usual size (0.5 CPUs, 1 GiB); CPU runs out first"],
+        ),
+        (
+            [Node(name="a", cpu=9, memory=1.5, pods=110), Node(name="b", cpu=1, memory=0, pods=9)],
+            ["no room on 2 nodes for another one of the usual size (0.5 CPUs, 1 GiB): memory is used up"],
+        ),
+        ([], ["no room on 0 nodes for another one of the usual size (0.5 CPUs, 1 GiB): none of them takes its pod"]),
+    ],
+)
+async def test_top_says_for_how_many_more_the_nodes_have_room(
+    signed_in: Run, world: World, nodes: list[Node] | None, told: list[str]
+) -> None:
+    """None: the service may not see them."""
+    uuid = (await world.provisioner.create("user")).uuid
+    pod, requests = Pod("pod", node="a", ready=True), Requests(cpu=0.5, memory=1)
+    world.cluster.change(replace(world.cluster.workload(uuid), replicas=1, ready=1, pod=pod, requests=requests))
+    world.facts.allowed, world.facts.machines = nodes is not None, nodes or []
+    assert [line for line in (await signed_in("top")).out.splitlines() if "room" in line] == told
+    found = json.loads((await signed_in("top", "-o", "json")).out)["summary"]["capacity"]
+    assert (found is None) == (nodes is None)
 
 
 async def test_top_is_for_operators_and_viewers(run: Run, serve: Serve) -> None:

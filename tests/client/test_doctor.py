@@ -46,9 +46,10 @@ async def test_a_healthy_system_is_one_line_per_check(doctor: Run, uuid: Session
     done = await doctor("doctor")
     assert (done.code, done.err) == (ExitCode.DONE, "")
     lines = done.out.splitlines()
-    assert lines[-1] == "All that was checked is in order. Not checked: 2."
-    assert [line.split()[:2] for line in lines[:2]] == [["?", "keda:"], ["?", "network-policies:"]], done.out
-    assert all(line.startswith("ok ") for line in lines[2:-2])
+    assert lines[-1] == "All that was checked is in order. Not checked: 4."
+    unseen = ["autoscalers:", "keda:", "network-policies:", "storage-classes:"]
+    assert sorted(line.split()[:2] for line in lines[:4]) == [["?", name] for name in unseen], done.out
+    assert all(line.startswith("ok ") for line in lines[4:-2])
     checks = {line.split()[1].rstrip(":") for line in lines[:-2]}
     assert {"redis-rights", "clock", "version", "dns"} <= checks
     assert (await doctor("doctor", "-o", "name")).out == ""
@@ -59,9 +60,9 @@ async def test_what_cannot_be_seen_is_not_shown_as_fine(doctor: Run, world: Worl
     done = await doctor("doctor")
     assert done.code == ExitCode.DONE
     assert "?        redis-settings: Redis does not let the service read its settings." in done.out
-    assert done.out.endswith("All that was checked is in order. Not checked: 3.\n")
+    assert done.out.endswith("All that was checked is in order. Not checked: 5.\n")
     break_scaler(world, uuid)
-    assert "Errors: 1. Warnings: 0. Not checked: 3. `user-pods doctor --fix`" in (await doctor("doctor")).out
+    assert "Errors: 1. Warnings: 0. Not checked: 5. `user-pods doctor --fix`" in (await doctor("doctor")).out
     listed = json.loads((await doctor("doctor", "-o", "json")).out)
     assert {each["severity"] for each in listed} == {"error", "ok"}, "scripts see what the service says"
 
@@ -78,7 +79,7 @@ async def test_warnings_and_errors_have_exit_codes_and_say_what_to_do(
     done = await doctor("doctor")
     assert done.code == ExitCode.UNAVAILABLE
     assert done.out.startswith(f"ERROR    installation {uuid} (can be mended by --fix)\n")
-    assert "Errors: 1. Warnings: 1. Not checked: 2. `user-pods doctor --fix` mends 1 of them." in done.out
+    assert "Errors: 1. Warnings: 1. Not checked: 4. `user-pods doctor --fix` mends 1 of them." in done.out
     listed = json.loads((await doctor("doctor", "-o", "json")).out)
     assert [each["severity"] for each in listed[:3]] == ["error", "warning", "ok"]
     assert (await doctor("doctor", "-o", "name")).out.splitlines() == [

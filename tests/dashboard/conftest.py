@@ -26,6 +26,7 @@ from service.domain.api_keys import ApiKey, ApiKeys, new_api_key
 from service.domain.audit import Audit, AuditEntry
 from service.domain.awake_quota import AwakeLimits
 from service.domain.browser_sessions import BrowserSessions
+from service.domain.capacity import ClusterCapacity
 from service.domain.diagnosis.diagnosis import Doctor
 from service.domain.health import Health
 from service.domain.identity import IdentityProvider, UserRule
@@ -197,6 +198,7 @@ async def serving(
         access=access,
         audit=audit,
         counter=SessionCounter(world.cluster, world.queues, world.store),
+        capacity=ClusterCapacity(world.facts, world.cluster),
         wake_times=wake_times,
         awake_limits=awake_limits or AwakeLimits(),
         users_namespace="users",

@@ -9,13 +9,14 @@ import pytest
 
 from service.domain.awake_quota import AwakeLimits
 from service.domain.clock import utc_now
+from service.domain.cluster_facts import Node
 from service.domain.errors import ClusterUnavailable, RedisUnavailable
 from service.domain.health import Health
 from service.domain.permissions import CallerRole
 from service.domain.progress import Stage
 from service.domain.savings import Prices
 from service.domain.wake_times import KEPT, MeasuredWake
-from service.domain.workload import Assignment, Requests
+from service.domain.workload import Assignment, Pod, Requests
 from tests.dashboard.conftest import FRONTEND, OPERATOR, VIEWER, Board, serving
 from tests.dashboard.sessions import fill
 from tests.domain.conftest import World
@@ -155,3 +156,68 @@ async def test_what_sleeping_saves_is_an_estimate_with_prices_if_there_are_any(w
         assert "Now 96.0 CPUs and 192.0 GiB that nobody has to reserve" in page
         assert "Last day, at least 2,304 CPU hours and 4,608 GiB hours" in page
         assert ("87.55 EUR by your prices" in page) == told
+
+
+USUAL = Requests(cpu=0.5, memory=1)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        (None, "The service may not see the nodes. rbac.clusterFacts: true in the values"),
+        (
+            [Node(name="a", cpu=1234, memory=64, pods=110)],
+            (
+                "Room for 52 more awake sessions at most, of the usual size (0.5 CPUs, 1 GiB). Then the memory of the"
+                " nodes is used up. Awake sessions request 6.0 of 1,234.0 CPUs, 12.0 of 64.0 GiB and 12 of 110 pods"
+                " of 1 node. Other pods on the nodes are not counted"
+            ),
+        ),
+        (
+            [Node(name="a", cpu=6.4, memory=64, pods=110), Node(name="b", cpu=8, memory=64, pods=110, usable=False)],
+            "No room for another awake session of the usual size (0.5 CPUs, 1 GiB): the CPUs of the nodes are used up.",
+        ),
+        ([], "(0.5 CPUs, 1 GiB): no node takes its pod. Who wakes one waits for a node."),
+    ],
+)
+async def test_it_says_for_how_many_more_awake_sessions_the_nodes_have_room(
+    world: World, nodes: list[Node] | None, expected: str
+) -> None:
+    fill(world, 300)
+    for uuid, workload in world.cluster.workloads.items():
+        pod = Pod("pod", node="a") if workload.replicas else None
+        world.cluster.workloads[uuid] = replace(workload, requests=USUAL, pod=pod)
+    world.facts.allowed, world.facts.machines = nodes is not None, nodes or []
+    async with serving(world) as board:
+        page = words(await (await board.visitor(VIEWER)).read(OVERVIEW))
+    assert expected in page
+    assert ("1 node is left out" in page) == (nodes is not None and len(nodes) > 1)
+
+
+async def test_sessions_that_wait_for_a_node_are_told_and_without_sessions_there_is_no_size(world: World) -> None:
+    world.facts.allowed, world.facts.machines = True, [Node(name="a", cpu=8, memory=64, pods=110)]
+    async with serving(world) as board:
+        visitor = await board.visitor(VIEWER)
+        assert "There is no session yet whose size could be compared with the nodes." in words(
+            await visitor.read(OVERVIEW)
+        )
+    fill(world, 100)
+    for uuid, workload in world.cluster.workloads.items():
+        world.cluster.workloads[uuid] = replace(workload, requests=USUAL)
+    async with serving(world) as board:
+        page = words(await (await board.visitor(VIEWER)).read(OVERVIEW))
+    assert "Room for 12 more awake sessions at most" in page
+    assert "pods of 1 node; 4 wait for a node." in page
+
+
+async def test_nodes_that_the_api_server_does_not_tell_hold_no_page_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nodes() -> Sequence[Node]:
+        raise ClusterUnavailable
+
+    monkeypatch.setattr(world.facts, "nodes", nodes)
+    async with serving(world) as board:
+        page = words(await (await board.visitor(VIEWER)).read(OVERVIEW))
+    assert "The API server has not said yet what the nodes have." in page
+    assert "Every part of the service works." in page

@@ -28,6 +28,7 @@ from service.wiring.diagnosis import System, make_doctor
 from tests.fakes import (
     MemoryAuditTrail,
     MemoryCluster,
+    MemoryClusterFacts,
     MemoryCompanions,
     MemoryDiagnoses,
     MemoryHistory,
@@ -90,6 +91,7 @@ class World:
         self.store = MemoryStore(self.queues, self.progress, self.history)
         self.releases = MemoryReleases(self.cluster)
         self.inventory = MemoryInventory()
+        self.facts = MemoryClusterFacts()
         self.redis = MemoryRedisInspector(self.queues)
         self.rollouts = MemoryRollouts()
         self.diagnoses = MemoryDiagnoses()
@@ -175,6 +177,7 @@ class World:
             probe=self.network,
             shared_policies=self.shared_policies,
             in_cluster=self.in_cluster,
+            facts=self.facts,
         )
         return make_doctor(system, namespace="users", keda_namespace="keda", stuck_after=timedelta(minutes=1))
 

@@ -8,9 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import yaml
 
+from service.domain.cluster_facts import StorageClass
 from service.domain.diagnosis.check import Check
 from service.domain.diagnosis.checks.installation import KEPT
+from service.domain.diagnosis.checks.keda import TESTED, Autoscalers
 from service.domain.diagnosis.diagnosis import KEPT_CHARACTERS, Doctor
 from service.domain.diagnosis.finding import Finding, Outcome, Severity
 from service.domain.diagnosis.ports import Edit, KeyFacts, ObjectFacts, RedisConfiguration, Reply
@@ -18,9 +21,10 @@ from service.domain.diagnosis.run import SHOWN
 from service.domain.diagnosis.survey import Survey, Surveyor
 from service.domain.errors import IdTaken, RedisUnavailable, SessionBroken, SessionBusy, SessionUnreadable
 from service.domain.health import Health
-from service.domain.names import SessionId, release_name
+from service.domain.names import SessionId, autoscaler_name, release_name
 from service.domain.release import Release, ReleaseState
 from service.domain.workload import Pod, Workload
+from stack.stack import ROOT
 from tests.domain.conftest import World
 
 ANN, LONG_AGO = "ann@example.com", timedelta(hours=1)
@@ -61,7 +65,7 @@ def release(uuid: SessionId, state: ReleaseState, age: timedelta = LONG_AGO) -> 
 async def test_a_healthy_system_has_a_line_for_each_check_and_no_fault(world: World, uuid: SessionId) -> None:
     found = (await world.doctor().diagnosis()).findings
     assert {each.severity for each in found} == {Severity.OK}
-    assert len({each.check for each in found}) == 22
+    assert len({each.check for each in found}) == 24
 
 
 # --- parts and Redis --------------------------------------------------------------------------------------------------
@@ -430,6 +434,133 @@ async def test_edits_stuck_deletions_claims_and_keda(world: World, uuid: Session
     assert "a, b, c and 1 more" in next(each.what for each in found if each.check == "edits")
     change(world, uuid, parked=True)
     assert "keda" not in {each.check for each in await faults(world)}
+
+
+# --- what only an additional right lets it see ------------------------------------------------------------------------
+
+
+async def test_without_the_right_each_fact_is_a_step_for_the_operator(world: World) -> None:
+    def told(found: Sequence[Finding]) -> dict[tuple[str, str], str]:
+        return {(each.check, each.subject): each.next_step for each in found if "rbac.clusterFacts" in each.next_step}
+
+    assert not world.facts.allowed
+    steps = told((await world.doctor().diagnosis()).findings)
+    assert {place: step.split("`")[1] for place, step in steps.items()} == {
+        ("keda", "version"): "kubectl -n keda get deployment keda-operator -o jsonpath='{..image}'",
+        ("storage-classes", "classes"): "kubectl get storageclass",
+        ("autoscalers", "hpas"): "kubectl -n users get hpa",
+    }
+    world.facts.allowed = True
+    assert told((await world.doctor().diagnosis()).findings) == {}
+
+
+@pytest.mark.parametrize(
+    ("version", "severity", "told"),
+    [
+        ("2.11.2", Severity.WARNING, "parks"),
+        ("1.5", Severity.WARNING, "parks"),
+        ("2.12.0", Severity.OK, "is older than 2.21"),
+        ("2.21.3", Severity.OK, "is 2.21"),
+        ("2.100.0", Severity.OK, "is newer than 2.21"),
+        (None, Severity.OK, "keda-operator"),
+    ],
+)
+async def test_keda_s_version(world: World, version: str | None, severity: Severity, told: str) -> None:
+    world.facts.allowed, world.facts.version = True, version
+    found = [each for each in (await world.doctor().diagnosis()).findings if each.check == "keda"]
+    assert (found[-1].severity, told in found[-1].what) == (severity, True)
+    assert (found[-1].subject == "version") == (version is None)  # what an old client shows as not checked
+
+
+def test_the_version_of_keda_that_counts_as_tested_is_the_one_that_is_installed() -> None:
+    installed = yaml.safe_load((ROOT / "environments" / "defaults.yaml").read_text())["keda"]["version"]
+    assert tuple(map(int, installed.split(".")))[:2] == TESTED
+
+
+def claim(name: str, storage_class: str | None, *, unbound: bool) -> ObjectFacts:
+    return ObjectFacts(kind="persistentvolumeclaim", name=name, uuid=None, unbound=unbound, storage_class=storage_class)
+
+
+def asks_for(storage_class: str | None) -> dict[str, Any]:
+    """A rendered claim."""
+    spec = {} if storage_class is None else {"storageClassName": storage_class}
+    return {"kind": "PersistentVolumeClaim", "spec": spec}
+
+
+async def class_faults(world: World) -> list[Finding]:
+    return [each for each in await faults(world) if each.check == "storage-classes"]
+
+
+async def test_a_storage_class_that_does_not_exist_is_a_fault_of_all_who_name_it(world: World) -> None:
+    world.facts.allowed = True
+    world.releases.objects = [asks_for("standard")]
+    world.releases.objects_by_profile = {"large": [asks_for("fast")], "by-hand": [asks_for("")]}
+    world.inventory.found = [
+        claim("user-b", "fast", unbound=True),
+        claim("user-a", "fast", unbound=True),
+        claim("user-c", "standard", unbound=True),
+        claim("user-d", "removed", unbound=False),
+    ]
+    (found,) = await class_faults(world)
+    assert (found.subject, found.severity) == ("storageclass/fast", Severity.ERROR)
+    assert "named by the profile large, 2 claims without a volume." in found.what
+    assert "There are: standard." in found.next_step
+    assert "delete persistentvolumeclaim/user-a`" in found.next_step
+
+
+async def test_a_missing_class_whose_claims_have_volumes_may_be_one_of_volumes_made_by_hand(world: World) -> None:
+    world.facts.allowed = True
+    world.releases.objects = [asks_for("manual")]
+    world.inventory.found = [claim("user-a", "manual", unbound=False)]
+    assert [(each.subject, each.severity) for each in await class_faults(world)] == [
+        ("storageclass/manual", Severity.WARNING)
+    ]
+    world.inventory.found += [claim("user-b", "manual", unbound=True)]
+    assert [(each.subject, each.severity) for each in await class_faults(world)] == [
+        ("storageclass/manual", Severity.ERROR)
+    ]
+
+
+async def test_values_that_name_no_class_need_a_default_one(world: World) -> None:
+    world.facts.allowed = True
+    world.facts.classes = [StorageClass("slow", default=False)]
+    world.releases.objects = [asks_for("slow")]
+    assert await class_faults(world) == []
+    world.releases.objects_by_profile = {"large": [asks_for(None)]}
+    assert [(each.subject, each.severity) for each in await class_faults(world)] == [("default", Severity.ERROR)]
+    world.facts.classes += [StorageClass("fast", default=True)]
+    assert await class_faults(world) == []
+
+
+async def test_hpas_of_sessions_that_sleep_are_left_over(world: World, uuid: SessionId) -> None:
+    world.facts.allowed = True
+    check = Autoscalers(world.cluster, world.facts, namespace="users", second_look=0)
+    world.facts.scalers = [autoscaler_name(uuid), autoscaler_name(NOBODY), "somebody-s-own"]
+    for awake in ({"parked": False, "replicas": 0}, {"parked": True, "replicas": 1}):
+        change(world, uuid, **awake)
+        assert [each.severity for each in (await doctor(world, check).diagnosis()).findings] == [Severity.OK]
+    change(world, uuid, parked=True, replicas=0)
+    (found,) = (await doctor(world, check).diagnosis()).findings
+    name = f"keda-hpa-user-{uuid}-scaler"
+    assert (found.severity, found.subject) == (Severity.WARNING, f"horizontalpodautoscaler/{name}")
+    assert "1 HPA of sessions that sleep" in found.what
+    assert f"kubectl -n users delete hpa {name}" in found.next_step
+
+
+async def test_an_hpa_that_keda_is_about_to_delete_is_no_fault(world: World, uuid: SessionId) -> None:
+    change(world, uuid, parked=True, replicas=0)
+    world.facts.allowed = True
+    seen = iter([[autoscaler_name(uuid)], []])
+
+    async def autoscalers() -> Sequence[str]:
+        return next(seen)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.facts, "autoscalers", autoscalers)
+        check = Autoscalers(world.cluster, world.facts, namespace="users", second_look=0)
+        found = (await doctor(world, check).diagnosis()).findings
+    assert [each.severity for each in found] == [Severity.OK]
+    assert next(seen, None) is None
 
 
 @pytest.mark.parametrize(

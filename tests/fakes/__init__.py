@@ -7,6 +7,7 @@ from tests.fakes.api_key_file import MemoryApiKeyFile
 from tests.fakes.audit_trail import MemoryAuditTrail
 from tests.fakes.bearer_tokens import MemoryBearerTokens
 from tests.fakes.cluster import MemoryCluster
+from tests.fakes.cluster_facts import MemoryClusterFacts
 from tests.fakes.companions import MemoryCompanions
 from tests.fakes.diagnoses import MemoryDiagnoses
 from tests.fakes.election import MemoryElection
@@ -31,6 +32,7 @@ __all__ = [
     "MemoryAuditTrail",
     "MemoryBearerTokens",
     "MemoryCluster",
+    "MemoryClusterFacts",
     "MemoryCompanions",
     "MemoryDiagnoses",
     "MemoryElection",

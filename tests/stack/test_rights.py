@@ -63,6 +63,7 @@ async def test_every_right_of_the_chart_is_used_and_none_is_missing(least: Stack
     least.cluster.kubectl("-n", USERS, "delete", "scaledobject", f"user-{uuid}-scaler")
     assert (await caller.create(user))[1]["uuid"] == uuid
     assert (await caller.call("GET", "/health"))[0] == 200
+    assert (await caller.call("GET", "/summary"))[1]["capacity"]["nodes"] > 0
     findings = (await caller.call("GET", "/diagnosis"))[1]["findings"]
     assert [each for each in findings if each["check"] in ("redis-rights", "parts") and each["severity"] != "ok"] == []
     assert [each for each in findings if each["subject"] == "the check"] == []

@@ -20,6 +20,7 @@ from service.adapters.prometheus.metrics import PrometheusMetrics
 from service.domain.access import WorkspaceAccess
 from service.domain.api_keys import ApiKey, ApiKeys
 from service.domain.audit import Audit
+from service.domain.capacity import ClusterCapacity
 from service.domain.health import Health
 from service.domain.keyring import Keyring
 from service.domain.people import People
@@ -163,6 +164,7 @@ async def serve(
             access=access if gateway else None,
             audit=audit,
             counter=counter,
+            capacity=ClusterCapacity(world.facts, world.cluster),
             wake_times=WakeTimes(world.measured),
             awake_limits=world.limits_on_awake,
             users_namespace="users",

@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from service.domain.cluster_facts import Node
 from service.domain.errors import ClusterUnavailable, RedisUnavailable
 from service.domain.names import SessionId
 from service.domain.record import Record
 from service.domain.wake_times import MeasuredWake
-from service.domain.workload import Pod, Workload
+from service.domain.workload import Pod, Requests, Workload
 from tests.domain.conftest import World
 from tests.web.conftest import Client, Serve
 
@@ -315,6 +316,28 @@ async def test_summary_list_and_metrics_have_the_same_released_sessions(serve: S
     summary = await (await client.get("/summary")).json()
     assert (len(listed), summary["phases"]["released"], summary["sessions"]) == (2, 2, 2)
     assert 'user_pods_sessions{phase="released"} 2.0\n' in await (await client.get("/metrics")).text()
+
+
+async def test_the_summary_has_the_capacity_of_the_nodes_if_the_service_may_see_them(
+    serve: Serve, world: World
+) -> None:
+    assert (await (await (await serve()).get("/summary")).json())["capacity"] is None
+    uuid = (await world.provisioner.create("ann")).uuid
+    pod, requests = Pod("pod", node="a"), Requests(cpu=0.1, memory=0.25)
+    world.cluster.change(replace(world.cluster.workload(uuid), replicas=1, pod=pod, requests=requests))
+    world.facts.allowed = True
+    world.facts.machines = [
+        Node(name="a", cpu=3.92, memory=15.25, pods=8),
+        Node(name="b", cpu=1, memory=1, pods=1, usable=False),
+    ]
+    found = (await (await (await serve()).get("/summary")).json())["capacity"]
+    assert found.pop("at")
+    assert found == {
+        "nodes": 1, "nodes_left_out": 1,
+        "cpu": 3.92, "cpu_requested": 0.1, "memory_gib": 15.25, "memory_gib_requested": 0.25,
+        "pods": 8, "pods_requested": 1,
+        "session_cpu": 0.1, "session_memory_gib": 0.25, "room": 7, "limited_by": "pods",
+    }  # fmt: skip
 
 
 async def test_the_summary_counts_all_sessions_and_says_the_limit(serve: Serve, world: World) -> None:

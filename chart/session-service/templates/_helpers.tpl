@@ -7,7 +7,7 @@
   session-service.helmRoles  the roles that run helm, separated by spaces: a gateway does if it signs users in, and
                              creates their sessions
   session-service.binding    RoleBinding of a Role of the same name (takes a dict of root, name, namespace and the
-                             roles that need it)
+                             roles that need it); without a namespace, the ClusterRoleBinding of a ClusterRole
   session-service.seals      whether the service seals cookies: with a gateway, or with the dashboard
   session-service.hosts      the hosts of the route to the gateway, as a YAML list
   session-service.tlsSecret  the Secret with the route's certificate; empty without one
@@ -52,16 +52,19 @@ api controller{{ if and (or .Values.gateway.oidc.issuer $settings.OIDC_ISSUER) (
 
 {{- define "session-service.binding" -}}
 {{- $root := .root -}}
+{{- $scope := empty .namespace | ternary "Cluster" "" -}}
 apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
+kind: {{ $scope }}RoleBinding
 metadata:
   name: {{ .name }}
-  namespace: {{ .namespace }}
+  {{- with .namespace }}
+  namespace: {{ . }}
+  {{- end }}
   labels:
     {{- include "session-service.labels" $root | nindent 4 }}
 roleRef:
   apiGroup: rbac.authorization.k8s.io
-  kind: Role
+  kind: {{ $scope }}Role
   name: {{ .name }}
 subjects:
   {{- $needs := append .roles "all" }}

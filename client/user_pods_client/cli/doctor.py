@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
 _MARKS = {"error": "ERROR  ", "warning": "WARNING", "unseen": "?      ", "ok": "ok     "}
 _UNSEEN = frozenset(
-    {("network-policies", "enforcement"), ("redis-settings", "notify-keyspace-events"), ("keda", "version")}
+    {
+        ("autoscalers", "hpas"),
+        ("keda", "version"),
+        ("network-policies", "enforcement"),
+        ("redis-settings", "notify-keyspace-events"),
+        ("storage-classes", "classes"),
+    }
 )
 """Check and subject of what the service, where it says ok, could not look at: docs/how-to/doctor.md has the reasons."""
 _CODES = {"error": ExitCode.UNAVAILABLE, "warning": ExitCode.WARNINGS, "ok": ExitCode.DONE}

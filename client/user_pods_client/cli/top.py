@@ -14,12 +14,13 @@ from user_pods_client.cli import output
 from user_pods_client.cli.connection import connect
 from user_pods_client.cli.output import Format
 from user_pods_client.cli.text import ago, count, duration
-from user_pods_client.models import Status, Summary
+from user_pods_client.models import NodeCapacity, Status, Summary
 
 _PAUSE = 5.0
 """Seconds between two looks: the service counts as often."""
 _PAGE = 500
-_HEAD = 8
+_RESOURCES = {"cpu": "CPU", "memory": "memory", "pods": "the number of pods"}
+_HEAD = 9
 """Lines of a screen that the table does not get: the summary, its head and the prompt."""
 
 
@@ -102,12 +103,26 @@ def _counts(summary: Summary) -> Sequence[str]:
         f"{summary.awake} awake{limit}; {count(summary.wakes_last_hour, 'wake')} within the last hour",
     ]
     lines += [f"{each.awake} of {each.awake_limit} in the group {each.group}" for each in summary.groups]
+    if summary.capacity is not None:
+        lines += _room_on_nodes(summary.capacity)
     if summary.wakes_pending:
         oldest = duration(summary.oldest_pending_seconds)
         lines.append(f"{count(summary.wakes_pending, 'wake')} in progress, the oldest for {oldest}")
     if summary.behind_seconds is not None:
         lines.append(f"What the service knows of the cluster is up to {duration(summary.behind_seconds)} old.")
     return lines
+
+
+def _room_on_nodes(capacity: NodeCapacity) -> Sequence[str]:
+    if capacity.room is None:
+        return []
+    size = f"{capacity.session_cpu:.3g} CPUs, {capacity.session_memory_gib:.3g} GiB"
+    scarcest = _RESOURCES.get(capacity.limited_by or "", capacity.limited_by)
+    nodes = count(capacity.nodes, "node")
+    if not capacity.room:
+        why = f"{scarcest} is used up" if scarcest else "none of them takes its pod"
+        return [f"no room on {nodes} for another one of the usual size ({size}): {why}"]
+    return [f"room on {nodes} for at most {capacity.room} more of the usual size ({size}); {scarcest} runs out first"]
 
 
 def _row(status: Status, now: datetime) -> tuple[str, ...]:

@@ -6,11 +6,12 @@ They exchange plain JSON over the client's connection: its models would take ten
 import asyncio
 import json
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
+from typing import TypeVar
 
 import aiohttp
 from kubernetes.aio import client, config
@@ -19,6 +20,7 @@ from service.adapters.kubernetes.fields import Json, as_dict, text
 from service.domain.errors import ClusterUnavailable
 from service.domain.names import FIELD_MANAGER
 
+T = TypeVar("T")
 _JSON = "application/json"
 _METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _METADATA_ITEM = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -118,9 +120,13 @@ class KubeApi:
 
     async def list(self, collection: Collection) -> list[Json]:
         """Return all of the objects."""
+        return [*await self.collect(collection, lambda item: item)]
+
+    async def collect(self, collection: Collection, read: Callable[[Json], T], *, size: int = _PAGE) -> Sequence[T]:
+        """Return what `read` makes of each object, so that memory holds no more than a page of the objects."""
         for _ in range(_LIST_ATTEMPTS):
             with suppress(ResourceVersionExpired):
-                return [item async for page, _ in self.pages(collection) for item in page]
+                return [read(item) async for page, _ in self.pages(collection, size=size) for item in page]
         raise ClusterUnavailable from ResourceVersionExpired()
 
     async def check_readable(self, collection: Collection) -> str:

@@ -3,7 +3,6 @@
 A parsed object takes a fiftieth of its JSON's memory, so a cache of ten thousand sessions fits into a small process.
 """
 
-import functools
 import logging
 import sys
 from collections.abc import Callable, Mapping
@@ -12,8 +11,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from kubernetes.utils.quantity import parse_quantity
-
+from service.adapters.kubernetes import pod_spec
 from service.adapters.kubernetes.fields import (
     Json,
     Unreadable,
@@ -59,14 +57,12 @@ from service.domain.names import (
     release_name,
     scaler_name,
 )
+from service.domain.placement import ANYWHERE, Placement
 from service.domain.release import Release, ReleaseState
 from service.domain.workload import UNASSIGNED, Assignment, Pod, Requests, ScaledBy, Workload
 
 log = logging.getLogger(__name__)
 
-_GIB = 2**30
-_MOST = 1e18
-"""No pod requests more."""
 PAUSED = "autoscaling.keda.sh/paused"
 PAUSED_REPLICAS = "autoscaling.keda.sh/paused-replicas"
 """The service never writes this one: an operator wants KEDA to keep the pod at that number."""
@@ -110,6 +106,7 @@ class Deployment:
     scaled_at: str
     """When it did, by the API server's clock; empty when unknown."""
     requests: Requests | None
+    placement: Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +142,8 @@ class PodPart:
     delay: PodDelay | None
     host_network: bool
     """It has the address of its node."""
+    requests: Requests | None
+    """A LimitRange may have set what the Deployment does not name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +236,8 @@ class Objects:
             scaled_by=_scaled_by(deployment, scaler),
             ready=deployment.ready if deployment else 0,
             pod=newest.pod if newest else None,
-            requests=deployment.requests if deployment else None,
+            requests=(newest and newest.requests) or (deployment.requests if deployment else None),
+            placement=deployment.placement if deployment else ANYWHERE,
             chart=deployment.chart if deployment else None,
             revision=deployment.revision if deployment else None,
             read_error=read_error,
@@ -354,6 +354,7 @@ def own_address(part: Part | UnreadableObject | None) -> str | None:
 def _deployment(item: Json) -> Deployment:
     metadata, spec, status = as_dict(item.get("metadata")), as_dict(item.get("spec")), as_dict(item.get("status"))
     writer, written = _last_writer(item, "f:spec", "f:replicas")
+    pod = as_dict(as_dict(spec.get("template")).get("spec"))
     return Deployment(
         user_id=annotations(item).get(USER_ANNOTATION),
         assignment=_assignment(item),
@@ -367,7 +368,8 @@ def _deployment(item: Json) -> Deployment:
         failure=deployment_failure(item),
         scaled_by=writer,
         scaled_at=written,
-        requests=_requests(as_dict(as_dict(spec.get("template")).get("spec"))),
+        requests=pod_spec.requests(pod),
+        placement=pod_spec.placement(pod),
     )
 
 
@@ -383,26 +385,6 @@ def _assignment(item: Json) -> Assignment:
 def _shared(text: str | None) -> str | None:
     """The same object for all sessions, to save memory."""
     return None if text is None else sys.intern(text)
-
-
-def _requests(pod: Json) -> Requests | None:
-    """Of all containers of the pod. None for what is no quantity, which concerns only estimates."""
-    given = [as_dict(as_dict(each.get("resources")).get("requests")) for each in as_dicts(pod.get("containers"))]
-    try:
-        cpu, memory = (sum(_quantity(str(each.get(name, "0"))) for each in given) for name in ("cpu", "memory"))
-    except ValueError:
-        return None
-    found = Requests(cpu=cpu, memory=memory / _GIB)
-    return _shared_requests.setdefault(found, found)
-
-
-@functools.lru_cache(maxsize=1000)
-def _quantity(given: str) -> float:
-    """Raises ValueError."""
-    number = float(parse_quantity(given))  # type: ignore[no-untyped-call]
-    if not 0 <= number < _MOST:
-        raise ValueError(given)
-    return number
 
 
 def _revoked_at(item: Json) -> datetime | None:
@@ -503,8 +485,6 @@ def _last_writer(item: Json, *field: str) -> tuple[str | None, str]:
     return writer, written
 
 
-_shared_requests: dict[Requests, Requests] = {}
-"""The same for requests."""
 _shared_idle_times: dict[IdleTimes, IdleTimes] = {}
 """The few distinct values, shared by all sessions to save memory."""
 
@@ -540,6 +520,7 @@ def _pod(item: Json) -> PodPart:
             address=text(status.get("podIP")),
             port=_port(spec),
             scheduled=bool(spec.get("nodeName")),
+            node=_shared(text(spec.get("nodeName"))),
             started="running" in as_dict(next(states, None)),
             ready=bool(condition(item, "Ready", "True")),
             created_at=moment(metadata.get("creationTimestamp")),
@@ -547,6 +528,7 @@ def _pod(item: Json) -> PodPart:
         failure=pod_failure(item),
         host_network=spec.get("hostNetwork") is True,
         delay=pod_delay(item),
+        requests=pod_spec.requests(spec),
     )
 
 
