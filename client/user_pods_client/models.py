@@ -431,6 +431,10 @@ class Upgrade(Model):
     counts: UpgradeCounts
     run: UpgradeRun | None
     """Null when there was none, or Redis has lost it."""
+    seconds_left: int | None
+    """An estimate of the time until those that are asleep are upgraded, by the pace of this upgrade so far. Null
+    while it is unknown: when none is under way, ten are not done yet, only canaries go, or nothing is left but those
+    that are awake."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

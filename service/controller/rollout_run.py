@@ -39,6 +39,8 @@ _SETTLE = 3.0
 """Seconds until a session that was upgraded is looked at again, if the cache has told of no change by then."""
 _RETRY = 5.0
 """Seconds until the next attempt at a session that is busy, or after a part of the system did not answer."""
+_MEASURE = 5.0
+"""Seconds between two times at which the pace is stored: each makes everybody count anew."""
 _FAILING = 60.0
 """Seconds for which a canary's pod may fail while Kubernetes tries again."""
 _LATER = (SessionBusy, HelmQueueFull, IndexIncomplete)
@@ -79,6 +81,12 @@ class RolloutRun:
         """Reasons that are not in the rollout yet."""
         self._failing: dict[SessionId, float] = {}
         """Canaries whose pod fails, and since when."""
+        self._done = 0
+        """Upgrades that are not in the rollout's pace yet, and the seconds that they took."""
+        self._seconds = 0.0
+        self._working_since: float | None = None
+        """When it was last measured; None while nothing is upgraded, or only canaries are."""
+        self._measure_at = self._clock()
         self._changed = asyncio.Event()
 
     async def until_ended(self) -> str:
@@ -110,6 +118,7 @@ class RolloutRun:
         now = self._clock()
         for uuid in [uuid for uuid, at in self._later.items() if at <= now]:
             self._review(uuid)
+        self._measure(now)
         try:
             await self._watch_canaries()
             goes_on = await self._save()
@@ -118,7 +127,13 @@ class RolloutRun:
             return True
         if goes_on and not self._upgrades.closing:
             self._begin()
+            self._measure(self._clock())
         return goes_on
+
+    def _measure(self, now: float) -> None:
+        if self._working_since is not None:
+            self._seconds += now - self._working_since
+        self._working_since = now if self._running and not self._rollout.canaries_only else None
 
     # --- which sessions are due ---
 
@@ -149,9 +164,17 @@ class RolloutRun:
 
     async def _save(self) -> bool:
         """Bring the rollout in Redis up to date; returns whether it goes on."""
-        saved = await self._control.change(self._rollout.id, self._observe)
+        done, seconds = self._done, self._seconds
+        measured = bool(done or seconds) and self._clock() >= self._measure_at
+        saved = await self._control.change(
+            self._rollout.id,
+            lambda rollout: self._observe(self._paced(rollout, done, seconds) if measured else rollout),
+        )
         if saved is None:
             return False
+        if measured:
+            self._done, self._seconds = self._done - done, self._seconds - seconds
+            self._measure_at = self._clock() + _MEASURE
         self._rollout, self._over = saved, saved.failed
         for uuid in self._over & self._failed.keys():
             del self._failed[uuid]
@@ -165,6 +188,9 @@ class RolloutRun:
         if self._is_nothing_left(rollout):
             return rollout.ended(RolloutState.DONE, self._now())
         return self._observe_canaries(rollout) if rollout.canaries_only else rollout
+
+    def _paced(self, rollout: Rollout, done: int, seconds: float) -> Rollout:
+        return replace(rollout, pace=rollout.pace.plus(done, seconds, self._now()))
 
     def _with_failures(self, rollout: Rollout) -> Rollout:
         for uuid, reason in self._failed.items():
@@ -258,7 +284,8 @@ class RolloutRun:
 
     async def _upgrade(self, uuid: SessionId) -> None:
         try:
-            await self._upgrades.upgrade(uuid, by=self._rollout.started_by)
+            upgrade = await self._upgrades.upgrade(uuid, by=self._rollout.started_by)
+            self._done += upgrade.changed and not self._rollout.canaries_only
             if self._standing(uuid) is not Standing.UPGRADED:
                 self._later[uuid] = self._clock() + _SETTLE  # the cache does not show it yet
         except SessionAwake:
@@ -276,6 +303,7 @@ class RolloutRun:
         except UpgradeFailed as error:
             log.warning("an upgrade failed: %s", error, extra={"uuid": uuid})
             self._failed[uuid] = str(error)
+            self._done += not self._rollout.canaries_only
         except Unavailable as error:
             log.warning("a session is upgraded later: %s", error, extra={"uuid": uuid})
             self._later[uuid] = self._clock() + _RETRY

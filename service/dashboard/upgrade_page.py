@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from aiohttp import web
 
@@ -13,6 +14,8 @@ from service.web.access import caller
 from service.web.keys import ApiParts
 from service.web.problems import RequestRefused
 
+_HOURS = 90
+"""Minutes from which on hours are shown."""
 _SHOWN = 20
 """Sessions that are named."""
 _MOST = {"canary": 1000, "max_parallel": 64, "max_failures": 1000}
@@ -75,6 +78,17 @@ class UpgradePage:
     @property
     def active(self) -> bool:
         return self.status.rollout is not None and self.status.rollout.active
+
+    @property
+    def left(self) -> str:
+        """About how long those that are asleep will take, in words; empty while that is unknown."""
+        left = self.status.time_left
+        if left is None:
+            return ""
+        minutes = round(left / timedelta(minutes=1))
+        if minutes < 2:
+            return "a minute"
+        return f"{minutes} min" if minutes < _HOURS else f"{round(left / timedelta(hours=1))} h"
 
     @property
     def elsewhere(self) -> bool:

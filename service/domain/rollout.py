@@ -6,12 +6,17 @@ rollout can be interrupted anywhere, and whoever goes on needs only this.
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from service.domain.names import SessionId
 from service.domain.release import ReleaseState
 from service.domain.workload import Workload
+
+_ENOUGH = 10
+"""Upgrades after which their mean says something."""
+_STALE = timedelta(minutes=1)
+"""A leader that carries out a rollout stores its measures more often."""
 
 REASON_LIMIT = 500
 """Characters kept of a failure's reason."""
@@ -67,6 +72,27 @@ class RolloutFailure:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What a rollout has measured of itself. Canaries, and times in which nothing could be upgraded, are not in it."""
+
+    done: int = 0
+    """Upgrades that have ended, well or not."""
+    seconds: float = 0.0
+    """In which these were carried out, as many at a time as the rollout allows."""
+    at: datetime | None = None
+    """When the leader last measured."""
+
+    def plus(self, done: int, seconds: float, now: datetime) -> "Pace":
+        return Pace(self.done + done, self.seconds + seconds, now)
+
+    def time_for(self, sessions: int, now: datetime) -> timedelta | None:
+        """How long so many sessions will take. None: too few are done, or nobody has measured for a while."""
+        if self.done < _ENOUGH or self.at is None or abs(now - self.at) > _STALE:
+            return None
+        return timedelta(seconds=sessions * self.seconds / self.done)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
     id: str
@@ -85,6 +111,7 @@ class Rollout:
     continued: bool = False
     """Whether the rest follows."""
     failures: tuple[RolloutFailure, ...] = ()
+    pace: Pace = Pace()
     version: int = 1
     """Grows with each change."""
 
@@ -101,6 +128,15 @@ class Rollout:
     def failed(self) -> frozenset[SessionId]:
         """Sessions that are not tried again in this rollout."""
         return frozenset(failure.uuid for failure in self.failures)
+
+    def time_left(self, asleep: int, now: datetime) -> timedelta | None:
+        """For so many sessions that can be upgraded now; None while that is unknown, and for none of them.
+
+        Those that are awake follow when their users leave, which nobody can foresee.
+        """
+        if self.state is not RolloutState.RUNNING or self.canaries_only or not asleep:
+            return None
+        return self.pace.time_for(asleep, now)
 
     def with_failure(self, uuid: SessionId, reason: str, now: datetime) -> "Rollout":
         """Also once the rollout has ended, when other sessions were being upgraded."""

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from service.domain.clock import utc_now
 from service.domain.errors import NoUpgrade, SessionBusy, UpgradeRunning
@@ -32,6 +32,8 @@ class RolloutStatus:
     target: str
     rollout: Rollout | None
     counts: RolloutCounts
+    time_left: timedelta | None = None
+    """Until all that are asleep are upgraded; None while that is unknown."""
 
 
 class RolloutControl:
@@ -128,7 +130,11 @@ class RolloutControl:
                 if last.rollout == rollout and time.monotonic() - counted_at < self._recent:
                     return last
             counted_at = time.monotonic()
-            status = RolloutStatus(target=self._upgrades.target, rollout=rollout, counts=await self._count(rollout))
+            target, counted = self._upgrades.target, await self._count(rollout)
+            left = None
+            if rollout is not None and rollout.target == target:
+                left = rollout.time_left(counted.asleep, self._now())
+            status = RolloutStatus(target=target, rollout=rollout, counts=counted, time_left=left)
             self._last = counted_at, status
             return status
 

@@ -791,6 +791,11 @@ class Upgrade(Answer):
     )
     counts: UpgradeCounts
     run: UpgradeRun | None = Field(description="Null when there was none, or Redis has lost it.")
+    seconds_left: int | None = Field(
+        description="An estimate of the time until those that are asleep are upgraded, by the pace of this upgrade so"
+        " far. Null while it is unknown: when none is under way, ten are not done yet, only canaries go, or nothing is"
+        " left but those that are awake."
+    )
 
     @classmethod
     def of(cls, status: RolloutStatus) -> Self:
@@ -806,6 +811,7 @@ class Upgrade(Answer):
                 broken=counts.broken,
             ),
             run=status.rollout and UpgradeRun.of(status.rollout),
+            seconds_left=None if status.time_left is None else round(status.time_left.total_seconds()),
         )
 
 

@@ -10,8 +10,10 @@ import pytest
 from aiohttp import web
 
 from service.controller.rollout_runner import RolloutRunner
+from service.domain.clock import utc_now
 from service.domain.errors import UpgradeFailed
 from service.domain.names import SessionId
+from service.domain.rollout import Pace
 from tests.client.conftest import KEY, Done, Run, ServeAlone
 from tests.domain.conftest import World
 from user_pods_client import Client
@@ -150,6 +152,21 @@ async def test_a_service_that_installs_another_revision_by_now_says_how_to_go_on
     async with leader(world):
         assert (await run_("upgrade", "--all", "--yes", "--only-asleep")).code == ExitCode.DONE
     assert world.cluster.workload(uuids[0]).revision == "third"
+
+
+async def test_the_time_left_is_an_estimate_without_those_in_use(
+    run_: Run, world: World, uuids: list[SessionId]
+) -> None:
+    assert (await run_("upgrade", "--all", "--yes", "--no-wait")).code == ExitCode.DONE
+    assert world.rollouts.stored is not None
+    world.rollouts.stored = replace(world.rollouts.stored, pace=Pace(20, 3600.0, utc_now()))
+    assert (
+        "0 of 5 upgraded, 4 to do, 1 awake; about 12 min left without those awake."
+        in (await run_("upgrade", "--status")).out
+    )
+    assert json.loads((await run_("upgrade", "--status", "-o", "json")).out)["seconds_left"] == 720
+    world.cluster.change(replace(world.cluster.workload(uuids[4]), replicas=0, ready=0))
+    assert "5 to do; about 15 min left." in (await run_("upgrade", "--status")).out
 
 
 async def test_one_session(run_: Run, world: World, uuids: list[SessionId]) -> None:

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from service.adapters.redis.rollouts import RedisRollouts
 from service.domain.names import SessionId
-from service.domain.rollout import Rollout, RolloutFailure, RolloutOptions, RolloutState
+from service.domain.rollout import Pace, Rollout, RolloutFailure, RolloutOptions, RolloutState
 from tests.contracts.conftest import Kept
 
 AT = datetime(2026, 3, 2, 9, 30, 0, 123000, tzinfo=UTC)
@@ -22,6 +22,7 @@ FULL = replace(
     ready_canaries=(SessionId("1e234567"),),
     continued=True,
     failures=(RolloutFailure(SessionId("00000001"), 'a "reason" - ü', AT),),
+    pace=Pace(12, 3.25, AT),
     version=2,
 )
 

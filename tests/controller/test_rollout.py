@@ -22,7 +22,7 @@ from service.domain.errors import (
 )
 from service.domain.names import SessionId
 from service.domain.release import Release, ReleaseState
-from service.domain.rollout import Rollout, RolloutOptions, RolloutState
+from service.domain.rollout import Pace, Rollout, RolloutOptions, RolloutState
 from service.domain.rollouts import RolloutControl, RolloutStatus
 from service.domain.upgrading import ReleaseUpgrades
 from service.domain.workload import Workload
@@ -317,6 +317,43 @@ async def test_a_process_that_ends_begins_no_upgrade_and_does_not_wait_for_a_red
         await upgrades.close()
     assert (fleet.releases.upgrades, fleet.upgraded()) == (uuids[:1], set())
     assert fleet.rollout.active
+
+
+async def test_the_pace_counts_what_is_done_and_outlasts_a_leader(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout_run, "_MEASURE", 0)
+    fleet.releases.seconds = 0.05
+    uuids = await fleet.fill(40, 4)
+    await fleet.start(canary=2, max_parallel=2)
+    async with fleet.leader():
+        await fleet.until(lambda: fleet.rollout.state is RolloutState.WAITING_FOR_CANARY)
+        assert fleet.rollout.pace.done == 0, "canaries do not count"
+        await fleet.rollout_control.continue_()
+        assert (await fleet.rollout_control.status()).time_left is None
+        await fleet.until(lambda: fleet.rollout.pace.done >= 12)
+        first = await fleet.rollout_control.status()
+        assert first.time_left is not None
+        assert first.time_left.total_seconds() >= 0.02 * first.counts.asleep
+    before = fleet.rollout.pace
+    async with fleet.leader():
+        await fleet.until(lambda: fleet.rollout.pace.done >= before.done + 12)
+        assert fleet.rollout.pace.seconds > before.seconds
+        await fleet.until(lambda: len(fleet.upgraded()) == 40)
+        left = await fleet.rollout_control.status()
+        assert (left.counts.awake, left.time_left) == (4, None), "nobody knows when they sleep"
+        spent = fleet.rollout.pace.seconds
+        await asyncio.sleep(0.3)
+        assert fleet.rollout.pace.seconds < spent + 0.2, "while nothing can be upgraded, no time counts"
+    assert len(uuids) == 44
+
+
+def test_a_pace_that_nobody_measures_any_more_says_nothing() -> None:
+    now = datetime.now(UTC)
+    pace = Pace(20, 60.0, now)
+    assert pace.time_for(100, now) == timedelta(minutes=5)
+    assert pace.time_for(100, now + timedelta(minutes=2)) is None
+    assert Pace(9, 60.0, now).time_for(100, now) is None
 
 
 async def test_a_second_start_is_the_same_rollout_and_one_of_another_service_is_refused(fleet: Fleet) -> None:

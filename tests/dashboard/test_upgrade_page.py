@@ -10,7 +10,7 @@ from service.dashboard.upgrade_page import STEPS
 from service.domain.clock import utc_now
 from service.domain.names import SessionId
 from service.domain.permissions import CallerRole
-from service.domain.rollout import Rollout, RolloutOptions, RolloutState
+from service.domain.rollout import Pace, Rollout, RolloutOptions, RolloutState
 from tests.dashboard.conftest import FRONTEND, OPERATOR, VIEWER, Board
 from tests.dashboard.test_list import HOSTILE
 from tests.dashboard.test_overview import words
@@ -86,6 +86,19 @@ async def test_an_upgrade_that_waits_for_its_canaries_can_be_continued(board: Bo
     assert offered(page) == ["continue", "stop"]
     await operator.submit(f"{UPGRADE}/continue")
     assert world.rollouts.stored.continued
+
+
+@pytest.mark.parametrize(("seconds", "words_"), [(10, "a minute"), (600, "20 min"), (7000, "4 h"), (None, "")])
+async def test_the_time_left_is_shown_in_round_numbers(
+    board: Board, world: World, seconds: int | None, words_: str
+) -> None:
+    await sessions(world, 21, awake=1)
+    pace = Pace(10, seconds, utc_now()) if seconds else Pace()
+    world.rollouts.stored = Rollout(
+        id="a", target="second", options=RolloutOptions(), started_by="ops", started_at=utc_now(), pace=pace
+    )
+    page = words(await (await board.visitor(VIEWER)).read(UPGRADE))
+    assert f"Asleep 20, which come next{words_ and f'; about {words_} left'} Awake 1, which follow" in page
 
 
 async def test_failures_are_named_with_their_reason_as_text(board: Board, world: World) -> None:

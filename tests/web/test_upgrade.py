@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from service.domain.clock import utc_now
 from service.domain.errors import UpgradeFailed
-from service.domain.rollout import RolloutOptions, Standing
+from service.domain.rollout import Pace, RolloutOptions, Standing
 from service.domain.rollouts import RolloutControl
 from service.domain.workload import Workload
 from tests.domain.conftest import World
@@ -73,6 +74,17 @@ async def test_an_upgrade_of_all_is_started_once_and_audited(serve: Serve, world
         ("stop_upgrade", "no-upgrade"), ("stop_upgrade", "done"), ("continue_upgrade", "done"),
         ("start_upgrade", "upgrade-running"), ("start_upgrade", "done"), ("start_upgrade", "done"),
     ]  # fmt: skip
+
+
+async def test_the_time_left_is_told_once_the_upgrade_has_measured_enough(client: Client, world: World) -> None:
+    for number in range(6):
+        await world.provisioner.create(f"u{number}")
+    world.releases.target = "second"
+    started = (await world.rollout_control.start(RolloutOptions(), by="ci")).rollout
+    assert started is not None
+    for done, expected in ((9, None), (10, 24)):
+        world.rollouts.stored = replace(started, pace=Pace(done, 4.0 * done, utc_now()))
+        assert (await (await client.get("/upgrade")).json())["seconds_left"] == expected
 
 
 async def test_values_that_make_no_sense_are_refused(client: Client, world: World) -> None:

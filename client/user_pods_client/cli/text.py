@@ -50,6 +50,14 @@ def duration(value: float) -> str:
     return f"{whole} s"
 
 
+def roughly(value: float) -> str:
+    """`a minute`, `12 min`, `3 h`: for what nobody knows better."""
+    minutes = round(value / 60)
+    if minutes < 2:
+        return "a minute"
+    return f"{minutes} min" if minutes < 90 else f"{round(value / 3600)} h"
+
+
 def count(number: int, noun: str) -> str:
     """`1 session`, `2 sessions`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

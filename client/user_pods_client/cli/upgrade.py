@@ -14,7 +14,7 @@ from user_pods_client.cli import arguments, output
 from user_pods_client.cli.connection import connect, find
 from user_pods_client.cli.exits import ExitCode
 from user_pods_client.cli.output import Format
-from user_pods_client.cli.text import count, printable
+from user_pods_client.cli.text import count, printable, roughly
 from user_pods_client.errors import NoAnswer, ServiceProblem
 from user_pods_client.models import Upgrade, UpgradeRun
 
@@ -207,6 +207,8 @@ def _progress(found: Upgrade) -> str:
         )
     if run is not None and _is_active(run) and counts.awake and not counts.asleep and not run.only_asleep:
         return f"{text}; it goes on when they sleep"
+    if found.seconds_left is not None:
+        return f"{text}; about {roughly(found.seconds_left)} left" + (" without those awake" if counts.awake else "")
     return text
 
 
