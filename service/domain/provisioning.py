@@ -56,6 +56,8 @@ IDS_TO_TRY = 5
 """A random id may be taken already; a create gives up after this many. Outside of tests it never took two."""
 
 _LOCK_RETRY = 0.1
+_MOST_SKEW = timedelta(minutes=5)
+"""Between the clocks of Redis and the API server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +203,7 @@ class Provisioner:
         async with self._locked(uuid, wait=wait) as lock:
             workload = await self._read_workload(uuid)
             record = await self._find_record(uuid)
-            if record is not None and record.status is RecordStatus.DELETING:
+            if record is not None and record.status is RecordStatus.DELETING and not _is_former(record, workload):
                 await self._remove(record, lock)
                 # What the delete left (a kept volume) is the user's own: reuse the id.
                 await self._store.claim(user_id, uuid, wanted)
@@ -351,6 +353,18 @@ class Provisioner:
         if since is not None and (workload.replicas or (workload.last_active and workload.last_active > since)):
             raise SessionInUse
 
+    async def finish_delete(self, record: Record) -> None:
+        """Continue an interrupted delete, without a wait for the session's lock. Raises as `delete`.
+
+        A session that was created since stays: then Redis was restored, and has forgotten both.
+        """
+        workload = await self._read_workload(record.uuid)
+        if _is_former(record, workload) and workload.user_id is not None:
+            log.warning("an interrupted delete is older than the session, which stays", extra={"uuid": record.uuid})
+            await self.finish(record.uuid, workload.user_id, wait=False)
+        else:
+            await self.delete(record.uuid, keep_data=record.keep_data, wait=False)
+
     async def _remove(self, record: Record, lock: SessionLock) -> None:
         """The second half of a delete, repeatable from any point: release, volume, and the keys last."""
         started = time.monotonic()
@@ -426,6 +440,12 @@ class Provisioner:
         """Wait for the work in progress: a helm in the middle of an install may finish."""
         while self._running:
             await asyncio.gather(*self._running, return_exceptions=True)
+
+
+def _is_former(record: Record, workload: Workload) -> bool:
+    """Whether the record is that of a session that was deleted before this one, with the same id, was created."""
+    since, created = record.deleting_since, workload.created_at
+    return since is not None and created is not None and workload.deployed and created > since + _MOST_SKEW
 
 
 def _created_at(record: Record | None, workload: Workload) -> datetime:

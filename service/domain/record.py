@@ -58,6 +58,8 @@ class Record:
     """When the release was first found missing; None while there is one."""
     keep_data: bool = True
     """While deleting: whether the volume outlives the session."""
+    deleting_since: datetime | None = None
+    """While deleting: since when."""
     expired: ExpiryReason | None = None
     """While deleting: why the service began it; None for a request."""
     queue: QueueState = field(default_factory=QueueState)

@@ -187,7 +187,7 @@ class Recovery:
     async def _continue(self, uuid: SessionId, user_id: str | None) -> None:
         record = next(iter(await self._store.records([uuid])), None)
         if record is not None and record.status is RecordStatus.DELETING:
-            await self._provisioner.delete(uuid, keep_data=record.keep_data, wait=False)
+            await self._provisioner.finish_delete(record)
         elif record is None and user_id is not None:
             await self._provisioner.finish(uuid, user_id, wait=False)
         else:

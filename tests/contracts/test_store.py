@@ -160,6 +160,10 @@ async def test_a_session_that_somebody_has_used_since_is_not_marked_deleting(kep
     await store.mark_deleting(C, keep_data=True)  # as whoever finishes it does
     marked = await store.record(C)
     assert (marked.status, marked.expired) == (RecordStatus.DELETING, WARNING.reason)
+    assert marked.deleting_since is not None
+    assert abs(marked.deleting_since - datetime.now(UTC)) < timedelta(seconds=10)
+    await store.mark_deleting(C, keep_data=False)
+    assert (await store.record(C)).deleting_since == marked.deleting_since, "it began then"
     with pytest.raises(SessionInUse):
         await store.mark_deleting(C, keep_data=True, expired=Expired(WARNING, None))
     with pytest.raises(SessionDeleting):

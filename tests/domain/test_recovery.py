@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from service.domain import recovery as recovering
 from service.domain.errors import ClusterUnavailable, HelmTimeout, IdTaken, InstallFailed, SessionBusy
 from service.domain.names import SessionId
+from service.domain.record import RecordStatus
 from service.domain.recovery import Recovery
 from service.domain.wanted import NOTHING_WANTED, Wanted
 from service.domain.workload import UNASSIGNED, Assignment
@@ -120,6 +122,25 @@ async def test_work_in_progress_elsewhere_is_left_alone(world: World, recovered:
         await asyncio.sleep(0.1)
         assert uuid in world.store.sessions
     await until(lambda: not world.store.sessions)
+
+
+@pytest.mark.parametrize("by", ["recovery", "create"])
+async def test_a_delete_that_a_backup_of_redis_brings_back_does_not_hit_the_next_session(world: World, by: str) -> None:
+    """Its volume was kept, so the user's next session has the same id."""
+    uuid = (await world.provisioner.create(ANN)).uuid
+    await world.store.mark_deleting(uuid, keep_data=False)
+    of_backup = replace(world.store.sessions[uuid], deleting_since=datetime.now(UTC) - timedelta(hours=1))
+    world.store.sessions[uuid] = of_backup
+    world.cluster.change(replace(world.cluster.workload(uuid), replicas=1, ready=1))
+    if by == "recovery":
+        assert await world.recovery().run()
+    else:
+        assert not (await world.provisioner.create(ANN)).fresh
+    assert (world.cluster.workload(uuid).replicas, world.cluster.workload(uuid).volume) == (1, True)
+    assert world.store.sessions[uuid].status is RecordStatus.CREATED
+    assert not world.store.half
+    await world.provisioner.delete(uuid, keep_data=False)
+    assert not world.store.sessions
 
 
 async def test_a_full_scan_finds_sessions_missing_from_the_index(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,8 +141,10 @@ class MemoryStore:
         if expired is not None and not self._still(uuid, expired):
             raise SessionInUse
         reason = expired.warning.reason if expired else self.sessions[uuid].expired
+        before, now = self.sessions[uuid], datetime.now(UTC)
+        since = before.deleting_since if before.status is RecordStatus.DELETING else now
         self.sessions[uuid] = replace(
-            self.sessions[uuid], status=RecordStatus.DELETING, keep_data=keep_data, expired=reason
+            before, status=RecordStatus.DELETING, keep_data=keep_data, deleting_since=since, expired=reason
         )
         self.half[uuid] = (datetime.now(UTC), None)
 

@@ -62,6 +62,7 @@ def _read(uuid: SessionId, fields: Mapping[str, str], queue: QueueState) -> Reco
         deletion_warning=_warning(fields.get("deletion_warning", "")),
         released_at=_moment(fields, "released_at"),
         keep_data=_flag(fields, "keep_data"),
+        deleting_since=_moment(fields, "deleting_since"),
         expired=_expired(fields),
         queue=queue,
     )

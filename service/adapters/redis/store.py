@@ -112,6 +112,7 @@ if ARGV[4] ~= '' then
   end
 end
 if type ~= 'hash' then redis.call('DEL', KEYS[1]) end
+if redis.call('HGET', KEYS[1], 'status') ~= 'deleting' then redis.call('HSET', KEYS[1], 'deleting_since', now) end
 redis.call('HSET', KEYS[1], 'status', 'deleting', 'keep_data', ARGV[1])
 if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'expired', ARGV[5]) end
 redis.call('HSET', KEYS[2], ARGV[2], now)
@@ -166,7 +167,7 @@ _SAVE = """
 redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])
 redis.call('ZADD', KEYS[2], 0, ARGV[2])
 if redis.call('TYPE', KEYS[3]).ok ~= 'hash' then redis.call('DEL', KEYS[3]) end
-redis.call('HDEL', KEYS[3], 'released_at')
+redis.call('HDEL', KEYS[3], 'released_at', 'deleting_since', 'expired')
 redis.call('HDEL', KEYS[4], ARGV[2])
 return redis.call('HSET', KEYS[3], unpack(ARGV, 3))
 """
