@@ -652,7 +652,7 @@ def closing(request: pytest.FixtureRequest, world: World) -> World:
     return world
 
 
-@pytest.mark.parametrize(("reply", "words"), [(SILENT, "gave no answer"), (Reply.REJECTED, "was rejected")])
+@pytest.mark.parametrize(("reply", "words"), [(SILENT, "got no answer"), (Reply.REJECTED, "was rejected")])
 async def test_a_network_that_stops_what_no_policy_opens_enforces_them(
     closing: World, uuid: SessionId, reply: Reply, words: str
 ) -> None:

@@ -15,7 +15,7 @@ from service.domain.upgrading import ReleaseUpgrades
 Objects = Sequence[Mapping[str, Any]]
 _CLOSED = 9
 """A port that no policy here opens and at which no workspace listens: that of the discard protocol."""
-_WHAT_STOPS = {Reply.NONE: "gave no answer", Reply.REJECTED: "was rejected on the way"}
+_WHAT_STOPS = {Reply.NONE: "got no answer", Reply.REJECTED: "was rejected on the way"}
 _UNCLEAR = {
     Reply.ACCEPTED: "accepts connections as well. Either a proxy such as a service mesh's accepts all of them, or a"
     " program of the user listens there",
