@@ -15,10 +15,11 @@ from playwright.async_api import Page, ViewportSize, async_playwright
 
 from service.domain.awake_quota import AwakeLimits
 from service.domain.clock import utc_now
+from service.domain.cluster_facts import Node
 from service.domain.idle_times import IdleTimes
 from service.domain.rollout import Rollout, RolloutOptions
 from service.domain.savings import Prices
-from service.domain.workload import Requests
+from service.domain.workload import Pod, Requests
 from tests.dashboard.conftest import OPERATOR, Board, serving
 from tests.dashboard.sessions import fill
 from tests.domain.conftest import World
@@ -41,10 +42,13 @@ def _world() -> World:
         world.cluster.workloads[uuid] = replace(
             workload,
             requests=Requests(cpu=0.5, memory=1),
+            pod=Pod("pod", node=f"node-{number % 12}") if workload.replicas else None,
             idle_times=IdleTimes(),
             last_active=now - timedelta(minutes=number % 4000),
             revision="second" if number % 10 < 7 and not workload.replicas else "first",
         )
+    world.facts.allowed = True
+    world.facts.machines = [Node(name=f"node-{number}", cpu=31.85, memory=118, pods=110) for number in range(12)]
     world.measured.wakes = [
         wake(
             2.4 + number % 89 / 21, pod=str(number), at=now - timedelta(seconds=40 * number),
