@@ -72,14 +72,20 @@ async def test_a_key_is_stored_for_its_owner_alone_and_never_shown(signed_in: Ru
 async def test_a_wrong_key_signs_nobody_in(run: Run, url: str, config: Path) -> None:
     done = await run("login", url, stdin="wrong\n")
     assert (done.code, "wrong" in done.out) == (4, False)
-    assert "user-pods login" in done.err
+    assert "does not accept the key" in done.err
+    assert "Authorization" not in done.err
+    assert "Nothing was stored" in done.err
     assert content(config) is None
 
 
 async def test_signing_out_forgets_the_key(signed_in: Run, config: Path) -> None:
     assert (await signed_in("logout")).code == 0
     assert KEY not in (content(config) or KEY)
-    assert (await signed_in("list")).code == 4
+    for command in ("list", "whoami"):
+        done = await signed_in(command)
+        assert (done.code, "signed out of the context test" in done.err) == (4, True)
+        assert "user-pods login" in done.err
+    assert "signed out" in (await signed_in("logout")).out
     assert (await signed_in("context", "delete", "test")).code == 0
     assert (await signed_in("context", "use", "test")).code == 2
     assert "not signed in" in (await signed_in("logout")).out
@@ -233,10 +239,10 @@ async def test_a_day_with_a_session(signed_in: Run, world: World) -> None:
     done = await signed_in("why", uuid)
     assert f"Session {uuid} of ann@example.com is" in done.out
     done = await signed_in("delete", uuid, stdin="n\n")
-    assert done.code == 1
+    assert (done.code, "nothing was done" in done.err) == (13, True)
     assert (await signed_in("show", uuid)).code == 0
     done = await signed_in("delete", uuid, "--delete-data", stdin="y\n")
-    assert (done.code, "ALL FILES" in done.err) == (0, True)
+    assert (done.code, "ALL FILES" in done.err, "with all its files" in done.out) == (0, True, True)
     assert (await signed_in("show", uuid)).code == 3
 
 
@@ -295,6 +301,15 @@ async def test_values_that_do_not_fit_are_told_in_words(signed_in: Run, uuid: Se
     done = await signed_in("create", "ann example")
     assert (done.code, "see `errors`" in done.err) == (10, False)
     assert "printable ASCII characters without spaces" in done.err
+    for argv, said in (
+        (("keep", uuid, "100000d"), "DURATION: 365 d at most"),
+        (("create", "joe@example.com", "--cooldown", "366d"), "--cooldown: 365 d at most"),
+    ):
+        done = await signed_in(*argv)
+        assert (done.code, "body" in done.err) == (10, False)
+        assert said in done.err
+    for given in (["joe@example.com", "--cooldown", "-5"], [""]):
+        assert (await signed_in("create", *given)).code == 2
     done = await signed_in("open", uuid, "--to", "https://example.com")
     assert (done.code, "begins with /" in done.err) == (2, True)
 
@@ -419,6 +434,27 @@ async def test_a_key_for_one_user_needs_no_name(run: Run, serve: Serve, world: W
         assert (done.code, done.out) == (3, "")
         assert done.err.startswith(f"user-pods: there is no session with the id or user {who}\n")
     assert (await run("why")).code == 0
+
+
+async def test_a_create_says_what_is_new_and_takes_durations(signed_in: Run, world: World) -> None:
+    done = await signed_in("create", "ann@example.com", "--cooldown", "10m", "--background", "1800")
+    assert "ann@example.com has the new session" in done.out
+    uuid = SessionId(done.out.split("has the new session ")[1][:8])
+    idle_times = world.cluster.workload(uuid).idle_times
+    assert idle_times is not None
+    assert (idle_times.cooldown, idle_times.background) == (timedelta(minutes=10), timedelta(minutes=30))
+    done = await signed_in("create", "ann@example.com")
+    assert f"ann@example.com has the session {uuid} already." in done.out
+    done = await signed_in("delete", uuid, "--yes")
+    assert "its files are kept" in done.out
+
+
+async def test_a_key_for_one_user_creates_without_a_name(run: Run, serve: Serve) -> None:
+    key, stored = new_api_key("ann", CallerRole.FRONTEND, "ann@example.com")
+    await run("login", str((await serve(named=[stored])).make_url("/")), stdin=key)
+    done = await run("show")
+    assert (done.code, "`user-pods create` makes one" in done.err) == (3, True)
+    assert "ann@example.com has the new session" in (await run("create")).out
 
 
 async def test_a_key_for_everybody_needs_a_name(signed_in: Run) -> None:

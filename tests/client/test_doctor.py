@@ -92,7 +92,7 @@ async def test_it_shows_what_it_will_mend_asks_mends_and_looks_again(
 ) -> None:
     break_scaler(world, uuid)
     done = await doctor("doctor", "--fix", stdin="n\n")
-    assert (done.code, "This will be mended" in done.err) == (1, True)
+    assert (done.code, "This will be mended" in done.err) == (13, True)
     assert not world.cluster.workload(uuid).has_scaler
     done = await doctor("doctor", "--fix", stdin="y\n")
     assert done.code == ExitCode.DONE, done

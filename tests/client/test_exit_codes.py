@@ -17,7 +17,8 @@ def test_every_code_has_a_meaning_and_none_has_changed() -> None:
     assert set(MEANINGS) == set(ExitCode)
     assert {code.name: code.value for code in ExitCode} == {
         "DONE": 0, "USAGE": 2, "NOT_FOUND": 3, "NOT_ALLOWED": 4, "CONFLICT": 5, "TOO_MANY": 6, "UNAVAILABLE": 7,
-        "TIMEOUT": 8, "FAILED": 9, "REFUSED": 10, "UNEXPECTED": 11, "WARNINGS": 12, "INTERRUPTED": 130,
+        "TIMEOUT": 8, "FAILED": 9, "REFUSED": 10, "UNEXPECTED": 11, "WARNINGS": 12, "DECLINED": 13,
+        "INTERRUPTED": 130,
     }  # fmt: skip
 
 
@@ -56,7 +57,7 @@ async def test_what_the_service_refuses(with_key: Run, world: World) -> None:
         (["show", "nobody@example.com"], ExitCode.NOT_FOUND, "nobody@example.com"),
         (["extend", uuid, "10m"], ExitCode.CONFLICT, "user-pods wake"),
         (["create", "two words"], ExitCode.REFUSED, "printable ASCII"),
-        (["extend", uuid, "0"], ExitCode.REFUSED, "/seconds"),
+        (["extend", uuid, "9" * 9], ExitCode.REFUSED, "DURATION: 365 d at most"),
         (["extend", uuid, "soon"], ExitCode.USAGE, "1h30m"),
         (["nonsense"], ExitCode.USAGE, "nonsense"),
         (["wait", uuid, "--for=ready", "--timeout=1s"], ExitCode.TIMEOUT, "user-pods why"),

@@ -69,7 +69,7 @@ async def test_it_asks_with_the_numbers_and_shows_how_it_goes_on(
     run_: Run, world: World, uuids: list[SessionId]
 ) -> None:
     done = await run_("upgrade", "--all", stdin="n\n")
-    assert done.code == 1
+    assert done.code == ExitCode.DECLINED
     assert "Of 5 sessions, upgrade 4 that are asleep now, and 1 that are in use once they sleep?" in done.err
     assert world.rollouts.stored is None
     async with leader(world):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from user_pods_client.cli import text
-from user_pods_client.cli.exits import BadArgument, NoReply
+from user_pods_client.cli.exits import BadArgument, Declined, NoReply
 
 Who = Annotated[
     str,
@@ -16,22 +16,23 @@ Who = Annotated[
 Named = Annotated[str, typer.Argument(metavar="WHO", help="The session's id or its user's id.")]
 
 
-def _seconds(value: str) -> int:
+def seconds(value: str) -> int:
+    """Of a duration as somebody types it. Raises BadParameter."""
     try:
         return text.seconds(value)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
 
-Timeout = Annotated[int, typer.Option(parser=_seconds, metavar="DURATION", help="How long to wait at most.")]
+Timeout = Annotated[int, typer.Option(parser=seconds, metavar="DURATION", help="How long to wait at most.")]
 Since = Annotated[
-    int | None, typer.Option(parser=_seconds, metavar="DURATION", help="Only of the last 30m, 2h or 1d, for example.")
+    int | None, typer.Option(parser=seconds, metavar="DURATION", help="Only of the last 30m, 2h or 1d, for example.")
 ]
 Utc = Annotated[bool, typer.Option("--utc", help="Show times in UTC instead of this machine's time zone.")]
 
 
 def confirm(question: str) -> None:
-    """Ask on standard error. Raises Abort for any answer but yes, NoReply for none, BadArgument for no text.
+    """Ask on standard error. Raises Declined for any answer but yes, NoReply for none, BadArgument for no text.
 
     Ctrl-C is one anywhere else, too.
     """
@@ -45,7 +46,7 @@ def confirm(question: str) -> None:
         typer.echo(err=True)
         raise NoReply("no answer came on standard input, so nothing was done") from None
     if not yes:
-        raise typer.Abort
+        raise Declined("nothing was done")
 
 
 def zone(*, utc: bool) -> tzinfo | None:

@@ -64,6 +64,7 @@ def build(names: Collection[str] = tuple(_PLACES)) -> typer.Typer:
         ),
         epilog=_EPILOG,
         no_args_is_help=True,
+        context_settings={"help_option_names": ["--help", "-h"]},
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )

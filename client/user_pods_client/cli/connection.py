@@ -7,7 +7,7 @@ import typer
 
 import user_pods_client
 from user_pods_client.cli import contexts
-from user_pods_client.cli.exits import NotFound, NotSignedIn
+from user_pods_client.cli.exits import NotFound, NotSignedIn, SignedOut
 from user_pods_client.models import Status
 from user_pods_client.problems import Forbidden, SessionNotFound
 from user_pods_client.problems import NotFound as NoSuchPath
@@ -40,6 +40,8 @@ def target(context: typer.Context) -> Target:
     if name is None:
         raise NotSignedIn(f"no service is known: neither {URL} is set, nor a context in use")
     found = known.find(name)
+    if found.signed_out:
+        raise SignedOut(f"you are signed out of the context {found.name} ({found.url})")
     return Target(found.url, found.token, f"the context {found.name}")
 
 
@@ -61,7 +63,7 @@ def is_id(who: str) -> bool:
 
 def find(pods: "user_pods_client.Client", who: str) -> Status:
     """The session with this id, or of this user; of the key's own user if neither is named. Raises NotFound."""
-    user = who or _own_user(pods)
+    user = who or own_user(pods)
     if is_id(who):
         try:
             return pods.status(who)
@@ -75,15 +77,20 @@ def find(pods: "user_pods_client.Client", who: str) -> Status:
             raise
         found = []
     if not found:
+        if not who:
+            raise NotFound(f"{user} has no session", "`user-pods create` makes one.")
         raise NotFound(f"there is no session with the id or user {user}")
     return found[0]
 
 
-def _own_user(pods: "user_pods_client.Client") -> str:
+def own_user(
+    pods: "user_pods_client.Client", *, missing: str = "name a session or its user: your key is not for one user only"
+) -> str:
+    """The only user that the key may act for. Raises BadParameter that says what is `missing` otherwise."""
     try:
         user = pods.whoami().user_id
     except NoSuchPath:
         user = None
     if user is None:
-        raise typer.BadParameter("name a session or its user: your key is not for one user only")
+        raise typer.BadParameter(missing)
     return user

@@ -21,6 +21,8 @@ class Context:
     name: str
     url: str
     token: str | None = field(default=None, repr=False)
+    signed_out: bool = False
+    """Whether its key was forgotten on request. Otherwise one without a key belongs to a service that has none."""
 
 
 @dataclass
@@ -92,8 +94,13 @@ def changing() -> Iterator[Contexts]:
 def _document(contexts: Contexts) -> dict[str, Any]:
     return {
         "current": contexts.current,
-        "contexts": {each.name: {"url": each.url, "token": each.token} for each in contexts.by_name.values()},
+        "contexts": {each.name: _entry(each) for each in contexts.by_name.values()},
     }
+
+
+def _entry(context: Context) -> dict[str, Any]:
+    entry = {"url": context.url, "token": context.token}
+    return {**entry, "signed_out": True} if context.signed_out else entry
 
 
 def _contexts(document: Any) -> Contexts:
@@ -103,6 +110,6 @@ def _contexts(document: Any) -> Contexts:
         url, token = each["url"], each.get("token")
         if not all(isinstance(text, str) and is_utf8(text) for text in (name, url, "" if token is None else token)):
             raise ValueError("a context has something else than texts")
-        listed[name] = Context(name, url, token)
+        listed[name] = Context(name, url, token, each.get("signed_out") is True)
     current = document.get("current")
     return Contexts(current if current in listed else None, listed)

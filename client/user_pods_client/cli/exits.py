@@ -1,8 +1,9 @@
 """Exit codes, which scripts rely on, and errors in words with the next step."""
 
 import enum
+import re
 
-from user_pods_client.cli.text import printable
+from user_pods_client.cli.text import duration, printable
 from user_pods_client.errors import (
     ClientError,
     NoAnswer,
@@ -15,7 +16,11 @@ from user_pods_client.errors import (
 
 
 class NotFound(ClientError):
-    """No session has this id or user."""
+    """No session has this id or user. `step`: what to do next, where more is known than that."""
+
+    def __init__(self, detail: str, step: str = "") -> None:
+        super().__init__(detail)
+        self.step = step
 
 
 class NotSignedIn(ClientError):
@@ -38,6 +43,14 @@ class NoReply(ClientError):
     """A question was asked, and standard input ended without an answer."""
 
 
+class Declined(ClientError):
+    """A question was asked, and the answer was not yes."""
+
+
+class SignedOut(ClientError):
+    """The key of this context was forgotten on request."""
+
+
 class ExitCode(enum.IntEnum):
     """What a script can tell apart. 1 is left to errors of the program itself."""
 
@@ -53,6 +66,7 @@ class ExitCode(enum.IntEnum):
     REFUSED = 10
     UNEXPECTED = 11
     WARNINGS = 12
+    DECLINED = 13
     INTERRUPTED = 130
 
 
@@ -69,6 +83,7 @@ MEANINGS = {
     ExitCode.REFUSED: "the service does not accept a value",
     ExitCode.UNEXPECTED: "what answers is not the service, or its version does not fit",
     ExitCode.WARNINGS: "`doctor` has found warnings, and no errors",
+    ExitCode.DECLINED: "a question was not answered with yes, nothing was done",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C",
 }
 
@@ -78,6 +93,8 @@ _OF_KIND: tuple[tuple[type[ClientError], ExitCode], ...] = (
     (BadContexts, ExitCode.USAGE),
     (BadArgument, ExitCode.USAGE),
     (NoReply, ExitCode.USAGE),
+    (Declined, ExitCode.DECLINED),
+    (SignedOut, ExitCode.NOT_ALLOWED),
     (NoDashboard, ExitCode.UNAVAILABLE),
     (NoAnswer, ExitCode.UNAVAILABLE),
     (WaitTimeout, ExitCode.TIMEOUT),
@@ -96,7 +113,9 @@ _LOGIN = "Sign in with `user-pods login URL`; `user-pods context list` shows whe
 _ADDRESS = "`user-pods whoami` shows which address is used; check it, and that the service runs."
 _WHY = "`user-pods why WHO` tells what happened to the session."
 _STEPS: dict[type[ClientError], str] = {
-    NotFound: "`user-pods list` shows the sessions, and `user-pods create` makes one.",
+    NotFound: "`user-pods list` shows the sessions, and `user-pods create USER` makes one.",
+    Declined: "--yes answers without a question.",
+    SignedOut: "`user-pods login URL` signs in again; `user-pods context use NAME` uses another one.",
     NotSignedIn: _LOGIN,
     BadContexts: "",
     BadArgument: "Write it in UTF-8.",
@@ -109,7 +128,7 @@ _STEPS: dict[type[ClientError], str] = {
     UnexpectedAnswer: _ADDRESS,
 }
 _STEPS_OF_TYPES = {
-    "unauthorized": "The key is missing, wrong or expired. " + _LOGIN,
+    "unauthorized": _LOGIN,
     "forbidden": "`user-pods whoami` shows your role there. Ask an operator for a key that may do this.",
     "session-not-found": _STEPS[NotFound],
     "group-refused": "Leave --group out: it follows from your key.",
@@ -129,6 +148,19 @@ _STEPS_OF_TYPES = {
 }
 
 
+_ARGUMENTS = {
+    "/seconds": "DURATION",
+    "/user_id": "USER",
+    "/idle/cooldown": "--cooldown",
+    "/idle/background": "--background",
+    "/profile": "--profile",
+    "/group": "--group",
+}
+"""By what names a value in a request: the argument that it came from."""
+_DURATIONS = frozenset({"DURATION", "--cooldown", "--background"})
+_BOUND = re.compile(r"(greater|less) than or equal to (\d+)")
+
+
 def code_of(error: ClientError) -> ExitCode:
     if isinstance(error, ServiceProblem):
         other = ExitCode.UNAVAILABLE if error.status >= 500 else ExitCode.REFUSED
@@ -138,10 +170,12 @@ def code_of(error: ClientError) -> ExitCode:
 
 def explanation(error: ClientError, *, tried: str | None = None) -> str:
     """What happened, and what to do next; lines for stderr. `tried`: an address that no context has yet."""
-    lines = [f"user-pods: {printable(str(error).removesuffix('; see `errors`'))}"]
+    lines = [f"user-pods: {printable(_said(error))}"]
     if isinstance(error, ServiceProblem):
-        lines += [f"  {printable(pointer)}: {printable(detail)}" for pointer, detail in error.errors]
+        lines += [f"  {printable(_wrong(pointer, detail))}" for pointer, detail in error.errors]
     step = _step(error)
+    if tried is not None and isinstance(error, ServiceProblem) and error.slug == "unauthorized":
+        step = "Check that the whole key was given, or ask an operator for a new one. Nothing was stored."
     if tried is not None and step == _ADDRESS:
         step = f"The address that was tried is {tried}. Check it, and that the service runs. Nothing was stored."
     lines += [step] if step else []
@@ -150,7 +184,29 @@ def explanation(error: ClientError, *, tried: str | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _said(error: ClientError) -> str:
+    """What happened. What the service says of its requests is for programs, so here it is in a person's words."""
+    if isinstance(error, ServiceProblem):
+        if error.slug == "unauthorized" and "Authorization" in error.detail:
+            return "the service does not accept the key: it is missing, wrong or expired"
+        if error.slug == "does-not-fit" and error.errors:
+            return "the service does not accept this"
+    return str(error).removesuffix("; see `errors`")
+
+
+def _wrong(pointer: str, detail: str) -> str:
+    """What is wrong with which argument, for what `pointer` names in the request."""
+    name = _ARGUMENTS.get(pointer, pointer)
+    bound = _BOUND.search(detail)
+    if bound is None or name not in _DURATIONS:
+        return f"{name}: {detail}"
+    which, number = bound.groups()
+    return f"{name}: {duration(int(number)).replace('.0 s', ' s')} at {'least' if which == 'greater' else 'most'}"
+
+
 def _step(error: ClientError) -> str:
+    if isinstance(error, NotFound) and error.step:
+        return error.step
     if not isinstance(error, ServiceProblem):
         return next((step for kind, step in _STEPS.items() if isinstance(error, kind)), "")
     if error.slug in _STEPS_OF_TYPES:

@@ -9,11 +9,11 @@ import typer
 
 import user_pods_client
 from user_pods_client.cli import arguments, output
-from user_pods_client.cli.connection import connect, find
+from user_pods_client.cli.connection import connect, find, own_user
 from user_pods_client.cli.output import Format
 from user_pods_client.cli.text import ago, printable
 from user_pods_client.models import CreatedSession, IdleTimes, Phase, ProfileList, Status
-from user_pods_client.problems import NotFound
+from user_pods_client.problems import DoesNotFit, InvalidUserId, NotFound
 
 _NONE = "There are no sessions yet. `user-pods create USER` makes one."
 _PHASES: tuple[Phase, ...] = ("asleep", "waking", "ready", "failed", "deleting", "released")
@@ -32,13 +32,30 @@ def _phases(incomplete: str) -> list[str]:
 
 def create(
     context: typer.Context,
-    user: Annotated[str, typer.Argument(metavar="USER", help="The user's id, for example john@example.com.")],
+    user: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="USER",
+            help="The user's id, for example john@example.com. Not needed with a key for one user.",
+            show_default=False,
+        ),
+    ] = None,
     *,
     cooldown: Annotated[
-        int | None, typer.Option(help="Seconds without activity until it sleeps, if this call installs it.")
+        int | None,
+        typer.Option(
+            parser=arguments.seconds,
+            metavar="DURATION",
+            help="Time without activity until it sleeps, if this call installs it: 600, 10m or 1h, for example.",
+        ),
     ] = None,
     background: Annotated[
-        float | None, typer.Option(help="Seconds for which a working program may keep it awake; 0: not at all.")
+        float | None,
+        typer.Option(
+            parser=arguments.seconds,
+            metavar="DURATION",
+            help="Time for which a working program may keep it awake: 1800 or 30m, for example; 0: not at all.",
+        ),
     ] = None,
     profile: Annotated[
         str | None, typer.Option(help="Profile, if this call makes the session; `user-pods profiles` lists them.")
@@ -50,16 +67,31 @@ def create(
 ) -> None:
     """Create the session of a user, asleep. If there is one already, it stays as it is."""
     idle = None if cooldown is None and background is None else IdleTimes(cooldown=cooldown, background=background)
+    if user == "":
+        raise typer.BadParameter("a user's id has 1 to 254 characters, none of them a space", param_hint="USER")
     with connect(context) as pods:
-        # What the service answers does not tell whether it took the idle times.
-        before = pods.list_sessions(user_id=user, limit=1).sessions if idle is not None else []
+        user = user or own_user(pods, missing="name the user: your key is not for one user only")
+        # What the service answers tells neither whether it is new nor whether it took the idle times.
+        before = _of_user(pods, user)
         created = pods.create(user, idle=idle, profile=profile, group=group)
-    said = f"{printable(created.user_id)} has the session {created.uuid}. `user-pods open {created.uuid}` opens it."
+    already = any(each.release is not None for each in before)
+    which = f"the session {created.uuid} already" if already else f"the new session {created.uuid}"
+    if before and not already:
+        which = f"the session {created.uuid} again: its release had been removed"
+    said = f"{printable(created.user_id)} has {which}. `user-pods open {created.uuid}` opens it."
     output.show(output.rendered(created, format_, table=lambda: said, names=lambda: [created.uuid]))
-    if any(each.release is not None for each in before):
+    if already and idle is not None:
         output.say(f"It was there before and keeps its idle times, not {_options(cooldown, background)}.", err=True)
     for remark in _kept(created, profile, group):
         output.say(remark, err=True)
+
+
+def _of_user(pods: "user_pods_client.Client", user: str) -> Sequence[Status]:
+    """Nobody, for an id that no user can have: creating a session is what fails then."""
+    try:
+        return pods.list_sessions(user_id=user, limit=1).sessions
+    except (DoesNotFit, InvalidUserId):
+        return []
 
 
 def _options(cooldown: int | None, background: float | None) -> str:
@@ -168,7 +200,8 @@ def delete(
             question = f"Delete session {found.uuid} of {printable(found.session.user_id)} {data}?"
             arguments.confirm(question)
         pods.delete(found.uuid, keep_data=not delete_data)
-    output.say(f"Session {found.uuid} of {printable(found.session.user_id)} is deleted.")
+    files = "with all its files" if delete_data else "and its files are kept for the user's next session"
+    output.say(f"Session {found.uuid} of {printable(found.session.user_id)} is deleted, {files}.")
 
 
 def _table(found: Sequence[Status], *, none: str) -> str:

@@ -15,7 +15,7 @@ from user_pods_client.cli.output import Format
 from user_pods_client.cli.text import printable
 from user_pods_client.errors import NoAnswer, UnexpectedAnswer
 from user_pods_client.models import WhoAmI
-from user_pods_client.problems import NotFound
+from user_pods_client.problems import NotFound, Unauthorized
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -48,7 +48,7 @@ def login(
     key = None if no_key else _key(key_file)
     try:
         found = _check(Target(address, key, "the address or the key"))
-    except (NoAnswer, UnexpectedAnswer) as error:
+    except (NoAnswer, UnexpectedAnswer, Unauthorized) as error:
         typer.echo(exits.explanation(error, tried=address), err=True, nl=False)
         raise typer.Exit(exits.code_of(error)) from None
     needless = found is not None and found.key_required is False
@@ -71,12 +71,16 @@ def logout(
     with contexts.changing() as known:
         chosen = name or known.current
         found = known.find(chosen) if chosen else None
-        if found:
-            known.by_name[found.name] = Context(found.name, found.url)
+        if found and found.token:
+            known.by_name[found.name] = Context(found.name, found.url, signed_out=True)
     if found is None:
         typer.echo("You are not signed in.")
-        return
-    typer.echo(f"The key for {found.url} is forgotten.")
+    elif found.signed_out:
+        typer.echo(f"You are signed out of {found.url} already.")
+    elif found.token is None:
+        typer.echo(f"The service at {found.url} asks for no key, so there is none to forget.")
+    else:
+        typer.echo(f"The key for {found.url} is forgotten. `user-pods login {found.url}` signs in again.")
 
 
 def whoami(context: typer.Context, format_: output.Output = Format.TABLE) -> None:
