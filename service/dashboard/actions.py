@@ -12,7 +12,7 @@ from service.domain.phase import Phase
 from service.domain.request_context import current_request_id
 from service.domain.session import Session
 from service.web.access import caller
-from service.web.caller import USER
+from service.web.caller import USER, WOKE
 from service.web.keys import ApiParts
 from service.web.problems import RequestRefused
 
@@ -120,7 +120,7 @@ async def perform(
     by = caller(request).name
     match action.name:
         case "wake":
-            await parts.activity.wake(uuid, by=by)
+            request[WOKE] = (await parts.activity.wake(uuid, by=by)).woke
         case "sleep":
             await parts.activity.sleep(uuid, request=current_request_id())
         case "restart":

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from service.domain import journal as journals
 from service.domain.awake_quota import AwakeQuota
@@ -23,6 +24,13 @@ SAVE_TIME = timedelta(seconds=2)
 """From a request for sleep to the sleep, while a page is open: editors save what was typed about a second later."""
 _SLEEP_SHOWS = 5.0
 """Seconds within which the cache shows that a pod has been sent to sleep."""
+
+
+class Wake(NamedTuple):
+    """An accepted one. `length`: of the queue. `woke`: whether the session was asleep, and nobody had woken it yet."""
+
+    length: int
+    woke: bool
 
 
 class SessionActivity:
@@ -53,8 +61,8 @@ class SessionActivity:
         self._journal = journal
         self._quota = quota
 
-    async def wake(self, uuid: SessionId, *, by: str = "api") -> int:
-        """Request the pod; returns the queue's length. `by`, the kind of caller, goes into the history.
+    async def wake(self, uuid: SessionId, *, by: str = "api") -> Wake:
+        """Request the pod. `by`, the kind of caller, goes into the history.
 
         Raises AwakeLimitReached, or as `SessionQueries.check_usable`.
         """
@@ -70,7 +78,7 @@ class SessionActivity:
             await self._note(uuid, Stage.ACCEPTED)
         for observer in self._observers:
             isolated(observer.on_wake, uuid)
-        return length
+        return Wake(length, woke=bool(first) and workload.replicas == 0)
 
     async def heartbeat(self, uuid: SessionId, source: str, *, ago: timedelta = timedelta(0)) -> None:
         """Note activity, which keeps an awake session awake and never wakes a sleeper.

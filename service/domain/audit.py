@@ -3,12 +3,14 @@
 Each change that was made by the API is entered. Entered once a minute, if they are equal, are heartbeats, refusals,
 failures, actions at the gateway, sign-ins to the dashboard, and all but deletes of callers with one user: a frontend
 calls `wake` on every message, and a program that fails, or a user who plays with a button, may try again for ever,
-which must not push out the rest.
+which must not push out the rest. Each request that sent a session to sleep, or woke a sleeping one, is entered, up to
+five a minute of such a caller. The last one that was left out is entered when its minute is over, with their number.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -29,18 +31,23 @@ _HEARTBEATS = frozenset({"wake", "activity"})
 _SIGN_INS = frozenset({"sign_in", "sign_out"})
 """Of the dashboard: no rate of requests limits them."""
 _LOSES = "delete"
+_ENDS_A_POD = frozenset({"sleep", "restart"})
 _REFUSALS = frozenset({"unauthorized", "forbidden", "cross-site", "too-many-requests"})
 _NOT_FOUND = "session-not-found"
 _CONFLICT = 409
 _AWAKE_LIMIT = "awake-limit-reached"
 _REPEAT_SECONDS = 60.0
+_TURNS = 5
+"""Equal sleeps, or wakes of a sleeper, that are entered within that time: people look for each of them."""
+_LOOKS = 2.0
+"""Seconds between two looks for repeats whose minute is over."""
 _REMEMBERED = 10_000
 """Equal entries that are known."""
 _SCAN = 500
 _SCANS = 10
 
-_Equal = tuple[Caller | None, str, str | None, str]
-"""What equal requests have in common: caller, operation, session and result."""
+_Equal = tuple[Caller | None, str, str | None, str, bool]
+"""What equal requests have in common: caller, operation, session, result, and whether it woke the session."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +114,16 @@ class AuditTrail(Protocol):
         """Entries older than the cursor, newest first, each after its own cursor; None for one that cannot be read."""
 
 
+@dataclass(slots=True)
+class _Minute:
+    """Equal requests. `last`: the last that was left out, and is entered if none follows; `left_out`: those before."""
+
+    began: float
+    entered: int = 1
+    last: AuditEntry | None = None
+    left_out: int = 0
+
+
 class AuditLog(Protocol):
     """The entries as log lines. Returns at once."""
 
@@ -114,7 +131,8 @@ class AuditLog(Protocol):
 
 
 class Audit:
-    """Enters requests in the log at once, and in the trail in the background while `run` runs.
+    """Enters requests in the log at once, and in the trail in the background while `run` runs. Repeats that were left
+    out are entered within seconds after their minute, while `run` runs, and at its end.
 
     `cache` knows whose most sessions are.
     """
@@ -127,8 +145,8 @@ class Audit:
         self._cache = cache
         self._now = now
         self._writer: BackgroundWriter[AuditEntry] = BackgroundWriter("the audit trail", trail.append)
-        self._repeated: dict[_Equal, tuple[float, int]] = {}
-        """When an entry was made, and how many equal ones have been left out since."""
+        self._minutes: dict[_Equal, _Minute] = {}
+        """Those that began first come first."""
 
     def user_of(self, uuid: str | None) -> str | None:
         """The session's user, as far as the cache knows: ask it before a session is deleted."""
@@ -144,15 +162,13 @@ class Audit:
         status: int,
         changes: bool,
         user_id: str | None = None,
+        woke: bool = False,
     ) -> None:
-        """Enter a request, if it `changes` something or is refused. `user_id`: the session's, if it is known."""
+        """Enter a request, if it `changes` something or is refused. `user_id`: the session's, if it is known. `woke`:
+        it has woken a sleeping session.
+        """
         refused = result in _REFUSALS or _is_of_no_session_of_theirs(caller, result)
         if not changes and not refused:
-            return
-        repeats: int | None = 0
-        if result != DONE or _is_cheap(caller, operation):
-            repeats = self._repeats((caller, operation, uuid if _is_of_a_session(result, status) else None, result))
-        if repeats is None:
             return
         entry = AuditEntry(
             caller=caller.name if caller is not None else UNKNOWN,
@@ -165,10 +181,13 @@ class Audit:
             user_id=(user_id or self.user_of(uuid)) if result != _NOT_FOUND else None,
             result=result,
             status=status,
-            repeats=repeats,
         )
-        self._log.note(entry)
-        self._writer.put(entry)
+        if result != DONE or _is_cheap(caller, operation, woke=woke):
+            most = _TURNS if result == DONE and (woke or operation in _ENDS_A_POD) else 1
+            equal = (caller, operation, uuid if _is_of_a_session(result, status) else None, result, woke)
+            if not self._is_new(equal, entry, most):
+                return
+        self._enter(entry)
 
     async def page(self, *, cursor: str | None, limit: int, chosen: AuditFilter = EVERY_ENTRY) -> AuditPage:
         """Entries that were asked for. A page may be short although more follow: go by the cursor."""
@@ -188,25 +207,56 @@ class Audit:
 
     async def run(self) -> None:
         """Write the trail until cancelled."""
-        await self._writer.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._writer.run(), name="entries of the audit trail")
+            try:
+                while True:
+                    await asyncio.sleep(_LOOKS)
+                    self.enter_repeats()
+            finally:
+                self.enter_repeats(all_=True)  # before the writer, which is cancelled next, writes what remains
 
-    def _repeats(self, key: _Equal) -> int | None:
-        """How many equal entries were left out before this one; None when it is to be left out, too."""
-        now = self._now()
-        at, left_out = self._repeated.get(key, (float("-inf"), 0))
-        if now < at + _REPEAT_SECONDS:
-            self._repeated[key] = (at, left_out + 1)
-            return None
-        self._repeated.pop(key, None)
-        if len(self._repeated) >= _REMEMBERED:
-            self._repeated.pop(next(iter(self._repeated)))
-        self._repeated[key] = (now, 0)
-        return left_out
+    def enter_repeats(self, *, all_: bool = False) -> None:
+        """Enter the last of the requests that were left out in each minute that is over, or in `all_`."""
+        while self._minutes:
+            equal, first = next(iter(self._minutes.items()))
+            if not all_ and self._now() < first.began + _REPEAT_SECONDS:
+                return
+            self._end(equal)
+            if first.last is not None and not all_:
+                self._minutes[equal] = _Minute(self._now())
+
+    def _is_new(self, equal: _Equal, entry: AuditEntry, most: int) -> bool:
+        """Whether to enter it now. If not, it has been counted."""
+        self.enter_repeats()
+        minute = self._minutes.get(equal)
+        if minute is None:
+            if len(self._minutes) >= _REMEMBERED:
+                self._end(next(iter(self._minutes)))
+            self._minutes[equal] = _Minute(self._now())
+            return True
+        if minute.entered < most:
+            minute.entered += 1
+            return True
+        minute.left_out += minute.last is not None
+        minute.last = entry
+        return False
+
+    def _end(self, equal: _Equal) -> None:
+        minute = self._minutes.pop(equal)
+        if minute.last is not None:
+            self._enter(replace(minute.last, repeats=minute.left_out))
+
+    def _enter(self, entry: AuditEntry) -> None:
+        self._log.note(entry)
+        self._writer.put(entry)
 
 
-def _is_cheap(caller: Caller | None, operation: str) -> bool:
+def _is_cheap(caller: Caller | None, operation: str, *, woke: bool) -> bool:
     """Whether a caller who is not to be trusted with the whole audit may have it done again and again."""
-    if caller is None or caller.name in _WITHOUT_KEY or operation in _HEARTBEATS | _SIGN_INS:
+    if caller is None or caller.name in _WITHOUT_KEY or operation in _SIGN_INS:
+        return True
+    if operation in _HEARTBEATS and not woke:
         return True
     return caller.user_id is not None and operation != _LOSES
 

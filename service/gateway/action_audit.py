@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from service.domain.audit import DONE, Audit
 from service.domain.errors import SessionError
@@ -16,6 +17,13 @@ IN_THE_POD = Caller(name=PROGRAM, role=CallerRole.USER)
 """A program in the workspace, with the rights of its user about it."""
 
 
+@dataclass(slots=True)
+class Entering:
+    """`woke`: the action has woken a sleeping session."""
+
+    woke: bool = False
+
+
 class ActionAudit:
     """Without an `audit`, nothing is entered."""
 
@@ -23,10 +31,11 @@ class ActionAudit:
         self._audit = audit
 
     @contextmanager
-    def entering(self, operation: str, uuid: SessionId, by: Caller = _VISITOR) -> Iterator[None]:
+    def entering(self, operation: str, uuid: SessionId, by: Caller = _VISITOR) -> Iterator[Entering]:
         """Enter the operation, with how it ends. It is named as in the API, where that has it too."""
+        entering = Entering()
         try:
-            yield
+            yield entering
         except SessionError as error:
             row = status_of(error)
             self._note(by, operation, uuid, row.slug, row.status)
@@ -34,8 +43,10 @@ class ActionAudit:
         except Exception:
             self._note(by, operation, uuid, "internal", 500)
             raise
-        self._note(by, operation, uuid, DONE, 200)
+        self._note(by, operation, uuid, DONE, 200, woke=entering.woke)
 
-    def _note(self, by: Caller, operation: str, uuid: SessionId, result: str, status: int) -> None:
+    def _note(
+        self, by: Caller, operation: str, uuid: SessionId, result: str, status: int, *, woke: bool = False
+    ) -> None:
         if self._audit is not None:
-            self._audit.note(by, operation, uuid=uuid, result=result, status=status, changes=True)
+            self._audit.note(by, operation, uuid=uuid, result=result, status=status, changes=True, woke=woke)

@@ -4,7 +4,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from service.domain.audit import DONE, Audit
-from service.web.caller import CALLER, SESSION, USER, operation
+from service.web.caller import CALLER, SESSION, USER, WOKE, operation
 from service.web.problems import PROBLEM
 
 
@@ -26,6 +26,7 @@ def middleware(audit: Audit) -> Middleware:
             status=response.status,
             changes=changes,
             user_id=request.get(USER) or user,
+            woke=request.get(WOKE, False),
         )
         return response
 

@@ -9,6 +9,8 @@ SESSION = web.RequestKey("session", str)
 """The id of the session that a request without one in its path is about."""
 USER = web.RequestKey("user", str)
 """That session's user, or another one's whose record had to be read anyway."""
+WOKE = web.RequestKey("woke", bool)
+"""Whether the request has woken a sleeping session."""
 _ROOT = "/dashboard"
 PAGES = "dashboard."
 """Begins the names of the dashboard's routes. After it comes the operation of the API that the page shows or does."""

@@ -15,7 +15,7 @@ from service.domain.names import SessionId, is_session_id, parse_session_id
 from service.domain.permissions import CallerRole, group_of_create
 from service.domain.request_context import current_request_id
 from service.web import access, problems
-from service.web.caller import SESSION, USER
+from service.web.caller import SESSION, USER, WOKE
 from service.web.keys import API, BODY_SECONDS, EXPOSITION, PROBES, STREAMS
 from service.web.models import (
     Action,
@@ -82,7 +82,7 @@ def _warning_of_group(request: web.Request, group: str | None) -> str | None:
 
 async def wake(request: web.Request) -> web.Response:
     uuid = _uuid(request)
-    length = await request.app[API].activity.wake(uuid, by=access.caller(request).name)
+    length, request[WOKE] = await request.app[API].activity.wake(uuid, by=access.caller(request).name)
     return _json(Action(uuid=uuid, action="wake", queue_length=length), 202)
 
 

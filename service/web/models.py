@@ -584,8 +584,10 @@ class AuditEntry(Answer):
     repeats: int = Field(
         ge=0,
         description=(
-            "How many equal requests before this one were left out: of equal wakes, reports of activity, refusals,"
-            " failures and actions of visits, one a minute is entered."
+            "How many equal requests between the entry before and this one were left out. Of equal heartbeats,"
+            " refusals, failures and actions of callers with one user, one a minute is entered, and the last one when"
+            " that minute is over; but each sleep and each wake of a sleeping session, up to five a minute of such a"
+            " caller."
         ),
     )
     request_id: str = Field(description="Id of the request, as in the log.")

@@ -156,7 +156,7 @@ async def test_a_failed_upgrade_does_not_make_a_session_broken(world: World) -> 
     uuid = (await world.provisioner.create(ANN)).uuid
     failed = Release(f"user-{uuid}", 2, ReleaseState.FAILED, datetime.now(UTC))
     world.cluster.workloads[uuid] = replace(world.cluster.workloads[uuid], release=failed)
-    assert await world.activity.wake(uuid) == 1
+    assert (await world.activity.wake(uuid)).length == 1
 
 
 async def test_a_create_beyond_the_admission_queue_is_refused_with_retry_after() -> None:

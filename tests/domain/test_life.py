@@ -92,7 +92,7 @@ async def test_a_session_with_unreadable_objects_refuses_wakes(world: World) -> 
 
 async def test_a_wake_fills_the_queue_up_to_its_limit_and_records_the_activity(world: World) -> None:
     uuid = (await world.provisioner.create("ann")).uuid
-    assert [await world.activity.wake(uuid) for _ in range(5)] == [1, 2, 3, 3, 3]
+    assert [(await world.activity.wake(uuid)).length for _ in range(5)] == [1, 2, 3, 3, 3]
     assert (await world.queries.status(uuid)).record.last_activity is not None
 
 
@@ -117,7 +117,7 @@ async def test_a_paused_session_accepts_wakes_and_its_pod_is_not_put_to_sleep(wo
     uuid = (await world.provisioner.create("ann")).uuid
     paused = replace(world.cluster.workloads[uuid], paused="paused by an operator", replicas=1, ready=1)
     world.cluster.workloads[uuid] = paused
-    assert await world.activity.wake(uuid) == 1
+    assert (await world.activity.wake(uuid)).length == 1
     with pytest.raises(SessionPaused, match="paused by an operator"):
         await world.activity.sleep(uuid)
     assert (world.cluster.workloads[uuid], world.queues.queue(uuid).tokens) == (paused, 1)

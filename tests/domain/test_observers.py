@@ -23,7 +23,7 @@ class Listening:
 async def test_a_failing_observer_stops_neither_the_wake_nor_the_others(world: World) -> None:
     uuid, listening = (await world.provisioner.create("ann")).uuid, Listening()
     world.wake_observers += [Failing(), listening]
-    assert await world.activity.wake(uuid) == 1
+    assert (await world.activity.wake(uuid)).length == 1
     assert listening.woken == [uuid]
 
 

@@ -55,7 +55,7 @@ async def test_an_unreadable_session_refuses_wakes_and_others_wake(
     bad, good = pair
     with pytest.raises(SessionUnreadable, match="redis-cli DEL"):
         await world.activity.wake(bad)
-    assert await world.activity.wake(good) == 1
+    assert (await world.activity.wake(good)).length == 1
 
 
 async def test_an_unreadable_session_refuses_activity_and_extensions(
@@ -112,7 +112,7 @@ async def test_a_create_repairs_an_unreadable_session(
     assert (await world.provisioner.create("ann")).uuid == bad
     session = await world.queries.status(bad)
     assert (session.phase, session.read_error) == (Phase.ASLEEP, None)
-    assert await world.activity.wake(bad) == 1
+    assert (await world.activity.wake(bad)).length == 1
 
 
 async def test_an_unreadable_session_can_be_put_to_sleep_and_deleted(

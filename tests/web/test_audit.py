@@ -1,5 +1,6 @@
 """The audit: who has done what to which session, and with what result."""
 
+import asyncio
 import json
 import logging
 from typing import Any
@@ -118,16 +119,29 @@ async def test_heartbeats_and_repeated_refusals_are_entered_once_a_minute_and_co
         note("status", uuid, "unauthorized", None)
     for _ in range(2):
         note("delete", "aaaaaaaa")
-    clock[0] += 61
-    note("wake", "aaaaaaaa")
+    clock[0] += 59
+    audit.enter_repeats()
     assert noted == [
         ("shop", "wake", "aaaaaaaa", "done", 0),
         ("shop", "wake", "bbbbbbbb", "done", 0),
         ("unknown", "status", "aaaaaaaa", "unauthorized", 0),
         ("shop", "delete", "aaaaaaaa", "done", 0),
         ("shop", "delete", "aaaaaaaa", "done", 0),
-        ("shop", "wake", "aaaaaaaa", "done", 2),
     ]
+    noted.clear()
+    clock[0] += 2
+    audit.enter_repeats()
+    assert noted == [
+        ("shop", "wake", "aaaaaaaa", "done", 1), ("unknown", "status", "cccccccc", "unauthorized", 1),
+    ], "the last of them, although none followed"  # fmt: skip
+    note("wake", "aaaaaaaa")
+    note("wake", "bbbbbbbb")
+    assert noted[2:] == [("shop", "wake", "bbbbbbbb", "done", 0)], "one a minute, also of those that go on"
+    clock[0] += 61
+    audit.enter_repeats()
+    assert noted[3:] == [("shop", "wake", "aaaaaaaa", "done", 0)]
+    clock[0] += 61
+    audit.enter_repeats()
     noted.clear()
     for number in range(50):
         note("sleep", f"{number:08}", "session-not-found", status=404)
@@ -144,7 +158,49 @@ async def test_heartbeats_and_repeated_refusals_are_entered_once_a_minute_and_co
     monkeypatch.setattr(audit_module, "_REMEMBERED", 20)
     for number in range(50):
         note("wake", f"{number:08}")
-    assert len(audit._repeated) <= 20
+    assert len(audit._minutes) <= 20
+
+
+async def test_each_sleep_and_each_wake_of_a_sleeper_is_entered_and_a_flood_of_them_counted(
+    client: Client, world: World
+) -> None:
+    assert await call(client, TOKEN, "POST", "/session/create", user_id="bob") == 201
+    uuid = world.store.users["bob"]
+    for _ in range(2):
+        assert await call(client, TOKEN, "POST", f"/session/{uuid}/wake") == 202
+        await world.cluster.scale(uuid, 1)
+        for _ in range(3):
+            assert await call(client, TOKEN, "POST", f"/session/{uuid}/wake") == 202
+        assert await call(client, TOKEN, "POST", f"/session/{uuid}/sleep") == 202
+    await until(lambda: world.trail.added >= 6)
+    assert [entry["operation"] for entry in await entries(client)] == [
+        "sleep", "wake", "sleep", "wake", "wake", "create",
+    ], "one of the heartbeats between"  # fmt: skip
+    for _ in range(20):
+        assert await call(client, TOKEN, "POST", f"/session/{uuid}/sleep") == 202
+        assert await call(client, SHOP, "POST", f"/session/{uuid}/sleep") == 202
+    await until(lambda: world.trail.added >= 6 + 20 + 3)
+    found = await entries(client)
+    assert sum((entry["caller"], entry["operation"]) == ("person", "sleep") for entry in found) == 5
+
+
+async def test_what_was_left_out_is_entered_when_the_service_ends(world: World) -> None:
+    trail, begun = MemoryAuditTrail(), asyncio.Event()
+
+    class Log:
+        def note(self, _entry: audit_module.AuditEntry) -> None:
+            begun.set()
+
+    audit = Audit(trail, Log(), world.cluster)
+    running = asyncio.create_task(audit.run())
+    for _ in range(4):
+        audit.note(SHOP_STORED.caller, "wake", uuid="aaaaaaaa", result="done", status=202, changes=True)
+    await begun.wait()
+    await until(lambda: trail.added == 1)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert [entry.repeats for _, entry in trail.entries] == [0, 2]
 
 
 async def test_no_user_pushes_others_out_of_it_by_what_costs_nothing(client: Client, world: World) -> None:

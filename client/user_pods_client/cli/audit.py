@@ -21,8 +21,9 @@ from user_pods_client.models import AuditEntry
 
 _PAUSE = 2.0
 """Seconds between two looks for new entries."""
-_LATE = timedelta(seconds=30)
-"""How much later than a newer one an entry may appear: each replica writes its own in the background."""
+_LATE = timedelta(seconds=90)
+"""How much later than a newer one an entry may appear: each replica writes its own in the background, and the last of
+equal ones after a minute."""
 _HEADS = ("TIME", "WHO", "ROLE", "DID", "SESSION", "USER", "RESULT", "REPEATS", "REQUEST")
 
 

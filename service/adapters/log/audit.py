@@ -25,5 +25,6 @@ class LogAudit:
             "result": entry.result,
             "status": entry.status,
             "repeats": entry.repeats or None,
+            "request_id": entry.request,  # one that was left out at first is entered outside of its request
         }
         log.info("audit", extra={name: value for name, value in fields.items() if value is not None})

@@ -83,10 +83,11 @@ class Actions:
 
     async def _do(self, action: Action, uuid: SessionId, form: Mapping[str, str]) -> None:
         seconds = _duration(form.get("seconds", "")) if action is Action.STAY else timedelta(0)
-        with self._audit.entering(_OPERATIONS[action], uuid):
-            await self._change(action, uuid, seconds)
+        with self._audit.entering(_OPERATIONS[action], uuid) as entering:
+            entering.woke = await self._change(action, uuid, seconds)
 
-    async def _change(self, action: Action, uuid: SessionId, seconds: timedelta) -> None:
+    async def _change(self, action: Action, uuid: SessionId, seconds: timedelta) -> bool:
+        """Returns whether that has woken a sleeping session."""
         match action:
             case Action.STAY:
                 await self._activity.extend(uuid, seconds)
@@ -97,7 +98,8 @@ class Actions:
             case Action.RESTART:
                 await self._activity.restart(uuid, by=VISIT, request=current_request_id())
             case Action.WAKE:
-                await self._activity.wake(uuid, by=VISIT)
+                return (await self._activity.wake(uuid, by=VISIT)).woke
+        return False
 
 
 async def _read(request: web.BaseRequest) -> Mapping[str, str]:
