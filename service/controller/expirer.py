@@ -164,7 +164,7 @@ class Expirer:
             raise SessionInUse
         by_age = expiry.reason is ExpiryReason.LIFETIME
         if by_age and session.awake:
-            await self._activity.sleep(uuid, request=f"deletion-{expiry.reason}")
+            await self._activity.sleep(uuid, by="", request=f"deletion-{expiry.reason}")
         expired = Expired(expiry.warning, None if by_age else session.last_awake)
         await self._provisioner.delete(uuid, keep_data=True, wait=False, expired=expired)
 

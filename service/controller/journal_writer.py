@@ -135,8 +135,9 @@ class JournalWriter:
             case LifeEvent.SLEPT if record is not None and not record.read_error and not record.queue.read_error:
                 since, idle_times = transition.since, self._idle_times
                 cause = sleep_cause(record, workload, at=at, awake_since=since, idle_times=idle_times)
-                common |= {"request": cause.request or NOBODY, "why": cause.why, "idle_since": cause.idle_since}
-                return Slept(**common, seconds=seconds, pod=pod, interrupted=cause.interrupted)
+                common |= {"request": cause.request or NOBODY, "why": cause.why, "by": cause.by}
+                common |= {"idle_since": cause.idle_since, "interrupted": cause.interrupted}
+                return Slept(**common, seconds=seconds, pod=pod)
         return None
 
     async def _last_wake(self, uuid: SessionId) -> Woken | None:

@@ -122,7 +122,7 @@ async def perform(
         case "wake":
             request[WOKE] = (await parts.activity.wake(uuid, by=by)).woke
         case "sleep":
-            await parts.activity.sleep(uuid, request=current_request_id())
+            await parts.activity.sleep(uuid, by=by, request=current_request_id())
         case "restart":
             await parts.activity.restart(uuid, by=by, request=current_request_id())
         case "extend":

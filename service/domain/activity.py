@@ -134,8 +134,9 @@ class SessionActivity:
     def longest_extension(self) -> timedelta:
         return self._limits.extension
 
-    async def sleep(self, uuid: SessionId, *, request: str = "-", now: bool = False) -> None:
-        """Send the pod to sleep, even while somebody uses it. `request` is the id of the request that asks.
+    async def sleep(self, uuid: SessionId, *, by: str = "api", request: str = "-", now: bool = False) -> None:
+        """Send the pod to sleep, even while somebody uses it. `by`, the kind of caller, goes into the history, and
+        `request`, the id of the request that asks.
 
         Unless `now` is set, pages get SAVE_TIME to save. A wake or an extension meanwhile makes the request void.
         Raises SessionPaused for a pod that an operator has paused: KEDA may hold its number of replicas and would
@@ -143,7 +144,7 @@ class SessionActivity:
         """
         await self._check_sleep(uuid)
         due = None if now else await self._let_save(uuid)
-        await self._sleep(uuid, request, due)
+        await self._sleep(uuid, by, request, due)
 
     async def _check_sleep(self, uuid: SessionId) -> None:
         await self._queries.check_usable(uuid)
@@ -161,8 +162,8 @@ class SessionActivity:
             await asyncio.sleep(SAVE_TIME.total_seconds())
         return due
 
-    async def _sleep(self, uuid: SessionId, request: str, announced: datetime | None) -> None:
-        if not await self._queues.clear(uuid, asked=request, announced=announced):
+    async def _sleep(self, uuid: SessionId, by: str, request: str, announced: datetime | None) -> None:
+        if not await self._queues.clear(uuid, asked=request, by=by, announced=announced):
             log.info("a wake came before the sleep", extra={"uuid": uuid})
             return
         await self._cluster.scale(uuid, 0)
@@ -176,7 +177,7 @@ class SessionActivity:
         pod = self._cache.workload(uuid).pod
         await self._check_sleep(uuid)
         await self._let_save(uuid)
-        await self._sleep(uuid, request, None)
+        await self._sleep(uuid, by, request, None)
         await self._until_gone(uuid, pod)
         await self.wake(uuid, by=by)
 

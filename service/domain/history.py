@@ -73,7 +73,8 @@ class Entry:
     """For a wake: when it was accepted. For an upgrade: when it began."""
     request: str | None = None
     by: str | None = None
-    """Who requested the wake, revocation or upgrade; None if nobody did: the pod was replaced or restored."""
+    """Who requested the wake, sleep, revocation or upgrade; None if nobody did: the pod was replaced or restored, or
+    nobody used it."""
     ready_at: datetime | None = None
     """When the wake's pod was ready; None if it is not, or never was. For an upgrade: when the pod was that replaced
     the one before, if it did that."""
@@ -156,6 +157,7 @@ class _Lines:
                 kind=Kind.SLEEP,
                 at=event.at,
                 request=request,
+                by=event.by,
                 seconds=awake,
                 why=event.why,
                 idle_since=event.idle_since,

@@ -66,6 +66,8 @@ class Ready(JournalEntry):
 class Slept(JournalEntry):
     EVENT: ClassVar[str] = "session slept"
     why: SleepReason
+    by: str | None = None
+    """Who asked for it: the name of the API caller, or `visit`. None if nobody did, or an earlier version wrote it."""
     idle_since: datetime | None = None
     seconds: float | None = None
     """How long a pod was wanted; None if no replica saw the beginning."""

@@ -174,11 +174,13 @@ class Queues(Protocol):
         A wake or an extension takes it back, other activity does not. None if it cannot be noted.
         """
 
-    async def clear(self, uuid: SessionId, *, asked: str | None = None, announced: datetime | None = None) -> bool:
+    async def clear(
+        self, uuid: SessionId, *, asked: str | None = None, by: str = "", announced: datetime | None = None
+    ) -> bool:
         """Delete the queue, of whatever type it is, the pending wake and the extension.
 
-        `asked` is the id of a request for sleep; the record keeps it together with the time. `announced`: do nothing
-        and return False if the announcement of a sleep then was taken back.
+        `asked` is the id of a request for sleep, `by` its caller's name; the record keeps both together with the time.
+        `announced`: do nothing and return False if the announcement of a sleep then was taken back.
         """
 
     async def read(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, QueueState]:

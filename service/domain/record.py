@@ -21,10 +21,11 @@ class RecordStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SleepRequest:
-    """A call that asked for sleep: its time and request id."""
+    """A call that asked for sleep: its time, its request id, and its caller's name; earlier versions wrote no name."""
 
     at: datetime
     request: str | None = None
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

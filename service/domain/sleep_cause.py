@@ -39,6 +39,8 @@ class SleepCause:
     """The last use before the sleep; None when none is known."""
     request: str | None = None
     """For `asked`: the id of the request that asked."""
+    by: str | None = None
+    """For `asked`: the name of the caller; None if it is not known."""
     interrupted: bool = False
     """A program was still working."""
 
@@ -64,7 +66,8 @@ def _cause(
 ) -> SleepCause:
     used = _last_use(record, after, at, idle_times)
     if _asked(record, after, awake_since):
-        return SleepCause(SleepReason.ASKED, used, record.sleep_request.request if record.sleep_request else None)
+        asked = record.sleep_request
+        return SleepCause(SleepReason.ASKED, used, asked.request if asked else None, asked.by if asked else None)
     if after.scaled_by is ScaledBy.OTHER:
         return SleepCause(SleepReason.OPERATOR, used)
     if after.last_active is not None and at < after.last_active + idle_times.cooldown - _ROUNDING:

@@ -88,7 +88,8 @@ async def wake(request: web.Request) -> web.Response:
 
 async def sleep(request: web.Request) -> web.Response:
     uuid, query = _uuid(request), _query(request, SleepQuery)
-    await request.app[API].activity.sleep(uuid, request=current_request_id(), now=query.now)
+    by = access.caller(request).name
+    await request.app[API].activity.sleep(uuid, by=by, request=current_request_id(), now=query.now)
     return _json(Action(uuid=uuid, action="sleep"), 202)
 
 

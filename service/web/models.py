@@ -355,9 +355,10 @@ class HistoryEntry(Answer):
     )
     by: str | None = Field(
         description=(
-            "Who requested the wake, revocation or upgrade: the name of the API key (`api` if it has none), `person`"
-            " (by a token of the identity provider), `visit` (a browser at the gateway), `queue` (a push by another"
-            " program) or `operator` (a scale by hand). Null if nobody did: the pod was replaced or restored."
+            "Who requested the wake, sleep, revocation or upgrade: the name of the API key (`api` if it has none),"
+            " `person` (by a token of the identity provider), `visit` (a browser at the gateway), `queue` (a push by"
+            " another program) or `operator` (a scale by hand). Null if nobody did: the pod was replaced or restored,"
+            " or nobody used it; and for a sleep that an earlier version entered."
         )
     )
     ready_at: datetime | None = Field(

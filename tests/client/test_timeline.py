@@ -46,6 +46,19 @@ def test_an_idle_sleep_is_told_from_the_last_input_on() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("by", "sentence"),
+    [
+        ("shop", "Sent to sleep by a caller with the API key shop."),
+        ("visit", "Sent to sleep by somebody on the workspace's page."),
+        (None, "Went to sleep, because a user or a caller asked for it."),
+    ],
+)
+def test_a_sleep_that_was_asked_for_says_by_whom(by: str | None, sentence: str) -> None:
+    slept = entry("sleep", "14:02:02", cause="asked", **({"by": by} if by else {}))
+    assert f"14:02:02   {sentence}" in told(status(), slept)
+
+
 def test_an_awake_session_says_what_keeps_it_awake_and_when_it_sleeps() -> None:
     times = {"last_activity": "2026-03-02T14:09:30Z", "sleeps_at": "2026-03-02T14:13:30Z", "activity_source": "typing"}
     lines = told(status(phase="ready", kept_awake_by="typing", **times))

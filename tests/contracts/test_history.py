@@ -44,6 +44,7 @@ SLEPT = Slept(
 FAILED = Failed(uuid=A, user=None, at=after(200), request="-", doing="wake", reason="ErrImagePull: no", pod="p2")
 BARE = Slept(uuid=A, user=None, at=after(300), request="-", why=SleepReason.OPERATOR)
 UNTIMED = Ready(uuid=A, user=None, at=after(400), request="-", seconds=None, pod="p3")
+ASKED = Slept(uuid=A, user=None, at=after(350), request="request-4", why=SleepReason.ASKED, by="shop", pod="p4")
 REVOKED = Revoked(uuid=A, user=None, at=after(500), request="request-2", by="api")
 UPGRADED = Upgraded(
     uuid=A, user=None, at=after(600), request="request-3", by="shop", revision="user-pod-0.1.0-0f", seconds=2.5
@@ -51,7 +52,7 @@ UPGRADED = Upgraded(
 EXPIRES = ExpiryAnnounced(
     uuid=A, user=None, at=after(700), request="-", why=ExpiryReason.DORMANCY, due=after(86_400.25)
 )
-EVENTS: tuple[HistoryEvent, ...] = (WOKEN, READY, SLEPT, FAILED, BARE, UNTIMED, REVOKED, UPGRADED, EXPIRES)
+EVENTS: tuple[HistoryEvent, ...] = (WOKEN, READY, SLEPT, FAILED, BARE, UNTIMED, ASKED, REVOKED, UPGRADED, EXPIRES)
 
 
 @pytest.fixture

@@ -173,10 +173,14 @@ async def test_a_requested_sleep_is_recorded_with_its_request_and_survives_wakes
     kept: Kept,
 ) -> None:
     assert (await kept.store.record(A)).sleep_request is None
-    await kept.queues.clear(A, asked="request-1")
+    await kept.queues.clear(A, asked="request-1", by="shop")
     asked = (await kept.store.record(A)).sleep_request
     assert asked is not None
-    assert (asked.request, abs(asked.at - datetime.now(UTC)) < timedelta(seconds=5)) == ("request-1", True)
+    assert (asked.request, asked.by, abs(asked.at - datetime.now(UTC)) < timedelta(seconds=5)) == (
+        "request-1",
+        "shop",
+        True,
+    )
     await kept.queues.wake(A, LEASE)
     await kept.queues.clear(A)
     await kept.store.save(Record(A, "ann", RecordStatus.CREATED, NOW))

@@ -114,14 +114,14 @@ async def test_a_pod_that_replaces_another_one_took_its_own_time_and_not_the_tim
     assert pods == [("p1", 0), ("p2", 9)]
 
 
-async def test_a_requested_sleep_carries_the_id_of_the_request(world: World, replica: Replica) -> None:
+async def test_a_requested_sleep_carries_the_id_of_the_request_and_the_caller(world: World, replica: Replica) -> None:
     await world.rise()
     replica.noted.clear()
-    await world.queues.clear(UUID, asked="request-2")
+    await world.queues.clear(UUID, asked="request-2", by="shop")
     await world.zero(ScaledBy.SERVICE)
     (slept,) = replica.noted
     assert isinstance(slept, Slept)
-    assert (slept.why, slept.request) == (SleepReason.ASKED, "request-2")
+    assert (slept.why, slept.request, slept.by) == (SleepReason.ASKED, "request-2", "shop")
 
 
 async def test_a_scale_to_zero_by_an_operator_is_named(world: World, replica: Replica) -> None:

@@ -84,12 +84,13 @@ def test_a_sleep_has_one_cause(case: Case, why: SleepReason, since: float | None
         RecordStatus.CREATED,
         AT,
         last_activity=ago(case.used),
-        sleep_request=SleepRequest(asked, "request-1") if asked else None,
+        sleep_request=SleepRequest(asked, "request-1", "shop") if asked else None,
         queue=QueueState(case.tokens, None, ago(case.pushed)),
     )
     after = Workload(UUID, scaled_by=case.by, last_active=ago(case.seen), idle_times=IDLE_TIMES)
     cause = sleep_cause(record, after, at=AT, awake_since=ago(case.awake))
-    assert cause == SleepCause(why, ago(since), "request-1" if why is SleepReason.ASKED else None)
+    by = ("request-1", "shop") if why is SleepReason.ASKED else (None, None)
+    assert cause == SleepCause(why, ago(since), *by)
 
 
 @pytest.mark.parametrize(

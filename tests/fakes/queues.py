@@ -94,12 +94,14 @@ class MemoryQueues:
             record = self.sessions[uuid] = replace(record, sleep_due=now + within)
         return record.sleep_due
 
-    async def clear(self, uuid: SessionId, *, asked: str | None = None, announced: datetime | None = None) -> bool:
+    async def clear(
+        self, uuid: SessionId, *, asked: str | None = None, by: str = "", announced: datetime | None = None
+    ) -> bool:
         if announced is not None and uuid in self.sessions and self.sessions[uuid].sleep_due != announced:
             return False
         self.drop(uuid)
         if uuid in self.sessions:
-            ask = SleepRequest(self.clock(), asked) if asked else self.sessions[uuid].sleep_request
+            ask = SleepRequest(self.clock(), asked, by or None) if asked else self.sessions[uuid].sleep_request
             self.sessions[uuid] = replace(
                 self.sessions[uuid], kept_until=None, sleep_request=ask, sleep_due=None, renewed_until=None
             )

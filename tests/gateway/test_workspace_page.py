@@ -216,13 +216,15 @@ async def test_an_operators_pause_is_told(house: House) -> None:
 
 async def test_the_history_says_when_and_why_it_slept_and_woke(house: House) -> None:
     uuid = await house.session()
-    times = [_AT + timedelta(minutes=minutes) for minutes in (0, 0, 95, 100, 101)]
+    times = [_AT + timedelta(minutes=minutes) for minutes in (0, 0, 95, 100, 101, -10, -20)]
     for event in (
         Woken(uuid=uuid, user=None, at=times[0], by="visit"),
         Ready(uuid=uuid, user=None, at=times[1] + timedelta(seconds=4.2), seconds=4.2, pod="one"),
         Slept(uuid=uuid, user=None, at=times[2], why=SleepReason.IDLE, seconds=5700, pod="one", interrupted=True),
         Woken(uuid=uuid, user=None, at=times[3], by="ci <bot>"),
         Failed(uuid=uuid, user=None, at=times[4], doing="wake", reason="ErrImagePull: <b>no</b>"),
+        Slept(uuid=uuid, user=None, at=times[5], why=SleepReason.ASKED, by="shop"),
+        Slept(uuid=uuid, user=None, at=times[6], why=SleepReason.ASKED, by="visit"),
     ):
         await house.world.history.append(event)
     page = await shown(house, uuid)
@@ -235,6 +237,8 @@ async def test_the_history_says_when_and_why_it_slept_and_woke(house: House) -> 
             " it ended a program that was still running"
         ),
         "2026-11-26 13:00 UTC Woke up: somebody opened it ready after 4.2 s",
+        "2026-11-26 12:50 UTC Went to sleep: “shop” asked for it",
+        "2026-11-26 12:40 UTC Went to sleep: somebody asked for it on this workspace&#39;s page",
     ]
     assert "bereit nach 4,2 s" in await shown(house, uuid, **{"Accept-Language": "de"})
     assert told[0] == "2026-11-26 14:41 UTC Did not start ErrImagePull: &lt;b&gt;no&lt;/b&gt;"

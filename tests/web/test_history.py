@@ -89,4 +89,4 @@ async def test_a_wake_is_recorded_with_its_request_and_caller(client: Client, wo
     assert (woken.by, woken.request) == ("api", "request-1")
     asked = (await world.store.record(uuid)).sleep_request
     assert asked is not None
-    assert asked.request == "request-3"
+    assert (asked.request, asked.by) == ("request-3", "api")

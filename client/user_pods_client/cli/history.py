@@ -97,4 +97,5 @@ def _row(entry: HistoryEntry, now: datetime, zone: tzinfo | None) -> tuple[str, 
     note = "a program was working" if entry.interrupted else entry.reason or ""
     if entry.kind == "upgrade" and entry.ready_at is not None:
         note = "it replaced the pod"
-    return clock(entry.at, now, zone), entry.kind, entry.by or entry.cause or "", took, note
+    by = f"{entry.cause} by {entry.by}" if entry.cause and entry.by else entry.by or entry.cause or ""
+    return clock(entry.at, now, zone), entry.kind, by, took, note

@@ -13,6 +13,11 @@ _WAKERS = {
     "queue": "another program's push to its queue",
     "operator": "an operator, who scaled it by hand",
 }
+_SENDERS = {
+    "api": "a call of the API",
+    "visit": "somebody on the workspace's page",
+    "person": "a person with a token or sign-in of their own",
+}
 _SLEEPS = {
     "asked": "Went to sleep, because a user or a caller asked for it",
     "operator": "Went to sleep: an operator scaled it to 0 by hand",
@@ -138,6 +143,10 @@ def _replaced(entry: HistoryEntry) -> str:
 def _sleep(entry: HistoryEntry) -> str:
     awake = f" It had been awake for {duration(entry.seconds)}." if entry.seconds else ""
     interrupted = " A program was still working in it." if entry.interrupted else ""
+    if entry.cause == "asked" and entry.by:
+        return (
+            f"Sent to sleep by {_SENDERS.get(entry.by, f'a caller with the API key {entry.by}')}.{awake}{interrupted}"
+        )
     why = _SLEEPS.get(entry.cause or "", f"Went to sleep ({entry.cause or 'why is not known'})")
     if entry.cause == "idle":
         since = (entry.at - entry.idle_since) / timedelta(seconds=1) if entry.idle_since else None

@@ -3,7 +3,8 @@
 queue:<uuid>        list   wake tokens (the time of each push); its expiry is the lease
 user-pods:pending   zset   uuid -> the oldest push whose wake is still pending, in seconds since 1970
 session:<uuid>      hash   last_activity, activity_source, last_output, kept_until, pushed_at, sleep_asked_at,
-                           sleep_asked_in, sleep_due_at, renewed_until: written here, read with the record
+                           sleep_asked_in, sleep_asked_by, sleep_due_at, renewed_until: written here, read with the
+                           record
 """
 
 import contextlib
@@ -152,7 +153,8 @@ if at and at > tonumber(now) and at <= tonumber(new) then return due end
 return type(redis.pcall('HSET', KEYS[1], 'sleep_due_at', new)) == 'table' and '' or new
 """
 
-# KEYS session queue pending; ARGV uuid, id of the request for sleep ('' for none), the announced time ('' for none)
+# KEYS session queue pending; ARGV uuid, id of the request for sleep ('' for none), the announced time ('' for none),
+# who asks
 # Returns 0 and does nothing if the announcement was taken back. A record that is lost takes nothing back.
 _CLEAR = f"""{NOW}
 if redis.call('TYPE', KEYS[1]).ok == 'hash' then
@@ -160,7 +162,9 @@ if redis.call('TYPE', KEYS[1]).ok == 'hash' then
   if ARGV[3] ~= '' and tonumber(due or '') ~= tonumber(ARGV[3]) then return 0 end
   redis.call('HDEL', KEYS[1], 'kept_until', 'pushed_at', 'sleep_due_at', 'renewed_until')
   -- In a full Redis nobody can be told later who asked; the sleep itself takes no room.
-  if ARGV[2] ~= '' then redis.pcall('HSET', KEYS[1], 'sleep_asked_at', now, 'sleep_asked_in', ARGV[2]) end
+  if ARGV[2] ~= '' then
+    redis.pcall('HSET', KEYS[1], 'sleep_asked_at', now, 'sleep_asked_in', ARGV[2], 'sleep_asked_by', ARGV[4])
+  end
 end
 redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('DEL', KEYS[2])
@@ -255,10 +259,12 @@ class RedisQueues:
         due = await self._run(self._announce(keys=[session_key(uuid)], args=[within.total_seconds()]))
         return records.moment(due)
 
-    async def clear(self, uuid: SessionId, *, asked: str | None = None, announced: datetime | None = None) -> bool:
+    async def clear(
+        self, uuid: SessionId, *, asked: str | None = None, by: str = "", announced: datetime | None = None
+    ) -> bool:
         due = f"{announced.timestamp():.6f}" if announced else ""
         keys = [session_key(uuid), queue_key(uuid), PENDING]
-        return bool(await self._run(self._clear(keys=keys, args=[uuid, asked or "", due])))
+        return bool(await self._run(self._clear(keys=keys, args=[uuid, asked or "", due, by])))
 
     async def read(self, uuids: Sequence[SessionId]) -> Mapping[SessionId, QueueState]:
         found: dict[SessionId, QueueState] = dict.fromkeys(uuids, _IDLE)

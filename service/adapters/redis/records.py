@@ -110,7 +110,7 @@ def _expired(fields: Mapping[str, str]) -> ExpiryReason | None:
 
 def _sleep_request(fields: Mapping[str, str]) -> SleepRequest | None:
     at = _moment(fields, "sleep_asked_at")
-    return SleepRequest(at, _text(fields, "sleep_asked_in")) if at else None
+    return SleepRequest(at, _text(fields, "sleep_asked_in"), _text(fields, "sleep_asked_by") or None) if at else None
 
 
 def warning_text(warning: ExpiryWarning) -> str:

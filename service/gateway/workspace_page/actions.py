@@ -94,7 +94,7 @@ class Actions:
             case Action.KEEP:
                 await self._activity.keep(uuid, self._activity.longest_sparing)
             case Action.SLEEP:
-                await self._activity.sleep(uuid, request=current_request_id())
+                await self._activity.sleep(uuid, by=VISIT, request=current_request_id())
             case Action.RESTART:
                 await self._activity.restart(uuid, by=VISIT, request=current_request_id())
             case Action.WAKE:

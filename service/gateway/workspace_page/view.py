@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from service.domain.history import Entry, Kind
 from service.domain.phase import Phase
 from service.domain.session import Session
+from service.domain.wake_cause import VISIT
 from service.gateway.errors import PageKind
 from service.gateway.texts import catalogue
 
@@ -92,10 +93,13 @@ def _wake(entry: Entry) -> Line:
 
 def _sleep(entry: Entry) -> Line:
     cause = f"own.slept.{entry.why}" if entry.why else None
+    if entry.by is not None:
+        cause = "own.slept.visit" if entry.by == VISIT else _key("own.woken", entry.by)
     duration = _duration(entry.seconds)
     detail = "own.slept.awake" if duration else None
     note = "own.slept.interrupted" if entry.interrupted else None
-    return Line(at=entry.at, what="own.slept", cause=cause, detail=detail, duration=duration, note=note)
+    name = entry.by or ""
+    return Line(at=entry.at, what="own.slept", cause=cause, name=name, detail=detail, duration=duration, note=note)
 
 
 def _failure(entry: Entry) -> Line:
