@@ -383,6 +383,8 @@ class Status(Model):
     """`lifetime`: since its creation; `dormancy`: since it was last awake. Null without `deletes_at`."""
     deletion_warning: bool = False
     """Whether that is so soon that its user is being warned."""
+    spared_until: datetime | None = None
+    """End of the time for which `keep` keeps it; null without."""
     parked: bool
     """Whether the session is parked, so that KEDA does not poll it."""
     outdated: bool | None

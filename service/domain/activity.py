@@ -121,8 +121,12 @@ class SessionActivity:
     async def keep(self, uuid: SessionId, by: timedelta) -> datetime:
         """Keep a session from deletion for `by` from now, asleep or awake. Returns until when.
 
+        An earlier request may reach further; a time of 0 takes all of them back.
         Raises IdleTimesRefused, SessionNotFound, SessionDeleting, SessionUnreadable.
         """
+        if not by:
+            await self._queues.end_sparing(uuid)
+            return datetime.now(UTC)
         self._limits.check_sparing(by)
         return await self._queues.spare(uuid, datetime.now(UTC) + by)
 

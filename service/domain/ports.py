@@ -165,6 +165,9 @@ class Queues(Protocol):
         Raises SessionNotFound, SessionDeleting, SessionUnreadable.
         """
 
+    async def end_sparing(self, uuid: SessionId) -> None:
+        """Take every `spare` back. Raises as it does."""
+
     async def end_extension(self, uuid: SessionId, lease: timedelta) -> None:
         """Remove the extension, and shorten the queue's expiry to `lease`. Raises SessionNotFound."""
 

@@ -121,6 +121,12 @@ class Session:
         )
 
     @property
+    def spared_until(self) -> datetime | None:
+        """Until when somebody keeps it from deletion; None without."""
+        until = self.record.spared_until
+        return until if until is not None and until > datetime.now(UTC) else None
+
+    @property
     def deletion_warned(self) -> bool:
         """Whether its user is warned of a deletion by the service."""
         expiry = self.expiry

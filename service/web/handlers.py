@@ -101,7 +101,11 @@ async def activity(request: web.Request) -> web.Response:
 
 async def extend(request: web.Request) -> web.Response:
     uuid, body = _uuid(request), await _body(request, Extension)
-    until = await request.app[API].activity.extend(uuid, timedelta(seconds=body.seconds))
+    activity, until = request.app[API].activity, None
+    if body.seconds:
+        until = await activity.extend(uuid, timedelta(seconds=body.seconds))
+    else:
+        await activity.end_extension(uuid)
     return _json(Action(uuid=uuid, action="extend", kept_until=until), 202)
 
 

@@ -146,11 +146,17 @@ class Activity(Body):
 
 
 class Extension(Body):
-    seconds: Whole = Field(ge=1, le=31_536_000, description="How long the session stays awake from now.")
+    seconds: Whole = Field(
+        ge=0, le=31_536_000, description="How long the session stays awake from now; 0 ends an extension."
+    )
 
 
 class Sparing(Body):
-    seconds: Whole = Field(ge=1, le=31_536_000, description="How long the session is kept from deletion from now.")
+    seconds: Whole = Field(
+        ge=0,
+        le=31_536_000,
+        description="How long the session is kept from deletion from now; 0 takes back what earlier calls did.",
+    )
 
 
 class CreatedSession(Answer):
@@ -277,6 +283,7 @@ class Status(Answer):
         description="`lifetime`: since its creation; `dormancy`: since it was last awake. Null without `deletes_at`."
     )
     deletion_warning: bool = Field(False, description="Whether that is so soon that its user is being warned.")
+    spared_until: datetime | None = Field(None, description="End of the time for which `keep` keeps it; null without.")
     parked: bool = Field(description="Whether the session is parked, so that KEDA does not poll it.")
     outdated: bool | None = Field(
         description=(
@@ -316,6 +323,7 @@ class Status(Answer):
             deletes_at=expiry.at if expiry else None,
             deletes_because=expiry.reason if expiry else None,
             deletion_warning=session.deletion_warned,
+            spared_until=session.spared_until,
             parked=workload.parked,
             outdated=outdated if release is not None else None,
             behind_seconds=None if behind is None else round(behind.total_seconds(), 1),

@@ -113,7 +113,7 @@ async def test_a_wrong_key_is_an_error_of_its_own_that_does_not_repeat_it(connec
 
 async def test_what_does_not_fit_names_the_member(pods: Either, uuid: SessionId) -> None:
     with pytest.raises(DoesNotFit) as caught:
-        await pods.call("extend", uuid, 0)
+        await pods.call("extend", uuid, -1)
     assert [pointer for pointer, _ in caught.value.errors] == ["/seconds"]
     with pytest.raises(SessionAsleep):
         await pods.call("activity", uuid, "typing")

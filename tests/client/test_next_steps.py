@@ -199,6 +199,29 @@ async def test_a_key_for_one_user_extends_by_a_time_alone(
     assert (done.code, "8 h at most" in done.err) == (ExitCode.REFUSED, True), done.err
 
 
+async def test_a_shorter_time_shortens_nothing_which_is_said_and_can_be_taken_back(
+    with_key: Run, uuid: SessionId, world: World
+) -> None:
+    await world.activity.wake(uuid)
+    make_ready(world, uuid)
+    for command, long, short in (("extend", "2h", "5"), ("keep", "14d", "2d")):
+        assert "earlier call" not in (await with_key(command, uuid, long)).out
+        said = (await with_key(command, uuid, short)).out
+        assert f"an earlier call reaches further than {'5 s' if short == '5' else '2 d'}" in said
+        assert f"`user-pods {command} {uuid} --end` takes it back" in said
+    shown = (await with_key("show", uuid)).out
+    assert "Kept until" in shown
+    assert "Not deleted before" in shown
+    for command in ("extend", "keep"):
+        assert (await with_key(command, uuid, "--end")).code == ExitCode.DONE
+        for argv in (["--end", "2h"], ["0s"]):
+            assert (await with_key(command, uuid, *argv)).code == ExitCode.USAGE
+    record = await world.store.record(uuid)
+    assert (record.kept_until, record.spared_until) == (None, None)
+    shown = (await with_key("show", uuid)).out
+    assert ("Kept until" in shown, "Not deleted before" in shown) == (False, False)
+
+
 async def test_a_create_says_what_an_existing_session_did_not_take(with_key: Run, world: World) -> None:
     asked = ["create", "ann", "--cooldown", "60", "--background", "0", "--group", "students"]
     done = await with_key(*asked)

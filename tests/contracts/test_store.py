@@ -182,6 +182,10 @@ async def test_whoever_spares_a_session_ends_its_warning_and_the_latest_time_cou
     assert await queues.spare(A, NOW) == later
     found = await store.record(A)
     assert (found.spared_until, found.deletion_warning, found.queue.is_wanted) == (later, None, False)
+    await queues.end_sparing(A)
+    assert (await store.record(A)).spared_until is None
+    with pytest.raises(SessionNotFound):
+        await queues.end_sparing(B)
 
 
 async def test_one_of_two_concurrent_claims_wins(store: Store) -> None:

@@ -62,14 +62,21 @@ class MemoryQueues:
         return True
 
     async def spare(self, uuid: SessionId, until: datetime) -> datetime:
+        record = self._sparable(uuid)
+        latest = max(until, record.spared_until or until)
+        self.sessions[uuid] = replace(record, spared_until=latest, deletion_warning=None)
+        return latest
+
+    async def end_sparing(self, uuid: SessionId) -> None:
+        self.sessions[uuid] = replace(self._sparable(uuid), spared_until=None)
+
+    def _sparable(self, uuid: SessionId) -> Record:
         record = self.sessions.get(uuid)
         if record is None:
             raise SessionNotFound
         if record.status is RecordStatus.DELETING:
             raise SessionDeleting
-        latest = max(until, record.spared_until or until)
-        self.sessions[uuid] = replace(record, spared_until=latest, deletion_warning=None)
-        return latest
+        return record
 
     async def end_extension(self, uuid: SessionId, lease: timedelta) -> None:
         if uuid not in self.sessions:

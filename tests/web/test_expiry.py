@@ -34,6 +34,10 @@ async def test_a_status_says_when_and_why_and_whoever_keeps_it_moves_that(client
     assert kept.status == 202
     found = await (await client.get(f"/session/{uuid}/status")).json()
     assert (found["deletes_at"], found["deletion_warning"]) == ((await kept.json())["spared_until"], False)
+    assert found["spared_until"] == found["deletes_at"]
+    assert (await client.post(f"/session/{uuid}/keep", json={"seconds": 0})).status == 202
+    found = await (await client.get(f"/session/{uuid}/status")).json()
+    assert (found["spared_until"], found["deletion_warning"]) == (None, True)
 
 
 async def test_nobody_keeps_a_session_for_longer_than_the_operator_allows(client: Client, world: World) -> None:

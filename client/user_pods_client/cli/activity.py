@@ -2,6 +2,7 @@
 
 import enum
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 import typer
@@ -16,6 +17,9 @@ from user_pods_client.models import Status
 
 _EXTEND = "`user-pods extend john@example.com 2h`, or `user-pods extend 2h` with a key for one user"
 _KEEP = "`user-pods keep john@example.com 14d`, or `user-pods keep 14d` with a key for one user"
+
+_CLOCKS_DIFFER = timedelta(minutes=1)
+"""At most, as far as this machine's and the service's are compared."""
 
 
 class Goal(enum.StrEnum):
@@ -83,42 +87,85 @@ _Duration = Annotated[
 ]
 
 
-def _who_and_seconds(who: str, time_: str, usage: str) -> tuple[str, int]:
-    """Alone, the only argument is the time: Click itself would take it for the first one."""
+def _who_and_seconds(who: str, time_: str, usage: str, *, end: bool) -> tuple[str, int]:
+    """Alone, the only argument is the time: Click itself would take it for the first one. With `end` there is none."""
+    if end and time_:
+        raise typer.BadParameter("give a time or --end, not both", param_hint="--end")
+    if end:
+        return who, 0
     who, time_ = (who, time_) if time_ else ("", who)
     try:
-        return who, text.seconds(time_)
+        seconds = text.seconds(time_)
     except ValueError as error:
         raise typer.BadParameter(f"{error}: {usage}", param_hint="DURATION") from None
+    if not seconds:
+        raise typer.BadParameter("the least is 1s; --end takes an earlier call back", param_hint="DURATION")
+    return who, seconds
+
+
+_End = Annotated[bool, typer.Option("--end", help="Take back what earlier calls did, whatever time they gave.")]
 
 
 def extend(
     context: typer.Context,
     who: arguments.Who = "",
     time_: _Duration = "",
+    end: _End = False,
     format_: output.Output = Format.TABLE,
 ) -> None:
-    """Keep an awake session awake for a time from now, whether it is used or not."""
-    who, seconds = _who_and_seconds(who, time_, _EXTEND)
+    """Keep an awake session awake for a time from now, whether it is used or not.
+
+    8 hours at most, unless the operator says otherwise. The latest end counts: a shorter time shortens nothing,
+    `--end` does, and so does `sleep`.
+    """
+    who, seconds = _who_and_seconds(who, time_, _EXTEND, end=end)
     with connect(context) as pods:
-        done = pods.extend(find(pods, who).uuid, seconds)
-    until = f"{done.kept_until.astimezone():%Y-%m-%d %H:%M:%S}" if done.kept_until else "the end of that time"
-    said = f"Session {done.uuid} stays awake until {until}."
-    output.show(output.rendered(done, format_, table=lambda: said, names=lambda: [done.uuid]))
+        uuid = find(pods, who).uuid
+        done = pods.extend(uuid, seconds)
+    if end:
+        said = f"The extension of session {uuid} is ended. It sleeps when nobody uses it."
+    elif done.kept_until is None:
+        said = f"Session {uuid} stays awake for {_span(seconds)}."
+    else:
+        said = f"Session {uuid} stays awake until {_when(done.kept_until, seconds, f'extend {uuid}')}"
+    output.show(output.rendered(done, format_, table=lambda: said, names=lambda: [uuid]))
 
 
 def keep(
     context: typer.Context,
     who: arguments.Who = "",
     time_: _Duration = "",
+    end: _End = False,
     format_: output.Output = Format.TABLE,
 ) -> None:
-    """Keep a session from the deletion that `show` announces, for a time from now. It wakes nothing."""
-    who, seconds = _who_and_seconds(who, time_, _KEEP)
+    """Keep a session from the deletion that `show` announces, for a time from now. It wakes nothing.
+
+    30 days at most, unless the operator says otherwise. The latest end counts: a shorter time shortens nothing,
+    `--end` takes all back.
+    """
+    who, seconds = _who_and_seconds(who, time_, _KEEP, end=end)
     with connect(context) as pods:
-        done = pods.keep(find(pods, who).uuid, seconds)
-    said = f"Session {done.uuid} is not deleted before {done.spared_until.astimezone():%Y-%m-%d %H:%M:%S}."
-    output.show(output.rendered(done, format_, table=lambda: said, names=lambda: [done.uuid]))
+        found = find(pods, who)
+        uuid = found.uuid
+        done = pods.keep(uuid, seconds)
+    if end:
+        said = f"Session {uuid} is not kept any more. `user-pods show {uuid}` says whether and when it is deleted."
+    else:
+        said = f"Session {uuid} is not deleted before {_when(done.spared_until, seconds, f'keep {uuid}')}"
+        said += "" if found.deletes_at else " No deletion was announced."
+    output.show(output.rendered(done, format_, table=lambda: said, names=lambda: [uuid]))
+
+
+def _when(until: datetime, seconds: int, command: str) -> str:
+    """The end, and whether it follows from these `seconds`: an earlier call may reach further."""
+    at = f"{until.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    if until - datetime.now(UTC) <= timedelta(seconds=seconds) + _CLOCKS_DIFFER:
+        return f"{at}, for {_span(seconds)}."
+    return f"{at}: an earlier call reaches further than {_span(seconds)}. `user-pods {command} --end` takes it back."
+
+
+def _span(seconds: int) -> str:
+    return duration(seconds).replace(".0 s", " s")
 
 
 def open_(

@@ -240,6 +240,7 @@ def _details(status: Status, *, upgrades: bool) -> str:
             ("Kept until", _at(status.kept_until, now)),
             ("Sleeps at", _at(status.sleeps_at, now)),
             ("Deleted at", _at(status.deletes_at, now, status.deletes_because)),
+            ("Not deleted before", _at(status.spared_until, now, "kept")),
             ("Created", _at(status.created_at, now)),
             ("Release", release or "none"),
             ("Out of date", outdated if status.outdated else ""),

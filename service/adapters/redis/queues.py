@@ -77,6 +77,10 @@ local status = redis.pcall('HGET', KEYS[1], 'status')
 if type(status) == 'table' then return {'', redis.call('TYPE', KEYS[1]).ok} end
 if not status then return -1 end
 if status == 'deleting' then return -2 end
+if ARGV[1] == '' then
+  redis.call('HDEL', KEYS[1], 'spared_until')
+  return ''
+end
 local spared = tonumber(redis.call('HGET', KEYS[1], 'spared_until') or '')
 if not spared or not (spared >= tonumber(ARGV[1])) then redis.call('HSET', KEYS[1], 'spared_until', ARGV[1]) end
 redis.call('HDEL', KEYS[1], 'deletion_warning')
@@ -223,12 +227,18 @@ class RedisQueues:
         return bool(await self._run(self._background(keys=keys, args=args)))
 
     async def spare(self, uuid: SessionId, until: datetime) -> datetime:
-        found = await self._run(self._spare(keys=[session_key(uuid)], args=[until.timestamp()]))
+        return records.moment(await self._spare_until(uuid, until.timestamp())) or until
+
+    async def end_sparing(self, uuid: SessionId) -> None:
+        await self._spare_until(uuid, "")
+
+    async def _spare_until(self, uuid: SessionId, until: float | str) -> str:
+        found = await self._run(self._spare(keys=[session_key(uuid)], args=[until]))
         if isinstance(found, list):
             raise _unreadable(uuid, *found)
         if isinstance(found, int):
             raise {-1: SessionNotFound, -2: SessionDeleting}[found]
-        return records.moment(found) or until
+        return str(found)
 
     async def end_extension(self, uuid: SessionId, lease: timedelta) -> None:
         keys = [session_key(uuid), queue_key(uuid)]
