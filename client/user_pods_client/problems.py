@@ -365,6 +365,12 @@ class UnsupportedMediaType(ServiceProblem):
     slug = "unsupported-media-type"
 
 
+class UpgradeConflict(ServiceProblem):
+    """409: somebody has changed by hand what the upgrade would change."""
+
+    slug = "upgrade-conflict"
+
+
 class UpgradeFailed(ServiceProblem):
     """503: helm could not upgrade the release."""
 
@@ -443,6 +449,7 @@ BY_SLUG: dict[str, type[ServiceProblem]] = {
     "unavailable": Unavailable,
     "unknown-profile": UnknownProfile,
     "unsupported-media-type": UnsupportedMediaType,
+    "upgrade-conflict": UpgradeConflict,
     "upgrade-failed": UpgradeFailed,
     "upgrade-running": UpgradeRunning,
     "uri-too-long": UriTooLong,

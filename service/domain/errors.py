@@ -211,6 +211,18 @@ class UpgradeFailed(Unavailable):
     message = "helm could not upgrade the release"
 
 
+class UpgradeConflict(UpgradeFailed):
+    """It would change what somebody else has set, so the same upgrade fails again."""
+
+    message = "somebody has changed by hand what the upgrade would change"
+
+    def __init__(self, message: str | None = None, *, managers: frozenset[str] = frozenset(), step: str = "") -> None:
+        """`managers`: the field managers of Kubernetes who have set it. `step`: what an operator can do."""
+        super().__init__(message)
+        self.managers = managers
+        self.step = step
+
+
 class UpgradeRunning(SessionError):
     message = "an upgrade of all sessions to another chart or other chart values is under way; stop it first"
 

@@ -175,7 +175,7 @@ class HistoryWriter:
     def note(self, entry: JournalEntry) -> None:
         if not isinstance(entry, HistoryEvent) or entry.uuid is None:
             return
-        if isinstance(entry, Failed) and entry.doing != "wake":
+        if isinstance(entry, Failed) and entry.doing not in ("wake", "upgrade"):
             return
         self._writer.put(entry)
 

@@ -5,7 +5,7 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -327,8 +327,8 @@ class Releases(Protocol):
     async def upgrade(self, workload: Workload) -> None:
         """Bring the release to its `revision`, in one helm process. It keeps the session's user and idle times.
 
-        Never scales. A release that fails is left as the failure left it. Raises UpgradeFailed with helm's reason, and
-        SessionBroken when its profile is not defined.
+        Never scales. A release that fails is left as the failure left it. Raises UpgradeFailed with helm's reason,
+        UpgradeConflict where it would overwrite others' changes, and SessionBroken when its profile is not defined.
         """
 
     async def rollback(self, uuid: SessionId, number: int) -> None:
@@ -392,6 +392,12 @@ class Cluster(Protocol):
         """Set `Workload.revoked_at`, in whole seconds. Does nothing when there is no Deployment."""
 
     async def delete_volume(self, uuid: SessionId) -> None: ...
+
+    async def disown(self, uuid: SessionId, managers: Collection[str]) -> bool:
+        """Leave to helm alone what these field managers have set to helm's values, as who applies its manifest.
+
+        Returns whether there were any.
+        """
 
     async def check(self) -> None:
         """Raise unless the API server answers and the service may read the users' namespace."""

@@ -21,6 +21,7 @@ from service.domain.errors import (
     SessionReleased,
     SessionUnreadable,
     Unavailable,
+    UpgradeConflict,
     UpgradeFailed,
 )
 from service.domain.journal import REASON_LIMIT, Failed, Journal, Upgraded, hashed
@@ -197,15 +198,29 @@ class ReleaseUpgrades:
             await self._releases.rollback(uuid, workload.installed_revision)
         await lock.confirm()
         try:
-            await self._releases.upgrade(workload)
+            await self._upgrade_release(workload, lock)
         except (HelmUnavailable, SessionBusy):
             raise
+        except UpgradeConflict as error:
+            reason = str(error) + await self._roll_back(uuid, lock)
+            raise UpgradeConflict(". ".join(filter(None, (reason, error.step))), managers=error.managers) from error
         except Unavailable as error:
             if isinstance(error, ClusterUnavailable):
                 # A webhook that does not answer sounds like an API server that does not.
                 await self._cluster.check()
             reason = str(error) + await self._roll_back(uuid, lock)
             raise UpgradeFailed(reason) from error
+
+    async def _upgrade_release(self, workload: Workload, lock: SessionLock) -> None:
+        try:
+            await self._releases.upgrade(workload)
+        except UpgradeConflict as error:
+            # Somebody has applied the chart's own manifest: with the same values, so nobody's change is lost.
+            if not await self._cluster.disown(workload.uuid, error.managers):
+                raise
+            log.info("fields of others have helm's values", extra={"uuid": workload.uuid, "by": [*error.managers]})
+            await lock.confirm()
+            await self._releases.upgrade(workload)
 
     async def _roll_back(self, uuid: SessionId, lock: SessionLock) -> str:
         """Roll a failed upgrade back, unless it left nothing; returns what there is to add to the reason."""

@@ -61,6 +61,7 @@ ERROR_STATUSES = (
     ErrorStatus(errors.HelmTimeout, 504, "helm-timeout"),
     ErrorStatus(errors.ChartInvalid, 503, "chart-invalid"),
     ErrorStatus(errors.InstallFailed, 503, "install-failed"),
+    ErrorStatus(errors.UpgradeConflict, 409, "upgrade-conflict"),
     ErrorStatus(errors.UpgradeFailed, 503, "upgrade-failed"),
     ErrorStatus(errors.Unavailable, 503, "unavailable"),
     ErrorStatus(errors.SessionError, 500, "session-error"),

@@ -204,7 +204,7 @@ OPERATIONS = (
         answers={200: Answer("The release is up to date.", models.Upgraded)},
         problems=(
             *_ID, "does-not-fit", *_USABLE, "session-awake", "session-busy", *_WRITE, "too-many-creates",
-            "helm-unavailable", "upgrade-failed",
+            "helm-unavailable", "upgrade-conflict", "upgrade-failed",
         ),
     ),
     Operation(

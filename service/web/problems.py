@@ -45,6 +45,8 @@ _OF_HTTP = {404: "not-found", 405: "method-not-allowed", 413: "request-entity-to
 """What aiohttp itself answers with, by status."""
 _RETRY_AFTER = 5
 """Seconds in `Retry-After`, unless the error says otherwise."""
+_LASTING = frozenset({"upgrade-failed"})
+"""The call was carried out, and a repetition would most likely fail for the same reason: no `Retry-After`."""
 
 
 @dataclass(eq=False)
@@ -90,7 +92,7 @@ def _response(slug: str, detail: str, *, retry_after: int | None = None, **membe
     status, _ = KINDS[slug]
     response = problem(status, detail, type_=f"/problems/{slug}", **members)
     response[PROBLEM] = slug
-    if retry_after or status in (429, 503):
+    if retry_after or (status in (429, 503) and slug not in _LASTING):
         response.headers["Retry-After"] = str(retry_after or _RETRY_AFTER)
     return response
 

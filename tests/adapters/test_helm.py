@@ -17,7 +17,7 @@ import pytest
 from devcluster.cluster import Cluster
 from devcluster.toolchain import Tools
 from service.adapters.helm.chart_revision import revision_of
-from service.adapters.helm.reasons import reason_of
+from service.adapters.helm.reasons import Conflict, conflicts_of, reason_of
 from service.adapters.helm.releases import HelmReleases
 from service.domain.errors import (
     ChartInvalid,
@@ -26,6 +26,7 @@ from service.domain.errors import (
     HelmUnavailable,
     InstallFailed,
     SessionBusy,
+    UpgradeConflict,
     UpgradeFailed,
     causes,
 )
@@ -208,8 +209,11 @@ async def test_what_somebody_has_changed_by_hand_is_not_overwritten(tools: Tools
     await old.install(uuid, "ann", IdleTimes())
     cluster.kubectl("-n", "default", "set", "image", f"deployment/user-{uuid}", "workspace=by/hand:1")
     new = releases(helm, kubeconfig=cluster.kubeconfig, values={**GOOD, "image": {"tag": "new"}})
-    with pytest.raises(UpgradeFailed, match="conflict"):
+    with pytest.raises(UpgradeConflict) as raised:
         await new.upgrade(Workload(uuid, user_id="ann", idle_times=IdleTimes()))
+    image = '.spec.template.spec.containers[name="workspace"].image'
+    assert f"because kubectl-set has set {image} of deployment/user-{uuid}" in str(raised.value)
+    assert raised.value.managers == {"kubectl-set"}
     assert shown(cluster, uuid)[0] == "by/hand:1"
     await new.uninstall(uuid)
 
@@ -254,6 +258,28 @@ def test_each_profile_has_a_revision_of_its_own() -> None:
 )
 def test_a_reason_is_one_line_without_values(stderr: str, reason: str) -> None:
     assert reason_of(pyhelm3.errors.Error(1, b"", stderr.encode())) == reason
+
+
+def test_every_conflict_is_read_with_all_of_its_fields() -> None:
+    start = "conflict occurred while applying object users/user-abc123xy"
+    stderr = f"""level=WARN msg="upgrade failed" name=user-abc123xy
+Error: UPGRADE FAILED: {start} /v1, Kind=Service: Apply failed with 1 conflict: conflict with "a b": .spec.type
+{start} apps/v1, Kind=Deployment: Apply failed with 3 conflicts: conflicts with "kubectl":
+- .metadata.annotations.user-pods/revision
+- .spec.template.spec.containers[name="workspace"].image
+conflicts with "other" using apps/v1:
+- .spec.minReadySeconds
+and more
+- of this"""
+    deployment = "deployment/user-abc123xy"
+    image = '.spec.template.spec.containers[name="workspace"].image'
+    assert conflicts_of(pyhelm3.errors.Error(1, b"", stderr.encode())) == [
+        Conflict("a b", "service/user-abc123xy", (".spec.type",)),
+        Conflict("kubectl", deployment, (".metadata.annotations.user-pods/revision", image)),
+        Conflict("other", deployment, (".spec.minReadySeconds",)),
+    ]
+    assert str(Conflict("a", "b", tuple("1234567"))) == "a has set 1, 2, 3, 4, 5 and 2 more of b"
+    assert conflicts_of(None) == conflicts_of(pyhelm3.errors.Error(1, b"", b"Error: no")) == []
 
 
 async def test_uninstalling_a_missing_release_succeeds(helm: Path, cluster: Cluster) -> None:

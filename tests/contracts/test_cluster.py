@@ -140,6 +140,7 @@ async def test_a_second_install_adds_a_revision(parts: Parts, uuid: SessionId) -
     await cluster.reserve(uuid, "ann")
     await releases.install(uuid, "ann", IDLE_TIMES)
     await releases.install(uuid, "ann", IDLE_TIMES)
+    assert not await cluster.disown(uuid, ["kubectl"]), "nobody else has set anything"
     release = (await cluster.read([uuid]))[uuid].release
     assert release is not None
     assert release.revision == 2

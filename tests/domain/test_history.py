@@ -157,12 +157,14 @@ async def test_the_oldest_entries_are_dropped_during_a_long_outage_of_redis() ->
     assert OTHER not in history.kept
 
 
-async def test_only_events_of_a_sessions_pod_enter_the_history() -> None:
+async def test_only_events_of_a_sessions_pod_and_its_upgrades_enter_the_history() -> None:
     history = Away({UUID})
     history_writer = HistoryWriter(history)
     async with writing(history_writer):
         history_writer.note(Created(uuid=UUID, user=None, outcome=Creation.INSTALLED, seconds=1))
         history_writer.note(replace(failed(1), doing="delete"))
         history_writer.note(replace(woken(1), uuid=None))
-        history_writer.note(woken(2))
-    assert history.kept == {UUID: [woken(2)]}
+        history_writer.note(replace(failed(2), doing="upgrade"))
+        history_writer.note(woken(3))
+    await until(lambda: len(history.kept.get(UUID, [])) == 2)
+    assert [*history.kept[UUID]] == [woken(3), replace(failed(2), doing="upgrade")]

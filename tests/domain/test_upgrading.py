@@ -1,6 +1,7 @@
 """One session's upgrade: what is kept, what is refused, what becomes of a failure and of a crash."""
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +20,7 @@ from service.domain.errors import (
     SessionNotFound,
     SessionReleased,
     SessionUnreadable,
+    UpgradeConflict,
     UpgradeFailed,
 )
 from service.domain.idle_times import IdleTimes
@@ -118,6 +120,36 @@ async def test_a_failed_rollback_is_part_of_the_reason(
     world.releases.failing.clear()
     assert (await world.upgrades.upgrade(uuid, by="shop")).changed
     assert state(world, uuid) == ("second", ReleaseState.DEPLOYED, 0)
+
+
+async def test_what_others_have_set_to_helms_values_stops_no_upgrade(
+    world: World, uuid: SessionId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after `helm get manifest | kubectl apply`."""
+    conflict = UpgradeConflict("kubectl has set x", managers=frozenset({"kubectl"}), step="Undo it")
+    world.releases.failing[uuid] = conflict
+    disown = world.cluster.disown
+
+    async def disown_and_agree(session: SessionId, managers: Collection[str]) -> bool:
+        world.releases.failing.clear()
+        return await disown(session, managers)
+
+    monkeypatch.setattr(world.cluster, "disown", disown_and_agree)
+    world.cluster.agreeing = {(uuid, "kubectl")}
+    assert (await world.upgrades.upgrade(uuid, by="shop")).changed
+    assert world.releases.upgrades == [uuid, uuid]
+    assert state(world, uuid) == ("second", ReleaseState.DEPLOYED, 0)
+
+
+async def test_what_others_have_changed_is_kept_and_the_refusal_says_what_to_do(world: World, uuid: SessionId) -> None:
+    conflict = UpgradeConflict("kubectl has set x", managers=frozenset({"kubectl"}), step="Undo it")
+    world.releases.failing[uuid] = conflict
+    world.cluster.agreeing = {(uuid, "another")}
+    with pytest.raises(UpgradeConflict, match=r"^kubectl has set x; it is rolled back\. Undo it$"):
+        await world.upgrades.upgrade(uuid, by="shop")
+    assert world.releases.upgrades == [uuid], "nothing is tried twice"
+    assert state(world, uuid) == ("first", ReleaseState.DEPLOYED, 0)
+    assert world.journal.entries[-1].EVENT == "session failed"
 
 
 async def test_a_part_that_is_away_is_no_failure_of_the_release(

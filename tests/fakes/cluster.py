@@ -1,6 +1,6 @@
 """The Cluster in memory, and the WorkloadCache that is never behind it."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -16,6 +16,8 @@ class MemoryCluster:
     workloads: dict[SessionId, Workload] = field(default_factory=dict)
     listeners: list[Callable[[SessionId], None]] = field(default_factory=list)
     has_synced: bool = True
+    agreeing: set[tuple[SessionId, str]] = field(default_factory=set)
+    """Field managers that have set what helm has set, to the same values."""
 
     async def read(self, uuids: Sequence[SessionId]) -> dict[SessionId, Workload]:
         return {uuid: self.workloads.get(uuid) or Workload(uuid) for uuid in uuids}
@@ -68,6 +70,11 @@ class MemoryCluster:
     async def delete_volume(self, uuid: SessionId) -> None:
         if uuid in self.workloads:
             self.keep(replace(self.workloads[uuid], volume=False))
+
+    async def disown(self, uuid: SessionId, managers: Collection[str]) -> bool:
+        gone = {(uuid, manager) for manager in managers} & self.agreeing
+        self.agreeing -= gone
+        return bool(gone)
 
     async def check(self) -> None:
         pass

@@ -209,7 +209,7 @@ async def test_all_sessions_are_upgraded_without_a_wake_or_a_drop(
     told = await ended(process, 9)
     reasons = {line.split()[0]: line for line in told.splitlines() if line.startswith((refused, by_hand))}
     assert "no new image for this one; it is rolled back" in reasons[refused]
-    assert "conflict" in reasons[by_hand]
+    assert "kubectl-set has set" in reasons[by_hand]
     counts = await numbers(calls)
     assert (counts["total"], counts["failed"], counts["awake"]) == (SESSIONS, 2, IN_USE)
     assert abs(counts["upgraded"] - SESSIONS // 3) < 5, counts

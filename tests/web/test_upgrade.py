@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.domain.clock import utc_now
-from service.domain.errors import UpgradeFailed
+from service.domain.errors import UpgradeConflict, UpgradeFailed
 from service.domain.rollout import Pace, RolloutOptions, Standing
 from service.domain.rollouts import RolloutControl
 from service.domain.workload import Workload
@@ -47,6 +47,20 @@ async def test_helms_reason_reaches_the_operator(client: Client, world: World) -
     problem = await answer.json()
     assert (answer.status, problem["type"]) == (503, "/problems/upgrade-failed")
     assert problem["detail"] == "no quota; it is rolled back"
+    assert "Retry-After" not in answer.headers, "the next try would fail, too, and add revisions to the release"
+
+
+async def test_a_change_by_hand_is_a_conflict_that_says_what_to_do(client: Client, world: World) -> None:
+    uuid = (await world.provisioner.create("ann")).uuid
+    world.releases.target = "second"
+    world.releases.failing[uuid] = UpgradeConflict(
+        "kubectl-edit has set x", managers=frozenset({"kubectl-edit"}), step="Undo it"
+    )
+    answer = await client.post(f"/session/{uuid}/upgrade")
+    problem = await answer.json()
+    assert (answer.status, problem["type"]) == (409, "/problems/upgrade-conflict")
+    assert "Retry-After" not in answer.headers
+    assert problem["detail"] == "kubectl-edit has set x; it is rolled back. Undo it"
 
 
 async def test_an_upgrade_of_all_is_started_once_and_audited(serve: Serve, world: World) -> None:

@@ -20,7 +20,7 @@ import pyhelm3.errors
 from pyhelm3.command import Command
 
 from service.adapters.helm.chart_revision import revision_of, target_of
-from service.adapters.helm.reasons import reason_of
+from service.adapters.helm.reasons import conflicts_of, reason_of
 from service.adapters.helm.values import own_values, session_values
 from service.domain.errors import (
     ChartInvalid,
@@ -30,8 +30,10 @@ from service.domain.errors import (
     InstallFailed,
     SessionBusy,
     SessionError,
+    UpgradeConflict,
     UpgradeFailed,
 )
+from service.domain.hand_edits import undo_command
 from service.domain.idle_times import IdleTimes
 from service.domain.names import SessionId, release_name
 from service.domain.profiles import NO_PROFILES, Profile, Profiles
@@ -125,11 +127,17 @@ def _error_for(code: int, stdout: bytes, stderr: bytes) -> Exception:
 
 
 @contextmanager
-def _upgrade_errors(what: str) -> Iterator[None]:
-    """Give operators helm's reason, which other callers only find in the log."""
+def _upgrade_errors(what: str, undo: str) -> Iterator[None]:
+    """Give operators helm's reason, which other callers only find in the log. `undo` takes changes by hand back."""
     try:
         yield
     except (InstallFailed, ChartInvalid) as error:
+        if conflicts := conflicts_of(error.__cause__):
+            raise UpgradeConflict(
+                f"{what}, because {'; '.join(map(str, conflicts))}",
+                managers=frozenset(each.manager for each in conflicts),
+                step=f"Put the change into the values of every session, or undo it by `{undo}`; then upgrade again",
+            ) from error
         raise UpgradeFailed(f"{what}: {reason_of(error.__cause__)}") from error
     except pyhelm3.errors.ReleaseNotFoundError as error:
         raise UpgradeFailed(f"{what}: {reason_of(error)}") from error
@@ -190,7 +198,7 @@ class HelmReleases:
         profile = self._profiles.find(workload.assignment.profile)
         own = own_values(workload.uuid, workload.user_id, workload.idle_times, workload.assignment)
         client, chart = await self._prepare()
-        with _upgrade_errors("helm could not upgrade the release"):
+        with _upgrade_errors("helm could not upgrade the release", self._undo(workload.uuid)):
             # Without force: helm 4 then refuses to overwrite what somebody has changed by hand.
             await client.install_or_upgrade_release(
                 release_name(workload.uuid),
@@ -201,8 +209,11 @@ class HelmReleases:
             )
 
     async def rollback(self, uuid: SessionId, number: int) -> None:
-        with _upgrade_errors("helm could not roll the release back"):
+        with _upgrade_errors("helm could not roll the release back", self._undo(uuid)):
             await self._command.rollback(release_name(uuid), number, namespace=self._namespace)
+
+    def _undo(self, uuid: SessionId) -> str:
+        return undo_command(self._namespace, uuid)
 
     async def uninstall(self, uuid: SessionId) -> None:
         client, _ = await self._prepare()

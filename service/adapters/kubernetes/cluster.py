@@ -2,17 +2,19 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
 from service.adapters.kubernetes.api import ApiRefused, KubeApi
-from service.adapters.kubernetes.fields import annotations, as_dict, is_terminating, moment, name_of
+from service.adapters.kubernetes.fields import annotations, as_dict, as_dicts, is_terminating, moment, name_of
 from service.adapters.kubernetes.idle_times_text import to_text
+from service.adapters.kubernetes.managed_fields import without_agreed
 from service.adapters.kubernetes.objects import PAUSED, Kind, Objects, parse, session_id_of
 from service.adapters.kubernetes.paths import collections
 from service.domain.errors import ClusterUnavailable, IdTaken, KedaUnavailable, SessionReleased
+from service.domain.hand_edits import HELM
 from service.domain.names import (
     CONTAINER,
     GROUP_LABEL,
@@ -156,6 +158,21 @@ class KubeCluster:
 
     async def delete_volume(self, uuid: SessionId) -> None:
         await self._api.delete(self._collections[Kind.CLAIM].item(release_name(uuid)))
+
+    async def disown(self, uuid: SessionId, managers: Collection[str]) -> bool:
+        name, services = release_name(uuid), f"/api/v1/namespaces/{self._namespace}/services"
+        paths = [self._collections[kind].item(name) for kind in (Kind.DEPLOYMENT, Kind.CLAIM)]
+        paths += [self._collections[Kind.SCALER].item(scaler_name(uuid)), f"{services}/{name}"]
+        return any([await self._disown(path, managers) for path in paths])
+
+    async def _disown(self, path: str, managers: Collection[str]) -> bool:
+        metadata = as_dict((await self._api.get(path) or {}).get("metadata"))
+        entries = as_dicts(metadata.get("managedFields"))
+        if (left := without_agreed(entries, HELM, managers)) == entries:
+            return False
+        # With the version, so that nobody's change in between is lost.
+        body = {"metadata": {"managedFields": left, "resourceVersion": metadata.get("resourceVersion")}}
+        return await self._api.patch(path, body)
 
     def _deployment(self, uuid: SessionId) -> str:
         return self._collections[Kind.DEPLOYMENT].item(release_name(uuid))

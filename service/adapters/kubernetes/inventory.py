@@ -21,6 +21,7 @@ from service.adapters.kubernetes.fields import (
     name_of,
     text,
 )
+from service.adapters.kubernetes.managed_fields import applies_the_chart
 from service.adapters.kubernetes.objects import SERVICE_MANAGERS, Kind, parse, session_id_of
 from service.adapters.kubernetes.paths import collections
 from service.domain.diagnosis.ports import Edit, ObjectFacts
@@ -39,8 +40,6 @@ _WITH_STATUS = frozenset({Kind.SCALER, Kind.CLAIM})
 _EDITABLE = frozenset({Kind.DEPLOYMENT, Kind.SCALER})
 _CONTROLLERS = frozenset({"kube-controller-manager", *SERVICE_MANAGERS})
 """Field managers that change the objects of sessions as a part of their work, beside helm and KEDA."""
-_CHART_LABEL = ("f:metadata", "f:labels", "f:helm.sh/chart")
-"""Whoever sets this label applies the chart: helm, or a GitOps tool."""
 _FREE = ("spec.replicas", ".kubectl.kubernetes.io/restartedAt")
 """What everybody may set: whether the session is awake, and (`kubectl rollout restart`) since when its pod runs."""
 
@@ -107,7 +106,7 @@ def facts(kind: Kind, item: Json) -> ObjectFacts:
 
 def _edits(item: Json) -> Iterator[Edit]:
     entries = as_dicts(as_dict(item.get("metadata")).get("managedFields"))
-    appliers = {entry.get("manager") for entry in entries if _has(entry.get("fieldsV1"), _CHART_LABEL)}
+    appliers = {entry.get("manager") for entry in entries if applies_the_chart(entry)}
     for entry in entries if appliers else ():  # an object without a chart does not differ from it
         manager = text(entry.get("manager")) or "somebody"
         if entry.get("subresource") or manager in appliers or _is_controller(manager):
@@ -119,14 +118,6 @@ def _edits(item: Json) -> Iterator[Edit]:
 
 def _is_controller(manager: str) -> bool:
     return manager in _CONTROLLERS or manager.startswith("keda")
-
-
-def _has(fields: Any, path: Sequence[str]) -> bool:
-    for name in path:
-        if not isinstance(fields, Mapping) or name not in fields:
-            return False
-        fields = fields[name]
-    return True
 
 
 def _paths(fields: Mapping[str, Any], prefix: str = "spec") -> Iterator[str]:

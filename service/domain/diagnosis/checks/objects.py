@@ -8,6 +8,7 @@ from service.domain.diagnosis.finding import Finding, Severity
 from service.domain.diagnosis.repairs import Repairs
 from service.domain.diagnosis.survey import Survey
 from service.domain.errors import SessionUnreadable
+from service.domain.hand_edits import undo_command
 from service.domain.names import SessionId, release_name
 from service.domain.ports import Cluster, Store, WorkloadCache
 from service.domain.workload import Workload
@@ -121,8 +122,7 @@ class EditedObjects(Check):
                     f" {shown}.",
                     meaning="Its session behaves differently from the others, and an upgrade may undo the change.",
                     next_step="Put the change into the values of every session (docs/how-to/change-sessions.md), or"
-                    f" undo it: `helm -n {self._namespace} get manifest {release_name(each.uuid)} | kubectl -n"
-                    f" {self._namespace} apply --server-side --force-conflicts -f -`.",
+                    f" undo it: `{undo_command(self._namespace, each.uuid)}`.",
                 )
             )
         return found
