@@ -1,6 +1,7 @@
 """What all tests share: one embedded cluster for the whole run, and a guard against forgotten tasks."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import socket
@@ -35,6 +36,8 @@ _COMPILED = {*_ON_A_CLUSTER, "tools", "program", "tiny", "workspace"}
 """Fixtures that compile programs or build images, which takes minutes the first time."""
 
 _CHROMIUM = "chromium"
+_CLOSES_WITHIN = 20.0
+"""Seconds."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -81,7 +84,10 @@ async def chromium(*arguments: str) -> AsyncIterator[Browser]:
         args = ["--no-sandbox", *arguments]
         launched = await playwright.chromium.launch(executable_path=shutil.which(_CHROMIUM), args=args)
         yield launched
-        await launched.close()
+        # A Chromium that does not end when it is asked to is killed with Playwright's driver.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSES_WITHIN):
+                await launched.close()
 
 
 @pytest.fixture

@@ -251,6 +251,8 @@ class Workspace:
         self.sockets: list[web.WebSocketResponse] = []
         self.interrupted = asyncio.Event()
         """A request has ended before its answer."""
+        self.answers = asyncio.Event()
+        """Until it is set, `/held` waits."""
         self.raw = b""
         """What it writes to a WebSocket that sends "raw", as it is."""
         self.sent = 0
@@ -320,6 +322,10 @@ class Workspace:
     async def _late(self, _request: web.BaseRequest) -> web.StreamResponse:
         await asyncio.sleep(1)
         return web.Response(text="late")
+
+    async def _held(self, _request: web.BaseRequest) -> web.StreamResponse:
+        await self.answers.wait()
+        return web.Response(text="held")
 
     async def _broken(self, request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "1000"})

@@ -128,14 +128,15 @@ async def test_a_request_cancelled_in_the_queue_does_not_reach_the_pod(world: Wo
     async with House(world, GatewayLimits(session_requests=1)).open() as house:
         uuid = await house.awake()
         headers = await house.headers(uuid)
-        first = asyncio.create_task(answer(house, "/late", headers))
+        first = asyncio.create_task(answer(house, "/held", headers))
         await until(lambda: len(house.workspaces[uuid].requests) == 1)
         leaver = asyncio.create_task(answer(house, "/left", headers))
         await until(lambda: house.gateway.traffic.queued == 1)
         leaver.cancel()
         await until(lambda: house.gateway.traffic.queued == 0)
+        house.workspaces[uuid].answers.set()
         assert (await first)[0] == 200
-        assert [path for _, path, _ in house.workspaces[uuid].requests] == ["/late"]
+        assert [path for _, path, _ in house.workspaces[uuid].requests] == ["/held"]
 
 
 async def test_a_request_beyond_the_queue_gets_retry_after(world: World) -> None:
@@ -143,12 +144,13 @@ async def test_a_request_beyond_the_queue_gets_retry_after(world: World) -> None
     async with House(world, terms).open() as house:
         uuid = await house.awake()
         headers = await house.headers(uuid)
-        asked = [asyncio.create_task(answer(house, "/late", headers))]
+        asked = [asyncio.create_task(answer(house, "/held", headers))]
         await until(lambda: len(house.workspaces[uuid].requests) == 1)
         asked += [asyncio.create_task(answer(house, "/echo", headers)) for _ in range(4)]
         await until(lambda: house.gateway.traffic.queued == 4)
         async with house.http.get(house.url("/echo"), headers=headers) as found:
             assert (found.status, found.headers["Retry-After"]) == (429, "2")
+        house.workspaces[uuid].answers.set()
         assert {status for status, _ in await asyncio.gather(*asked)} == {200}
 
 
