@@ -300,6 +300,8 @@ class ReleaseView(Model):
     state: ReleaseState
     chart: str | None
     """Chart and version, for example `user-pod-0.1.0`."""
+    made_from: str | None = None
+    """Names the chart and the chart values that it was made from; null if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -235,6 +235,9 @@ class ReleaseView(Answer):
     revision: int = Field(ge=1)
     state: ReleaseState
     chart: str | None = Field(description="Chart and version, for example `user-pod-0.1.0`.")
+    made_from: str | None = Field(
+        None, description="Names the chart and the chart values that it was made from; null if unknown."
+    )
 
 
 class Status(Answer):
@@ -310,7 +313,13 @@ class Status(Answer):
             final=session.final,
             warning=session.warning,
             release=release
-            and ReleaseView(name=release.name, revision=release.revision, state=release.state, chart=workload.chart),
+            and ReleaseView(
+                name=release.name,
+                revision=release.revision,
+                state=release.state,
+                chart=workload.chart,
+                made_from=workload.revision,
+            ),
             profile=workload.assignment.profile,
             group=workload.assignment.group,
             created_at=record.created_at,

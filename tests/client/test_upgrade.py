@@ -86,6 +86,39 @@ async def test_it_asks_with_the_numbers_and_shows_how_it_goes_on(
     assert (done.code, "5 of 5 upgraded" in done.out) == (ExitCode.DONE, True)
 
 
+async def test_a_dry_run_lists_which_in_which_order_from_what_to_what(
+    run_: Run, world: World, uuids: list[SessionId]
+) -> None:
+    done = await run_("upgrade", "--all", "--dry-run", "--canary", "1")
+    assert done.code == ExitCode.DONE, done.err
+    assert "5 sessions of 5 would be upgraded to second. Nothing was done." in done.out
+    lines = [line.split("   ") for line in done.out.splitlines()[3:]]
+    assert [line[0] for line in lines] == uuids
+    assert [line[-1] for line in lines] == [
+        "first, as a canary", *["when the canaries are ready"] * 3, "once it sleeps",
+    ]  # fmt: skip
+    document = json.loads((await run_("upgrade", "--all", "--only-asleep", "--dry-run", "-o", "json")).out)
+    assert (document["target"], document["sessions"][4]["when"]) == ("second", "not: it is in use")
+    assert world.cluster.workload(uuids[0]).revision in document["sessions"][0]["from"]
+    assert world.rollouts.stored is None
+    assert (await run_("upgrade", "--status", "--dry-run")).code == ExitCode.USAGE
+    assert "0 of 5 up to date" in (await run_("upgrade", "--status")).out
+    done = await run_("upgrade", "--all", "--canary", "2", stdin="n\n")
+    assert "2 first as canaries?" in done.err
+
+
+async def test_a_failure_that_is_mended_is_not_listed_any_more(run_: Run, world: World, uuids: list[SessionId]) -> None:
+    world.cluster.change(replace(world.cluster.workload(uuids[4]), replicas=0, ready=0))
+    world.releases.failing[uuids[1]] = UpgradeFailed("no quota")
+    async with leader(world):
+        done = await run_("upgrade", "--all", "--yes")
+    assert (done.code, "no quota" in done.out) == (ExitCode.FAILED, True)
+    del world.releases.failing[uuids[1]]
+    assert (await run_("upgrade", uuids[1])).code == ExitCode.DONE
+    done = await until(run_, "5 of 5 upgraded")  # it counts once a second
+    assert (done.out, "no quota" in done.out) == ("The upgrade is done. 5 of 5 upgraded.\n", False)
+
+
 async def test_it_names_what_failed_and_why_and_so_does_the_code(
     run_: Run, world: World, uuids: list[SessionId]
 ) -> None:
@@ -106,7 +139,7 @@ async def test_it_can_be_left_continued_and_stopped(run_: Run, world: World, uui
     async with leader(world):
         done = await until(run_, "waits")
         assert "0 of 1 canaries have become ready" in done.out
-        assert uuids[0] in done.out
+        assert f"`user-pods wake {uuids[0]}`, or a visit" in done.out
         assert (await run_("upgrade", "--continue")).code == ExitCode.DONE
         await until(run_, "4 of 5 upgraded")
         done = await run_("upgrade", "--stop")

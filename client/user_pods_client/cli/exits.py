@@ -47,7 +47,7 @@ class Declined(ClientError):
     """A question was asked, and the answer was not yes."""
 
 
-class SignedOut(ClientError):
+class SignedOut(NotSignedIn):
     """The key of this context was forgotten on request."""
 
 

@@ -18,6 +18,7 @@ from user_pods_client.cli.text import count, printable, roughly
 from user_pods_client.errors import NoAnswer, ServiceProblem
 from user_pods_client.models import Upgrade, UpgradeRun
 
+_PAGE = 500
 _PAUSE = 1.0
 """Seconds between two looks."""
 _ACTIVE = ("running", "waiting-for-canary")
@@ -46,6 +47,9 @@ def upgrade(
         ),
     ] = 0,
     max_failures: Annotated[int, typer.Option(min=1, max=1000, help="Stop at the failure of this number.")] = 2,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --all: list what it would upgrade, in its order, and do nothing.")
+    ] = False,
     wait: Annotated[bool, typer.Option(help="Show how it goes on until it has ended.")] = True,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Show the upgrade of all sessions.")] = False,
@@ -73,11 +77,15 @@ def upgrade(
     """
     if [bool(who), all_, status, continue_, stop].count(True) != 1 or (restart and not who) or (follow and not status):
         raise typer.BadParameter(_ALONE)
+    if dry_run and not all_:
+        raise typer.BadParameter(_ALONE)
     with connect(context) as pods:
         if who:
             _one(pods, who, restart=restart, format_=format_)
         elif follow:
             _wait(pods, pods.show_upgrade(), format_)
+        elif dry_run:
+            _preview(pods, canary=canary, only_asleep=only_asleep, format_=format_)
         elif not all_:
             chosen = pods.show_upgrade if status else pods.continue_upgrade if continue_ else pods.stop_upgrade
             _show(chosen(), format_)
@@ -88,7 +96,7 @@ def upgrade(
                     only_asleep=only_asleep, max_parallel=max_parallel, canary=canary, max_failures=max_failures
                 )
 
-            _all(pods, start, only_asleep=only_asleep, yes=yes, wait=wait, format_=format_)
+            _all(pods, start, only_asleep=only_asleep, canary=canary, yes=yes, wait=wait, format_=format_)
 
 
 def _one(pods: "user_pods_client.Client", who: str, *, restart: bool, format_: Format) -> None:
@@ -103,6 +111,7 @@ def _all(
     start: Callable[[], Upgrade],
     *,
     only_asleep: bool,
+    canary: int,
     yes: bool,
     wait: bool,
     format_: Format,
@@ -115,7 +124,8 @@ def _all(
         _show(found, format_)
         return
     elif not yes:
-        arguments.confirm(_question(found, only_asleep=only_asleep))
+        typer.echo(f"To {printable(found.target)}. `user-pods upgrade --all --dry-run` lists which.", err=True)
+        arguments.confirm(_question(found, only_asleep=only_asleep, canary=canary))
     found = start()
     if not wait:
         typer.echo(_GOES_ON, err=True)
@@ -130,15 +140,47 @@ def _wait(pods: "user_pods_client.Client", found: Upgrade, format_: Format) -> N
     _show(ended, format_)
     if found.run is None:
         return
-    if ended.run is None or ended.run.state != "done" or ended.run.failures:
+    if ended.run is None or ended.run.state != "done" or _failed(ended):
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _question(found: Upgrade, *, only_asleep: bool) -> str:
+def _failed(found: Upgrade) -> bool:
+    """Whether there is a failure that nothing has mended since."""
+    return found.run is not None and bool(found.run.failures) and found.counts.failed + found.counts.broken > 0
+
+
+def _preview(pods: "user_pods_client.Client", *, canary: int, only_asleep: bool, format_: Format) -> None:
+    found = pods.show_upgrade()
+    outdated = [each for each in pods.sessions(page_size=_PAGE) if each.outdated and each.phase != "deleting"]
+    # As the service goes: those that are asleep, by id.
+    outdated.sort(key=lambda each: (each.replicas > 0, each.uuid))
+    awake = "not: it is in use" if only_asleep else "once it sleeps"
+    rows = []
+    for number, each in enumerate(outdated):
+        when = awake if each.replicas else "first, as a canary" if number < canary else "now"
+        if canary and not each.replicas and number >= canary:
+            when = "when the canaries are ready"
+        release = each.release
+        source = f"{release.chart or 'a chart'}, {release.made_from or 'unknown values'}" if release else ""
+        rows.append((each.uuid, each.session.user_id, source, when))
+    document = {
+        "target": found.target,
+        "sessions": [
+            {"uuid": uuid, "user_id": user, "from": source, "when": when} for uuid, user, source, when in rows
+        ],
+    }
+    said = f"{count(len(rows), 'session')} of {found.counts.total} would be upgraded to {printable(found.target)}."
+    table = output.columns(("SESSION", "USER", "FROM", "WHEN"), rows)
+    text = f"{said} Nothing was done.\n\n{table}" if rows else "All sessions are up to date."
+    output.show(output.rendered(document, format_, table=lambda: text, names=lambda: [row[0] for row in rows]))
+
+
+def _question(found: Upgrade, *, only_asleep: bool, canary: int) -> str:
     counts = found.counts
     rest = f"leave {counts.awake} that are in use" if only_asleep else f"{counts.awake} that are in use once they sleep"
     now = f"{counts.asleep + counts.failed} that are asleep now"
-    return f"Of {count(counts.total, 'session')}, upgrade {now}{', and ' + rest if counts.awake else ''}?"
+    first = f", {canary} first as {'a canary' if canary == 1 else 'canaries'}" if canary else ""
+    return f"Of {count(counts.total, 'session')}, upgrade {now}{', and ' + rest if counts.awake else ''}{first}?"
 
 
 def _follow(pods: "user_pods_client.Client", found: Upgrade) -> Upgrade:
@@ -195,7 +237,8 @@ def _left(found: Upgrade) -> int:
 
 def _progress(found: Upgrade) -> str:
     run, counts = found.run, found.counts
-    text = f"{counts.upgraded} of {counts.total} upgraded"
+    done = "up to date" if run is None or run.target != found.target else "upgraded"
+    text = f"{counts.upgraded} of {counts.total} {done}"
     parts = {"to do": counts.asleep, "awake": counts.awake, "failed": counts.failed, "broken": counts.broken}
     text = ", ".join([text, *(f"{number} {name}" for name, number in parts.items() if number)])
     if run is not None and _is_active(run) and run.target != found.target:
@@ -203,13 +246,19 @@ def _progress(found: Upgrade) -> str:
     if run is not None and run.state == "waiting-for-canary":
         return (
             f"{text}; {len(run.ready_canaries)} of {run.canary} canaries have become ready."
-            " `user-pods upgrade --continue` does not wait for the others"
+            f"{_to_wake(run)} `user-pods upgrade --continue` does not wait for the others"
         )
     if run is not None and _is_active(run) and counts.awake and not counts.asleep and not run.only_asleep:
         return f"{text}; it goes on when they sleep"
     if found.seconds_left is not None:
         return f"{text}; about {roughly(found.seconds_left)} left" + (" without those awake" if counts.awake else "")
     return text
+
+
+def _to_wake(run: UpgradeRun) -> str:
+    """What a canary needs to become ready: sleepers are upgraded, and stay asleep."""
+    left = next((each for each in run.canaries if each not in run.ready_canaries), None)
+    return f" One that sleeps has to be woken for that: `user-pods wake {left}`, or a visit." if left else ""
 
 
 def _show(found: Upgrade, format_: Format) -> None:
@@ -225,7 +274,7 @@ def _table(found: Upgrade) -> str:
     run, lines = found.run, [_headline(found)]
     if run is not None and run.canaries and _is_active(run):
         lines.append(f"Canaries: {', '.join(run.canaries)}.")
-    if run is not None and run.failures:
+    if run is not None and _failed(found):
         rows = [(failure.uuid, failure.reason) for failure in run.failures]
         lines += ["", output.columns(("FAILED", "REASON"), rows), ""]
         lines.append("`user-pods upgrade WHO` tries one again, `user-pods upgrade --all` all that are left.")
