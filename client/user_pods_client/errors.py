@@ -46,6 +46,12 @@ class WaitTimeout(ClientError):
 class SessionFailed(ClientError):
     """The session cannot become ready: waiting longer does not help."""
 
+    def __init__(self, message: str, *, uuid: str, reason: str | None = None) -> None:
+        """`reason`: why its pod fails, as Kubernetes says it; None if it has no pod to fail."""
+        super().__init__(message)
+        self.uuid = uuid
+        self.reason = reason
+
 
 class ServiceProblem(ClientError):
     """The service answered with a problem document (RFC 9457). There is a subclass for each type.

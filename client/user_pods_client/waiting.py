@@ -27,9 +27,10 @@ class Waiting:
         if status is None:
             return self._goal == "deleted"
         if self._goal == "ready" and status.phase in ("deleting", "released"):
-            raise SessionFailed(f"session {self._uuid} is {status.phase} and does not become ready")
+            raise SessionFailed(f"session {self._uuid} is {status.phase} and does not become ready", uuid=self._uuid)
         if self._goal == "ready" and status.phase == "failed" and status.final:
-            raise SessionFailed(f"session {self._uuid} has failed: {status.reason or 'the reason is not known'}")
+            reason = status.reason or "the reason is not known"
+            raise SessionFailed(f"session {self._uuid} has failed: {reason}", uuid=self._uuid, reason=reason)
         return status.phase == self._goal
 
     def delay(self, status: Status | None) -> float:

@@ -29,7 +29,7 @@ def by(manager: str, fields: Any, **more: Any) -> Json:
 
 def test_a_change_by_hand_is_an_edit_and_names_what_was_changed() -> None:
     (edit,) = facts(Kind.DEPLOYMENT, managed(HELM, by("kubectl-edit", IMAGE))).edits
-    assert (edit.manager, edit.fields) == ("kubectl-edit", ("spec.template.spec.containers",))
+    assert (edit.manager, edit.fields) == ("kubectl-edit", ('spec.template.spec.containers[name="workspace"].image',))
     assert edit.at == datetime(2026, 1, 2, tzinfo=UTC)
     scaler = samples.scaler(managedFields=[HELM, by("kubectl-patch", {"f:spec": {"f:cooldownPeriod": {}}})])
     assert facts(Kind.SCALER, scaler).edits[0].fields == ("spec.cooldownPeriod",)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
@@ -268,3 +269,13 @@ async def test_no_answer_is_told_without_names_of_exceptions(run: Run, monkeypat
         done = await run("list")
         assert (done.code, "Error" in done.err) == (ExitCode.UNAVAILABLE, False), done.err
         assert f"user-pods: {url} cannot be reached: {said}\n" in done.err
+
+
+async def test_a_session_that_has_failed_is_for_the_operator(with_key: Run, uuid: SessionId, world: World) -> None:
+    failed = replace(world.cluster.workload(uuid), replicas=1, failure="ErrImageNeverPull: no such image", final=True)
+    world.cluster.change(failed)
+    done = await with_key("wait", uuid)
+    assert done.code == ExitCode.FAILED
+    assert f"Users: tell your operator the id {uuid}. Operators: compare the image's name" in done.err
+    assert f"`user-pods why {uuid}`" in done.err
+    assert done.err.count("no such image") == 1

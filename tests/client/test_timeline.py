@@ -118,6 +118,24 @@ def test_a_wake_under_way_says_for_how_long_and_what_it_waits_for() -> None:
     assert "did not become ready" in " ".join(told(status(), entry("sleep", "14:09:00", cause="asked"), woken))
 
 
+def test_a_failed_wake_names_its_reason_once_and_says_what_to_do() -> None:
+    reason = "ErrImageNeverPull: Container image " + "x" * 400
+    woken, failure = entry("wake", "14:09:38", by="api"), entry("failure", "14:09:40", reason=reason[:300])
+    lines = told(status(phase="failed", replicas=1, final=True, reason=reason), failure, woken)
+    assert lines[1:] == [
+        "14:09:38   Woken by a call of the API; it has failed.",
+        f"14:09:40   Failed: {reason[:300]}.",
+        "It does not recover by itself.",
+        (
+            "Users: tell your operator the id abc123xy. Operators: compare the image's name with the values of every"
+            " session; `user-pods doctor` shows whether somebody has changed it by hand."
+        ),
+    ]
+    unknown = told(status(phase="failed", replicas=1, reason="Odd: it"), failure, woken)
+    assert "Reason: Odd: it." in unknown, "the timeline has another one"
+    assert unknown[-1].endswith("Operators: `user-pods doctor` says what to do.")
+
+
 def test_a_wake_that_was_the_last_activity_is_told_once() -> None:
     woken = entry("wake", "13:57:48.020", by="api", ready_at="2026-03-02T13:57:50Z", seconds=2)
     slept = entry("sleep", "14:00:00", cause="idle", idle_since="2026-03-02T13:57:48Z")

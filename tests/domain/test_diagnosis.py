@@ -299,6 +299,9 @@ async def test_pauses_and_pods_that_do_not_start(world: World, uuid: SessionId) 
     assert await the_fault(world) == ("pods", uuid, Severity.WARNING, False)
     change(world, uuid, replicas=1, failure="ImagePullBackOff: no such image")
     assert await the_fault(world) == ("pods", uuid, Severity.ERROR, False)
+    (found,) = await faults(world)
+    assert found.what == f"The pod of {ANN} does not get ready: ImagePullBackOff: no such image."
+    assert found.next_step.startswith("Compare the image's name with the values of every session.")
     change(world, uuid, replicas=0)
     assert await faults(world) == []
 
@@ -318,7 +321,7 @@ async def test_sessions_for_which_no_node_has_room_are_one_finding(world: World,
     assert FULL in found.what
     assert sum(each in found.what for each in (uuid, *others)) == 5
     assert "`user-pods list --phase waking`" in found.next_step
-    assert "`user-pods why " in found.next_step
+    assert "`user-pods top` shows the room" in found.next_step
 
     change(world, others[0], blocker=None, failure="ImagePullBackOff: no such image")
     change(world, others[1], blocker=None, failure="CrashLoopBackOff: back-off", final=True)
@@ -431,7 +434,8 @@ async def test_edits_stuck_deletions_claims_and_keda(world: World, uuid: Session
         ("edits", f"deployment/{name}", False), ("finalizers", "pod/old", False), ("finalizers", "secret/stuck", False),
         ("keda", name, False), ("volumes", f"persistentvolumeclaim/{name}", False),
     ]  # fmt: skip
-    assert "a, b, c and 1 more" in next(each.what for each in found if each.check == "edits")
+    edits = next(each.what for each in found if each.check == "edits")
+    assert edits == f"deployment/{name} of {ANN} differs from its chart: kubectl-edit has set a, b, c and 1 more."
     change(world, uuid, parked=True)
     assert "keda" not in {each.check for each in await faults(world)}
 

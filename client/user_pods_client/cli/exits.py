@@ -3,6 +3,7 @@
 import enum
 import re
 
+from user_pods_client.cli import failures
 from user_pods_client.cli.text import duration, printable
 from user_pods_client.errors import (
     ClientError,
@@ -124,7 +125,6 @@ _STEPS: dict[type[ClientError], str] = {
     NoDashboard: "It is there only where callers need a key or a token, and where its operator has not turned it off.",
     NoAnswer: _ADDRESS,
     WaitTimeout: f"{_WHY} `--timeout 10m` waits longer.",
-    SessionFailed: _WHY,
     UnexpectedAnswer: _ADDRESS,
 }
 _STEPS_OF_TYPES = {
@@ -207,6 +207,9 @@ def _wrong(pointer: str, detail: str) -> str:
 def _step(error: ClientError) -> str:
     if isinstance(error, NotFound) and error.step:
         return error.step
+    if isinstance(error, SessionFailed):
+        why = _WHY.replace("WHO", error.uuid)
+        return why if error.reason is None else f"{failures.next_step(error.uuid, error.reason)}\n{why}"
     if not isinstance(error, ServiceProblem):
         return next((step for kind, step in _STEPS.items() if isinstance(error, kind)), "")
     if error.slug in _STEPS_OF_TYPES:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 
+from user_pods_client.cli.failures import next_step
 from user_pods_client.cli.text import clock, duration
 from user_pods_client.models import HistoryEntry, Status
 
@@ -31,6 +32,10 @@ _KEEPERS = {
 }
 _SAME = timedelta(seconds=1)
 """A wake is an activity, too: the two are noted one after the other."""
+
+
+_KEPT = 200
+"""Characters of a reason that are compared: a history may not keep all."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,14 @@ def of(status: Status, entries: Sequence[HistoryEntry], now: datetime, zone: tzi
     last = status.last_activity
     if last is not None and status.phase in ("ready", "waking") and all(each.at < last for each in moments):
         moments.append(Moment(last, f"Last activity ({status.activity_source or 'its source is not known'})."))
-    return Timeline(_headline(status), tuple(moments), tuple(_outlook(status, now, zone)))
+    reason = _beginning(status.reason)
+    known = bool(reason) and any(each.kind == "failure" and _beginning(each.reason) == reason for each in told)
+    return Timeline(_headline(status), tuple(moments), tuple(_outlook(status, now, zone, reason_told=known)))
+
+
+def _beginning(reason: str | None) -> str:
+    """What a history keeps of a reason, at most."""
+    return (reason or "")[:_KEPT].rstrip(".")
 
 
 def _wait(status: Status, entries: Sequence[HistoryEntry], entry: HistoryEntry, now: datetime) -> str:
@@ -82,7 +94,9 @@ def _wait(status: Status, entries: Sequence[HistoryEntry], entry: HistoryEntry, 
     rounds = [each for each in entries if each.kind in ("wake", "sleep")]
     if not rounds or entry is not rounds[-1] or entry.kind != "wake" or entry.ready_at is not None:
         return ""
-    if status.phase not in ("waking", "failed"):
+    if status.phase == "failed":
+        return "it has failed"
+    if status.phase != "waking":
         return ""
     waits = duration(max(0.0, (now - entry.at) / timedelta(seconds=1)))
     return f"it has been waking for {waits}: {_stage(status)}"
@@ -166,12 +180,13 @@ def _headline(status: Status) -> str:
     return f"Session {status.uuid} of {status.session.user_id} {states.get(status.phase, f'is {status.phase}')}."
 
 
-def _outlook(status: Status, now: datetime, zone: tzinfo | None) -> Iterator[str]:
-    """What is true now, and what comes next."""
-    if status.reason:
+def _outlook(status: Status, now: datetime, zone: tzinfo | None, *, reason_told: bool) -> Iterator[str]:
+    """What is true now, and what comes next. `reason_told`: the timeline has the reason."""
+    if status.reason and not (reason_told and status.phase == "failed"):
         yield f"{'Reason' if status.phase == 'failed' else 'What delays it'}: {status.reason.rstrip('.')}."
     if status.phase == "failed":
         yield "It does not recover by itself." if status.final else "Kubernetes tries again."
+        yield next_step(status.uuid, status.reason)
     if status.phase == "asleep":
         yield f"It wakes on a visit, or by `user-pods wake {status.uuid}`."
     if status.phase == "released":

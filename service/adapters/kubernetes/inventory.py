@@ -121,13 +121,21 @@ def _is_controller(manager: str) -> bool:
 
 
 def _paths(fields: Mapping[str, Any], prefix: str = "spec") -> Iterator[str]:
-    """The changed fields, as `spec.template.spec.containers`: as far as their names say something."""
+    """The changed fields, as `spec.template.spec.containers[name="workspace"].image`."""
     for name, inner in fields.items():
-        if not name.startswith("f:"):
+        if name.startswith("f:"):
+            path = f"{prefix}.{name.removeprefix('f:')}"
+        elif name.startswith("k:"):
+            path = f"{prefix}[{_key(name.removeprefix('k:'))}]"
+        else:
             continue
-        path = f"{prefix}.{name.removeprefix('f:')}"
-        deeper = {each: value for each, value in as_dict(inner).items() if each.startswith("f:")}
+        deeper = {each: value for each, value in as_dict(inner).items() if each.startswith(("f:", "k:"))}
         if deeper:
             yield from _paths(deeper, path)
         else:
             yield path
+
+
+def _key(text: str) -> str:
+    """What tells an item of a list from the others: `{"name":"workspace"}` as `name="workspace"`."""
+    return text.removeprefix('{"').removesuffix("}").replace('":', "=").replace(',"', ",")

@@ -109,19 +109,22 @@ class EditedObjects(Check):
 
     async def findings(self, survey: Survey) -> Sequence[Finding]:
         found = []
+        sessions = await survey.sessions()
         for each in await survey.objects():
             if each.uuid is None or not each.edits:
                 continue
+            session = sessions.get(each.uuid)
+            owner = f" of {session.record.user_id}" if session is not None else ""
             fields = [name for edit in each.edits for name in edit.fields]
+            managers = ", ".join({edit.manager for edit in each.edits})
             shown = ", ".join(fields[:_FIELDS]) + (f" and {len(fields) - _FIELDS} more" if fields[_FIELDS:] else "")
             found.append(
                 self.finding(
                     each.label,
                     Severity.WARNING,
-                    f"{each.label} differs from its chart: {', '.join({edit.manager for edit in each.edits})} has set"
-                    f" {shown}.",
+                    f"{each.label}{owner} differs from its chart: {managers} has set {shown}.",
                     meaning="Its session behaves differently from the others, and an upgrade may undo the change.",
-                    next_step="Put the change into the values of every session (docs/how-to/change-sessions.md), or"
+                    next_step="Put the change into the values of every session (CHART_VALUES of the service), or"
                     f" undo it: `{undo_command(self._namespace, each.uuid)}`.",
                 )
             )

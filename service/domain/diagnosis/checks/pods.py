@@ -22,6 +22,15 @@ _SLOW = timedelta(minutes=5)
 _UNEXPLAINED = f"it has wanted one for more than {_SLOW.seconds // 60} minutes, and Kubernetes names no reason"
 _NAMED = 5
 """Sessions of a group that are named."""
+_IMAGE = (
+    "Compare the image's name with the values of every session. Where a finding `edits` names the session's Deployment,"
+    " somebody has changed it by hand, and its next step undoes that. "
+)
+_STEPS = {
+    **dict.fromkeys(("ErrImageNeverPull", "ErrImagePull", "ImagePullBackOff", "InvalidImageName"), _IMAGE),
+    "Unschedulable": "`user-pods top` shows the room on the nodes. ",
+}
+"""What to do first, by Kubernetes' own name of the reason."""
 
 
 class Pods(Check):
@@ -47,8 +56,9 @@ class Pods(Check):
         failed, final = any(each.failed for each in group), any(each.final for each in group)
         describe = f"`kubectl -n {self._namespace} describe pods -l uuid={first.uuid}`"
         if number == 1:
-            what, who = f"The pod does not get ready: {first.reason}.", "Its user waits"
-            step = f"`user-pods why {first.uuid}`, then {describe}"
+            who = "Its user waits"
+            what = f"The pod of {first.user_id} does not get ready: {first.reason}."
+            step = f"{_STEPS.get(_kind(first.reason), '')}{describe} says more"
         else:
             shown = ", ".join(each.uuid for each in group[:_NAMED]) + (", and others" if number > _NAMED else "")
             what = f"The pods of {number} sessions do not get ready ({shown}). Of the first: {first.reason}."
@@ -56,13 +66,13 @@ class Pods(Check):
             phases = " and ".join(
                 f"`user-pods list --phase {phase}`" for phase in sorted({each.phase for each in group})
             )
-            step = f"{phases} shows which, `user-pods why {first.uuid}` more of one. Then {describe}"
+            step = f"{phases} shows which. {_STEPS.get(_kind(first.reason), '')}{describe} says more of the first"
         return self.finding(
             first.uuid if number == 1 else kind,
             Severity.ERROR if failed else Severity.WARNING,
             what,
             meaning=f"{who} in vain." if final else f"{who}.",
-            next_step=f"{step}; docs/troubleshooting.md explains the usual reasons.",
+            next_step=f"{step}.",
         )
 
 
@@ -71,6 +81,7 @@ class _Late:
     """A session whose pod does not get ready."""
 
     uuid: SessionId
+    user_id: str
     phase: Phase
     kind: str
     """Equal for sessions that wait for the same reason."""
@@ -91,6 +102,7 @@ def _late(session: Session, now: datetime) -> _Late | None:
         return None
     return _Late(
         uuid=session.record.uuid,
+        user_id=session.record.user_id,
         phase=session.phase,
         kind=kind,
         reason=reason,
