@@ -8,31 +8,44 @@ from urllib.parse import urlencode
 
 from service.dashboard import paths
 from service.domain.diagnosis.diagnosis import Doctor, Recalled
-from service.domain.diagnosis.finding import Diagnosis, Finding, Mended, Severity
+from service.domain.diagnosis.finding import Diagnosis, Finding, Mended, Severity, session_of
 from service.domain.diagnosis.run import Run, RunProgress
-from service.domain.names import is_session_id
 from service.web.problems import RequestRefused
 
 _LONGEST = {"check": 40, "subject": 300}
 """Characters, as in the API."""
+_UNSEEN = frozenset(
+    {
+        ("autoscalers", "hpas"),
+        ("keda", "version"),
+        ("network-policies", "enforcement"),
+        ("redis-settings", "notify-keyspace-events"),
+        ("storage-classes", "classes"),
+    }
+)
+"""Check and subject of what the doctor, where it says ok, could not look at."""
 _STEP = 5
 """Seconds. What takes longer is slow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """`faults`: the worst first; `fine`: what was looked at and is in order."""
+    """`faults`: the worst first; `unseen`: what could not be looked at; `fine`: what was, and is in order."""
 
     at: datetime
     faults: Sequence[Finding]
+    unseen: Sequence[Finding]
     fine: Sequence[Finding]
     counts: Mapping[Severity, int]
 
     @classmethod
     def of(cls, found: Diagnosis) -> "Findings":
         faults = [each for each in found.findings if each.severity is not Severity.OK]
-        fine = [each for each in found.findings if each.severity is Severity.OK]
-        return cls(at=found.at, faults=faults, fine=fine, counts=Counter(each.severity for each in faults))
+        rest = [each for each in found.findings if each.severity is Severity.OK]
+        unseen = [each for each in rest if (each.check, each.subject) in _UNSEEN]
+        fine = [each for each in rest if each not in unseen]
+        counts = Counter(each.severity for each in faults)
+        return cls(at=found.at, faults=faults, unseen=unseen, fine=fine, counts=counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +58,7 @@ class Place:
     @property
     def uuid(self) -> str | None:
         """The session that it is about, if it is about one."""
-        return self.subject if is_session_id(self.subject) else None
+        return session_of(self.check, self.subject)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,4 +121,5 @@ def mend_path(finding: Finding) -> str:
 
 def session_path(finding: Finding) -> str | None:
     """The page of the session that the finding is about, if it is about one."""
-    return f"{paths.SESSIONS}/{finding.subject}" if is_session_id(finding.subject) else None
+    uuid = session_of(finding.check, finding.subject)
+    return f"{paths.SESSIONS}/{uuid}" if uuid is not None else None

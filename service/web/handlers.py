@@ -10,8 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from service import __version__
 from service.domain.audit import AuditFilter
+from service.domain.diagnosis.finding import session_of
 from service.domain.errors import GatewayOff
-from service.domain.names import SessionId, is_session_id, parse_session_id
+from service.domain.names import SessionId, parse_session_id
 from service.domain.permissions import CallerRole, group_of_create
 from service.domain.request_context import current_request_id
 from service.web import access, problems
@@ -236,8 +237,9 @@ async def diagnosis(request: web.Request) -> web.Response:
 
 async def fix(request: web.Request) -> web.Response:
     body = await _body(request, Fix)
-    if is_session_id(body.subject):
-        request[SESSION] = body.subject
+    uuid = session_of(body.check, body.subject)
+    if uuid is not None:
+        request[SESSION] = uuid
     return _json(Fixed.of(body, await request.app[API].doctor.mend(body.check, body.subject)))
 
 

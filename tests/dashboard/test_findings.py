@@ -12,6 +12,9 @@ from urllib.parse import quote, urlencode
 import pytest
 from aiohttp import ClientResponse
 
+from service.dashboard import findings as findings_page
+from service.dashboard.findings import Place, session_path
+from service.domain.diagnosis.finding import Finding, Severity
 from service.domain.diagnosis.ports import ObjectFacts
 from service.domain.errors import RedisUnavailable
 from service.domain.health import Health
@@ -23,6 +26,7 @@ from tests.dashboard.test_list import HOSTILE
 from tests.dashboard.test_live import event, following
 from tests.dashboard.test_overview import words
 from tests.domain.conftest import World
+from user_pods_client.cli import doctor as doctor_command
 
 FINDINGS, MEND, LOOK = "/dashboard/findings", "/dashboard/findings/mend", "/dashboard/findings/live"
 NOBODY = SessionId("nobody00")
@@ -42,7 +46,7 @@ async def test_nothing_is_looked_for_before_somebody_asks(board: Board, world: W
     assert "Nobody has looked within the last week." in await visitor.read(FINDINGS)
     assert (await world.diagnoses.read()).last is None
     page = words(await visitor.read(f"{FINDINGS}?look=now"))
-    assert re.search(r"Looked at [-0-9]+ [:0-9]+ UTC: \d errors?, \d warnings?\.", page)
+    assert re.search(r"Looked at [-0-9]+ [:0-9]+ UTC: \d errors?, \d warnings?[.;]", page)
     # Who comes later sees what was found, and when.
     last = world.diagnoses.kept.last
     assert last is not None
@@ -102,8 +106,11 @@ async def test_each_finding_says_what_it_means_and_what_to_do(board: Board, worl
 
 async def test_a_healthy_system_is_in_order(board: Board) -> None:
     page = words(await (await board.visitor(VIEWER)).read(f"{FINDINGS}?look=now"))
-    assert "everything is in order." in page
+    assert re.search(r"all that was checked is in order; not checked: \d\.", page)
     assert re.search(r"What is in order \(\d\d\)", page)
+    unseen, fine = page.split("What was not checked")[1].split("What is in order")
+    assert "cannot be seen from here" in unseen
+    assert "cannot be seen from here" not in fine
 
 
 async def test_mending_is_confirmed_told_and_audited(board: Board, world: World) -> None:
@@ -126,7 +133,7 @@ async def test_mending_is_confirmed_told_and_audited(board: Board, world: World)
     entries = [each for each in await board.entries(3) if each.operation == "fix"]
     assert [(each.uuid, each.result, each.role) for each in entries] == [(uuid, "done", OPERATOR)] * 2
     page = words(await visitor.read(f"{FINDINGS}?look=now"))
-    assert "everything is in order" in page
+    assert "all that was checked is in order" in page
 
 
 @pytest.mark.parametrize(
@@ -271,3 +278,16 @@ async def test_who_comes_meanwhile_joins_the_look_of_somebody_else(
 async def test_a_frontend_follows_no_look(board: Board) -> None:
     assert (await (await board.visitor(FRONTEND)).get(LOOK)).status == 403
     assert board.doctor.running is None
+
+
+@pytest.mark.parametrize(
+    ("check", "subject", "leads"),
+    [("charts", "revision", False), ("storage-classes", "standard", False), ("pods", "abc123xy", True)],
+)
+def test_only_a_finding_about_a_session_leads_to_one(check: str, subject: str, leads: bool) -> None:
+    finding = Finding(check=check, subject=subject, severity=Severity.WARNING, what="", meaning="", next_step="")
+    assert (session_path(finding) is not None, Place(check, subject).uuid is not None) == (leads, leads)
+
+
+def test_the_page_and_the_command_line_agree_on_what_was_not_checked() -> None:
+    assert findings_page._UNSEEN == doctor_command._UNSEEN

@@ -4,6 +4,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from service.domain.names import SessionId, is_session_id
+
+_OF_SESSIONS = frozenset(
+    {
+        "installation", "releases", "revisions", "orphans", "pods", "pauses", "sleeps", "unreadable", "redis-keys",
+        "redis-lists", "records",
+    }
+)  # fmt: skip
+"""Checks whose subjects are ids of sessions, or names that do not look like one. Names of profiles, storage classes and
+charts often do."""
+
 
 class Severity(StrEnum):
     OK = "ok"
@@ -34,6 +45,11 @@ class Finding:
     """What to do: a command, or where to read on; empty if there is nothing to do."""
     fixable: bool = False
     """Whether the service can mend it without losing anything of anybody's."""
+
+
+def session_of(check: str, subject: str) -> SessionId | None:
+    """The session that such a finding is about, if it is about one."""
+    return SessionId(subject) if check in _OF_SESSIONS and is_session_id(subject) else None
 
 
 @dataclass(frozen=True, slots=True)
