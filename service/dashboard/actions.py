@@ -62,13 +62,13 @@ ACTIONS: Mapping[str, Action] = {
             name="sleep", label="Send to sleep", question="Send this session to sleep?", awake_only=True,
             effect="Its pod is stopped within two seconds, even if somebody is using it. Programs in it end, and what"
             " is not saved by then is lost. Files on its volume stay.",
-            done="It is being sent to sleep.",
+            done="It was sent to sleep. The state follows by itself.",
         ),
         Action(
             name="restart", label="Restart", question="Restart this session?", awake_only=True,
             effect="Its pod is stopped within two seconds, and another one is started. Programs in it end, and what"
             " is not saved by then is lost. Files on its volume stay.",
-            done="It is being restarted.",
+            done="The restart was accepted. The state follows by itself.",
         ),
         Action(
             name="revoke", label="Revoke sign-ins", question="Revoke all sign-ins to this workspace?", grave=True,

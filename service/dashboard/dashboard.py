@@ -166,13 +166,15 @@ class Dashboard:
 
     async def _session_live(self, request: web.Request) -> web.StreamResponse:
         states = partial(self._states, request.app[API], caller(request))
-        return await self._live.respond(request, [_uuid(request)], states, follows_wakes=True)
+        return await self._live.respond(request, [_uuid(request)], states, follows_one=True)
 
     async def _states(self, parts: ApiParts, visitor: Caller, uuids: Sequence[SessionId]) -> Mapping[str, str]:
         shown = await session_page.read(parts, uuids[0])
         return {
             "state": self._pages.part("now.html", shown=shown, text=text_for(visitor), caller=visitor),
             "actions": self._pages.part("actions.html", shown=shown, permitted=permitted(visitor)),
+            "history": self._pages.part("history.html", shown=shown, text=text_for(visitor)),
+            "details": self._pages.part("details.html", shown=shown),
         }
 
     async def _ask(self, request: web.Request) -> web.StreamResponse:

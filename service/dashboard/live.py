@@ -57,11 +57,12 @@ class LiveStreams:
         self._open: Counter[str] = Counter()
 
     async def respond(
-        self, request: web.Request, uuids: Sequence[SessionId], parts: Parts, *, follows_wakes: bool = False
+        self, request: web.Request, uuids: Sequence[SessionId], parts: Parts, *, follows_one: bool = False
     ) -> web.StreamResponse:
         """Send the parts of each of the sessions now, and when it changes. Raises RequestRefused.
 
-        `follows_wakes`: the parts show how far a wake has come, so they are made again each second of one.
+        `follows_one`: the parts show how far a wake has come, and what Redis knows, so they are made again each second
+        of a wake, and each quarter of a minute otherwise.
         """
         wanted, changed, event = frozenset(uuids), set(uuids), asyncio.Event()
 
@@ -77,9 +78,9 @@ class LiveStreams:
                 ends = time.monotonic() + _LONGEST
                 while time.monotonic() < ends and await self._is_welcome(request):
                     await _send(response, await _rendered(parts, changed), sent)
-                    waking = [uuid for uuid in uuids if follows_wakes and self._is_waking(uuid)]
+                    waking = follows_one and any(map(self._is_waking, uuids))
                     await self._until(request, event, 1 if waking else _HEARTBEAT)
-                    changed.update(waking)
+                    changed.update(uuids if follows_one else ())
             return response
         finally:
             unsubscribe()

@@ -42,14 +42,14 @@ async def done(visitor: Visitor, uuid: str, name: str, **fields: str) -> str:
 
 async def test_sleep_wake_and_restart_do_what_the_api_does(board: Board, world: World) -> None:
     visitor, uuid = await board.visitor(OPERATOR), await awake(world, OWN)
-    assert "It is being sent to sleep." in await done(visitor, uuid, "sleep")
+    assert "It was sent to sleep." in await done(visitor, uuid, "sleep")
     assert world.cluster.workload(uuid).replicas == 0
     assert world.queues.queue(uuid).tokens == 0
     page = await done(visitor, uuid, "wake")
     assert "The wake was accepted." in page
     assert world.queues.queue(uuid).tokens == 1
     await world.cluster.scale(uuid, 1)
-    assert "It is being restarted." in await done(visitor, uuid, "restart")
+    assert "The restart was accepted." in await done(visitor, uuid, "restart")
     assert world.cluster.workload(uuid).replicas == 0
     assert world.queues.queue(uuid).tokens == 1
     assert [getattr(entry, "by", None) for entry in world.journal.entries][-1] == "operator-all"

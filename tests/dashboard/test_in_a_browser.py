@@ -227,7 +227,7 @@ async def test_everything_works_without_script(board: Board, browser: Browser) -
     await page.goto(f"{board.origin}/dashboard/sessions/a0000001")
     await page.get_by_role("link", name="Send to sleep").click()
     await page.get_by_role("button", name="Send to sleep").click()
-    await expect(page.locator(".done")).to_have_text("It is being sent to sleep.")
+    await expect(page.locator(".done")).to_have_text("It was sent to sleep. The state follows by itself.")
     await expect(page.locator(".state")).to_have_text("Asleep")
     await page.get_by_role("button", name="Sign out").click()
     await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()

@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 from aiohttp import ClientResponse
 
+from service.domain.journal import Slept
 from service.domain.names import SessionId
+from service.domain.sleep_cause import SleepReason
 from tests.dashboard.conftest import OPERATOR, VIEWER, Board, Visitor
 from tests.dashboard.sessions import IMAGE, fill
 from tests.domain.conftest import World
@@ -70,6 +72,26 @@ async def test_a_page_of_a_workspace_loads_nothing_from_here_for_its_visitor(
     answer = await visitor.get("/dashboard", **opened)
     assert answer.status == 200, "a link may lead here"
     assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
+async def test_the_details_and_the_history_follow_their_session_as_its_state_does(board: Board, world: World) -> None:
+    uuid = (await world.provisioner.create("ann")).uuid
+    stream = await following(await board.visitor(OPERATOR), f"/dashboard/sessions/{uuid}/live")
+    first = dict([await event(stream) for _ in range(4)])
+    assert sorted(first) == ["actions", "details", "history", "state"]
+    assert ("none" in first["details"], "Nothing has happened yet." in first["history"]) == (True, True)
+    await world.history.append(Slept(uuid=uuid, user=None, why=SleepReason.ASKED, by="shop"))
+    world.cluster.change(replace(world.cluster.workload(uuid), replicas=1, ready=1, parked=False))
+    later = dict([await event(stream) for _ in range(4)])
+    assert "Awake" in later["state"]
+    assert "1 of 1 ready" in later["details"]
+    assert "polls the queue" in later["details"]
+    assert "“shop” asked for it" in later["history"]
+    world.cluster.change(replace(world.cluster.workload(uuid), replicas=0))
+    while (found := await event(stream))[0] != "details":
+        pass
+    assert "the last one is ending" in found[1]
+    assert "until it is parked" in found[1]
 
 
 async def test_each_row_follows_its_session(board: Board, world: World) -> None:

@@ -127,7 +127,7 @@ async def _a_user(scene: Scene, page: Page, complaints: Complaints) -> None:
     await expect(page.locator(".state")).to_have_text("Awake")
     await act(page, "Keep awake", "It stays awake for that time.")
     await seen(page, "walk-user-awake")
-    await act(page, "Send to sleep", "It is being sent to sleep.")
+    await act(page, "Send to sleep", "It was sent to sleep. The state follows by itself.")
     await expect(page.locator(".state")).to_have_text("Asleep")
     assert complaints == []
     # Somebody else's session looks like one that does not exist.
@@ -155,7 +155,7 @@ async def _an_operator(scene: Scene, page: Page) -> None:
     await act(page, "Wake", "The wake was accepted.")
     scene.change(replicas=1, ready=1)
     await expect(page.locator(".state")).to_have_text("Awake")
-    await act(page, "Restart", "It is being restarted.")
+    await act(page, "Restart", "The restart was accepted. The state follows by itself.")
     await _overview(scene, page)
     await _findings(page)
     await _upgrade(scene, page)
