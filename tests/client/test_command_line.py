@@ -487,11 +487,11 @@ def test_a_watch_outlasts_a_part_of_the_service_that_is_away(
     )
     pauses: list[float] = []
 
-    def read() -> str:
+    def read() -> output.Drawing:
         look = next(looks)
         if isinstance(look, Exception):
             raise look
-        return look
+        return lambda _now: look
 
     monkeypatch.setattr(output.time, "sleep", pauses.append)  # type: ignore[attr-defined]
     with pytest.raises(ServiceProblem, match="no"):
@@ -499,6 +499,32 @@ def test_a_watch_outlasts_a_part_of_the_service_that_is_away(
     shown = capsys.readouterr()
     assert (shown.out.split(), shown.err.count("trying again")) == (["one", "two"], 2)
     assert min(pauses) >= 7
+
+
+def test_a_watch_of_a_pipe_does_not_take_passing_time_for_a_change(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    states = iter(["asleep", "asleep", "asleep", "ready"])
+
+    def read() -> output.Drawing:
+        state = next(states, None)
+        if state is None:
+            raise KeyboardInterrupt
+        return lambda now: f"{state} at={now.isoformat()}"
+
+    monkeypatch.setattr(output.time, "sleep", lambda _: None)  # type: ignore[attr-defined]
+    with pytest.raises(KeyboardInterrupt):
+        output.watch(read, again=True)
+    assert capsys.readouterr().out.split()[::2] == ["asleep", "ready"]
+
+
+async def test_events_are_a_yaml_document_each(signed_in: Run, world: World) -> None:
+    uuid = (await world.provisioner.create("ann@example.com")).uuid
+    wake_up(world, uuid)
+    await world.progress.write(uuid, ProgressUpdate(Stage.ACCEPTED), ProgressUpdate(Stage.READY))
+    done = await signed_in("events", uuid, "-o", "yaml")
+    assert "{" not in done.out
+    assert [each["phase"] for each in yaml.safe_load_all(done.out)] == ["accepted", "ready"]
 
 
 async def test_texts_of_others_cannot_take_over_the_terminal(signed_in: Run, world: World) -> None:

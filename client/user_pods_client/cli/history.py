@@ -27,10 +27,12 @@ def history(
     with connect(context) as pods:
         uuid = find(pods, who).uuid
 
-        def read() -> str:
+        def read() -> output.Drawing:
             found = pods.history(uuid).entries
             zone = arguments.zone(utc=utc)
-            return output.rendered(found, format_, table=lambda: _table(found, zone), names=lambda: [uuid])
+            return lambda now: output.rendered(
+                found, format_, table=lambda: _table(found, now, zone), names=lambda: [uuid]
+            )
 
         output.watch(read, again=watch)
 
@@ -68,7 +70,8 @@ def events(
     who: arguments.Who = "",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with the next wakes, until Ctrl-C.")] = False,
     format_: Annotated[
-        Format, typer.Option("--output", "-o", help="`json`: an object per line. `name`: the phases.")
+        Format,
+        typer.Option("--output", "-o", help="`json`: an object per line. `yaml`: a document each. `name`: the phases."),
     ] = Format.TABLE,
     utc: arguments.Utc = False,
 ) -> None:
@@ -79,12 +82,13 @@ def events(
                 typer.echo(f"{clock(event.at, datetime.now(UTC), arguments.zone(utc=utc))}   {sentence(event)}")
             elif format_ is Format.NAME:
                 typer.echo(printable(event.phase))
-            else:  # JSON is YAML, and an object per line can be read as it comes
+            elif format_ is Format.YAML:  # a document per event can be read as it comes
+                typer.echo("---\n" + output.rendered(event, format_, table=str, names=list))
+            else:
                 typer.echo(json.dumps(to_json(event)))
 
 
-def _table(entries: Sequence[HistoryEntry], zone: tzinfo | None) -> str:
-    now = datetime.now(UTC)
+def _table(entries: Sequence[HistoryEntry], now: datetime, zone: tzinfo | None) -> str:
     return output.columns(
         ("TIME", "WHAT", "BY OR CAUSE", "TOOK OR AWAKE", "NOTE"),
         [_row(e, now, zone) for e in entries],

@@ -54,7 +54,7 @@ def needs(load: Load) -> list[Need]:
     calls = load.awake * load.calls_per_minute / 60 + load.wakes
     replicas = max(2, math.ceil(calls / (m.STATUS_PER_SECOND.value * _BUSY)))
     qps = _need(
-        "KEDA", "--kube-api-qps", "2 x (awake / poll + wakes/s x requests per wake), 20 or more",
+        "KEDA", "--kube-api-qps", f"2 x (awake / poll of {load.poll:g} s + wakes/s x requests per wake)",
         polls, (load.wakes, m.KEDA_REQUESTS_PER_WAKE), times=_SPARE, step=20,
     )  # fmt: skip
     return [
@@ -78,7 +78,7 @@ def needs(load: Load) -> list[Need]:
             (load.sessions, m.REDIS_DATA), (load.sessions, m.REDIS_HISTORY), base=2, times=_SPARE,
         ),
         _need(
-            "API server", "requests per second", "awake / poll + wakes/s x requests per wake",
+            "API server", "requests per second", f"awake / poll of {load.poll:g} s + wakes/s x requests per wake",
             polls, (load.wakes, m.API_REQUESTS_PER_WAKE), step=1,
         ),
         _need(
@@ -114,7 +114,8 @@ def _need(
     """A need for `times` the sum of `base` and of each number times its constant, rounded up."""
     total = base + sum(number * constant.value for number, constant in terms)
     amount = max(least, _round_up(times * total, step))
-    return Need(part, what, amount, formula, [constant for _, constant in terms])
+    steps = f", in steps of {step}" if step > 1 else ""
+    return Need(part, what, amount, formula + steps, [constant for _, constant in terms])
 
 
 def _round_up(number: float, step: int) -> int:

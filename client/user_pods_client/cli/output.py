@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -115,24 +116,31 @@ def say(text: str, *, err: bool = False) -> None:
     typer.echo(lines(text), err=err)
 
 
-def watch(read: Callable[[], str], *, again: bool, pause: float = _PAUSE) -> None:
+Drawing = Callable[[datetime], str]
+"""What a look has found, as text. It says of times how long ago they are at that moment."""
+
+
+def watch(look: Callable[[], Drawing], *, again: bool, pause: float = _PAUSE) -> None:
     """Show it once, or again whenever it has changed, with at least `pause` seconds between two looks.
 
-    A service that is away for a moment ends no watch.
+    That time has passed is no change, though a terminal shows it. A service that is away for a moment ends no watch.
     """
     began = time.monotonic()
-    last = read()
-    show(last)
+    last, shown_at = look(), datetime.now(UTC)
+    shown = last(shown_at)
+    show(shown)
     while again:
         # A look at thousands of sessions takes a while, and must not keep the service busy.
         time.sleep(max(pause, _SHARE * (time.monotonic() - began)))
         began = time.monotonic()
-        text = looked(read)
-        if text is None:
+        drawing = looked(look)
+        if drawing is None:
             continue
-        if text != last:
-            show(("\033[H\033[2J" if sys.stdout.isatty() else "\n") + text)
-        last = text
+        now, terminal = datetime.now(UTC), sys.stdout.isatty()
+        text = drawing(now)
+        if text != shown and (terminal or drawing(shown_at) != last(shown_at)):
+            show(("\033[H\033[2J" if terminal else "\n") + text)
+            last, shown, shown_at = drawing, text, now
 
 
 def looked(read: Callable[[], T]) -> T | None:

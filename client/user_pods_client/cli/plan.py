@@ -15,6 +15,7 @@ from user_pods_client.cli.needs import Load, Need, needs
 from user_pods_client.cli.output import Format
 from user_pods_client.errors import NoAnswer, ServiceProblem, UnexpectedAnswer
 from user_pods_client.models import Summary
+from user_pods_client.problems import Forbidden
 
 _MOST = 10_000_000
 _SESSIONS = 1000
@@ -83,6 +84,11 @@ def _summary(context: typer.Context) -> Summary | None:
     try:
         with reach(used) as pods:
             return pods.summary()
+    except Forbidden:
+        output.say(
+            "The service tells its numbers to operators and viewers: what you did not give is assumed.\n", err=True
+        )
+        return None
     except (NoAnswer, NotSignedIn, ServiceProblem, UnexpectedAnswer) as error:
         typer.echo(f"{exits.explanation(error)}So what you did not give is assumed.\n", err=True)
         return None

@@ -1,7 +1,7 @@
 """Commands that create, find and delete sessions."""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import Annotated
 
@@ -145,12 +145,12 @@ def list_(
     """List sessions, ordered by id."""
     with connect(context) as pods:
 
-        def read() -> str:
+        def read() -> output.Drawing:
             chosen = _phase(phase) if phase else None
             none = "There are no such sessions." if user or chosen else _NONE
             found = list(islice(pods.sessions(user_id=user, phase=chosen, page_size=min(limit or 200, 200)), limit))
-            return output.rendered(
-                found, format_, table=lambda: _table(found, none=none), names=lambda: [each.uuid for each in found]
+            return lambda now: output.rendered(
+                found, format_, table=lambda: _table(found, now, none=none), names=lambda: [each.uuid for each in found]
             )
 
         output.watch(read, again=watch)
@@ -165,12 +165,13 @@ def show(
     """Show one session: its phase, what keeps it awake, when it sleeps."""
     with connect(context) as pods:
 
-        def read() -> str:
+        def read() -> output.Drawing:
             found = find(pods, who)
-            return output.rendered(
+            upgrades = format_ is Format.TABLE and bool(found.outdated) and _is_operator(pods)
+            return lambda now: output.rendered(
                 found,
                 format_,
-                table=lambda: _details(found, upgrades=bool(found.outdated) and _is_operator(pods)),
+                table=lambda: _details(found, now, upgrades=upgrades),
                 names=lambda: [found.uuid],
             )
 
@@ -204,8 +205,7 @@ def delete(
     output.say(f"Session {found.uuid} of {printable(found.session.user_id)} is deleted, {files}.")
 
 
-def _table(found: Sequence[Status], *, none: str) -> str:
-    now = datetime.now(UTC)
+def _table(found: Sequence[Status], now: datetime, *, none: str) -> str:
     heads = ("ID", "USER", "PHASE", "LAST ACTIVITY", "SLEEPS", "NOTE")
     return output.columns(heads, [_row(each, now) for each in found], none=none)
 
@@ -216,9 +216,8 @@ def _row(status: Status, now: datetime) -> tuple[str, ...]:
     return status.uuid, status.session.user_id, status.phase, last, sleeps, note[:80]
 
 
-def _details(status: Status, *, upgrades: bool) -> str:
+def _details(status: Status, now: datetime, *, upgrades: bool) -> str:
     """`upgrades`: whether the reader may upgrade it."""
-    now = datetime.now(UTC)
     release = status.release and f"{status.release.name}, revision {status.release.revision}, {status.release.state}"
     outdated = "yes: "
     outdated += (
@@ -254,4 +253,4 @@ def _details(status: Status, *, upgrades: bool) -> str:
 def _at(at: datetime | None, now: datetime, source: str | None = None) -> str:
     if at is None:
         return ""
-    return f"{at.astimezone():%Y-%m-%d %H:%M:%S} ({ago(at, now)}{f', {source}' if source else ''})"
+    return f"{at.astimezone():%Y-%m-%d %H:%M:%S %Z} ({ago(at, now)}{f', {source}' if source else ''})"

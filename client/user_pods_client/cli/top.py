@@ -63,14 +63,14 @@ def top(
     """Show what is awake: counts by phase, and each awake session with what keeps it awake. For operators."""
     with connect(context) as pods:
 
-        def read() -> str:
+        def read() -> output.Drawing:
             summary, now = pods.summary(), datetime.now(UTC)
             awake = sorted(pods.sessions(awake=True, page_size=_PAGE), key=lambda each: _KEYS[sort](each, now))
             look = _Look(summary, awake[: limit or _room(format_)])
-            return output.rendered(
+            return lambda at: output.rendered(
                 look,
                 format_,
-                table=lambda: "\n".join(_lines(look, len(awake), now)),
+                table=lambda: "\n".join(_lines(look, len(awake), at)),
                 names=lambda: [each.uuid for each in look.sessions],
             )
 
