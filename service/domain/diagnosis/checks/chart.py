@@ -32,7 +32,7 @@ class SignInOfImage(Check):
                 "The image of the workspaces shows a password page of its own.",
                 meaning="Users whom the gateway has let in are asked for a password that they do not know.",
                 next_step="Set `codeServer.auth: none` in the values, and no PASSWORD in `env`, unless pods can be"
-                " reached past the gateway: docs/how-to/chart-alone.md says why.",
+                " reached past the gateway.",
             )
             for image in dict.fromkeys(asking)
         ]
@@ -59,7 +59,7 @@ class Versions(Check):
                 Severity.WARNING,
                 f"{number} sessions were installed by {chart}; the service has {current}.",
                 meaning="They lack what has changed since, mends of security among it.",
-                next_step="`user-pods upgrade --all` does it while they sleep: docs/how-to/change-sessions.md.",
+                next_step="`user-pods upgrade --all` does it while they sleep.",
             )
             for chart, number in others.items()
             if chart is not None and current is not None and chart != current
@@ -80,7 +80,7 @@ class Versions(Check):
                 f"{number} {'session was' if number == 1 else 'sessions were'} installed with another revision of"
                 " chart and chart values than new ones get.",
                 meaning="They lack what has changed since, in the image or the values, mends of security among it.",
-                next_step="`user-pods upgrade --all` does it while they sleep: docs/how-to/change-sessions.md.",
+                next_step="`user-pods upgrade --all` does it while they sleep.",
             )
         ]
 

@@ -40,8 +40,8 @@ class Keda(Check):
                 Severity.ERROR,
                 f"KEDA cannot work with {len(names)} ScaledObjects, {names[0]} for one: {reason}.",
                 meaning="They are not put to sleep, and a push by another program does not wake them.",
-                next_step=f"`kubectl -n {self._namespace} describe scaledobject {names[0]}` says more;"
-                " docs/troubleshooting.md, 'KEDA cannot read the queue', has the causes.",
+                next_step=f"`kubectl -n {self._namespace} describe scaledobject {names[0]}` says more."
+                " Mostly it is Redis: its address, password or NetworkPolicy, as KEDA in its own namespace sees them.",
             )
             for reason, names in by_reason.items()
         ]
@@ -74,8 +74,8 @@ class Keda(Check):
             Severity.OK,
             what,
             meaning=f"The service is tested with KEDA {_text(TESTED)}.",
-            next_step=f"`kubectl -n {self._keda_namespace or 'keda'} get deployment keda-operator -o"
-            f" jsonpath='{{..image}}'` shows it{more}.",
+            # KEDA may have another name, or run beside the cluster.
+            next_step=f"`kubectl get deployments -A -o wide | grep -i keda` shows its image, if it is there{more}.",
         )
 
 

@@ -51,7 +51,7 @@ class NetworkPolicies(Check):
                 Severity.WARNING,
                 "The configured values leave out the NetworkPolicy that keeps users' pods apart.",
                 meaning="Every user can open every other awake workspace of that kind.",
-                next_step="Set `networkPolicy.isolateUsers: true`: docs/how-to/isolation.md.",
+                next_step="Set `networkPolicy.isolateUsers: true` in the values of every session.",
             )
             for subject in without
         ] or [await self._enforcement(survey, rendered)]
@@ -81,8 +81,8 @@ class NetworkPolicies(Check):
                 f"The cluster's network does not enforce NetworkPolicies: the pod of {uuid} answers the service at port"
                 f" {_CLOSED}, which they do not open.",
                 meaning="Every user can open every other awake workspace, with a shell and all files.",
-                next_step="Admit only users who trust each other, until the network enforces policies:"
-                " docs/how-to/isolation.md names networks that do.",
+                next_step="Admit only users who trust each other, until the network enforces policies,"
+                " as Calico and Cilium do.",
             )
         if reply in _UNCLEAR:
             return self._unseen(f"port {_CLOSED} of the pod of {uuid} {_UNCLEAR[reply]}")
@@ -121,7 +121,8 @@ class NetworkPolicies(Check):
             Severity.OK,
             f"Whether the cluster's network enforces NetworkPolicies cannot be seen from here: {why}.",
             meaning="Some networks ignore them, without a word.",
-            next_step="Try it once per cluster, from one workspace to another: docs/how-to/isolation.md.",
+            next_step="Try it once per cluster: in one workspace, `curl -m 5` to the address of another one's pod must"
+            " fail.",
         )
 
 

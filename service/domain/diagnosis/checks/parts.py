@@ -8,8 +8,8 @@ from service.domain.diagnosis.survey import Survey
 from service.domain.health import Health
 
 _STEPS = {
-    "redis": 'Read docs/how-to/managed-redis.md; `redis-cli -u "$REDIS_URL" PING` tries the service\'s address.',
-    "kubernetes": "Compare the service's rights with docs/decisions/0036-rights.md, and try the API server.",
+    "redis": '`redis-cli -u "$REDIS_URL" PING` tries the service\'s address.',
+    "kubernetes": "`kubectl get --raw /readyz` tries the API server. The service's log says what it has refused.",
     "keda": "`kubectl -n keda get pods,lease` shows whether KEDA's operator runs.",
     "helm": "The service's log has helm's output; `HELM` names the program, `CHART_VALUES` the values.",
 }
@@ -32,7 +32,7 @@ class Parts(Check):
                 Severity.ERROR,
                 f"{part} does not work: {wrong}.",
                 meaning="What needs it fails, or waits; the rest goes on.",
-                next_step=_STEPS.get(part, "The service's log says since when; docs/troubleshooting.md has the steps."),
+                next_step=_STEPS.get(part, "The service's log says since when, and what it has tried."),
             )
             for part, wrong in verdict.parts.items()
             if wrong
@@ -43,7 +43,7 @@ class Parts(Check):
                 Severity.WARNING,
                 f"{part}: {remark}.",
                 meaning="It works, but not fully.",
-                next_step="docs/troubleshooting.md has the steps.",
+                next_step="The service's log says since when, and what it has tried.",
             )
             for part, remark in verdict.remarks.items()
             if part not in _CHECKED
