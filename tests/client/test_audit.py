@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from service.domain.audit import AuditEntry
+from service.domain.permissions import RULES
 from tests.client.conftest import KEY, Either, Run
 from tests.domain.conftest import World
 from user_pods_client.cli import audit
@@ -116,3 +117,16 @@ async def test_following_an_empty_audit_begins_with_the_first_entry(
     monkeypatch.setattr(audit.time, "sleep", sleep)  # type: ignore[attr-defined]
     done = await signed_in("audit", "--follow")
     assert (done.code, done.out.count("delete"), "abc123xy" in done.out) == (130, 1, True)
+    heads, line = done.out.splitlines()
+    for head, cell in (("WHO", "shop"), ("DID", "delete"), ("SESSION", "abc123xy"), ("REQUEST", "request-0")):
+        assert heads.index(head) == line.index(cell), "each column is below its head"
+
+
+async def test_it_says_what_a_result_means_and_which_operations_there_are(signed_in: Run, world: World) -> None:
+    await world.trail.append(entry(0, result="idle-times-refused", status=422))
+    lines = (await signed_in("audit")).out.splitlines()
+    assert lines[-1].startswith("idle-times-refused: 422: ")
+    unknown = await signed_in("audit", "--operation", "bogus")
+    assert "No operation is called bogus; there are: activity, " in unknown.out
+    assert {*RULES, "sign_in", "sign_out", "end_extension"} == audit._OPERATIONS
+    assert "REPEATS says" in (await signed_in("audit", "--help")).out

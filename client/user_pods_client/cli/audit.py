@@ -11,12 +11,14 @@ from typing import Annotated, NoReturn
 import typer
 
 import user_pods_client
+from user_pods_client import problems
 from user_pods_client.cli import arguments, output
 from user_pods_client.cli.connection import connect, find, is_id
 from user_pods_client.cli.exits import NotFound
 from user_pods_client.cli.output import Format
 from user_pods_client.cli.text import clock, printable
 from user_pods_client.decoding import to_json
+from user_pods_client.errors import ServiceProblem
 from user_pods_client.models import AuditEntry
 
 _PAUSE = 2.0
@@ -24,7 +26,49 @@ _PAUSE = 2.0
 _LATE = timedelta(seconds=90)
 """How much later than a newer one an entry may appear: each replica writes its own in the background, and the last of
 equal ones after a minute."""
+_OPERATIONS = frozenset(
+    {
+        "activity", "audit", "continue_upgrade", "create", "delete", "diagnosis", "end_extension", "events", "extend",
+        "fix", "history", "keep", "list_sessions", "metrics", "open", "profiles", "restart", "revoke", "show_upgrade",
+        "sign_in", "sign_out", "sleep", "start_upgrade", "status", "stop_upgrade", "summary", "upgrade", "wake",
+        "whoami",
+    }
+)  # fmt: skip
+"""What the service enters, those that only read when they were refused. A newer one may have more."""
+_MEANINGS = {
+    each.slug: " ".join((each.__doc__ or "").split())
+    for each in vars(problems).values()
+    if isinstance(each, type) and issubclass(each, ServiceProblem) and each is not ServiceProblem
+}
 _HEADS = ("TIME", "WHO", "ROLE", "DID", "SESSION", "USER", "RESULT", "REPEATS", "REQUEST")
+
+_LEAST = (8, 12, 8, 13, 8, 20, 17, 7, 7)
+"""Characters of each column where what comes is not known yet."""
+
+
+class _Lines:
+    """A table that is printed line by line. Its columns fit what was there at first, and grow with what comes."""
+
+    def __init__(self, found: Sequence[AuditEntry], zone: tzinfo | None) -> None:
+        self._zone = zone
+        self._widths = list(_LEAST)
+        for cells in map(self._cells, found):
+            self._widen(cells)
+        self._print(_HEADS)
+
+    def add(self, entry: AuditEntry) -> None:
+        self._print(self._cells(entry))
+
+    def _cells(self, entry: AuditEntry) -> tuple[str, ...]:
+        return tuple(printable(cell) or "-" for cell in _row(entry, self._zone))
+
+    def _print(self, cells: Sequence[str]) -> None:
+        self._widen(cells)
+        line = "   ".join(cell.ljust(width) for cell, width in zip(cells, self._widths, strict=True))
+        typer.echo(line.rstrip())
+
+    def _widen(self, cells: Sequence[str]) -> None:
+        self._widths = [max(width, len(cell)) for width, cell in zip(self._widths, cells, strict=True)]
 
 
 class _Filter:
@@ -109,7 +153,7 @@ def audit(
     user: Annotated[
         str | None, typer.Option(metavar="USER", help="Only this user's sessions, deleted ones included.")
     ] = None,
-    operation: Annotated[str | None, typer.Option(help="Only this operation, for example delete.")] = None,
+    operation: Annotated[str | None, typer.Option(help="Only this operation, as in the column DID: sleep.")] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only what was refused or failed.")] = False,
     since: arguments.Since = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many, the newest.")] = 50,
@@ -119,7 +163,11 @@ def audit(
     ] = Format.TABLE,
     utc: arguments.Utc = False,
 ) -> None:
-    """List who has changed what, and who was refused: newest first, or with -f newest last. For operators."""
+    """List who has changed what, and who was refused: newest first, or with -f newest last. For operators.
+
+    REPEATS says how many equal requests were left out between the entry before and this one: what a program or user
+    does again within a minute is entered once, and the last of them when the minute is over.
+    """
     start = None if since is None else datetime.now(UTC) - timedelta(seconds=since)
     zone = arguments.zone(utc=utc)
     with connect(context) as pods:
@@ -134,13 +182,15 @@ def audit(
         tail = _Tail(pods, chosen) if follow else None
         found = list(islice(chosen.entries(pods), limit))
         if tail is not None:
-            tail.follow(found, lambda entry: _print(entry, format_, zone))
+            if not found and (note := _unknown(operation)):
+                output.say(note, err=True)
+            tail.follow(found, _printer(found, format_, zone))
     output.show(
         output.rendered(
             found,
             format_,
-            table=lambda: output.columns(
-                _HEADS, [_row(each, zone) for each in found], none="There are no such entries."
+            table=lambda: _table(
+                found, zone, none=" ".join(["There are no such entries.", _unknown(operation)]).strip()
             ),
             names=lambda: [each.request_id for each in found],
         )
@@ -157,13 +207,28 @@ def _uuid(pods: "user_pods_client.Client", who: str) -> str:
         raise NotFound(f"{error}; if it was deleted, try `user-pods audit --user {quote(who)}`") from None
 
 
-def _print(entry: AuditEntry, format_: Format, zone: tzinfo | None) -> None:
+def _printer(found: Sequence[AuditEntry], format_: Format, zone: tzinfo | None) -> Callable[[AuditEntry], None]:
+    """What prints an entry as it comes."""
     if format_ is Format.NAME:
-        typer.echo(printable(entry.request_id))
-    elif format_ is Format.TABLE:
-        typer.echo("   ".join(printable(cell) or "-" for cell in _row(entry, zone)))
-    else:  # JSON is YAML, and an object per line can be read as it comes
-        typer.echo(json.dumps(to_json(entry)))
+        return lambda entry: typer.echo(printable(entry.request_id))
+    if format_ is Format.TABLE:
+        return _Lines(found, zone).add
+    return lambda entry: typer.echo(json.dumps(to_json(entry)))  # JSON is YAML, and can be read line by line
+
+
+def _table(found: Sequence[AuditEntry], zone: tzinfo | None, none: str) -> str:
+    """The entries, and what the results among them mean."""
+    results = sorted({each.result for each in found} & _MEANINGS.keys())
+    meanings = [f"{result}: {printable(_MEANINGS[result])}" for result in results]
+    lines = output.columns(_HEADS, [_row(each, zone) for each in found], none=none)
+    return "\n".join([lines, "", *meanings] if meanings else [lines])
+
+
+def _unknown(operation: str | None) -> str:
+    """What to say of an operation that the audit does not have; empty if it has it."""
+    if operation is None or operation in _OPERATIONS:
+        return ""
+    return f"No operation is called {printable(operation)}; there are: {', '.join(sorted(_OPERATIONS))}."
 
 
 def _row(entry: AuditEntry, zone: tzinfo | None) -> tuple[str, ...]:
