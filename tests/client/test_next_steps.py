@@ -165,8 +165,19 @@ async def test_hints_name_the_session_where_a_command_needs_it(
         return problem(409, next(slugs))
 
     monkeypatch.setenv("USER_PODS_URL", await serve_alone(refuse))
-    for hint in ("`user-pods wait WHO --for=asleep`", "`user-pods wake WHO`", "`user-pods wait WHO --for=deleted`"):
-        assert hint in (await run("show", "abc123xy")).err
+    for hint in ("`user-pods wait {} --for=asleep`", "`user-pods wake {}`", "`user-pods wait {} --for=deleted`"):
+        assert hint.format("abc123xy") in (await run("show", "abc123xy")).err
+
+
+async def test_hints_name_no_session_where_none_is_needed(
+    with_key: Run, serve: Serve, uuid: SessionId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, stored = new_api_key("ann", CallerRole.FRONTEND, "ann@example.com")
+    monkeypatch.setenv("USER_PODS_URL", str((await serve(named=[stored])).make_url("/")))
+    monkeypatch.setenv("USER_PODS_TOKEN", key)
+    for argv, hint in ((["10m"], "`user-pods wake`"), (["ann@example.com", "10m"], "`user-pods wake ann@example.com`")):
+        done = await with_key("extend", *argv)
+        assert (done.code, hint in done.err) == (ExitCode.CONFLICT, True), done.err
 
 
 async def test_who_may_not_upgrade_is_not_told_to(

@@ -7,7 +7,7 @@ import typer
 
 import user_pods_client
 from user_pods_client.cli import contexts
-from user_pods_client.cli.exits import NotFound, NotSignedIn, SignedOut
+from user_pods_client.cli.exits import NotFound, NotSignedIn, SignedOut, given
 from user_pods_client.models import Status
 from user_pods_client.problems import Forbidden, SessionNotFound
 from user_pods_client.problems import NotFound as NoSuchPath
@@ -63,6 +63,7 @@ def is_id(who: str) -> bool:
 
 def find(pods: "user_pods_client.Client", who: str) -> Status:
     """The session with this id, or of this user; of the key's own user if neither is named. Raises NotFound."""
+    given.set(who)
     user = who or own_user(pods)
     if is_id(who):
         try:

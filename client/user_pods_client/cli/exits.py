@@ -2,6 +2,8 @@
 
 import enum
 import re
+import shlex
+from contextvars import ContextVar
 
 from user_pods_client.cli import failures
 from user_pods_client.cli.text import duration, printable
@@ -110,6 +112,9 @@ _OF_STATUS = {
     429: ExitCode.TOO_MANY,
 }
 
+given: ContextVar[str | None] = ContextVar("given", default=None)
+"""The session or user that a command was called with, empty for the key's own; None before it has looked for it."""
+
 _LOGIN = "Sign in with `user-pods login URL`; `user-pods context list` shows where you have."
 _ADDRESS = "`user-pods whoami` shows which address is used; check it, and that the service runs."
 _WHY = "`user-pods why WHO` tells what happened to the session."
@@ -173,7 +178,7 @@ def explanation(error: ClientError, *, tried: str | None = None) -> str:
     lines = [f"user-pods: {printable(_said(error))}"]
     if isinstance(error, ServiceProblem):
         lines += [f"  {printable(_wrong(pointer, detail))}" for pointer, detail in error.errors]
-    step = _step(error)
+    step = _naming(_step(error))
     if tried is not None and isinstance(error, ServiceProblem) and error.slug == "unauthorized":
         step = "Check that the whole key was given, or ask an operator for a new one. Nothing was stored."
     if tried is not None and step == _ADDRESS:
@@ -202,6 +207,12 @@ def _wrong(pointer: str, detail: str) -> str:
         return f"{name}: {detail}"
     which, number = bound.groups()
     return f"{name}: {duration(int(number)).replace('.0 s', ' s')} at {'least' if which == 'greater' else 'most'}"
+
+
+def _naming(step: str) -> str:
+    """The step with the session as it was given, or without one where none is needed."""
+    who = given.get()
+    return step if who is None else step.replace(" WHO", f" {shlex.quote(who)}" if who else "")
 
 
 def _step(error: ClientError) -> str:
