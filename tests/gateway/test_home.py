@@ -149,4 +149,5 @@ async def test_without_a_home_pages_link_nowhere_else_and_say_whom_to_ask(world:
         assert status == 401
         assert re.findall(rb'<a [^>]*href="([^"]*)"', body) == [b""], "to try again"
         assert b"from the page that led you here" in body
+        assert b"user-pods open" in body
         assert b"ask your operator" in body
