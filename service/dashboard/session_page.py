@@ -24,6 +24,8 @@ class SessionPage:
     wake: Sequence[Event]
     """The stages that the wake in progress has reached."""
     actions: Sequence[Action]
+    outdated: bool
+    """Whether its release lacks the chart or chart values that new ones get."""
 
 
 async def read(parts: ApiParts, uuid: SessionId) -> SessionPage:
@@ -37,4 +39,5 @@ async def read(parts: ApiParts, uuid: SessionId) -> SessionPage:
         view=view(session, history, longest_extension=longest.total_seconds()),
         wake=[event for event in wake if event.stage in _SHOWN],
         actions=actions.offered(session, opens=parts.access is not None),
+        outdated=parts.upgrades.is_outdated(session.workload),
     )

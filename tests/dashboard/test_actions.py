@@ -111,6 +111,13 @@ async def test_a_session_that_will_be_deleted_says_so_and_can_be_kept(board: Boa
     assert "will be deleted" not in page
 
 
+async def test_a_page_says_whether_the_release_is_out_of_date(board: Board, world: World) -> None:
+    visitor, uuid = await board.visitor(VIEWER), await awake(world, OWN)
+    assert "out of date" not in await visitor.read(href(uuid))
+    world.cluster.change(replace(world.cluster.workload(uuid), revision="another"))
+    assert "out of date: an upgrade" in await visitor.read(href(uuid))
+
+
 async def test_a_page_offers_what_makes_sense_and_what_its_visitor_may(board: Board, world: World) -> None:
     uuid = await awake(world, OWN)
 
