@@ -1,10 +1,11 @@
 """Who has done what to which session, and with what result: every change that the API was asked for, and every refusal.
 
-Each change that was made by the API is entered. Entered once a minute, if they are equal, are heartbeats, refusals,
-failures, actions at the gateway, sign-ins to the dashboard, and all but deletes of callers with one user: a frontend
-calls `wake` on every message, and a program that fails, or a user who plays with a button, may try again for ever,
-which must not push out the rest. Each request that sent a session to sleep, or woke a sleeping one, is entered, up to
-five a minute of such a caller. The last one that was left out is entered when its minute is over, with their number.
+Each change that was made by the API is entered. Heartbeats change nothing: a frontend calls `wake` on every message,
+and a thousand users would push out the rest within minutes. Entered once a minute, if they are equal, are refusals,
+failures, actions at the gateway, sign-ins to the dashboard, and all but deletes of callers with one user: a program
+that fails, or a user who plays with a button, may try again for ever. Of such a caller's sleeps, and wakes of a
+sleeper, up to five a minute are entered. The last one that was left out is entered when its minute is over, with
+their number.
 """
 
 import asyncio
@@ -28,17 +29,18 @@ UNKNOWN = "unknown"
 _WITHOUT_KEY = frozenset({VISIT, PROGRAM})
 """Callers at the gateway."""
 _HEARTBEATS = frozenset({"wake", "activity"})
+"""Unless they wake a sleeping session."""
 _SIGN_INS = frozenset({"sign_in", "sign_out"})
 """Of the dashboard: no rate of requests limits them."""
 _LOSES = "delete"
-_ENDS_A_POD = frozenset({"sleep", "restart"})
+_STARTS_OR_ENDS_A_POD = frozenset({"wake", "sleep", "restart"})
 _REFUSALS = frozenset({"unauthorized", "forbidden", "cross-site", "too-many-requests"})
 _NOT_FOUND = "session-not-found"
 _CONFLICT = 409
 _AWAKE_LIMIT = "awake-limit-reached"
 _REPEAT_SECONDS = 60.0
 _TURNS = 5
-"""Equal sleeps, or wakes of a sleeper, that are entered within that time: people look for each of them."""
+"""How many of these are entered within that time if they are equal: people look for each of them."""
 _LOOKS = 2.0
 """Seconds between two looks for repeats whose minute is over."""
 _REMEMBERED = 10_000
@@ -46,8 +48,8 @@ _REMEMBERED = 10_000
 _SCAN = 500
 _SCANS = 10
 
-_Equal = tuple[Caller | None, str, str | None, str, bool]
-"""What equal requests have in common: caller, operation, session, result, and whether it woke the session."""
+_Equal = tuple[Caller | None, str, str | None, str]
+"""What equal requests have in common: caller, operation, session, result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,11 +166,12 @@ class Audit:
         user_id: str | None = None,
         woke: bool = False,
     ) -> None:
-        """Enter a request, if it `changes` something or is refused. `user_id`: the session's, if it is known. `woke`:
-        it has woken a sleeping session.
+        """Enter a request, if it `changes` something or is refused, and is no heartbeat. `user_id`: the session's, if
+        it is known. `woke`: it has woken a sleeping session.
         """
         refused = result in _REFUSALS or _is_of_no_session_of_theirs(caller, result)
-        if not changes and not refused:
+        is_heartbeat = operation in _HEARTBEATS and result == DONE and not woke
+        if is_heartbeat or not (changes or refused):
             return
         entry = AuditEntry(
             caller=caller.name if caller is not None else UNKNOWN,
@@ -182,9 +185,9 @@ class Audit:
             result=result,
             status=status,
         )
-        if result != DONE or _is_cheap(caller, operation, woke=woke):
-            most = _TURNS if result == DONE and (woke or operation in _ENDS_A_POD) else 1
-            equal = (caller, operation, uuid if _is_of_a_session(result, status) else None, result, woke)
+        if result != DONE or _is_cheap(caller, operation):
+            most = _TURNS if result == DONE and operation in _STARTS_OR_ENDS_A_POD else 1
+            equal = (caller, operation, uuid if _is_of_a_session(result, status) else None, result)
             if not self._is_new(equal, entry, most):
                 return
         self._enter(entry)
@@ -252,11 +255,9 @@ class Audit:
         self._writer.put(entry)
 
 
-def _is_cheap(caller: Caller | None, operation: str, *, woke: bool) -> bool:
+def _is_cheap(caller: Caller | None, operation: str) -> bool:
     """Whether a caller who is not to be trusted with the whole audit may have it done again and again."""
     if caller is None or caller.name in _WITHOUT_KEY or operation in _SIGN_INS:
-        return True
-    if operation in _HEARTBEATS and not woke:
         return True
     return caller.user_id is not None and operation != _LOSES
 

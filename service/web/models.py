@@ -602,10 +602,10 @@ class AuditEntry(Answer):
     repeats: int = Field(
         ge=0,
         description=(
-            "How many equal requests between the entry before and this one were left out. Of equal heartbeats,"
-            " refusals, failures and actions of callers with one user, one a minute is entered, and the last one when"
-            " that minute is over; but each sleep and each wake of a sleeping session, up to five a minute of such a"
-            " caller."
+            "How many equal requests between the entry before and this one were left out. Of equal refusals, failures"
+            " and actions of callers with one user, one a minute is entered, and the last one when that minute is over;"
+            " but each sleep and each wake of a sleeping session, up to five a minute of such a caller. Wakes of awake"
+            " sessions and reports of activity are not entered."
         ),
     )
     request_id: str = Field(description="Id of the request, as in the log.")

@@ -49,7 +49,9 @@ async def test_status_has_the_contracts_members(client: Client) -> None:
     assert answer.status == 200
     assert body["session"] == {"user_id": ANN["user_id"], "status": "created"}
     assert (body["uuid"], body["queue_length"], body["replicas"], body["phase"]) == (uuid, 1, 0, "waking")
-    assert body["release"] == {"name": f"user-{uuid}", "revision": 1, "state": "deployed", "chart": "user-pod-0.1.0"}
+    assert body["release"] == {
+        "name": f"user-{uuid}", "revision": 1, "state": "deployed", "chart": "user-pod-0.1.0", "made_from": "first",
+    }  # fmt: skip
     assert body["last_activity"].endswith("Z")
 
 
