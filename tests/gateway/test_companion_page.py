@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -493,6 +494,23 @@ async def test_a_page_connects_again_after_the_gateway_restarted_and_tells_what_
     await until(lambda: bool(said))
     await fall_asleep(home, uuid)
     await expect(page.get_by_role("dialog")).to_be_visible()
+
+
+async def test_an_input_told_just_before_a_connection_ended_is_told_again_with_its_time(
+    home: House, context: BrowserContext, said: list[Message]
+) -> None:
+    uuid = await awake(home)
+    page = await open_tab(home, uuid, context)
+    await quiet(said)
+    await page.keyboard.press("a")
+    await until(lambda: bool(said))
+    pressed = time.monotonic()
+    said.clear()
+    await home.gateway._companions.drain(0)
+    await connected(home, uuid, 0)
+    home.gateway._companions._sockets._is_closed = False
+    await until(lambda: bool(said))
+    assert said[0].ago == pytest.approx(time.monotonic() - pressed, abs=0.5)
 
 
 async def test_a_page_that_comes_back_after_it_slept_and_woke_meanwhile_is_loaded_again(

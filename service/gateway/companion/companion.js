@@ -26,7 +26,7 @@ setInterval(mark, 6e4);
 
 // --- the connection ---
 
-let socket, open = false, failures = 0, retry;
+let socket, open, failures = 0, retry;
 
 const connect = () => {
   clearTimeout(retry);
@@ -36,8 +36,8 @@ const connect = () => {
   mine.onmessage = ({ data }) => { const message = JSON.parse(data); handlers[message.type]?.(message); };
   mine.onclose = () => {
     if (socket !== mine) return;
-    socket = null;
-    open = false;
+    open = socket = null;
+    reported = never; // what was sent just before may be lost: the next connection tells it again
     retry = setTimeout(connect, Math.min(8000, 500 * 2 ** ++failures) * (0.5 + Math.random()));
   };
 };
@@ -45,8 +45,7 @@ const disconnect = () => {
   report();
   clearTimeout(retry);
   socket?.close();
-  socket = null;
-  open = false;
+  open = socket = null;
 };
 const again = () => { mark(); connect(); };
 const send = (data) => socket.send(JSON.stringify(data));

@@ -139,7 +139,8 @@ class SessionTabs:
         match message.type:
             case "input":
                 self._with.recorder.record(self._uuid, ActivitySource.INPUT, message.ago)
-                self._moved_at = datetime.now(UTC) - timedelta(seconds=message.ago)
+                at = datetime.now(UTC) - timedelta(seconds=message.ago)
+                self._moved_at = max(at, self._moved_at or at)  # a page repeats what it may not have been heard to say
                 self._withdraw_notice()
             case "wake":
                 if not (self._wakes and _runs(self._following)) and self._is_allowed():
