@@ -20,7 +20,8 @@ from user_pods_client.cli import progress
 from user_pods_client.models import ProgressEvent
 
 _START = """
-import fcntl, sys, termios
+import fcntl, signal, sys, termios
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in a shell's background ignores it
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C interrupts
 from user_pods_client.cli.__main__ import main
 main(sys.argv[1:])

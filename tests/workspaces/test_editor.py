@@ -211,7 +211,7 @@ async def test_two_browsers_at_two_replicas_show_the_same_save_before_a_sleep_an
     await picture(about, "two-6-history")
     assert [line.split("\n")[1] for line in lines] == [
         "Woke up: somebody opened it",
-        "Went to sleep: somebody asked for it",
+        "Went to sleep: somebody asked for it on this workspace's page",
     ] * 2 + ["Woke up: somebody opened it"]
     await expect(about.get_by_role("timer")).to_contain_text(re.compile(r"\d\d:\d\d"))
     for button, hours in (("For 1 hour", 1.0), ("For 4 hours", 4.0), ("Until tonight, 10:00 PM", hours_until_ten())):
