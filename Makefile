@@ -15,7 +15,9 @@ PYTEST_ARGS ?=
 # of files of its own, and takes tests of others when it is done.
 WORKERS := $(shell cores=$$(nproc); echo $$((cores > 4 ? cores : 4)))
 SPREAD := -n $(WORKERS) --dist worksteal
-# Two clusters at a time, with their output kept apart. On fewer processors, what tests time would take too long.
+# Tests of a simulated cluster mostly wait for its times, so two clusters share a processor each.
+CLUSTERS := -n 2 --dist worksteal
+# The real node beside them, with the output kept apart. On fewer processors, what tests time would take too long.
 SIDE_BY_SIDE := $(shell [ "$$(nproc)" -lt 4 ] || echo -j2 --output-sync=target)
 # On a busy machine of CI, a part of a cluster may be late once. Such a test gets a second try, and the summary shows the
 # first one's failure. More than three in a part are a fault.
@@ -56,7 +58,7 @@ test-without-cluster: $(VENV)/ready
 	@$(PY) -m pytest $(SPREAD) -m "not cluster" $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-on-simulated-nodes: $(VENV)/ready
-	@$(PY) -m pytest -m "cluster and not node" $(RERUNS) $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	@$(PY) -m pytest $(CLUSTERS) -m "cluster and not node" $(RERUNS) $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-on-real-node: $(VENV)/ready
 	@$(PY) -m pytest -m node $(RERUNS) $(PYTEST_ARGS) || [ $$? -eq 5 ]
