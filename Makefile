@@ -19,7 +19,7 @@ SPREAD := -n $(WORKERS) --dist worksteal
 CLUSTERS := -n 2 --dist worksteal
 # The real node beside them, with the output kept apart. On fewer processors, what tests time would take too long.
 SIDE_BY_SIDE := $(shell [ "$$(nproc)" -lt 4 ] || echo -j2 --output-sync=target)
-# On a busy machine of CI, a part of a cluster may be late once. Such a test gets a second try, and the summary shows the
+# On a busy machine of CI, a browser or a part of a cluster may be late once. Such a test gets a second try, and the summary shows the
 # first one's failure. More than three in a part are a fault.
 RERUNS := $(if $(CI),--reruns 1 --max-suite-reruns 3 --rerun-show-tracebacks)
 
@@ -55,7 +55,7 @@ prepared: $(VENV)/ready
 
 # The parts of `make test`. Exit code 5 says that PYTEST_ARGS chose none of a part's tests.
 test-without-cluster: $(VENV)/ready
-	@$(PY) -m pytest $(SPREAD) -m "not cluster" $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	@$(PY) -m pytest $(SPREAD) -m "not cluster" $(RERUNS) $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 test-on-simulated-nodes: $(VENV)/ready
 	@$(PY) -m pytest $(CLUSTERS) -m "cluster and not node" $(RERUNS) $(PYTEST_ARGS) || [ $$? -eq 5 ]

@@ -40,7 +40,7 @@ def test_a_session_is_created_woken_explained_and_deleted_from_a_shell(run: Run,
     assert "Without further activity it sleeps at" in told
     run("sleep", uuid)
     run("wait", uuid, "--for=asleep", "--timeout", "30s")
-    assert "because a user or a caller asked for it" in run("why", uuid).stdout
+    assert "Sent to sleep by a call of the API." in run("why", uuid).stdout
     run("delete", uuid, "--yes", "--delete-data")
     assert f"user-{uuid}" not in releases(stack)
     assert run("show", user, code=3).stdout == ""
