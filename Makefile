@@ -19,8 +19,8 @@ SPREAD := -n $(WORKERS) --dist worksteal
 CLUSTERS := -n 2 --dist worksteal
 # The real node beside them, with the output kept apart. On fewer processors, what tests time would take too long.
 SIDE_BY_SIDE := $(shell [ "$$(nproc)" -lt 4 ] || echo -j2 --output-sync=target)
-# On a busy machine of CI, a browser or a part of a cluster may be late once. Such a test gets a second try, and the summary shows the
-# first one's failure. More than three in a part are a fault.
+# On a busy machine of CI, a browser or a part of a cluster may be late once. Such a test gets a second try, and the
+# summary shows the first one's failure. More than three in a part are a fault.
 RERUNS := $(if $(CI),--reruns 1 --max-suite-reruns 3 --rerun-show-tracebacks)
 
 # Tests start hundreds of Python processes. Without bytecode, each of them would compile the service again.
