@@ -105,7 +105,7 @@ bench-idleness: $(VENV)/ready ## People's patterns in a browser: does the worksp
 hammer: $(VENV)/ready ## Thousands of wakes at the moment of falling asleep, and what became of them
 	HAMMER_ROUNDS=60 $(PY) -m pytest tests/stack/test_hammer.py -s
 
-fleet: $(VENV)/ready ## Upgrade two hundred sessions, twenty of them in use, with a kill in the middle (four minutes)
+fleet: $(VENV)/ready ## Upgrade two hundred sessions, twenty of them in use, with a kill in the middle (three minutes)
 	FLEET_SESSIONS=200 $(PY) -m pytest tests/stack/test_upgrade.py -s
 
 faults: $(VENV)/ready ## Let one part after another fail under load, and write what was lost (10 minutes)
